@@ -1,0 +1,66 @@
+//! Text to syntax tree and back: lexer, parser, type check, printer.
+
+pub mod ast;
+
+pub use ast::*;
+
+/// Which parts of the language are allowed, as Prometheus' feature flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseOptions {
+    /// `promql-experimental-functions`
+    pub experimental_functions: bool,
+    /// `promql-duration-expr`
+    pub duration_expressions: bool,
+    /// `promql-extended-range-selectors`: `anchored` and `smoothed`
+    pub extended_range_selectors: bool,
+    /// `promql-binop-fill-modifiers`
+    pub fill_modifiers: bool,
+    /// Longest query text, in bytes.
+    pub max_text_bytes: usize,
+    /// Deepest nesting of the tree.
+    pub max_depth: usize,
+}
+
+impl Default for ParseOptions {
+    fn default() -> Self {
+        ParseOptions {
+            experimental_functions: false,
+            duration_expressions: false,
+            extended_range_selectors: false,
+            fill_modifiers: false,
+            max_text_bytes: 64 << 10,
+            max_depth: 200,
+        }
+    }
+}
+
+impl ParseOptions {
+    /// Everything on: how the conformance corpus runs.
+    pub fn all() -> Self {
+        ParseOptions {
+            experimental_functions: true,
+            duration_expressions: true,
+            extended_range_selectors: true,
+            fill_modifiers: true,
+            ..ParseOptions::default()
+        }
+    }
+}
+
+/// Where and why a query was refused. Displays as upstream does: `line:col: parse error: …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    pub span: Span,
+    /// 1-based, counted in bytes from the line's start as upstream counts.
+    pub line: u32,
+    pub column: u32,
+    pub message: String,
+}
+
+impl std::fmt::Display for ParseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)
+    }
+}
+
+impl std::error::Error for ParseError {}

@@ -1,0 +1,100 @@
+//! Label matchers: `=`, `!=`, `=~` and `!~`, compiled once and asked often.
+
+use std::fmt;
+use std::sync::Arc;
+
+mod re2;
+
+pub use re2::{Re2, Re2Error};
+
+/// The four ways to match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MatchOp {
+    Equal,
+    NotEqual,
+    Regex,
+    NotRegex,
+}
+
+impl MatchOp {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MatchOp::Equal => "=",
+            MatchOp::NotEqual => "!=",
+            MatchOp::Regex => "=~",
+            MatchOp::NotRegex => "!~",
+        }
+    }
+
+    /// Whether a match of the value is a match of the matcher (`=`, `=~`) or its contrary.
+    pub fn is_positive(self) -> bool {
+        matches!(self, MatchOp::Equal | MatchOp::Regex)
+    }
+}
+
+/// One matcher on one label. A series without the label has the empty value.
+#[derive(Clone)]
+pub struct Matcher {
+    pub name: Arc<str>,
+    pub op: MatchOp,
+    pub value: Arc<str>,
+    /// Set for the two regex operators.
+    re: Option<Arc<Re2>>,
+}
+
+impl Matcher {
+    /// Compiles a matcher; only a regex can fail.
+    pub fn new(op: MatchOp, name: &str, value: &str) -> Result<Self, Re2Error> {
+        let re = match op {
+            MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(Re2::anchored(value)?)),
+            _ => None,
+        };
+        Ok(Matcher { name: name.into(), op, value: value.into(), re })
+    }
+
+    /// `name="value"`.
+    pub fn equal(name: &str, value: &str) -> Self {
+        Matcher { name: name.into(), op: MatchOp::Equal, value: value.into(), re: None }
+    }
+
+    /// Whether a label value (empty for none) satisfies it.
+    #[inline]
+    pub fn matches(&self, value: &str) -> bool {
+        match (&self.re, self.op) {
+            (Some(re), MatchOp::Regex) => re.is_match(value),
+            (Some(re), _) => !re.is_match(value),
+            (None, MatchOp::Equal) => *self.value == *value,
+            (None, _) => *self.value != *value,
+        }
+    }
+
+    /// Whether a series without the label satisfies it.
+    pub fn matches_empty(&self) -> bool {
+        self.matches("")
+    }
+
+    /// The regex of `=~` and `!~`.
+    pub fn regex(&self) -> Option<&Re2> {
+        self.re.as_deref()
+    }
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.op == other.op && self.value == other.value
+    }
+}
+
+impl Eq for Matcher {}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

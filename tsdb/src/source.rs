@@ -1,0 +1,201 @@
+//! The one seam between storage and queries: whatever holds series answers these questions.
+//!
+//! Head, bucket, merged view and (later) a remote ingester all implement [`Source`], and one contract suite holds for all of them.
+//! Everything here is synchronous: it is called from threads that may block, never from the runtime's own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::histogram::Histogram;
+use crate::labels::Labels;
+use crate::matcher::Matcher;
+
+/// One selector's wish.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// All must match. A label that a series lacks counts as empty.
+    pub matchers: Vec<Matcher>,
+    /// First and last timestamp wanted, both included, in milliseconds.
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    /// What the query will do with it: a source may use this to read less, never to answer less.
+    pub hints: Hints,
+    /// Limits, cancellation and counters of the query this belongs to.
+    pub budget: Arc<Budget>,
+}
+
+/// What a query will do with a selection.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// Step of the evaluation, 0 for an instant query.
+    pub step_ms: i64,
+    /// Range of the matrix selector, 0 where there is none.
+    pub range_ms: i64,
+    /// Name of the function right around the selector, empty where there is none.
+    pub func: String,
+    /// Only labels and whether there are samples are wanted, not their values.
+    pub labels_only: bool,
+}
+
+/// A series with its samples, as columns of one length.
+#[derive(Clone, Debug)]
+pub struct SeriesColumns {
+    pub labels: Labels,
+    /// Strictly ascending, milliseconds. Series of one scrape may share the allocation, so work per timeline can be shared too.
+    pub ts_ms: Arc<[i64]>,
+    /// One per timestamp. Where a histogram stands, its `sum` (so that staleness is seen alike).
+    pub values: Vec<f64>,
+    /// `None`: only floats. Else one per timestamp, `Some` where the sample is a histogram.
+    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
+    /// Start (created) timestamps where any is known, one per timestamp, 0 = unknown.
+    pub start_ts_ms: Option<Vec<i64>>,
+}
+
+/// Series in the order of [`Labels::series_cmp`], each label set once, no series without samples.
+pub trait SeriesCursor: Send {
+    /// The next few series, `None` at the end; never an empty batch.
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError>;
+}
+
+/// Whatever holds series. Implementations see one consistent state for as long as they live.
+pub trait Source: Send + Sync {
+    /// The series that match and have samples in the range.
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError>;
+
+    /// The label sets that match any of the selectors (all series for none), ascending by [`Labels`]' order, each once.
+    /// Time is taken coarsely: a series that the source holds near the range may be named without a sample inside it.
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError>;
+
+    /// The names of labels on such series, ascending, each once.
+    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        let mut names: Vec<String> = Vec::new();
+        for labels in self.series(wish)? {
+            for (n, _) in &labels {
+                if let Err(at) = names.binary_search_by(|x| x.as_str().cmp(n)) {
+                    names.insert(at, n.to_string());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The values of one label on such series, ascending, each once, never empty.
+    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        let mut values: Vec<String> =
+            self.series(wish)?.iter().filter_map(|l| l.get(name)).map(str::to_string).collect();
+        values.sort_unstable();
+        values.dedup();
+        Ok(values)
+    }
+}
+
+/// What the label APIs ask.
+#[derive(Clone, Debug)]
+pub struct LabelWish {
+    /// Selectors, any of which may match; empty means every series.
+    pub selectors: Vec<Vec<Matcher>>,
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    pub budget: Arc<Budget>,
+}
+
+/// Why a source could not answer.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum SourceError {
+    /// The client went away, or the server is stopping.
+    #[error("query was canceled")]
+    Canceled,
+    #[error("query timed out")]
+    TimedOut,
+    /// More samples, series or bytes than the query may use. The text says which limit and how to raise it.
+    #[error("{0}")]
+    Limit(String),
+    /// The store could not be read: what, where, and the cause.
+    #[error("{0}")]
+    Storage(String),
+}
+
+/// Limits, cancellation and counters that all parts of one query share.
+#[derive(Debug)]
+pub struct Budget {
+    cancelled: AtomicBool,
+    deadline: Option<std::time::Instant>,
+    max_samples: u64,
+    max_bytes: u64,
+    samples_read: AtomicU64,
+    bytes_held: AtomicU64,
+    bytes_peak: AtomicU64,
+}
+
+impl Budget {
+    /// `max_samples` bounds the samples one query may read in all, `max_bytes` the memory its samples and results may hold at once.
+    pub fn new(max_samples: u64, max_bytes: u64, deadline: Option<std::time::Instant>) -> Arc<Budget> {
+        Arc::new(Budget {
+            cancelled: AtomicBool::new(false),
+            deadline,
+            max_samples,
+            max_bytes,
+            samples_read: AtomicU64::new(0),
+            bytes_held: AtomicU64::new(0),
+            bytes_peak: AtomicU64::new(0),
+        })
+    }
+
+    /// No limits: for tests and for the server's own reads.
+    pub fn unlimited() -> Arc<Budget> {
+        Budget::new(u64::MAX, u64::MAX, None)
+    }
+
+    /// Makes every later [`Budget::check`] fail; called when the client goes away.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// To be asked at least once per series or few thousand samples.
+    pub fn check(&self) -> Result<(), SourceError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(SourceError::Canceled);
+        }
+        match self.deadline {
+            Some(d) if std::time::Instant::now() >= d => Err(SourceError::TimedOut),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts samples that were read.
+    pub fn read_samples(&self, n: u64) -> Result<(), SourceError> {
+        let total = self.samples_read.fetch_add(n, Ordering::Relaxed).saturating_add(n);
+        if total > self.max_samples {
+            return Err(SourceError::Limit(format!(
+                "query processing would load too many samples into memory: it needs more than {}, the limit of one query (query.max_samples)",
+                self.max_samples
+            )));
+        }
+        Ok(())
+    }
+
+    /// Counts memory taken; pair with [`Budget::release`].
+    pub fn hold(&self, bytes: u64) -> Result<(), SourceError> {
+        let held = self.bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.bytes_peak.fetch_max(held, Ordering::Relaxed);
+        if held > self.max_bytes {
+            return Err(SourceError::Limit(format!(
+                "query needs more than {} bytes of memory, the limit of one query (query.max_memory_bytes): ask for fewer series, a shorter range or a longer step",
+                self.max_bytes
+            )));
+        }
+        Ok(())
+    }
+
+    pub fn release(&self, bytes: u64) {
+        self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn samples_read(&self) -> u64 {
+        self.samples_read.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes_peak(&self) -> u64 {
+        self.bytes_peak.load(Ordering::Relaxed)
+    }
+}
