@@ -127,7 +127,11 @@ pub fn hash_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> u
 
 fn encoded_len(len: usize) -> ([u8; 4], usize) {
     assert!(len <= MAX_LABEL_BYTES, "a label of {len} bytes; callers limit them to {MAX_LABEL_BYTES}");
-    if len < 255 { ([len as u8, 0, 0, 0], 1) } else { ([255, len as u8, (len >> 8) as u8, (len >> 16) as u8], 4) }
+    if len < 255 {
+        ([len as u8, 0, 0, 0], 1)
+    } else {
+        ([255, len as u8, (len >> 8) as u8, (len >> 16) as u8], 4)
+    }
 }
 
 fn put(bytes: &mut Vec<u8>, s: &str) {

@@ -4,8 +4,10 @@
 //!
 //! 1. It is written down as a [`sample::Value`] at a millisecond, under [`labels::Labels`], for a [`tenant::TenantId`].
 
+pub mod chunk;
 pub mod clock;
 pub mod db;
+pub mod head;
 pub mod histogram;
 pub mod labels;
 pub mod matcher;
@@ -13,3 +15,5 @@ pub mod memory;
 pub mod sample;
 pub mod source;
 pub mod tenant;
+pub mod varint;
+pub mod wal;

@@ -34,12 +34,19 @@ pub enum Node {
     Str(Arc<[u8]>),
     Vector(VectorSelector),
     /// `selector[range]`. The inner expression is always a `Vector`; `offset`, `@`, `anchored` and `smoothed` are kept there.
-    Matrix { selector: VectorSelector, selector_span: Span, range: DurationExpr },
+    Matrix {
+        selector: VectorSelector,
+        selector_span: Span,
+        range: DurationExpr,
+    },
     Subquery(Box<Subquery>),
     Call(Call),
     Aggregate(Box<Aggregate>),
     Binary(Box<Binary>),
-    Unary { negative: bool, expr: Box<Expr> },
+    Unary {
+        negative: bool,
+        expr: Box<Expr>,
+    },
     Paren(Box<Expr>),
 }
 

@@ -1,0 +1,400 @@
+//! The recent past in memory: series by label set, an inverted index, and compressed samples in generations.
+//!
+//! Samples live in *generations*. All that arrives between two cuts of the log is one generation; a flush freezes the current
+//! one, makes blocks of it and forgets it, together with its log segments. A series keeps its identity across generations, so
+//! freezing costs nothing: each series moves its samples aside when the first sample of the next generation reaches it.
+
+pub mod postings;
+pub mod samples;
+pub mod source;
+pub mod symbols;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use hashbrown::HashTable;
+use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
+
+use crate::labels::{Labels, hash_sorted};
+use crate::sample::{Metadata, Value};
+use crate::tenant::TenantId;
+use postings::Postings;
+use samples::{Put, Samples, SamplesView};
+use symbols::{Symbol, Symbols};
+
+/// Locks over the label-set table; a power of two.
+const SHARDS: usize = 64;
+
+/// One series of one tenant.
+pub struct Series {
+    /// Its number in this process's log and postings; given out again after the series is gone.
+    pub id: u32,
+    pub tenant: Arc<TenantHead>,
+    hash: u64,
+    labels: Box<[(Symbol, Symbol)]>,
+    /// The log's mark when this series was last written down there, see [`crate::wal::Log::mark`].
+    pub logged: AtomicU64,
+    state: Mutex<SeriesState>,
+}
+
+#[derive(Default)]
+struct SeriesState {
+    /// Generation of `active`.
+    generation: u64,
+    active: Samples,
+    /// The generation before, until its blocks are committed.
+    frozen: Option<(u64, Box<Samples>)>,
+    /// The series was taken out of the head; whoever still holds it must look it up again.
+    gone: bool,
+}
+
+/// What the head holds of one tenant.
+pub struct TenantHead {
+    pub id: TenantId,
+    postings: RwLock<Postings>,
+    metadata: RwLock<BTreeMap<String, BTreeSet<Metadata>>>,
+}
+
+/// All series of all tenants.
+pub struct Head {
+    symbols: RwLock<Symbols>,
+    shards: Vec<RwLock<HashTable<Arc<Series>>>>,
+    by_id: RwLock<ById>,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantHead>>>,
+    /// The generation that writes go to, from 1.
+    generation: AtomicU64,
+    /// Newest in-order timestamp of the current generation, `i64::MIN` when it is empty.
+    newest_t_ms: AtomicI64,
+    /// The first such timestamp: with the newest, the stretch of data time the generation spans.
+    first_t_ms: AtomicI64,
+    samples_in_generation: AtomicU64,
+}
+
+#[derive(Default)]
+struct ById {
+    series: Vec<Option<Arc<Series>>>,
+    free: Vec<u32>,
+}
+
+/// Bytes the head holds, by kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadBytes {
+    pub symbols: u64,
+    pub series: u64,
+    pub postings: u64,
+    pub chunks: u64,
+    pub out_of_order: u64,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Head {
+            symbols: RwLock::default(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            by_id: RwLock::default(),
+            tenants: RwLock::default(),
+            generation: AtomicU64::new(1),
+            newest_t_ms: AtomicI64::new(i64::MIN),
+            first_t_ms: AtomicI64::new(i64::MIN),
+            samples_in_generation: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Head {
+    /// The tenant's part of the head, made where it is new.
+    pub fn tenant(&self, id: &TenantId) -> Arc<TenantHead> {
+        if let Some(t) = self.tenants.read().get(id) {
+            return t.clone();
+        }
+        let new = || TenantHead { id: id.clone(), postings: RwLock::default(), metadata: RwLock::default() };
+        self.tenants.write().entry(id.clone()).or_insert_with(|| Arc::new(new())).clone()
+    }
+
+    pub fn tenants(&self) -> Vec<Arc<TenantHead>> {
+        self.tenants.read().values().cloned().collect()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Begins the next generation and returns the one that is now frozen. The caller keeps writers out meanwhile.
+    pub fn freeze(&self) -> u64 {
+        self.newest_t_ms.store(i64::MIN, Ordering::Relaxed);
+        self.first_t_ms.store(i64::MIN, Ordering::Relaxed);
+        self.samples_in_generation.store(0, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// First and newest in-order timestamp of the current generation.
+    pub fn span_ms(&self) -> Option<(i64, i64)> {
+        let first = self.first_t_ms.load(Ordering::Relaxed);
+        (first != i64::MIN).then(|| (first, self.newest_t_ms.load(Ordering::Relaxed).max(first)))
+    }
+
+    /// Samples taken into the current generation.
+    pub fn samples_in_generation(&self) -> u64 {
+        self.samples_in_generation.load(Ordering::Relaxed)
+    }
+
+    pub fn series_count(&self) -> u64 {
+        let by_id = self.by_id.read();
+        (by_id.series.len() - by_id.free.len()) as u64
+    }
+
+    /// The series of a label set (ascending by name, unique, no empty values), made where it is new.
+    pub fn series(&self, tenant: &Arc<TenantHead>, labels: &[(&str, &str)]) -> Arc<Series> {
+        let hash = hash_sorted(labels.iter().copied());
+        let shard = &self.shards[hash as usize % SHARDS];
+        {
+            let symbols = self.symbols.read();
+            let shard = shard.read();
+            if let Some(s) = shard.find(hash, |s| s.is(hash, tenant, labels, &symbols)) {
+                return s.clone();
+            }
+        }
+        let mut symbols = self.symbols.write();
+        let mut shard = shard.write();
+        if let Some(s) = shard.find(hash, |s| s.is(hash, tenant, labels, &symbols)) {
+            return s.clone();
+        }
+        let labels: Box<[_]> = labels.iter().map(|(n, v)| (symbols.take(n), symbols.take(v))).collect();
+        let mut by_id = self.by_id.write();
+        let id = by_id.free.pop().unwrap_or_else(|| {
+            by_id.series.push(None);
+            by_id.series.len() as u32 - 1
+        });
+        let series = Arc::new(Series {
+            id,
+            tenant: tenant.clone(),
+            hash,
+            labels,
+            logged: AtomicU64::new(0),
+            state: Mutex::default(),
+        });
+        by_id.series[id as usize] = Some(series.clone());
+        drop(by_id);
+        tenant.postings.write().insert(id, &series.labels);
+        shard.insert_unique(hash, series.clone(), |s| s.hash);
+        series
+    }
+
+    /// Writes a sample into the current generation. `None`: the series has left the head, look it up again.
+    pub fn put(&self, series: &Series, t: i64, value: Value, start: i64) -> Option<Put> {
+        let generation = self.generation();
+        let mut state = series.state.lock();
+        if state.gone {
+            return None;
+        }
+        state.advance(generation);
+        let put = state.active.put(t, value, start);
+        drop(state);
+        if put != Put::Duplicate {
+            self.samples_in_generation.fetch_add(1, Ordering::Relaxed);
+        }
+        if put == Put::InOrder && t > self.newest_t_ms.load(Ordering::Relaxed) {
+            self.newest_t_ms.fetch_max(t, Ordering::Relaxed);
+            let _ = self.first_t_ms.compare_exchange(i64::MIN, t, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Some(put)
+    }
+
+    /// The labels of a series as one set.
+    pub fn labels_of(&self, series: &Series) -> Labels {
+        let symbols = self.symbols.read();
+        labels_with(series, &symbols)
+    }
+
+    /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
+    pub fn matching(
+        &self,
+        tenant: &TenantHead,
+        matchers: &[crate::matcher::Matcher],
+    ) -> Vec<(Labels, Arc<Series>)> {
+        let symbols = self.symbols.read();
+        let ids = tenant.postings.read().select(matchers, &symbols);
+        let mut found = self.with_labels(&ids, &symbols);
+        drop(symbols);
+        found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
+        found
+    }
+
+    fn with_labels(&self, ids: &RoaringBitmap, symbols: &Symbols) -> Vec<(Labels, Arc<Series>)> {
+        let by_id = self.by_id.read();
+        let series = ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone());
+        series.map(|s| (labels_with(&s, symbols), s)).collect()
+    }
+
+    /// Forgets generations up to `flushed` and the series that have had no sample since before it. The caller keeps writers out while
+    /// `drop_idle` is set: a writer may hold a series that would go.
+    pub fn forget(&self, flushed: u64, drop_idle: bool) -> Forgotten {
+        let all: Vec<Arc<Series>> = self.by_id.read().series.iter().flatten().cloned().collect();
+        let mut forgotten = Forgotten::default();
+        let mut idle = Vec::new();
+        for s in all {
+            let mut state = s.state.lock();
+            if state.frozen.as_ref().is_some_and(|(g, _)| *g <= flushed) {
+                state.frozen = None;
+            }
+            if state.generation <= flushed && !state.active.is_empty() {
+                state.active = Samples::default();
+            }
+            // Quiet for all of the flushed generation and since: gone. Others keep their place for the next scrape.
+            if state.generation < flushed && state.frozen.is_none() {
+                forgotten.idle_series += 1;
+                if drop_idle {
+                    state.gone = true;
+                    idle.push(s.clone());
+                }
+            }
+        }
+        for s in idle {
+            self.remove(&s);
+        }
+        forgotten
+    }
+
+    fn remove(&self, series: &Series) {
+        let mut symbols = self.symbols.write();
+        series.tenant.postings.write().remove(series.id, &series.labels);
+        let mut shard = self.shards[series.hash as usize % SHARDS].write();
+        if let Ok(entry) = shard.find_entry(series.hash, |s| s.id == series.id) {
+            entry.remove();
+        }
+        drop(shard);
+        let mut by_id = self.by_id.write();
+        by_id.series[series.id as usize] = None;
+        by_id.free.push(series.id);
+        for &(n, v) in &series.labels {
+            symbols.release(n);
+            symbols.release(v);
+        }
+    }
+
+    /// Bytes held, counted by walking everything: milliseconds per 100,000 series.
+    pub fn bytes(&self) -> HeadBytes {
+        let mut bytes =
+            HeadBytes { symbols: self.symbols.read().heap_bytes() as u64, ..HeadBytes::default() };
+        for s in self.by_id.read().series.iter().flatten() {
+            bytes.series += (std::mem::size_of::<Series>() + 16 + s.labels.len() * 8 + 16) as u64;
+            let state = s.state.lock();
+            let frozen = state.frozen.as_ref().map(|f| f.1.heap_bytes()).unwrap_or_default();
+            let active = state.active.heap_bytes();
+            bytes.chunks += (active.0 + frozen.0) as u64;
+            bytes.out_of_order += (active.1 + frozen.1) as u64;
+        }
+        for t in self.tenants() {
+            for (_, values) in t.postings.read().iter() {
+                bytes.postings += values.values().map(|ids| ids.serialized_size() as u64 + 48).sum::<u64>();
+            }
+        }
+        bytes
+    }
+
+    /// Runs `f` with the tenant's index and the strings behind its numbers.
+    pub fn with_index<R>(&self, tenant: &TenantHead, f: impl FnOnce(&Postings, &Symbols) -> R) -> R {
+        let symbols = self.symbols.read();
+        let postings = tenant.postings.read();
+        f(&postings, &symbols)
+    }
+}
+
+/// What [`Head::forget`] found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forgotten {
+    /// Series without a sample since before the flushed generation.
+    pub idle_series: u64,
+}
+
+fn labels_with(series: &Series, symbols: &Symbols) -> Labels {
+    Labels::from_sorted(series.labels.iter().map(|&(n, v)| (symbols.text(n), symbols.text(v))))
+}
+
+impl SeriesState {
+    /// Makes `active` the samples of this generation.
+    fn advance(&mut self, generation: u64) {
+        if self.generation == generation {
+            return;
+        }
+        if !self.active.is_empty() {
+            // The slot is free: a generation is cut only after the one before it was forgotten or kept as it is.
+            self.frozen = Some((self.generation, Box::new(std::mem::take(&mut self.active))));
+        }
+        self.generation = generation;
+    }
+}
+
+impl Series {
+    #[inline]
+    fn is(&self, hash: u64, tenant: &Arc<TenantHead>, labels: &[(&str, &str)], symbols: &Symbols) -> bool {
+        self.hash == hash
+            && Arc::ptr_eq(&self.tenant, tenant)
+            && self.labels.len() == labels.len()
+            && self
+                .labels
+                .iter()
+                .zip(labels)
+                .all(|(&(n, v), l)| symbols.text(n) == l.0 && symbols.text(v) == l.1)
+    }
+
+    /// A moment's view of the samples of generations `from..=to` within the range: the older generation, then the newer.
+    pub fn view(
+        &self,
+        generations: std::ops::RangeInclusive<u64>,
+        min_t: i64,
+        max_t: i64,
+    ) -> [SamplesView; 2] {
+        let state = self.state.lock();
+        let mut views = [SamplesView::default(), SamplesView::default()];
+        if let Some((g, s)) = &state.frozen
+            && generations.contains(g)
+        {
+            views[0] = s.view(min_t, max_t);
+        }
+        if generations.contains(&state.generation) {
+            views[1] = state.active.view(min_t, max_t);
+        }
+        views
+    }
+
+    /// First and last timestamp of what it holds in these generations.
+    pub fn range_ms(&self, generations: std::ops::RangeInclusive<u64>) -> Option<(i64, i64)> {
+        let state = self.state.lock();
+        let frozen =
+            state.frozen.as_ref().filter(|(g, _)| generations.contains(g)).and_then(|(_, s)| s.range_ms());
+        let active = generations.contains(&state.generation).then(|| state.active.range_ms()).flatten();
+        match (frozen, active) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Chunks held.
+    pub fn chunks(&self) -> usize {
+        let state = self.state.lock();
+        state.active.chunks() + state.frozen.as_ref().map_or(0, |f| f.1.chunks())
+    }
+}
+
+impl TenantHead {
+    /// Notes what a metric is; `true` where that is news.
+    pub fn learn(&self, metric: &str, metadata: &Metadata) -> bool {
+        if self.metadata.read().get(metric).is_some_and(|m| m.contains(metadata)) {
+            return false;
+        }
+        self.metadata.write().entry(metric.to_string()).or_default().insert(metadata.clone())
+    }
+
+    pub fn metadata(&self, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+        let all = self.metadata.read();
+        let wanted = all.iter().filter(|(name, _)| metric.is_none_or(|m| m == name.as_str()));
+        wanted.map(|(name, m)| (name.clone(), m.iter().cloned().collect())).collect()
+    }
+
+    pub fn series_count(&self) -> u64 {
+        self.postings.read().all().len()
+    }
+}

@@ -1,0 +1,271 @@
+//! The samples of one series in one generation: a row of closed chunks, one that grows, and what came late.
+
+use crate::chunk::{Chunk, Columns, OpenChunk};
+use crate::sample::Value;
+
+/// Late samples after which their buffer becomes a chunk: a buffered one takes 40 bytes, a packed one 1 to 5.
+const LATE_BUFFER: usize = 128;
+
+/// What became of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    InOrder,
+    OutOfOrder,
+    /// The same value was there at the same time.
+    Duplicate,
+}
+
+/// See the module. Written rule for a timestamp written twice with different values: the last written wins.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    closed: Vec<Chunk>,
+    open: Option<OpenChunk>,
+    late: Option<Box<Late>>,
+}
+
+/// Samples that were older than the newest when they came; every one was written after the in-order one of its time.
+#[derive(Clone, Debug, Default)]
+struct Late {
+    /// Ascending, each timestamp once.
+    buffer: Vec<(i64, Value, i64)>,
+    /// Full buffers, in the order they were written: at equal timestamps the later chunk wins.
+    closed: Vec<Chunk>,
+}
+
+/// A moment's view of [`Samples`], free of locks.
+#[derive(Clone, Debug, Default)]
+pub struct SamplesView {
+    in_order: Vec<Chunk>,
+    late: Vec<Chunk>,
+    buffer: Vec<(i64, Value, i64)>,
+}
+
+impl Samples {
+    pub fn is_empty(&self) -> bool {
+        self.open.is_none() && self.late.is_none()
+    }
+
+    /// The newest timestamp that came in order.
+    pub fn newest_t_ms(&self) -> Option<i64> {
+        self.open.as_ref().map(|o| o.last_t_ms())
+    }
+
+    /// First and last timestamp held.
+    pub fn range_ms(&self) -> Option<(i64, i64)> {
+        let mut range: Option<(i64, i64)> = None;
+        let mut widen = |a: i64, b: i64| range = Some(range.map_or((a, b), |(x, y)| (x.min(a), y.max(b))));
+        if let Some(c) = self.closed.first() {
+            widen(c.min_t_ms, c.max_t_ms);
+        }
+        if let Some(o) = &self.open {
+            widen(o.first_t_ms(), o.last_t_ms());
+        }
+        if let Some(late) = &self.late {
+            for c in &late.closed {
+                widen(c.min_t_ms, c.max_t_ms);
+            }
+            if let (Some(a), Some(b)) = (late.buffer.first(), late.buffer.last()) {
+                widen(a.0, b.0);
+            }
+        }
+        range
+    }
+
+    pub fn put(&mut self, t: i64, value: Value, start: i64) -> Put {
+        let Some(open) = &mut self.open else {
+            self.open = Some(OpenChunk::begin(t, &value, start));
+            return Put::InOrder;
+        };
+        let newest = open.last_t_ms();
+        if t > newest {
+            if !open.push(t, &value, start) {
+                self.closed.push(open.snapshot());
+                *open = OpenChunk::begin(t, &value, start);
+            }
+            return Put::InOrder;
+        }
+        if (t == newest && open.last_is(&value) && self.late.is_none()) || self.holds(t, &value) {
+            return Put::Duplicate;
+        }
+        let late = self.late.get_or_insert_default();
+        match late.buffer.binary_search_by_key(&t, |x| x.0) {
+            Ok(at) => late.buffer[at] = (t, value, start),
+            Err(at) => late.buffer.insert(at, (t, value, start)),
+        }
+        if late.buffer.len() >= LATE_BUFFER {
+            pack(&std::mem::take(&mut late.buffer), &mut late.closed);
+        }
+        Put::OutOfOrder
+    }
+
+    /// Whether a query would answer exactly this value at this time.
+    fn holds(&self, t: i64, value: &Value) -> bool {
+        let mut found = Columns::default();
+        self.view(t, t).decode(t, t, &mut found);
+        match (found.is_empty(), value) {
+            (true, _) => false,
+            (false, Value::Float(v)) => {
+                found.histograms.first().is_none_or(Option::is_none)
+                    && found.values[0].to_bits() == v.to_bits()
+            }
+            (false, Value::Histogram(h)) => found
+                .histograms
+                .first()
+                .and_then(Option::as_ref)
+                .is_some_and(|f| crate::chunk::histogram::same(f, h)),
+        }
+    }
+
+    /// What lies within `min_t..=max_t` (whole chunks, so a little more).
+    pub fn view(&self, min_t: i64, max_t: i64) -> SamplesView {
+        let touches = |c: &&Chunk| c.max_t_ms >= min_t && c.min_t_ms <= max_t;
+        let mut view = SamplesView::default();
+        // In-order chunks ascend: begin at the first that reaches the range.
+        let from = self.closed.partition_point(|c| c.max_t_ms < min_t);
+        view.in_order.extend(self.closed[from..].iter().take_while(|c| c.min_t_ms <= max_t).cloned());
+        if let Some(o) = &self.open
+            && o.last_t_ms() >= min_t
+            && o.first_t_ms() <= max_t
+        {
+            view.in_order.push(o.snapshot());
+        }
+        if let Some(late) = &self.late {
+            view.late.extend(late.closed.iter().filter(touches).cloned());
+            let (a, b) =
+                (late.buffer.partition_point(|x| x.0 < min_t), late.buffer.partition_point(|x| x.0 <= max_t));
+            view.buffer.extend_from_slice(&late.buffer[a..b.max(a)]);
+        }
+        view
+    }
+
+    pub fn chunks(&self) -> usize {
+        self.closed.len() + self.open.is_some() as usize + self.late.as_ref().map_or(0, |l| l.closed.len())
+    }
+
+    /// Heap bytes of in-order chunks and of late samples.
+    pub fn heap_bytes(&self) -> (usize, usize) {
+        let chunks = |c: &Vec<Chunk>| {
+            c.capacity() * std::mem::size_of::<Chunk>() + c.iter().map(|c| c.bytes.len() + 16).sum::<usize>()
+        };
+        let late = self.late.as_ref().map_or(0, |l| {
+            chunks(&l.closed)
+                + l.buffer.capacity() * std::mem::size_of::<(i64, Value, i64)>()
+                + std::mem::size_of::<Late>()
+        });
+        (chunks(&self.closed) + self.open.as_ref().map_or(0, OpenChunk::heap_bytes), late)
+    }
+}
+
+/// Packs sorted samples into chunks.
+fn pack(sorted: &[(i64, Value, i64)], into: &mut Vec<Chunk>) {
+    let mut open: Option<OpenChunk> = None;
+    for (t, v, start) in sorted {
+        if let Some(o) = &mut open
+            && !o.push(*t, v, *start)
+        {
+            into.push(o.snapshot());
+            open = None;
+        }
+        if open.is_none() {
+            open = Some(OpenChunk::begin(*t, v, *start));
+        }
+    }
+    into.extend(open.map(|o| o.snapshot()));
+}
+
+impl SamplesView {
+    pub fn is_empty(&self) -> bool {
+        self.in_order.is_empty() && self.late.is_empty() && self.buffer.is_empty()
+    }
+
+    /// Appends the samples within the range, ascending, each timestamp once.
+    pub fn decode(&self, min_t: i64, max_t: i64, out: &mut Columns) {
+        let begin = out.len();
+        for c in &self.in_order {
+            c.decode(min_t, max_t, out);
+        }
+        if self.late.is_empty() && self.buffer.is_empty() {
+            return;
+        }
+        let mut merged = Columns::default();
+        let mut rows = Columns::default();
+        for i in begin..out.len() {
+            rows.push_row_of(out, i);
+        }
+        for c in &self.late {
+            let mut next = Columns::default();
+            c.decode(min_t, max_t, &mut next);
+            union(&rows, &next, &mut merged);
+            std::mem::swap(&mut rows, &mut merged);
+        }
+        let mut next = Columns::default();
+        for (t, v, start) in &self.buffer {
+            if (min_t..=max_t).contains(t) {
+                next.push(*t, v.clone(), *start);
+            }
+        }
+        union(&rows, &next, &mut merged);
+        out.ts_ms.truncate(begin);
+        out.values.truncate(begin);
+        out.histograms.truncate(begin);
+        out.start_ts_ms.truncate(begin);
+        for i in 0..merged.len() {
+            out.push_row_of(&merged, i);
+        }
+    }
+}
+
+/// Both sides' rows by time; where both have one, the newer side's.
+pub fn union(older: &Columns, newer: &Columns, out: &mut Columns) {
+    out.clear();
+    let (mut i, mut j) = (0, 0);
+    while i < older.len() || j < newer.len() {
+        let take_newer = match (older.ts_ms.get(i), newer.ts_ms.get(j)) {
+            (Some(a), Some(b)) => {
+                i += (a == b) as usize;
+                b <= a
+            }
+            (None, _) => true,
+            (_, None) => false,
+        };
+        if take_newer {
+            out.push_row_of(newer, j);
+            j += 1;
+        } else {
+            out.push_row_of(older, i);
+            i += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Any order of arrival reads back as a map in which the last write of a timestamp wins.
+        #[test]
+        fn any_order_reads_as_a_map(writes in proptest::collection::vec((0i64..400, 0u8..4, any::<bool>()), 1..600), min_t in -10i64..410, len in 0i64..410) {
+            let mut samples = Samples::default();
+            let mut model: BTreeMap<i64, f64> = BTreeMap::new();
+            let mut clock = 0;
+            for (t, v, in_order) in writes {
+                let t = if in_order { clock += 1; clock * 3 } else { t };
+                let v = v as f64;
+                let put = samples.put(t, Value::Float(v), 0);
+                let before = model.insert(t, v);
+                prop_assert_eq!(put == Put::Duplicate, before == Some(v), "{} at {}", v, t);
+            }
+            let max_t = min_t + len;
+            let mut got = Columns::default();
+            samples.view(min_t, max_t).decode(min_t, max_t, &mut got);
+            let got: Vec<_> = got.ts_ms.iter().copied().zip(got.values.iter().copied()).collect();
+            let want: Vec<_> = model.range(min_t..=max_t).map(|(t, v)| (*t, *v)).collect();
+            prop_assert_eq!(got, want);
+            let range = samples.range_ms().unwrap();
+            prop_assert_eq!(range, (*model.first_key_value().unwrap().0, *model.last_key_value().unwrap().0));
+        }
+    }
+}

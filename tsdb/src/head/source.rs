@@ -1,0 +1,168 @@
+//! The head as a source of queries: a fixed range of generations, read without holding any lock while decoding.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::samples::{SamplesView, union};
+use super::{Head, TenantHead};
+use crate::chunk::Columns;
+use crate::labels::Labels;
+use crate::matcher::Matcher;
+use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+
+/// Series decoded at once: enough work for all cores, little enough to hold.
+const BATCH: usize = 256;
+
+/// See the module.
+pub struct HeadSource {
+    head: Arc<Head>,
+    tenant: Arc<TenantHead>,
+    generations: RangeInclusive<u64>,
+}
+
+impl HeadSource {
+    pub fn new(head: Arc<Head>, tenant: Arc<TenantHead>, generations: RangeInclusive<u64>) -> Self {
+        HeadSource { head, tenant, generations }
+    }
+
+    /// A cursor over all series with samples in the range: what a flush reads.
+    pub fn all(&self, min_t_ms: i64, max_t_ms: i64) -> HeadCursor {
+        self.cursor(&[], min_t_ms, max_t_ms, Budget::unlimited())
+    }
+
+    fn cursor(&self, matchers: &[Matcher], min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
+        let matching = self.head.matching(&self.tenant, matchers);
+        let mut views = Vec::with_capacity(matching.len());
+        for (labels, series) in matching {
+            let view = series.view(self.generations.clone(), min_t, max_t);
+            if !view.iter().all(SamplesView::is_empty) {
+                views.push((labels, view));
+            }
+        }
+        HeadCursor { rest: views.into_iter(), min_t, max_t, budget, timelines: Vec::new() }
+    }
+
+    /// Runs `f` for each series that the wish touches.
+    fn for_each(&self, wish: &LabelWish, mut f: impl FnMut(Labels)) -> Result<(), SourceError> {
+        wish.budget.check()?;
+        let every = [Vec::new()];
+        let selectors = if wish.selectors.is_empty() { &every[..] } else { &wish.selectors[..] };
+        for matchers in selectors {
+            for (i, (labels, series)) in self.head.matching(&self.tenant, matchers).into_iter().enumerate() {
+                if i % 1024 == 0 {
+                    wish.budget.check()?;
+                }
+                let touches = series.range_ms(self.generations.clone());
+                if touches.is_some_and(|(a, b)| a <= wish.max_t_ms && b >= wish.min_t_ms) {
+                    f(labels);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for HeadSource {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        wish.budget.check()?;
+        let cursor = self.cursor(&wish.matchers, wish.min_t_ms, wish.max_t_ms, wish.budget.clone());
+        Ok(Box::new(cursor))
+    }
+
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+        let mut found = Vec::new();
+        self.for_each(wish, |labels| found.push(labels))?;
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        let mut names = BTreeSet::new();
+        self.for_each(wish, |labels| {
+            for (name, _) in &labels {
+                if !names.contains(name) {
+                    names.insert(name.to_string());
+                }
+            }
+        })?;
+        Ok(names.into_iter().collect())
+    }
+}
+
+/// Decodes views batch by batch, on all cores.
+pub struct HeadCursor {
+    rest: std::vec::IntoIter<(Labels, [SamplesView; 2])>,
+    min_t: i64,
+    max_t: i64,
+    budget: Arc<Budget>,
+    /// Timestamps seen last: the series of one scrape share theirs.
+    timelines: Vec<Arc<[i64]>>,
+}
+
+impl HeadCursor {
+    fn share(&mut self, ts_ms: &[i64]) -> Arc<[i64]> {
+        if let Some(at) = self.timelines.iter().rposition(|t| **t == *ts_ms) {
+            return self.timelines[at].clone();
+        }
+        if self.timelines.len() >= 8 {
+            self.timelines.remove(0);
+        }
+        let shared: Arc<[i64]> = ts_ms.into();
+        self.timelines.push(shared.clone());
+        shared
+    }
+}
+
+impl SeriesCursor for HeadCursor {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        loop {
+            self.budget.check()?;
+            let views: Vec<_> = self.rest.by_ref().take(BATCH).collect();
+            if views.is_empty() {
+                return Ok(None);
+            }
+            let (min_t, max_t) = (self.min_t, self.max_t);
+            let decode = |(labels, [older, newer]): (Labels, [SamplesView; 2])| {
+                let mut columns = Columns::default();
+                if newer.is_empty() || older.is_empty() {
+                    older.decode(min_t, max_t, &mut columns);
+                    newer.decode(min_t, max_t, &mut columns);
+                } else {
+                    let (mut a, mut b) = (Columns::default(), Columns::default());
+                    older.decode(min_t, max_t, &mut a);
+                    newer.decode(min_t, max_t, &mut b);
+                    union(&a, &b, &mut columns);
+                }
+                (labels, columns)
+            };
+            // A handful of series is decoded sooner than a second thread wakes.
+            let decoded: Vec<_> = if views.len() < 16 {
+                views.into_iter().map(decode).collect()
+            } else {
+                views.into_par_iter().map(decode).collect()
+            };
+            let mut batch = Vec::with_capacity(decoded.len());
+            for (labels, c) in decoded {
+                if c.is_empty() {
+                    continue;
+                }
+                self.budget.read_samples(c.len() as u64)?;
+                let ts_ms = self.share(&c.ts_ms);
+                batch.push(SeriesColumns {
+                    labels,
+                    ts_ms,
+                    values: c.values,
+                    histograms: (!c.histograms.is_empty()).then_some(c.histograms),
+                    start_ts_ms: (!c.start_ts_ms.is_empty()).then_some(c.start_ts_ms),
+                });
+            }
+            if !batch.is_empty() {
+                return Ok(Some(batch));
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Every label name and value of the head, held once and numbered.
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The number of a string in [`Symbols`].
+pub type Symbol = u32;
+
+/// Strings with reference counts: what no series uses any more is freed and its number given out again.
+#[derive(Default)]
+pub struct Symbols {
+    strings: Vec<Slot>,
+    by_text: HashTable<Symbol>,
+    free: Vec<Symbol>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    text: Box<str>,
+    uses: u32,
+}
+
+impl Symbols {
+    /// The text of a number that is in use.
+    #[inline]
+    pub fn text(&self, symbol: Symbol) -> &str {
+        &self.strings[symbol as usize].text
+    }
+
+    /// The number of a text, if any series uses it.
+    pub fn find(&self, text: &str) -> Option<Symbol> {
+        self.by_text.find(xxh3_64(text.as_bytes()), |&s| &*self.strings[s as usize].text == text).copied()
+    }
+
+    /// Counts one more use of a text, and numbers it where it is new.
+    pub fn take(&mut self, text: &str) -> Symbol {
+        if let Some(symbol) = self.find(text) {
+            self.strings[symbol as usize].uses += 1;
+            return symbol;
+        }
+        let slot = Slot { text: text.into(), uses: 1 };
+        self.bytes += text.len();
+        let symbol = match self.free.pop() {
+            Some(symbol) => {
+                self.strings[symbol as usize] = slot;
+                symbol
+            }
+            None => {
+                self.strings.push(slot);
+                (self.strings.len() - 1) as Symbol
+            }
+        };
+        let strings = &self.strings;
+        self.by_text.insert_unique(xxh3_64(text.as_bytes()), symbol, |&s| {
+            xxh3_64(strings[s as usize].text.as_bytes())
+        });
+        symbol
+    }
+
+    /// Counts one use less.
+    pub fn release(&mut self, symbol: Symbol) {
+        let slot = &mut self.strings[symbol as usize];
+        slot.uses -= 1;
+        if slot.uses == 0 {
+            let text = std::mem::take(&mut slot.text);
+            self.bytes -= text.len();
+            if let Ok(entry) = self.by_text.find_entry(xxh3_64(text.as_bytes()), |&s| s == symbol) {
+                entry.remove();
+            }
+            self.free.push(symbol);
+        }
+    }
+
+    /// Heap bytes held, about.
+    pub fn heap_bytes(&self) -> usize {
+        self.bytes + self.strings.capacity() * std::mem::size_of::<Slot>() + self.by_text.capacity() * 5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_lives_as_long_as_its_uses() {
+        let mut s = Symbols::default();
+        let a = s.take("job");
+        assert_eq!(s.take("job"), a);
+        let b = s.take("node");
+        assert_ne!(a, b);
+        s.release(a);
+        assert_eq!(s.find("job"), Some(a));
+        s.release(a);
+        assert_eq!(s.find("job"), None);
+        assert_eq!(s.take("other"), a, "the number is given out again");
+        assert_eq!((s.text(a), s.text(b)), ("other", "node"));
+    }
+}
