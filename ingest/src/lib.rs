@@ -1,1 +1,28 @@
-//! placeholder
+//! The write path from HTTP to the store.
+//!
+//! The life of a write:
+//!
+//! 1. It arrives at [`http::router`]. Content type and encoding say which protocol it speaks (else 415), a header or the absence of
+//!    one says whose it is.
+//! 2. The first bytes of the body declare its decoded length. If that is within the [`limits::Limits`], memory for the whole request
+//!    is reserved at once from what all requests share (else 503), and the rest of the body is read.
+//! 3. Snappy is undone; a hand-written parser walks the message once ([`v1`], `v2`), every string borrowed, and fills one
+//!    set of vectors per request.
+//! 4. Each series is checked as upstream checks it: good ones go into the store's appender ([`sink::Sink`]), bad ones are counted by
+//!    [`reject::Reason`], the first few in words.
+//! 5. The appender commits: when that returns, the samples are in the log. The answer is a 204, or a 400 that names what was left out.
+
+mod admit;
+mod histogram;
+pub mod http;
+pub mod limits;
+pub mod metrics;
+pub mod reject;
+pub mod sink;
+mod snappy;
+pub mod v1;
+mod wire;
+
+pub use admit::Outcome;
+pub use limits::Limits;
+pub use wire::Malformed;

@@ -1,0 +1,318 @@
+//! One series after the other: what was read of it is checked, and what passes goes into the sink.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use tsdb::labels::METRIC_NAME;
+use tsdb::sample::Metadata;
+
+use crate::histogram::HistogramSample;
+use crate::limits::Limits;
+use crate::reject::{Reason, Rejections, cut, show};
+use crate::sink::Sink;
+use crate::wire::Fault;
+
+/// What became of a decoded request, before the store has answered.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Series of which at least one sample was handed on.
+    pub series: u64,
+    /// Float samples handed on.
+    pub samples: u64,
+    /// Native histogram samples handed on.
+    pub histograms: u64,
+    /// Exemplars read. None is stored yet.
+    pub exemplars: u64,
+    /// Metadata entries handed on.
+    pub metadata: u64,
+    pub rejected: Rejections,
+}
+
+/// A float sample as it came; `start_ts_ms` 0 = unknown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Float {
+    pub(crate) ts_ms: i64,
+    pub(crate) value: f64,
+    pub(crate) start_ts_ms: i64,
+}
+
+/// The pass over one request. The vectors are filled and emptied once per series and keep their room, so that a series
+/// costs no allocation here.
+pub(crate) struct Pass<'a, 'p, S> {
+    pub(crate) limits: &'p Limits,
+    sink: &'p mut S,
+    window: RangeInclusive<i64>,
+    now_ms: i64,
+    labels: Vec<(&'a str, &'a str)>,
+    /// Pairs beyond the limit: counted, not kept.
+    more_labels: usize,
+    /// First name or value that is not UTF-8.
+    not_utf8: Option<&'a [u8]>,
+    floats: Vec<Float>,
+    histograms: Vec<HistogramSample>,
+    samples_left: usize,
+    samples_limit: usize,
+    pub(crate) outcome: Outcome,
+}
+
+impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
+    pub(crate) fn new(body: &[u8], limits: &'p Limits, now_ms: i64, sink: &'p mut S) -> Self {
+        // A sample takes at least nine bytes on the wire (a timestamp of six), so an honest request never comes near.
+        // What comes near are messages of empty samples, two bytes each, which would unfold to twenty times their size.
+        let samples_limit = body.len() / 8 + 64;
+        Pass {
+            limits,
+            sink,
+            window: limits.window(now_ms),
+            now_ms,
+            labels: Vec::with_capacity(32),
+            more_labels: 0,
+            not_utf8: None,
+            floats: Vec::new(),
+            histograms: Vec::new(),
+            samples_left: samples_limit,
+            samples_limit,
+            outcome: Outcome::default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn label(&mut self, name: &'a [u8], value: &'a [u8]) {
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => self.label_str(name, value),
+            (Err(_), _) => _ = self.not_utf8.get_or_insert(name),
+            (_, Err(_)) => _ = self.not_utf8.get_or_insert(value),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn label_str(&mut self, name: &'a str, value: &'a str) {
+        if self.labels.len() < self.limits.max_labels {
+            self.labels.push((name, value));
+        } else {
+            self.more_labels += 1;
+        }
+    }
+
+    pub(crate) fn label_not_utf8(&mut self, bytes: &'a [u8]) {
+        self.not_utf8.get_or_insert(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn float(&mut self, float: Float, here: &[u8]) -> Result<(), Fault> {
+        self.one_more(here)?;
+        self.floats.push(float);
+        Ok(())
+    }
+
+    pub(crate) fn histogram(&mut self, histogram: HistogramSample, here: &[u8]) -> Result<(), Fault> {
+        self.one_more(here)?;
+        self.histograms.push(histogram);
+        Ok(())
+    }
+
+    #[inline]
+    fn one_more(&mut self, here: &[u8]) -> Result<(), Fault> {
+        match self.samples_left.checked_sub(1) {
+            Some(left) => {
+                self.samples_left = left;
+                Ok(())
+            }
+            None => {
+                Err(Fault::new(here, format!("more than {} samples in so few bytes", self.samples_limit)))
+            }
+        }
+    }
+
+    /// How many samples the series at hand has.
+    pub(crate) fn pending(&self) -> u64 {
+        (self.floats.len() + self.histograms.len()) as u64
+    }
+
+    /// Fills in the start timestamp where a sample brought none.
+    pub(crate) fn default_start(&mut self, start_ts_ms: i64) {
+        for f in self.floats.iter_mut().filter(|f| f.start_ts_ms == 0) {
+            f.start_ts_ms = start_ts_ms;
+        }
+        for h in self.histograms.iter_mut().filter(|h| h.start_ts_ms == 0) {
+            h.start_ts_ms = start_ts_ms;
+        }
+    }
+
+    /// Ends a series that a reason outside of its labels condemns.
+    #[cold]
+    pub(crate) fn refuse_series(&mut self, reason: Reason, why: &str) {
+        let labels = &self.labels;
+        self.outcome.rejected.add(reason, (self.floats.len() + self.histograms.len()) as u64, || {
+            format!("series {}: {why}", show(labels))
+        });
+        self.clear();
+    }
+
+    /// Ends a series: checks it and hands on what is good. True if its labels were.
+    pub(crate) fn end_series(&mut self) -> bool {
+        let fine = match self.check_labels() {
+            Ok(()) => {
+                self.hand_on();
+                true
+            }
+            Err((reason, why)) => {
+                self.refuse_series(reason, &why);
+                false
+            }
+        };
+        self.clear();
+        fine
+    }
+
+    /// The metric name of the series at hand, once its labels were read.
+    pub(crate) fn metric_name(&self) -> Option<&'a str> {
+        self.labels.iter().find(|(n, v)| *n == METRIC_NAME && !v.is_empty()).map(|(_, v)| *v)
+    }
+
+    fn clear(&mut self) {
+        self.labels.clear();
+        self.more_labels = 0;
+        self.not_utf8 = None;
+        self.floats.clear();
+        self.histograms.clear();
+    }
+
+    /// Upstream's rules (UTF-8 names; a metric name; no name empty or twice) and our limits. Sorts where the sender did not
+    /// and drops empty values, which mean "no such label".
+    fn check_labels(&mut self) -> Result<(), (Reason, String)> {
+        let limits = self.limits;
+        if let Some(bytes) = self.not_utf8 {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
+            return Err((Reason::InvalidUtf8, format!("the label name or value {shown:?} is not UTF-8")));
+        }
+        if self.more_labels > 0 {
+            let have = self.labels.len() + self.more_labels;
+            let why = format!("{have} labels, more than {} (ingest.max_labels)", limits.max_labels);
+            return Err((Reason::TooManyLabels, why));
+        }
+        let (mut sorted, mut any_empty, mut named, mut bytes) = (true, false, false, 0);
+        let mut last = "";
+        for &(name, value) in &self.labels {
+            if name.is_empty() {
+                return Err((
+                    Reason::EmptyLabelName,
+                    format!("a label with the value {:?} has no name", cut(value, 80)),
+                ));
+            }
+            if name.len() > limits.max_label_name_bytes {
+                let why = format!(
+                    "the label name {:?}… has {} bytes, more than {} (ingest.max_label_name_bytes)",
+                    cut(name, 80),
+                    name.len(),
+                    limits.max_label_name_bytes
+                );
+                return Err((Reason::LabelTooLong, why));
+            }
+            if value.len() > limits.max_label_value_bytes {
+                let why = format!(
+                    "the value of label {:?} has {} bytes, more than {} (ingest.max_label_value_bytes)",
+                    cut(name, 80),
+                    value.len(),
+                    limits.max_label_value_bytes
+                );
+                return Err((Reason::LabelTooLong, why));
+            }
+            bytes += name.len() + value.len();
+            any_empty |= value.is_empty();
+            named |= name == METRIC_NAME && !value.is_empty();
+            sorted &= last < name;
+            last = name;
+        }
+        if bytes > limits.max_series_bytes {
+            let why = format!(
+                "{bytes} bytes of labels, more than {} (ingest.max_series_bytes)",
+                limits.max_series_bytes
+            );
+            return Err((Reason::LabelTooLong, why));
+        }
+        if !sorted {
+            self.labels.sort_by_key(|(name, _)| *name);
+            // Before empty values go: upstream counts these as duplicates too.
+            if let Some(pair) = self.labels.windows(2).find(|w| w[0].0 == w[1].0) {
+                return Err((
+                    Reason::DuplicateLabelName,
+                    format!("the label name {:?} appears twice", cut(pair[0].0, 80)),
+                ));
+            }
+        }
+        if !named {
+            return Err((Reason::MissingMetricName, "no metric name (the label __name__)".into()));
+        }
+        if any_empty {
+            self.labels.retain(|(_, value)| !value.is_empty());
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self) {
+        let mut series = None;
+        for f in &self.floats {
+            if !self.window.contains(&f.ts_ms) {
+                out_of_bounds(&mut self.outcome, &self.labels, f.ts_ms, self.now_ms, self.limits);
+                continue;
+            }
+            let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
+            self.sink.float(series, f.ts_ms, f.value, f.start_ts_ms);
+            self.outcome.samples += 1;
+        }
+        for h in self.histograms.drain(..) {
+            let value = match h.value {
+                Ok(value) => value,
+                Err(why) => {
+                    let labels = &self.labels;
+                    self.outcome.rejected.add(Reason::InvalidHistogram, 1, || {
+                        format!("series {}: histogram at {}: {why}", show(labels), h.ts_ms)
+                    });
+                    continue;
+                }
+            };
+            if !self.window.contains(&h.ts_ms) {
+                out_of_bounds(&mut self.outcome, &self.labels, h.ts_ms, self.now_ms, self.limits);
+                continue;
+            }
+            let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
+            self.sink.histogram(series, h.ts_ms, Arc::new(value), h.start_ts_ms);
+            self.outcome.histograms += 1;
+        }
+        self.outcome.series += u64::from(series.is_some());
+    }
+
+    /// Hands on what is known of a metric. Long texts are cut; a name that no series could have is refused.
+    pub(crate) fn metadata(&mut self, metric: &str, kind: &'static str, help: &str, unit: &str) {
+        let max = self.limits.max_metadata_bytes;
+        if metric.is_empty() || metric.len() > self.limits.max_label_value_bytes {
+            self.outcome.rejected.add(Reason::MissingMetricName, 0, || {
+                format!("metadata with a metric name of {} bytes: {:?}", metric.len(), cut(metric, 80))
+            });
+            return;
+        }
+        let metadata =
+            Metadata { kind: kind.into(), help: cut(help, max).into(), unit: cut(unit, max).into() };
+        self.sink.metadata(metric, metadata);
+        self.outcome.metadata += 1;
+    }
+}
+
+#[cold]
+fn out_of_bounds(outcome: &mut Outcome, labels: &[(&str, &str)], ts_ms: i64, now_ms: i64, limits: &Limits) {
+    outcome.rejected.add(Reason::OutOfBounds, 1, || {
+        let what = if ts_ms < 0 {
+            "before 1970".to_string()
+        } else if ts_ms > now_ms {
+            format!(
+                "{} s in the future, more than {} s are not taken",
+                (ts_ms - now_ms) / 1000,
+                limits.max_ahead_ms / 1000
+            )
+        } else {
+            format!("older than the retention of {} s", limits.retention_ms.unwrap_or(0) / 1000)
+        };
+        format!("series {}: timestamp {ts_ms} ms is out of bounds: {what}", show(labels))
+    });
+}

@@ -1,0 +1,153 @@
+//! Remote write 1.0: `prometheus.WriteRequest`, read field by field out of the decoded body, every string borrowed from it.
+//!
+//! Follows the [specification](https://prometheus.io/docs/specs/prw/remote_write_spec/) and upstream's `prompb/types.proto`.
+
+use crate::admit::{Float, Outcome, Pass};
+use crate::histogram;
+use crate::limits::Limits;
+use crate::reject::Reason;
+use crate::sink::Sink;
+use crate::wire::{BYTES, FIXED64, Fault, Malformed, Reader, VARINT, key};
+
+const TIMESERIES: u32 = key(1, BYTES);
+const METADATA: u32 = key(3, BYTES);
+
+const SERIES_LABEL: u32 = key(1, BYTES);
+const SERIES_SAMPLE: u32 = key(2, BYTES);
+const SERIES_EXEMPLAR: u32 = key(3, BYTES);
+const SERIES_HISTOGRAM: u32 = key(4, BYTES);
+
+const LABEL_NAME: u32 = key(1, BYTES);
+const LABEL_VALUE: u32 = key(2, BYTES);
+
+const SAMPLE_VALUE: u32 = key(1, FIXED64);
+const SAMPLE_TIMESTAMP: u32 = key(2, VARINT);
+
+const EXEMPLAR_LABEL: u32 = key(1, BYTES);
+const EXEMPLAR_VALUE: u32 = key(2, FIXED64);
+const EXEMPLAR_TIMESTAMP: u32 = key(3, VARINT);
+
+const META_TYPE: u32 = key(1, VARINT);
+const META_NAME: u32 = key(2, BYTES);
+const META_HELP: u32 = key(4, BYTES);
+const META_UNIT: u32 = key(5, BYTES);
+
+/// The metric types of both protocols, by number, in the words of upstream's API. What is beyond them counts as `unknown`.
+pub(crate) fn metric_kind(number: u64) -> &'static str {
+    const KINDS: [&str; 8] =
+        ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
+    usize::try_from(number).ok().and_then(|n| KINDS.get(n)).copied().unwrap_or("unknown")
+}
+
+/// Decodes `body` (a `prometheus.WriteRequest`, no longer compressed) into `sink`.
+///
+/// Series and samples that break a rule are left out and told of in the outcome. A body that is not such a message is an error, and then
+/// what the sink has seen so far must be thrown away.
+pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -> Result<Outcome, Malformed> {
+    let mut pass = Pass::new(body, limits, now_ms, sink);
+    match request(body, &mut pass) {
+        Ok(()) => Ok(pass.outcome),
+        Err(fault) => Err(fault.within(body)),
+    }
+}
+
+fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<(), Fault> {
+    let mut r = Reader::new(body);
+    while !r.is_empty() {
+        match r.key()? {
+            TIMESERIES => {
+                series(r.message()?, pass)?;
+                pass.end_series();
+            }
+            METADATA => metadata(r.message()?, pass)?,
+            other => r.skip(other, &[1, 3])?,
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn series<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<(), Fault> {
+    while !r.is_empty() {
+        match r.key()? {
+            SERIES_LABEL => {
+                let (name, value) = label(r.message()?)?;
+                pass.label(name, value);
+            }
+            SERIES_SAMPLE => {
+                let float = sample(r.message()?)?;
+                pass.float(float, r.here())?;
+            }
+            SERIES_EXEMPLAR => {
+                exemplar(r.message()?)?;
+                pass.outcome.exemplars += 1;
+            }
+            SERIES_HISTOGRAM => {
+                let histogram = histogram::read(r.message()?, pass.limits)?;
+                pass.histogram(histogram, r.here())?;
+            }
+            other => r.skip(other, &[1, 2, 3, 4])?,
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn label<'a>(mut r: Reader<'a>) -> Result<(&'a [u8], &'a [u8]), Fault> {
+    let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+    while !r.is_empty() {
+        match r.key()? {
+            LABEL_NAME => name = r.bytes()?,
+            LABEL_VALUE => value = r.bytes()?,
+            other => r.skip(other, &[1, 2])?,
+        }
+    }
+    Ok((name, value))
+}
+
+#[inline]
+fn sample(mut r: Reader<'_>) -> Result<Float, Fault> {
+    let mut float = Float { ts_ms: 0, value: 0.0, start_ts_ms: 0 };
+    while !r.is_empty() {
+        match r.key()? {
+            SAMPLE_VALUE => float.value = r.double()?,
+            SAMPLE_TIMESTAMP => float.ts_ms = r.varint()? as i64,
+            other => r.skip(other, &[1, 2])?,
+        }
+    }
+    Ok(float)
+}
+
+/// Checked for its form and no more: exemplars are not stored yet.
+fn exemplar(mut r: Reader<'_>) -> Result<(), Fault> {
+    while !r.is_empty() {
+        match r.key()? {
+            EXEMPLAR_LABEL => _ = label(r.message()?)?,
+            EXEMPLAR_VALUE => _ = r.double()?,
+            EXEMPLAR_TIMESTAMP => _ = r.varint()?,
+            other => r.skip(other, &[1, 2, 3])?,
+        }
+    }
+    Ok(())
+}
+
+fn metadata<S: Sink>(mut r: Reader<'_>, pass: &mut Pass<'_, '_, S>) -> Result<(), Fault> {
+    let mut kind = 0;
+    let (mut name, mut help, mut unit): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+    while !r.is_empty() {
+        match r.key()? {
+            META_TYPE => kind = r.varint()?,
+            META_NAME => name = r.bytes()?,
+            META_HELP => help = r.bytes()?,
+            META_UNIT => unit = r.bytes()?,
+            other => r.skip(other, &[1, 2, 4, 5])?,
+        }
+    }
+    match (std::str::from_utf8(name), std::str::from_utf8(help), std::str::from_utf8(unit)) {
+        (Ok(name), Ok(help), Ok(unit)) => pass.metadata(name, metric_kind(kind), help, unit),
+        _ => pass.outcome.rejected.add(Reason::InvalidUtf8, 0, || {
+            format!("metadata of {:?} is not UTF-8", String::from_utf8_lossy(&name[..name.len().min(80)]))
+        }),
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! Every status the write path answers, by requests that earn it, and what is in the store afterwards.
+
+mod messages;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use ingest::Limits;
+use ingest::http::{IngestState, TenantRefused, TenantResolver, router};
+use ingest::metrics::Metrics;
+use messages::{compress, series, snappy, v1};
+use prometheus_client::registry::Registry;
+use tower::ServiceExt;
+use tsdb::clock::ManualClock;
+use tsdb::db::{Db, DbOptions};
+use tsdb::matcher::Matcher;
+use tsdb::source::{Budget, Hints, Selection};
+use tsdb::tenant::TenantId;
+
+const NOW_MS: i64 = 1_795_000_000_000;
+
+/// A write path over a store of its own.
+struct Fixture {
+    router: Router,
+    db: Arc<Db>,
+    registry: Registry,
+    _dir: tempfile::TempDir,
+}
+
+fn tenant_of(headers: &HeaderMap) -> Result<TenantId, TenantRefused> {
+    match headers.get("x-scope-orgid") {
+        None => Ok(TenantId::single()),
+        Some(name) => TenantId::new(&String::from_utf8_lossy(name.as_bytes())).map_err(TenantRefused::from),
+    }
+}
+
+async fn fixture(limits: Limits) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(object_store::memory::InMemory::new());
+    let mut options = DbOptions::new(dir.path(), store);
+    options.clock = Arc::new(ManualClock::at(NOW_MS));
+    let db = Db::open(options).await.unwrap();
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let tenant: TenantResolver = Arc::new(tenant_of);
+    let state = IngestState::new(db.clone(), limits, Arc::new(ManualClock::at(NOW_MS)), tenant, metrics);
+    Fixture { router: router(state), db, registry, _dir: dir }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    /// The `error` of a JSON error body, after checking its other fields.
+    #[track_caller]
+    fn error(&self, error_type: &str) -> String {
+        assert_eq!(self.headers["content-type"], "application/json");
+        let json: serde_json::Value = serde_json::from_str(&self.body).expect("a JSON body");
+        assert_eq!(json["status"], "error");
+        assert_eq!(json["errorType"], error_type, "{json}");
+        json["error"].as_str().expect("a text").to_string()
+    }
+}
+
+impl Fixture {
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    async fn post(&self, body: Vec<u8>) -> Answer {
+        let request = Request::post("/api/v1/write").header("content-encoding", "snappy");
+        self.send(request.header("content-type", "application/x-protobuf").body(Body::from(body)).unwrap())
+            .await
+    }
+
+    /// All samples of a tenant as `labels timestamp value`.
+    fn stored(&self, tenant: &TenantId) -> Vec<String> {
+        let source = self.db.source(tenant);
+        let wish = Selection {
+            matchers: vec![Matcher::equal("", "")],
+            min_t_ms: i64::MIN,
+            max_t_ms: i64::MAX,
+            hints: Hints::default(),
+            budget: Budget::unlimited(),
+        };
+        let mut cursor = source.select(&wish).unwrap();
+        let mut out = Vec::new();
+        while let Some(batch) = cursor.next_batch().unwrap() {
+            for s in batch {
+                for (t, v) in s.ts_ms.iter().zip(&s.values) {
+                    out.push(format!("{} {t} {v}", s.labels));
+                }
+            }
+        }
+        out
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+fn request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
+    snappy(&v1::WriteRequest { timeseries, metadata: vec![] })
+}
+
+#[tokio::test]
+async fn a_good_write_is_a_204_and_in_the_store_for_its_tenant_only() {
+    let f = fixture(Limits::default()).await;
+    let body = request(vec![
+        series(&[("__name__", "up"), ("job", "a")], &[(NOW_MS, 1.0), (NOW_MS - 15_000, 0.0)]),
+        // Unsorted labels and an empty value, as no good sender has them but upstream takes.
+        series(&[("zone", ""), ("job", "b"), ("__name__", "up")], &[(NOW_MS, 0.5)]),
+    ]);
+    let a = f.post(body.clone()).await;
+    assert_eq!((a.status, a.body.as_str()), (StatusCode::NO_CONTENT, ""));
+    assert!(
+        !a.headers.keys().any(|k| k.as_str().starts_with("x-prometheus")),
+        "1.0 answers carry no 2.0 headers"
+    );
+    assert_eq!(
+        f.stored(&TenantId::single()),
+        [
+            format!("{{__name__=\"up\", job=\"a\"}} {} 0", NOW_MS - 15_000),
+            format!("{{__name__=\"up\", job=\"a\"}} {NOW_MS} 1"),
+            format!("{{__name__=\"up\", job=\"b\"}} {NOW_MS} 0.5"),
+        ]
+    );
+    let other =
+        Request::post("/api/v1/push").header("x-scope-orgid", "team-b").body(Body::from(body)).unwrap();
+    assert_eq!(
+        f.send(other).await.status,
+        StatusCode::NO_CONTENT,
+        "no content type at all, and Cortex' path"
+    );
+    assert_eq!(f.stored(&TenantId::new("team-b").unwrap()).len(), 3);
+    let metrics = f.metrics();
+    assert!(
+        metrics.contains("hearth_ingest_requests_total{protocol=\"remote_write_v1\",code=\"204\"} 2"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("hearth_ingest_samples_total{kind=\"float\"} 6"), "{metrics}");
+    assert!(metrics.contains("hearth_ingest_in_flight_bytes 0"), "all memory was given back: {metrics}");
+}
+
+#[tokio::test]
+async fn content_types_and_encodings_are_negotiated_as_upstream_does() {
+    let f = fixture(Limits::default()).await;
+    let body = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
+    let cases = [
+        (None, None, 204),
+        (Some("application/x-protobuf"), Some("snappy"), 204),
+        (Some("application/x-protobuf;proto=prometheus.WriteRequest"), Some("snappy"), 204),
+        (Some("Application/X-Protobuf ; Proto=\"prometheus.WriteRequest\""), Some("Snappy"), 204),
+        (Some("application/x-protobuf; charset=utf-8"), Some("snappy"), 204),
+        (Some("application/x-protobuf;proto=prometheus.Nonsense"), Some("snappy"), 415),
+        (Some("application/x-protobuf;proto"), Some("snappy"), 415),
+        (Some("application/json"), Some("snappy"), 415),
+        (Some("application/x-protobuf"), Some("gzip"), 415),
+        (Some("application/x-protobuf"), Some("zstd"), 415),
+        (Some("application/x-protobuf"), Some("identity"), 415),
+    ];
+    for (content_type, encoding, status) in cases {
+        let mut r = Request::post("/api/v1/write");
+        if let Some(t) = content_type {
+            r = r.header("content-type", t);
+        }
+        if let Some(e) = encoding {
+            r = r.header("content-encoding", e);
+        }
+        let a = f.send(r.body(Body::from(body.clone())).unwrap()).await;
+        assert_eq!(a.status.as_u16(), status, "{content_type:?} {encoding:?}: {}", a.body);
+        if status == 415 {
+            a.error("bad_data");
+        }
+    }
+    let get = Request::get("/api/v1/write").body(Body::empty()).unwrap();
+    assert_eq!(f.send(get).await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn garbage_is_a_400_that_says_what_and_where() {
+    let f = fixture(Limits::default()).await;
+    let good = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("empty body", vec![], "not snappy block format"),
+        ("half a length", vec![0x80], "not snappy block format"),
+        ("endless length", vec![0xff; 64], "not snappy block format"),
+        ("text", b"up 1\n".to_vec(), "not snappy block format"),
+        ("snappy frame format", b"\xff\x06\x00\x00sNaPpY".to_vec(), "not snappy block format"),
+        ("truncated", good[..good.len() - 3].to_vec(), "not snappy block format"),
+        (
+            "a bomb",
+            vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0x00],
+            "declares 4294967295 decoded bytes, more than 33554432",
+        ),
+        ("snappy over garbage", compress(b"\x0a\x03abc"), "malformed protobuf at byte 3"),
+        ("a group", compress(b"\x0b\x0c"), "malformed protobuf at byte 1: field 1"),
+        ("wire type 7", compress(b"\x17"), "wire type 7, which does not exist"),
+        ("field 0", compress(b"\x02\x00"), "malformed protobuf at byte 0: 2 is not the key of a field"),
+    ];
+    for (what, body, want) in cases {
+        let a = f.post(body).await;
+        assert_eq!(a.status, StatusCode::BAD_REQUEST, "{what}");
+        let error = a.error("bad_data");
+        assert!(error.contains(want), "{what}: {error}");
+    }
+    assert!(f.stored(&TenantId::single()).is_empty());
+    assert_eq!(f.post(compress(b"")).await.status, StatusCode::NO_CONTENT, "an empty request is a valid one");
+}
+
+#[tokio::test]
+async fn bad_series_are_named_and_good_ones_kept() {
+    let f = fixture(Limits { retention_ms: Some(86_400_000), ..Limits::default() }).await;
+    let many: Vec<(String, String)> = (0..10_000).map(|i| (format!("l{i}"), "x".to_string())).collect();
+    let mut many: Vec<(&str, &str)> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    many.push(("__name__", "many"));
+    let long = "n".repeat(1025);
+    let long_value = "v".repeat(8193);
+    let at = |t| vec![(t, 1.0)];
+    let mut all = vec![
+        (
+            series(&[("__name__", "a"), ("x", "1"), ("x", "2")], &at(NOW_MS)),
+            "the label name \"x\" appears twice",
+        ),
+        (
+            series(&[("__name__", "a"), ("x", ""), ("x", "2")], &at(NOW_MS)),
+            "the label name \"x\" appears twice",
+        ),
+        (series(&[("__name__", "a"), ("", "2")], &at(NOW_MS)), "a label with the value \"2\" has no name"),
+        (series(&[("job", "a")], &at(NOW_MS)), "no metric name"),
+        (series(&[("__name__", "")], &at(NOW_MS)), "no metric name"),
+        (series(&[], &at(NOW_MS)), "no metric name"),
+        (series(&many, &at(NOW_MS)), "10001 labels, more than 64"),
+        (series(&[("__name__", "a"), (&long, "1")], &at(NOW_MS)), "has 1025 bytes, more than 1024"),
+        (series(&[("__name__", "a"), ("l", &long_value)], &at(NOW_MS)), "has 8193 bytes, more than 8192"),
+        (series(&[("__name__", "a")], &at(NOW_MS + 600_001)), "600 s in the future"),
+        (series(&[("__name__", "a")], &at(-62_135_596_800_000)), "before 1970"),
+        (series(&[("__name__", "a")], &at(884_541_600_000_000)), "in the future"),
+        (series(&[("__name__", "a")], &at(i64::MAX)), "in the future"),
+        (series(&[("__name__", "a")], &at(i64::MIN)), "before 1970"),
+        (series(&[("__name__", "a")], &at(NOW_MS - 86_400_001)), "older than the retention of 86400 s"),
+    ];
+    let mut kept = 0;
+    for (bad, want) in all.clone() {
+        kept += 1;
+        let good = series(&[("__name__", "good"), ("n", &kept.to_string())], &at(NOW_MS));
+        let a = f.post(request(vec![bad, good])).await;
+        assert_eq!(a.status, StatusCode::BAD_REQUEST, "{want}");
+        let error = a.error("bad_data");
+        assert!(error.contains(want), "{error}");
+        assert!(error.starts_with("1 samples not stored, the other 1 are"), "{error}");
+        assert!(error.len() < 1000, "{} bytes: {error}", error.len());
+    }
+    assert_eq!(f.stored(&TenantId::single()).len(), kept, "every good neighbour is there and nothing else");
+    // All in one: counted, and only the first few told.
+    all.truncate(9);
+    let a = f.post(request(all.into_iter().map(|(s, _)| s).collect())).await;
+    let error = a.error("bad_data");
+    assert!(error.contains("9 samples not stored") && error.contains("3 × missing_metric_name"), "{error}");
+    assert_eq!(error.matches("series {").count(), 5, "{error}");
+    assert!(
+        f.metrics().contains("hearth_ingest_rejected_samples_total{reason=\"out_of_bounds\"} 6"),
+        "{}",
+        f.metrics()
+    );
+}
+
+#[tokio::test]
+async fn names_that_are_not_utf8_are_refused_alone() {
+    let f = fixture(Limits::default()).await;
+    // prost's strings cannot hold this, so the bytes are changed after encoding.
+    let body = v1::WriteRequest {
+        timeseries: vec![
+            series(&[("__name__", "QQQQ")], &[(NOW_MS, 1.0)]),
+            series(&[("__name__", "up"), ("RRRR", "v")], &[(NOW_MS, 1.0)]),
+            series(&[("__name__", "up")], &[(NOW_MS, 1.0)]),
+        ],
+        metadata: vec![],
+    };
+    let mut bytes = prost::Message::encode_to_vec(&body);
+    for needle in [&b"QQQQ"[..], b"RRRR"] {
+        let at = bytes.windows(4).position(|w| w == needle).unwrap();
+        bytes[at + 1] = 0xff;
+    }
+    let a = f.post(compress(&bytes)).await;
+    assert_eq!(a.status, StatusCode::BAD_REQUEST);
+    assert!(a.error("bad_data").contains("2 × invalid_utf8"), "{}", a.body);
+    assert_eq!(f.stored(&TenantId::single()), [format!("{{__name__=\"up\"}} {NOW_MS} 1")]);
+}
+
+#[tokio::test]
+async fn sizes_are_refused_before_they_cost_anything() {
+    let small = Limits { max_body_bytes: 1000, max_decoded_bytes: 2000, ..Limits::default() };
+    let f = fixture(small).await;
+    let noise: Vec<u8> = (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    // Announced too long: nothing of it is read.
+    let r = Request::post("/api/v1/write").header("content-length", "1001").body(Body::empty()).unwrap();
+    assert_eq!(f.send(r).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    // Not announced, longer than the limit: reading stops there.
+    let endless = in_pieces(noise[..1500].to_vec());
+    let a = f.send(Request::post("/api/v1/write").body(endless).unwrap()).await;
+    assert!(matches!(a.status.as_u16(), 400 | 413), "{}", a.status);
+    let mut block = compress(&noise[..1900]);
+    assert!(block.len() > 1000);
+    let a = f.send(Request::post("/api/v1/write").body(in_pieces(block.clone())).unwrap()).await;
+    assert_eq!(a.status, StatusCode::PAYLOAD_TOO_LARGE);
+    a.error("bad_data");
+    // Small on the wire, too large decoded: 400 as upstream answers.
+    block = compress(&vec![0u8; 2001]);
+    let a = f.post(block).await;
+    assert_eq!(a.status, StatusCode::BAD_REQUEST);
+    assert!(a.error("bad_data").contains("declares 2001 decoded bytes, more than 2000"));
+    // Two bytes for each empty sample: stopped long before they are unfolded.
+    let mut bomb = vec![0x0a, 0xf4, 0x03];
+    bomb.extend([0x12, 0x00].repeat(250));
+    let a = f.post(compress(&bomb)).await;
+    assert!(a.error("bad_data").contains("samples in so few bytes"), "{}", a.body);
+}
+
+/// A body without an announced length, in small pieces.
+fn in_pieces(bytes: Vec<u8>) -> Body {
+    let pieces: Vec<_> =
+        bytes.chunks(7).map(|c| Ok::<_, std::io::Error>(Bytes::copy_from_slice(c))).collect();
+    Body::from_stream(futures::stream::iter(pieces))
+}
