@@ -48,6 +48,32 @@ impl Labels {
         Labels(Arc::from(bytes))
     }
 
+    /// A set from the bytes of [`Labels::as_bytes`]; `None` where they are not of a valid set.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut take = || {
+            let (len, at) = match *rest.first()? {
+                255 => (u32::from_le_bytes([*rest.get(1)?, *rest.get(2)?, *rest.get(3)?, 0]) as usize, 4),
+                n => (n as usize, 1),
+            };
+            let s = std::str::from_utf8(rest.get(at..at + len)?).ok()?;
+            rest = &rest[at + len..];
+            Some((s, rest.is_empty()))
+        };
+        let mut last = None;
+        let mut done = bytes.is_empty();
+        while !done {
+            let (name, _) = take()?;
+            let (value, end) = take()?;
+            if value.is_empty() || last.is_some_and(|l| l >= name) {
+                return None;
+            }
+            last = Some(name);
+            done = end;
+        }
+        Some(Labels(Arc::from(bytes)))
+    }
+
     /// The encoded pairs, see the type's own words. Equal sets have equal bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

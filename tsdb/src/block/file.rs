@@ -1,0 +1,214 @@
+//! One Parquet file with checksums: written through a sink that counts and sums as bytes pass.
+//!
+//! Parquet's own page checksums leave the page headers uncovered, and this writer does not make them. Hearth's cover every byte: one CRC-32 per
+//! 4 KiB of the file's head (all pages) under a key of the footer, and one of the tail (page index and footer) in `meta.json`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::meta::{FORMAT_VERSION, FileMeta};
+use super::{BlockError, schema};
+
+/// Bytes that one checksum of a file's head covers.
+pub const CRC_BLOCK_BYTES: u64 = 4096;
+
+/// A local file that sums what is written to it.
+struct SummedFile {
+    file: BufWriter<File>,
+    bytes: u64,
+    whole: Xxh3Default,
+    /// Sums of full blocks, and of the block that is being filled.
+    blocks: Vec<u32>,
+    open: crc32fast::Hasher,
+    open_bytes: u64,
+    /// Once set, everything further belongs to the tail.
+    tail: Option<(u64, crc32fast::Hasher)>,
+}
+
+impl SummedFile {
+    /// Ends the head: its checksums.
+    fn start_tail(&mut self) -> Vec<u32> {
+        if self.open_bytes > 0 {
+            self.blocks.push(std::mem::take(&mut self.open).finalize());
+        }
+        self.tail = Some((self.bytes, crc32fast::Hasher::new()));
+        std::mem::take(&mut self.blocks)
+    }
+}
+
+impl Write for SummedFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write_all(buf)?;
+        self.whole.update(buf);
+        self.bytes += buf.len() as u64;
+        if let Some((_, tail)) = &mut self.tail {
+            tail.update(buf);
+            return Ok(buf.len());
+        }
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let room = (CRC_BLOCK_BYTES - self.open_bytes) as usize;
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.open.update(now);
+            self.open_bytes += now.len() as u64;
+            if self.open_bytes == CRC_BLOCK_BYTES {
+                self.blocks.push(std::mem::take(&mut self.open).finalize());
+                self.open_bytes = 0;
+            }
+            rest = later;
+        }
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes one Parquet file in row groups that end where the caller says.
+pub(super) struct ParquetFile {
+    path: PathBuf,
+    writer: ArrowWriter<SummedFile>,
+}
+
+impl ParquetFile {
+    pub fn create(
+        path: &Path,
+        schema: SchemaRef,
+        properties: WriterProperties,
+    ) -> Result<ParquetFile, BlockError> {
+        let file = File::create(path).map_err(|e| disk(path, &e))?;
+        let sink = SummedFile {
+            file: BufWriter::with_capacity(1 << 20, file),
+            bytes: 0,
+            whole: Xxh3Default::new(),
+            blocks: Vec::new(),
+            open: crc32fast::Hasher::new(),
+            open_bytes: 0,
+            tail: None,
+        };
+        let options = parquet::arrow::arrow_writer::ArrowWriterOptions::new()
+            .with_properties(properties)
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(sink, schema, options).map_err(|e| encode(path, e))?;
+        Ok(ParquetFile { path: path.to_path_buf(), writer })
+    }
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), BlockError> {
+        self.writer.write(batch).map_err(|e| encode(&self.path, e))
+    }
+
+    /// Bytes of the row group that is being built.
+    pub fn open_bytes(&self) -> usize {
+        self.writer.in_progress_size()
+    }
+
+    /// Ends a row group.
+    pub fn end_row_group(&mut self) -> Result<(), BlockError> {
+        self.writer.flush().map_err(|e| encode(&self.path, e))
+    }
+
+    /// Bytes of the row groups that have ended.
+    pub fn bytes(&self) -> u64 {
+        self.writer.bytes_written() as u64
+    }
+
+    /// Writes checksums, index and footer.
+    pub fn finish(mut self) -> Result<FileMeta, BlockError> {
+        self.end_row_group()?;
+        self.writer.sync().map_err(|e| disk(&self.path, &e))?;
+        let sums: Vec<u8> =
+            self.writer.inner_mut().start_tail().iter().flat_map(|crc| crc.to_le_bytes()).collect();
+        self.writer.append_key_value_metadata(KeyValue::new(schema::CRC_KEY.to_string(), to_base64(&sums)));
+        let version = format!("hearth block {FORMAT_VERSION}");
+        self.writer.append_key_value_metadata(KeyValue::new(schema::FORMAT_KEY.to_string(), version));
+        let mut sink = self.writer.into_inner().map_err(|e| encode(&self.path, e))?;
+        sink.flush().map_err(|e| disk(&self.path, &e))?;
+        let (tail_start, tail) = sink.tail.expect("the tail was started above");
+        Ok(FileMeta {
+            bytes: sink.bytes,
+            xxh3: format!("{:016x}", sink.whole.digest()),
+            tail_bytes: sink.bytes - tail_start,
+            tail_crc32: tail.finalize(),
+        })
+    }
+}
+
+pub(super) fn disk(path: &Path, e: &io::Error) -> BlockError {
+    BlockError::Disk { what: format!("cannot write {}", path.display()), cause: e.to_string() }
+}
+
+/// The writer reports the disk's failures as its own kind of error.
+fn encode(path: &Path, e: ParquetError) -> BlockError {
+    match e {
+        ParquetError::External(cause) => {
+            BlockError::Disk { what: format!("cannot write {}", path.display()), cause: cause.to_string() }
+        }
+        other => BlockError::Encode(format!("{}: {other}", path.display())),
+    }
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// RFC 4648 base64, without padding.
+pub(super) fn to_base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let word = three.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+        for i in 0..=three.len() {
+            text.push(BASE64[(word >> (18 - 6 * i)) as usize & 63] as char);
+        }
+    }
+    text
+}
+
+/// Undoes [`to_base64`]; `None` where the text is not of it.
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    for four in text.as_bytes().chunks(4) {
+        if four.len() == 1 {
+            return None;
+        }
+        let mut word = 0u32;
+        for c in four {
+            let six = match c {
+                b'A'..=b'Z' => c - b'A',
+                b'a'..=b'z' => c - b'a' + 26,
+                b'0'..=b'9' => c - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return None,
+            };
+            word = word << 6 | u32::from(six);
+        }
+        word <<= 6 * (4 - four.len());
+        bytes.extend_from_slice(&word.to_be_bytes()[1..four.len()]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_comes_back_and_agrees_with_the_rfc() {
+        assert_eq!(to_base64(b"foobar"), "Zm9vYmFy");
+        assert_eq!(to_base64(b"foob"), "Zm9vYg");
+        for n in 0..70usize {
+            let bytes: Vec<u8> = (0..n).map(|i| (i * 37 + n) as u8).collect();
+            assert_eq!(from_base64(&to_base64(&bytes)).as_deref(), Some(&bytes[..]));
+        }
+        assert_eq!(from_base64("A"), None);
+        assert_eq!(from_base64("A=.."), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! `meta.json`: what a block is, in few bytes, so that most questions never open its data.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::BlockError;
+
+/// The version of the format that this code writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A block's description; the same text is `meta.json` and the block's entry in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockMeta {
+    pub version: u32,
+    #[serde(with = "ulid_text")]
+    pub ulid: Ulid,
+    pub tenant: String,
+    /// First and last timestamp of its samples, both included, in milliseconds.
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    /// 0 for raw samples, else the length of a downsampling window.
+    pub resolution_ms: i64,
+    /// 0 as flushed, one more than its highest source when compacted.
+    pub level: u32,
+    /// The blocks it was made of; empty as flushed.
+    #[serde(with = "ulid_texts", default)]
+    pub sources: Vec<Ulid>,
+    /// Who wrote it: the ingester's or compactor's own name.
+    pub writer: String,
+    /// Labels that hold for all its series without being part of them.
+    #[serde(default)]
+    pub external_labels: BTreeMap<String, String>,
+    pub stats: BlockStats,
+    pub files: BlockFileMetas,
+    /// CRC-32 of this text without this field, eight hexadecimal digits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub crc32: String,
+}
+
+/// What is in a block, counted while it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockStats {
+    pub series: u64,
+    /// All samples, histograms and staleness markers included.
+    pub samples: u64,
+    pub histograms: u64,
+    pub stale_markers: u64,
+    /// Distinct vectors of timestamps, and the timestamps in them.
+    pub timelines: u64,
+    pub timeline_timestamps: u64,
+    /// Rows of `samples.parquet`.
+    pub rows: u64,
+}
+
+/// The three data files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockFileMetas {
+    pub series: FileMeta,
+    pub timelines: FileMeta,
+    pub samples: FileMeta,
+}
+
+impl BlockFileMetas {
+    /// Bytes of the three files together.
+    pub fn bytes(&self) -> u64 {
+        self.series.bytes + self.timelines.bytes + self.samples.bytes
+    }
+}
+
+/// Size and checksums of one file. Its head (all pages) is covered block by block through checksums in the Parquet footer's key
+/// `hearth.crc32`; its tail (page index and footer) by `tail_crc32`; so every ranged read can be checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMeta {
+    pub bytes: u64,
+    /// xxHash3 (64 bits) of the whole file, sixteen hexadecimal digits.
+    pub xxh3: String,
+    /// Length and CRC-32 of the end of the file, from the first byte after the last page.
+    pub tail_bytes: u64,
+    pub tail_crc32: u32,
+}
+
+impl BlockMeta {
+    /// What decides between two blocks that disagree about a sample: the later written wins. A compacted block counts as
+    /// its newest source, so that compaction never changes an answer.
+    pub fn order(&self) -> Ulid {
+        self.sources.iter().copied().max().unwrap_or(self.ulid)
+    }
+
+    /// Whether any of its samples can lie in a range, ends included.
+    pub fn overlaps(&self, min_t_ms: i64, max_t_ms: i64) -> bool {
+        self.min_t_ms <= max_t_ms && self.max_t_ms >= min_t_ms
+    }
+
+    /// The text of `meta.json`, with its checksum.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut sealed = self.clone();
+        sealed.crc32 = String::new();
+        let plain = serde_json::to_vec(&sealed).expect("numbers and strings always serialize");
+        sealed.crc32 = format!("{:08x}", crc32fast::hash(&plain));
+        let mut text = serde_json::to_vec_pretty(&sealed).expect("numbers and strings always serialize");
+        text.push(b'\n');
+        text
+    }
+
+    /// Reads and checks the text of `meta.json`; `object` is its path, for errors.
+    pub fn from_json(object: &str, text: &[u8]) -> Result<BlockMeta, BlockError> {
+        let corrupt = |what: String| BlockError::Corrupt { object: object.to_string(), what };
+        let mut meta: BlockMeta =
+            serde_json::from_slice(text).map_err(|e| corrupt(format!("not a block's meta.json: {e}")))?;
+        let said = std::mem::take(&mut meta.crc32);
+        let plain = serde_json::to_vec(&meta).expect("numbers and strings always serialize");
+        let found = format!("{:08x}", crc32fast::hash(&plain));
+        if said != found {
+            return Err(corrupt(format!("its checksum is {found}, it says {said:?}")));
+        }
+        meta.check_version(object)?;
+        Ok(meta)
+    }
+
+    pub(crate) fn check_version(&self, object: &str) -> Result<(), BlockError> {
+        if self.version == 0 || self.version > FORMAT_VERSION {
+            return Err(BlockError::Corrupt {
+                object: object.to_string(),
+                what: format!(
+                    "block format version {}, this Hearth reads 1 to {FORMAT_VERSION}: upgrade it",
+                    self.version
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A ULID as its 26 characters.
+pub(crate) mod ulid_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use ulid::Ulid;
+
+    pub fn serialize<S: Serializer>(ulid: &Ulid, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&ulid.to_string())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Ulid, D::Error> {
+        let text = String::deserialize(d)?;
+        Ulid::from_string(&text).map_err(|e| serde::de::Error::custom(format!("{text:?} is not a ULID: {e}")))
+    }
+}
+
+/// ULIDs as a list of texts.
+pub(crate) mod ulid_texts {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use ulid::Ulid;
+
+    pub fn serialize<S: Serializer>(ulids: &[Ulid], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(ulids.iter().map(Ulid::to_string))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Ulid>, D::Error> {
+        let texts = Vec::<String>::deserialize(d)?;
+        let one = |t: &String| {
+            Ulid::from_string(t).map_err(|e| serde::de::Error::custom(format!("{t:?} is not a ULID: {e}")))
+        };
+        texts.iter().map(one).collect()
+    }
+}

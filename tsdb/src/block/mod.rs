@@ -1,0 +1,44 @@
+//! The long-term format: immutable blocks of three standard Parquet files and a `meta.json`.
+//!
+//! - `series.parquet`: one row per series in the order of [`crate::labels::Labels::series_cmp`]: `series_id`, a column per
+//!   common label (named as the label, null where the series lacks it), and `other_labels MAP` for the rest.
+//! - `timelines.parquet`: `tsref, ts LIST<i64>`. All series of one scrape share one timeline, so each is stored once.
+//! - `samples.parquet`: one row per series, time slice and kind (floats or histograms), see [`schema`] for the columns.
+//!
+//! A block's life: [`write::BlockWriter`] makes it in a scratch folder, [`upload::upload`] copies it into the object store, a commit to
+//! the [`crate::catalog`] makes it visible, [`crate::bucket::BucketSource`] reads it, compaction replaces it.
+
+pub mod encode;
+pub mod file;
+pub mod meta;
+mod rows;
+pub mod schema;
+mod timelines;
+pub mod upload;
+pub mod write;
+
+pub use meta::{BlockMeta, BlockStats, FileMeta};
+pub use write::{BlockFiles, BlockOrigin, BlockWriter, WriteOptions, write_block};
+
+/// Why a block could not be written or read.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum BlockError {
+    /// The local disk failed.
+    #[error("{what}: {cause}")]
+    Disk { what: String, cause: String },
+    /// The object store failed.
+    #[error("{object}: {cause}")]
+    Store { object: String, cause: String },
+    /// What was read is not what was written.
+    #[error("{object} is damaged: {what}")]
+    Corrupt { object: String, what: String },
+    /// The caller's series break the rules (order, timestamps, lengths).
+    #[error("{0}")]
+    Input(String),
+    /// Parquet refused what we gave it: a fault of Hearth's own.
+    #[error("cannot encode a block: {0}")]
+    Encode(String),
+    /// Where the series come from failed.
+    #[error(transparent)]
+    Source(#[from] crate::source::SourceError),
+}

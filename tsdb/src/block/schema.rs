@@ -1,0 +1,211 @@
+//! The columns of the three files.
+//!
+//! A row of `samples.parquet` holds the samples of one series in one time slice, floats and histograms in rows of their own. Its value column is
+//! named by `enc`: value i of the row is
+//!
+//! - `const`: `const`;
+//! - `vi`, `vb`: `list[i] / 10^exp` in double precision (a division, which is exact where a product would not be);
+//! - `vf`, `vp`: `list[i]`;
+//! - `hist`: the histogram made of item i of all the `h_…` lists.
+//!
+//! where `vx_pos` (ascending, from 0) does not name i, and else the `vx` beside it. The timestamps are those of the timeline `tsref`, as many as `n`.
+//! The start timestamp is `start_t` for all samples, 0 meaning unknown, or where that is null item i of `start_ts`.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{
+    DeltaBinaryPackedEncoderOptions, EnabledStatistics, WriterProperties, WriterPropertiesBuilder,
+};
+use parquet::schema::types::ColumnPath;
+
+use super::BlockError;
+use super::write::WriteOptions;
+
+/// Key of the Parquet footer under which the checksums of a file's head lie, see [`super::file`].
+pub const CRC_KEY: &str = "hearth.crc32";
+/// Key of the Parquet footer that says what wrote the file.
+pub const FORMAT_KEY: &str = "hearth.format";
+
+pub const SERIES_ID: &str = "series_id";
+pub const OTHER_LABELS: &str = "other_labels";
+
+/// Names of the columns of `samples.parquet`, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in memory.
+pub const SAMPLE_COLUMNS: [&str; 28] = [
+    SERIES_ID,
+    "min_t",
+    "max_t",
+    "tsref",
+    "n",
+    "enc",
+    "exp",
+    "const",
+    "nx",
+    "start_t", // small
+    "vi",
+    "vb",
+    "vf",
+    "vp",
+    "vx_pos",
+    "vx",
+    "start_ts", // floats
+    "h_schema",
+    "h_hint",
+    "h_zero_threshold",
+    "h_zero_count",
+    "h_count",
+    "h_sum",
+    "h_pos_spans",
+    "h_neg_spans",
+    "h_pos_buckets",
+    "h_neg_buckets",
+    "h_custom_values",
+];
+pub const SMALL_COLUMNS: usize = 10;
+/// Position of the first histogram column.
+pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
+
+fn list(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("element", item, true)))
+}
+
+/// `timelines.parquet`.
+pub static TIMELINES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        Field::new("tsref", DataType::UInt32, false),
+        Field::new("ts", list(DataType::Int64), false),
+    ]))
+});
+
+/// `samples.parquet`.
+pub static SAMPLES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let kind = |name: &str| match name {
+        SERIES_ID | "tsref" | "n" | "nx" => (DataType::UInt32, false),
+        "min_t" | "max_t" => (DataType::Int64, false),
+        "enc" => (DataType::Utf8, false),
+        "exp" => (DataType::Int32, true),
+        "const" => (DataType::Float64, true),
+        "start_t" => (DataType::Int64, true),
+        "vi" | "vb" | "start_ts" => (list(DataType::Int64), true),
+        "vx_pos" | "h_schema" | "h_hint" => (list(DataType::Int32), true),
+        "vf" | "vp" | "vx" | "h_zero_threshold" | "h_zero_count" | "h_count" | "h_sum" => {
+            (list(DataType::Float64), true)
+        }
+        "h_pos_spans" | "h_neg_spans" => (list(list(DataType::Int32)), true),
+        "h_pos_buckets" | "h_neg_buckets" | "h_custom_values" => (list(list(DataType::Float64)), true),
+        other => unreachable!("no type for column {other}"),
+    };
+    let field = |name: &&str| {
+        let (kind, nullable) = kind(name);
+        Field::new(*name, kind, nullable)
+    };
+    Arc::new(Schema::new(SAMPLE_COLUMNS.iter().map(field).collect::<Vec<_>>()))
+});
+
+/// `series.parquet` for these label columns.
+pub fn series(label_columns: &[String]) -> SchemaRef {
+    let mut fields = vec![Field::new(SERIES_ID, DataType::UInt32, false)];
+    fields.extend(label_columns.iter().map(|name| Field::new(name, DataType::Utf8, true)));
+    let entry = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Utf8, true),
+    ]);
+    let entries = Field::new("key_value", DataType::Struct(entry), false);
+    fields.push(Field::new(OTHER_LABELS, DataType::Map(Arc::new(entries), false), true));
+    Arc::new(Schema::new(fields))
+}
+
+fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuilder, BlockError> {
+    let level = ZstdLevel::try_new(options.zstd_level).map_err(|e| BlockError::Encode(e.to_string()))?;
+    let miniblocks =
+        DeltaBinaryPackedEncoderOptions::try_new(128, 4).map_err(|e| BlockError::Encode(e.to_string()))?;
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_delta_binary_packed_encoder_options(miniblocks)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        // Row groups end where we say.
+        .set_max_row_group_row_count(None)
+        .set_data_page_row_count_limit(usize::MAX)
+        .set_created_by(concat!("hearth ", env!("CARGO_PKG_VERSION")).to_string()))
+}
+
+fn list_path(name: &str) -> ColumnPath {
+    ColumnPath::from(vec![name.to_string(), "list".to_string(), "element".to_string()])
+}
+
+fn nested_path(name: &str) -> ColumnPath {
+    let parts = [name, "list", "element", "list", "element"];
+    ColumnPath::from(parts.map(str::to_string).to_vec())
+}
+
+pub(super) fn timelines_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
+    let ts = list_path("ts");
+    Ok(properties(options)?
+        .set_column_encoding(ColumnPath::from("tsref"), Encoding::DELTA_BINARY_PACKED)
+        .set_column_statistics_enabled(ColumnPath::from("tsref"), EnabledStatistics::Page)
+        .set_column_encoding(ts.clone(), Encoding::DELTA_BINARY_PACKED)
+        // One or two bytes a timestamp where scrapes jitter, near none where they do not.
+        .set_column_data_page_size_limit(ts, options.values_per_page * 3 / 2)
+        .build())
+}
+
+pub(super) fn series_properties(
+    options: &WriteOptions,
+    label_columns: &[String],
+) -> Result<WriterProperties, BlockError> {
+    let mut p = properties(options)?
+        .set_column_encoding(ColumnPath::from(SERIES_ID), Encoding::DELTA_BINARY_PACKED)
+        .set_column_statistics_enabled(ColumnPath::from(SERIES_ID), EnabledStatistics::Page);
+    for name in label_columns {
+        p = p.set_column_dictionary_enabled(ColumnPath::from(vec![name.clone()]), true);
+    }
+    for part in ["key", "value"] {
+        let path = ColumnPath::from([OTHER_LABELS, "key_value", part].map(str::to_string).to_vec());
+        p = p.set_column_dictionary_enabled(path, true);
+    }
+    Ok(p.build())
+}
+
+pub(super) fn samples_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
+    let mut p = properties(options)?;
+    for name in [SERIES_ID, "min_t", "max_t", "tsref", "n", "exp", "nx", "start_t"] {
+        p = p.set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    for name in [SERIES_ID, "min_t", "max_t"] {
+        p = p.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::Page);
+    }
+    for name in &SAMPLE_COLUMNS[..SMALL_COLUMNS] {
+        p = p.set_column_data_page_row_count_limit(ColumnPath::from(*name), options.rows_per_page);
+    }
+    for name in ["enc", "const"] {
+        p = p.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    for name in ["vi", "vx_pos", "start_ts"] {
+        // Pages are cut by bytes; packed mantissas take one to two each.
+        p = p
+            .set_column_encoding(list_path(name), Encoding::DELTA_BINARY_PACKED)
+            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 3 / 2);
+    }
+    for name in ["vb", "vf", "h_zero_count", "h_count", "h_sum"] {
+        p = p
+            .set_column_encoding(list_path(name), Encoding::BYTE_STREAM_SPLIT)
+            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
+    }
+    for name in ["vp", "vx"] {
+        p = p.set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
+    }
+    for name in ["h_schema", "h_hint", "h_zero_threshold"] {
+        p = p.set_column_dictionary_enabled(list_path(name), true);
+    }
+    for name in ["h_pos_spans", "h_neg_spans", "h_custom_values"] {
+        p = p.set_column_dictionary_enabled(nested_path(name), true);
+    }
+    for name in ["h_pos_buckets", "h_neg_buckets"] {
+        p = p
+            .set_column_encoding(nested_path(name), Encoding::BYTE_STREAM_SPLIT)
+            .set_column_data_page_size_limit(nested_path(name), options.values_per_page * 8);
+    }
+    Ok(p.build())
+}

@@ -1,0 +1,433 @@
+//! Makes a block in a local scratch folder, streaming: memory holds one row group and the recent timelines, whatever the block's size.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Int64Builder, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Builder,
+};
+use rayon::prelude::*;
+use ulid::Ulid;
+
+use super::file::{ParquetFile, disk};
+use super::meta::{BlockFileMetas, BlockMeta, BlockStats, FORMAT_VERSION};
+use super::rows::{Row, RowColumns, cut};
+use super::timelines::Timelines;
+use super::{BlockError, schema};
+use crate::labels::Labels;
+use crate::layout;
+use crate::source::{SeriesColumns, SourceError};
+use crate::tenant::TenantId;
+
+/// Samples of series that wait to be encoded together, on all cores.
+const BATCH_SAMPLES: usize = 128 * 1024;
+
+/// How a block is written; [`WriteOptions::fresh`] and [`WriteOptions::compacted`] are the two sets in use.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// Rows of `samples.parquet` end at multiples of this.
+    pub slice_ms: i64,
+    pub zstd_level: i32,
+    /// About how many values a page holds: what one series costs to read.
+    pub values_per_page: usize,
+    /// Rows per page of the small columns.
+    pub rows_per_page: usize,
+    /// Samples per row group: the writer's memory, a few bytes each.
+    pub row_group_samples: usize,
+    /// Most samples a row may hold.
+    pub row_samples: usize,
+    /// Bytes of timelines that are kept for comparison; beyond it older ones are no longer shared with.
+    pub timeline_memory_bytes: usize,
+}
+
+impl WriteOptions {
+    /// For what comes from the head: slices of two hours, written fast.
+    pub fn fresh() -> Self {
+        WriteOptions {
+            slice_ms: 2 * 3600 * 1000,
+            zstd_level: 3,
+            values_per_page: 20_000,
+            rows_per_page: 4096,
+            row_group_samples: 4 << 20,
+            row_samples: 32 * 1024,
+            timeline_memory_bytes: 64 << 20,
+        }
+    }
+
+    /// For what compaction writes: slices of a day, written once and read for years.
+    pub fn compacted() -> Self {
+        WriteOptions { slice_ms: 24 * 3600 * 1000, zstd_level: 9, values_per_page: 64_000, ..Self::fresh() }
+    }
+}
+
+/// Where a block comes from: what [`BlockMeta`] says that the samples do not.
+#[derive(Clone, Debug)]
+pub struct BlockOrigin {
+    pub ulid: Ulid,
+    pub tenant: TenantId,
+    /// Name of the process that writes.
+    pub writer: String,
+    /// 0 for raw samples.
+    pub resolution_ms: i64,
+    pub level: u32,
+    pub sources: Vec<Ulid>,
+    pub external_labels: BTreeMap<String, String>,
+}
+
+impl BlockOrigin {
+    /// A block of raw samples as an ingester flushes it.
+    pub fn flushed(ulid: Ulid, tenant: TenantId, writer: impl Into<String>) -> Self {
+        BlockOrigin {
+            ulid,
+            tenant,
+            writer: writer.into(),
+            resolution_ms: 0,
+            level: 0,
+            sources: Vec::new(),
+            external_labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// A finished block in its scratch folder, to be [uploaded](super::upload::upload). Dropping it removes the folder.
+#[derive(Debug)]
+pub struct BlockFiles {
+    pub meta: BlockMeta,
+    scratch: Scratch,
+}
+
+impl BlockFiles {
+    /// The local path of one of the data files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.0.join(name)
+    }
+}
+
+/// A folder that goes when it is no longer needed.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(folder = %self.0.display(), error = %e, "scratch folder of a block could not be removed");
+        }
+    }
+}
+
+/// Writes all series of an iterator (in the order of [`Labels::series_cmp`]) as one block below the folder `dir`; `None` where there are none.
+/// Blocks the thread: call it from one that may.
+pub fn write_block(
+    dir: &Path,
+    origin: BlockOrigin,
+    options: WriteOptions,
+    series: impl IntoIterator<Item = Result<SeriesColumns, SourceError>>,
+) -> Result<Option<BlockFiles>, BlockError> {
+    let mut writer = BlockWriter::create(dir, origin, options)?;
+    for one in series {
+        writer.append(one?)?;
+    }
+    writer.finish()
+}
+
+/// Takes series one after the other and writes a block's three files.
+pub struct BlockWriter {
+    origin: BlockOrigin,
+    options: WriteOptions,
+    scratch: Scratch,
+    /// Labels of all series so far: the columns of `series.parquet` are known only at the end.
+    spool: BufWriter<File>,
+    spool_path: PathBuf,
+    /// In how many series each label name occurs.
+    label_names: BTreeMap<String, u64>,
+    last: Option<Labels>,
+    waiting: Vec<SeriesColumns>,
+    waiting_samples: usize,
+    next_series_id: u32,
+    timelines: Timelines,
+    rows: RowColumns,
+    samples: ParquetFile,
+    row_group_samples: usize,
+    min_t_ms: i64,
+    max_t_ms: i64,
+    stats: BlockStats,
+}
+
+impl BlockWriter {
+    /// Begins a block in a new folder below `dir`, which is made if need be.
+    pub fn create(dir: &Path, origin: BlockOrigin, options: WriteOptions) -> Result<BlockWriter, BlockError> {
+        if options.slice_ms <= 0
+            || options.row_samples == 0
+            || options.rows_per_page == 0
+            || options.values_per_page == 0
+        {
+            return Err(BlockError::Input(format!(
+                "a block cannot be written with slices or pages of no length: {options:?}"
+            )));
+        }
+        let folder = dir.join(origin.ulid.to_string());
+        fs::create_dir_all(&folder).map_err(|e| disk(&folder, &e))?;
+        let scratch = Scratch(folder);
+        let spool_path = scratch.0.join("labels.spool");
+        let spool =
+            BufWriter::with_capacity(1 << 18, File::create(&spool_path).map_err(|e| disk(&spool_path, &e))?);
+        let timelines = Timelines::create(&scratch.0.join(layout::TIMELINES), &options)?;
+        let samples = ParquetFile::create(
+            &scratch.0.join(layout::SAMPLES),
+            schema::SAMPLES.clone(),
+            schema::samples_properties(&options)?,
+        )?;
+        Ok(BlockWriter {
+            origin,
+            options,
+            scratch,
+            spool,
+            spool_path,
+            label_names: BTreeMap::new(),
+            last: None,
+            waiting: Vec::new(),
+            waiting_samples: 0,
+            next_series_id: 0,
+            timelines,
+            rows: RowColumns::default(),
+            samples,
+            row_group_samples: 0,
+            min_t_ms: i64::MAX,
+            max_t_ms: i64::MIN,
+            stats: BlockStats::default(),
+        })
+    }
+
+    /// Bytes written so far, to end a block before its files grow too large.
+    pub fn bytes(&self) -> u64 {
+        self.samples.bytes() + self.samples.open_bytes() as u64
+    }
+
+    /// The next series, after the last in [`Labels::series_cmp`]'s order; one without samples is left out.
+    pub fn append(&mut self, series: SeriesColumns) -> Result<(), BlockError> {
+        let n = series.ts_ms.len();
+        let lengths = [
+            Some(series.values.len()),
+            series.histograms.as_ref().map(Vec::len),
+            series.start_ts_ms.as_ref().map(Vec::len),
+        ];
+        if lengths.iter().flatten().any(|l| *l != n) {
+            return Err(BlockError::Input(format!(
+                "series {} has columns of different lengths",
+                series.labels
+            )));
+        }
+        if series.ts_ms.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(BlockError::Input(format!(
+                "series {} has timestamps that do not ascend",
+                series.labels
+            )));
+        }
+        if self.last.as_ref().is_some_and(|last| last.series_cmp(&series.labels).is_ge()) {
+            let last = self.last.as_ref().map(Labels::to_string).unwrap_or_default();
+            return Err(BlockError::Input(format!(
+                "series {} came after {last}, out of order",
+                series.labels
+            )));
+        }
+        let (Some(first), Some(last)) = (series.ts_ms.first(), series.ts_ms.last()) else { return Ok(()) };
+        self.min_t_ms = self.min_t_ms.min(*first);
+        self.max_t_ms = self.max_t_ms.max(*last);
+        self.last = Some(series.labels.clone());
+        self.waiting_samples += n;
+        self.waiting.push(series);
+        if self.waiting_samples >= BATCH_SAMPLES || self.waiting.len() >= 4096 {
+            self.encode_waiting()?;
+        }
+        Ok(())
+    }
+
+    fn encode_waiting(&mut self) -> Result<(), BlockError> {
+        let batch = std::mem::take(&mut self.waiting);
+        self.waiting_samples = 0;
+        let slice_ms = self.options.slice_ms;
+        let row_samples = self.options.row_samples;
+        let encoded: Vec<Vec<Row>> = batch.par_iter().map(|s| cut(s, slice_ms, row_samples)).collect();
+        for (series, rows) in batch.iter().zip(encoded) {
+            let id = self.next_series_id;
+            self.next_series_id = id
+                .checked_add(1)
+                .ok_or_else(|| BlockError::Input("a block holds at most 2^32 - 1 series".to_string()))?;
+            self.spool_labels(&series.labels)?;
+            self.stats.series += 1;
+            for row in rows {
+                self.stats.samples += row.ts_ms.len() as u64;
+                self.stats.histograms += row.histograms();
+                self.stats.stale_markers += row.stale_markers;
+                self.stats.rows += 1;
+                self.row_group_samples += row.ts_ms.len();
+                let tsref = self.timelines.refer(&row.ts_ms)?;
+                self.rows.push(id, tsref, row);
+            }
+            if self.rows.is_full() {
+                self.samples.write(&self.rows.take()?)?;
+                if self.row_group_samples >= self.options.row_group_samples
+                    || self.samples.open_bytes() > 256 << 20
+                {
+                    self.samples.end_row_group()?;
+                    self.row_group_samples = 0;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn spool_labels(&mut self, labels: &Labels) -> Result<(), BlockError> {
+        for (name, _) in labels {
+            match self.label_names.get_mut(name) {
+                Some(count) => *count += 1,
+                None => {
+                    self.label_names.insert(name.to_string(), 1);
+                }
+            }
+        }
+        let bytes = labels.as_bytes();
+        let written = self
+            .spool
+            .write_all(&(bytes.len() as u32).to_le_bytes())
+            .and_then(|()| self.spool.write_all(bytes));
+        written.map_err(|e| disk(&self.spool_path, &e))
+    }
+
+    /// Writes what is left and closes the three files; `None` (and nothing on disk) if there was no sample.
+    pub fn finish(mut self) -> Result<Option<BlockFiles>, BlockError> {
+        self.encode_waiting()?;
+        if self.stats.series == 0 {
+            return Ok(None);
+        }
+        if !self.rows.is_empty() {
+            self.samples.write(&self.rows.take()?)?;
+        }
+        let samples = self.samples.finish()?;
+        let (timelines, distinct, timestamps) = self.timelines.finish()?;
+        self.stats.timelines = distinct;
+        self.stats.timeline_timestamps = timestamps;
+        self.spool.flush().map_err(|e| disk(&self.spool_path, &e))?;
+        drop(self.spool);
+        let series = write_series(
+            &self.scratch.0.join(layout::SERIES),
+            &self.spool_path,
+            &label_columns(&self.label_names, self.stats.series),
+            self.stats.series,
+            &self.options,
+        )?;
+        fs::remove_file(&self.spool_path).map_err(|e| disk(&self.spool_path, &e))?;
+        let origin = self.origin;
+        let meta = BlockMeta {
+            version: FORMAT_VERSION,
+            ulid: origin.ulid,
+            tenant: origin.tenant.to_string(),
+            min_t_ms: self.min_t_ms,
+            max_t_ms: self.max_t_ms,
+            resolution_ms: origin.resolution_ms,
+            level: origin.level,
+            sources: origin.sources,
+            writer: origin.writer,
+            external_labels: origin.external_labels,
+            stats: self.stats,
+            files: BlockFileMetas { series, timelines, samples },
+            crc32: String::new(),
+        };
+        Ok(Some(BlockFiles { meta, scratch: self.scratch }))
+    }
+}
+
+/// The labels that get a column of their own: those of at least a hundredth of the series, the most frequent hundred at most. A name that readers
+/// blind to case would take for another column stays in the map.
+fn label_columns(names: &BTreeMap<String, u64>, series: u64) -> Vec<String> {
+    let mut frequent: Vec<(&String, u64)> =
+        names.iter().map(|(n, c)| (n, *c)).filter(|(_, c)| c * 100 >= series).collect();
+    frequent.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    frequent.truncate(100);
+    frequent.sort();
+    let mut taken: std::collections::BTreeSet<String> =
+        [schema::SERIES_ID, schema::OTHER_LABELS].map(str::to_string).into();
+    frequent.retain(|(name, _)| taken.insert(name.to_lowercase()));
+    frequent.into_iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// Streams the spooled labels into `series.parquet`.
+fn write_series(
+    path: &Path,
+    spool: &Path,
+    columns: &[String],
+    series: u64,
+    options: &WriteOptions,
+) -> Result<super::FileMeta, BlockError> {
+    let schema = schema::series(columns);
+    let mut out = ParquetFile::create(path, schema.clone(), schema::series_properties(options, columns)?)?;
+    let spool_error = |e: std::io::Error| BlockError::Disk {
+        what: format!("cannot read {}", spool.display()),
+        cause: e.to_string(),
+    };
+    let mut spool = BufReader::with_capacity(1 << 18, File::open(spool).map_err(spool_error)?);
+    let mut bytes = Vec::new();
+    let mut id = 0u32;
+    let mut left = series;
+    while left > 0 {
+        let count = left.min(16 * 1024);
+        left -= count;
+        let mut ids = UInt32Builder::with_capacity(count as usize);
+        let mut values: Vec<StringBuilder> = columns.iter().map(|_| StringBuilder::new()).collect();
+        let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
+        let mut others = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+        for _ in 0..count {
+            let mut len = [0; 4];
+            spool.read_exact(&mut len).map_err(spool_error)?;
+            bytes.resize(u32::from_le_bytes(len) as usize, 0);
+            spool.read_exact(&mut bytes).map_err(spool_error)?;
+            let labels = Labels::from_bytes(&bytes)
+                .ok_or_else(|| BlockError::Encode("the spool of labels was damaged on disk".to_string()))?;
+            ids.append_value(id);
+            id += 1;
+            // Both are ascending: one walk.
+            let mut at = 0;
+            let mut has_others = false;
+            for (name, value) in &labels {
+                while at < columns.len() && columns[at].as_str() < name {
+                    values[at].append_null();
+                    at += 1;
+                }
+                if at < columns.len() && columns[at] == name {
+                    values[at].append_value(value);
+                    at += 1;
+                } else {
+                    others.keys().append_value(name);
+                    others.values().append_value(value);
+                    has_others = true;
+                }
+            }
+            for missing in &mut values[at..] {
+                missing.append_null();
+            }
+            others.append(has_others).map_err(|e| BlockError::Encode(e.to_string()))?;
+        }
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(ids.finish())];
+        arrays.extend(values.iter_mut().map(|v| Arc::new(v.finish()) as ArrayRef));
+        arrays.push(Arc::new(others.finish()));
+        let batch = RecordBatch::try_new(schema.clone(), arrays)
+            .map_err(|e| BlockError::Encode(format!("series: {e}")))?;
+        out.write(&batch)?;
+        if out.open_bytes() > 64 << 20 {
+            out.end_row_group()?;
+        }
+    }
+    out.finish()
+}
+
+/// A list builder whose items are named as the schema names them.
+pub(super) fn int_lists() -> ListBuilder<Int64Builder> {
+    ListBuilder::new(Int64Builder::new()).with_field(Arc::new(arrow::datatypes::Field::new(
+        "element",
+        arrow::datatypes::DataType::Int64,
+        true,
+    )))
+}

@@ -1,0 +1,124 @@
+//! Every object path of the store, in one place.
+//!
+//! ```text
+//! tenants/<tenant>/catalog/00000000000000000042.json   numbered, immutable snapshots
+//! tenants/<tenant>/blocks/<ulid>/meta.json             written last
+//! tenants/<tenant>/blocks/<ulid>/series.parquet
+//! tenants/<tenant>/blocks/<ulid>/timelines.parquet
+//! tenants/<tenant>/blocks/<ulid>/samples.parquet
+//! probe/<ulid>/…                                       short-lived, see `catalog::probe`
+//! ```
+
+use object_store::path::Path;
+use ulid::Ulid;
+
+use crate::tenant::TenantId;
+
+/// The folder that holds one folder per tenant.
+pub const TENANTS: &str = "tenants";
+/// Names of a block's objects.
+pub const META: &str = "meta.json";
+pub const SERIES: &str = "series.parquet";
+pub const TIMELINES: &str = "timelines.parquet";
+pub const SAMPLES: &str = "samples.parquet";
+
+/// The parent of every tenant's folder.
+pub fn tenants() -> Path {
+    Path::from(TENANTS)
+}
+
+/// All that belongs to a tenant.
+pub fn tenant(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str()])
+}
+
+/// The folder of a tenant's catalog snapshots.
+pub fn catalog(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "catalog"])
+}
+
+/// One snapshot. Twenty digits, so that names sort as numbers.
+pub fn snapshot(tenant: &TenantId, number: u64) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "catalog", &format!("{number:020}.json")])
+}
+
+/// The number of a snapshot from its path; `None` for anything else that lies in the folder.
+pub fn snapshot_number(path: &Path) -> Option<u64> {
+    let digits = path.filename()?.strip_suffix(".json")?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+/// The folder of a tenant's blocks.
+pub fn blocks(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "blocks"])
+}
+
+/// The folder of one block.
+pub fn block(tenant: &TenantId, ulid: Ulid) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "blocks", &ulid.to_string()])
+}
+
+/// One object of a block: [`META`], [`SERIES`], [`TIMELINES`] or [`SAMPLES`].
+pub fn block_file(tenant: &TenantId, ulid: Ulid, name: &str) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "blocks", &ulid.to_string(), name])
+}
+
+/// Where one run of [`crate::catalog::probe`] writes; it removes it again.
+pub fn probe(ulid: Ulid, name: &str) -> Path {
+    Path::from_iter(["probe", &ulid.to_string(), name])
+}
+
+/// The tenant, percent-decoding undone, of a folder below [`tenants`].
+pub fn tenant_of_folder(path: &Path) -> Option<TenantId> {
+    let mut parts = path.as_ref().split('/');
+    if parts.next()? != TENANTS {
+        return None;
+    }
+    let raw = parts.next()?.as_bytes();
+    let mut name = Vec::with_capacity(raw.len());
+    let mut i = 0;
+    while i < raw.len() {
+        let hex = (raw[i] == b'%').then(|| raw.get(i + 1..i + 3)).flatten();
+        match hex.and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok()) {
+            Some(byte) => {
+                name.push(byte);
+                i += 3;
+            }
+            None => {
+                name.push(raw[i]);
+                i += 1;
+            }
+        }
+    }
+    TenantId::new(std::str::from_utf8(&name).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_as_numbers_and_come_back() {
+        let t = TenantId::single();
+        assert_eq!(snapshot(&t, 42).as_ref(), "tenants/default/catalog/00000000000000000042.json");
+        assert!(snapshot(&t, 9) < snapshot(&t, 10));
+        for n in [0, 1, u64::MAX] {
+            assert_eq!(snapshot_number(&snapshot(&t, n)), Some(n));
+        }
+        assert_eq!(snapshot_number(&Path::from("tenants/default/catalog/readme.json")), None);
+        assert_eq!(
+            block_file(&t, Ulid::nil(), META).as_ref(),
+            "tenants/default/blocks/00000000000000000000000000/meta.json"
+        );
+    }
+
+    #[test]
+    fn every_tenant_name_is_one_folder_of_its_own() {
+        for name in ["default", "a.b", "x(1)'*!_", "..."] {
+            let t = TenantId::new(name).unwrap();
+            let p = block(&t, Ulid::nil());
+            assert_eq!(p.as_ref().split('/').count(), 4, "{p}");
+            assert_eq!(tenant_of_folder(&p), Some(t));
+        }
+    }
+}
