@@ -56,10 +56,8 @@ pub(crate) struct Pass<'a, 'p, S> {
 }
 
 impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
-    pub(crate) fn new(body: &[u8], limits: &'p Limits, now_ms: i64, sink: &'p mut S) -> Self {
-        // A sample takes at least nine bytes on the wire (a timestamp of six), so an honest request never comes near.
-        // What comes near are messages of empty samples, two bytes each, which would unfold to twenty times their size.
-        let samples_limit = body.len() / 8 + 64;
+    /// At most `samples_limit` samples will be taken.
+    pub(crate) fn new(samples_limit: usize, limits: &'p Limits, now_ms: i64, sink: &'p mut S) -> Self {
         Pass {
             limits,
             sink,
@@ -297,6 +295,12 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
         self.sink.metadata(metric, metadata);
         self.outcome.metadata += 1;
     }
+}
+
+/// How many samples a message of that many bytes may hold. One takes at least nine bytes (a timestamp alone takes seven), so an honest
+/// request never comes near. What comes near are empty samples, two bytes each, which would unfold to twenty times their size.
+pub(crate) fn samples_limit(body: &[u8]) -> usize {
+    body.len() / 8 + 64
 }
 
 #[cold]

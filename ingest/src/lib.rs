@@ -11,6 +11,9 @@
 //! 4. Each series is checked as upstream checks it: good ones go into the store's appender ([`sink::Sink`]), bad ones are counted by
 //!    [`reject::Reason`], the first few in words.
 //! 5. The appender commits: when that returns, the samples are in the log. The answer is a 204, or a 400 that names what was left out.
+//!
+//! A second way in: text as targets expose it ([`text::parse`]) goes through the same checks into an appender ([`text::append`]).
+//! That is how the server's own metrics get into itself.
 
 mod admit;
 mod histogram;
@@ -20,6 +23,7 @@ pub mod metrics;
 pub mod reject;
 pub mod sink;
 mod snappy;
+pub mod text;
 pub mod v1;
 mod wire;
 

@@ -2,7 +2,7 @@
 //!
 //! Follows the [specification](https://prometheus.io/docs/specs/prw/remote_write_spec/) and upstream's `prompb/types.proto`.
 
-use crate::admit::{Float, Outcome, Pass};
+use crate::admit::{Float, Outcome, Pass, samples_limit};
 use crate::histogram;
 use crate::limits::Limits;
 use crate::reject::Reason;
@@ -44,7 +44,7 @@ pub(crate) fn metric_kind(number: u64) -> &'static str {
 /// Series and samples that break a rule are left out and told of in the outcome. A body that is not such a message is an error, and then
 /// what the sink has seen so far must be thrown away.
 pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -> Result<Outcome, Malformed> {
-    let mut pass = Pass::new(body, limits, now_ms, sink);
+    let mut pass = Pass::new(samples_limit(body), limits, now_ms, sink);
     match request(body, &mut pass) {
         Ok(()) => Ok(pass.outcome),
         Err(fault) => Err(fault.within(body)),
