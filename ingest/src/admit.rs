@@ -129,6 +129,9 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
 
     /// Fills in the start timestamp where a sample brought none.
     pub(crate) fn default_start(&mut self, start_ts_ms: i64) {
+        if start_ts_ms == 0 {
+            return;
+        }
         for f in self.floats.iter_mut().filter(|f| f.start_ts_ms == 0) {
             f.start_ts_ms = start_ts_ms;
         }
@@ -145,6 +148,13 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
             format!("series {}: {why}", show(labels))
         });
         self.clear();
+    }
+
+    /// Notes an exemplar that cannot be read; its series is not touched.
+    #[cold]
+    pub(crate) fn refuse_exemplar(&mut self, why: &str) {
+        let labels = &self.labels;
+        self.outcome.rejected.add(Reason::BadReference, 0, || format!("series {}: {why}", show(labels)));
     }
 
     /// Ends a series: checks it and hands on what is good. True if its labels were.

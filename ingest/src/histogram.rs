@@ -42,7 +42,7 @@ pub(crate) fn read(mut r: Reader<'_>, limits: &Limits) -> Result<HistogramSample
     let mut count = None;
     let mut zero_count = Count::Whole(0);
     let (mut sum, mut zero_threshold) = (0.0, 0.0);
-    let (mut schema, mut hint) = (0i32, 0u64);
+    let (mut schema, mut hint) = (0i32, 0u32);
     let (mut ts_ms, mut start_ts_ms) = (0i64, 0i64);
     let (mut negative, mut positive) = (Side::default(), Side::default());
     let mut bounds: Vec<f64> = Vec::new();
@@ -69,7 +69,7 @@ pub(crate) fn read(mut r: Reader<'_>, limits: &Limits) -> Result<HistogramSample
             K_NEGATIVE_COUNT => push(&mut negative.counts, r.double()?, max, &mut too_many),
             K_POSITIVE_COUNT => push(&mut positive.counts, r.double()?, max, &mut too_many),
             K_CUSTOM_VALUE => push(&mut bounds, r.double()?, max, &mut too_many),
-            K_RESET_HINT => hint = r.varint()?,
+            K_RESET_HINT => hint = r.varint()? as u32,
             K_TIMESTAMP => ts_ms = r.varint()? as i64,
             K_START_TIMESTAMP => start_ts_ms = r.varint()? as i64,
             other => r.skip(other, &KNOWN)?,
@@ -162,7 +162,7 @@ struct Raw {
     sum: f64,
     schema: i32,
     zero_threshold: f64,
-    hint: u64,
+    hint: u32,
     negative: Side,
     positive: Side,
     bounds: Vec<f64>,

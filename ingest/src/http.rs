@@ -19,13 +19,15 @@ use crate::admit::Outcome;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::snappy;
-use crate::v1;
+use crate::{v1, v2};
 
 /// What a client speaks, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Remote write 1.0, `prometheus.WriteRequest`.
     V1,
+    /// Remote write 2.0, `io.prometheus.write.v2.Request`.
+    V2,
     /// None that is taken here.
     Unknown,
 }
@@ -34,6 +36,7 @@ impl Protocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Protocol::V1 => "remote_write_v1",
+            Protocol::V2 => "remote_write_v2",
             Protocol::Unknown => "unknown",
         }
     }
@@ -155,14 +158,32 @@ impl From<WriteError> for Refusal {
     }
 }
 
+/// What of a request is in the store, as 2.0 wants every answer to say: a sender that does not read it takes the receiver for one that
+/// only knows 1.0.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    samples: u64,
+    histograms: u64,
+}
+
+impl Written {
+    fn tell(self, headers: &mut HeaderMap) {
+        headers.insert("x-prometheus-remote-write-samples-written", self.samples.into());
+        headers.insert("x-prometheus-remote-write-histograms-written", self.histograms.into());
+        // Exemplars are read and dropped, and a receiver must not claim what it did not keep.
+        headers.insert("x-prometheus-remote-write-exemplars-written", 0u64.into());
+    }
+}
+
 async fn write(State(state): State<IngestState>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
+    let mut written = Written::default();
     let (protocol, result) = match negotiate(&parts.headers) {
-        Ok(protocol) => (protocol, take(&state, protocol, &parts.headers, body).await),
+        Ok(protocol) => (protocol, take(&state, protocol, &parts.headers, body, &mut written).await),
         Err(refusal) => (Protocol::Unknown, Err(refusal)),
     };
-    let response = match result {
+    let mut response = match result {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refusal) => {
             tracing::debug!(
@@ -174,6 +195,9 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
             refusal.into_response()
         }
     };
+    if protocol == Protocol::V2 {
+        written.tell(response.headers_mut());
+    }
     state.metrics.answered(protocol, response.status().as_u16(), started.elapsed());
     response
 }
@@ -210,8 +234,9 @@ fn negotiate(headers: &HeaderMap) -> Result<Protocol, Refusal> {
         if name.trim().eq_ignore_ascii_case("proto") {
             return match value.trim().trim_matches('"') {
                 "prometheus.WriteRequest" => Ok(Protocol::V1),
+                "io.prometheus.write.v2.Request" => Ok(Protocol::V2),
                 other => Err(unsupported(format!(
-                    "messages of type {other:?} are not taken, only prometheus.WriteRequest"
+                    "messages of type {other:?} are not taken, only prometheus.WriteRequest and io.prometheus.write.v2.Request"
                 ))),
             };
         }
@@ -224,6 +249,7 @@ async fn take(
     protocol: Protocol,
     headers: &HeaderMap,
     body: Body,
+    written: &mut Written,
 ) -> Result<(), Refusal> {
     let tenant = (state.tenant)(headers).map_err(|e| Refusal::new(e.status, e.reason))?;
     let limits = &state.limits;
@@ -251,6 +277,7 @@ async fn take(
         Appended::default()
     };
     state.metrics.stored(&outcome, &appended);
+    *written = Written { samples: outcome.samples, histograms: outcome.histograms };
     if outcome.rejected.is_empty() {
         return Ok(());
     }
@@ -386,6 +413,7 @@ impl Job {
     fn run(mut self) -> Result<(Appender, Outcome, Reservation), Refusal> {
         let message = snappy::decode(&self.block).map_err(|e| Refusal::bad(e.to_string()))?;
         let decoded = match self.protocol {
+            Protocol::V2 => v2::decode(&message, &self.limits, self.now_ms, &mut self.appender),
             Protocol::V1 | Protocol::Unknown => {
                 v1::decode(&message, &self.limits, self.now_ms, &mut self.appender)
             }

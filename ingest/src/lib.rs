@@ -6,7 +6,7 @@
 //!    one says whose it is.
 //! 2. The first bytes of the body declare its decoded length. If that is within the [`limits::Limits`], memory for the whole request
 //!    is reserved at once from what all requests share (else 503), and the rest of the body is read.
-//! 3. Snappy is undone; a hand-written parser walks the message once ([`v1`], `v2`), every string borrowed, and fills one
+//! 3. Snappy is undone; a hand-written parser walks the message once ([`v1`], [`v2`]), every string borrowed, and fills one
 //!    set of vectors per request.
 //! 4. Each series is checked as upstream checks it: good ones go into the store's appender ([`sink::Sink`]), bad ones are counted by
 //!    [`reject::Reason`], the first few in words.
@@ -25,6 +25,7 @@ pub mod sink;
 mod snappy;
 pub mod text;
 pub mod v1;
+pub mod v2;
 mod wire;
 
 pub use admit::Outcome;

@@ -33,7 +33,7 @@ const META_HELP: u32 = key(4, BYTES);
 const META_UNIT: u32 = key(5, BYTES);
 
 /// The metric types of both protocols, by number, in the words of upstream's API. What is beyond them counts as `unknown`.
-pub(crate) fn metric_kind(number: u64) -> &'static str {
+pub(crate) fn metric_kind(number: u32) -> &'static str {
     const KINDS: [&str; 8] =
         ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
     usize::try_from(number).ok().and_then(|n| KINDS.get(n)).copied().unwrap_or("unknown")
@@ -136,7 +136,7 @@ fn metadata<S: Sink>(mut r: Reader<'_>, pass: &mut Pass<'_, '_, S>) -> Result<()
     let (mut name, mut help, mut unit): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
     while !r.is_empty() {
         match r.key()? {
-            META_TYPE => kind = r.varint()?,
+            META_TYPE => kind = r.varint()? as u32,
             META_NAME => name = r.bytes()?,
             META_HELP => help = r.bytes()?,
             META_UNIT => unit = r.bytes()?,

@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The key of a field as a constant.
+/// The key of a field as a constant. A varint for a field of 32 bits is cut to these, as every protobuf library does (`as u32`).
 pub(crate) const fn key(number: u32, kind: u32) -> u32 {
     number << 3 | kind
 }

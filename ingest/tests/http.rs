@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use ingest::Limits;
 use ingest::http::{IngestState, TenantRefused, TenantResolver, router};
 use ingest::metrics::Metrics;
-use messages::{compress, series, snappy, v1};
+use messages::{compress, series, snappy, v1, v2};
 use prometheus_client::registry::Registry;
 use tower::ServiceExt;
 use tsdb::clock::ManualClock;
@@ -168,6 +168,7 @@ async fn content_types_and_encodings_are_negotiated_as_upstream_does() {
         (Some("application/x-protobuf;proto=prometheus.WriteRequest"), Some("snappy"), 204),
         (Some("Application/X-Protobuf ; Proto=\"prometheus.WriteRequest\""), Some("Snappy"), 204),
         (Some("application/x-protobuf; charset=utf-8"), Some("snappy"), 204),
+        (Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), Some("snappy"), 204),
         (Some("application/x-protobuf;proto=prometheus.Nonsense"), Some("snappy"), 415),
         (Some("application/x-protobuf;proto"), Some("snappy"), 415),
         (Some("application/json"), Some("snappy"), 415),
@@ -331,6 +332,198 @@ async fn sizes_are_refused_before_they_cost_anything() {
     bomb.extend([0x12, 0x00].repeat(250));
     let a = f.post(compress(&bomb)).await;
     assert!(a.error("bad_data").contains("samples in so few bytes"), "{}", a.body);
+}
+
+fn v2_request(timeseries: Vec<v2::TimeSeries>) -> Vec<u8> {
+    let symbols = ["", "__name__", "up", "job", "a", "Whether it is up."].map(String::from).to_vec();
+    snappy(&v2::Request { symbols, timeseries })
+}
+
+impl Fixture {
+    async fn post_v2(&self, body: Vec<u8>) -> Answer {
+        let request = Request::post("/api/v1/write").header("content-encoding", "snappy");
+        let request =
+            request.header("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+        self.send(request.body(Body::from(body)).unwrap()).await
+    }
+}
+
+impl Answer {
+    /// What a 2.0 answer says was written: samples, histograms, exemplars.
+    #[track_caller]
+    fn written(&self) -> [u64; 3] {
+        ["samples", "histograms", "exemplars"].map(|what| {
+            let name = format!("x-prometheus-remote-write-{what}-written");
+            self.headers[&name].to_str().unwrap().parse().unwrap()
+        })
+    }
+}
+
+#[tokio::test]
+async fn answers_to_2_0_say_what_was_written_errors_included() {
+    let f = fixture(Limits::default()).await;
+    let sample = |timestamp| v2::Sample { value: 1.0, timestamp, start_timestamp: NOW_MS - 1000 };
+    let histogram = messages::Histogram {
+        count: Some(messages::Count::Int(3)),
+        zero_count: Some(messages::ZeroCount::Int(1)),
+        positive_spans: vec![messages::BucketSpan { offset: 0, length: 2 }],
+        positive_deltas: vec![1, 0],
+        timestamp: NOW_MS,
+        ..Default::default()
+    };
+    let good = v2::TimeSeries {
+        labels_refs: vec![1, 2, 3, 4],
+        samples: vec![sample(NOW_MS), sample(NOW_MS - 1)],
+        exemplars: vec![v2::Exemplar { labels_refs: vec![3, 4], value: 1.0, timestamp: NOW_MS }],
+        metadata: Some(v2::Metadata { r#type: 2, help_ref: 5, unit_ref: 0 }),
+        ..Default::default()
+    };
+    let native = v2::TimeSeries {
+        labels_refs: vec![1, 2, 3, 2],
+        histograms: vec![histogram.clone()],
+        ..Default::default()
+    };
+    let a = f.post_v2(v2_request(vec![good.clone(), native.clone()])).await;
+    assert_eq!(
+        (a.status, a.written()),
+        (StatusCode::NO_CONTENT, [2, 1, 0]),
+        "exemplars are not stored: {}",
+        a.body
+    );
+    let broken = messages::Histogram { count: Some(messages::Count::Int(4)), ..histogram };
+    let cases: Vec<(v2::TimeSeries, &str)> = vec![
+        (
+            v2::TimeSeries { labels_refs: vec![1, 2, 3], ..good.clone() },
+            "3 label references, which do not make pairs",
+        ),
+        (
+            v2::TimeSeries { labels_refs: vec![1, 2, 3, 6], ..good.clone() },
+            "reference 6 is outside of the table of 6 symbols",
+        ),
+        (v2::TimeSeries { labels_refs: vec![3, 4], ..good.clone() }, "no metric name"),
+        (v2::TimeSeries { labels_refs: vec![1, 2, 3, 4, 3, 2], ..good.clone() }, "\\\"job\\\" appears twice"),
+        (v2::TimeSeries { labels_refs: vec![1, 2, 0, 4], ..good.clone() }, "has no name"),
+        (
+            v2::TimeSeries { labels_refs: vec![1, 2], ..Default::default() },
+            "neither samples nor histograms nor exemplars",
+        ),
+        (v2::TimeSeries { samples: vec![sample(NOW_MS + 700_000)], ..good.clone() }, "700 s in the future"),
+        (
+            v2::TimeSeries { histograms: vec![broken], ..native.clone() },
+            "3 observations in buckets, but the count is 4",
+        ),
+        (
+            v2::TimeSeries {
+                metadata: Some(v2::Metadata { r#type: 1, help_ref: 99, unit_ref: 0 }),
+                ..good.clone()
+            },
+            "metadata: reference 99",
+        ),
+    ];
+    for (bad, want) in cases {
+        let a = f.post_v2(v2_request(vec![bad, good.clone()])).await;
+        assert_eq!((a.status, a.written()), (StatusCode::BAD_REQUEST, [2, 0, 0]), "{want}");
+        assert!(a.body.contains(want), "{want}: {}", a.body);
+        a.error("bad_data");
+    }
+    let a = f.post_v2(compress(b"\x2a\x7f")).await;
+    assert_eq!((a.status, a.written()), (StatusCode::BAD_REQUEST, [0, 0, 0]));
+    let metrics = f.metrics();
+    assert!(
+        metrics.contains("hearth_ingest_requests_total{protocol=\"remote_write_v2\",code=\"204\"} 1"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("hearth_ingest_samples_total{kind=\"histogram\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_request_sent_as_the_other_protocol_stores_nothing() {
+    let f = fixture(Limits::default()).await;
+    let one = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
+    let two = v2_request(vec![v2::TimeSeries { labels_refs: vec![1, 2], ..Default::default() }]);
+    // The specification reserves the fields of each in the other, so that both read as empty.
+    let a = f.post_v2(one).await;
+    assert_eq!((a.status, a.written()), (StatusCode::NO_CONTENT, [0, 0, 0]));
+    assert_eq!(f.post(two).await.status, StatusCode::NO_CONTENT);
+    assert!(f.stored(&TenantId::single()).is_empty());
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_is_refused() {
+    let f = fixture(Limits::default()).await;
+    let r = Request::post("/api/v1/write").header("x-scope-orgid", "../other").body(Body::empty()).unwrap();
+    let a = f.send(r).await;
+    assert_eq!(a.status, StatusCode::BAD_REQUEST);
+    assert!(a.error("bad_data").contains("is not a valid name"));
+}
+
+#[tokio::test]
+async fn requests_that_hold_all_memory_turn_others_away_until_they_end() {
+    let limits = Limits {
+        max_body_bytes: 2048,
+        max_decoded_bytes: 2048,
+        max_in_flight_bytes: 0,
+        max_wait: std::time::Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let f = fixture(limits).await;
+    let good = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
+    let hold = compress(&[0u8; 2048]);
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let rest = futures::stream::once(async move {
+        _ = released.await;
+        Err::<Bytes, _>(std::io::Error::other("the client is gone"))
+    });
+    let start = futures::stream::iter([Ok(Bytes::from(hold))]);
+    let body = Body::from_stream(futures::StreamExt::chain(start, rest));
+    let slow = Request::post("/api/v1/write").header("content-length", "2048").body(body).unwrap();
+    let slow = tokio::spawn(f.router.clone().oneshot(slow));
+    while f.metrics().contains("hearth_ingest_in_flight_bytes 0\n") {
+        tokio::task::yield_now().await;
+    }
+    let a = f.post(good.clone()).await;
+    assert_eq!(a.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(a.headers["retry-after"], "5");
+    assert!(a.error("unavailable").contains("ingest.max_in_flight_bytes"));
+    release.send(()).unwrap();
+    assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::BAD_REQUEST, "a body that breaks off");
+    assert_eq!(f.post(good).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let f =
+        fixture(Limits { max_body_time: std::time::Duration::from_millis(20), ..Limits::default() }).await;
+    let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    let a = f.send(Request::post("/api/v1/write").body(never).unwrap()).await;
+    assert_eq!(a.status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(a.headers["connection"], "close");
+    a.error("timeout");
+}
+
+#[tokio::test]
+async fn large_bodies_take_the_other_way_to_the_same_end() {
+    let f = fixture(Limits::default()).await;
+    let many: Vec<_> = (0..5000)
+        .map(|i| {
+            series(&[("__name__", "wide"), ("instance", &format!("host-{i}"))], &[(NOW_MS, f64::from(i))])
+        })
+        .collect();
+    assert_eq!(f.post(request(many)).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(f.stored(&TenantId::single()).len(), 5000);
+    // Garbage at the end of it: nothing is stored, not even what came before.
+    let mut bad = prost::Message::encode_to_vec(&v1::WriteRequest {
+        timeseries: vec![series(&[("__name__", "new")], &[(NOW_MS, 1.0)]); 5000],
+        metadata: vec![],
+    });
+    bad.extend([0x0a, 0x7f, 0x00]);
+    let a = f.post(compress(&bad)).await;
+    assert!(
+        a.error("bad_data").contains(&format!("malformed protobuf at byte {}", bad.len() - 2)),
+        "{}",
+        a.body
+    );
+    assert_eq!(f.stored(&TenantId::single()).len(), 5000);
 }
 
 /// A body without an announced length, in small pieces.

@@ -185,7 +185,10 @@ fn sample<'a>(line: &mut Line<'a>, format: Format, out: &mut Exposition<'a>) -> 
         let quoted = line.labels(&mut out.labels)?;
         name = match (name, quoted) {
             (Some(_), Some(_)) => {
-                return Err(Problem { what: "a metric name before and inside of the braces".into(), ..start });
+                return Err(Problem {
+                    what: "a metric name before and inside of the braces".into(),
+                    ..start
+                });
             }
             (before, inside) => before.or(inside),
         };

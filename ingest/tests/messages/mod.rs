@@ -1,6 +1,8 @@
 //! Upstream's messages as prost derives them: the oracle that the hand-written parsers are held against.
 #![allow(dead_code)]
 
+pub mod messy;
+
 use prost::Message;
 
 /// `prometheus.WriteRequest`, `prompb/types.proto`.

@@ -1,0 +1,317 @@
+//! Remote write 2.0: `io.prometheus.write.v2.Request`, whose strings stand once in a symbol table and are referred to by number.
+//!
+//! Follows the [specification](https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/) and upstream's
+//! `prompb/io/prometheus/write/v2/types.proto`; the start timestamp of whole series, field 6 of early release candidates, is still read.
+
+use std::collections::HashSet;
+
+use crate::admit::{Float, Outcome, Pass, samples_limit};
+use crate::histogram;
+use crate::limits::Limits;
+use crate::reject::Reason;
+use crate::sink::Sink;
+use crate::v1::metric_kind;
+use crate::wire::{BYTES, FIXED64, Fault, Malformed, Reader, VARINT, key};
+
+const SYMBOL: u32 = key(4, BYTES);
+const TIMESERIES: u32 = key(5, BYTES);
+
+const SERIES_REFS: u32 = key(1, BYTES);
+const SERIES_REF: u32 = key(1, VARINT);
+const SERIES_SAMPLE: u32 = key(2, BYTES);
+const SERIES_HISTOGRAM: u32 = key(3, BYTES);
+const SERIES_EXEMPLAR: u32 = key(4, BYTES);
+const SERIES_METADATA: u32 = key(5, BYTES);
+const SERIES_CREATED: u32 = key(6, VARINT);
+
+const SAMPLE_VALUE: u32 = key(1, FIXED64);
+const SAMPLE_TIMESTAMP: u32 = key(2, VARINT);
+const SAMPLE_START: u32 = key(3, VARINT);
+
+const EXEMPLAR_REFS: u32 = key(1, BYTES);
+const EXEMPLAR_REF: u32 = key(1, VARINT);
+const EXEMPLAR_VALUE: u32 = key(2, FIXED64);
+const EXEMPLAR_TIMESTAMP: u32 = key(3, VARINT);
+
+const META_TYPE: u32 = key(1, VARINT);
+const META_HELP: u32 = key(3, VARINT);
+const META_UNIT: u32 = key(4, VARINT);
+
+/// Decodes `body` (an `io.prometheus.write.v2.Request`, no longer compressed) into `sink`.
+///
+/// Series and samples that break a rule are left out and told of in the outcome. A body that is not such a message is an error, and then
+/// what the sink has seen so far must be thrown away.
+pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -> Result<Outcome, Malformed> {
+    let mut pass = Pass::new(samples_limit(body), limits, now_ms, sink);
+    match request(body, &mut pass) {
+        Ok(()) => Ok(pass.outcome),
+        Err(fault) => Err(fault.within(body)),
+    }
+}
+
+/// The strings of a request, each checked for UTF-8 once, however many series refer to it.
+struct Symbols<'a> {
+    texts: Vec<&'a str>,
+    /// Those that are not UTF-8; their place above is held by an empty text.
+    not_utf8: Vec<(u32, &'a [u8])>,
+}
+
+/// Why a reference leads nowhere.
+enum Dangling<'a> {
+    OutOfRange(u32),
+    NotUtf8(&'a [u8]),
+}
+
+impl<'a> Symbols<'a> {
+    fn get(&self, reference: u32) -> Result<&'a str, Dangling<'a>> {
+        if !self.not_utf8.is_empty()
+            && let Ok(at) = self.not_utf8.binary_search_by_key(&reference, |(i, _)| *i)
+        {
+            return Err(Dangling::NotUtf8(self.not_utf8[at].1));
+        }
+        self.texts.get(reference as usize).copied().ok_or(Dangling::OutOfRange(reference))
+    }
+
+    fn out_of_range(&self, reference: u32) -> String {
+        format!("reference {reference} is outside of the table of {} symbols", self.texts.len())
+    }
+}
+
+/// Reads the table first: nothing makes a sender put it before the series, though all do.
+fn symbols<'a>(body: &'a [u8]) -> Result<Symbols<'a>, Fault> {
+    // A symbol takes two bytes and its own, and another one where it is referred to; only empty ones, which nobody needs twice,
+    // could come closer together and unfold to eight times their size.
+    let limit = body.len() / 4 + 64;
+    let mut symbols = Symbols { texts: Vec::new(), not_utf8: Vec::new() };
+    let mut r = Reader::new(body);
+    while !r.is_empty() {
+        match r.key()? {
+            SYMBOL => {
+                let bytes = r.bytes()?;
+                if symbols.texts.len() >= limit {
+                    return Err(Fault::new(r.here(), format!("more than {limit} symbols in so few bytes")));
+                }
+                let text = std::str::from_utf8(bytes).unwrap_or_else(|_| {
+                    symbols.not_utf8.push((symbols.texts.len() as u32, bytes));
+                    ""
+                });
+                symbols.texts.push(text);
+            }
+            TIMESERIES => _ = r.bytes()?,
+            other => r.skip(other, &[4, 5])?,
+        }
+    }
+    Ok(symbols)
+}
+
+fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<(), Fault> {
+    let symbols = symbols(body)?;
+    let mut scratch = Scratch::default();
+    let mut r = Reader::new(body);
+    while !r.is_empty() {
+        match r.key()? {
+            TIMESERIES => {
+                series(r.message()?, pass, &mut scratch)?;
+                end_series(pass, &mut scratch, &symbols);
+            }
+            SYMBOL => _ = r.bytes()?,
+            other => r.skip(other, &[4, 5])?,
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Meta {
+    kind: u32,
+    help: u32,
+    unit: u32,
+}
+
+/// What one series needs beside the pass's own vectors; kept from one to the next.
+#[derive(Default)]
+struct Scratch {
+    refs: Vec<u32>,
+    /// References beyond the limit of labels: counted, not kept.
+    more_refs: usize,
+    exemplars: u64,
+    bad_exemplar: Option<String>,
+    meta: Meta,
+    created_ms: i64,
+    /// What was handed on already, by the address of the metric's name in the body: every series repeats its metric's metadata.
+    seen: HashSet<(usize, Meta)>,
+    last_seen: Option<(usize, Meta)>,
+}
+
+impl Scratch {
+    fn reference(&mut self, reference: u32, limits: &Limits) {
+        if self.refs.len() < 2 * limits.max_labels {
+            self.refs.push(reference);
+        } else {
+            self.more_refs += 1;
+        }
+    }
+}
+
+fn series<'a, S: Sink>(
+    mut r: Reader<'a>,
+    pass: &mut Pass<'a, '_, S>,
+    scratch: &mut Scratch,
+) -> Result<(), Fault> {
+    while !r.is_empty() {
+        match r.key()? {
+            SERIES_REFS => {
+                let mut refs = r.message()?;
+                while !refs.is_empty() {
+                    scratch.reference(refs.varint()? as u32, pass.limits);
+                }
+            }
+            SERIES_REF => scratch.reference(r.varint()? as u32, pass.limits),
+            SERIES_SAMPLE => {
+                let float = sample(r.message()?)?;
+                pass.float(float, r.here())?;
+            }
+            SERIES_HISTOGRAM => {
+                let histogram = histogram::read(r.message()?, pass.limits)?;
+                pass.histogram(histogram, r.here())?;
+            }
+            SERIES_EXEMPLAR => {
+                if exemplar(r.message()?)? % 2 != 0 {
+                    scratch.bad_exemplar = Some("an exemplar has an odd number of label references".into());
+                } else {
+                    scratch.exemplars += 1;
+                }
+            }
+            // Not repeated: a second one is merged into the first, field by field.
+            SERIES_METADATA => metadata(r.message()?, &mut scratch.meta)?,
+            SERIES_CREATED => scratch.created_ms = r.varint()? as i64,
+            other => r.skip(other, &[1, 2, 3, 4, 5, 6])?,
+        }
+    }
+    Ok(())
+}
+
+fn sample(mut r: Reader<'_>) -> Result<Float, Fault> {
+    let mut float = Float { ts_ms: 0, value: 0.0, start_ts_ms: 0 };
+    while !r.is_empty() {
+        match r.key()? {
+            SAMPLE_VALUE => float.value = r.double()?,
+            SAMPLE_TIMESTAMP => float.ts_ms = r.varint()? as i64,
+            SAMPLE_START => float.start_ts_ms = r.varint()? as i64,
+            other => r.skip(other, &[1, 2, 3])?,
+        }
+    }
+    Ok(float)
+}
+
+/// Checked for its form and no more: exemplars are not stored yet. Answers how many references it has.
+fn exemplar(mut r: Reader<'_>) -> Result<usize, Fault> {
+    let mut refs = 0;
+    while !r.is_empty() {
+        match r.key()? {
+            EXEMPLAR_REFS => {
+                let mut packed = r.message()?;
+                while !packed.is_empty() {
+                    packed.varint()?;
+                    refs += 1;
+                }
+            }
+            EXEMPLAR_REF => {
+                r.varint()?;
+                refs += 1;
+            }
+            EXEMPLAR_VALUE => _ = r.double()?,
+            EXEMPLAR_TIMESTAMP => _ = r.varint()?,
+            other => r.skip(other, &[1, 2, 3])?,
+        }
+    }
+    Ok(refs)
+}
+
+fn metadata(mut r: Reader<'_>, meta: &mut Meta) -> Result<(), Fault> {
+    while !r.is_empty() {
+        match r.key()? {
+            META_TYPE => meta.kind = r.varint()? as u32,
+            META_HELP => meta.help = r.varint()? as u32,
+            META_UNIT => meta.unit = r.varint()? as u32,
+            other => r.skip(other, &[1, 3, 4])?,
+        }
+    }
+    Ok(())
+}
+
+/// Resolves the references and hands the series on, or refuses it alone.
+fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch, symbols: &Symbols<'a>) {
+    let mut problem = None;
+    for pair in scratch.refs.chunks_exact(2) {
+        match (symbols.get(pair[0]), symbols.get(pair[1])) {
+            (Ok(name), Ok(value)) => pass.label_str(name, value),
+            (Err(Dangling::NotUtf8(bytes)), _) | (_, Err(Dangling::NotUtf8(bytes))) => {
+                pass.label_not_utf8(bytes)
+            }
+            (Err(Dangling::OutOfRange(r)), _) | (_, Err(Dangling::OutOfRange(r))) => {
+                problem.get_or_insert_with(|| (Reason::BadReference, symbols.out_of_range(r)));
+            }
+        }
+    }
+    let refs = scratch.refs.len() + scratch.more_refs;
+    if refs % 2 != 0 {
+        problem = Some((Reason::BadReference, format!("{refs} label references, which do not make pairs")));
+    } else if scratch.more_refs > 0 {
+        let why = format!("{} labels, more than {} (ingest.max_labels)", refs / 2, pass.limits.max_labels);
+        problem = Some((Reason::TooManyLabels, why));
+    }
+    // Upstream's sender puts exemplars into series of their own, so that one with nothing but exemplars is no fault.
+    if problem.is_none() && pass.pending() == 0 && scratch.exemplars == 0 && scratch.bad_exemplar.is_none() {
+        problem = Some((Reason::EmptySeries, "neither samples nor histograms nor exemplars".into()));
+    }
+    let meta = std::mem::take(&mut scratch.meta);
+    let texts = match (symbols.get(meta.help), symbols.get(meta.unit)) {
+        (Ok(help), Ok(unit)) => Some((help, unit)),
+        (Err(Dangling::OutOfRange(r)), _) | (_, Err(Dangling::OutOfRange(r))) => {
+            problem.get_or_insert_with(|| {
+                (Reason::BadReference, format!("metadata: {}", symbols.out_of_range(r)))
+            });
+            None
+        }
+        // Help that cannot be read is no reason to lose samples.
+        (Err(Dangling::NotUtf8(_)), _) | (_, Err(Dangling::NotUtf8(_))) => None,
+    };
+    if let Some(why) = scratch.bad_exemplar.take() {
+        pass.refuse_exemplar(&why);
+    }
+    pass.default_start(scratch.created_ms);
+    let metric = pass.metric_name();
+    match problem {
+        Some((reason, why)) => pass.refuse_series(reason, &why),
+        None => {
+            pass.outcome.exemplars += scratch.exemplars;
+            if pass.end_series()
+                && let (Some(metric), Some((help, unit))) = (metric, texts)
+                && (meta.kind != 0 || !help.is_empty() || !unit.is_empty())
+            {
+                let entry = (metric.as_ptr() as usize, meta);
+                if scratch.last_seen != Some(entry) && scratch.seen.insert(entry) {
+                    let kind = metric_kind(meta.kind);
+                    pass.metadata(family_of(metric, kind), kind, help, unit);
+                }
+                scratch.last_seen = Some(entry);
+            }
+        }
+    }
+    scratch.refs.clear();
+    scratch.more_refs = 0;
+    scratch.exemplars = 0;
+    scratch.created_ms = 0;
+}
+
+/// The name that metadata is known by: 2.0 attaches it to each series, of which classic histograms and summaries have several kinds.
+fn family_of<'a>(metric: &'a str, kind: &str) -> &'a str {
+    let suffixes: &[&str] = match kind {
+        "histogram" => &["_bucket", "_count", "_sum"],
+        "gaugehistogram" => &["_bucket", "_gcount", "_gsum"],
+        "summary" => &["_count", "_sum"],
+        _ => &[],
+    };
+    suffixes.iter().find_map(|s| metric.strip_suffix(s)).filter(|rest| !rest.is_empty()).unwrap_or(metric)
+}
