@@ -8,11 +8,16 @@
 //! A block's life: [`write::BlockWriter`] makes it in a scratch folder, [`upload::upload`] copies it into the object store, a commit to
 //! the [`crate::catalog`] makes it visible, [`crate::bucket::BucketSource`] reads it, compaction replaces it.
 
+pub(crate) mod cache;
 pub mod encode;
 pub mod file;
 pub mod meta;
+pub(crate) mod object;
+pub(crate) mod read;
 mod rows;
+mod scan;
 pub mod schema;
+pub(crate) mod series_table;
 mod timelines;
 pub mod upload;
 pub mod write;

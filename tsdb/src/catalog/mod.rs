@@ -165,7 +165,7 @@ impl Catalog {
                     };
                     if let Some(done) = done {
                         let done = self.advance(done);
-                        if done.number % 16 == 0 {
+                        if done.number.is_multiple_of(16) {
                             self.prune().await;
                         }
                         return Ok(done);

@@ -1,0 +1,123 @@
+//! Decoding of chosen columns and rows of a file, several files and columns in step so that their reads go out together.
+
+use std::ops::Range;
+
+use arrow::array::RecordBatch;
+use parquet::DecodeResult;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+
+use super::object::{BlockFile, BlockStore, fetch};
+use crate::source::SourceError;
+
+/// One projection of one row group on its way.
+pub(crate) struct Scan<'a> {
+    file: &'a BlockFile,
+    decoder: ParquetPushDecoder,
+    needs: Vec<Range<u64>>,
+    done: bool,
+    batches: Vec<RecordBatch>,
+}
+
+impl<'a> Scan<'a> {
+    /// `columns` are top-level ones by position, `rows` ascending numbers within the row group (`None`: all).
+    pub fn new(
+        file: &'a BlockFile,
+        row_group: usize,
+        columns: &[usize],
+        rows: Option<&[u32]>,
+    ) -> Result<Scan<'a>, SourceError> {
+        Scan::with_metadata(file, file.index.arrow.clone(), row_group, columns, rows)
+    }
+
+    /// The same, with text columns read as dictionaries.
+    pub fn with_dictionaries(
+        file: &'a BlockFile,
+        schema: arrow::datatypes::SchemaRef,
+        row_group: usize,
+    ) -> Result<Scan<'a>, SourceError> {
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(schema);
+        let metadata = ArrowReaderMetadata::try_new(file.index.arrow.metadata().clone(), options);
+        Scan::with_metadata(file, metadata.map_err(|e| file.damaged(e))?, row_group, &all, None)
+    }
+
+    fn with_metadata(
+        file: &'a BlockFile,
+        metadata: ArrowReaderMetadata,
+        row_group: usize,
+        columns: &[usize],
+        rows: Option<&[u32]>,
+    ) -> Result<Scan<'a>, SourceError> {
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
+        let group_rows = file.index.row_starts[row_group + 1] - file.index.row_starts[row_group];
+        let mut builder = ParquetPushDecoderBuilder::new_with_metadata(metadata)
+            .with_row_groups(vec![row_group])
+            .with_projection(mask)
+            .with_batch_size(rows.map_or(group_rows as usize, <[u32]>::len).clamp(1, 1 << 20));
+        if let Some(rows) = rows {
+            let runs = runs_of(rows);
+            let selection = RowSelection::from_consecutive_ranges(runs.into_iter(), group_rows as usize);
+            builder = builder.with_row_selection(selection);
+        }
+        let decoder = builder.build().map_err(|e| file.damaged(e))?;
+        Ok(Scan { file, decoder, needs: Vec::new(), done: false, batches: Vec::new() })
+    }
+
+    /// Decodes as far as the bytes at hand allow.
+    fn step(&mut self) -> Result<(), SourceError> {
+        while !self.done {
+            match self.decoder.try_decode().map_err(|e| self.file.damaged(e))? {
+                DecodeResult::NeedsData(ranges) => {
+                    self.needs = ranges;
+                    return Ok(());
+                }
+                DecodeResult::Data(batch) => self.batches.push(batch),
+                DecodeResult::Finished => self.done = true,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs scans to their end, all reads of one round at once; the batches of each.
+pub(crate) fn run(
+    store: &BlockStore,
+    mut scans: Vec<Scan<'_>>,
+) -> Result<Vec<Vec<RecordBatch>>, SourceError> {
+    loop {
+        for scan in &mut scans {
+            scan.step()?;
+        }
+        let wanted: Vec<(&BlockFile, Range<u64>)> =
+            scans.iter().flat_map(|s| s.needs.iter().map(|r| (s.file, r.clone()))).collect();
+        if wanted.is_empty() {
+            return match scans.iter().find(|s| !s.done) {
+                Some(stuck) => Err(stuck.file.damaged("it cannot be decoded")),
+                None => Ok(scans.into_iter().map(|s| s.batches).collect()),
+            };
+        }
+        let mut read = fetch(store, &wanted)?.into_iter();
+        for scan in &mut scans {
+            let needs = std::mem::take(&mut scan.needs);
+            if !needs.is_empty() {
+                let bytes = read.by_ref().take(needs.len()).collect();
+                scan.decoder.push_ranges(needs, bytes).map_err(|e| scan.file.damaged(e))?;
+            }
+        }
+    }
+}
+
+/// Ascending numbers as runs.
+fn runs_of(rows: &[u32]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        let row = *row as usize;
+        match runs.last_mut() {
+            Some(run) if run.end == row => run.end += 1,
+            _ => runs.push(row..row + 1),
+        }
+    }
+    runs
+}

@@ -1,0 +1,348 @@
+//! A block's series in memory: dictionary codes per label, so that a matcher is asked once per distinct value and not per series.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, DictionaryArray, MapArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, UInt32Type};
+use hashbrown::HashMap;
+
+use super::cache::Key;
+use super::meta::BlockMeta;
+use super::object::{BlockFile, BlockStore};
+use super::scan::{self, Scan};
+use super::schema;
+use crate::labels::{Labels, METRIC_NAME};
+use crate::matcher::{MatchOp, Matcher};
+use crate::source::SourceError;
+
+/// Code of a label that a series lacks.
+const ABSENT: u32 = u32::MAX;
+
+/// All series of a block; a series' number is its id.
+pub(crate) struct SeriesTable {
+    len: usize,
+    /// Ascending by name.
+    columns: Vec<Column>,
+    /// Labels without a column: for each series a run of (name, value) codes, ascending by name.
+    other_starts: Vec<u32>,
+    others: Vec<(u32, u32)>,
+    other_names: Symbols,
+    other_values: Symbols,
+}
+
+struct Column {
+    name: Box<str>,
+    symbols: Symbols,
+    codes: Vec<u32>,
+}
+
+/// Distinct strings by number.
+#[derive(Default)]
+struct Symbols {
+    strings: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u32>,
+}
+
+impl Symbols {
+    fn number(&mut self, s: &str) -> u32 {
+        if let Some(n) = self.numbers.get(s) {
+            return *n;
+        }
+        let n = self.strings.len() as u32;
+        let shared: Arc<str> = s.into();
+        self.strings.push(shared.clone());
+        self.numbers.insert(shared, n);
+        n
+    }
+
+    fn bytes(&self) -> usize {
+        self.strings.iter().map(|s| s.len() + 16 + 40).sum()
+    }
+}
+
+impl SeriesTable {
+    /// The table of a block, from the cache or decoded.
+    pub fn load(
+        store: &BlockStore,
+        meta: &BlockMeta,
+        file: &BlockFile,
+    ) -> Result<Arc<SeriesTable>, SourceError> {
+        let key = Key::SeriesTable(meta.ulid);
+        if let Some(table) = store.cache.get::<SeriesTable>(&key) {
+            return Ok(table);
+        }
+        let table = Arc::new(SeriesTable::decode(store, meta, file)?);
+        store.cache.put(key, table.clone(), table.bytes());
+        Ok(table)
+    }
+
+    fn decode(store: &BlockStore, meta: &BlockMeta, file: &BlockFile) -> Result<SeriesTable, SourceError> {
+        let plain = file.index.arrow.schema();
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let fields: Vec<Field> = plain
+            .fields()
+            .iter()
+            .map(|f| match f.data_type() {
+                DataType::Utf8 => f.as_ref().clone().with_data_type(dictionary.clone()),
+                _ => f.as_ref().clone(),
+            })
+            .collect();
+        let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
+        let fine = names.len() >= 2
+            && names[0] == schema::SERIES_ID
+            && names[names.len() - 1] == schema::OTHER_LABELS;
+        let label_names = if fine { &names[1..names.len() - 1] } else { &[] };
+        if !fine || label_names.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(file.damaged("it does not have the columns of a series table"));
+        }
+        let with_dictionaries = Arc::new(Schema::new(fields));
+        let groups = file.index.row_starts.len() - 1;
+        let scans: Result<Vec<_>, _> =
+            (0..groups).map(|g| Scan::with_dictionaries(file, with_dictionaries.clone(), g)).collect();
+        let batches = scan::run(store, scans?)?;
+        let mut table = SeriesTable {
+            len: 0,
+            columns: label_names
+                .iter()
+                .map(|n| Column { name: n.as_str().into(), symbols: Symbols::default(), codes: Vec::new() })
+                .collect(),
+            other_starts: vec![0],
+            others: Vec::new(),
+            other_names: Symbols::default(),
+            other_values: Symbols::default(),
+        };
+        for batch in batches.iter().flatten() {
+            table
+                .push(batch)
+                .ok_or_else(|| file.damaged("a column of the series table is of another type"))?;
+        }
+        if table.len as u64 != meta.stats.series {
+            return Err(file.damaged(format!("it has {} series, not {}", table.len, meta.stats.series)));
+        }
+        Ok(table)
+    }
+
+    fn push(&mut self, batch: &RecordBatch) -> Option<()> {
+        let rows = batch.num_rows();
+        let ids = batch.column(0).as_primitive_opt::<UInt32Type>()?;
+        if ids.values().iter().zip(self.len as u32..).any(|(id, want)| *id != want) {
+            return None;
+        }
+        self.len += rows;
+        for (column, array) in self.columns.iter_mut().zip(&batch.columns()[1..]) {
+            let array: &DictionaryArray<Int32Type> = array.as_dictionary_opt()?;
+            let strings = array.values().as_string_opt::<i32>()?;
+            // One batch may hold only part of the column's strings.
+            let numbers: Vec<u32> =
+                (0..strings.len()).map(|i| column.symbols.number(strings.value(i))).collect();
+            let keys = array.keys();
+            column.codes.reserve(rows);
+            for i in 0..rows {
+                column.codes.push(if keys.is_null(i) {
+                    ABSENT
+                } else {
+                    *numbers.get(keys.value(i) as usize)?
+                });
+            }
+        }
+        let others: &MapArray = batch.column(batch.num_columns() - 1).as_map_opt()?;
+        // Inside a map the strings come plain.
+        let names = others.keys().as_string_opt::<i32>()?;
+        let values = others.values().as_string_opt::<i32>()?;
+        let offsets = others.value_offsets();
+        for i in 0..rows {
+            for at in offsets[i] as usize..offsets[i + 1] as usize {
+                let name = self.other_names.number(names.value(at));
+                self.others.push((name, self.other_values.number(values.value(at))));
+            }
+            self.other_starts.push(self.others.len() as u32);
+        }
+        Some(())
+    }
+
+    fn bytes(&self) -> usize {
+        let columns: usize = self.columns.iter().map(|c| c.codes.len() * 4 + c.symbols.bytes()).sum();
+        columns
+            + self.others.len() * 8
+            + self.other_starts.len() * 4
+            + self.other_names.bytes()
+            + self.other_values.bytes()
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.binary_search_by(|c| (*c.name).cmp(name)).ok().map(|i| &self.columns[i])
+    }
+
+    fn others_of(&self, series: u32) -> &[(u32, u32)] {
+        let at = series as usize;
+        &self.others[self.other_starts[at] as usize..self.other_starts[at + 1] as usize]
+    }
+
+    /// The labels of a series.
+    pub fn labels(&self, series: u32) -> Labels {
+        let in_columns = self.columns.iter().filter_map(|c| {
+            let code = c.codes[series as usize];
+            (code != ABSENT).then(|| (&*c.name, &*c.symbols.strings[code as usize]))
+        });
+        let others = self.others_of(series);
+        if others.is_empty() {
+            return Labels::from_sorted(in_columns);
+        }
+        let mut pairs: Vec<(&str, &str)> = in_columns.collect();
+        pairs.extend(others.iter().map(|(n, v)| {
+            (&*self.other_names.strings[*n as usize], &*self.other_values.strings[*v as usize])
+        }));
+        pairs.sort_unstable();
+        Labels::from_sorted(pairs)
+    }
+
+    /// The series for which all matchers hold, ascending.
+    pub fn matching(&self, matchers: &[Matcher]) -> Vec<u32> {
+        // Series are sorted by metric name first, so an equality on it is a range.
+        let mut range = 0..self.len as u32;
+        for m in matchers {
+            if m.op == MatchOp::Equal && *m.name == *METRIC_NAME {
+                range = intersect(&range, &self.metric_range(&m.value));
+            }
+        }
+        if range.is_empty() {
+            return Vec::new();
+        }
+        // The range rules out most series at once; the rest are asked column by column.
+        let mut left: Option<Vec<u32>> = None;
+        for m in matchers {
+            if m.op == MatchOp::Equal && *m.name == *METRIC_NAME {
+                continue;
+            }
+            match self.column(&m.name) {
+                Some(column) => {
+                    let empty = m.matches_empty();
+                    let fits: Vec<bool> = column.symbols.strings.iter().map(|v| m.matches(v)).collect();
+                    let holds = |s: u32| match column.codes[s as usize] {
+                        ABSENT => empty,
+                        code => fits[code as usize],
+                    };
+                    left = Some(keep(left, &range, holds));
+                }
+                None => match self.other_names.numbers.get(&*m.name) {
+                    None => {
+                        if !m.matches_empty() {
+                            return Vec::new();
+                        }
+                    }
+                    Some(&name) => {
+                        // Asked lazily: rare names may have values by the hundred thousand.
+                        let mut known: HashMap<u32, bool> = HashMap::new();
+                        let empty = m.matches_empty();
+                        let holds = |s: u32| match self.others_of(s).iter().find(|(n, _)| *n == name) {
+                            None => empty,
+                            Some((_, v)) => *known
+                                .entry(*v)
+                                .or_insert_with(|| m.matches(&self.other_values.strings[*v as usize])),
+                        };
+                        left = Some(keep(left, &range, holds));
+                    }
+                },
+            }
+            if left.as_ref().is_some_and(Vec::is_empty) {
+                return Vec::new();
+            }
+        }
+        left.unwrap_or_else(|| range.collect())
+    }
+
+    /// The run of series with a metric name.
+    fn metric_range(&self, name: &str) -> Range<u32> {
+        let all = 0..self.len as u32;
+        let Some(column) = self.column(METRIC_NAME) else {
+            // Without a column of its own the name may still be in the map, or no series has one.
+            return if name.is_empty() || self.other_names.numbers.contains_key(METRIC_NAME) {
+                self.metric_range_by_scan(name)
+            } else {
+                0..0
+            };
+        };
+        let value = |code: u32| if code == ABSENT { "" } else { &*column.symbols.strings[code as usize] };
+        let from = column.codes.partition_point(|c| value(*c) < name);
+        let to = column.codes.partition_point(|c| value(*c) <= name);
+        intersect(&all, &(from as u32..to as u32))
+    }
+
+    fn metric_range_by_scan(&self, name: &str) -> Range<u32> {
+        let is = |s: &u32| self.labels(*s).value(METRIC_NAME) == name;
+        let Some(first) = (0..self.len as u32).find(is) else { return 0..0 };
+        let count = (first..self.len as u32).take_while(is).count();
+        first..first + count as u32
+    }
+
+    /// Adds the label names that occur on some series.
+    pub fn names(&self, series: Option<&[u32]>, add: &mut dyn FnMut(&str)) {
+        match series {
+            None => {
+                self.columns.iter().for_each(|c| add(&c.name));
+                self.other_names.strings.iter().for_each(|n| add(n));
+            }
+            Some(series) => {
+                let used = |c: &&Column| series.iter().any(|s| c.codes[*s as usize] != ABSENT);
+                self.columns.iter().filter(used).for_each(|c| add(&c.name));
+                let mut seen = vec![false; self.other_names.strings.len()];
+                for s in series {
+                    self.others_of(*s).iter().for_each(|(n, _)| seen[*n as usize] = true);
+                }
+                let of_others = seen.iter().zip(&self.other_names.strings).filter(|(seen, _)| **seen);
+                of_others.for_each(|(_, n)| add(n));
+            }
+        }
+    }
+
+    /// Adds the values that a label has on some series.
+    pub fn values(&self, name: &str, series: Option<&[u32]>, add: &mut dyn FnMut(&str)) {
+        if let Some(column) = self.column(name) {
+            match series {
+                None => column.symbols.strings.iter().for_each(|v| add(v)),
+                Some(series) => {
+                    let mut seen = vec![false; column.symbols.strings.len()];
+                    for s in series {
+                        if let Some(seen) = seen.get_mut(column.codes[*s as usize] as usize) {
+                            *seen = true;
+                        }
+                    }
+                    seen.iter().zip(&column.symbols.strings).filter(|(s, _)| **s).for_each(|(_, v)| add(v));
+                }
+            }
+        } else if let Some(&name) = self.other_names.numbers.get(name) {
+            let mut seen = vec![false; self.other_values.strings.len()];
+            let mut one = |s: u32| {
+                self.others_of(s)
+                    .iter()
+                    .filter(|(n, _)| *n == name)
+                    .for_each(|(_, v)| seen[*v as usize] = true);
+            };
+            match series {
+                None => (0..self.len as u32).for_each(&mut one),
+                Some(series) => series.iter().for_each(|s| one(*s)),
+            }
+            seen.iter().zip(&self.other_values.strings).filter(|(s, _)| **s).for_each(|(_, v)| add(v));
+        }
+    }
+}
+
+fn intersect(a: &Range<u32>, b: &Range<u32>) -> Range<u32> {
+    let from = a.start.max(b.start);
+    from..a.end.min(b.end).max(from)
+}
+
+fn keep(left: Option<Vec<u32>>, range: &Range<u32>, mut holds: impl FnMut(u32) -> bool) -> Vec<u32> {
+    match left {
+        Some(mut left) => {
+            left.retain(|s| holds(*s));
+            left
+        }
+        None => range.clone().filter(|s| holds(*s)).collect(),
+    }
+}

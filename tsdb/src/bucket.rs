@@ -1,0 +1,219 @@
+//! The source over a tenant's blocks in the object store.
+
+use std::sync::Arc;
+
+use crate::block::BlockMeta;
+use crate::block::object::BlockStore as Store;
+use crate::block::read::{Block, Plan};
+use crate::block::series_table::SeriesTable;
+use crate::labels::Labels;
+use crate::matcher::Matcher;
+use crate::merge::MergeCursor;
+use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::tenant::TenantId;
+
+pub use crate::block::cache::CacheStats;
+pub use crate::block::object::BlockStore;
+
+/// Samples that one step of a block's cursor reads.
+const BATCH_SAMPLES: u64 = 256 * 1024;
+/// Rows that one step reads at most, where rows are short.
+const BATCH_ROWS: usize = 16 * 1024;
+/// Blocks that are opened at the same time when they are not in the cache.
+const PARALLEL_OPENS: usize = 16;
+
+/// A set of raw blocks as one source. It sees these blocks for as long as it lives, whatever the catalog says later.
+pub struct BucketSource {
+    store: Arc<Store>,
+    tenant: TenantId,
+    /// Oldest first.
+    blocks: Vec<Arc<BlockMeta>>,
+}
+
+impl BucketSource {
+    /// `blocks` as a snapshot of the catalog lists them; downsampled ones are left out here.
+    pub fn new(store: Arc<Store>, tenant: TenantId, mut blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
+        blocks.retain(|b| b.resolution_ms == 0);
+        blocks.sort_by_key(|b| (b.order(), b.ulid));
+        BucketSource { store, tenant, blocks }
+    }
+
+    fn overlapping(&self, min_t_ms: i64, max_t_ms: i64) -> Vec<Arc<BlockMeta>> {
+        if min_t_ms > max_t_ms {
+            return Vec::new();
+        }
+        self.blocks.iter().filter(|b| b.overlaps(min_t_ms, max_t_ms)).cloned().collect()
+    }
+
+    /// Runs `work` for each block, those that need the network at the same time; results in the blocks' order.
+    fn for_each<T: Send>(
+        &self,
+        blocks: &[Arc<BlockMeta>],
+        work: impl Fn(&Arc<BlockMeta>) -> Result<T, SourceError> + Sync,
+    ) -> Result<Vec<T>, SourceError> {
+        let mut out: Vec<Option<Result<T, SourceError>>> = blocks.iter().map(|_| None).collect();
+        let mut cold = Vec::new();
+        for (block, slot) in blocks.iter().zip(&mut out) {
+            // What is in memory takes less time than starting a thread for it.
+            if Block::is_cached(&self.store, block) {
+                *slot = Some(work(block))
+            } else {
+                cold.push((block, slot))
+            }
+        }
+        if let [(block, slot)] = &mut cold[..] {
+            **slot = Some(work(block));
+        } else if !cold.is_empty() {
+            let lanes = cold.len().min(PARALLEL_OPENS);
+            let mut by_lane: Vec<Vec<_>> = (0..lanes).map(|_| Vec::new()).collect();
+            cold.into_iter().enumerate().for_each(|(i, one)| by_lane[i % lanes].push(one));
+            let work = &work;
+            std::thread::scope(|threads| {
+                for lane in by_lane {
+                    threads
+                        .spawn(move || lane.into_iter().for_each(|(block, slot)| *slot = Some(work(block))));
+                }
+            });
+        }
+        out.into_iter().map(|r| r.expect("each block was worked on")).collect()
+    }
+
+    /// The series tables of the blocks that a wish may concern, and in each the series it selects (`None`: all).
+    #[allow(clippy::type_complexity)]
+    fn wished(&self, wish: &LabelWish) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
+        wish.budget.check()?;
+        self.for_each(&self.overlapping(wish.min_t_ms, wish.max_t_ms), |meta| {
+            wish.budget.check()?;
+            let table = Block::open(&self.store, &self.tenant, meta)?.series_table()?;
+            let series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
+            Ok((table, series))
+        })
+    }
+}
+
+fn matching_any(table: &SeriesTable, selectors: &[Vec<Matcher>]) -> Vec<u32> {
+    let mut series: Vec<u32> = selectors.iter().flat_map(|s| table.matching(s)).collect();
+    if selectors.len() > 1 {
+        series.sort_unstable();
+        series.dedup();
+    }
+    series
+}
+
+impl Source for BucketSource {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        wish.budget.check()?;
+        let cursors = self.for_each(&self.overlapping(wish.min_t_ms, wish.max_t_ms), |meta| {
+            wish.budget.check()?;
+            BlockCursor::open(self, meta, wish)
+        })?;
+        let cursors = cursors.into_iter().flatten().map(|c| Box::new(c) as Box<dyn SeriesCursor>).collect();
+        Ok(Box::new(MergeCursor::new(cursors)))
+    }
+
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+        let mut all = Vec::new();
+        for (table, series) in self.wished(wish)? {
+            wish.budget.check()?;
+            match series {
+                Some(series) => all.extend(series.into_iter().map(|s| table.labels(s))),
+                None => all.extend((0..table.len() as u32).map(|s| table.labels(s))),
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        let mut names = std::collections::BTreeSet::new();
+        for (table, series) in self.wished(wish)? {
+            table.names(series.as_deref(), &mut |name| {
+                if !names.contains(name) {
+                    names.insert(name.to_string());
+                }
+            });
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        let mut values = hashbrown::HashSet::new();
+        for (table, series) in self.wished(wish)? {
+            table.values(name, series.as_deref(), &mut |value| {
+                if !values.contains(value) {
+                    values.insert(value.to_string());
+                }
+            });
+        }
+        let mut values: Vec<String> = values.into_iter().collect();
+        values.sort_unstable();
+        Ok(values)
+    }
+}
+
+/// Walks what a selection wants of one block.
+struct BlockCursor {
+    block: Block,
+    table: Arc<SeriesTable>,
+    plan: Plan,
+    /// Planned rows before this are done.
+    at: usize,
+    range: (i64, i64),
+    budget: Arc<Budget>,
+    /// Read while the block was opened, so that several blocks' first reads overlap.
+    first: Option<Vec<SeriesColumns>>,
+}
+
+impl BlockCursor {
+    /// `None` if the block has nothing of it.
+    fn open(
+        source: &BucketSource,
+        meta: &Arc<BlockMeta>,
+        wish: &Selection,
+    ) -> Result<Option<BlockCursor>, SourceError> {
+        let block = Block::open(&source.store, &source.tenant, meta)?;
+        let table = block.series_table()?;
+        let series = table.matching(&wish.matchers);
+        if series.is_empty() {
+            return Ok(None);
+        }
+        let plan = block.plan(&series, wish.min_t_ms, wish.max_t_ms)?;
+        let range = (wish.min_t_ms, wish.max_t_ms);
+        let mut cursor =
+            BlockCursor { block, table, plan, at: 0, range, budget: wish.budget.clone(), first: None };
+        cursor.first = cursor.read_more()?;
+        Ok(cursor.first.is_some().then_some(cursor))
+    }
+
+    fn read_more(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        while self.at < self.plan.rows.len() {
+            self.budget.check()?;
+            let rows = &self.plan.rows[self.at..];
+            let mut samples = 0;
+            let mut count = 0;
+            for of_series in rows.chunk_by(|a, b| a.series == b.series) {
+                count += of_series.len();
+                samples += of_series.iter().map(|r| u64::from(r.n)).sum::<u64>();
+                if samples >= BATCH_SAMPLES || count >= BATCH_ROWS {
+                    break;
+                }
+            }
+            let found = self.block.read(&self.table, &self.plan, &rows[..count], self.range, &self.budget)?;
+            self.at += count;
+            if !found.is_empty() {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl SeriesCursor for BlockCursor {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.read_more(),
+        }
+    }
+}
