@@ -80,7 +80,7 @@ impl IngestState {
     ) -> Self {
         // Never less than one request of the largest kind needs, or it could never be taken.
         let largest = reservation_bytes(limits.max_body_bytes, limits.max_decoded_bytes);
-        let memory_kib = kib(limits.max_in_flight_bytes.max(largest)).min(u32::MAX) as usize;
+        let memory_kib = kib(limits.max_in_flight_bytes.max(largest)) as usize;
         let memory = Arc::new(Semaphore::new(memory_kib));
         IngestState { db, limits: Arc::new(limits), clock, tenant, metrics, memory }
     }

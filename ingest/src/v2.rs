@@ -255,7 +255,7 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch, sy
         }
     }
     let refs = scratch.refs.len() + scratch.more_refs;
-    if refs % 2 != 0 {
+    if !refs.is_multiple_of(2) {
         problem = Some((Reason::BadReference, format!("{refs} label references, which do not make pairs")));
     } else if scratch.more_refs > 0 {
         let why = format!("{} labels, more than {} (ingest.max_labels)", refs / 2, pass.limits.max_labels);
