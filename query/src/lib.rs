@@ -3,5 +3,15 @@
 //! The life of a query:
 //!
 //! 1. Text becomes a checked syntax tree ([`parse`]).
+//! 2. The tree becomes a plan ([`plan`]): durations and `@` are numbers, each selector knows the time range it needs, and what has one
+//!    value for all steps is marked. No I/O happens here.
+//! 3. The plan is walked ([`eval`]) for all steps at once: each selector reads its series once, windows slide over them, aggregations fold
+//!    them into groups as they come. The [`tsdb::source::Budget`] is charged on the way.
+//! 4. The [`engine`] hands out a [`value`] with its [`annotations`] and figures.
 
+pub mod annotations;
+pub mod engine;
+pub mod eval;
 pub mod parse;
+pub mod plan;
+pub mod value;

@@ -1,0 +1,193 @@
+//! What a query answers with: values, statistics and errors, free of how they were computed or will be written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tsdb::histogram::Histogram;
+use tsdb::labels::Labels;
+use tsdb::sample::Value;
+use tsdb::source::SourceError;
+
+use crate::annotations::{Annotations, line_and_column};
+use crate::parse::{ParseError, Span};
+
+/// One series at one instant.
+#[derive(Clone, Debug)]
+pub struct InstantSample {
+    pub labels: Labels,
+    pub value: Value,
+}
+
+/// One series over several times; floats and histograms in columns of their own, both ascending by time.
+#[derive(Clone, Debug)]
+pub struct RangeSeries {
+    pub labels: Labels,
+    /// Milliseconds, one per value.
+    pub ts_ms: Vec<i64>,
+    pub values: Vec<f64>,
+    /// Milliseconds, one per histogram.
+    pub histogram_ts_ms: Vec<i64>,
+    pub histograms: Vec<Arc<Histogram>>,
+}
+
+impl RangeSeries {
+    /// A series without points yet.
+    pub fn new(labels: Labels) -> Self {
+        RangeSeries { labels, ts_ms: vec![], values: vec![], histogram_ts_ms: vec![], histograms: vec![] }
+    }
+
+    /// How many points, histograms included.
+    pub fn len(&self) -> usize {
+        self.ts_ms.len() + self.histogram_ts_ms.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The result of an expression.
+#[derive(Clone, Debug)]
+pub enum QueryValue {
+    Scalar {
+        ts_ms: i64,
+        value: f64,
+    },
+    /// PromQL strings are bytes.
+    String {
+        ts_ms: i64,
+        value: Arc<[u8]>,
+    },
+    /// All samples stand at `ts_ms`, the time of the query; in the order of evaluation, which `sort` decides.
+    Vector {
+        ts_ms: i64,
+        samples: Vec<InstantSample>,
+    },
+    /// Ascending by labels, no series without points.
+    Matrix(Vec<RangeSeries>),
+}
+
+impl QueryValue {
+    /// `scalar`, `string`, `vector` or `matrix`, the API's `resultType`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            QueryValue::Scalar { .. } => "scalar",
+            QueryValue::String { .. } => "string",
+            QueryValue::Vector { .. } => "vector",
+            QueryValue::Matrix(_) => "matrix",
+        }
+    }
+}
+
+/// A result with everything said about it.
+#[derive(Clone, Debug)]
+pub struct QueryResult {
+    pub value: QueryValue,
+    pub annotations: Annotations,
+    pub stats: QueryStats,
+}
+
+/// The figures behind `stats=all`.
+#[derive(Clone, Debug, Default)]
+pub struct QueryStats {
+    pub parse: Duration,
+    pub prepare: Duration,
+    /// Evaluation, storage included.
+    pub eval: Duration,
+    pub sort: Duration,
+    /// From the text to the value.
+    pub total: Duration,
+    /// Samples that came out of storage.
+    pub samples_read: u64,
+    /// Samples in the result and in the windows of range functions, as upstream counts `totalQueryableSamples`.
+    pub samples_total: u64,
+    /// Most samples held at once, estimated from the bytes.
+    pub samples_peak: u64,
+    /// Most bytes held at once for samples and results.
+    pub bytes_peak: u64,
+    /// Steps of the query, 1 for an instant query.
+    pub steps: u64,
+    /// Series in the result.
+    pub series: u64,
+}
+
+/// The API's `errorType`s that a query can end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The query itself is wrong: `bad_data`.
+    BadData,
+    /// It could not be carried out on this data or within its limits: `execution`.
+    Execution,
+    /// `canceled`
+    Canceled,
+    /// `timeout`
+    Timeout,
+    /// `internal`
+    Internal,
+}
+
+impl ErrorKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::BadData => "bad_data",
+            ErrorKind::Execution => "execution",
+            ErrorKind::Canceled => "canceled",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
+/// Why there is no result. The message is whole: it names the place in the query where there is one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct QueryError {
+    pub kind: ErrorKind,
+    pub message: String,
+    /// What of the query text it is about.
+    pub span: Option<Span>,
+}
+
+impl QueryError {
+    pub fn bad_data(message: impl Into<String>) -> Self {
+        QueryError { kind: ErrorKind::BadData, message: message.into(), span: None }
+    }
+
+    /// `message` is led by the place of `span` in `query`: `1:5: parse error: …`.
+    pub fn bad_data_at(query: &str, span: Span, message: impl std::fmt::Display) -> Self {
+        let (line, column) = line_and_column(query, span.start);
+        QueryError {
+            kind: ErrorKind::BadData,
+            message: format!("{line}:{column}: parse error: {message}"),
+            span: Some(span),
+        }
+    }
+
+    pub fn execution(message: impl Into<String>) -> Self {
+        QueryError { kind: ErrorKind::Execution, message: message.into(), span: None }
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        QueryError { kind: ErrorKind::Internal, message: message.into(), span: None }
+    }
+}
+
+impl From<SourceError> for QueryError {
+    fn from(e: SourceError) -> Self {
+        let (kind, message) = match e {
+            SourceError::Canceled => {
+                (ErrorKind::Canceled, "query was canceled in query execution".to_string())
+            }
+            SourceError::TimedOut => (ErrorKind::Timeout, "query timed out in query execution".to_string()),
+            SourceError::Limit(text) => (ErrorKind::Execution, text),
+            SourceError::Storage(text) => (ErrorKind::Internal, format!("expanding series: {text}")),
+        };
+        QueryError { kind, message, span: None }
+    }
+}
+
+impl From<ParseError> for QueryError {
+    fn from(e: ParseError) -> Self {
+        QueryError { kind: ErrorKind::BadData, message: e.to_string(), span: Some(e.span) }
+    }
+}
