@@ -3,9 +3,13 @@
 //! The life of a sample:
 //!
 //! 1. It is written down as a [`sample::Value`] at a millisecond, under [`labels::Labels`], for a [`tenant::TenantId`].
-//! 2. A window of it becomes an immutable block in the object store ([`block`]): three Parquet files that anybody can read.
-//! 3. The block exists once the tenant's [`catalog`] says so: a numbered snapshot, created if absent, is the only commit point.
-//! 4. A query asks a [`source::Source`]: head and [`bucket`] hold the same series at different ages, [`merge`] makes them one.
+//! 2. It is written to the log ([`wal`]) and, once that is fsynced, into the [`head`], compressed in a [`chunk`] of its series and generation.
+//! 3. [`flush`] decides when a generation is complete: its samples become an immutable block in the object store ([`block`]): three
+//!    Parquet files that anybody can read.
+//! 4. The block exists once the tenant's [`catalog`] says so: a numbered snapshot, created if absent, is the only commit point. The
+//!    same commit says up to where the log is no longer needed.
+//! 5. A query takes one state from [`db`] and asks it as a [`source::Source`]: head and [`bucket`] hold the same series at different
+//!    ages, [`merge`] makes them one.
 
 pub mod block;
 pub mod bucket;
@@ -15,6 +19,7 @@ pub mod clock;
 #[doc(hidden)]
 pub mod contract;
 pub mod db;
+pub mod flush;
 pub mod head;
 pub mod histogram;
 pub mod labels;

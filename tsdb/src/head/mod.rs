@@ -17,7 +17,8 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
-use crate::labels::{Labels, hash_sorted};
+use crate::db::{HeadStats, NamedCount};
+use crate::labels::{Labels, METRIC_NAME, hash_sorted};
 use crate::sample::{Metadata, Value};
 use crate::tenant::TenantId;
 use postings::Postings;
@@ -113,6 +114,11 @@ impl Head {
         self.tenants.write().entry(id.clone()).or_insert_with(|| Arc::new(new())).clone()
     }
 
+    /// The tenant's part of the head, if it has any.
+    pub fn find_tenant(&self, id: &TenantId) -> Option<Arc<TenantHead>> {
+        self.tenants.read().get(id).cloned()
+    }
+
     pub fn tenants(&self) -> Vec<Arc<TenantHead>> {
         self.tenants.read().values().cloned().collect()
     }
@@ -202,10 +208,15 @@ impl Head {
         Some(put)
     }
 
-    /// The labels of a series as one set.
-    pub fn labels_of(&self, series: &Series) -> Labels {
+    /// Runs `f` with the numbers and labels of some series, as the log wants them.
+    pub fn with_labels_of<'a>(
+        &self,
+        series: impl Iterator<Item = &'a Series>,
+        f: impl FnOnce(Vec<(u32, Vec<(&str, &str)>)>),
+    ) {
         let symbols = self.symbols.read();
-        labels_with(series, &symbols)
+        let pairs = |s: &Series| s.labels.iter().map(|&(n, v)| (symbols.text(n), symbols.text(v))).collect();
+        f(series.map(|s| (s.id, pairs(s))).collect());
     }
 
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
@@ -294,11 +305,46 @@ impl Head {
         bytes
     }
 
-    /// Runs `f` with the tenant's index and the strings behind its numbers.
-    pub fn with_index<R>(&self, tenant: &TenantHead, f: impl FnOnce(&Postings, &Symbols) -> R) -> R {
+    /// What `status/tsdb` shows; walks the tenant's index and series.
+    pub fn stats(&self, tenant: &TenantHead, first_generation: u64, limit: usize) -> HeadStats {
         let symbols = self.symbols.read();
         let postings = tenant.postings.read();
-        f(&postings, &symbols)
+        let by_id = self.by_id.read();
+        let mut stats = HeadStats { series: postings.all().len(), ..HeadStats::default() };
+        let mut range: Option<(i64, i64)> = None;
+        for s in postings.all().iter().filter_map(|id| by_id.series.get(id as usize)?.as_ref()) {
+            stats.chunks += s.chunks() as u64;
+            if let Some((a, b)) = s.range_ms(first_generation..=u64::MAX) {
+                range = Some(range.map_or((a, b), |(x, y)| (x.min(a), y.max(b))));
+            }
+        }
+        (stats.min_t_ms, stats.max_t_ms) = range.unwrap_or((0, 0));
+        let named = |name: &str, value: u64| NamedCount { name: name.to_string(), value };
+        for (name, values) in postings.iter() {
+            let name = symbols.text(name);
+            stats.label_pairs += values.len() as u64;
+            stats.values_by_label.push(named(name, values.len() as u64));
+            let bytes = values.iter().map(|(v, ids)| symbols.text(*v).len() as u64 * ids.len()).sum();
+            stats.bytes_by_label.push(named(name, bytes));
+            let mut pairs: Vec<_> = values.iter().map(|(v, ids)| (ids.len(), symbols.text(*v))).collect();
+            pairs.sort_unstable_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
+            for (count, value) in pairs.into_iter().take(limit) {
+                if name == METRIC_NAME {
+                    stats.series_by_metric.push(named(value, count));
+                }
+                stats.series_by_pair.push(NamedCount { name: format!("{name}={value}"), value: count });
+            }
+        }
+        for list in [
+            &mut stats.series_by_metric,
+            &mut stats.values_by_label,
+            &mut stats.bytes_by_label,
+            &mut stats.series_by_pair,
+        ] {
+            list.sort_unstable_by(|a, b| (b.value, &a.name).cmp(&(a.value, &b.name)));
+            list.truncate(limit);
+        }
+        stats
     }
 }
 
@@ -380,12 +426,14 @@ impl Series {
 }
 
 impl TenantHead {
-    /// Notes what a metric is; `true` where that is news.
-    pub fn learn(&self, metric: &str, metadata: &Metadata) -> bool {
-        if self.metadata.read().get(metric).is_some_and(|m| m.contains(metadata)) {
-            return false;
-        }
-        self.metadata.write().entry(metric.to_string()).or_default().insert(metadata.clone())
+    /// Whether this is known of a metric.
+    pub fn knows(&self, metric: &str, metadata: &Metadata) -> bool {
+        self.metadata.read().get(metric).is_some_and(|m| m.contains(metadata))
+    }
+
+    /// Notes what a metric is.
+    pub fn learn(&self, metric: &str, metadata: &Metadata) {
+        self.metadata.write().entry(metric.to_string()).or_default().insert(metadata.clone());
     }
 
     pub fn metadata(&self, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {

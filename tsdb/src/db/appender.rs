@@ -1,0 +1,166 @@
+//! One request's writes: looked up, logged, made durable, then visible.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::OwnedRwLockReadGuard;
+
+use super::{Appended, Db, WriteError};
+use crate::head::samples::Put;
+use crate::head::{Series, TenantHead};
+use crate::histogram::Histogram;
+use crate::sample::{Metadata, Value};
+use crate::wal::record::{FloatRow, HistogramRow, put_floats, put_histograms, put_metadata, put_series};
+use crate::wal::{PATIENCE, Stale};
+
+/// A series within one [`Appender`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SeriesRef(pub u32);
+
+/// Collects the writes of one request. Dropped without [`Appender::commit`], it leaves nothing but perhaps a few empty series.
+pub struct Appender {
+    db: Arc<Db>,
+    tenant: Arc<TenantHead>,
+    series: Vec<Arc<Series>>,
+    /// `series` of a row is an index into the list above until the row is logged.
+    floats: Vec<FloatRow>,
+    histograms: Vec<HistogramRow>,
+    metadata: Vec<(String, Metadata)>,
+    gate: OwnedRwLockReadGuard<()>,
+}
+
+impl Appender {
+    pub(super) fn new(db: Arc<Db>, tenant: Arc<TenantHead>, gate: OwnedRwLockReadGuard<()>) -> Self {
+        Appender {
+            db,
+            tenant,
+            series: Vec::new(),
+            floats: Vec::new(),
+            histograms: Vec::new(),
+            metadata: Vec::new(),
+            gate,
+        }
+    }
+
+    /// The series of these labels, made where it is new. `labels` must be ascending by name, unique, without empty values.
+    pub fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
+        self.series.push(self.db.head.series(&self.tenant, labels));
+        SeriesRef(self.series.len() as u32 - 1)
+    }
+
+    /// `start_ts_ms` 0 means unknown.
+    pub fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64) {
+        self.floats.push(FloatRow { series: series.0, ts_ms, value, start_ts_ms });
+    }
+
+    /// `start_ts_ms` 0 means unknown.
+    pub fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64) {
+        self.histograms.push(HistogramRow { series: series.0, ts_ms, value, start_ts_ms });
+    }
+
+    /// What a metric is; kept once however often it is told.
+    pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
+        if !self.tenant.knows(metric, &metadata) {
+            self.metadata.push((metric.to_string(), metadata));
+        }
+    }
+
+    /// Returns when all of it is durable and visible. Goes on to the end even if the caller loses interest, so that what is in the
+    /// log and what queries see are the same.
+    pub async fn commit(self) -> Result<Appended, WriteError> {
+        if self.floats.is_empty() && self.histograms.is_empty() && self.metadata.is_empty() {
+            return Ok(Appended::default());
+        }
+        match tokio::spawn(self.log_and_apply()).await {
+            Ok(result) => result,
+            Err(e) => Err(WriteError::Unavailable(format!("the write did not finish: {e}"))),
+        }
+    }
+
+    async fn log_and_apply(self) -> Result<Appended, WriteError> {
+        let pending = self.log();
+        match tokio::time::timeout(PATIENCE, pending.durable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(WriteError::Unavailable(why)),
+            Err(_) => {
+                let why = format!("the log's disk did not answer within {} s", PATIENCE.as_secs());
+                return Err(WriteError::Unavailable(why));
+            }
+        }
+        Ok(self.apply())
+    }
+
+    fn log(&self) -> crate::wal::Pending {
+        let log = &self.db.log;
+        loop {
+            let mark = log.mark();
+            let (records, defined) = self.encode(mark);
+            match log.append(mark, &records) {
+                Ok(pending) => {
+                    for at in defined {
+                        self.series[at].logged.store(mark, Ordering::Release);
+                    }
+                    return pending;
+                }
+                Err(Stale) => continue,
+            }
+        }
+    }
+
+    /// The records of this request, and which series they define.
+    fn encode(&self, mark: u64) -> (Vec<u8>, Vec<usize>) {
+        let mut out = Vec::with_capacity(64 + self.floats.len() * 12);
+        let undefined = |at: &usize| self.series[*at].logged.load(Ordering::Acquire) != mark;
+        let defined: Vec<usize> = (0..self.series.len()).filter(undefined).collect();
+        if !defined.is_empty() {
+            let tenant = self.tenant.id.as_str();
+            self.db.head.with_labels_of(defined.iter().map(|&at| &*self.series[at]), |all| {
+                put_series(&mut out, all.into_iter().map(|(id, labels)| (id, tenant, labels)));
+            });
+        }
+        if !self.floats.is_empty() {
+            let row = |r: &FloatRow| FloatRow { series: self.series[r.series as usize].id, ..*r };
+            put_floats(&mut out, &self.floats.iter().map(row).collect::<Vec<_>>());
+        }
+        if !self.histograms.is_empty() {
+            let row =
+                |r: &HistogramRow| HistogramRow { series: self.series[r.series as usize].id, ..r.clone() };
+            put_histograms(&mut out, &self.histograms.iter().map(row).collect::<Vec<_>>());
+        }
+        for (metric, metadata) in &self.metadata {
+            put_metadata(&mut out, self.tenant.id.as_str(), metric, metadata);
+        }
+        (out, defined)
+    }
+
+    fn apply(self) -> Appended {
+        let head = &self.db.head;
+        let mut appended = Appended::default();
+        let mut count = |put: Option<Put>| match put {
+            Some(Put::InOrder) => appended.samples += 1,
+            Some(Put::OutOfOrder) => {
+                appended.samples += 1;
+                appended.out_of_order += 1;
+            }
+            Some(Put::Duplicate) => appended.duplicates += 1,
+            // Series leave the head only while no appender holds the gate.
+            None => unreachable!("a series left the head while a writer held it"),
+        };
+        for r in &self.floats {
+            count(head.put(&self.series[r.series as usize], r.ts_ms, Value::Float(r.value), r.start_ts_ms));
+        }
+        for r in self.histograms {
+            count(head.put(
+                &self.series[r.series as usize],
+                r.ts_ms,
+                Value::Histogram(r.value),
+                r.start_ts_ms,
+            ));
+        }
+        for (metric, metadata) in self.metadata {
+            self.tenant.learn(&metric, &metadata);
+        }
+        drop(self.gate);
+        appended
+    }
+}

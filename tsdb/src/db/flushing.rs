@@ -1,0 +1,351 @@
+//! Head to blocks: cut the log, freeze the generation, write, upload, commit, and only then let go of the log.
+//!
+//! Any step may fail or be the last one before a crash. Until the commit nothing has changed but the log's segment number; after it
+//! the catalog's watermark says which segments are not to be replayed. A flush that failed is taken up again with the same frozen
+//! generation, tenant by tenant, before anything new is frozen.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ulid::Ulid;
+
+use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
+use crate::block::upload::upload;
+use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
+use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
+use crate::flush::{HeadState, is_due, plan};
+use crate::head::source::HeadSource;
+use crate::head::{Head, TenantHead};
+use crate::source::{SeriesColumns, SeriesCursor, SourceError};
+use crate::tenant::TenantId;
+use crate::wal::record::put_metadata;
+use crate::wal::{Stale, segment_path, segments};
+
+/// How long a flush waits for queries that still read a generation it is about to forget. They end by their own timeout.
+const READERS_PATIENCE: Duration = Duration::from_secs(150);
+
+#[derive(Debug, Default)]
+pub(super) struct FlushCounts {
+    pub done: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+/// What a flush leaves to the next.
+#[derive(Default)]
+pub(super) struct Flushing {
+    /// Frozen and not yet wholly committed.
+    frozen: Option<Frozen>,
+    /// Committed, but perhaps still read: the state that queries had before, and the generation to forget after them.
+    retired: Option<(Weak<ReadState>, u64)>,
+}
+
+struct Frozen {
+    generation: u64,
+    /// The first segment of the log that is not part of it.
+    next_segment: u64,
+    /// What is known of metrics has been written down again in the segments that stay.
+    metadata_logged: bool,
+    /// Tenants whose blocks are committed, and the snapshot that says so.
+    done: HashMap<TenantId, Arc<Snapshot>>,
+    report: FlushReport,
+}
+
+impl Db {
+    pub(super) async fn flush_is_due(&self) -> bool {
+        // A flush that runs or waits to be taken up again decides for itself.
+        let Ok(flushing) = self.flushing.try_lock() else { return false };
+        let state = HeadState {
+            span_ms: self.head.span_ms(),
+            samples: self.head.samples_in_generation(),
+            age_ms: self.options.clock.now_ms() - self.generation_began_ms.load(Ordering::Relaxed),
+        };
+        flushing.frozen.is_some() || is_due(state, self.options.window_ms)
+    }
+
+    /// Turns all that the head holds into blocks now, and returns when they are committed. On failure the samples stay in head and
+    /// log, and the next call takes it up again.
+    pub async fn flush(&self) -> Result<FlushReport, FlushError> {
+        let mut flushing = self.flushing.lock().await;
+        let result = self.flush_locked(&mut flushing).await;
+        let count = if result.is_ok() { &self.counts.done } else { &self.counts.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    async fn flush_locked(&self, flushing: &mut Flushing) -> Result<FlushReport, FlushError> {
+        let mut whole = FlushReport::default();
+        if flushing.frozen.is_some() {
+            // Left over from a failure: its samples first, then those that came since.
+            whole = self.finish(flushing).await?;
+        }
+        if self.head.samples_in_generation() == 0 {
+            return Ok(whole);
+        }
+        self.forget_retired(flushing).await?;
+        flushing.frozen = Some(self.freeze().await?);
+        let report = self.finish(flushing).await?;
+        whole.blocks.extend(report.blocks);
+        whole.series += report.series;
+        whole.samples += report.samples;
+        whole.bytes += report.bytes;
+        Ok(whole)
+    }
+
+    /// Cuts the log and freezes the generation, while no writer is between the two.
+    async fn freeze(&self) -> Result<Frozen, FlushError> {
+        let gate = self.gate.write().await;
+        let next_segment = self.log.cut().await.map_err(FlushError)?;
+        self.log.advance_mark();
+        let generation = self.head.freeze();
+        self.generation_began_ms.store(self.options.clock.now_ms(), Ordering::Relaxed);
+        drop(gate);
+        tracing::debug!(generation, next_segment, "head frozen");
+        Ok(Frozen {
+            generation,
+            next_segment,
+            metadata_logged: false,
+            done: HashMap::new(),
+            report: FlushReport::default(),
+        })
+    }
+
+    /// Makes blocks of the frozen generation and lets go of its log.
+    async fn finish(&self, flushing: &mut Flushing) -> Result<FlushReport, FlushError> {
+        let frozen = flushing.frozen.as_mut().expect("the caller froze one");
+        if !frozen.metadata_logged {
+            self.log_metadata().await?;
+            frozen.metadata_logged = true;
+        }
+        for tenant in self.head.tenants() {
+            if frozen.done.contains_key(&tenant.id) {
+                continue;
+            }
+            if let Some(snapshot) = self.flush_tenant(&tenant, frozen).await? {
+                frozen.done.insert(tenant.id.clone(), snapshot);
+            }
+        }
+        let frozen = flushing.frozen.take().expect("still there");
+        let old = self.install(|state| {
+            state.first_generation = frozen.generation + 1;
+            for (tenant, snapshot) in frozen.done {
+                newer(&mut state.snapshots, tenant, snapshot);
+            }
+        });
+        flushing.retired = Some((Arc::downgrade(&old), frozen.generation));
+        drop(old);
+        self.remove_segments(frozen.next_segment).await;
+        // Usually nobody reads the old state; else the next flush waits for them.
+        if flushing.retired.as_ref().is_some_and(|(state, _)| state.strong_count() == 0) {
+            self.forget_retired(flushing).await?;
+        }
+        tracing::info!(
+            blocks = frozen.report.blocks.len(),
+            series = frozen.report.series,
+            samples = frozen.report.samples,
+            bytes = frozen.report.bytes,
+            "head flushed"
+        );
+        Ok(frozen.report)
+    }
+
+    /// The log's segments of a flushed generation go, and with them what was known of metrics: it is written down again first.
+    async fn log_metadata(&self) -> Result<(), FlushError> {
+        let mut records = Vec::new();
+        for tenant in self.head.tenants() {
+            for (metric, all) in tenant.metadata(None) {
+                for m in all {
+                    put_metadata(&mut records, tenant.id.as_str(), &metric, &m);
+                }
+            }
+        }
+        while !records.is_empty() {
+            match self.log.append(self.log.mark(), &records) {
+                Ok(pending) => return pending.durable().await.map_err(FlushError),
+                Err(Stale) => continue,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes, uploads and commits one tenant's blocks; `None` where it has nothing in the generation.
+    async fn flush_tenant(
+        &self,
+        tenant: &Arc<TenantHead>,
+        frozen: &mut Frozen,
+    ) -> Result<Option<Arc<Snapshot>>, FlushError> {
+        let fail = |what: &str, e: &dyn std::fmt::Display| {
+            FlushError(format!("{what} of tenant {}: {e}", tenant.id))
+        };
+        let (head, generation, window_ms) = (self.head.clone(), frozen.generation, self.options.window_ms);
+        let scratch = self.options.dir.join("scratch");
+        let (of, writer) = (tenant.clone(), self.writer.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let ranges = plan(&windows(&head, &of, generation, window_ms)?, window_ms);
+            let mut made: Vec<BlockFiles> = Vec::new();
+            for range in ranges {
+                let source = HeadSource::new(head.clone(), of.clone(), 0..=generation);
+                let series = Rows::new(source.all(*range.start(), *range.end()));
+                let origin = BlockOrigin::flushed(Ulid::new(), of.id.clone(), writer.clone());
+                let block = write_block(&scratch, origin, WriteOptions::fresh(), series);
+                made.extend(block.map_err(|e| e.to_string())?);
+            }
+            Ok::<_, String>(made)
+        });
+        let made =
+            made.await.map_err(|e| fail("encoding blocks", &e))?.map_err(|e| fail("encoding blocks", &e))?;
+        if made.is_empty() {
+            return Ok(None);
+        }
+        for block in &made {
+            upload(&*self.options.store, block).await.map_err(|e| fail("uploading a block", &e))?;
+        }
+        let mut edit = Edit::flush(None, &self.writer, frozen.next_segment - 1);
+        edit.add.extend(made.iter().map(|b| b.meta.clone()));
+        let catalog = self.catalog(&tenant.id).await.map_err(|e| fail("opening the catalog", &e))?;
+        let snapshot = catalog.commit(&edit).await.map_err(|e| fail("committing blocks", &e))?;
+        for block in &made {
+            frozen.report.blocks.push(block.meta.ulid.to_string());
+            frozen.report.series += block.meta.stats.series;
+            frozen.report.samples += block.meta.stats.samples;
+            frozen.report.bytes += block.meta.files.bytes();
+        }
+        Ok(Some(snapshot))
+    }
+
+    async fn catalog(&self, tenant: &TenantId) -> Result<Arc<Catalog>, CatalogError> {
+        let mut catalogs = self.catalogs.lock().await;
+        if let Some(catalog) = catalogs.get(tenant) {
+            return Ok(catalog.clone());
+        }
+        let catalog = open_catalog(&self.options, &self.writer, tenant).await?;
+        catalogs.insert(tenant.clone(), catalog.clone());
+        Ok(catalog)
+    }
+
+    /// Looks for what others have committed: new snapshots, new tenants.
+    pub(super) async fn refresh(&self) -> Result<(), CatalogError> {
+        let mut found = Vec::new();
+        let known: HashSet<TenantId> = self.catalogs.lock().await.keys().cloned().collect();
+        for tenant in
+            Catalog::tenants(&*self.options.store).await?.into_iter().chain(known).collect::<HashSet<_>>()
+        {
+            let snapshot = self.catalog(&tenant).await?.refresh().await?;
+            found.push((tenant, snapshot));
+        }
+        self.install(|state| {
+            for (tenant, snapshot) in found {
+                newer(&mut state.snapshots, tenant, snapshot);
+            }
+        });
+        Ok(())
+    }
+
+    /// Swaps what queries see; returns what they saw before.
+    fn install(&self, change: impl FnOnce(&mut ReadState)) -> Arc<ReadState> {
+        let mut state = self.state.write();
+        let mut next =
+            ReadState { first_generation: state.first_generation, snapshots: state.snapshots.clone() };
+        change(&mut next);
+        std::mem::replace(&mut *state, Arc::new(next))
+    }
+
+    /// Waits for the readers of the state before the last flush, then frees the generation it flushed.
+    async fn forget_retired(&self, flushing: &mut Flushing) -> Result<(), FlushError> {
+        let Some((state, generation)) = flushing.retired.take() else { return Ok(()) };
+        let begun = tokio::time::Instant::now();
+        while state.strong_count() > 0 {
+            if begun.elapsed() > READERS_PATIENCE {
+                flushing.retired = Some((state, generation));
+                let why = "a query has been reading the generation flushed last for minutes: the next flush waits for it to end";
+                return Err(FlushError(why.to_string()));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let head = self.head.clone();
+        let forgotten = tokio::task::spawn_blocking(move || head.forget(generation, false)).await;
+        if forgotten.is_ok_and(|f| f.idle_series > 0) {
+            // Series may only leave while no writer holds one.
+            let _gate = self.gate.write().await;
+            let head = self.head.clone();
+            let _ = tokio::task::spawn_blocking(move || head.forget(generation, true)).await;
+        }
+        Ok(())
+    }
+
+    async fn remove_segments(&self, before: u64) {
+        let dir = self.options.dir.join("log");
+        let removed = tokio::task::spawn_blocking(move || {
+            for number in segments(&dir)?.into_iter().take_while(|n| *n < before) {
+                std::fs::remove_file(segment_path(&dir, number))?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        // Harmless: the watermark keeps them from being replayed, and the next flush tries again.
+        if let Ok(Err(e)) = removed.await {
+            tracing::warn!("segments of the log whose samples are in blocks could not be removed: {e}");
+        }
+    }
+}
+
+fn newer(snapshots: &mut BTreeMap<TenantId, Arc<Snapshot>>, tenant: TenantId, snapshot: Arc<Snapshot>) {
+    let known = snapshots.entry(tenant).or_insert_with(|| snapshot.clone());
+    if known.number < snapshot.number {
+        *known = snapshot;
+    }
+}
+
+/// Samples per window of a frozen generation, keyed by the window's start. Decodes everything once: a few nanoseconds a sample.
+fn windows(
+    head: &Arc<Head>,
+    tenant: &Arc<TenantHead>,
+    generation: u64,
+    window_ms: i64,
+) -> Result<BTreeMap<i64, u64>, String> {
+    let mut range: Option<(i64, i64)> = None;
+    for (_, series) in head.matching(tenant, &[]) {
+        if let Some((a, b)) = series.range_ms(0..=generation) {
+            range = Some(range.map_or((a, b), |(x, y)| (x.min(a), y.max(b))));
+        }
+    }
+    let Some((min_t, max_t)) = range else { return Ok(BTreeMap::new()) };
+    let start = |t: i64| t.div_euclid(window_ms).saturating_mul(window_ms);
+    let mut counts = BTreeMap::new();
+    let source = HeadSource::new(head.clone(), tenant.clone(), 0..=generation);
+    for series in Rows::new(source.all(min_t, max_t)) {
+        for run in series.map_err(|e| e.to_string())?.ts_ms.chunk_by(|a, b| start(*a) == start(*b)) {
+            *counts.entry(start(run[0])).or_insert(0) += run.len() as u64;
+        }
+    }
+    Ok(counts)
+}
+
+/// A cursor's series, one by one.
+struct Rows<C> {
+    cursor: C,
+    batch: std::vec::IntoIter<SeriesColumns>,
+}
+
+impl<C: SeriesCursor> Rows<C> {
+    fn new(cursor: C) -> Self {
+        Rows { cursor, batch: Vec::new().into_iter() }
+    }
+}
+
+impl<C: SeriesCursor> Iterator for Rows<C> {
+    type Item = Result<SeriesColumns, SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(series) = self.batch.next() {
+                return Some(Ok(series));
+            }
+            match self.cursor.next_batch() {
+                Ok(Some(batch)) => self.batch = batch.into_iter(),
+                Ok(None) => return None,
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
+}

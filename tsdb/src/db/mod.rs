@@ -1,0 +1,459 @@
+//! The whole store of one process: log, head, blocks and catalog behind one handle.
+//!
+//! Writers go through [`Appender`]; readers take [`Db::source`], which pins one state: blocks of one catalog snapshot per tenant
+//! and the head's generations that are not in them. A flush installs the next state in one step, so no query sees half of it.
+
+mod appender;
+mod flushing;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use parking_lot::RwLock;
+use ulid::Ulid;
+
+use crate::bucket::{BlockStore, BucketSource};
+use crate::catalog::{self, Catalog, CatalogOptions, Snapshot};
+use crate::clock::{Clock, SystemClock};
+use crate::head::source::HeadSource;
+use crate::head::{Head, HeadBytes};
+use crate::labels::Labels;
+use crate::merge::MergedSource;
+use crate::sample::Metadata;
+use crate::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
+use crate::tenant::TenantId;
+use crate::wal::replay::{Replayed, replay};
+use crate::wal::{self, Log};
+
+pub use appender::{Appender, SeriesRef};
+
+/// When a write counts as acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSync {
+    /// After the fsync of the group it is in.
+    Always,
+    /// After the write to the operating system; fsync follows at this interval. Power loss may cost that much.
+    Every(Duration),
+}
+
+/// How a [`Db`] is opened.
+#[derive(Clone)]
+pub struct DbOptions {
+    /// Folder of the log and the lock, on a local disk.
+    pub dir: PathBuf,
+    /// Where blocks and catalog live.
+    pub store: Arc<dyn ObjectStore>,
+    /// Length of the head's window in data time; one block per tenant comes of each.
+    pub window_ms: i64,
+    pub log_sync: LogSync,
+    pub clock: Arc<dyn Clock>,
+    /// Bytes that blocks' indexes and small columns may hold in memory.
+    pub cache_bytes: usize,
+    /// Ask the store, before anything else, whether it keeps its word on conditional writes.
+    pub probe_store: bool,
+    /// Flush by itself when a window is complete. Tests switch it off.
+    pub flush_when_due: bool,
+}
+
+impl DbOptions {
+    pub fn new(dir: impl Into<PathBuf>, store: Arc<dyn ObjectStore>) -> Self {
+        DbOptions {
+            dir: dir.into(),
+            store,
+            window_ms: 2 * 3600 * 1000,
+            log_sync: LogSync::Always,
+            clock: Arc::new(SystemClock),
+            cache_bytes: 256 << 20,
+            probe_store: true,
+            flush_when_due: true,
+        }
+    }
+}
+
+/// Why a store could not be opened; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub String);
+
+/// Why a write was not taken. Nothing of it was acknowledged.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum WriteError {
+    /// The log cannot be written now (disk full, folder read-only, shutting down): try again later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Samples that were new.
+    pub samples: u64,
+    /// Of these, samples older than the newest of their series.
+    pub out_of_order: u64,
+    /// Samples that were there already, same value and timestamp.
+    pub duplicates: u64,
+}
+
+/// Why a flush failed; the samples stay in head and log.
+#[derive(Debug, thiserror::Error, Clone)]
+#[error("{0}")]
+pub struct FlushError(pub String);
+
+/// What a flush did.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct FlushReport {
+    pub blocks: Vec<String>,
+    pub series: u64,
+    pub samples: u64,
+    pub bytes: u64,
+}
+
+/// A name and how many.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NamedCount {
+    pub name: String,
+    pub value: u64,
+}
+
+/// What `status/tsdb` shows of a tenant's head, the longest lists cut to the limit asked, most first.
+#[derive(Clone, Debug, Default)]
+pub struct HeadStats {
+    pub series: u64,
+    pub label_pairs: u64,
+    pub chunks: u64,
+    /// 0 when the head is empty.
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    pub series_by_metric: Vec<NamedCount>,
+    pub values_by_label: Vec<NamedCount>,
+    pub bytes_by_label: Vec<NamedCount>,
+    pub series_by_pair: Vec<NamedCount>,
+}
+
+/// How much a [`Db`] holds and has done, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DbCounts {
+    pub series: u64,
+    pub head_bytes: HeadBytes,
+    pub head_min_t_ms: Option<i64>,
+    pub head_max_t_ms: Option<i64>,
+    pub samples_in_generation: u64,
+    pub log_bytes_written: u64,
+    pub log_fsyncs: u64,
+    pub log_fsync_seconds: f64,
+    pub log_failures: u64,
+    pub flushes: u64,
+    pub flush_failures: u64,
+    pub blocks: u64,
+    pub block_bytes: u64,
+}
+
+/// See the module. Share it behind an `Arc`.
+pub struct Db {
+    options: DbOptions,
+    writer: String,
+    head: Arc<Head>,
+    log: Log,
+    /// Held for reading by every writer from its first look-up until its samples are in the head; for writing while the log is cut.
+    gate: Arc<tokio::sync::RwLock<()>>,
+    state: RwLock<Arc<ReadState>>,
+    catalogs: tokio::sync::Mutex<HashMap<TenantId, Arc<Catalog>>>,
+    flushing: tokio::sync::Mutex<flushing::Flushing>,
+    generation_began_ms: AtomicI64,
+    counts: flushing::FlushCounts,
+    bucket: Arc<BlockStore>,
+    closing: AtomicBool,
+    replayed: Replayed,
+    /// Locked for as long as this process has the folder.
+    _lock: File,
+}
+
+/// What queries see: swapped whole.
+struct ReadState {
+    /// Head generations from here on are not in blocks.
+    first_generation: u64,
+    snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+}
+
+impl Db {
+    /// Opens or creates a store: takes the folder's lock, reads the catalog, replays the log. Runs on a tokio runtime, which it keeps using.
+    pub async fn open(options: DbOptions) -> Result<Arc<Db>, OpenError> {
+        let dir = options.dir.clone();
+        let (lock, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
+            .await
+            .map_err(|e| OpenError(e.to_string()))??;
+        if options.probe_store {
+            catalog::probe(&options.store).await.map_err(|e| OpenError(e.to_string()))?;
+        }
+        let mut catalogs = HashMap::new();
+        let mut snapshots = BTreeMap::new();
+        let fail = |e: catalog::CatalogError| OpenError(format!("cannot read the catalog: {e}"));
+        for tenant in Catalog::tenants(&*options.store).await.map_err(fail)? {
+            let catalog = open_catalog(&options, &writer, &tenant).await.map_err(fail)?;
+            snapshots.insert(tenant.clone(), catalog.snapshot());
+            catalogs.insert(tenant, catalog);
+        }
+        let log_dir = options.dir.join("log");
+        let head = Arc::new(Head::default());
+        let marks: HashMap<TenantId, u64> =
+            snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
+        let highest = marks.values().copied().max().unwrap_or(0);
+        let (sync, replay_head) = (options.log_sync, head.clone());
+        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed)> {
+            std::fs::create_dir_all(&log_dir)?;
+            let replayed = replay(&log_dir, &replay_head, |tenant, segment| {
+                segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark)
+            })?;
+            let next = wal::segments(&log_dir)?.last().copied().unwrap_or(0).max(highest) + 1;
+            let log = Log::create(&log_dir, next, Ulid::new().random() as u64, sync)?;
+            Ok((log, replayed))
+        });
+        let explain = |e: &dyn std::fmt::Display| {
+            OpenError(format!(
+                "cannot open the log in {}: {e}. Is the folder there, writable, and the disk not full?",
+                options.dir.display()
+            ))
+        };
+        let (log, replayed) = opened.await.map_err(|e| explain(&e))?.map_err(|e| explain(&e))?;
+        let db = Arc::new(Db {
+            writer,
+            head,
+            log,
+            gate: Arc::default(),
+            state: RwLock::new(Arc::new(ReadState { first_generation: 0, snapshots })),
+            catalogs: tokio::sync::Mutex::new(catalogs),
+            flushing: tokio::sync::Mutex::default(),
+            generation_began_ms: AtomicI64::new(options.clock.now_ms()),
+            counts: flushing::FlushCounts::default(),
+            bucket: BlockStore::new(
+                options.store.clone(),
+                tokio::runtime::Handle::current(),
+                options.cache_bytes,
+            ),
+            closing: AtomicBool::new(false),
+            replayed,
+            options,
+            _lock: lock,
+        });
+        tokio::spawn(maintain(Arc::downgrade(&db)));
+        Ok(db)
+    }
+
+    /// What the log held when the store was opened.
+    pub fn replayed(&self) -> &Replayed {
+        &self.replayed
+    }
+
+    /// Begins one request's writes. Nothing is visible or durable before [`Appender::commit`].
+    pub async fn appender(self: &Arc<Self>, tenant: &TenantId) -> Result<Appender, WriteError> {
+        let gate = self.gate.clone().read_owned().await;
+        if self.closing.load(Ordering::Acquire) {
+            return Err(WriteError::Unavailable("the server is stopping: try again in a moment".to_string()));
+        }
+        Ok(Appender::new(self.clone(), self.head.tenant(tenant), gate))
+    }
+
+    /// One consistent view of all that a tenant has: head and blocks, at this moment.
+    pub fn source(&self, tenant: &TenantId) -> Arc<dyn Source> {
+        let state = self.state.read().clone();
+        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+        if let Some(snapshot) = state.snapshots.get(tenant)
+            && !snapshot.blocks.is_empty()
+        {
+            let blocks = snapshot.blocks.clone();
+            sources.push(Arc::new(BucketSource::new(self.bucket.clone(), tenant.clone(), blocks)));
+        }
+        if let Some(head) = self.head.find_tenant(tenant) {
+            sources.push(Arc::new(HeadSource::new(
+                self.head.clone(),
+                head,
+                state.first_generation..=u64::MAX,
+            )));
+        }
+        Arc::new(View { merged: MergedSource::new(sources), _state: state })
+    }
+
+    /// What is known of metrics, by name; `metric` narrows it to one.
+    pub fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+        self.head.find_tenant(tenant).map(|t| t.metadata(metric)).unwrap_or_default()
+    }
+
+    /// Tenants with anything in head or blocks.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let mut all: Vec<_> = self.state.read().snapshots.keys().cloned().collect();
+        all.extend(self.head.tenants().iter().map(|t| t.id.clone()));
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// The live blocks of a tenant, oldest first.
+    pub fn blocks(&self, tenant: &TenantId) -> Vec<Arc<crate::block::BlockMeta>> {
+        self.state.read().snapshots.get(tenant).map(|s| s.blocks.clone()).unwrap_or_default()
+    }
+
+    /// Walks the head's index of a tenant; `limit` bounds each list.
+    pub fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
+        let Some(t) = self.head.find_tenant(tenant) else { return HeadStats::default() };
+        let first = self.state.read().first_generation;
+        self.head.stats(&t, first, limit)
+    }
+
+    /// Figures for metrics; walks the head, so ask every few seconds at most.
+    pub fn counts(&self) -> DbCounts {
+        let log = self.log.counts();
+        let state = self.state.read().clone();
+        let blocks = || state.snapshots.values().flat_map(|s| s.blocks.iter());
+        let span = self.head.span_ms();
+        DbCounts {
+            series: self.head.series_count(),
+            head_bytes: self.head.bytes(),
+            head_min_t_ms: span.map(|s| s.0),
+            head_max_t_ms: span.map(|s| s.1),
+            samples_in_generation: self.head.samples_in_generation(),
+            log_bytes_written: log.bytes.load(Ordering::Relaxed),
+            log_fsyncs: log.fsyncs.load(Ordering::Relaxed),
+            log_fsync_seconds: log.fsync_micros.load(Ordering::Relaxed) as f64 / 1e6,
+            log_failures: log.failures.load(Ordering::Relaxed),
+            flushes: self.counts.done.load(Ordering::Relaxed),
+            flush_failures: self.counts.failed.load(Ordering::Relaxed),
+            blocks: blocks().count() as u64,
+            block_bytes: blocks().map(|b| b.files.bytes()).sum(),
+        }
+    }
+
+    /// Stops taking writes and leaves all on disk; with `flush` the head becomes blocks first.
+    pub async fn close(self: &Arc<Self>, flush: bool) -> Result<(), FlushError> {
+        self.closing.store(true, Ordering::Release);
+        // Whoever is in between finishes first.
+        drop(self.gate.write().await);
+        let flushed = if flush { self.flush().await.map(drop) } else { Ok(()) };
+        let db = self.clone();
+        tokio::task::spawn_blocking(move || db.log.close()).await.map_err(|e| FlushError(e.to_string()))?;
+        flushed
+    }
+}
+
+/// Makes the folder, locks it, and finds or gives the name under which its log is known in the catalog.
+fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
+    let fail = |what: &str, e: &std::io::Error| {
+        OpenError(format!(
+            "cannot {what} the data folder {}: {e}. Give another with --data-dir, or make it writable",
+            dir.display()
+        ))
+    };
+    std::fs::create_dir_all(dir).map_err(|e| fail("create", &e))?;
+    let path = dir.join("lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| fail("write to", &e))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            return Err(OpenError(format!(
+                "the data folder {} is in use by another Hearth: stop it, or give this one a folder of its own with --data-dir",
+                dir.display()
+            )));
+        }
+        Err(std::fs::TryLockError::Error(e)) => return Err(fail("lock", &e)),
+    }
+    let path = dir.join("writer");
+    let writer = match std::fs::read_to_string(&path) {
+        Ok(text) if Ulid::from_string(text.trim()).is_ok() => text.trim().to_string(),
+        Ok(text) if !text.trim().is_empty() => {
+            return Err(OpenError(format!(
+                "{} holds {text:?} and should hold the 26 characters that name this folder's log: restore it, or remove it if the log is empty",
+                path.display()
+            )));
+        }
+        _ => {
+            let writer = Ulid::new().to_string();
+            let mut file = File::create(&path).map_err(|e| fail("write to", &e))?;
+            file.write_all(writer.as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(|e| fail("write to", &e))?;
+            File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fail("write to", &e))?;
+            writer
+        }
+    };
+    Ok((lock, writer))
+}
+
+async fn open_catalog(
+    options: &DbOptions,
+    writer: &str,
+    tenant: &TenantId,
+) -> Result<Arc<Catalog>, catalog::CatalogError> {
+    let more = CatalogOptions { clock: options.clock.clone(), ..CatalogOptions::default() };
+    Catalog::open(options.store.clone(), tenant.clone(), writer, more).await.map(Arc::new)
+}
+
+/// How often the head is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often other writers' commits are looked for.
+const REFRESH_TICKS: u64 = 60;
+
+/// Flushes when due, tries again after failures with growing pauses, and follows the catalog; ends with the store.
+async fn maintain(db: Weak<Db>) {
+    let (mut tick, mut wait) = (0u64, 0u64);
+    loop {
+        tokio::time::sleep(TICK).await;
+        let Some(db) = db.upgrade() else { return };
+        if db.closing.load(Ordering::Acquire) {
+            return;
+        }
+        tick += 1;
+        if tick % REFRESH_TICKS == 0
+            && let Err(e) = db.refresh().await
+        {
+            tracing::warn!("the catalog could not be read again, answers go on with what is known: {e}");
+        }
+        if !db.options.flush_when_due || tick < wait || !db.flush_is_due().await {
+            continue;
+        }
+        match db.flush().await {
+            Ok(_) => wait = 0,
+            Err(e) => {
+                // Nothing is lost meanwhile: samples stay in head and log.
+                let pause = if wait == 0 { 5 } else { ((tick - (wait - 5).min(tick)) * 2).clamp(5, 60) };
+                wait = tick + pause;
+                tracing::error!("flush failed and will be tried again in {pause} s: {e}");
+            }
+        }
+    }
+}
+
+/// A merged view that keeps the state it was taken from alive.
+struct View {
+    merged: MergedSource,
+    /// Generations that this state reads from the head stay there until it is dropped.
+    _state: Arc<ReadState>,
+}
+
+impl Source for View {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.merged.select(wish)
+    }
+
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+        self.merged.series(wish)
+    }
+
+    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        self.merged.label_names(wish)
+    }
+
+    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        self.merged.label_values(name, wish)
+    }
+}
