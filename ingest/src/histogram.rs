@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
+use tsdb::histogram::{
+    BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, EXPONENTIAL_SCHEMAS, Histogram, IntegerHistogram,
+};
 
 use crate::limits::Limits;
 use crate::wire::{BYTES, FIXED64, Fault, Reader, VARINT, key, unzigzag};
 
-/// Finest resolution that is kept. Finer ones, up to [`FINEST_KNOWN_SCHEMA`], are reduced to it, as upstream does.
-const FINEST_SCHEMA: i32 = 8;
+/// Finest schema that is understood. What is finer than is stored is reduced to what is, as upstream does.
 const FINEST_KNOWN_SCHEMA: i32 = 52;
-const COARSEST_SCHEMA: i32 = -4;
 
 /// One histogram sample: its time, and what it says or why it cannot be true.
 #[derive(Debug)]
@@ -169,176 +169,75 @@ struct Raw {
 }
 
 impl Raw {
-    /// The checks of upstream's `Histogram.Validate` and `FloatHistogram.Validate`, and one of our own: bucket numbers fit 32 bits,
-    /// so that no later arithmetic on them can overflow.
+    /// What the fields come to. `tsdb` knows which histograms may be stored; the one check of our own, made first, is that bucket
+    /// numbers fit 32 bits, so that no later arithmetic on them can overflow.
     fn into_histogram(self) -> Result<Histogram, String> {
+        check_reach("positive", &self.positive.spans)?;
+        check_reach("negative", &self.negative.spans)?;
         let custom = self.schema == CUSTOM_BUCKETS_SCHEMA;
-        if !custom && !(COARSEST_SCHEMA..=FINEST_KNOWN_SCHEMA).contains(&self.schema) {
-            return Err(format!(
-                "schema {} is neither {COARSEST_SCHEMA} to {FINEST_KNOWN_SCHEMA} (exponential) nor {CUSTOM_BUCKETS_SCHEMA} (custom buckets)",
-                self.schema
-            ));
-        }
-        let (count, zero_count, positive, negative) = match self.count {
-            Count::Float(count) => {
-                // The other kind of zero count was not meant: upstream's getter answers 0 for it.
-                let zero = if let Count::Float(z) = self.zero_count { z } else { 0.0 };
-                if count < 0.0 {
-                    return Err(format!("count is {count}, below zero"));
-                }
-                if zero < 0.0 {
-                    return Err(format!("the zero bucket's count is {zero}, below zero"));
-                }
-                for (side, counts) in
-                    [("positive", &self.positive.counts), ("negative", &self.negative.counts)]
-                {
-                    if let Some((i, c)) = counts.iter().enumerate().find(|(_, c)| **c < 0.0) {
-                        return Err(format!("{side} bucket {} has count {c}, below zero", i + 1));
-                    }
-                }
-                (count, zero, self.positive.counts, self.negative.counts)
-            }
+        let finest = *EXPONENTIAL_SCHEMAS.end();
+        let too_fine = (finest + 1..=FINEST_KNOWN_SCHEMA).contains(&self.schema);
+        // The checks know only schemas that are stored; none of them depends on which exponential one it is.
+        let schema = if too_fine { finest } else { self.schema };
+        let custom_values = (custom || !self.bounds.is_empty()).then(|| Arc::from(self.bounds));
+        let counter_reset_hint = match self.hint {
+            1 => CounterResetHint::CounterReset,
+            2 => CounterResetHint::NotCounterReset,
+            3 => CounterResetHint::Gauge,
+            _ => CounterResetHint::Unknown,
+        };
+        let mut histogram = match self.count {
             Count::Whole(count) => {
-                let zero = if let Count::Whole(z) = self.zero_count { z } else { 0 };
-                let (positive, p) = absolute("positive", &self.positive.deltas)?;
-                let (negative, n) = absolute("negative", &self.negative.deltas)?;
-                let found = p
-                    .checked_add(n)
-                    .and_then(|s| s.checked_add(zero))
-                    .ok_or("the bucket counts overflow 64 bits")?;
-                if self.sum.is_nan() && found > count {
-                    return Err(format!("{found} observations in buckets, more than the count of {count}"));
-                }
-                if !self.sum.is_nan() && found != count {
-                    return Err(format!("{found} observations in buckets, but the count is {count}"));
-                }
-                (count as f64, zero as f64, positive, negative)
+                let whole = IntegerHistogram {
+                    counter_reset_hint,
+                    schema,
+                    zero_threshold: self.zero_threshold,
+                    // The other kind of zero count was not meant: upstream's getter answers 0 for it.
+                    zero_count: if let Count::Whole(zero) = self.zero_count { zero } else { 0 },
+                    count,
+                    sum: self.sum,
+                    positive_spans: self.positive.spans,
+                    negative_spans: self.negative.spans,
+                    positive_deltas: self.positive.deltas,
+                    negative_deltas: self.negative.deltas,
+                    custom_values,
+                };
+                whole.validate().map_err(|e| e.0)?;
+                whole.to_float()
+            }
+            Count::Float(count) => {
+                let float = Histogram {
+                    counter_reset_hint,
+                    schema,
+                    zero_threshold: self.zero_threshold,
+                    zero_count: if let Count::Float(zero) = self.zero_count { zero } else { 0.0 },
+                    count,
+                    sum: self.sum,
+                    positive_spans: self.positive.spans,
+                    negative_spans: self.negative.spans,
+                    positive_buckets: self.positive.counts,
+                    negative_buckets: self.negative.counts,
+                    custom_values,
+                };
+                float.validate().map_err(|e| e.0)?;
+                float
             }
         };
-        let mut histogram = Histogram {
-            counter_reset_hint: match self.hint {
-                1 => CounterResetHint::CounterReset,
-                2 => CounterResetHint::NotCounterReset,
-                3 => CounterResetHint::Gauge,
-                _ => CounterResetHint::Unknown,
-            },
-            schema: self.schema,
-            zero_threshold: self.zero_threshold,
-            zero_count,
-            count,
-            sum: self.sum,
-            positive_spans: self.positive.spans,
-            negative_spans: self.negative.spans,
-            positive_buckets: positive,
-            negative_buckets: negative,
-            custom_values: None,
-        };
-        check_spans("positive", &histogram.positive_spans, histogram.positive_buckets.len(), custom)?;
-        check_spans("negative", &histogram.negative_spans, histogram.negative_buckets.len(), custom)?;
-        if custom {
-            check_custom(&histogram, &self.bounds)?;
-            histogram.custom_values = Some(Arc::from(self.bounds));
-        } else if !self.bounds.is_empty() {
-            return Err("custom bounds on a histogram with an exponential schema".into());
-        }
-        if !custom && histogram.schema > FINEST_SCHEMA {
-            reduce(&mut histogram);
+        if too_fine {
+            histogram.schema = self.schema;
+            histogram.reduce_resolution(finest).map_err(|e| e.to_string())?;
         }
         Ok(histogram)
     }
 }
 
-/// Counts and their total out of the differences between neighbouring buckets.
-fn absolute(side: &str, deltas: &[i64]) -> Result<(Vec<f64>, u64), String> {
-    let (mut at, mut total) = (0i64, 0u64);
-    let mut counts = Vec::with_capacity(deltas.len());
-    for (i, delta) in deltas.iter().enumerate() {
-        at = at.checked_add(*delta).ok_or_else(|| format!("{side} bucket {} overflows 64 bits", i + 1))?;
-        let whole =
-            u64::try_from(at).map_err(|_| format!("{side} bucket {} has count {at}, below zero", i + 1))?;
-        total = total.checked_add(whole).ok_or("the bucket counts overflow 64 bits")?;
-        counts.push(at as f64);
-    }
-    Ok((counts, total))
-}
-
-fn check_spans(side: &str, spans: &[BucketSpan], buckets: usize, custom: bool) -> Result<(), String> {
-    let (mut index, mut wanted) = (0i64, 0u64);
+fn check_reach(side: &str, spans: &[BucketSpan]) -> Result<(), String> {
+    let mut index = 0i64;
     for (i, span) in spans.iter().enumerate() {
-        if span.offset < 0 && (i > 0 || custom) {
-            return Err(format!("{side} span {} has offset {}, below zero", i + 1, span.offset));
-        }
-        wanted += u64::from(span.length);
         index += i64::from(span.offset) + i64::from(span.length);
         if i32::try_from(index).is_err() {
             return Err(format!("{side} span {} reaches bucket {index}, beyond 32 bits", i + 1));
         }
     }
-    if wanted != buckets as u64 {
-        return Err(format!("{side} spans need {wanted} buckets, there are {buckets}"));
-    }
     Ok(())
-}
-
-fn check_custom(h: &Histogram, bounds: &[f64]) -> Result<(), String> {
-    if bounds.iter().any(|b| b.is_nan()) {
-        return Err("a custom bound is NaN".into());
-    }
-    if let Some(pair) = bounds.windows(2).find(|w| w[1] <= w[0]) {
-        return Err(format!("custom bounds must ascend, {} follows {}", pair[1], pair[0]));
-    }
-    if bounds.last() == Some(&f64::INFINITY) {
-        return Err("the last custom bound is +Inf, which is implied".into());
-    }
-    let reach: i64 = h.positive_spans.iter().map(|s| i64::from(s.offset) + i64::from(s.length)).sum();
-    if reach > bounds.len() as i64 + 1 {
-        return Err(format!(
-            "{} custom bounds are too few for spans that reach {reach} buckets",
-            bounds.len()
-        ));
-    }
-    if h.zero_count != 0.0 || h.zero_threshold != 0.0 {
-        return Err("custom buckets have no zero bucket".into());
-    }
-    if !h.negative_spans.is_empty() || !h.negative_buckets.is_empty() {
-        return Err("custom buckets have no negative side".into());
-    }
-    Ok(())
-}
-
-/// Brings a finer schema down to [`FINEST_SCHEMA`] by merging neighbouring buckets; exact, as every bound of the coarser one is a bound of the finer.
-fn reduce(h: &mut Histogram) {
-    let by = (h.schema - FINEST_SCHEMA) as u32;
-    for (spans, buckets) in
-        [(&mut h.positive_spans, &mut h.positive_buckets), (&mut h.negative_spans, &mut h.negative_buckets)]
-    {
-        let mut merged_spans: Vec<BucketSpan> = Vec::new();
-        let mut merged: Vec<f64> = Vec::new();
-        let (mut index, mut last) = (0i64, 0i64);
-        let mut counts = buckets.iter();
-        for span in spans.iter() {
-            index += i64::from(span.offset);
-            for count in counts.by_ref().take(span.length as usize) {
-                // Bucket i holds (base^(i-1), base^i]; with base squared `by` times that is bucket ceil(i / 2^by).
-                let target = ((index - 1) >> by.min(63)) + 1;
-                index += 1;
-                match (merged_spans.last_mut(), merged.last_mut()) {
-                    (Some(_), Some(sum)) if target == last => *sum += count,
-                    (Some(s), Some(_)) if target == last + 1 => {
-                        s.length += 1;
-                        merged.push(*count);
-                    }
-                    (before, _) => {
-                        let offset = if before.is_some() { target - last - 1 } else { target };
-                        merged_spans.push(BucketSpan { offset: offset as i32, length: 1 });
-                        merged.push(*count);
-                    }
-                }
-                last = target;
-            }
-        }
-        *spans = merged_spans;
-        *buckets = merged;
-    }
-    h.schema = FINEST_SCHEMA;
 }

@@ -135,10 +135,10 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body =
-            serde_json::json!({ "status": "error", "errorType": self.error_type(), "error": self.reason });
-        let mut response =
-            (self.status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response();
+        // By hand, to keep the order in which upstream writes the fields.
+        let reason = serde_json::Value::from(self.reason.as_str());
+        let body = format!(r#"{{"status":"error","errorType":"{}","error":{reason}}}"#, self.error_type());
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
@@ -177,10 +177,10 @@ impl Written {
 
 async fn write(State(state): State<IngestState>, request: Request) -> Response {
     let started = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let mut written = Written::default();
     let (protocol, result) = match negotiate(&parts.headers) {
-        Ok(protocol) => (protocol, take(&state, protocol, &parts.headers, body, &mut written).await),
+        Ok(protocol) => (protocol, take(&state, protocol, &parts.headers, &mut body, &mut written).await),
         Err(refusal) => (Protocol::Unknown, Err(refusal)),
     };
     let mut response = match result {
@@ -192,6 +192,9 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
                 reason = refusal.reason,
                 "write refused"
             );
+            if refusal.status != StatusCode::REQUEST_TIMEOUT {
+                read_off(&mut body).await;
+            }
             refusal.into_response()
         }
     };
@@ -248,7 +251,7 @@ async fn take(
     state: &IngestState,
     protocol: Protocol,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut Body,
     written: &mut Written,
 ) -> Result<(), Refusal> {
     let tenant = (state.tenant)(headers).map_err(|e| Refusal::new(e.status, e.reason))?;
@@ -305,7 +308,7 @@ impl Drop for Reservation {
 
 /// Reads the body within its limits. What it declares to become is known from its first five bytes, so everything a request will need
 /// is reserved at once: two reservations could leave all requests holding one and waiting for the other.
-async fn receive(state: &IngestState, headers: &HeaderMap, mut body: Body) -> Result<Received, Refusal> {
+async fn receive(state: &IngestState, headers: &HeaderMap, body: &mut Body) -> Result<Received, Refusal> {
     let limits = &state.limits;
     let too_large = || {
         let reason = format!(
@@ -325,7 +328,7 @@ async fn receive(state: &IngestState, headers: &HeaderMap, mut body: Body) -> Re
     let decoded_len = loop {
         match snappy::declared_len(&block).map_err(|e| Refusal::bad(e.to_string()))? {
             Some(len) => break len,
-            None => match next_data(&mut body).await? {
+            None => match next_data(body).await? {
                 Some(data) => block.extend_from_slice(&data),
                 None => {
                     return Err(Refusal::bad(
@@ -348,7 +351,7 @@ async fn receive(state: &IngestState, headers: &HeaderMap, mut body: Body) -> Re
     let memory = reserve(state, reservation_bytes(body_limit, decoded_len)).await?;
     // A length that was announced is only believed a piece at a time.
     block.reserve(body_limit.saturating_sub(block.len()).min(1 << 20));
-    while let Some(data) = next_data(&mut body).await? {
+    while let Some(data) = next_data(body).await? {
         if block.len() + data.len() > body_limit {
             if body_limit == limits.max_body_bytes {
                 return Err(too_large());
@@ -363,6 +366,26 @@ async fn receive(state: &IngestState, headers: &HeaderMap, mut body: Body) -> Re
         return Err(too_large());
     }
     Ok(Received { block, decoded_len, memory })
+}
+
+/// Most of a refused body that is still read, and for how long.
+const READ_OFF_BYTES: usize = 1 << 20;
+const READ_OFF_TIME: Duration = Duration::from_secs(2);
+
+/// Reads what a refused client is still sending and throws it away, within bounds. Closing a socket with unread bytes resets the connection,
+/// and then the client may never see the answer that tells it what was wrong. A body read to its end costs nothing here.
+async fn read_off(body: &mut Body) {
+    let reading = async {
+        let mut left = READ_OFF_BYTES;
+        while let Ok(Some(data)) = next_data(body).await {
+            left = left.saturating_sub(data.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Running out of time is as good as reaching the end.
+    _ = tokio::time::timeout(READ_OFF_TIME, reading).await;
 }
 
 async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Refusal> {

@@ -61,6 +61,11 @@ impl Answer {
     #[track_caller]
     fn error(&self, error_type: &str) -> String {
         assert_eq!(self.headers["content-type"], "application/json");
+        assert!(
+            self.body.starts_with(r#"{"status":"error","errorType":""#),
+            "upstream's order: {}",
+            self.body
+        );
         let json: serde_json::Value = serde_json::from_str(&self.body).expect("a JSON body");
         assert_eq!(json["status"], "error");
         assert_eq!(json["errorType"], error_type, "{json}");
@@ -410,7 +415,7 @@ async fn answers_to_2_0_say_what_was_written_errors_included() {
         (v2::TimeSeries { samples: vec![sample(NOW_MS + 700_000)], ..good.clone() }, "700 s in the future"),
         (
             v2::TimeSeries { histograms: vec![broken], ..native.clone() },
-            "3 observations in buckets, but the count is 4",
+            "3 observations found in buckets, but the Count field is 4",
         ),
         (
             v2::TimeSeries {
@@ -524,6 +529,24 @@ async fn large_bodies_take_the_other_way_to_the_same_end() {
         a.body
     );
     assert_eq!(f.stored(&TenantId::single()).len(), 5000);
+}
+
+#[tokio::test]
+async fn what_is_refused_unread_is_read_off_so_that_the_answer_arrives() {
+    let f = fixture(Limits::default()).await;
+    let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = read.clone();
+    let endless = futures::stream::repeat_with(move || {
+        count.fetch_add(1000, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, std::io::Error>(Bytes::from(vec![0xffu8; 1000]))
+    });
+    let r = Request::post("/api/v1/write")
+        .header("content-type", "text/plain")
+        .body(Body::from_stream(endless))
+        .unwrap();
+    assert_eq!(f.send(r).await.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let read = read.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((1 << 20..1 << 21).contains(&read), "some of it, not all of it: {read}");
 }
 
 /// A body without an announced length, in small pieces.
