@@ -166,3 +166,44 @@ impl SeriesCursor for HeadCursor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Given, contract};
+    use crate::tenant::TenantId;
+
+    /// A head with the samples in it, in any order; those for which `early` holds come before the log is cut.
+    fn head(given: Given, early: impl Fn(usize) -> bool, reverse: bool) -> Box<dyn Source> {
+        let head = Arc::new(Head::default());
+        let tenant = head.tenant(&TenantId::single());
+        for pass in [true, false] {
+            for (labels, samples) in &given {
+                let pairs: Vec<_> = labels.iter().collect();
+                let series = head.series(&tenant, &pairs);
+                let mut mine: Vec<_> =
+                    samples.iter().enumerate().filter(|(i, _)| early(*i) == pass).collect();
+                if reverse {
+                    mine.reverse();
+                }
+                for (_, (sample, start_ts_ms)) in mine {
+                    assert!(head.put(&series, sample.ts_ms, sample.value.clone(), *start_ts_ms).is_some());
+                }
+            }
+            if pass {
+                head.freeze();
+            }
+        }
+        Box::new(HeadSource::new(head, tenant, 0..=u64::MAX))
+    }
+
+    #[test]
+    fn keeps_the_contract_in_one_generation() {
+        contract(|given| head(given, |_| false, false));
+    }
+
+    #[test]
+    fn keeps_the_contract_out_of_order_and_across_a_freeze() {
+        contract(|given| head(given, |i| i % 3 == 0, true));
+    }
+}
