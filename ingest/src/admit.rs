@@ -321,7 +321,7 @@ fn out_of_bounds(outcome: &mut Outcome, labels: &[(&str, &str)], ts_ms: i64, now
         } else if ts_ms > now_ms {
             format!(
                 "{} s in the future, more than {} s are not taken",
-                (ts_ms - now_ms) / 1000,
+                ts_ms.saturating_sub(now_ms) / 1000,
                 limits.max_ahead_ms / 1000
             )
         } else {

@@ -112,11 +112,13 @@ fn kib(bytes: usize) -> u32 {
 struct Refusal {
     status: StatusCode,
     reason: String,
+    /// The body did not come in time: what is left of it would be read as the next request.
+    gave_up: bool,
 }
 
 impl Refusal {
     fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Refusal { status, reason: reason.into() }
+        Refusal { status, reason: reason.into(), gave_up: false }
     }
 
     fn bad(reason: impl Into<String>) -> Self {
@@ -125,8 +127,7 @@ impl Refusal {
 
     fn error_type(&self) -> &'static str {
         match self.status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-            StatusCode::REQUEST_TIMEOUT => "timeout",
+            StatusCode::SERVICE_UNAVAILABLE => "unavailable",
             s if s.is_server_error() => "internal",
             _ => "bad_data",
         }
@@ -142,8 +143,7 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
-        if self.status == StatusCode::REQUEST_TIMEOUT {
-            // What is left of the body would be read as the next request.
+        if self.gave_up {
             response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         }
         response
@@ -192,7 +192,7 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
                 reason = refusal.reason,
                 "write refused"
             );
-            if refusal.status != StatusCode::REQUEST_TIMEOUT {
+            if !refusal.gave_up {
                 read_off(&mut body).await;
             }
             refusal.into_response()
@@ -259,8 +259,9 @@ async fn take(
     let received = match tokio::time::timeout(limits.max_body_time, receive(state, headers, body)).await {
         Ok(received) => received?,
         Err(_) => {
-            let reason = format!("the body did not arrive within {} s", limits.max_body_time.as_secs());
-            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, reason));
+            // Not a 408, which senders take for final: the samples would be lost for a slow line.
+            let reason = format!("the body did not arrive within {} s", limits.max_body_time.as_secs_f64());
+            return Err(Refusal { gave_up: true, ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason) });
         }
     };
     state.metrics.received(received.block.len(), received.decoded_len);

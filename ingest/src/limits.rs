@@ -14,7 +14,7 @@ pub struct Limits {
     pub max_in_flight_bytes: usize,
     /// How long a request waits for its share of that memory before the 503: half a second, so that a burst passes unnoticed.
     pub max_wait: Duration,
-    /// How long a client may take to send its body: 60 s. A slower one gets a 408 and gives its memory back.
+    /// How long a client may take to send its body: 60 s. A slower one gets a 503 and gives its memory back.
     pub max_body_time: Duration,
     /// Labels on one series, the metric name included. 64: well above what service discovery and Kubernetes attach, well below abuse.
     pub max_labels: usize,

@@ -99,9 +99,10 @@ impl Rejections {
         &self.told
     }
 
-    /// What the client reads: how much, why, and the first few by name.
+    /// What the client reads: how much, why, and the first few by name. `stored` is how many samples were not refused.
     pub fn report(&self, stored: u64) -> String {
-        let mut out = format!("{} samples not stored, the other {stored} are: ", self.all_samples());
+        let refused = self.all_samples();
+        let mut out = format!("{refused} of {} samples not stored: ", refused + stored);
         let mut reasons: Vec<_> = Reason::ALL.into_iter().filter(|r| self.items(*r) > 0).collect();
         reasons.sort_by_key(|r| std::cmp::Reverse(self.items(*r)));
         for (i, r) in reasons.iter().enumerate() {
