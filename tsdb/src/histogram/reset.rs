@@ -70,6 +70,25 @@ impl Histogram {
             || any_fell(&side(self.indexed_negative(), 0), &side(previous.indexed_negative(), by))
     }
 
+    /// The hint that a reader of upstream's chunks gets for this histogram when `previous` was stored right before it (nothing but
+    /// histograms in between): "not reset" where both fit into one chunk, "unknown" where this one had to start a chunk of its own.
+    pub fn stored_hint(&self, previous: Option<&Histogram>) -> CounterResetHint {
+        if self.counter_reset_hint == CounterResetHint::Gauge {
+            return CounterResetHint::Gauge;
+        }
+        let Some(previous) = previous else { return CounterResetHint::Unknown };
+        let fits = previous.counter_reset_hint != CounterResetHint::Gauge
+            && self.counter_reset_hint != CounterResetHint::CounterReset
+            && (self.is_stale()
+                || !previous.is_stale()
+                    && self.schema == previous.schema
+                    && self.zero_threshold == previous.zero_threshold
+                    && (!self.uses_custom_buckets() || self.custom_bounds() == previous.custom_bounds())
+                    && !Histogram { counter_reset_hint: CounterResetHint::Unknown, ..self.clone() }
+                        .detect_reset(previous));
+        if fits { CounterResetHint::NotCounterReset } else { CounterResetHint::Unknown }
+    }
+
     fn fell_on_shared_bounds(&self, previous: &Histogram) -> bool {
         let shared = shared_bounds(self.custom_bounds(), previous.custom_bounds());
         let mapped = |h: &Histogram| {

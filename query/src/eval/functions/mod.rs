@@ -3,6 +3,18 @@
 //! A file per family holds a table of [`Entry`]; [`find`] looks through all of them. What the parser knows of a function (types, number
 //! of arguments) is the parser's; here stands only how it is computed.
 
+mod date;
+mod elementwise;
+mod histograms;
+mod info;
+mod labels;
+mod math;
+mod natural;
+mod quantile;
+mod rows;
+mod scalars;
+mod timestamps;
+
 use tsdb::labels::Labels;
 use tsdb::sample::Value;
 
@@ -90,7 +102,15 @@ pub struct WindowContext<'a> {
 }
 
 /// The tables of all families.
-static TABLES: &[&[Entry]] = &[];
+static TABLES: &[&[Entry]] = &[
+    date::TABLE,
+    elementwise::TABLE,
+    histograms::TABLE,
+    info::TABLE,
+    labels::TABLE,
+    scalars::TABLE,
+    timestamps::TABLE,
+];
 
 /// How a function runs.
 pub fn find(name: &str) -> Option<&'static Entry> {

@@ -1,0 +1,218 @@
+//! Functions that change labels or the order of series.
+
+use std::cmp::Ordering;
+
+use regex_automata::meta::Regex;
+use regex_automata::util::captures::Captures;
+use tsdb::labels::METRIC_NAME;
+use tsdb::matcher::Re2;
+
+use super::natural::natural_cmp;
+use super::rows::UniqueRows;
+use super::{Entry, Run};
+use crate::eval::Evaluator;
+use crate::eval::frame::{Row, Val};
+use crate::plan::{Call, PlanExpr};
+use crate::value::QueryError;
+
+pub static TABLE: &[Entry] = &[
+    Entry { name: "label_replace", run: Run::Special(label_replace) },
+    Entry { name: "label_join", run: Run::Special(label_join) },
+    Entry { name: "sort", run: Run::Special(|ev, call| sort_by_value(ev, call, false)) },
+    Entry { name: "sort_desc", run: Run::Special(|ev, call| sort_by_value(ev, call, true)) },
+    Entry { name: "sort_by_label", run: Run::Special(|ev, call| sort_by_label(ev, call, false)) },
+    Entry { name: "sort_by_label_desc", run: Run::Special(|ev, call| sort_by_label(ev, call, true)) },
+];
+
+/// A string argument as text; label names and values are UTF-8, other bytes are shown as replacement characters and never match.
+fn text(arg: &PlanExpr) -> Result<String, QueryError> {
+    match arg.as_string() {
+        Some(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        None => Err(QueryError::internal("a string literal was planned, something else came")),
+    }
+}
+
+/// A label name: any UTF-8 but the empty string.
+fn label_name(arg: &PlanExpr, what: &str) -> Result<String, QueryError> {
+    let name = text(arg)?;
+    let valid = arg.as_string().is_some_and(|b| !b.is_empty() && std::str::from_utf8(b).is_ok());
+    if valid { Ok(name) } else { Err(QueryError::execution(format!("invalid {what}: {name}"))) }
+}
+
+/// Gives a row another value of a label; a new name is one that stays.
+fn relabel(row: &mut Row, name: &str, value: &str) {
+    let mut b = row.labels.to_builder();
+    b.set(name, value);
+    row.labels = b.build();
+    if name == METRIC_NAME {
+        row.drop_name = false;
+    }
+}
+
+fn label_replace(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
+    let replacement = text(&call.args[2])?;
+    let source = text(&call.args[3])?;
+    let pattern = text(&call.args[4])?;
+    let regex = Re2::anchored(&pattern).map_err(|_| {
+        QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
+    })?;
+    let target = label_name(&call.args[1], "destination label name in label_replace()")?;
+    let mut rows = UniqueRows::default();
+    let mut captures = regex.regex().create_captures();
+    for mut row in ev.eval_vector(&call.args[0])?.rows {
+        if row.column.is_empty() {
+            continue;
+        }
+        let value = row.labels.value(&source).to_string();
+        regex.regex().captures(&value, &mut captures);
+        if captures.is_match() {
+            relabel(&mut row, &target, &expand(&replacement, &value, regex.regex(), &captures));
+        }
+        rows.push(row)?;
+    }
+    Ok(rows.into_val())
+}
+
+/// Go's `Regexp.Expand`: `$1`, `$name`, `${name}`; `$$` is a dollar, and so is one that begins none of these.
+fn expand(template: &str, value: &str, regex: &Regex, captures: &Captures) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let Some((name, after)) = reference(after) else {
+            out.push('$');
+            rest = after;
+            continue;
+        };
+        rest = after;
+        let numbered =
+            name.bytes().all(|b| b.is_ascii_digit()) && (name.len() == 1 || !name.starts_with('0'));
+        let span = if numbered && name.len() <= 8 {
+            name.parse().ok().and_then(|i| captures.get_group(i))
+        } else {
+            // Of groups that share a name the first that took part.
+            let names = regex.group_info().pattern_names(regex_automata::PatternID::ZERO);
+            names.enumerate().filter(|(_, n)| *n == Some(name)).find_map(|(i, _)| captures.get_group(i))
+        };
+        if let Some(span) = span {
+            out.push_str(&value[span.range()]);
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The name at the start of what follows a dollar, and what follows the name.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let (braced, text) = match text.strip_prefix('{') {
+        Some(inner) => (true, inner),
+        None => (false, text),
+    };
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    if name.is_empty() {
+        return None;
+    }
+    if braced { rest.strip_prefix('}').map(|rest| (name, rest)) } else { Some((name, rest)) }
+}
+
+fn label_join(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
+    let separator = text(&call.args[2])?;
+    let sources: Vec<String> = call.args[3..]
+        .iter()
+        .map(|a| label_name(a, "source label name in label_join()"))
+        .collect::<Result<_, _>>()?;
+    let target = label_name(&call.args[1], "destination label name in label_join()")?;
+    let mut rows = UniqueRows::default();
+    for mut row in ev.eval_vector(&call.args[0])?.rows {
+        if row.column.is_empty() {
+            continue;
+        }
+        let joined = sources.iter().map(|s| row.labels.value(s)).collect::<Vec<_>>().join(&separator);
+        relabel(&mut row, &target, &joined);
+        rows.push(row)?;
+    }
+    Ok(rows.into_val())
+}
+
+/// The argument of a sort. Range results are always in the order of labels, so there is nothing to do but to say so.
+fn to_sort(ev: &mut Evaluator<'_>, call: &Call) -> Result<(Vec<Row>, bool), QueryError> {
+    let frame = ev.eval_vector(&call.args[0])?;
+    if !ev.steps.is_instant() {
+        ev.notes.warn(
+            call.span,
+            "sort is ineffective for range queries since results are always ordered by labels",
+        );
+    }
+    let instant = ev.steps.is_instant();
+    Ok((frame.rows, instant))
+}
+
+/// By value, histograms left out, NaN last in either direction.
+fn sort_by_value(ev: &mut Evaluator<'_>, call: &Call, descending: bool) -> Result<Val, QueryError> {
+    let (mut rows, instant) = to_sort(ev, call)?;
+    for row in &mut rows {
+        row.column.map_floats(|v| v);
+    }
+    rows.retain(|r| !r.column.is_empty());
+    if instant {
+        let value = |r: &Row| r.column.float(0).unwrap_or(f64::NAN);
+        rows.sort_by(|a, b| {
+            let (a, b) = (value(a), value(b));
+            match (a.is_nan(), b.is_nan()) {
+                (true, true) => Ordering::Equal,
+                (true, false) => Ordering::Greater,
+                (false, true) => Ordering::Less,
+                _ if descending => b.partial_cmp(&a).unwrap_or(Ordering::Equal),
+                _ => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+            }
+        });
+    }
+    Ok(Val::Vector(crate::eval::frame::Frame { rows }))
+}
+
+/// By the labels named, in natural order, then by all labels.
+fn sort_by_label(ev: &mut Evaluator<'_>, call: &Call, descending: bool) -> Result<Val, QueryError> {
+    let (mut rows, instant) = to_sort(ev, call)?;
+    if instant {
+        let names = call.args[1..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        rows.sort_by(|a, b| {
+            let order = names
+                .iter()
+                .map(|n| natural_cmp(a.labels.value(n), b.labels.value(n)))
+                .find(|o| o.is_ne())
+                .unwrap_or_else(|| a.labels.cmp(&b.labels));
+            if descending { order.reverse() } else { order }
+        });
+    }
+    Ok(Val::Vector(crate::eval::frame::Frame { rows }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_as_go_expands_them() {
+        let re = Re2::anchored("(?P<first>[a-z]+)-(.*)").unwrap();
+        let mut captures = re.regex().create_captures();
+        re.regex().captures("source-10", &mut captures);
+        for (template, want) in [
+            ("$1", "source"),
+            ("${2}x", "10x"),
+            ("$2x", ""),
+            ("${first}/$first", "source/source"),
+            ("$$1 $", "$1 $"),
+            ("${1", "${1"),
+            ("$9", ""),
+            ("$0", "source-10"),
+        ] {
+            assert_eq!(expand(template, "source-10", re.regex(), &captures), want, "{template}");
+        }
+    }
+}

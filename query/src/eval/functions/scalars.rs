@@ -1,0 +1,77 @@
+//! Functions between scalars and vectors, and those that have no vector at all.
+
+use tsdb::labels::Labels;
+
+use super::math::{go_max, go_min};
+use super::{Entry, Run};
+use crate::eval::Evaluator;
+use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::plan::Call;
+use crate::value::QueryError;
+
+pub static TABLE: &[Entry] = &[
+    Entry { name: "time", run: Run::Special(time) },
+    Entry {
+        name: "pi",
+        run: Run::Special(|ev, _| Ok(Val::Scalar(vec![std::f64::consts::PI; ev.steps.count]))),
+    },
+    Entry { name: "scalar", run: Run::Special(scalar) },
+    Entry { name: "vector", run: Run::Special(vector) },
+    Entry { name: "max_of", run: Run::Special(|ev, call| of_two(ev, call, go_max)) },
+    Entry { name: "min_of", run: Run::Special(|ev, call| of_two(ev, call, go_min)) },
+    Entry { name: "absent", run: Run::Special(absent) },
+];
+
+fn time(ev: &mut Evaluator<'_>, _: &Call) -> Result<Val, QueryError> {
+    Ok(Val::Scalar((0..ev.steps.count).map(|s| ev.steps.at(s) as f64 / 1000.0).collect()))
+}
+
+/// The one float there is at a step, NaN where there is none or more than one.
+fn scalar(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
+    let frame = ev.eval_vector(&call.args[0])?;
+    let one = |step: usize| {
+        let mut floats = frame.rows.iter().filter_map(|r| r.column.float(step));
+        match (floats.next(), floats.next()) {
+            (Some(v), None) => v,
+            _ => f64::NAN,
+        }
+    };
+    Ok(Val::Scalar((0..ev.steps.count).map(one).collect()))
+}
+
+fn vector(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
+    let column = Column::full(ev.eval_scalar(&call.args[0])?);
+    Ok(Val::Vector(Frame { rows: vec![Row { labels: Labels::empty(), drop_name: false, column }] }))
+}
+
+fn of_two(ev: &mut Evaluator<'_>, call: &Call, f: fn(f64, f64) -> f64) -> Result<Val, QueryError> {
+    let mut a = ev.eval_scalar(&call.args[0])?;
+    let b = ev.eval_scalar(&call.args[1])?;
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = f(*a, b);
+    }
+    Ok(Val::Scalar(a))
+}
+
+/// 1 at the steps where the vector is empty, with the labels that the selector asks for by `=`.
+fn absent(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
+    let frame = ev.eval_vector(&call.args[0])?;
+    let labels = call.args[0].as_selector().map_or_else(Labels::empty, |s| labels_of_absent(&s.matchers));
+    let mut column = Column::new(ev.steps.count);
+    for step in 0..ev.steps.count {
+        if frame.rows.iter().all(|r| r.column.get(step).is_none()) {
+            column.set_float(step, 1.0);
+        }
+    }
+    let rows = if column.is_empty() { Vec::new() } else { vec![Row { labels, drop_name: false, column }] };
+    Ok(Val::Vector(Frame { rows }))
+}
+
+/// The labels of `absent` and `absent_over_time`: those with one `=` matcher and no other, the name left out.
+pub fn labels_of_absent(matchers: &[tsdb::matcher::Matcher]) -> Labels {
+    let named = matchers.iter().filter(|m| &*m.name != tsdb::labels::METRIC_NAME);
+    let only = |m: &&tsdb::matcher::Matcher| {
+        m.op == tsdb::matcher::MatchOp::Equal && matchers.iter().filter(|o| o.name == m.name).count() == 1
+    };
+    Labels::from_pairs(named.filter(only).map(|m| (&*m.name, &*m.value)))
+}

@@ -1,0 +1,133 @@
+//! When samples were taken: `timestamp`, `start_timestamp`, and the reading of times that `info` needs too.
+
+use tsdb::labels::Labels;
+use tsdb::matcher::Matcher;
+use tsdb::source::{Hints, Selection};
+
+use super::rows::UniqueRows;
+use super::{Entry, Run};
+use crate::eval::Evaluator;
+use crate::eval::frame::{Column, Row, Val};
+use crate::plan::{Call, PlanNode};
+use crate::value::QueryError;
+
+pub static TABLE: &[Entry] = &[
+    Entry { name: "timestamp", run: Run::Special(timestamp) },
+    Entry { name: "start_timestamp", run: Run::Special(start_timestamp) },
+];
+
+/// The sample that an instant selector takes at a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    pub ts_ms: i64,
+    /// 0 where unknown.
+    pub start_ts_ms: i64,
+    pub is_histogram: bool,
+}
+
+impl Evaluator<'_> {
+    /// For each series that matches, the sample an instant selector takes at each step: the last one within the lookback, unless a
+    /// staleness marker stands there.
+    pub fn taken_samples(
+        &mut self,
+        matchers: &[Matcher],
+        offset_ms: i64,
+        at_ms: Option<i64>,
+        func: &str,
+    ) -> Result<Vec<(Labels, Vec<Option<Taken>>)>, QueryError> {
+        let reference = |step: usize| at_ms.unwrap_or(self.steps.at(step)).saturating_sub(offset_ms);
+        let (first, last) = (reference(0), reference(self.steps.count - 1));
+        let wish = Selection {
+            matchers: matchers.to_vec(),
+            min_t_ms: first.saturating_sub(self.lookback_ms).saturating_add(1),
+            max_t_ms: last,
+            hints: Hints {
+                step_ms: if self.steps.is_instant() { 0 } else { self.steps.step_ms },
+                func: func.to_string(),
+                ..Hints::default()
+            },
+            budget: self.budget.clone(),
+        };
+        let mut out = Vec::new();
+        let mut cursor = self.source.select(&wish)?;
+        while let Some(batch) = cursor.next_batch()? {
+            self.budget.check()?;
+            for series in batch {
+                let mut next = 0;
+                let taken = (0..self.steps.count).map(|step| {
+                    let t = reference(step);
+                    while next < series.ts_ms.len() && series.ts_ms[next] <= t {
+                        next += 1;
+                    }
+                    let at = next.checked_sub(1)?;
+                    if series.ts_ms[at] <= t.saturating_sub(self.lookback_ms)
+                        || tsdb::sample::is_stale(series.values[at])
+                    {
+                        return None;
+                    }
+                    Some(Taken {
+                        ts_ms: series.ts_ms[at],
+                        start_ts_ms: series.start_ts_ms.as_ref().map_or(0, |s| s[at]),
+                        is_histogram: series.histograms.as_ref().is_some_and(|h| h[at].is_some()),
+                    })
+                });
+                out.push((series.labels.clone(), taken.collect()));
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// One time of every sample that a selector takes, in seconds.
+fn of_selector(
+    ev: &mut Evaluator<'_>,
+    call: &Call,
+    time: fn(Taken) -> i64,
+) -> Result<Option<Val>, QueryError> {
+    let PlanNode::Selector(selector) = &call.args[0].unwrapped().node else { return Ok(None) };
+    let series = ev.taken_samples(&selector.matchers, selector.offset_ms, selector.at_ms, call.entry.name)?;
+    let mut rows = UniqueRows::default();
+    for (labels, taken) in series {
+        let mut column = Column::new(ev.steps.count);
+        for (step, t) in taken.iter().enumerate() {
+            if let Some(t) = t {
+                column.set_float(step, time(*t) as f64 / 1000.0);
+            }
+        }
+        if !column.is_empty() {
+            let (labels, drop_name) = ev.name_dropped(&labels);
+            rows.push(Row { labels, drop_name, column })?;
+        }
+    }
+    Ok(Some(rows.into_val()))
+}
+
+/// The time of each sample of a selector; of any other vector the time of evaluation.
+fn timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
+    if let Some(val) = of_selector(ev, call, |t| t.ts_ms)? {
+        return Ok(val);
+    }
+    let mut rows = UniqueRows::default();
+    for row in ev.eval_vector(&call.args[0])?.rows {
+        let mut column = Column::new(ev.steps.count);
+        for (step, _) in row.column.iter() {
+            column.set_float(step, ev.steps.at(step) as f64 / 1000.0);
+        }
+        if !column.is_empty() {
+            let (labels, drop_name) = ev.name_dropped(&row.labels);
+            rows.push(Row { labels, drop_name, column })?;
+        }
+    }
+    Ok(rows.into_val())
+}
+
+/// When the counter behind each sample of a selector began, 0 where unknown. Empty while start timestamps are off, and for anything but
+/// a selector.
+fn start_timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
+    if ev.options.use_start_timestamps
+        && let Some(val) = of_selector(ev, call, |t| t.start_ts_ms)?
+    {
+        return Ok(val);
+    }
+    Ok(UniqueRows::default().into_val())
+}
