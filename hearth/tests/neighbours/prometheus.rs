@@ -1,0 +1,67 @@
+//! Debian's Prometheus and node exporter as neighbours.
+
+use super::{Api, Process, free_port, installed, wait_for};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct NodeExporter {
+    pub process: Process,
+    pub port: u16,
+}
+
+impl NodeExporter {
+    pub fn start(folder: &Path) -> NodeExporter {
+        let port = free_port();
+        let program = installed("prometheus-node-exporter", "prometheus-node-exporter");
+        let mut command = Command::new(program);
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        let process = Process::spawn("prometheus-node-exporter", &mut command, &folder.join("node-exporter.log"));
+        let api = Api::new(port);
+        wait_for("the node exporter to answer", PATIENCE, || api.try_get("/metrics", &[]).ok().filter(|a| a.status == 200));
+        NodeExporter { process, port }
+    }
+}
+
+pub struct Prometheus {
+    pub process: Process,
+    pub port: u16,
+    pub api: Api,
+}
+
+impl Prometheus {
+    /// Starts Prometheus so that it scrapes the exporter (job `node`) and itself (job `prometheus`) every second and sends all of it to
+    /// `remote_write_url`. It has no external labels: they would stand in what it sends and not in what it answers.
+    pub fn start(folder: &Path, exporter: &NodeExporter, remote_write_url: &str) -> Prometheus {
+        let port = free_port();
+        let config = format!(
+            "global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+scrape_configs:
+  - job_name: node
+    static_configs: [{{targets: ['127.0.0.1:{node}']}}]
+  - job_name: prometheus
+    static_configs: [{{targets: ['127.0.0.1:{port}']}}]
+remote_write:
+  - url: {remote_write_url}
+    queue_config: {{batch_send_deadline: 1s}}
+    metadata_config: {{send: true, send_interval: 5s}}
+",
+            node = exporter.port
+        );
+        let file = folder.join("prometheus.yml");
+        std::fs::write(&file, config).expect("Prometheus' configuration can be written");
+        let mut command = Command::new(installed("prometheus", "prometheus"));
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        let process = Process::spawn("prometheus", &mut command, &folder.join("prometheus.log"));
+        let api = Api::new(port);
+        wait_for("Prometheus to be ready", PATIENCE, || api.try_get("/-/ready", &[]).ok().filter(|a| a.status == 200));
+        Prometheus { process, port, api }
+    }
+}
