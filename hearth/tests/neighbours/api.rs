@@ -61,7 +61,8 @@ impl Answer {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("status {}, not JSON ({e}): {}", self.status, start_of(&self.text())))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("status {}, not JSON ({e}): {}", self.status, start_of(&self.text())))
     }
 
     /// `data` of an answer that must be a success.
@@ -191,8 +192,11 @@ impl Answer {
 
 fn answer(response: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
     let (parts, body) = response.into_parts();
-    let headers =
-        parts.headers.iter().map(|(k, v)| (k.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(k, v)| (k.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
+        .collect();
     let body = body.into_with_config().limit(1 << 30).read_to_vec()?;
     Ok(Answer { status: parts.status.as_u16(), headers, body })
 }
@@ -211,7 +215,10 @@ pub fn percent(text: &[u8], keep_slash: bool) -> String {
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {
-    let pairs: Vec<_> = pairs.iter().map(|(k, v)| format!("{}={}", percent(k.as_bytes(), false), percent(v.as_bytes(), false))).collect();
+    let pairs: Vec<_> = pairs
+        .iter()
+        .map(|(k, v)| format!("{}={}", percent(k.as_bytes(), false), percent(v.as_bytes(), false)))
+        .collect();
     pairs.join("&")
 }
 
@@ -239,15 +246,27 @@ pub fn data(value: &Value) -> Data {
             let mut out = BTreeMap::new();
             for row in list() {
                 let labels = labels(&row["metric"]);
-                assert!(out.insert(labels, point(&row["value"])).is_none(), "two series of the same labels: {row}");
+                assert!(
+                    out.insert(labels, point(&row["value"])).is_none(),
+                    "two series of the same labels: {row}"
+                );
             }
             Data::Vector(out)
         }
         Some("matrix") => {
             let mut out = BTreeMap::new();
             for row in list() {
-                let points = row["values"].as_array().unwrap_or_else(|| panic!("no values in {row}")).iter().map(point).collect();
-                assert!(out.insert(labels(&row["metric"]), points).is_none(), "two series of the same labels: {}", row["metric"]);
+                let points = row["values"]
+                    .as_array()
+                    .unwrap_or_else(|| panic!("no values in {row}"))
+                    .iter()
+                    .map(point)
+                    .collect();
+                assert!(
+                    out.insert(labels(&row["metric"]), points).is_none(),
+                    "two series of the same labels: {}",
+                    row["metric"]
+                );
             }
             Data::Matrix(out)
         }

@@ -80,7 +80,16 @@ impl Cluster {
             assert!(gateway.exited().is_none(), "radosgw ended: {}", gateway.log_tail());
             web.try_get("/", &[]).ok()
         });
-        let user = ["user", "create", "--uid=hearth", "--display-name=hearth", "--access-key", KEY, "--secret-key", SECRET];
+        let user = [
+            "user",
+            "create",
+            "--uid=hearth",
+            "--display-name=hearth",
+            "--access-key",
+            KEY,
+            "--secret-key",
+            SECRET,
+        ];
         self.run("radosgw-admin", "radosgw", &user)?;
         let s3 = S3 {
             endpoint: format!("http://127.0.0.1:{}", self.port),
@@ -93,12 +102,21 @@ impl Cluster {
 
     fn monitor(&self) -> Result<Process, String> {
         let all = ["--cap", "mon", "allow *", "--cap", "osd", "allow *"];
-        self.tool("ceph-authtool", &[&["--create-keyring", &text(&self.keyring), "--gen-key", "-n", "mon."], &all[..3]].concat())?;
+        self.tool(
+            "ceph-authtool",
+            &[&["--create-keyring", &text(&self.keyring), "--gen-key", "-n", "mon."], &all[..3]].concat(),
+        )?;
         for name in ["client.admin", "client.rgw"] {
-            self.tool("ceph-authtool", &[&[text(&self.keyring).as_str(), "--gen-key", "-n", name], &all[..]].concat())?;
+            self.tool(
+                "ceph-authtool",
+                &[&[text(&self.keyring).as_str(), "--gen-key", "-n", name], &all[..]].concat(),
+            )?;
         }
         let map = text(&self.folder.join("monmap"));
-        self.tool("monmaptool", &["--create", "--clobber", "--fsid", &self.fsid, "--addv", "a", &self.monitors, &map])?;
+        self.tool(
+            "monmaptool",
+            &["--create", "--clobber", "--fsid", &self.fsid, "--addv", "a", &self.monitors, &map],
+        )?;
         let keyring = text(&self.keyring);
         self.run("ceph-mon", "ceph-mon", &["--mkfs", "-i", "a", "--monmap", &map, "--keyring", &keyring])?;
         Ok(self.daemon("ceph-mon", "ceph-mon", &["-i", "a"]))
@@ -109,7 +127,10 @@ impl Cluster {
         let secret = self.tool("ceph-authtool", &["--gen-print-key"])?.trim().to_owned();
         std::fs::write(&file, format!("{{\"cephx_secret\": \"{secret}\"}}")).map_err(|e| e.to_string())?;
         let caps = ["--cap", "mon", "allow profile osd", "--cap", "osd", "allow *"];
-        self.tool("ceph-authtool", &[&[text(&self.keyring).as_str(), "-n", "osd.0", "--add-key", &secret], &caps[..]].concat())?;
+        self.tool(
+            "ceph-authtool",
+            &[&[text(&self.keyring).as_str(), "-n", "osd.0", "--add-key", &secret], &caps[..]].concat(),
+        )?;
         self.run("ceph", "ceph-common", &["--connect-timeout", "60", "osd", "new", &id, "-i", &text(&file)])?;
         self.run("ceph-osd", "ceph-osd", &["-i", "0", "--mkfs", "--osd-uuid", &id])?;
         let osd = self.daemon("ceph-osd", "ceph-osd", &["-i", "0"]);

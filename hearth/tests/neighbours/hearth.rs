@@ -24,7 +24,14 @@ pub struct Start {
 impl Start {
     /// The usual way: data under `folder/data`, blocks there too, a port of its own.
     pub fn at(folder: &Path) -> Start {
-        Start { folder: folder.to_owned(), port: free_port(), objstore: None, config: None, env: Vec::new(), file_limit_kib: None }
+        Start {
+            folder: folder.to_owned(),
+            port: free_port(),
+            objstore: None,
+            config: None,
+            env: Vec::new(),
+            file_limit_kib: None,
+        }
     }
 
     pub fn config(mut self, yaml: &str) -> Start {
@@ -43,11 +50,19 @@ impl Start {
             Some(kib) => {
                 // `ulimit -f` counts blocks of 512 bytes in sh. SIGXFSZ is ignored, so that a write fails with EFBIG as it would with ENOSPC.
                 let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2), hearth]);
+                shell.args([
+                    "-c",
+                    &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2),
+                    hearth,
+                ]);
                 shell
             }
         };
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port)).arg("--data-dir").arg(self.data_dir());
+        command
+            .arg("--listen")
+            .arg(format!("127.0.0.1:{}", self.port))
+            .arg("--data-dir")
+            .arg(self.data_dir());
         if let Some(url) = &self.objstore {
             command.arg("--objstore").arg(url);
         }

@@ -2,11 +2,16 @@
 //!
 //! Every neighbour runs in a temporary folder of its own, on ports of its own, and ends with the value that started it. A neighbour that is
 //! not installed fails the test with the command that installs it.
-#![allow(dead_code, reason = "every test file is a crate of its own and uses its own part of this module")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test file is a crate of its own and uses its own part of this module"
+)]
 
 pub mod api;
 pub mod ceph;
 pub mod hearth;
+pub mod model;
 pub mod prometheus;
 pub mod remote_write;
 pub mod sigv4;
@@ -20,7 +25,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use api::{Api, Data, Labels};
-pub use hearth::Hearth;
+pub use hearth::{Hearth, Start};
+pub use model::Model;
 pub use remote_write::{Series, series};
 
 /// A program that was started, with its output in a file. It is killed when this value goes; if a test is failing at that moment, the end of
@@ -33,7 +39,11 @@ pub struct Process {
 
 impl Process {
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Process {
-        let out = File::options().create(true).append(true).open(log).expect("the log of a neighbour can be opened");
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("the log of a neighbour can be opened");
         let err = out.try_clone().expect("the log of a neighbour can be shared");
         let child = command
             .stdin(Stdio::null())
@@ -62,7 +72,12 @@ impl Process {
 
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("/bin/sh").args(["-c", &format!("kill -{signal} {}", self.id())]).status();
-        assert!(sent.is_ok_and(|s| s.success()), "SIG{signal} could not be sent to {} ({})", self.name, self.id());
+        assert!(
+            sent.is_ok_and(|s| s.success()),
+            "SIG{signal} could not be sent to {} ({})",
+            self.name,
+            self.id()
+        );
     }
 
     pub fn exited(&mut self) -> Option<ExitStatus> {
@@ -81,9 +96,15 @@ impl Process {
 
     /// A number of bytes from `/proc/<pid>/status`, by its field, such as `VmHWM`, the largest resident size so far.
     pub fn memory_bytes(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("/proc tells about a child that runs");
-        let line = status.lines().find(|l| l.starts_with(field)).unwrap_or_else(|| panic!("no {field} in {status}"));
-        let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no number in {line}"));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))
+            .expect("/proc tells about a child that runs");
+        let line =
+            status.lines().find(|l| l.starts_with(field)).unwrap_or_else(|| panic!("no {field} in {status}"));
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_else(|| panic!("no number in {line}"));
         kib * 1024
     }
 }
@@ -92,7 +113,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- the end of what {} wrote ({}) ---\n{}\n---", self.name, self.log.display(), self.log_tail());
+            eprintln!(
+                "--- the end of what {} wrote ({}) ---\n{}\n---",
+                self.name,
+                self.log.display(),
+                self.log_tail()
+            );
         }
     }
 }

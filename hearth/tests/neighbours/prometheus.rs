@@ -18,9 +18,12 @@ impl NodeExporter {
         let program = installed("prometheus-node-exporter", "prometheus-node-exporter");
         let mut command = Command::new(program);
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        let process = Process::spawn("prometheus-node-exporter", &mut command, &folder.join("node-exporter.log"));
+        let process =
+            Process::spawn("prometheus-node-exporter", &mut command, &folder.join("node-exporter.log"));
         let api = Api::new(port);
-        wait_for("the node exporter to answer", PATIENCE, || api.try_get("/metrics", &[]).ok().filter(|a| a.status == 200));
+        wait_for("the node exporter to answer", PATIENCE, || {
+            api.try_get("/metrics", &[]).ok().filter(|a| a.status == 200)
+        });
         NodeExporter { process, port }
     }
 }
@@ -61,7 +64,9 @@ remote_write:
             .arg(format!("--web.listen-address=127.0.0.1:{port}"));
         let process = Process::spawn("prometheus", &mut command, &folder.join("prometheus.log"));
         let api = Api::new(port);
-        wait_for("Prometheus to be ready", PATIENCE, || api.try_get("/-/ready", &[]).ok().filter(|a| a.status == 200));
+        wait_for("Prometheus to be ready", PATIENCE, || {
+            api.try_get("/-/ready", &[]).ok().filter(|a| a.status == 200)
+        });
         Prometheus { process, port, api }
     }
 }

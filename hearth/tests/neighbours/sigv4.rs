@@ -21,10 +21,15 @@ impl S3 {
 
     /// The keys of a bucket under a prefix, sorted.
     pub fn list(&self, bucket: &str, prefix: &str) -> Vec<String> {
-        let (status, body) = self.request("GET", &format!("/{bucket}"), &[("list-type", "2"), ("prefix", prefix)]);
+        let (status, body) =
+            self.request("GET", &format!("/{bucket}"), &[("list-type", "2"), ("prefix", prefix)]);
         assert_eq!(status, 200, "{body}");
         assert!(!body.contains("<IsTruncated>true"), "more keys than one page: {body}");
-        body.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()).map(str::to_owned).collect()
+        body.split("<Key>")
+            .skip(1)
+            .filter_map(|rest| rest.split("</Key>").next())
+            .map(str::to_owned)
+            .collect()
     }
 
     pub fn get(&self, bucket: &str, key: &str) -> (u16, String) {
@@ -34,15 +39,19 @@ impl S3 {
     fn request(&self, method: &str, path: &str, query: &[(&str, &str)]) -> (u16, String) {
         let host = self.endpoint.trim_start_matches("http://");
         let path = percent(path.as_bytes(), true);
-        let mut pairs: Vec<_> =
-            query.iter().map(|(k, v)| format!("{}={}", percent(k.as_bytes(), false), percent(v.as_bytes(), false))).collect();
+        let mut pairs: Vec<_> = query
+            .iter()
+            .map(|(k, v)| format!("{}={}", percent(k.as_bytes(), false), percent(v.as_bytes(), false)))
+            .collect();
         pairs.sort();
         let query = pairs.join("&");
         let time = amz_time(super::now_ms() / 1000);
         let day = &time[..8];
         let payload = hex(digest::digest(&digest::SHA256, b"").as_ref());
         let signed = "host;x-amz-content-sha256;x-amz-date";
-        let canonical = format!("{method}\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{payload}\nx-amz-date:{time}\n\n{signed}\n{payload}");
+        let canonical = format!(
+            "{method}\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{payload}\nx-amz-date:{time}\n\n{signed}\n{payload}"
+        );
         let scope = format!("{day}/{}/s3/aws4_request", self.region);
         let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
         let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashed}");
@@ -51,15 +60,26 @@ impl S3 {
             secret = mac(&secret, part.as_bytes());
         }
         let signature = hex(&mac(&secret, to_sign.as_bytes()));
-        let authorization = format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, Signature={signature}", self.key);
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, Signature={signature}",
+            self.key
+        );
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
             .proxy(None)
             .build()
             .new_agent();
-        let url = if query.is_empty() { format!("{}{path}", self.endpoint) } else { format!("{}{path}?{query}", self.endpoint) };
-        let headers = [("x-amz-content-sha256", payload), ("x-amz-date", time.clone()), ("authorization", authorization)];
+        let url = if query.is_empty() {
+            format!("{}{path}", self.endpoint)
+        } else {
+            format!("{}{path}?{query}", self.endpoint)
+        };
+        let headers = [
+            ("x-amz-content-sha256", payload),
+            ("x-amz-date", time.clone()),
+            ("authorization", authorization),
+        ];
         let sent = if method == "PUT" {
             headers.iter().fold(agent.put(url), |r, (k, v)| r.header(*k, v)).send_empty()
         } else {

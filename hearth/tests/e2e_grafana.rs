@@ -1,0 +1,85 @@
+//! The requests Grafana's Prometheus data source makes, put to the running binary as Grafana puts them (grafana/packages/grafana-prometheus).
+
+mod neighbours;
+
+use neighbours::api::seconds;
+use neighbours::remote_write::{bytes_field, snappy, write_request};
+use neighbours::{Start, now_ms, series};
+use serde_json::{Value, json};
+
+#[test]
+fn what_grafana_asks_is_answered() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut hearth = Start::at(folder.path()).ready();
+    let now = now_ms() / 1000 * 1000;
+    let samples: Vec<_> = (0..40).map(|i| (now - 600_000 + i * 15_000, i as f64)).collect();
+    let mut body = write_request(&[
+        series(&[("__name__", "http_requests_total"), ("instance", "a:1"), ("job", "web")], &samples),
+        series(&[("__name__", "http_requests_total"), ("instance", "b:1"), ("job", "web")], &samples),
+    ]);
+    // `MetricMetadata`, field 3 of the request: type 1 (counter), family name 2, help 4, unit 5.
+    let mut metadata = vec![1 << 3, 1];
+    bytes_field(&mut metadata, 2, b"http_requests_total");
+    bytes_field(&mut metadata, 4, b"Requests answered.");
+    bytes_field(&mut body, 3, &metadata);
+    assert_eq!(hearth.api.try_write_raw(&snappy(&body)).expect("an answer").status, 204);
+
+    for after in ["a write", "a flush and a restart"] {
+        if after != "a write" {
+            hearth.api.flush();
+            hearth = hearth.restart();
+        }
+        let api = &hearth.api;
+        let (start, end) = (seconds(now - 900_000), seconds(now));
+
+        // "Save & test".
+        let health = api.post_form("/api/v1/query", &[("query", "1+1"), ("time", &end)]);
+        assert_eq!(health.headers.get("content-type").map(String::as_str), Some("application/json"), "{after}");
+        assert_eq!(health.data(), json!({"resultType": "scalar", "result": [now / 1000, "2"]}), "{after}");
+        let text = health.text();
+        assert!(text.find("resultType") < text.find("\"result\""), "Grafana's reader wants resultType first: {text}");
+        let build = api.get("/api/v1/status/buildinfo", &[]).data();
+        assert!(build["version"].as_str().is_some_and(|v| !v.is_empty()), "{after}: {build}");
+        assert_eq!(build.get("features"), None, "{after}: features would make Grafana take it for Mimir: {build}");
+
+        // The metric picker and the variable editor.
+        let window = [("start", start.as_str()), ("end", &end)];
+        let labels = api.get("/api/v1/labels", &[window[0], window[1], ("match[]", "{__name__=\"http_requests_total\"}"), ("limit", "40000")]);
+        assert_eq!(labels.data(), json!(["__name__", "instance", "job"]), "{after}");
+        let everything = [window[0], window[1], ("match[]", "{__name__!=\"\"}"), ("limit", "40000")];
+        let names = api.get("/api/v1/label/__name__/values", &everything).data();
+        assert!(names.as_array().is_some_and(|n| n.contains(&json!("http_requests_total"))), "{after}: {names}");
+        let values = api.get("/api/v1/label/instance/values", &[window[0], window[1], ("match[]", "{job=\"web\"}")]).data();
+        assert_eq!(values, json!(["a:1", "b:1"]), "{after}");
+        let series = api.post_form("/api/v1/series", &[window[0], window[1], ("match[]", "{job=\"web\"}"), ("limit", "40000")]).data();
+        assert_eq!(series.as_array().map(Vec::len), Some(2), "{after}: {series}");
+        let cut = api.post_form("/api/v1/series", &[window[0], window[1], ("match[]", "{job=\"web\"}"), ("limit", "1")]);
+        assert_eq!(cut.data().as_array().map(Vec::len), Some(1), "{after}");
+        assert_eq!(cut.json()["warnings"], json!(["results truncated due to limit"]), "{after}");
+        let metadata = api.get("/api/v1/metadata", &[("limit", "40000")]).data();
+        assert_eq!(metadata["http_requests_total"], json!([{"type": "counter", "help": "Requests answered.", "unit": ""}]), "{after}");
+
+        // A panel, asked by a form as Grafana does, and by GET as it does after a 405.
+        let panel = [
+            ("query", "sum by (instance) (rate(http_requests_total[1m]))"),
+            ("start", &start),
+            ("end", &end),
+            ("step", "15"),
+        ];
+        let posted = api.post_form("/api/v1/query_range", &panel).data();
+        assert_eq!(posted, api.get("/api/v1/query_range", &panel).data(), "{after}");
+        assert_eq!(posted["resultType"], "matrix");
+        let rows = posted["result"].as_array().expect("rows");
+        assert_eq!(rows.len(), 2, "{after}");
+        for row in rows {
+            let values = row["values"].as_array().expect("values");
+            assert!(values.iter().any(|v| v[1].as_str().and_then(|t| t.parse::<f64>().ok()).is_some_and(|r| (r - 1.0 / 15.0).abs() < 1e-9)), "{row}");
+        }
+
+        // Asked of every data source; an empty list is an answer.
+        let exemplars = api.get("/api/v1/query_exemplars", &[("query", "test"), ("start", &now.to_string()), ("end", &now.to_string())]);
+        assert_eq!(exemplars.data(), json!([]), "{after}");
+        let rules = api.get("/api/v1/rules", &[]);
+        assert!(rules.status == 200 && rules.data()["groups"] == Value::Array(Vec::new()) || rules.status == 404, "{after}: {}", rules.text());
+    }
+}

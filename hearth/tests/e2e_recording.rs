@@ -1,0 +1,238 @@
+//! The recording of what a real Prometheus sent replays completely, and all of it is there, before and after a flush and a restart.
+//!
+//! The recording lies outside of the repository (`../shared/data/remote-write.rec.zst`); where it is absent, one of the same form is made here.
+//! A frame is the time of receipt (u64, milliseconds), a length (u32), both little-endian, and the body of one remote-write 1.0 request.
+
+mod neighbours;
+
+use neighbours::{Api, Dice, Hearth, Labels, Series, Start, series};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What is in a recording, decoded here by the specification alone.
+#[derive(Default)]
+struct Contents {
+    /// Samples by series and timestamp, as bits; staleness markers among them.
+    samples: BTreeMap<Labels, BTreeMap<i64, u64>>,
+    requests: usize,
+}
+
+/// The quiet NaN that ends a series (Prometheus' `value.StaleNaN`).
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+impl Contents {
+    fn read(frames: &[Vec<u8>]) -> Contents {
+        let mut contents = Contents { requests: frames.len(), ..Contents::default() };
+        for body in frames {
+            let message = snap::raw::Decoder::new().decompress_vec(body).expect("a frame is snappy");
+            for (field, series) in fields(&message) {
+                if field == 1 {
+                    contents.add(&series);
+                }
+            }
+        }
+        contents
+    }
+
+    fn add(&mut self, message: &[u8]) {
+        let mut labels = Labels::new();
+        let mut samples = Vec::new();
+        for (field, part) in fields(message) {
+            let parts: BTreeMap<u64, Vec<u8>> = fields(&part).into_iter().collect();
+            let text = |n: u64| String::from_utf8(parts.get(&n).cloned().unwrap_or_default()).expect("UTF-8");
+            match field {
+                1 => {
+                    labels.insert(text(1), text(2));
+                }
+                2 => {
+                    let number = |n: u64| parts.get(&n).map_or(0, |b| u64::from_le_bytes(b.as_slice().try_into().expect("eight bytes")));
+                    samples.push((number(2) as i64, number(1)));
+                }
+                other => panic!("field {other} in a series"),
+            }
+        }
+        self.samples.entry(labels).or_default().extend(samples);
+    }
+
+    fn count(&self) -> u64 {
+        self.samples.values().map(|s| s.len() as u64).sum()
+    }
+
+    fn stale(&self) -> u64 {
+        self.samples.values().flat_map(BTreeMap::values).filter(|b| **b == STALE_BITS).count() as u64
+    }
+
+    fn span(&self) -> (i64, i64) {
+        let times = || self.samples.values().flat_map(BTreeMap::keys).copied();
+        (times().min().expect("samples"), times().max().expect("samples"))
+    }
+}
+
+/// The fields of a protobuf message: numbers as eight bytes, little-endian.
+fn fields(message: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let mut out = Vec::new();
+    let mut rest = message;
+    while !rest.is_empty() {
+        let tag = varint(&mut rest);
+        let value = match tag & 7 {
+            0 => varint(&mut rest).to_le_bytes().to_vec(),
+            1 => take(&mut rest, 8),
+            2 => {
+                let length = varint(&mut rest);
+                take(&mut rest, length as usize)
+            }
+            other => panic!("wire type {other}"),
+        };
+        out.push((tag >> 3, value));
+    }
+    out
+}
+
+fn varint(rest: &mut &[u8]) -> u64 {
+    let mut out = 0;
+    for shift in (0..).step_by(7) {
+        let byte = take(rest, 1)[0];
+        out |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    out
+}
+
+fn take(rest: &mut &[u8], count: usize) -> Vec<u8> {
+    let (head, tail) = rest.split_at(count);
+    *rest = tail;
+    head.to_vec()
+}
+
+fn frames(recording: &Path) -> Vec<Vec<u8>> {
+    let file = std::fs::File::open(recording).expect("the recording can be opened");
+    let mut decoder = zstd::Decoder::new(file).expect("the recording is zstd");
+    decoder.window_log_max(27).expect("a window of 128 MiB is allowed");
+    let mut all = Vec::new();
+    std::io::Read::read_to_end(&mut decoder, &mut all).expect("the recording is whole");
+    let mut rest = all.as_slice();
+    let mut out = Vec::new();
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(12);
+        let length = u32::from_le_bytes(head[8..].try_into().expect("four bytes")) as usize;
+        out.push(tail[..length].to_vec());
+        rest = &tail[length..];
+    }
+    out
+}
+
+/// What a Prometheus might send in half an hour: counters, gauges and constants of 40 targets, with a few staleness markers.
+fn made_up() -> Vec<Vec<u8>> {
+    let mut dice = Dice(2026);
+    let from = neighbours::now_ms() - 2_400_000;
+    let mut counters = vec![0.0; 400];
+    let scrape = |t: i64| {
+        let mut all: Vec<Series> = Vec::new();
+        for n in 0..400 {
+            counters[n] += dice.below(50) as f64;
+            let (instance, metric) = (format!("host-{}", n % 40), ["requests_total", "load", "info", "ratio"][n % 4]);
+            let value = match n % 4 {
+                0 => counters[n],
+                1 => (dice.below(1_000) as f64) / 100.0,
+                2 => 1.0,
+                _ if t % 7 == 0 => f64::from_bits(STALE_BITS),
+                _ => dice.roll() as f64 / u64::MAX as f64,
+            };
+            let labels = [("__name__", metric), ("cluster", "lab"), ("instance", &instance), ("n", &n.to_string())];
+            all.push(series(&labels, &[(t + (n % 40) as i64 * 13, value)]));
+        }
+        neighbours::remote_write::snappy(&neighbours::remote_write::write_request(&all))
+    };
+    (0..120).map(|i| from + i * 15_000).map(scrape).collect()
+}
+
+#[test]
+fn the_recording_replays_completely() {
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/remote-write.rec.zst");
+    let real = recording.is_file();
+    let frames = if real { frames(&recording) } else { made_up() };
+    let contents = Contents::read(&frames);
+    eprintln!(
+        "replaying {}: {} requests, {} series, {} samples, {} of them staleness markers",
+        if real { recording.display().to_string() } else { "a recording made up by this test".to_owned() },
+        contents.requests,
+        contents.samples.len(),
+        contents.count(),
+        contents.stale()
+    );
+    if real {
+        // Counted by somebody else, who wrote it down beside the recording.
+        let told = std::fs::read_to_string(recording.with_file_name("remote-write.json")).expect("the facts lie beside the recording");
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        assert_eq!(told["requests"], contents.requests);
+        assert_eq!(told["series"], contents.samples.len());
+        assert_eq!(told["distinct_samples"], contents.count());
+        assert_eq!(told["stale_markers"], contents.stale());
+    }
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut hearth = Start::at(folder.path()).ready();
+    for (n, body) in frames.iter().enumerate() {
+        let answer = hearth.api.try_write_raw(body).unwrap_or_else(|e| panic!("request {n}: {e}"));
+        assert_eq!(answer.status, 204, "request {n}: {}", answer.text());
+    }
+    check(&hearth, &contents, "replayed");
+    hearth.api.flush();
+    check(&hearth, &contents, "flushed");
+    hearth = hearth.restart();
+    check(&hearth, &contents, "restarted");
+
+    // Sent once more, all of it is known already.
+    for body in frames.iter().step_by(9) {
+        assert_eq!(hearth.api.try_write_raw(body).expect("an answer").status, 204);
+    }
+    hearth = hearth.again();
+    check(&hearth, &contents, "a ninth of it sent twice");
+}
+
+/// Counts all series and all samples, and compares every sample of every seventh metric.
+fn check(hearth: &Hearth, contents: &Contents, when: &str) {
+    let (first, last) = contents.span();
+    let (start, end) = (neighbours::api::seconds(first), neighbours::api::seconds(last));
+    let window = [("match[]", "{cluster=\"lab\"}"), ("start", &start), ("end", &end)];
+    let listed = hearth.api.post_form("/api/v1/series", &window).data();
+    assert_eq!(listed.as_array().map(Vec::len), Some(contents.samples.len()), "{when}: series");
+
+    let mut metrics: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
+    for labels in contents.samples.keys() {
+        metrics.entry(labels["__name__"].as_str()).or_default().push(labels);
+    }
+    let names = hearth.api.get("/api/v1/label/__name__/values", &window).data();
+    assert_eq!(names.as_array().expect("names").len(), metrics.len(), "{when}: metrics");
+
+    let range_ms = last - first + 1_000;
+    let mut counted = 0.0;
+    for (n, (metric, series)) in metrics.iter().enumerate() {
+        let selector = format!("{{__name__=\"{metric}\",cluster=\"lab\"}}[{range_ms}ms]");
+        counted += counted_over_time(&hearth.api, &selector, last);
+        if n % 7 == 0 {
+            let found = hearth.api.instant(&selector, last).matrix();
+            for labels in series {
+                let expected: Vec<_> = contents.samples[*labels].iter().filter(|(_, b)| **b != STALE_BITS).collect();
+                let actual = found.get(*labels).map_or(&[][..], Vec::as_slice);
+                let same = expected.len() == actual.len()
+                    && expected.iter().zip(actual).all(|((t, bits), (u, v))| **t == *u && equal(f64::from_bits(**bits), *v));
+                assert!(same, "{when}: {labels:?}: {} samples instead of {}, or others", actual.len(), expected.len());
+            }
+        }
+    }
+    assert_eq!(counted, (contents.count() - contents.stale()) as f64, "{when}: samples, without staleness markers");
+}
+
+fn counted_over_time(api: &Api, selector: &str, at: i64) -> f64 {
+    let answer = api.instant(&format!("sum(count_over_time({selector}))"), at);
+    // A metric may be nothing but staleness markers.
+    if answer.is_empty() { 0.0 } else { answer.single() }
+}
+
+/// Bit for bit, but for NaN, which JSON writes in one way only.
+fn equal(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+}

@@ -1,0 +1,109 @@
+//! The object store is the only state that matters: with `--objstore s3://…` on a real Ceph RGW, a Hearth that lost its disk still answers.
+
+mod neighbours;
+
+use neighbours::ceph::Ceph;
+use neighbours::{Model, Series, Start, now_ms, series};
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn some(count: usize, from_ms: i64, samples: usize, shift: f64) -> Vec<Series> {
+    (0..count)
+        .map(|n| {
+            let samples: Vec<_> = (0..samples as i64)
+                .map(|i| (from_ms + i * 15_000, shift + n as f64 + i as f64 / 8.0))
+                .collect();
+            series(&[("__name__", "in_bucket"), ("job", "s3"), ("n", &n.to_string())], &samples)
+        })
+        .collect()
+}
+
+#[test]
+fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ceph = Ceph::start(folder.path());
+    ceph.s3.create_bucket("hearth-blocks");
+    let mut start = Start::at(folder.path());
+    start.objstore = Some("s3://hearth-blocks/fleet".to_owned());
+    start.env = ceph.environment();
+    let mut hearth = start.ready();
+    let mut model = Model::default();
+    let end = now_ms();
+    let begin = end - 5 * HOUR_MS;
+
+    let first = some(20, begin, 600, 0.0);
+    hearth.api.write(&first);
+    model.acknowledged(&first);
+    hearth.api.flush();
+    let check = |hearth: &neighbours::Hearth, model: &Model, when: &str| {
+        assert_eq!(model.check(&hearth.api, "in_bucket", end, 6 * HOUR_MS, when), model.samples(), "{when}");
+    };
+    check(&hearth, &model, "flushed to S3");
+
+    // Into the same windows again: late samples, a conflict, and new time.
+    for all in [
+        some(20, begin + 5_000, 200, 1e6),
+        some(20, begin, 10, 77.0),
+        some(20, begin + 600 * 15_000, 500, 5e5),
+    ] {
+        hearth.api.write(&all);
+        model.acknowledged(&all);
+    }
+    check(&hearth, &model, "bucket and head");
+    hearth = hearth.again();
+    check(&hearth, &model, "after kill -9, bucket and log");
+    hearth.api.flush();
+    hearth = hearth.restart();
+    check(&hearth, &model, "after a flush and a restart");
+    let rates = hearth.api.range("sum by (n) (rate(in_bucket[10m]))", begin, end, 5 * 60_000);
+
+    let keys = ceph.s3.list("hearth-blocks", "fleet/");
+    for part in ["meta.json", "series.parquet", "timelines.parquet", "samples.parquet"] {
+        assert!(
+            keys.iter().filter(|k| k.ends_with(part)).count() >= 3,
+            "{part} of three windows' blocks in the bucket: {keys:?}"
+        );
+    }
+    assert!(keys.iter().any(|k| k.contains("catalog")), "the catalog lies in the bucket: {keys:?}");
+    let meta = keys.iter().find(|k| k.ends_with("meta.json")).expect("there is one");
+    let (status, text) = ceph.s3.get("hearth-blocks", meta);
+    assert_eq!(status, 200, "{text}");
+    assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|m| m.is_object()), "{text}");
+
+    // The disk is gone. A fresh process on the same bucket has everything.
+    hearth.api.flush();
+    hearth.kill();
+    std::fs::remove_dir_all(hearth.start.data_dir()).expect("the data folder can go");
+    let hearth = hearth.again();
+    check(&hearth, &model, "on an empty disk");
+    assert_eq!(hearth.api.range("sum by (n) (rate(in_bucket[10m]))", begin, end, 5 * 60_000), rates);
+    let names = hearth.api.get("/api/v1/label/n/values", &[("match[]", "in_bucket")]).data();
+    assert_eq!(names.as_array().map(Vec::len), Some(20), "{names}");
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_a_clear_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut start = Start::at(folder.path());
+    start.objstore = Some("s3://no-such-bucket".to_owned());
+    let nobody = format!("http://127.0.0.1:{}", neighbours::free_port());
+    start.env = [
+        ("AWS_ENDPOINT", nobody.as_str()),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "k"),
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .to_vec();
+    start.env.push(("AWS_ALLOW_HTTP".to_owned(), "true".to_owned()));
+    let mut hearth = start.spawn();
+    let status = neighbours::wait_for("hearth to give up", std::time::Duration::from_secs(90), || {
+        hearth.process.exited()
+    });
+    let said = hearth.process.log_tail();
+    assert!(!status.success() && status.code() != Some(101), "{status}: {said}");
+    assert!(
+        said.contains("no-such-bucket") && !said.contains("panicked"),
+        "the message names the bucket: {said}"
+    );
+}
