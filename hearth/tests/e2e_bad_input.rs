@@ -48,7 +48,8 @@ impl Undisturbed {
 
     fn finish(self, hearth: &Hearth) {
         self.stop.store(true, Ordering::Relaxed);
-        let (model, rounds) = self.thread.join().expect("the client beside the bad ones saw only good answers");
+        let (model, rounds) =
+            self.thread.join().expect("the client beside the bad ones saw only good answers");
         assert!(rounds > 5, "only {rounds} good requests ran beside the bad ones");
         model.check(&hearth.api, &self.name, now_ms() + 1_000, 600_000, "beside bad input");
     }
@@ -59,13 +60,20 @@ fn bounded<T>(hearth: &Hearth, what: &str, bad: impl FnOnce() -> T) -> T {
     let before = hearth.process.memory_bytes("VmHWM");
     let out = bad();
     let after = hearth.process.memory_bytes("VmHWM");
-    assert!(after - before < MORE_MEMORY_BYTES, "{what}: the largest resident size grew by {} MiB", (after - before) >> 20);
+    assert!(
+        after - before < MORE_MEMORY_BYTES,
+        "{what}: the largest resident size grew by {} MiB",
+        (after - before) >> 20
+    );
     assert!(after < MOST_MEMORY_BYTES, "{what}: {} MiB resident", after >> 20);
     out
 }
 
 fn at(labels: &[(&[u8], &[u8])], samples: &[(i64, f64)]) -> Series {
-    Series { labels: labels.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect(), samples: samples.to_vec() }
+    Series {
+        labels: labels.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect(),
+        samples: samples.to_vec(),
+    }
 }
 
 /// A WriteRequest of one series with these labels and one good sample, compressed.
@@ -103,7 +111,8 @@ fn bad_writes_get_a_clear_answer() {
     let mut dice = Dice(99);
     let noise: Vec<u8> = (0..50_000).map(|_| dice.roll() as u8).collect();
 
-    let many: Vec<(String, String)> = (0..10_000).map(|n| (format!("label_{n:05}"), "x".to_owned())).collect();
+    let many: Vec<(String, String)> =
+        (0..10_000).map(|n| (format!("label_{n:05}"), "x".to_owned())).collect();
     let mut many: Vec<(&[u8], &[u8])> = many.iter().map(|(k, v)| (k.as_bytes(), v.as_bytes())).collect();
     many.insert(0, (b"__name__", b"bad_many"));
     let long = vec![b'x'; 1 << 20];
@@ -128,7 +137,10 @@ fn bad_writes_get_a_clear_answer() {
         ("a bomb of 64 MiB", bomb(64 << 20)),
         ("a bomb of 30 MiB of nothing", bomb(30 << 20)),
         ("a length past the end", snappy(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3])),
-        ("a number of eleven bytes", snappy(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
+        (
+            "a number of eleven bytes",
+            snappy(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
+        ),
         ("messages 2,000 deep", snappy(&nested)),
         ("groups 100,000 deep", snappy(&groups)),
         ("field number zero", snappy(&[0x02, 0x01, 0x61])),
@@ -149,7 +161,9 @@ fn bad_writes_get_a_clear_answer() {
         ("the last moment there is", timed(i64::MAX)),
     ];
     for (what, body) in &cases {
-        let answer = bounded(&hearth, what, || hearth.api.try_write_raw(body).unwrap_or_else(|e| panic!("{what}: no answer: {e}")));
+        let answer = bounded(&hearth, what, || {
+            hearth.api.try_write_raw(body).unwrap_or_else(|e| panic!("{what}: no answer: {e}"))
+        });
         let error = clear(&answer, what, &[400]);
         eprintln!("{what}: {error}");
     }
@@ -164,7 +178,13 @@ fn bad_writes_get_a_clear_answer() {
     for (what, headers) in [
         ("text", vec![("Content-Type", "text/plain"), ("Content-Encoding", "snappy")]),
         ("JSON", vec![("Content-Type", "application/json"), ("Content-Encoding", "snappy")]),
-        ("another message", vec![("Content-Type", "application/x-protobuf;proto=no.such.Message"), ("Content-Encoding", "snappy")]),
+        (
+            "another message",
+            vec![
+                ("Content-Type", "application/x-protobuf;proto=no.such.Message"),
+                ("Content-Encoding", "snappy"),
+            ],
+        ),
         ("gzip", vec![kind, ("Content-Encoding", "gzip")]),
     ] {
         clear(&hearth.api.post("/api/v1/write", &headers, &body), what, &[415]);
@@ -192,10 +212,20 @@ fn a_request_with_good_and_bad_series_keeps_the_good() {
     ];
     let answer = hearth.api.try_write(&all).expect("an answer");
     let error = clear(&answer, "good and bad together", &[400]);
-    assert!(error.contains("mixed_twice") || error.contains("mixed_bad"), "the answer names the bad: {error}");
+    assert!(
+        error.contains("mixed_twice") || error.contains("mixed_bad"),
+        "the answer names the bad: {error}"
+    );
     let good = hearth.api.instant("sum by (n) (mixed_good)", now).vector();
-    assert_eq!(good.into_values().map(|(_, v)| v).collect::<Vec<_>>(), vec![1.0, 6.0], "the good ones are kept");
-    assert!(hearth.api.instant("{__name__=~'mixed_(bad|twice)'}[1h]", now + 60_000).is_empty(), "the bad ones are not");
+    assert_eq!(
+        good.into_values().map(|(_, v)| v).collect::<Vec<_>>(),
+        vec![1.0, 6.0],
+        "the good ones are kept"
+    );
+    assert!(
+        hearth.api.instant("{__name__=~'mixed_(bad|twice)'}[1h]", now + 60_000).is_empty(),
+        "the bad ones are not"
+    );
 }
 
 /// An error as the API gives it, of one of these statuses; its text.
@@ -216,7 +246,9 @@ fn bad_queries_get_a_clear_answer() {
     let hearth = Start::at(folder.path()).ready();
     let beside = Undisturbed::start(&hearth, "beside_queries");
     let now = now_ms();
-    hearth.api.write(&[series(&[("__name__", "up"), ("job", "good")], &[(now - 60_000, 1.0), (now - 1_000, 1.0)])]);
+    hearth
+        .api
+        .write(&[series(&[("__name__", "up"), ("job", "good")], &[(now - 60_000, 1.0), (now - 1_000, 1.0)])]);
 
     let parens = |n: usize| format!("{}1{}", "(".repeat(n), ")".repeat(n));
     let bad: Vec<(&str, String)> = vec![
@@ -273,7 +305,9 @@ fn bad_queries_get_a_clear_answer() {
         format!("up{{job=~\"(a*)*{}\"}}", "b?".repeat(300)),
         "count_values(\"\u{1F525}\", up)".to_owned(),
     ] {
-        let answer = bounded(&hearth, &start_of(&query), || hearth.api.post_form("/api/v1/query", &[("query", &query)]));
+        let answer = bounded(&hearth, &start_of(&query), || {
+            hearth.api.post_form("/api/v1/query", &[("query", &query)])
+        });
         if answer.status != 200 {
             clear(&answer, &start_of(&query), &[400, 422]);
         }
@@ -287,7 +321,10 @@ fn bad_parameters_get_a_clear_answer() {
     let hearth = Start::at(folder.path()).ready();
     let beside = Undisturbed::start(&hearth, "beside_parameters");
     let range = |start: &str, end: &str, step: &str| {
-        hearth.api.post_form("/api/v1/query_range", &[("query", "up"), ("start", start), ("end", end), ("step", step)])
+        hearth.api.post_form(
+            "/api/v1/query_range",
+            &[("query", "up"), ("start", start), ("end", end), ("step", step)],
+        )
     };
     for (start, end, step) in [
         ("0", "100000", "1"),
@@ -309,8 +346,20 @@ fn bad_parameters_get_a_clear_answer() {
         clear(&bounded(&hearth, &what, || range(start, end, step)), &what, &[400]);
     }
     // Times at the ends of what can be said: an answer, or a refusal in words.
-    for time in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "30000-01-01T00:00:00Z", "884541340800", "-62135596800", "1e15", "-1e15"] {
-        for (path, extra) in [("/api/v1/query", ("time", time)), ("/api/v1/series", ("start", time)), ("/api/v1/labels", ("end", time))] {
+    for time in [
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        "30000-01-01T00:00:00Z",
+        "884541340800",
+        "-62135596800",
+        "1e15",
+        "-1e15",
+    ] {
+        for (path, extra) in [
+            ("/api/v1/query", ("time", time)),
+            ("/api/v1/series", ("start", time)),
+            ("/api/v1/labels", ("end", time)),
+        ] {
             for query in ["up", "rate(up[5m] offset 100y)", "count_over_time(up[5m:1m])"] {
                 let answer = hearth.api.post_form(path, &[("query", query), ("match[]", "up"), extra]);
                 if answer.status != 200 {
@@ -340,14 +389,26 @@ fn bad_parameters_get_a_clear_answer() {
     }
     clear(&hearth.api.get("/api/v1/query?query=%ff%fe", &[]), "a query that is not UTF-8", &[400]);
     clear(&hearth.api.get("/api/v1/label/%ff/values", &[]), "a label name that is not UTF-8", &[400]);
-    for nonsense in ["{\"a\":".repeat(10_000), "[".repeat(10_000), format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000))] {
-        let answer = hearth.api.post("/api/v1/query", &[("Content-Type", "application/json")], nonsense.as_bytes());
+    for nonsense in [
+        "{\"a\":".repeat(10_000),
+        "[".repeat(10_000),
+        format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000)),
+    ] {
+        let answer =
+            hearth.api.post("/api/v1/query", &[("Content-Type", "application/json")], nonsense.as_bytes());
         clear(&answer, "JSON instead of a form", &[400, 415]);
     }
-    for (method, path) in [("DELETE", "/api/v1/query"), ("PUT", "/api/v1/query_range"), ("POST", "/api/v1/label/job/values"), ("GET", "/-/flush")] {
+    for (method, path) in [
+        ("DELETE", "/api/v1/query"),
+        ("PUT", "/api/v1/query_range"),
+        ("POST", "/api/v1/label/job/values"),
+        ("GET", "/-/flush"),
+    ] {
         assert_eq!(hearth.api.call(method, path).status, 405, "{method} {path}");
     }
-    for path in ["/api/v1/no_such_thing", "/api/v9/query", "/no/such/page", "/api/v1/../../etc/passwd", "/%00"] {
+    for path in
+        ["/api/v1/no_such_thing", "/api/v9/query", "/no/such/page", "/api/v1/../../etc/passwd", "/%00"]
+    {
         let status = hearth.api.get(path, &[]).status;
         assert!([400, 404].contains(&status), "{path}: {status}");
     }
@@ -444,18 +505,30 @@ fn half_open_connections_hold_nobody_up() {
     }
     beside.finish(&hearth);
     let after = hearth.process.memory_bytes("VmHWM");
-    assert!(after - before < MORE_MEMORY_BYTES, "600 half-open connections took {} MiB", (after - before) >> 20);
+    assert!(
+        after - before < MORE_MEMORY_BYTES,
+        "600 half-open connections took {} MiB",
+        (after - before) >> 20
+    );
 
     // A client that never finishes its headers is shown out; it need not be told.
     let slow = &mut waiting[2];
     slow.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout can be set");
-    wait_for("the server to close a connection that never sends its headers", Duration::from_secs(90), || {
-        let mut byte = [0u8; 64];
-        match slow.read(&mut byte) {
-            Ok(0) => Some(()),
-            Ok(_) => None,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => None,
-            Err(_) => Some(()),
-        }
-    });
+    wait_for(
+        "the server to close a connection that never sends its headers",
+        Duration::from_secs(90),
+        || {
+            let mut byte = [0u8; 64];
+            match slow.read(&mut byte) {
+                Ok(0) => Some(()),
+                Ok(_) => None,
+                Err(e)
+                    if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+                {
+                    None
+                }
+                Err(_) => Some(()),
+            }
+        },
+    );
 }

@@ -34,30 +34,61 @@ fn what_grafana_asks_is_answered() {
 
         // "Save & test".
         let health = api.post_form("/api/v1/query", &[("query", "1+1"), ("time", &end)]);
-        assert_eq!(health.headers.get("content-type").map(String::as_str), Some("application/json"), "{after}");
+        assert_eq!(
+            health.headers.get("content-type").map(String::as_str),
+            Some("application/json"),
+            "{after}"
+        );
         assert_eq!(health.data(), json!({"resultType": "scalar", "result": [now / 1000, "2"]}), "{after}");
         let text = health.text();
-        assert!(text.find("resultType") < text.find("\"result\""), "Grafana's reader wants resultType first: {text}");
+        assert!(
+            text.find("resultType") < text.find("\"result\""),
+            "Grafana's reader wants resultType first: {text}"
+        );
         let build = api.get("/api/v1/status/buildinfo", &[]).data();
         assert!(build["version"].as_str().is_some_and(|v| !v.is_empty()), "{after}: {build}");
-        assert_eq!(build.get("features"), None, "{after}: features would make Grafana take it for Mimir: {build}");
+        assert_eq!(
+            build.get("features"),
+            None,
+            "{after}: features would make Grafana take it for Mimir: {build}"
+        );
 
         // The metric picker and the variable editor.
         let window = [("start", start.as_str()), ("end", &end)];
-        let labels = api.get("/api/v1/labels", &[window[0], window[1], ("match[]", "{__name__=\"http_requests_total\"}"), ("limit", "40000")]);
+        let labels = api.get(
+            "/api/v1/labels",
+            &[window[0], window[1], ("match[]", "{__name__=\"http_requests_total\"}"), ("limit", "40000")],
+        );
         assert_eq!(labels.data(), json!(["__name__", "instance", "job"]), "{after}");
         let everything = [window[0], window[1], ("match[]", "{__name__!=\"\"}"), ("limit", "40000")];
         let names = api.get("/api/v1/label/__name__/values", &everything).data();
-        assert!(names.as_array().is_some_and(|n| n.contains(&json!("http_requests_total"))), "{after}: {names}");
-        let values = api.get("/api/v1/label/instance/values", &[window[0], window[1], ("match[]", "{job=\"web\"}")]).data();
+        assert!(
+            names.as_array().is_some_and(|n| n.contains(&json!("http_requests_total"))),
+            "{after}: {names}"
+        );
+        let values = api
+            .get("/api/v1/label/instance/values", &[window[0], window[1], ("match[]", "{job=\"web\"}")])
+            .data();
         assert_eq!(values, json!(["a:1", "b:1"]), "{after}");
-        let series = api.post_form("/api/v1/series", &[window[0], window[1], ("match[]", "{job=\"web\"}"), ("limit", "40000")]).data();
+        let series = api
+            .post_form(
+                "/api/v1/series",
+                &[window[0], window[1], ("match[]", "{job=\"web\"}"), ("limit", "40000")],
+            )
+            .data();
         assert_eq!(series.as_array().map(Vec::len), Some(2), "{after}: {series}");
-        let cut = api.post_form("/api/v1/series", &[window[0], window[1], ("match[]", "{job=\"web\"}"), ("limit", "1")]);
+        let cut = api.post_form(
+            "/api/v1/series",
+            &[window[0], window[1], ("match[]", "{job=\"web\"}"), ("limit", "1")],
+        );
         assert_eq!(cut.data().as_array().map(Vec::len), Some(1), "{after}");
         assert_eq!(cut.json()["warnings"], json!(["results truncated due to limit"]), "{after}");
         let metadata = api.get("/api/v1/metadata", &[("limit", "40000")]).data();
-        assert_eq!(metadata["http_requests_total"], json!([{"type": "counter", "help": "Requests answered.", "unit": ""}]), "{after}");
+        assert_eq!(
+            metadata["http_requests_total"],
+            json!([{"type": "counter", "help": "Requests answered.", "unit": ""}]),
+            "{after}"
+        );
 
         // A panel, asked by a form as Grafana does, and by GET as it does after a 405.
         let panel = [
@@ -73,13 +104,26 @@ fn what_grafana_asks_is_answered() {
         assert_eq!(rows.len(), 2, "{after}");
         for row in rows {
             let values = row["values"].as_array().expect("values");
-            assert!(values.iter().any(|v| v[1].as_str().and_then(|t| t.parse::<f64>().ok()).is_some_and(|r| (r - 1.0 / 15.0).abs() < 1e-9)), "{row}");
+            assert!(
+                values.iter().any(|v| v[1]
+                    .as_str()
+                    .and_then(|t| t.parse::<f64>().ok())
+                    .is_some_and(|r| (r - 1.0 / 15.0).abs() < 1e-9)),
+                "{row}"
+            );
         }
 
         // Asked of every data source; an empty list is an answer.
-        let exemplars = api.get("/api/v1/query_exemplars", &[("query", "test"), ("start", &now.to_string()), ("end", &now.to_string())]);
+        let exemplars = api.get(
+            "/api/v1/query_exemplars",
+            &[("query", "test"), ("start", &now.to_string()), ("end", &now.to_string())],
+        );
         assert_eq!(exemplars.data(), json!([]), "{after}");
         let rules = api.get("/api/v1/rules", &[]);
-        assert!(rules.status == 200 && rules.data()["groups"] == Value::Array(Vec::new()) || rules.status == 404, "{after}: {}", rules.text());
+        assert!(
+            rules.status == 200 && rules.data()["groups"] == Value::Array(Vec::new()) || rules.status == 404,
+            "{after}: {}",
+            rules.text()
+        );
     }
 }

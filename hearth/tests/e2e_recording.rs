@@ -45,7 +45,11 @@ impl Contents {
                     labels.insert(text(1), text(2));
                 }
                 2 => {
-                    let number = |n: u64| parts.get(&n).map_or(0, |b| u64::from_le_bytes(b.as_slice().try_into().expect("eight bytes")));
+                    let number = |n: u64| {
+                        parts
+                            .get(&n)
+                            .map_or(0, |b| u64::from_le_bytes(b.as_slice().try_into().expect("eight bytes")))
+                    };
                     samples.push((number(2) as i64, number(1)));
                 }
                 other => panic!("field {other} in a series"),
@@ -132,7 +136,8 @@ fn made_up() -> Vec<Vec<u8>> {
         let mut all: Vec<Series> = Vec::new();
         for n in 0..400 {
             counters[n] += dice.below(50) as f64;
-            let (instance, metric) = (format!("host-{}", n % 40), ["requests_total", "load", "info", "ratio"][n % 4]);
+            let (instance, metric) =
+                (format!("host-{}", n % 40), ["requests_total", "load", "info", "ratio"][n % 4]);
             let value = match n % 4 {
                 0 => counters[n],
                 1 => (dice.below(1_000) as f64) / 100.0,
@@ -140,7 +145,8 @@ fn made_up() -> Vec<Vec<u8>> {
                 _ if t % 7 == 0 => f64::from_bits(STALE_BITS),
                 _ => dice.roll() as f64 / u64::MAX as f64,
             };
-            let labels = [("__name__", metric), ("cluster", "lab"), ("instance", &instance), ("n", &n.to_string())];
+            let labels =
+                [("__name__", metric), ("cluster", "lab"), ("instance", &instance), ("n", &n.to_string())];
             all.push(series(&labels, &[(t + (n % 40) as i64 * 13, value)]));
         }
         neighbours::remote_write::snappy(&neighbours::remote_write::write_request(&all))
@@ -164,7 +170,8 @@ fn the_recording_replays_completely() {
     );
     if real {
         // Counted by somebody else, who wrote it down beside the recording.
-        let told = std::fs::read_to_string(recording.with_file_name("remote-write.json")).expect("the facts lie beside the recording");
+        let told = std::fs::read_to_string(recording.with_file_name("remote-write.json"))
+            .expect("the facts lie beside the recording");
         let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
         assert_eq!(told["requests"], contents.requests);
         assert_eq!(told["series"], contents.samples.len());
@@ -215,15 +222,28 @@ fn check(hearth: &Hearth, contents: &Contents, when: &str) {
         if n % 7 == 0 {
             let found = hearth.api.instant(&selector, last).matrix();
             for labels in series {
-                let expected: Vec<_> = contents.samples[*labels].iter().filter(|(_, b)| **b != STALE_BITS).collect();
+                let expected: Vec<_> =
+                    contents.samples[*labels].iter().filter(|(_, b)| **b != STALE_BITS).collect();
                 let actual = found.get(*labels).map_or(&[][..], Vec::as_slice);
                 let same = expected.len() == actual.len()
-                    && expected.iter().zip(actual).all(|((t, bits), (u, v))| **t == *u && equal(f64::from_bits(**bits), *v));
-                assert!(same, "{when}: {labels:?}: {} samples instead of {}, or others", actual.len(), expected.len());
+                    && expected
+                        .iter()
+                        .zip(actual)
+                        .all(|((t, bits), (u, v))| **t == *u && equal(f64::from_bits(**bits), *v));
+                assert!(
+                    same,
+                    "{when}: {labels:?}: {} samples instead of {}, or others",
+                    actual.len(),
+                    expected.len()
+                );
             }
         }
     }
-    assert_eq!(counted, (contents.count() - contents.stale()) as f64, "{when}: samples, without staleness markers");
+    assert_eq!(
+        counted,
+        (contents.count() - contents.stale()) as f64,
+        "{when}: samples, without staleness markers"
+    );
 }
 
 fn counted_over_time(api: &Api, selector: &str, at: i64) -> f64 {
