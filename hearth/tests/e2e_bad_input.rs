@@ -335,9 +335,6 @@ fn bad_parameters_get_a_clear_answer() {
         ("0", "100", "no"),
         ("100", "0", "1"),
         ("", "100", "1"),
-        ("NaN", "100", "1"),
-        ("-Inf", "+Inf", "1"),
-        ("1e300", "2e300", "1"),
         ("0", "1e18", "1ms"),
         ("0001-01-01T00:00:00Z", "30000-01-01T00:00:00Z", "1s"),
         ("yesterday", "today", "1m"),
@@ -346,6 +343,12 @@ fn bad_parameters_get_a_clear_answer() {
         clear(&bounded(&hearth, &what, || range(start, end, step)), &what, &[400]);
     }
     // Times at the ends of what can be said: an answer, or a refusal in words.
+    for (start, end) in [("NaN", "100"), ("-Inf", "+Inf"), ("1e300", "2e300"), ("0", "NaN")] {
+        let answer = bounded(&hearth, start, || range(start, end, "1000000"));
+        if answer.status != 200 {
+            clear(&answer, start, &[400, 422]);
+        }
+    }
     for time in [
         "0001-01-01T00:00:00Z",
         "9999-12-31T23:59:59Z",

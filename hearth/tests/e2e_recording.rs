@@ -5,8 +5,9 @@
 
 mod neighbours;
 
+use neighbours::remote_write::bytes_field;
 use neighbours::{Api, Dice, Hearth, Labels, Series, Start, series};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// What is in a recording, decoded here by the specification alone.
@@ -23,39 +24,25 @@ const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 impl Contents {
     fn read(frames: &[Vec<u8>]) -> Contents {
         let mut contents = Contents { requests: frames.len(), ..Contents::default() };
+        // Labels are decoded once a series: the same bytes are the same labels.
+        let mut known: HashMap<Vec<u8>, Labels> = HashMap::new();
         for body in frames {
             let message = snap::raw::Decoder::new().decompress_vec(body).expect("a frame is snappy");
-            for (field, series) in fields(&message) {
-                if field == 1 {
-                    contents.add(&series);
+            for (_, series) in Fields(&message).filter(|(field, _)| *field == 1) {
+                let mut key = Vec::with_capacity(256);
+                let mut samples = Vec::new();
+                for (field, part) in Fields(series.bytes()) {
+                    match field {
+                        1 => bytes_field(&mut key, 1, part.bytes()),
+                        2 => samples.push(sample(part.bytes())),
+                        other => panic!("field {other} in a series"),
+                    }
                 }
+                let labels = known.entry(key).or_insert_with_key(|key| labels(key));
+                contents.samples.entry(labels.clone()).or_default().extend(samples);
             }
         }
         contents
-    }
-
-    fn add(&mut self, message: &[u8]) {
-        let mut labels = Labels::new();
-        let mut samples = Vec::new();
-        for (field, part) in fields(message) {
-            let parts: BTreeMap<u64, Vec<u8>> = fields(&part).into_iter().collect();
-            let text = |n: u64| String::from_utf8(parts.get(&n).cloned().unwrap_or_default()).expect("UTF-8");
-            match field {
-                1 => {
-                    labels.insert(text(1), text(2));
-                }
-                2 => {
-                    let number = |n: u64| {
-                        parts
-                            .get(&n)
-                            .map_or(0, |b| u64::from_le_bytes(b.as_slice().try_into().expect("eight bytes")))
-                    };
-                    samples.push((number(2) as i64, number(1)));
-                }
-                other => panic!("field {other} in a series"),
-            }
-        }
-        self.samples.entry(labels).or_default().extend(samples);
     }
 
     fn count(&self) -> u64 {
@@ -72,24 +59,67 @@ impl Contents {
     }
 }
 
-/// The fields of a protobuf message: numbers as eight bytes, little-endian.
-fn fields(message: &[u8]) -> Vec<(u64, Vec<u8>)> {
-    let mut out = Vec::new();
-    let mut rest = message;
-    while !rest.is_empty() {
-        let tag = varint(&mut rest);
-        let value = match tag & 7 {
-            0 => varint(&mut rest).to_le_bytes().to_vec(),
-            1 => take(&mut rest, 8),
+fn labels(message: &[u8]) -> Labels {
+    let text = |part: Option<Part<'_>>| {
+        part.map_or_else(String::new, |p| String::from_utf8(p.bytes().to_vec()).expect("UTF-8"))
+    };
+    let label = |part: Part<'_>| {
+        let mut parts: BTreeMap<u64, Part<'_>> = Fields(part.bytes()).collect();
+        (text(parts.remove(&1)), text(parts.remove(&2)))
+    };
+    Fields(message).map(|(_, part)| label(part)).collect()
+}
+
+/// Timestamp and the bits of the value.
+fn sample(message: &[u8]) -> (i64, u64) {
+    let (mut timestamp_ms, mut bits) = (0, 0);
+    for (field, part) in Fields(message) {
+        match (field, part) {
+            (1, Part::Number(n)) => bits = n,
+            (2, Part::Number(n)) => timestamp_ms = n as i64,
+            (other, _) => panic!("field {other} in a sample"),
+        }
+    }
+    (timestamp_ms, bits)
+}
+
+/// The value of a field of a protobuf message.
+enum Part<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Part<'a> {
+    fn bytes(&self) -> &'a [u8] {
+        match self {
+            Part::Bytes(bytes) => bytes,
+            Part::Number(n) => panic!("{n} where bytes should be"),
+        }
+    }
+}
+
+/// The fields of a protobuf message, by number, in their order.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u64, Part<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let tag = varint(&mut self.0);
+        let part = match tag & 7 {
+            0 => Part::Number(varint(&mut self.0)),
+            1 => Part::Number(u64::from_le_bytes(take(&mut self.0, 8).try_into().expect("eight bytes"))),
             2 => {
-                let length = varint(&mut rest);
-                take(&mut rest, length as usize)
+                let length = varint(&mut self.0);
+                Part::Bytes(take(&mut self.0, length as usize))
             }
             other => panic!("wire type {other}"),
         };
-        out.push((tag >> 3, value));
+        Some((tag >> 3, part))
     }
-    out
 }
 
 fn varint(rest: &mut &[u8]) -> u64 {
@@ -104,10 +134,10 @@ fn varint(rest: &mut &[u8]) -> u64 {
     out
 }
 
-fn take(rest: &mut &[u8], count: usize) -> Vec<u8> {
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> &'a [u8] {
     let (head, tail) = rest.split_at(count);
     *rest = tail;
-    head.to_vec()
+    head
 }
 
 fn frames(recording: &Path) -> Vec<Vec<u8>> {
