@@ -6,6 +6,8 @@ mod buckets;
 mod classic;
 mod integer;
 mod layout;
+#[cfg(test)]
+mod properties;
 mod reset;
 mod text;
 mod trim;
