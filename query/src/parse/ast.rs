@@ -1,5 +1,6 @@
 //! The syntax tree of PromQL: what was written, where it stands, and nothing about how it runs.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tsdb::matcher::Matcher;
@@ -21,7 +22,11 @@ pub enum ValueType {
 }
 
 /// A node with its place in the text.
-#[derive(Clone, Debug)]
+///
+/// Chains of binary operators lean to the left and may be as long as the text allows: clone, drop, print and [`Expr::value_type`]
+/// need no stack for them, and [`Expr::left_spine`] lets others walk them in a loop. All other nesting is at most
+/// [`ParseOptions::max_depth`](super::ParseOptions) deep.
+#[derive(Clone)]
 pub struct Expr {
     pub node: Node,
     pub span: Span,
@@ -60,7 +65,7 @@ pub struct NumberLit {
 /// A duration as written: a plain number of milliseconds, or an expression over durations (`[step() * 2]`, behind a feature flag).
 #[derive(Clone, Debug)]
 pub enum DurationExpr {
-    /// Milliseconds; negative only in offsets.
+    /// Milliseconds, rounded towards zero; negative only in offsets. A step or range written as less than one millisecond is 0.
     Literal(i64),
     /// Evaluated once per query, when step and range are known.
     Computed(Box<DurationNode>),
@@ -69,6 +74,7 @@ pub enum DurationExpr {
 #[derive(Clone, Debug)]
 pub struct DurationNode {
     pub op: DurationOp,
+    /// Without the parentheses, save around a lone number.
     pub span: Span,
     /// Wrapped in parentheses in the text.
     pub wrapped: bool,
@@ -79,7 +85,6 @@ pub enum DurationOp {
     /// Seconds.
     Number(NumberLit),
     Neg(Box<DurationNode>),
-    Pos(Box<DurationNode>),
     Add(Box<DurationNode>, Box<DurationNode>),
     Sub(Box<DurationNode>, Box<DurationNode>),
     Mul(Box<DurationNode>, Box<DurationNode>),
@@ -90,7 +95,9 @@ pub enum DurationOp {
     Step,
     /// `range()`
     Range,
+    /// `min_of(a, b)`
     Min(Box<DurationNode>, Box<DurationNode>),
+    /// `max_of(a, b)`
     Max(Box<DurationNode>, Box<DurationNode>),
 }
 
@@ -218,7 +225,7 @@ pub struct VectorMatching {
     pub fill_right: Option<f64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Binary {
     pub op: BinaryOp,
     pub lhs: Expr,
@@ -226,9 +233,47 @@ pub struct Binary {
     /// Set when both sides are instant vectors.
     pub matching: Option<VectorMatching>,
     pub return_bool: bool,
+    /// `Scalar` when both sides are scalars, else `InstantVector`: kept, since asking a long chain each time would be quadratic.
+    pub returns: ValueType,
+}
+
+impl Clone for Binary {
+    fn clone(&self) -> Self {
+        let with = |b: &Binary, lhs: Expr| Binary {
+            op: b.op,
+            lhs,
+            rhs: b.rhs.clone(),
+            matching: b.matching.clone(),
+            return_bool: b.return_bool,
+            returns: b.returns,
+        };
+        let (leftmost, chain) = self.lhs.left_spine();
+        let lhs = chain.into_iter().fold(leftmost.clone(), |lhs, (b, span)| Expr {
+            node: Node::Binary(Box::new(with(b, lhs))),
+            span,
+        });
+        with(self, lhs)
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        if !matches!(self.lhs.node, Node::Binary(_)) {
+            return;
+        }
+        let mut next = std::mem::replace(&mut self.lhs, Expr::number(0.0));
+        while let Node::Binary(b) = &mut next.node {
+            next = std::mem::replace(&mut b.lhs, Expr::number(0.0));
+        }
+    }
 }
 
 impl Expr {
+    /// A number that stands nowhere in a text.
+    pub fn number(value: f64) -> Expr {
+        Expr { node: Node::Number(NumberLit { value, is_duration: false }), span: Span::default() }
+    }
+
     pub fn value_type(&self) -> ValueType {
         match &self.node {
             Node::Number(_) => ValueType::Scalar,
@@ -236,11 +281,129 @@ impl Expr {
             Node::Vector(_) | Node::Aggregate(_) => ValueType::InstantVector,
             Node::Matrix { .. } | Node::Subquery(_) => ValueType::RangeVector,
             Node::Call(c) => c.func.returns,
-            Node::Binary(b) => match (b.lhs.value_type(), b.rhs.value_type()) {
-                (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
-                _ => ValueType::InstantVector,
-            },
+            Node::Binary(b) => b.returns,
             Node::Unary { expr, .. } | Node::Paren(expr) => expr.value_type(),
+        }
+    }
+
+    /// The chain of binary operators that an expression is: its leftmost operand, and the operators above it from the innermost
+    /// to the expression itself, each with its span. Empty where the expression is no binary operation.
+    pub fn left_spine(&self) -> (&Expr, Vec<(&Binary, Span)>) {
+        let (mut at, mut chain) = (self, Vec::new());
+        while let Node::Binary(b) = &at.node {
+            chain.push((&**b, at.span));
+            at = &b.lhs;
+        }
+        chain.reverse();
+        (at, chain)
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{self}` at {}..{}", self.span.start, self.span.end)
+    }
+}
+
+impl ValueType {
+    /// As the documentation and error texts call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::String => "string",
+            ValueType::InstantVector => "instant vector",
+            ValueType::RangeVector => "range vector",
+        }
+    }
+
+    /// As the HTTP API calls it: `scalar`, `string`, `vector`, `matrix`.
+    pub fn api_name(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::String => "string",
+            ValueType::InstantVector => "vector",
+            ValueType::RangeVector => "matrix",
+        }
+    }
+}
+
+impl AggregateOp {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Count => "count",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::Topk => "topk",
+            AggregateOp::Bottomk => "bottomk",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::Limitk => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Whether it takes a parameter before the vector.
+    pub fn has_param(self) -> bool {
+        use AggregateOp::*;
+        matches!(self, Topk | Bottomk | CountValues | Quantile | Limitk | LimitRatio)
+    }
+
+    /// Refused unless experimental functions are enabled.
+    pub fn is_experimental(self) -> bool {
+        matches!(self, AggregateOp::Limitk | AggregateOp::LimitRatio)
+    }
+}
+
+impl BinaryOp {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Eql => "==",
+            BinaryOp::Neq => "!=",
+            BinaryOp::Gtr => ">",
+            BinaryOp::Lss => "<",
+            BinaryOp::Gte => ">=",
+            BinaryOp::Lte => "<=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
+        }
+    }
+
+    /// `==`, `!=`, `<`, `>`, `<=`, `>=`. The trim operators are none.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Eql | Neq | Gtr | Lss | Gte | Lte)
+    }
+
+    /// `and`, `or`, `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+
+    /// How tightly it binds: 1 for `or` to 6 for `^`, which alone groups to the right.
+    pub fn precedence(self) -> u8 {
+        use BinaryOp::*;
+        match self {
+            Or => 1,
+            And | Unless => 2,
+            Eql | Neq | Gtr | Lss | Gte | Lte | TrimUpper | TrimLower => 3,
+            Add | Sub => 4,
+            Mul | Div | Mod | Atan2 => 5,
+            Pow => 6,
         }
     }
 }

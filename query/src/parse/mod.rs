@@ -1,8 +1,52 @@
 //! Text to syntax tree and back: lexer, parser, type check, printer.
 
+//!
+//! The language, its canonical print and its error texts are those of Prometheus 3.14 (`promql/parser`). What is not upstream's are
+//! the limits: text, nesting and chains of operators are bounded, and parsing takes time linear in the text.
+
 pub mod ast;
+mod check;
+pub mod functions;
+mod grammar;
+mod lex;
+mod number;
+mod print;
+mod series;
 
 pub use ast::*;
+pub use number::{parse_duration_ns, write_duration, write_float};
+pub use print::prettify;
+pub use series::{
+    HistogramStep, SequenceItem, SequenceValue, SeriesDescription, StartTimestamps, parse_series_description,
+    parse_start_timestamps,
+};
+
+use grammar::{Parser, Stop};
+use tsdb::matcher::Matcher;
+
+fn stopped(stop: Stop) -> ParseError {
+    match stop {
+        Stop::Error(e) => *e,
+        Stop::Unexpected => {
+            ParseError { span: Span::default(), line: 1, column: 1, message: "unexpected input".into() }
+        }
+    }
+}
+
+/// Parses and type-checks a query.
+pub fn parse_expr(text: &str, options: &ParseOptions) -> Result<Expr, ParseError> {
+    let mut parser = Parser::new(text, options, false).map_err(stopped)?;
+    let mut expr = parser.query().map_err(|stop| parser.finish(stop))?;
+    check::Checker { text }.check(&mut expr)?;
+    Ok(expr)
+}
+
+/// Parses one `match[]` parameter: a selector and nothing else. It may match everything; whether that is allowed is the caller's to say.
+pub fn parse_metric_selector(text: &str, options: &ParseOptions) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = Parser::new(text, options, false).map_err(stopped)?;
+    let selector = parser.metric_selector().map_err(|stop| parser.finish(stop))?;
+    Ok(selector.matchers)
+}
 
 /// Which parts of the language are allowed, as Prometheus' feature flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +61,10 @@ pub struct ParseOptions {
     pub fill_modifiers: bool,
     /// Longest query text, in bytes.
     pub max_text_bytes: usize,
-    /// Deepest nesting of the tree.
+    /// Deepest nesting of the tree, chains of binary operators apart.
     pub max_depth: usize,
+    /// Most binary operators in one chain (`a + b + c`), whose tree leans to the left.
+    pub max_chain: usize,
 }
 
 impl Default for ParseOptions {
@@ -30,6 +76,7 @@ impl Default for ParseOptions {
             fill_modifiers: false,
             max_text_bytes: 64 << 10,
             max_depth: 200,
+            max_chain: 2000,
         }
     }
 }
@@ -47,11 +94,11 @@ impl ParseOptions {
     }
 }
 
-/// Where and why a query was refused. Displays as upstream does: `line:col: parse error: …`.
+/// Where and why a query was refused. Displays as upstream does: `line:col: parse error: …`, `unknown position` for an empty text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     pub span: Span,
-    /// 1-based, counted in bytes from the line's start as upstream counts.
+    /// 1-based, counted in bytes from the line's start as upstream counts; line 0 stands for no position.
     pub line: u32,
     pub column: u32,
     pub message: String,
@@ -59,6 +106,9 @@ pub struct ParseError {
 
 impl std::fmt::Display for ParseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.line == 0 {
+            return write!(f, "unknown position: parse error: {}", self.message);
+        }
         write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)
     }
 }

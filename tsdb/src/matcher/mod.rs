@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+mod quote;
 mod re2;
 
+pub use quote::{code_point, is_legacy_label_name, quote, quote_char};
 pub use re2::{Re2, Re2Error};
 
 /// The four ways to match.
@@ -89,7 +91,12 @@ impl Eq for Matcher {}
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+        if is_legacy_label_name(&self.name) {
+            f.write_str(&self.name)?;
+        } else {
+            f.write_str(&quote(&*self.name))?;
+        }
+        write!(f, "{}{}", self.op.as_str(), quote(&*self.value))
     }
 }
 
