@@ -11,7 +11,6 @@
 pub(crate) mod cache;
 pub mod encode;
 pub mod file;
-pub mod inspect;
 pub mod meta;
 pub(crate) mod object;
 pub(crate) mod read;

@@ -200,7 +200,7 @@ impl BlockFile {
 }
 
 impl FileIndex {
-    pub fn parse(path: &Path, file: &FileMeta, tail: Bytes) -> Result<FileIndex, SourceError> {
+    fn parse(path: &Path, file: &FileMeta, tail: Bytes) -> Result<FileIndex, SourceError> {
         if crc32fast::hash(&tail) != file.tail_crc32 {
             return Err(damaged(path, "checksum mismatch in its index and footer"));
         }

@@ -1,0 +1,76 @@
+//! Runs PromQL test scripts: the project's own in `tests/scripts`, and upstream's conformance vectors where they are at hand.
+//!
+//! `cargo test -p query --test promql` runs all of them and fails if any `eval` does. With words behind `--` it runs the files whose names
+//! contain one of them, and shows more failures: `cargo test -p query --test promql -- histograms`.
+
+mod run;
+mod script;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Failures shown of each file.
+const SHOWN: usize = 5;
+const SHOWN_WHEN_ASKED_FOR: usize = 4000;
+
+fn scripts_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "test")).collect();
+    files.sort();
+    files
+}
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let upstream = here.join("../../shared/promqltest");
+    let mut out = std::io::stdout().lock();
+    let mut print = |text: String| writeln!(out, "{text}").expect("stdout is open");
+    let mut whole = true;
+    let mut ran = 0;
+    for (title, folder) in [("own scripts", here.join("tests/scripts")), ("upstream's vectors", upstream)] {
+        let files = scripts_in(&folder);
+        if files.is_empty() {
+            print(format!("{title}: none at {}, not run", folder.display()));
+            continue;
+        }
+        let (mut passed, mut total) = (0, 0);
+        for file in files {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
+                continue;
+            }
+            ran += 1;
+            let commands =
+                std::fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|t| script::parse(&t));
+            let outcome = match commands {
+                Ok(commands) => run::run(&commands),
+                Err(e) => run::Outcome { failures: vec![e], ..run::Outcome::default() },
+            };
+            let ok = outcome.failures.is_empty() && outcome.total > 0;
+            print(format!(
+                "{} {name:<24} {:>5} / {:<5}",
+                if ok { "ok  " } else { "FAIL" },
+                outcome.passed,
+                outcome.total
+            ));
+            let shown = if wanted.is_empty() { SHOWN } else { SHOWN_WHEN_ASKED_FOR };
+            for failure in outcome.failures.iter().take(shown) {
+                print(format!("      {failure}"));
+            }
+            if outcome.failures.len() > shown {
+                print(format!("      … and {} more", outcome.failures.len() - shown));
+            }
+            whole &= ok;
+            passed += outcome.passed;
+            total += outcome.total;
+        }
+        print(format!("{title}: {passed} / {total}"));
+    }
+    if ran == 0 {
+        print("no script has such a name".into());
+    }
+    if whole && ran > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
