@@ -1,5 +1,8 @@
 //! Blocks from end to end: written, uploaded, committed, read back as every source must answer, damaged, and read by others.
 
+mod faulty_store;
+mod recording;
+
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
@@ -13,7 +16,7 @@ use tsdb::layout;
 use tsdb::memory::{Batches, MemorySource};
 use tsdb::merge::MergedSource;
 use tsdb::sample::{Sample, Value};
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source};
+use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source, SourceError};
 use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
@@ -249,4 +252,182 @@ fn the_writer_refuses_what_would_make_a_wrong_block() {
     let nothing = write_block(dir.path(), origin, WriteOptions::fresh(), [Ok(series("a", &[], 0))]).unwrap();
     assert!(nothing.is_none());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a failed block leaves its folder");
+}
+
+/// One small block of everything: floats of each encoding, histograms, start timestamps, rare labels.
+fn mixed() -> Vec<SeriesColumns> {
+    let ts: Arc<[i64]> = (0..60).map(|i| 1_767_225_600_000 + i * 15_000).collect();
+    let float = |name: &str, value: &dyn Fn(i32) -> f64| SeriesColumns {
+        labels: Labels::from_pairs([("__name__", name), ("job", "node")]),
+        ts_ms: ts.clone(),
+        values: (0..60).map(value).collect(),
+        histograms: None,
+        start_ts_ms: None,
+    };
+    let mut all = vec![
+        float("constant", &|_| 1.0),
+        float("counter", &|i| f64::from(i * 17)),
+        float("decimals", &|i| f64::from(i * i % 37) / 100.0),
+        float("ended", &|i| if i == 59 { tsdb::sample::stale_nan() } else { f64::from(i) }),
+        float("noise", &|i| f64::from(i.wrapping_mul(7919) % 65536)),
+        float("roots", &|i| f64::from(i + 2).sqrt()),
+    ];
+    let mut started = float("started", &|i| f64::from(i));
+    started.start_ts_ms = Some((0..60).map(|i| i / 30 + 1).collect());
+    all.push(started);
+    let mut native = float("zz_native", &|_| 0.0);
+    let histograms: Vec<_> = (0..60)
+        .map(|i| {
+            Some(Arc::new(tsdb::histogram::Histogram {
+                schema: 3,
+                count: f64::from(i * 4),
+                sum: f64::from(i) * 1.5,
+                zero_threshold: 1e-128,
+                positive_spans: vec![tsdb::histogram::BucketSpan { offset: 2, length: 3 }],
+                positive_buckets: vec![f64::from(i), f64::from(i), f64::from(2 * i)],
+                ..Default::default()
+            }))
+        })
+        .collect();
+    native.values = histograms.iter().map(|h| h.as_ref().unwrap().sum).collect();
+    native.histograms = Some(histograms);
+    all.push(native);
+    all
+}
+
+fn same(got: &[SeriesColumns], want: &[SeriesColumns]) -> bool {
+    got.len() == want.len()
+        && got.iter().zip(want).all(|(g, w)| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                tsdb::contract::assert_same(g, w, "flipped")
+            }))
+            .is_ok()
+        })
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_an_error_that_names_the_object_and_never_a_wrong_value() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let want = mixed();
+    let meta = put_block(&store, Ulid::new(), tiny(), want.clone()).unwrap();
+    let whole = drain(&bucket(&store, 0, vec![meta.clone()]), &everything()).unwrap();
+    assert!(same(&whole, &want));
+    let tenant = TenantId::single();
+    for name in [layout::SERIES, layout::TIMELINES, layout::SAMPLES] {
+        let path = layout::block_file(&tenant, meta.ulid, name);
+        let good = runtime().block_on(async { store.get(&path).await.unwrap().bytes().await.unwrap() });
+        let put = |bytes: Vec<u8>| runtime().block_on(store.put(&path, bytes.into())).unwrap();
+        let mut refused = 0;
+        for at in (0..good.len()).step_by(good.len() / 400 + 1) {
+            let mut bad = good.to_vec();
+            bad[at] ^= 1 << (at % 8);
+            put(bad);
+            match drain(&bucket(&store, 0, vec![meta.clone()]), &everything()) {
+                Err(SourceError::Storage(text)) => {
+                    assert!(text.contains(path.as_ref()), "{text}");
+                    refused += 1;
+                }
+                Err(e) => panic!("{name} byte {at}: {e}"),
+                // Bytes that no read needs.
+                Ok(got) => assert!(same(&got, &want), "{name} byte {at}: a wrong answer"),
+            }
+            let verified = runtime().block_on(tsdb::block::inspect::verify(&*store, &tenant, &meta));
+            assert!(verified.unwrap_err().to_string().contains(path.as_ref()), "{name} byte {at}");
+        }
+        assert!(refused > 100, "{name}: only {refused} flips were noticed by reading");
+        for cut in [0, 1, good.len() / 2, good.len() - 1] {
+            put(good[..cut].to_vec());
+            let error = drain(&bucket(&store, 0, vec![meta.clone()]), &everything()).unwrap_err();
+            assert!(error.to_string().contains(path.as_ref()), "{error}");
+        }
+        runtime().block_on(store.delete(&path)).unwrap();
+        let error = drain(&bucket(&store, 0, vec![meta.clone()]), &everything()).unwrap_err();
+        assert!(matches!(&error, SourceError::Storage(t) if t.contains(path.as_ref())), "{error}");
+        put(good.to_vec());
+    }
+    runtime().block_on(tsdb::block::inspect::verify(&*store, &tenant, &meta)).unwrap();
+}
+
+#[test]
+fn a_damaged_meta_json_is_noticed() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let meta = put_block(&store, Ulid::new(), WriteOptions::fresh(), mixed()).unwrap();
+    let text = meta.to_json();
+    assert_eq!(BlockMeta::from_json("meta.json", &text).unwrap(), *meta);
+    for at in 0..text.len() {
+        let mut bad = text.clone();
+        bad[at] ^= 1 << (at % 7);
+        if let Ok(read) = BlockMeta::from_json("meta.json", &bad) {
+            assert_eq!(read, *meta, "byte {at}");
+        }
+    }
+    let columns =
+        runtime().block_on(tsdb::block::inspect::columns(&*store, &TenantId::single(), &meta)).unwrap();
+    let bytes: u64 = columns.iter().map(|c| c.compressed_bytes).sum();
+    assert!(bytes > 0 && bytes < meta.files.bytes());
+    assert!(
+        columns
+            .iter()
+            .any(|c| c.column == "vi.list.element" && c.encodings.iter().any(|e| e == "DELTA_BINARY_PACKED"))
+    );
+}
+
+#[test]
+fn one_series_reads_few_bytes_in_few_rounds() {
+    let faulty = Arc::new(faulty_store::FaultyStore::default());
+    let store: Arc<dyn ObjectStore> = faulty.clone();
+    let ts: Arc<[i64]> = (0..480).map(|i| 1_767_225_600_000 + i * 15_000).collect();
+    let series: Vec<SeriesColumns> = (0..5000u64)
+        .map(|s| SeriesColumns {
+            labels: Labels::from_pairs([
+                ("__name__", format!("m{:02}", s / 100)),
+                ("instance", format!("i{:02}", s % 100)),
+            ]),
+            ts_ms: ts.clone(),
+            values: (0..480u64).map(|i| ((s * 7919 + i * i * 31) % 10_007) as f64).collect(),
+            histograms: None,
+            start_ts_ms: None,
+        })
+        .collect();
+    let meta = put_block(&store, Ulid::new(), WriteOptions::fresh(), series.clone()).unwrap();
+    let blocks = BlockStore::new(store.clone(), runtime().handle().clone(), 64 << 20);
+    let source = BucketSource::new(blocks.clone(), TenantId::single(), vec![meta.clone()]);
+    let one = |name: &str, instance: &str| Selection {
+        matchers: vec![
+            tsdb::matcher::Matcher::equal("__name__", name),
+            tsdb::matcher::Matcher::equal("instance", instance),
+        ],
+        ..everything()
+    };
+    let got = drain(&source, &one("m33", "i44")).unwrap();
+    tsdb::contract::assert_same(&got[0], &series[3344], "one series");
+    // Three files opened, small columns, values, a timeline.
+    assert!(faulty.gets_so_far() <= 7, "{} requests", faulty.gets_so_far());
+    let before = (faulty.gets_so_far(), blocks.cache_stats().bytes);
+    drain(&source, &one("m33", "i44")).unwrap();
+    assert_eq!(faulty.gets_so_far(), before.0, "a repeated query needs no request");
+    drain(&source, &one("m07", "i07")).unwrap();
+    assert!(faulty.gets_so_far() - before.0 <= 1, "another series of an open block is one request");
+    let read = blocks.cache_stats().bytes - before.1;
+    assert!(read < 80_000, "{read} bytes for one series of {}", meta.files.bytes());
+}
+
+#[test]
+fn the_recording_comes_back_bit_for_bit() {
+    let (series, which) = match recording::path() {
+        Some(path) => (recording::series(&path), "the shared recording"),
+        None => (mixed(), "the project's own series, the shared recording being absent"),
+    };
+    let samples: usize = series.iter().map(|s| s.values.len()).sum();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let meta = put_block(&store, Ulid::new(), WriteOptions::fresh(), series.clone()).unwrap();
+    let got = drain(&bucket(&store, 64 << 20, vec![meta.clone()]), &everything()).unwrap();
+    assert_eq!(got.len(), series.len());
+    for (got, want) in got.iter().zip(&series) {
+        tsdb::contract::assert_same(got, want, which);
+    }
+    let stale = series.iter().flat_map(|s| &s.values).filter(|v| tsdb::sample::is_stale(**v)).count() as u64;
+    assert_eq!((meta.stats.samples, meta.stats.stale_markers), (samples as u64, stale));
+    assert!(meta.stats.timeline_timestamps < samples as u64 / 4, "timelines are not shared");
+    eprintln!("round trip of {which}: {samples} samples, {} bytes", meta.files.bytes());
 }

@@ -11,6 +11,7 @@
 pub(crate) mod cache;
 pub mod encode;
 pub mod file;
+pub mod inspect;
 pub mod meta;
 pub(crate) mod object;
 pub(crate) mod read;

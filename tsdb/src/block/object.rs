@@ -200,7 +200,7 @@ impl BlockFile {
 }
 
 impl FileIndex {
-    fn parse(path: &Path, file: &FileMeta, tail: Bytes) -> Result<FileIndex, SourceError> {
+    pub fn parse(path: &Path, file: &FileMeta, tail: Bytes) -> Result<FileIndex, SourceError> {
         if crc32fast::hash(&tail) != file.tail_crc32 {
             return Err(damaged(path, "checksum mismatch in its index and footer"));
         }

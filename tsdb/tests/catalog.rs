@@ -1,0 +1,348 @@
+//! The catalog under races and a store that fails: every commit that was acknowledged is there once, and none is there twice.
+
+mod faulty_store;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use faulty_store::{Fault, FaultyStore};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
+use tsdb::block::{BlockMeta, BlockStats};
+use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, probe};
+use tsdb::clock::ManualClock;
+use tsdb::layout;
+use tsdb::tenant::TenantId;
+use ulid::Ulid;
+
+fn meta(ulid: Ulid) -> BlockMeta {
+    BlockMeta {
+        version: FORMAT_VERSION,
+        ulid,
+        tenant: "default".to_string(),
+        min_t_ms: 0,
+        max_t_ms: 10,
+        resolution_ms: 0,
+        level: 0,
+        sources: Vec::new(),
+        writer: "test".to_string(),
+        external_labels: BTreeMap::from([("cluster".to_string(), "lab".to_string())]),
+        stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },
+        files: BlockFileMetas::default(),
+        crc32: String::new(),
+    }
+}
+
+fn options() -> CatalogOptions {
+    CatalogOptions { pause: Duration::from_micros(100), ..CatalogOptions::default() }
+}
+
+async fn open(store: &Arc<dyn ObjectStore>, writer: &str) -> Catalog {
+    Catalog::open(store.clone(), TenantId::single(), writer, options()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_is_seen_by_others_and_by_the_next_start() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let writer = open(&store, "ingester-0").await;
+    let reader = open(&store, "querier").await;
+    assert_eq!(writer.snapshot().number, 0);
+    let (a, b) = (Ulid::from_parts(2, 2), Ulid::from_parts(1, 1));
+    writer.commit(&Edit::flush(Some(meta(a)), "ingester-0", 7)).await.unwrap();
+    let after = writer.commit(&Edit::flush(Some(meta(b)), "ingester-0", 5)).await.unwrap();
+    assert_eq!(after.watermark("ingester-0"), Some(7), "a watermark never moves back");
+    assert_eq!(after.blocks.iter().map(|m| m.ulid).collect::<Vec<_>>(), [b, a], "oldest first");
+    assert_eq!(reader.snapshot().number, 0, "a reader holds its snapshot");
+    assert_eq!(reader.refresh().await.unwrap(), after);
+    assert_eq!(open(&store, "ingester-0").await.snapshot(), after);
+    let replaced = reader.commit(&Edit::replace(vec![a], vec![meta(Ulid::from_parts(3, 3))])).await.unwrap();
+    assert_eq!(replaced.blocks.len(), 2);
+    // The writer has not seen that; its edit is applied to what won, and fails where it no longer fits.
+    let lost = writer.commit(&Edit::replace(vec![a], Vec::new())).await;
+    assert!(matches!(lost, Err(CatalogError::Conflict(_))), "{lost:?}");
+    assert_eq!(Catalog::tenants(&*store).await.unwrap(), [TenantId::single()]);
+}
+
+#[tokio::test]
+async fn a_refresh_without_news_is_one_get_and_no_list() {
+    let faulty = Arc::new(FaultyStore::default());
+    let store: Arc<dyn ObjectStore> = faulty.clone();
+    let catalog = open(&store, "w").await;
+    catalog.commit(&Edit::flush(None, "w", 1)).await.unwrap();
+    let (gets, lists) = (faulty.gets_so_far(), faulty.lists.load(Ordering::Relaxed));
+    catalog.refresh().await.unwrap();
+    assert_eq!((faulty.gets_so_far() - gets, faulty.lists.load(Ordering::Relaxed) - lists), (1, 0));
+}
+
+/// Writers race; each PUT meets a fault by the seed; what was acknowledged must be there, once, and nothing else but what was unclear.
+fn race(seed: u64, failing_gets: u64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let faulty = Arc::new(FaultyStore::default());
+        faulty.script(move |n, _| {
+            let x = (n + 1)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ seed)
+                .rotate_left(23)
+                .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+                >> 33;
+            match x % 10 {
+                0 => Fault::Refused,
+                1 => Fault::AnswerLost,
+                2 => Fault::Repeated,
+                3 => Fault::Slow,
+                _ => Fault::None,
+            }
+        });
+        faulty.failing_gets.store(failing_gets, Ordering::Relaxed);
+        let store: Arc<dyn ObjectStore> = faulty.clone();
+        let writers = (0..6u64).map(|w| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let catalog = open(&store, &format!("w{w}")).await;
+                let (mut sure, mut unclear) = (Vec::new(), Vec::new());
+                for i in 0..8 {
+                    let ulid = Ulid::from_parts(1000 + w * 100 + i, u128::from(w));
+                    match catalog.commit(&Edit::flush(Some(meta(ulid)), &format!("w{w}"), i)).await {
+                        Ok(snapshot) => {
+                            assert!(snapshot.blocks.iter().any(|b| b.ulid == ulid));
+                            sure.push(ulid);
+                        }
+                        Err(CatalogError::Store(_)) => unclear.push(ulid),
+                        Err(e) => panic!("seed {seed}: {e}"),
+                    }
+                }
+                (sure, unclear)
+            })
+        });
+        let (mut sure, mut unclear) = (Vec::new(), Vec::new());
+        for writer in writers.collect::<Vec<_>>() {
+            let (s, u) = writer.await.unwrap();
+            sure.extend(s);
+            unclear.extend(u);
+        }
+        faulty.failing_gets.store(0, Ordering::Relaxed);
+        let last = open(&store, "check").await.snapshot();
+        let live: Vec<Ulid> = last.blocks.iter().map(|b| b.ulid).collect();
+        let mut distinct = live.clone();
+        distinct.dedup();
+        assert_eq!(distinct, live, "seed {seed}: a block twice");
+        for ulid in &sure {
+            assert!(live.contains(ulid), "seed {seed}: an acknowledged block is lost");
+        }
+        for ulid in &live {
+            assert!(sure.contains(ulid) || unclear.contains(ulid), "seed {seed}: a block from nowhere");
+        }
+        assert!(sure.len() >= 40, "seed {seed}: only {} of 48 commits were made", sure.len());
+        // Every number has one snapshot, and each follows from the one before by one commit.
+        let mut before = Ulid::nil();
+        for number in 1..=last.number {
+            let text = store
+                .get(&layout::snapshot(&TenantId::single(), number))
+                .await
+                .unwrap()
+                .bytes()
+                .await
+                .unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            let commits = json["commits"].as_array().unwrap();
+            if number > 1 {
+                assert_eq!(commits[commits.len() - 2].as_str().unwrap(), before.to_string(), "seed {seed}");
+            }
+            before = Ulid::from_string(commits[commits.len() - 1].as_str().unwrap()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn racing_writers_over_a_failing_store_lose_and_double_nothing() {
+    for seed in 0..20 {
+        race(seed, 0);
+    }
+}
+
+#[test]
+fn the_same_when_reads_fail_too() {
+    for seed in 100..110 {
+        race(seed, 7);
+    }
+}
+
+#[tokio::test]
+async fn our_own_earlier_success_is_recognised() {
+    for fault in [Fault::AnswerLost, Fault::Repeated] {
+        let faulty = Arc::new(FaultyStore::default());
+        faulty.script(move |n, _| if n == 0 { fault } else { Fault::None });
+        let store: Arc<dyn ObjectStore> = faulty.clone();
+        let catalog = open(&store, "w").await;
+        let done = catalog.commit(&Edit::flush(Some(meta(Ulid::new())), "w", 1)).await.unwrap();
+        assert_eq!((done.number, done.blocks.len()), (1, 1), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_gives_an_error_and_changes_nothing() {
+    let faulty = Arc::new(FaultyStore::default());
+    faulty.script(|_, _| Fault::Refused);
+    let store: Arc<dyn ObjectStore> = faulty.clone();
+    let catalog = open(&store, "w").await;
+    let error = catalog.commit(&Edit::flush(None, "w", 1)).await.unwrap_err();
+    assert!(
+        error.to_string().contains("00000000000000000001.json") && error.to_string().contains("503"),
+        "{error}"
+    );
+    assert_eq!(catalog.snapshot().number, 0);
+    faulty.script(|_, _| Fault::None);
+    assert_eq!(catalog.commit(&Edit::flush(None, "w", 1)).await.unwrap().number, 1);
+}
+
+#[tokio::test]
+async fn old_snapshots_go_and_a_sleeper_finds_its_way() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let clock = ManualClock::at(0);
+    let short = CatalogOptions {
+        keep_snapshots: 5,
+        keep_for: Duration::ZERO,
+        clock: Arc::new(clock.clone()),
+        ..options()
+    };
+    let sleeper = Catalog::open(store.clone(), TenantId::single(), "sleeper", short.clone()).await.unwrap();
+    sleeper.commit(&Edit::flush(None, "sleeper", 1)).await.unwrap();
+    let busy = Catalog::open(store.clone(), TenantId::single(), "busy", short.clone()).await.unwrap();
+    for i in 0..40 {
+        busy.commit(&Edit::flush(None, "busy", i)).await.unwrap();
+    }
+    busy.prune().await;
+    assert!(store.head(&layout::snapshot(&TenantId::single(), 2)).await.is_err(), "not pruned");
+    assert!(store.head(&layout::snapshot(&TenantId::single(), 41 - 4)).await.is_ok(), "pruned too much");
+    // Its next number is free again, which must not make it win there: it notices that its base is gone.
+    let done = sleeper.commit(&Edit::flush(None, "sleeper", 2)).await.unwrap();
+    assert_eq!((done.number, done.watermark("busy"), done.watermark("sleeper")), (42, Some(39), Some(2)));
+    // After a long sleep it searches anew without even trying.
+    let other = Catalog::open(store.clone(), TenantId::single(), "other", short).await.unwrap();
+    for i in 0..40 {
+        busy.commit(&Edit::flush(None, "busy", 100 + i)).await.unwrap();
+    }
+    busy.prune().await;
+    clock.advance(2 * 3600 * 1000);
+    assert_eq!(other.refresh().await.unwrap().number, 82);
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_an_error_that_names_it() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let catalog = open(&store, "w").await;
+    catalog.commit(&Edit::flush(Some(meta(Ulid::new())), "w", 1)).await.unwrap();
+    let path = layout::snapshot(&TenantId::single(), 1);
+    let text = store.get(&path).await.unwrap().bytes().await.unwrap();
+    for at in 0..text.len() {
+        let mut bad = text.to_vec();
+        bad[at] ^= 1 << (at % 7);
+        store.put(&path, PutPayload::from(bad)).await.unwrap();
+        match Catalog::open(store.clone(), TenantId::single(), "w", options()).await {
+            Err(e @ CatalogError::Corrupt { .. }) => assert!(e.to_string().contains(path.as_ref()), "{e}"),
+            Err(e) => panic!("{e}"),
+            // Space for space and the like: the same statement in other bytes.
+            Ok(same) => assert_eq!(same.snapshot(), catalog.snapshot(), "byte {at}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_probe_tells_honest_stores_from_liars() {
+    let honest: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    assert_eq!(probe(&honest).await, Ok(()));
+    let dir = tempfile::tempdir().unwrap();
+    let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap());
+    assert_eq!(probe(&local).await, Ok(()));
+    let liar: Arc<dyn ObjectStore> = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
+    let found = probe(&liar).await;
+    assert_eq!(found, Err(ProbeError::Overwrites(" after overwriting it")));
+    assert!(found.unwrap_err().to_string().contains("use a store that keeps its word"));
+    let down = Arc::new(FaultyStore::default());
+    down.script(|_, _| Fault::Refused);
+    let down: Arc<dyn ObjectStore> = down;
+    assert!(matches!(probe(&down).await, Err(ProbeError::Unusable(_))));
+    // It refuses the second in sequence, but two that come at once both win.
+    let racy = Arc::new(Racy::default());
+    let store: Arc<dyn ObjectStore> = racy;
+    assert!(matches!(probe(&store).await, Err(ProbeError::Racy { .. })));
+}
+
+/// Checks first and writes later, as some stores do.
+#[derive(Debug, Default)]
+struct Racy(InMemory);
+
+impl std::fmt::Display for Racy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Racy")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Racy {
+    async fn put_opts(
+        &self,
+        path: &object_store::path::Path,
+        payload: PutPayload,
+        _: object_store::PutOptions,
+    ) -> object_store::Result<object_store::PutResult> {
+        if self.0.head(path).await.is_ok() {
+            return Err(object_store::Error::AlreadyExists {
+                path: path.to_string(),
+                source: "it exists".into(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.0.put(path, payload).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &object_store::path::Path,
+        options: object_store::PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn object_store::MultipartUpload>> {
+        self.0.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(
+        &self,
+        path: &object_store::path::Path,
+        options: object_store::GetOptions,
+    ) -> object_store::Result<object_store::GetResult> {
+        self.0.get_opts(path, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: futures::stream::BoxStream<'static, object_store::Result<object_store::path::Path>>,
+    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::path::Path>> {
+        self.0.delete_stream(paths)
+    }
+
+    fn list(
+        &self,
+        prefix: Option<&object_store::path::Path>,
+    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(
+        &self,
+        prefix: Option<&object_store::path::Path>,
+    ) -> object_store::Result<object_store::ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &object_store::path::Path,
+        to: &object_store::path::Path,
+        options: object_store::CopyOptions,
+    ) -> object_store::Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+}

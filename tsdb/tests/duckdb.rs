@@ -1,0 +1,173 @@
+//! The promise that others can read a block: DuckDB joins the three files as they lie in the store and gets the sums that were written.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use tsdb::block::upload::upload;
+use tsdb::block::{BlockOrigin, WriteOptions, write_block};
+use tsdb::histogram::{BucketSpan, Histogram};
+use tsdb::labels::Labels;
+use tsdb::layout;
+use tsdb::sample::{is_stale, stale_nan};
+use tsdb::source::SeriesColumns;
+use tsdb::tenant::TenantId;
+use ulid::Ulid;
+
+/// Reads a block's folder and prints one JSON array per metric: name, samples, sum of timestamps, markers, sum of other values, sum of histogram
+/// counts, sum of buckets, distinct values of the labels job and rare.
+const SCRIPT: &str = r#"
+import duckdb, json, sys
+db = duckdb.connect()
+folder = sys.argv[1]
+for name in ["series", "timelines", "samples"]:
+    db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{folder}/{name}.parquet')")
+rows = db.execute('''
+WITH joined AS (
+    SELECT s."__name__" AS name, s.job, s.other_labels['rare'] AS rare, t.ts, m.*
+    FROM samples m JOIN series s USING (series_id) JOIN timelines t USING (tsref)
+), points AS (
+    SELECT name, job, rare, vx_pos, vx, unnest(range(n)) AS i, unnest(ts) AS t,
+        unnest(CASE enc
+            WHEN 'const' THEN list_transform(ts, lambda x: const)
+            WHEN 'vi' THEN list_transform(vi, lambda x: x / pow(10, exp))
+            WHEN 'vb' THEN list_transform(vb, lambda x: x / pow(10, exp))
+            WHEN 'vf' THEN vf WHEN 'vp' THEN vp WHEN 'hist' THEN h_sum END) AS v,
+        unnest(h_count) AS h_count, unnest(h_pos_buckets) AS buckets
+    FROM joined
+), valued AS (
+    SELECT *, coalesce(vx[list_position(vx_pos, i)], v) AS value FROM points
+)
+SELECT name, count(*), sum(t)::BIGINT, count(*) FILTER (isnan(value)), sum(value) FILTER (NOT isnan(value)),
+    coalesce(sum(h_count), 0), coalesce(sum(list_sum(buckets)), 0), count(DISTINCT job), count(DISTINCT rare)
+FROM valued GROUP BY name ORDER BY name''').fetchall()
+encodings = [r[0] for r in db.execute("SELECT DISTINCT enc FROM samples ORDER BY enc").fetchall()]
+print(json.dumps({"rows": rows, "encodings": encodings}))
+"#;
+
+fn python() -> PathBuf {
+    if let Some(chosen) = std::env::var_os("HEARTH_TEST_PYTHON") {
+        return chosen.into();
+    }
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/neighbours/venv/bin/python3");
+    if venv.exists() { venv } else { "python3".into() }
+}
+
+fn series() -> Vec<SeriesColumns> {
+    let ts: Arc<[i64]> = (0..300).map(|i| 1_767_225_600_123 + i * 15_000 + i % 5).collect();
+    let mut all = Vec::new();
+    for s in 0..240i32 {
+        let metric = ["constant", "counter", "decimals", "ended", "noise", "roots", "unusual", "zz_native"]
+            [s as usize % 8];
+        let mut labels = vec![
+            ("__name__", metric.to_string()),
+            ("instance", format!("i{s}")),
+            ("job", format!("j{}", s % 3)),
+        ];
+        if s == 17 {
+            labels.push(("rare", "x".to_string()));
+        }
+        let mut histograms = None;
+        let values: Vec<f64> = (0..300i32)
+            .map(|i| match metric {
+                "constant" => 0.25,
+                "counter" => f64::from(s * 1000 + i * 17),
+                "decimals" => f64::from(s * 100 + i * i % 37) / 100.0,
+                "ended" if i > 296 => stale_nan(),
+                "ended" => f64::from(i + s),
+                "noise" => f64::from(i.wrapping_mul(7919).wrapping_mul(s + 3).rem_euclid(65_536)),
+                "roots" => f64::from(i + s + 2).sqrt(),
+                "unusual" => f64::from(i * i % 61 + s % 11 + 2).ln(),
+                _ => 0.0,
+            })
+            .collect();
+        if metric == "zz_native" {
+            let one = |i: i32| Histogram {
+                schema: 2,
+                count: f64::from(3 * i),
+                sum: f64::from(i) / 4.0,
+                positive_spans: vec![BucketSpan { offset: 1, length: 2 }],
+                positive_buckets: vec![f64::from(i), f64::from(2 * i)],
+                ..Histogram::default()
+            };
+            histograms = Some((0..300).map(|i| Some(Arc::new(one(i)))).collect::<Vec<_>>());
+        }
+        let values = match &histograms {
+            Some(h) => h.iter().map(|h| h.as_ref().map_or(0.0, |h| h.sum)).collect(),
+            None => values,
+        };
+        all.push(SeriesColumns {
+            labels: Labels::from_pairs(labels),
+            ts_ms: ts.clone(),
+            values,
+            histograms,
+            start_ts_ms: None,
+        });
+    }
+    all.sort_by(|a, b| a.labels.series_cmp(&b.labels));
+    all
+}
+
+#[test]
+fn duckdb_reads_a_block_and_finds_what_was_written() {
+    let python = python();
+    let has = Command::new(&python).args(["-c", "import duckdb"]).output();
+    assert!(
+        has.as_ref().is_ok_and(|o| o.status.success()),
+        "{} has no package duckdb. Install it with\n  python3 -m venv target/neighbours/venv && target/neighbours/venv/bin/pip install duckdb\n\
+         or name a python that has it in HEARTH_TEST_PYTHON",
+        python.display()
+    );
+    let (scratch, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let series = series();
+    let origin = BlockOrigin::flushed(Ulid::new(), TenantId::single(), "test");
+    let files = write_block(scratch.path(), origin, WriteOptions::fresh(), series.iter().cloned().map(Ok))
+        .unwrap()
+        .unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(bucket.path()).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(upload(&*store, &files)).unwrap();
+    let folder = bucket.path().join(layout::block(&TenantId::single(), files.meta.ulid).as_ref());
+    let answer = Command::new(&python).args(["-c", SCRIPT]).arg(&folder).output().unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let encodings: Vec<&str> =
+        answer["encodings"].as_array().unwrap().iter().filter_map(|e| e.as_str()).collect();
+    assert_eq!(
+        encodings,
+        ["const", "hist", "vb", "vf", "vi", "vp"],
+        "the data no longer meets every encoding"
+    );
+    let rows = answer["rows"].as_array().unwrap();
+    let metrics: Vec<&[SeriesColumns]> =
+        series.chunk_by(|a, b| a.labels.metric_name() == b.labels.metric_name()).collect();
+    assert_eq!(rows.len(), metrics.len());
+    for (row, of_metric) in rows.iter().zip(metrics) {
+        let name = of_metric[0].labels.metric_name().unwrap();
+        let count: usize = of_metric.iter().map(|s| s.values.len()).sum();
+        let times: i64 = of_metric.iter().flat_map(|s| s.ts_ms.iter()).sum();
+        let values = || of_metric.iter().flat_map(|s| &s.values);
+        let stale = values().filter(|v| is_stale(**v)).count();
+        let sum: f64 = values().filter(|v| !v.is_nan()).sum();
+        let histograms = || of_metric.iter().flat_map(|s| s.histograms.iter().flatten().flatten());
+        let counts: f64 = histograms().map(|h| h.count).sum();
+        let buckets: f64 = histograms().flat_map(|h| &h.positive_buckets).sum();
+        let distinct = |label: &str| {
+            let values: std::collections::BTreeSet<_> =
+                of_metric.iter().filter_map(|s| s.labels.get(label)).collect();
+            values.len()
+        };
+        assert_eq!(row[0].as_str(), Some(name));
+        assert_eq!(row[1].as_u64(), Some(count as u64), "{name}: samples");
+        assert_eq!(row[2].as_i64(), Some(times), "{name}: timestamps");
+        assert_eq!(row[3].as_u64(), Some(stale as u64), "{name}: staleness markers");
+        let got = row[4].as_f64().unwrap();
+        assert!((got - sum).abs() <= sum.abs() * 1e-12, "{name}: values sum to {got}, written were {sum}");
+        assert_eq!(row[5].as_f64(), Some(counts), "{name}: histogram counts");
+        assert_eq!(row[6].as_f64(), Some(buckets), "{name}: buckets");
+        assert_eq!(row[7].as_u64(), Some(distinct("job") as u64), "{name}: a common label");
+        assert_eq!(row[8].as_u64(), Some(distinct("rare") as u64), "{name}: a rare label");
+    }
+}

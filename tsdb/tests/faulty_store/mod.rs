@@ -1,0 +1,140 @@
+//! An object store that fails, loses answers, repeats or delays requests, or ignores conditions, as told; what it stores is in memory.
+
+// Each test that includes it uses a part.
+#![allow(dead_code)]
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What happens to one PUT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// As it should be.
+    None,
+    /// Fails and does nothing.
+    Refused,
+    /// Is done, but the answer is lost.
+    AnswerLost,
+    /// Is done twice, as by a client library that retries on its own; the second answer is returned.
+    Repeated,
+    /// Takes a while, so that others overtake it.
+    Slow,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct FaultyStore {
+    pub inner: InMemory,
+    /// Decides the fault of each PUT by its number and path.
+    pub on_put: Mutex<Option<Script>>,
+    /// Every n-th GET fails, 0 for none.
+    pub failing_gets: AtomicU64,
+    /// Treat create-if-absent as overwrite.
+    pub lies: bool,
+    pub puts: AtomicU64,
+    pub gets: AtomicU64,
+    pub lists: AtomicU64,
+}
+
+/// Chooses a fault.
+type Choice = dyn FnMut(u64, &Path) -> Fault + Send;
+
+/// A fault for each PUT.
+pub struct Script(pub Box<Choice>);
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script")
+    }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultyStore")
+    }
+}
+
+impl FaultyStore {
+    pub fn script(&self, script: impl FnMut(u64, &Path) -> Fault + Send + 'static) {
+        *self.on_put.lock().unwrap() = Some(Script(Box::new(script)));
+    }
+
+    pub fn gets_so_far(&self) -> u64 {
+        self.gets.load(Ordering::Relaxed)
+    }
+}
+
+fn failure(what: &str) -> object_store::Error {
+    object_store::Error::Generic { store: "FaultyStore", source: what.to_string().into() }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+        let n = self.puts.fetch_add(1, Ordering::Relaxed);
+        let fault = self.on_put.lock().unwrap().as_mut().map_or(Fault::None, |s| (s.0)(n, path));
+        if self.lies {
+            options.mode = PutMode::Overwrite;
+        }
+        match fault {
+            Fault::None => self.inner.put_opts(path, payload, options).await,
+            Fault::Refused => Err(failure("503 slow down")),
+            Fault::AnswerLost => {
+                let _ = self.inner.put_opts(path, payload, options).await;
+                Err(failure("connection reset"))
+            }
+            Fault::Repeated => {
+                let _ = self.inner.put_opts(path, payload.clone(), options.clone()).await;
+                self.inner.put_opts(path, payload, options).await
+            }
+            Fault::Slow => {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                self.inner.put_opts(path, payload, options).await
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let n = self.gets.fetch_add(1, Ordering::Relaxed) + 1;
+        let every = self.failing_gets.load(Ordering::Relaxed);
+        if every > 0 && n.is_multiple_of(every) {
+            return Err(failure("500 internal error"));
+        }
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
