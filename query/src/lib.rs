@@ -10,6 +10,7 @@
 //! 4. The [`engine`] hands out a [`value`] with its [`annotations`] and figures.
 
 pub mod annotations;
+pub mod api;
 pub mod engine;
 pub mod eval;
 pub mod parse;

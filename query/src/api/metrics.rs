@@ -1,0 +1,103 @@
+//! What the API tells about itself: durations, queries in flight, samples read, errors.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::error::ErrorType;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Endpoint {
+    endpoint: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Failure {
+    endpoint: String,
+    r#type: &'static str,
+}
+
+/// 1 ms to half a minute; the default timeout is two minutes, beyond half a minute nobody looks closer.
+#[derive(Clone)]
+struct Seconds;
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+    }
+}
+
+/// The API's metrics. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    duration: Family<Endpoint, Histogram, Seconds>,
+    errors: Family<Failure, Counter>,
+    in_flight: Gauge,
+    queued: Gauge,
+    samples: Counter,
+}
+
+impl Metrics {
+    /// Registers `hearth_query_*` into a registry without prefix.
+    pub fn new(registry: &mut Registry) -> Metrics {
+        let m = Metrics {
+            duration: Family::new_with_constructor(Seconds),
+            errors: Family::default(),
+            in_flight: Gauge::default(),
+            queued: Gauge::default(),
+            samples: Counter::default(),
+        };
+        registry.register(
+            "hearth_query_duration_seconds",
+            "Time from a request to the head of its answer, by endpoint",
+            m.duration.clone(),
+        );
+        registry.register("hearth_query_errors", "Requests answered with an error, by its type", m.errors.clone());
+        registry.register("hearth_query_in_flight", "Requests that are being worked on", m.in_flight.clone());
+        registry.register("hearth_query_queued", "Queries waiting for a free place", m.queued.clone());
+        registry.register("hearth_query_samples_read", "Samples that queries read from storage", m.samples.clone());
+        m
+    }
+
+    pub(super) fn observe(&self, endpoint: &str, took: Duration, failed: Option<ErrorType>) {
+        self.duration.get_or_create(&Endpoint { endpoint: endpoint.into() }).observe(took.as_secs_f64());
+        if let Some(kind) = failed {
+            let failure = Failure { endpoint: endpoint.into(), r#type: kind.as_str() };
+            self.errors.get_or_create(&failure).inc();
+        }
+    }
+
+    pub(super) fn read_samples(&self, n: u64) {
+        self.samples.inc_by(n);
+    }
+
+    /// Counts one more in flight until the guard is dropped.
+    pub(super) fn enter(&self) -> Entered {
+        Entered::count(&self.in_flight)
+    }
+
+    pub(super) fn queue(&self) -> Entered {
+        Entered::count(&self.queued)
+    }
+}
+
+/// See [`Metrics::enter`].
+pub(super) struct Entered(Gauge);
+
+impl Entered {
+    fn count(gauge: &Gauge) -> Entered {
+        gauge.inc();
+        Entered(gauge.clone())
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
