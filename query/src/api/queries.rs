@@ -1,0 +1,192 @@
+//! `query`, `query_range`, and what needs only the parser: `format_query`, `parse_query`, `query_exemplars`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
+use super::error::{ApiError, ErrorType};
+use super::form::{Form, quote};
+use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
+use super::request::{Call, Lane};
+use super::state::ApiState;
+use super::{ast_json, json};
+use crate::engine::{QueryOptions, QueryRequest, QueryTime};
+use crate::parse;
+use crate::value::{ErrorKind, QueryError, QueryValue};
+
+/// At most this many warnings and this many infos are shown.
+const MAX_REMARKS: usize = 10;
+
+impl From<QueryError> for ApiError {
+    fn from(e: QueryError) -> ApiError {
+        match e.kind {
+            // The text is all that can be wrong once the parameters have been read.
+            ErrorKind::BadData => ApiError::parameter("query", e.message),
+            ErrorKind::Execution => ApiError::new(ErrorType::Execution, e.message),
+            ErrorKind::Canceled => ApiError::new(ErrorType::Canceled, e.message),
+            ErrorKind::Timeout => ApiError::new(ErrorType::Timeout, e.message),
+            ErrorKind::Internal => ApiError::new(ErrorType::Internal, e.message),
+        }
+    }
+}
+
+/// `GET|POST /api/v1/query`
+pub async fn instant(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    let limit = call.form.limit()?;
+    let now = Time::from_ms(state.config().clock.now_ms());
+    let time = call.form.time_or("time", now)?;
+    let timeout = timeout(&call.form)?;
+    run(state, call, QueryTime::Instant { time_ms: time.ms() }, limit, timeout).await
+}
+
+/// `GET|POST /api/v1/query_range`
+pub async fn range(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    let form = &call.form;
+    let limit = form.limit()?;
+    let start = form.time("start")?;
+    let end = form.time("end")?;
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step_ns = super::params::parse_duration(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
+    let step_ms = step_ns / 1_000_000;
+    if step_ns <= 0 {
+        let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", text));
+    }
+    if (end.0 - start.0) / step_ns as i128 > state.config().limits.max_points {
+        let text = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
+        return Err(ApiError::bad_data(text));
+    }
+    if step_ms == 0 {
+        return Err(ApiError::parameter("step", "steps below one millisecond are not supported"));
+    }
+    let timeout = timeout(form)?;
+    let time = QueryTime::Range { start_ms: start.ms(), end_ms: end.ms(), step_ms };
+    run(state, call, time, limit, timeout).await
+}
+
+/// A negative timeout is over at once, as upstream's deadline in the past.
+fn timeout(form: &Form) -> Result<Option<Duration>, ApiError> {
+    Ok(form.duration("timeout")?.map(|ns| Duration::from_nanos(ns.max(0) as u64)))
+}
+
+async fn run(
+    state: ApiState,
+    call: Call,
+    time: QueryTime,
+    limit: usize,
+    timeout: Option<Duration>,
+) -> Result<Response, ApiError> {
+    let lookback_ms = match call.form.get("lookback_delta") {
+        "" => None,
+        s => {
+            let ns = super::params::parse_duration(s)
+                .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?;
+            // Zero and less mean the default, as upstream's engine has it.
+            (ns >= 1_000_000).then_some(ns / 1_000_000)
+        }
+    };
+    check_text(&state, call.form.get("query"))?;
+    let inner = state.0.clone();
+    state
+        .run(Lane::Query, timeout, move |budget, queued| {
+            let text = call.form.get("query");
+            let source = inner.config.storage.source(&call.tenant);
+            let options = QueryOptions { lookback_ms, timeout, budget: Some(budget.clone()) };
+            let request = QueryRequest { text, time, options };
+            let mut result = inner.engine.run(&*source, &request)?;
+            let (warnings, infos) = result.annotations.render(text, MAX_REMARKS);
+            let mut remarks = Remarks { warnings, infos };
+            if limit > 0 && truncate(&mut result.value, limit) {
+                remarks.warnings.push(TRUNCATED.into());
+            }
+            let stats = call.form.get("stats");
+            if !matches!(stats, "" | "true" | "all") {
+                remarks.warnings.push(format!(
+                    "value {} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"",
+                    quote(stats)
+                ));
+            }
+            let figures = (!stats.is_empty()).then(|| Stats::new(&result.stats, queued));
+            let grid = match time {
+                QueryTime::Instant { .. } => None,
+                QueryTime::Range { start_ms, end_ms, step_ms } => {
+                    Some((start_ms, step_ms, ((end_ms - start_ms) / step_ms + 1).clamp(0, 20_000) as usize))
+                }
+            };
+            Ok(answer::streamed(ResultWriter::new(result.value, grid, figures.as_ref(), &remarks)))
+        })
+        .await
+}
+
+/// Refuses what is too long to look at before it waits for a place.
+fn check_text(state: &ApiState, text: &str) -> Result<(), ApiError> {
+    let most = state.0.engine.options().parse.max_text_bytes;
+    if text.len() > most {
+        let why = format!("the query is {} bytes long, the limit is {most}", text.len());
+        return Err(ApiError::parameter("query", why));
+    }
+    Ok(())
+}
+
+/// Cuts series or samples to `limit`; whether any went.
+fn truncate(value: &mut QueryValue, limit: usize) -> bool {
+    match value {
+        QueryValue::Vector { samples, .. } if samples.len() > limit => samples.truncate(limit),
+        QueryValue::Matrix(series) if series.len() > limit => series.truncate(limit),
+        _ => return false,
+    }
+    true
+}
+
+fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse::ParseError> {
+    parse::parse_expr(form.get("query"), &state.0.engine.options().parse)
+}
+
+/// `GET|POST /api/v1/format_query`: the query as upstream's printer lays it out.
+pub async fn format(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    check_text(&state, call.form.get("query"))?;
+    let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
+    Ok(answer::small(&parse::prettify(&expr)))
+}
+
+/// `GET|POST /api/v1/parse_query`: the syntax tree.
+pub async fn syntax_tree(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    check_text(&state, call.form.get("query"))?;
+    let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
+    Ok(answer::success(&Remarks::default(), |out| ast_json::expr(out, &expr)))
+}
+
+/// `GET|POST /api/v1/query_exemplars`: Hearth keeps no exemplars, so every well-formed question has the empty answer.
+pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    let start = call.form.time_or("start", Time::from_ms(MIN_TIME_MS))?;
+    let end = call.form.time_or("end", Time::from_ms(MAX_TIME_MS))?;
+    if end < start {
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+    }
+    check_text(&state, call.form.get("query"))?;
+    let expr = parsed(&state, &call.form).map_err(|e| ApiError::bad_data(e.to_string()))?;
+    if !has_selector(&expr) {
+        return Ok(answer::no_content());
+    }
+    Ok(answer::success(&Remarks::default(), |out| json::strings::<&str>(out, [])))
+}
+
+fn has_selector(expr: &parse::Expr) -> bool {
+    use parse::Node::*;
+    match &expr.node {
+        Number(_) | Str(_) => false,
+        Vector(_) | Matrix { .. } => true,
+        Subquery(s) => has_selector(&s.expr),
+        Call(c) => c.args.iter().any(has_selector),
+        Aggregate(a) => has_selector(&a.expr) || a.param.as_ref().is_some_and(has_selector),
+        Unary { expr, .. } | Paren(expr) => has_selector(expr),
+        Binary(_) => {
+            let (first, chain) = expr.left_spine();
+            has_selector(first) || chain.iter().any(|(b, _)| has_selector(&b.rhs))
+        }
+    }
+}

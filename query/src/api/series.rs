@@ -1,0 +1,167 @@
+//! `series`, `labels`, `label/<name>/values` and `metadata`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use tsdb::matcher::Matcher;
+use tsdb::source::{Budget, LabelWish};
+
+use super::answer::{self, Remarks};
+use super::error::ApiError;
+use super::form::{Form, quote, unescape_name};
+use super::json;
+use super::request::{Call, Lane};
+use super::state::ApiState;
+use crate::parse::{ParseOptions, parse_metric_selector};
+
+/// The selectors of `match[]`. Each must have a matcher that an absent label fails, so that nobody asks for everything by mistake.
+fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
+    let all: Result<Vec<_>, _> = form.all("match[]").map(|s| parse_metric_selector(s, options)).collect();
+    let all = all.map_err(|e| e.to_string())?;
+    if all.iter().any(|selector| selector.iter().all(Matcher::matches_empty)) {
+        return Err("match[] must contain at least one non-empty matcher".into());
+    }
+    Ok(all)
+}
+
+fn wish(selectors: Vec<Vec<Matcher>>, (min_t_ms, max_t_ms): (i64, i64), budget: &Arc<Budget>) -> LabelWish {
+    LabelWish { selectors, min_t_ms, max_t_ms, budget: budget.clone() }
+}
+
+fn cut<T>(all: &mut Vec<T>, limit: usize) -> Remarks {
+    if limit > 0 && all.len() > limit {
+        all.truncate(limit);
+        return Remarks::truncated();
+    }
+    Remarks::default()
+}
+
+/// `GET|POST /api/v1/series`
+pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    if let Some(e) = call.form.error() {
+        return Err(ApiError::bad_data(format!("error parsing form values: {e}")));
+    }
+    if call.form.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let limit = call.form.limit()?;
+    let range = call.form.range_ms()?;
+    let selectors = selectors(&call.form, &state.0.engine.options().parse)
+        .map_err(|e| ApiError::parameter("match[]", e))?;
+    let inner = state.0.clone();
+    state
+        .run(Lane::Lookup, None, move |budget, _| {
+            let source = inner.config.storage.source(&call.tenant);
+            let mut found = source.series(&wish(selectors, range, budget))?;
+            let remarks = cut(&mut found, limit);
+            Ok(answer::streamed(LabelSets { sets: found.into_iter(), begun: false, remarks }))
+        })
+        .await
+}
+
+/// Label sets, written as the client takes them: a tenant can have millions.
+struct LabelSets {
+    sets: std::vec::IntoIter<tsdb::labels::Labels>,
+    begun: bool,
+    remarks: Remarks,
+}
+
+impl answer::Pieces for LabelSets {
+    fn fill(&mut self, out: &mut Vec<u8>) -> bool {
+        answer::list(out, &mut self.begun, &mut self.sets, &self.remarks, |out, set| json::labels(out, &set))
+    }
+}
+
+/// Names or values, the same way.
+struct Strings {
+    all: std::vec::IntoIter<String>,
+    begun: bool,
+    remarks: Remarks,
+}
+
+impl answer::Pieces for Strings {
+    fn fill(&mut self, out: &mut Vec<u8>) -> bool {
+        answer::list(out, &mut self.begun, &mut self.all, &self.remarks, |out, s| json::html_string(out, &s))
+    }
+}
+
+/// `GET|POST /api/v1/labels`
+pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    let limit = call.form.limit()?;
+    let range = call.form.range_ms()?;
+    let selectors = selectors(&call.form, &state.0.engine.options().parse).map_err(ApiError::bad_data)?;
+    let inner = state.0.clone();
+    state
+        .run(Lane::Lookup, None, move |budget, _| {
+            let source = inner.config.storage.source(&call.tenant);
+            let mut found = source.label_names(&wish(selectors, range, budget))?;
+            let remarks = cut(&mut found, limit);
+            Ok(answer::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
+        })
+        .await
+}
+
+/// `GET /api/v1/label/<name>/values`
+pub async fn values(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let name = unescape_name(&name).into_owned();
+    if name.is_empty() {
+        return Err(ApiError::bad_data(format!("invalid label name: {}", quote(&name))));
+    }
+    let limit = call.form.limit()?;
+    let range = call.form.range_ms()?;
+    let selectors = selectors(&call.form, &state.0.engine.options().parse).map_err(ApiError::bad_data)?;
+    let inner = state.0.clone();
+    state
+        .run(Lane::Lookup, None, move |budget, _| {
+            let source = inner.config.storage.source(&call.tenant);
+            let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
+            let remarks = cut(&mut found, limit);
+            Ok(answer::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
+        })
+        .await
+}
+
+/// `GET /api/v1/metadata`. Here, and only here, `limit=0` means nothing at all, as upstream has it.
+pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    let number = |name: &str| match call.form.get(name) {
+        "" => Ok(-1),
+        s => super::params::parse_int(s).map_err(|_| ApiError::bad_data(format!("{name} must be a number"))),
+    };
+    let limit = number("limit")?;
+    let limit_per_metric = number("limit_per_metric")?;
+    let inner = state.0.clone();
+    state
+        .run(Lane::Lookup, None, move |_, _| {
+            let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
+            let all = inner.config.storage.metadata(&call.tenant, metric);
+            Ok(answer::success(&Remarks::default(), |out| {
+                out.push(b'{');
+                let most = usize::try_from(limit).unwrap_or(usize::MAX);
+                for (i, (name, entries)) in all.iter().take(most).enumerate() {
+                    if i > 0 {
+                        out.push(b',');
+                    }
+                    json::html_string(out, name);
+                    out.extend_from_slice(b":[");
+                    let most = if limit_per_metric > 0 { limit_per_metric as usize } else { usize::MAX };
+                    for (i, entry) in entries.iter().take(most).enumerate() {
+                        out.extend_from_slice(if i > 0 { br#",{"type":"#.as_slice() } else { br#"{"type":"#.as_slice() });
+                        json::html_string(out, &entry.kind);
+                        out.extend_from_slice(br#","unit":"#);
+                        json::html_string(out, &entry.unit);
+                        out.extend_from_slice(br#","help":"#);
+                        json::html_string(out, &entry.help);
+                        out.push(b'}');
+                    }
+                    out.push(b']');
+                }
+                out.push(b'}');
+            }))
+        })
+        .await
+}

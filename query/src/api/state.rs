@@ -1,0 +1,198 @@
+//! What the API needs from the process around it, handed in once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use tokio::sync::Semaphore;
+use tsdb::clock::{Clock, SystemClock};
+use tsdb::db::HeadStats;
+use tsdb::sample::Metadata;
+use tsdb::source::Source;
+use tsdb::tenant::TenantId;
+
+use super::metrics::Metrics;
+use crate::engine::{Engine, EngineOptions};
+
+/// Whether the process can answer queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// The log is still being replayed.
+    Starting,
+    Stopping,
+}
+
+/// Storage as the API sees it. The calls may block; they are made from threads that may.
+pub trait Storage: Send + Sync + 'static {
+    /// One consistent view of all that a tenant has.
+    fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
+
+    /// What is known of metrics, by name; `metric` narrows it to one.
+    fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>>;
+
+    /// Figures of the head, its lists at most `limit` long.
+    fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats;
+
+    /// Asked for every request; must not block.
+    fn readiness(&self) -> Readiness;
+}
+
+/// From a request's headers to the tenant whose data it may see; the error is shown to the client as `bad_data`.
+pub type TenantResolver = Arc<dyn Fn(&HeaderMap) -> Result<TenantId, String> + Send + Sync>;
+
+/// Every request belongs to the one default tenant.
+pub fn single_tenant() -> TenantResolver {
+    Arc::new(|_| Ok(TenantId::single()))
+}
+
+/// `X-Scope-OrgID` names the tenant, as in Cortex and Mimir; without it the default tenant is meant.
+pub fn tenant_from_header() -> TenantResolver {
+    Arc::new(|headers| match headers.get("x-scope-orgid") {
+        None => Ok(TenantId::single()),
+        Some(name) => match name.to_str() {
+            Ok(name) => TenantId::new(name).map_err(|e| e.to_string()),
+            Err(_) => Err("header X-Scope-OrgID is not ASCII text".into()),
+        },
+    })
+}
+
+/// Which web origins may call the API from a browser.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// Upstream's default `.*`.
+    #[default]
+    Any,
+    /// Exactly these, such as `https://grafana.example.org`.
+    Only(Vec<String>),
+}
+
+impl CorsOrigins {
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            CorsOrigins::Any => true,
+            CorsOrigins::Only(all) => all.iter().any(|o| o == origin),
+        }
+    }
+}
+
+/// Limits on requests; those on evaluation are [`EngineOptions`]'.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Queries that run at once; more wait, and their wait counts towards their timeout.
+    pub max_concurrency: usize,
+    /// Most steps of a range query, less one, as upstream counts.
+    pub max_points: i128,
+    /// Longest form body.
+    pub max_body_bytes: usize,
+    /// Longest time for a form body to arrive.
+    pub body_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_concurrency: 20,
+            max_points: 11_000,
+            max_body_bytes: 4 << 20,
+            body_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What `status/buildinfo` shows. `version` is Prometheus' whose API and language this is: Grafana turns features on by it.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildInfo {
+    pub version: String,
+    pub revision: String,
+    pub branch: String,
+    pub build_user: String,
+    pub build_date: String,
+    pub go_version: String,
+}
+
+impl Default for BuildInfo {
+    fn default() -> Self {
+        BuildInfo {
+            version: "3.14.0".into(),
+            revision: concat!("hearth-", env!("CARGO_PKG_VERSION")).into(),
+            branch: "HEAD".into(),
+            build_user: String::new(),
+            build_date: String::new(),
+            go_version: "none (Rust)".into(),
+        }
+    }
+}
+
+/// What `status/runtimeinfo`, `status/config` and `status/flags` show of the process.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessInfo {
+    pub cwd: String,
+    pub hostname: String,
+    pub started_ms: i64,
+    /// As Prometheus writes it, such as `15d` or `forever`.
+    pub storage_retention: String,
+    /// The configuration in effect, secrets left out.
+    pub config_yaml: String,
+    pub flags: BTreeMap<String, String>,
+}
+
+/// Everything the API is made of.
+pub struct ApiConfig {
+    pub storage: Arc<dyn Storage>,
+    pub metrics: Metrics,
+    pub engine: EngineOptions,
+    pub limits: Limits,
+    pub tenants: TenantResolver,
+    pub clock: Arc<dyn Clock>,
+    pub cors: CorsOrigins,
+    pub build: BuildInfo,
+    pub process: ProcessInfo,
+}
+
+impl ApiConfig {
+    /// Defaults around a storage.
+    pub fn new(storage: Arc<dyn Storage>, metrics: Metrics) -> ApiConfig {
+        ApiConfig {
+            storage,
+            metrics,
+            engine: EngineOptions::default(),
+            limits: Limits::default(),
+            tenants: tenant_from_header(),
+            clock: Arc::new(SystemClock),
+            cors: CorsOrigins::default(),
+            build: BuildInfo::default(),
+            process: ProcessInfo::default(),
+        }
+    }
+}
+
+/// The state of the router. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub config: ApiConfig,
+    pub engine: Engine,
+    /// Places for queries, and places of their own for label lookups, so that a dashboard's menus open while its panels compute.
+    pub queries: Arc<Semaphore>,
+    pub lookups: Arc<Semaphore>,
+}
+
+impl ApiState {
+    pub fn new(config: ApiConfig) -> ApiState {
+        let places = config.limits.max_concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        ApiState(Arc::new(Inner {
+            engine: Engine::new(config.engine.clone()),
+            queries: Arc::new(Semaphore::new(places)),
+            lookups: Arc::new(Semaphore::new(places)),
+            config,
+        }))
+    }
+
+    pub(super) fn config(&self) -> &ApiConfig {
+        &self.0.config
+    }
+}

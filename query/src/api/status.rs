@@ -1,0 +1,184 @@
+//! `status/*`, and the endpoints of things Hearth does not do (scraping, rules, alerts), which answer with valid emptiness so that
+//! Grafana and Prometheus' own tools are content.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::json;
+use tsdb::db::NamedCount;
+
+use super::answer;
+use super::error::{ApiError, ErrorType};
+use super::form::quote;
+use super::params::parse_int;
+use super::request::{Call, Lane};
+use super::state::ApiState;
+
+/// `GET /api/v1/status/buildinfo`. There is no `features` in it: its presence makes Grafana believe in Mimir.
+pub async fn buildinfo(State(state): State<ApiState>) -> Response {
+    answer::small(&state.config().build)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuntimeInfo<'a> {
+    start_time: String,
+    #[serde(rename = "CWD")]
+    cwd: &'a str,
+    hostname: &'a str,
+    server_time: String,
+    reload_config_success: bool,
+    last_config_time: String,
+    corruption_count: i64,
+    goroutine_count: usize,
+    #[serde(rename = "GOMAXPROCS")]
+    cores: usize,
+    #[serde(rename = "GOMEMLIMIT")]
+    memory_limit: i64,
+    #[serde(rename = "GOGC")]
+    gogc: &'a str,
+    #[serde(rename = "GODEBUG")]
+    godebug: &'a str,
+    storage_retention: &'a str,
+}
+
+fn rfc3339(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "0001-01-01T00:00:00Z".into(), |t| t.to_string())
+}
+
+/// `GET /api/v1/status/runtimeinfo`. Fields of the Go runtime keep their names and say what comes closest, or nothing.
+pub async fn runtimeinfo(State(state): State<ApiState>) -> Response {
+    let process = &state.config().process;
+    answer::small(&RuntimeInfo {
+        start_time: rfc3339(process.started_ms),
+        cwd: &process.cwd,
+        hostname: &process.hostname,
+        server_time: rfc3339(state.config().clock.now_ms()),
+        reload_config_success: true,
+        last_config_time: rfc3339(process.started_ms),
+        corruption_count: 0,
+        goroutine_count: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        memory_limit: i64::MAX,
+        gogc: "",
+        godebug: "",
+        storage_retention: &process.storage_retention,
+    })
+}
+
+/// `GET /api/v1/status/config`
+pub async fn config(State(state): State<ApiState>) -> Response {
+    answer::small(&json!({ "yaml": state.config().process.config_yaml }))
+}
+
+/// `GET /api/v1/status/flags`
+pub async fn flags(State(state): State<ApiState>) -> Response {
+    answer::small(&state.config().process.flags)
+}
+
+/// `GET /api/v1/status/walreplay`
+pub async fn walreplay() -> Response {
+    answer::small(&json!({ "min": 0, "max": 0, "current": 0 }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TsdbStatus {
+    head_stats: HeadStats,
+    series_count_by_metric_name: Vec<NamedCount>,
+    label_value_count_by_label_name: Vec<NamedCount>,
+    memory_in_bytes_by_label_name: Vec<NamedCount>,
+    series_count_by_label_value_pair: Vec<NamedCount>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadStats {
+    num_series: u64,
+    num_label_pairs: u64,
+    chunk_count: u64,
+    min_time: i64,
+    max_time: i64,
+}
+
+/// `GET /api/v1/status/tsdb`: the head's largest, `limit` of each list (10).
+pub async fn tsdb(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    const MOST: i64 = 10_000;
+    let limit = match call.form.get("limit") {
+        "" => 10,
+        s => parse_int(s).unwrap_or(0),
+    };
+    if limit < 1 {
+        return Err(ApiError::bad_data("limit must be a positive number"));
+    }
+    if limit > MOST {
+        return Err(ApiError::bad_data(format!("limit must not exceed {MOST}")));
+    }
+    let inner = state.0.clone();
+    state
+        .run(Lane::Lookup, None, move |_, _| {
+            let s = inner.config.storage.head_stats(&call.tenant, limit as usize);
+            // An empty head has its ends the wrong way round upstream.
+            let (min_time, max_time) = if s.series == 0 { (i64::MAX, i64::MIN) } else { (s.min_t_ms, s.max_t_ms) };
+            Ok(answer::small(&TsdbStatus {
+                head_stats: HeadStats {
+                    num_series: s.series,
+                    num_label_pairs: s.label_pairs,
+                    chunk_count: s.chunks,
+                    min_time,
+                    max_time,
+                },
+                series_count_by_metric_name: s.series_by_metric,
+                label_value_count_by_label_name: s.values_by_label,
+                memory_in_bytes_by_label_name: s.bytes_by_label,
+                series_count_by_label_value_pair: s.series_by_pair,
+            }))
+        })
+        .await
+}
+
+/// `GET /api/v1/rules`: none.
+pub async fn rules(call: Call) -> Result<Response, ApiError> {
+    let kind = call.form.get("type").to_lowercase();
+    if !matches!(kind.as_str(), "" | "alert" | "record") {
+        return Err(ApiError::parameter("type", format!("not supported value {}", quote(&kind))));
+    }
+    Ok(answer::small(&json!({ "groups": [] })))
+}
+
+/// `GET /api/v1/alerts`: none.
+pub async fn alerts() -> Response {
+    answer::small(&json!({ "alerts": [] }))
+}
+
+/// `GET /api/v1/alertmanagers`: none.
+pub async fn alertmanagers() -> Response {
+    answer::small(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
+}
+
+/// `GET /api/v1/targets`: none.
+pub async fn targets(call: Call) -> Response {
+    let with_dropped = matches!(call.form.get("state").to_lowercase().as_str(), "" | "any" | "dropped");
+    let counts = if with_dropped { json!({}) } else { json!(null) };
+    answer::small(&json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": counts }))
+}
+
+/// `GET /api/v1/targets/metadata`: no targets, none.
+pub async fn targets_metadata() -> Response {
+    answer::small(&json!([]))
+}
+
+/// `GET /api/v1/scrape_pools`: none.
+pub async fn scrape_pools() -> Response {
+    answer::small(&json!({ "scrapePools": [] }))
+}
+
+/// `GET /api/v1/notifications`: none.
+pub async fn notifications() -> Response {
+    answer::small(&json!([]))
+}
+
+/// `POST|PUT /api/v1/admin/tsdb/*`: as a Prometheus without `--web.enable-admin-api`.
+pub async fn admin() -> ApiError {
+    ApiError::new(ErrorType::Unavailable, "admin APIs disabled")
+}
