@@ -255,7 +255,6 @@ fn duration_node(out: &mut Vec<u8>, node: &DurationNode) {
             return raw(out, "\"}");
         }
         Neg(x) => ("-", None, Some(x)),
-        Pos(x) => ("+", None, Some(x)),
         Add(a, b) => ("+", Some(a), Some(b)),
         Sub(a, b) => ("-", Some(a), Some(b)),
         Mul(a, b) => ("*", Some(a), Some(b)),
