@@ -199,7 +199,15 @@ impl ResultWriter {
         tail.push(b'}');
         remarks.write(&mut tail);
         tail.push(b'}');
-        ResultWriter { value, grid: Grid::new(start_ms, step_ms, steps), at: 0, point: 0, step: 0, begun: false, tail }
+        ResultWriter {
+            value,
+            grid: Grid::new(start_ms, step_ms, steps),
+            at: 0,
+            point: 0,
+            step: 0,
+            begun: false,
+            tail,
+        }
     }
 }
 
@@ -282,7 +290,13 @@ fn instant(out: &mut Vec<u8>, labels: &Labels, ts_ms: i64, value: &Value) {
 }
 
 /// `,"values":[…],"histograms":[…]` from `point` on, each left out where it is empty; whether the series is finished.
-fn points(out: &mut Vec<u8>, series: &RangeSeries, point: &mut usize, step: &mut usize, grid: &mut Grid) -> bool {
+fn points(
+    out: &mut Vec<u8>,
+    series: &RangeSeries,
+    point: &mut usize,
+    step: &mut usize,
+    grid: &mut Grid,
+) -> bool {
     let floats = series.ts_ms.len().min(series.values.len());
     while *point < floats {
         if out.len() >= PIECE_BYTES {
@@ -405,7 +419,10 @@ mod tests {
         let vector = QueryValue::Vector {
             ts_ms: 1000,
             samples: vec![
-                InstantSample { labels: Labels::from_pairs([("__name__", "<a>")]), value: Value::Float(0.25) },
+                InstantSample {
+                    labels: Labels::from_pairs([("__name__", "<a>")]),
+                    value: Value::Float(0.25),
+                },
                 InstantSample { labels: Labels::empty(), value: Value::Histogram(Default::default()) },
             ],
         };
@@ -432,7 +449,9 @@ mod tests {
         let steps = 11_001;
         let ts: Vec<i64> = (0..steps).map(|i| 1_700_000_000_000 + i * 250).collect();
         let values: Vec<f64> = (0..steps).map(|i| i as f64 / 7.0).collect();
-        let matrix = QueryValue::Matrix((0..5).map(|i| series(&format!("m{i}"), ts.clone(), values.clone())).collect());
+        let matrix = QueryValue::Matrix(
+            (0..5).map(|i| series(&format!("m{i}"), ts.clone(), values.clone())).collect(),
+        );
         let grid = Some((1_700_000_000_000, 250, steps as usize));
         let mut writer = ResultWriter::new(matrix, grid, None, &Remarks::default());
         let mut text = Vec::new();

@@ -169,7 +169,14 @@ fn operand(out: &mut Vec<u8>, e: &Expr) {
         Node::Unary { negative, expr: inner } => {
             raw(out, r#"{"expr":"#);
             expr(out, inner);
-            raw(out, if *negative { r#","op":"-","type":"unaryExpr"}"# } else { r#","op":"+","type":"unaryExpr"}"# });
+            raw(
+                out,
+                if *negative {
+                    r#","op":"-","type":"unaryExpr"}"#
+                } else {
+                    r#","op":"+","type":"unaryExpr"}"#
+                },
+            );
         }
         Node::Paren(inner) => {
             raw(out, r#"{"expr":"#);
@@ -214,11 +221,14 @@ fn matchers(out: &mut Vec<u8>, matchers: &[Matcher]) {
 }
 
 fn start_or_end(out: &mut Vec<u8>, at: Option<At>) {
-    raw(out, match at {
-        Some(At::Start) => r#""startOrEnd":"start""#,
-        Some(At::End) => r#""startOrEnd":"end""#,
-        _ => r#""startOrEnd":null"#,
-    });
+    raw(
+        out,
+        match at {
+            Some(At::Start) => r#""startOrEnd":"start""#,
+            Some(At::End) => r#""startOrEnd":"end""#,
+            _ => r#""startOrEnd":null"#,
+        },
+    );
 }
 
 fn timestamp(out: &mut Vec<u8>, at: Option<At>) {

@@ -3,9 +3,9 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tsdb::matcher::quote;
 
 use super::json;
-use super::form::quote;
 
 /// Upstream's `errorType`s (`web/api/v1/api.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use tsdb::matcher::quote;
+
 /// Pairs in the order upstream sees them: those of the body first, then those of the URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
@@ -69,7 +71,7 @@ fn unescape(s: &[u8]) -> Result<String, String> {
                     (Some(high), Some(low)) => out.push((high * 16 + low) as u8),
                     _ => {
                         let bad = String::from_utf8_lossy(&s[i..s.len().min(i + 3)]);
-                        return Err(format!("invalid URL escape {}", quote(&bad)));
+                        return Err(format!("invalid URL escape {}", quote(&*bad)));
                     }
                 }
                 i += 2;
@@ -82,40 +84,6 @@ fn unescape(s: &[u8]) -> Result<String, String> {
         let shown: String = String::from_utf8_lossy(e.as_bytes()).chars().take(80).collect();
         format!("invalid UTF-8 in parameter {}", quote(&shown))
     })
-}
-
-/// A text in double quotes as Go's `%q` writes it, which upstream's error texts use throughout.
-pub fn quote(s: &str) -> String {
-    let mut out = String::with_capacity(s.len() + 2);
-    out.push('"');
-    for c in s.chars() {
-        let short = match c {
-            '"' => "\\\"",
-            '\\' => "\\\\",
-            '\x07' => "\\a",
-            '\x08' => "\\b",
-            '\x0c' => "\\f",
-            '\n' => "\\n",
-            '\r' => "\\r",
-            '\t' => "\\t",
-            '\x0b' => "\\v",
-            _ => "",
-        };
-        if !short.is_empty() {
-            out.push_str(short);
-        } else if (c as u32) < 0x20 || c == '\x7f' {
-            out.push_str(&format!("\\x{:02x}", c as u32));
-        } else if c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{feff}' {
-            match c as u32 {
-                n @ ..=0xffff => out.push_str(&format!("\\u{n:04x}")),
-                n => out.push_str(&format!("\\U{n:08x}")),
-            }
-        } else {
-            out.push(c);
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// A label name out of a URL: `U__` names carry any UTF-8 as `_hex_` and `_` as `__`
@@ -152,18 +120,16 @@ mod tests {
 
     #[test]
     fn body_comes_before_the_url_and_bad_pairs_are_left_out() {
-        let form = Form::parse("query=url&match[]=c&x=%zz&y=1;2", b"query=up%7Ba%3D%22b+c%22%7D&match%5B%5D=a&match[]=b");
+        let form = Form::parse(
+            "query=url&match[]=c&x=%zz&y=1;2",
+            b"query=up%7Ba%3D%22b+c%22%7D&match%5B%5D=a&match[]=b",
+        );
         assert_eq!(form.get("query"), r#"up{a="b c"}"#);
         assert_eq!(form.all("match[]").collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!((form.get("x"), form.get("y"), form.get("none")), ("", "", ""));
         assert_eq!(form.error(), Some(r#"invalid URL escape "%zz""#));
         assert_eq!(Form::parse("a=%ff", b"").error(), Some("invalid UTF-8 in parameter \"\u{fffd}\""));
         assert_eq!(Form::parse("&&flag&=v&a==", b"").get("a"), "=");
-    }
-
-    #[test]
-    fn quoting_is_gos() {
-        assert_eq!(quote("a\"b\\\n\x01\x7f\u{85}é日"), "\"a\\\"b\\\\\\n\\x01\\x7f\\u0085é日\"");
     }
 
     #[test]

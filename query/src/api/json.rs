@@ -15,7 +15,12 @@ pub fn timestamp(out: &mut Vec<u8>, t_ms: i64) {
     integer(out, t / 1000);
     let fraction = (t % 1000) as u16;
     if fraction != 0 {
-        let digits = [b'.', b'0' + (fraction / 100) as u8, b'0' + (fraction / 10 % 10) as u8, b'0' + (fraction % 10) as u8];
+        let digits = [
+            b'.',
+            b'0' + (fraction / 100) as u8,
+            b'0' + (fraction / 10 % 10) as u8,
+            b'0' + (fraction % 10) as u8,
+        ];
         out.extend_from_slice(&digits);
     }
 }
@@ -215,7 +220,14 @@ fn escaped(out: &mut Vec<u8>, s: &str, level: u8) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            _ => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[(b >> 4) as usize], HEX[(b & 15) as usize]]),
+            _ => out.extend_from_slice(&[
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                HEX[(b >> 4) as usize],
+                HEX[(b & 15) as usize],
+            ]),
         }
         from = i + 1;
     }
@@ -259,7 +271,11 @@ pub fn small<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 struct GoStrings;
 
 impl serde_json::ser::Formatter for GoStrings {
-    fn write_string_fragment<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, s: &str) -> std::io::Result<()> {
+    fn write_string_fragment<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        s: &str,
+    ) -> std::io::Result<()> {
         let mut escaped = Vec::with_capacity(s.len() + 2);
         html_string(&mut escaped, s);
         writer.write_all(&escaped[1..escaped.len() - 1])
@@ -303,8 +319,8 @@ pub fn histogram(out: &mut Vec<u8>, h: &Histogram) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
     use proptest::prelude::*;
+    use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
 
     fn shown(f: impl Fn(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -349,8 +365,17 @@ mod tests {
     fn timestamps_have_the_decimals_they_need() {
         // The cases of upstream's json_codec_test.go.
         for (t, text) in [
-            (0, "0"), (1, "0.001"), (10, "0.010"), (100, "0.100"), (1001, "1.001"), (1010, "1.010"), (1100, "1.100"),
-            (12345678123456555, "12345678123456.555"), (-1, "-0.001"), (-1000, "-1"), (i64::MIN, "-9223372036854775.808"),
+            (0, "0"),
+            (1, "0.001"),
+            (10, "0.010"),
+            (100, "0.100"),
+            (1001, "1.001"),
+            (1010, "1.010"),
+            (1100, "1.100"),
+            (12345678123456555, "12345678123456.555"),
+            (-1, "-0.001"),
+            (-1000, "-1"),
+            (i64::MIN, "-9223372036854775.808"),
         ] {
             assert_eq!(shown(|o| timestamp(o, t)), text);
         }
@@ -359,7 +384,10 @@ mod tests {
     #[test]
     fn label_strings_and_other_strings_differ_in_what_they_escape() {
         let s = "a\"\\\n\r\t\x01\x08\x1f\x7f<&>\u{2028}\u{2029}é\u{2026}";
-        assert_eq!(shown(|o| string(o, s)), "\"a\\\"\\\\\\n\\r\\t\\u0001\\u0008\\u001f\x7f<&>\u{2028}\u{2029}é\u{2026}\"");
+        assert_eq!(
+            shown(|o| string(o, s)),
+            "\"a\\\"\\\\\\n\\r\\t\\u0001\\u0008\\u001f\x7f<&>\u{2028}\u{2029}é\u{2026}\""
+        );
         assert_eq!(
             shown(|o| html_string(o, s)),
             "\"a\\\"\\\\\\n\\r\\t\\u0001\\u0008\\u001f\x7f\\u003c\\u0026\\u003e\\u2028\\u2029é\u{2026}\""

@@ -57,10 +57,18 @@ impl Metrics {
             "Time from a request to the head of its answer, by endpoint",
             m.duration.clone(),
         );
-        registry.register("hearth_query_errors", "Requests answered with an error, by its type", m.errors.clone());
+        registry.register(
+            "hearth_query_errors",
+            "Requests answered with an error, by its type",
+            m.errors.clone(),
+        );
         registry.register("hearth_query_in_flight", "Requests that are being worked on", m.in_flight.clone());
         registry.register("hearth_query_queued", "Queries waiting for a free place", m.queued.clone());
-        registry.register("hearth_query_samples_read", "Samples that queries read from storage", m.samples.clone());
+        registry.register(
+            "hearth_query_samples_read",
+            "Samples that queries read from storage",
+            m.samples.clone(),
+        );
         m
     }
 

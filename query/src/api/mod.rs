@@ -28,8 +28,8 @@ use axum::routing::{any, get, post};
 pub use error::{ApiError, ErrorType};
 pub use metrics::Metrics;
 pub use state::{
-    ApiConfig, ApiState, BuildInfo, CorsOrigins, Limits, ProcessInfo, Readiness, Storage, TenantResolver, single_tenant,
-    tenant_from_header,
+    ApiConfig, ApiState, BuildInfo, CorsOrigins, Limits, ProcessInfo, Readiness, Storage, TenantResolver,
+    single_tenant, tenant_from_header,
 };
 
 /// Everything under `/api/v1/` that has to do with queries; other paths there are 404. Merge it with the routers of the writing side, whose
@@ -70,7 +70,8 @@ async fn unknown(request: Request) -> Response {
     if request.method() == Method::OPTIONS {
         return answer::no_content();
     }
-    ApiError::new(ErrorType::NotFound, format!("there is no {} in this API", request.uri().path())).into_response()
+    ApiError::new(ErrorType::NotFound, format!("there is no {} in this API", request.uri().path()))
+        .into_response()
 }
 
 async fn wrong_method(request: Request) -> Response {
@@ -108,7 +109,8 @@ fn not_ready(stopping: bool) -> Response {
     let mut response = Response::new(Body::from("Service Unavailable"));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
-    headers.insert("x-prometheus-stopping", HeaderValue::from_static(if stopping { "true" } else { "false" }));
+    headers
+        .insert("x-prometheus-stopping", HeaderValue::from_static(if stopping { "true" } else { "false" }));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

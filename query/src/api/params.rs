@@ -1,7 +1,9 @@
 //! Times, durations and limits as upstream reads them from parameters (`web/api/v1/api.go`: parseTime, parseDuration, parseLimitParam).
 
+use tsdb::matcher::quote;
+
 use super::error::ApiError;
-use super::form::{Form, quote};
+use super::form::Form;
 
 /// Start of an open time range, milliseconds: upstream's `MinTime`.
 pub const MIN_TIME_MS: i64 = (i64::MIN / 1000 + 62_135_596_801) * 1000;
@@ -258,10 +260,26 @@ mod tests {
             assert_eq!(parse_time(text), Ok(Time(ns)), "{text}");
         }
         assert_eq!(parse_time("-292273086-05-16T16:47:06Z").unwrap().ms(), -9_223_309_901_257_974_000);
-        assert_eq!(parse_time("292277025-08-18T07:12:54.999999999Z").unwrap().ms(), 9_223_309_901_257_974_999);
+        assert_eq!(
+            parse_time("292277025-08-18T07:12:54.999999999Z").unwrap().ms(),
+            9_223_309_901_257_974_999
+        );
         for bad in [
-            "", "foo", "30s", "NaN", "Inf", "+nan", "1e400", "1e30", "2015-06-03", "2015-02-29T00:00:00Z",
-            "2015-06-03t13:21:58z", "2015-06-03T13:21:60Z", "2015-06-03T13:21:58", "2015-06-03T13:21:58.Z", "1_000",
+            "",
+            "foo",
+            "30s",
+            "NaN",
+            "Inf",
+            "+nan",
+            "1e400",
+            "1e30",
+            "2015-06-03",
+            "2015-02-29T00:00:00Z",
+            "2015-06-03t13:21:58z",
+            "2015-06-03T13:21:60Z",
+            "2015-06-03T13:21:58",
+            "2015-06-03T13:21:58.Z",
+            "1_000",
         ] {
             assert_eq!(parse_time(bad), Err(format!("cannot parse \"{bad}\" to a valid timestamp")), "{bad}");
         }
@@ -282,7 +300,11 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(ns), "{text}");
         }
         for bad in ["", "foo", "2015-06-03T13:21:58.555Z", "1m1h", "1h1h", "s", "5 m", "300y"] {
-            assert_eq!(parse_duration(bad), Err(format!("cannot parse \"{bad}\" to a valid duration")), "{bad}");
+            assert_eq!(
+                parse_duration(bad),
+                Err(format!("cannot parse \"{bad}\" to a valid duration")),
+                "{bad}"
+            );
         }
         assert_eq!(
             parse_duration("148966367200.372"),

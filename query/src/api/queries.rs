@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use tsdb::matcher::quote;
 
 use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
 use super::error::{ApiError, ErrorType};
-use super::form::{Form, quote};
+use super::form::Form;
 use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
 use super::request::{Call, Lane};
 use super::state::ApiState;
@@ -50,7 +51,8 @@ pub async fn range(State(state): State<ApiState>, call: Call) -> Result<Response
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step_ns = super::params::parse_duration(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
+    let step_ns =
+        super::params::parse_duration(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
     let step_ms = step_ns / 1_000_000;
     if step_ns <= 0 {
         let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";

@@ -28,10 +28,14 @@ impl FromRequest<ApiState> for Call {
     async fn from_request(request: Request, state: &ApiState) -> Result<Call, ApiError> {
         let (parts, body) = request.into_parts();
         let tenant = (state.config().tenants)(&parts.headers).map_err(ApiError::bad_data)?;
-        let is_form = parts.headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_some_and(|t| {
-            t.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-        });
-        let body = if parts.method == Method::POST && is_form { read(state, body).await? } else { Vec::new() };
+        let is_form =
+            parts.headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_some_and(|t| {
+                t.split(';')
+                    .next()
+                    .is_some_and(|t| t.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+            });
+        let body =
+            if parts.method == Method::POST && is_form { read(state, body).await? } else { Vec::new() };
         Ok(Call { tenant, form: Form::parse(parts.uri.query().unwrap_or(""), &body) })
     }
 }
@@ -43,7 +47,8 @@ async fn read(state: &ApiState, body: Body) -> Result<Vec<u8>, ApiError> {
     match tokio::time::timeout(limits.body_timeout, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes().into()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            let text = format!("the request's body is larger than {} bytes, the limit", limits.max_body_bytes);
+            let text =
+                format!("the request's body is larger than {} bytes, the limit", limits.max_body_bytes);
             Err(ApiError::bad_data(text).with_status(StatusCode::PAYLOAD_TOO_LARGE))
         }
         Ok(Err(e)) => Err(ApiError::bad_data(format!("error reading the request's body: {e}"))),
@@ -74,7 +79,12 @@ impl ApiState {
     /// Runs `work` on a thread that may block, as soon as a place is free. `timeout` (at most the engine's own) covers the wait too; what
     /// `work` gets is the budget to charge and how long the wait was. The place is free again when `work` is done, before the
     /// answer is sent: a slow reader does not keep others waiting.
-    pub(super) async fn run<F>(&self, lane: Lane, timeout: Option<Duration>, work: F) -> Result<Response, ApiError>
+    pub(super) async fn run<F>(
+        &self,
+        lane: Lane,
+        timeout: Option<Duration>,
+        work: F,
+    ) -> Result<Response, ApiError>
     where
         F: FnOnce(&Arc<Budget>, Duration) -> Result<Response, ApiError> + Send + 'static,
     {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use tsdb::matcher::Matcher;
+use tsdb::matcher::quote;
 use tsdb::source::{Budget, LabelWish};
 
 use super::answer::{self, Remarks};
 use super::error::ApiError;
-use super::form::{Form, quote, unescape_name};
+use super::form::{Form, unescape_name};
 use super::json;
 use super::request::{Call, Lane};
 use super::state::ApiState;
@@ -150,7 +151,11 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
                     out.extend_from_slice(b":[");
                     let most = if limit_per_metric > 0 { limit_per_metric as usize } else { usize::MAX };
                     for (i, entry) in entries.iter().take(most).enumerate() {
-                        out.extend_from_slice(if i > 0 { br#",{"type":"#.as_slice() } else { br#"{"type":"#.as_slice() });
+                        out.extend_from_slice(if i > 0 {
+                            br#",{"type":"#.as_slice()
+                        } else {
+                            br#"{"type":"#.as_slice()
+                        });
                         json::html_string(out, &entry.kind);
                         out.extend_from_slice(br#","unit":"#);
                         json::html_string(out, &entry.unit);

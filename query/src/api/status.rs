@@ -6,10 +6,10 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 use tsdb::db::NamedCount;
+use tsdb::matcher::quote;
 
 use super::answer;
 use super::error::{ApiError, ErrorType};
-use super::form::quote;
 use super::params::parse_int;
 use super::request::{Call, Lane};
 use super::state::ApiState;
@@ -119,7 +119,8 @@ pub async fn tsdb(State(state): State<ApiState>, call: Call) -> Result<Response,
         .run(Lane::Lookup, None, move |_, _| {
             let s = inner.config.storage.head_stats(&call.tenant, limit as usize);
             // An empty head has its ends the wrong way round upstream.
-            let (min_time, max_time) = if s.series == 0 { (i64::MAX, i64::MIN) } else { (s.min_t_ms, s.max_t_ms) };
+            let (min_time, max_time) =
+                if s.series == 0 { (i64::MAX, i64::MIN) } else { (s.min_t_ms, s.max_t_ms) };
             Ok(answer::small(&TsdbStatus {
                 head_stats: HeadStats {
                     num_series: s.series,
