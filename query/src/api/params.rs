@@ -116,8 +116,8 @@ pub fn parse_int(s: &str) -> Result<i64, String> {
 /// What Go's `strconv.ParseFloat` takes. It differs from Rust's: signed NaN and overflow are errors there, hexadecimal is not.
 fn parse_float(s: &str) -> Option<f64> {
     let unsigned = s.strip_prefix(['+', '-']).unwrap_or(s);
-    if unsigned.len() > 2 && unsigned[..2].eq_ignore_ascii_case("0x") {
-        return parse_hex_float(&unsigned[2..]).map(|v| if s.starts_with('-') { -v } else { v });
+    if let Some(hex) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
+        return parse_hex_float(hex).map(|v| if s.starts_with('-') { -v } else { v });
     }
     let v: f64 = s.parse().ok()?;
     let named = unsigned.starts_with(|c: char| c.is_ascii_alphabetic());
