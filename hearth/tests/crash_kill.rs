@@ -14,7 +14,7 @@ use std::time::Duration;
 const ROUNDS: u64 = 20;
 const WRITERS: u64 = 4;
 /// A writer's requests a round, at most; the process dies before they are all sent.
-const REQUESTS: u64 = 60;
+const REQUESTS: u64 = 100;
 const TICK_MS: i64 = 1_000;
 const WINDOW_MS: i64 = 2 * 3_600_000;
 
@@ -139,7 +139,7 @@ fn nothing_acknowledged_is_lost_or_doubled_over_twenty_kills() {
             let api = Api::new(hearth.start.port);
             let flush =
                 std::thread::spawn(move || api.try_post("/-/flush", &[], b"").is_ok_and(|a| a.status < 300));
-            std::thread::sleep(Duration::from_millis(dice.below(120)));
+            std::thread::sleep(Duration::from_millis(dice.below(500)));
             flush
         });
         hearth.kill();

@@ -202,7 +202,7 @@ fn fill(hearth: &Hearth, model: &mut Model, from_ms: i64) {
             .map(|n| {
                 let mut dice = neighbours::Dice(i * 100 + n);
                 let samples: Vec<_> =
-                    (0..20).map(|s| (from_ms + s * 1_000, dice.roll() as f64 / 3.0)).collect();
+                    (0..100).map(|s| (from_ms + s * 500, dice.roll() as f64 / 3.0)).collect();
                 series(
                     &[("__name__", "full"), ("job", "flush"), ("n", &format!("{i}-{n}-{}", dice.roll()))],
                     &samples,
@@ -260,12 +260,12 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Start::at(folder.path());
     let data = start.data_dir();
-    let Some(_disk) = SmallDisk::mount(&data, 24) else {
+    let Some(_disk) = SmallDisk::mount(&data, 12) else {
         eprintln!("no disk can be mounted here: a limit on the size of files stands in");
         return limited_files(folder.path());
     };
     let ballast = data.join("ballast");
-    std::fs::write(&ballast, vec![1u8; 16 << 20]).expect("the disk has room for the ballast");
+    std::fs::write(&ballast, vec![1u8; 9 << 20]).expect("the disk has room for the ballast");
     full_and_free_again(start.ready(), |_| std::fs::remove_file(&ballast).expect("the ballast can go"));
 }
 

@@ -60,8 +60,8 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     let keys = ceph.s3.list("hearth-blocks", "fleet/");
     for part in ["meta.json", "series.parquet", "timelines.parquet", "samples.parquet"] {
         assert!(
-            keys.iter().filter(|k| k.ends_with(part)).count() >= 3,
-            "{part} of three windows' blocks in the bucket: {keys:?}"
+            keys.iter().filter(|k| k.ends_with(part)).count() >= 2,
+            "{part} of the blocks of two flushes in the bucket: {keys:?}"
         );
     }
     assert!(keys.iter().any(|k| k.contains("catalog")), "the catalog lies in the bucket: {keys:?}");

@@ -17,7 +17,7 @@ pub struct Start {
     pub objstore: Option<String>,
     pub config: Option<String>,
     pub env: Vec<(String, String)>,
-    /// The largest file the process may write, in KiB (`ulimit -f`): a full disk that needs no privileges.
+    /// The largest file the process may write, in KiB (`ulimit -S -f`): a full disk that needs no privileges.
     pub file_limit_kib: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ impl Start {
                 let mut shell = Command::new("/bin/sh");
                 shell.args([
                     "-c",
-                    &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2),
+                    &format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", kib * 2),
                     hearth,
                 ]);
                 shell
