@@ -447,7 +447,7 @@ impl Histogram {
         let mut other_c = 0.0;
         let mut other_threshold = other.zero_threshold;
         // Each turn ends at a further bucket's bound. A NaN threshold is equal to nothing and larger than nothing: it ends the loop too.
-        while other_threshold < self.zero_threshold || other_threshold > self.zero_threshold {
+        while other_threshold.partial_cmp(&self.zero_threshold).is_some_and(|o| o.is_ne()) {
             if self.zero_threshold > other_threshold {
                 (other_count, other_threshold, other_c) = other.zero_count_for(self.zero_threshold, None);
             }

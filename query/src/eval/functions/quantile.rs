@@ -301,7 +301,7 @@ pub fn classic_quantile(q: f64, buckets: &mut Vec<ClassicBucket>) -> (f64, Optio
         return (f64::NAN, forced);
     }
     let mut rank = q * observations;
-    let found = buckets[..last].partition_point(|b| !(b.count >= rank));
+    let found = buckets[..last].partition_point(|b| b.count.partial_cmp(&rank).is_none_or(|o| o.is_lt()));
     if found == last {
         return (buckets[last - 1].le, forced);
     }

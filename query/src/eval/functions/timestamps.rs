@@ -25,6 +25,9 @@ pub struct Taken {
     pub is_histogram: bool,
 }
 
+/// A series and what is taken of it, one entry per step.
+pub type TakenSeries = (Labels, Vec<Option<Taken>>);
+
 impl Evaluator<'_> {
     /// For each series that matches, the sample an instant selector takes at each step: the last one within the lookback, unless a
     /// staleness marker stands there.
@@ -34,7 +37,7 @@ impl Evaluator<'_> {
         offset_ms: i64,
         at_ms: Option<i64>,
         func: &str,
-    ) -> Result<Vec<(Labels, Vec<Option<Taken>>)>, QueryError> {
+    ) -> Result<Vec<TakenSeries>, QueryError> {
         let reference = |step: usize| at_ms.unwrap_or(self.steps.at(step)).saturating_sub(offset_ms);
         let (first, last) = (reference(0), reference(self.steps.count - 1));
         let wish = Selection {
