@@ -1,1 +1,1 @@
-//! placeholder
+//! The life of a block after it was written.

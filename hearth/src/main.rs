@@ -1,1 +1,89 @@
-fn main() {}
+//! The `hearth` binary. The life of a process:
+//!
+//! 1. The command line is read ([`cli`]); with the environment and `hearth.yaml` it becomes settings ([`config`]), or a list of all that is
+//!    wrong with them and exit code 2.
+//! 2. It listens ([`server`]) before anything else, so that health checks have something to talk to; everything but `/-/healthy` and
+//!    `/metrics` answers 503.
+//! 3. The object store is opened ([`objstore`]), then the store itself, which replays its log.
+//! 4. The roles' routes are joined ([`web`]) and `/-/ready` says yes. The first round of the process' own metrics ([`telemetry`]) is already
+//!    in the store ([`self_metrics`]).
+//! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0 ([`run`]).
+
+mod cli;
+mod config;
+mod objstore;
+mod run;
+mod self_metrics;
+mod server;
+mod telemetry;
+mod web;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Exit code for what the person who started it has to mend: options, folders, addresses.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let loaded = match config::load(&matches, variables) {
+        Ok(loaded) => loaded,
+        Err(e) => return refuse(e),
+    };
+    let location = match objstore::locate(&loaded.settings) {
+        Ok(location) => location,
+        Err(e) => return refuse(e),
+    };
+    for warning in &loaded.warnings {
+        complain(format_args!("warning: {warning}"));
+    }
+    match matches.subcommand().and_then(|(_, m)| m.subcommand_name()) {
+        Some("check") => {
+            let file = loaded.file.as_ref().map_or("no file".into(), |f| f.display().to_string());
+            say(format_args!("the configuration is fine ({file})\n"));
+            ExitCode::SUCCESS
+        }
+        Some("print") => {
+            say(config::print(&loaded));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            telemetry::start_logging(&loaded.settings);
+            install_tls();
+            match run::run(loaded.settings, location) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(run::Failure::Start(e)) => refuse(e),
+                Err(run::Failure::Stop(e)) => {
+                    complain(format_args!("error: {e}"));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+/// TLS comes from rustls with ring, chosen here once for the whole process.
+fn install_tls() {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn refuse(e: impl Display) -> ExitCode {
+    complain(format_args!("error: {e}"));
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn complain(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// To standard output; a reader that went away (`hearth config print | head`) is no error.
+fn say(text: impl Display) {
+    let _ = write!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,233 @@
+//! Every option once: its key, its default and what it does. Flags, environment, file, `--help` and the README's table come from here.
+
+use std::path::PathBuf;
+
+use super::value::{
+    Addressing, Count, Features, HeaderOption, Listen, LogFormat, LogLevel, Path, Size, Span, Sync, Value,
+};
+
+/// One option as the outside knows it.
+pub struct OptionSpec {
+    /// As the file has it: `query.timeout` is `timeout` under `query`.
+    pub key: &'static str,
+    pub group: &'static str,
+    pub default: &'static str,
+    pub help: &'static str,
+    pub value_name: &'static str,
+    /// The flag alone means "true".
+    pub switch: bool,
+    /// The flag may be given several times, and the file may have a list.
+    pub list: bool,
+    /// Reads a value into its place; the error says what is wrong with it.
+    pub set: fn(&mut Settings, &str) -> Result<(), String>,
+    /// The value as text that `set` takes.
+    pub show: fn(&Settings) -> String,
+}
+
+impl OptionSpec {
+    /// `query-timeout`, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// `HEARTH_QUERY_TIMEOUT`.
+    pub fn env(&self) -> String {
+        format!("HEARTH_{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+macro_rules! options {
+    ($( $group:literal { $( $key:literal $field:ident: $kind:ty = $default:literal, $help:literal; )+ } )+) => {
+        /// All options with their values.
+        #[derive(Clone, Debug)]
+        pub struct Settings { $($( #[doc = $help] pub $field: $kind, )+)+ }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Settings { $($( $field: <$kind>::parse($default).expect("a test reads every default"), )+)+ }
+            }
+        }
+
+        pub static TABLE: &[OptionSpec] = &[ $($( OptionSpec {
+            key: $key,
+            group: $group,
+            default: $default,
+            help: $help,
+            value_name: <$kind as Value>::NAME,
+            switch: <$kind as Value>::SWITCH,
+            list: <$kind as Value>::LIST,
+            set: |settings, text| { settings.$field = <$kind>::parse(text)?; Ok(()) },
+            show: |settings| settings.$field.to_string(),
+        }, )+)+ ];
+    };
+}
+
+options! {
+    "Server" {
+        "listen" listen: Listen = "127.0.0.1:9494",
+            "Where to take HTTP requests; `:9494` is every address of the machine.";
+        "data_dir" data_dir: Path = "./hearth-data",
+            "Folder of the log (and of the blocks, unless objstore says otherwise). One process at a time.";
+        "http.max_connections" max_connections: Count = "16384",
+            "Connections open at once; further ones wait to be accepted. Also bounded by the limit on open files.";
+        "http.header_timeout" header_timeout: Span = "30s",
+            "How long a connection may take to send a request's head, idle time before it included.";
+        "shutdown.timeout" shutdown_timeout: Span = "10s",
+            "How long requests in flight may go on after SIGTERM or SIGINT. A second signal ends at once.";
+        "shutdown.flush" shutdown_flush: bool = "false",
+            "Turn the head into blocks when stopping. Not needed for durability: the log has everything.";
+        "tenant_header" tenant_header: HeaderOption = "",
+            "Header that names the tenant of a request, such as X-Scope-OrgID; requests without it are refused. Empty: one tenant, `default`.";
+        "self_metrics_interval" self_metrics_interval: Span = "15s",
+            "How often Hearth writes its own metrics into itself (tenant `default`, job `hearth`); 0 for never.";
+        "log.level" log_level: LogLevel = "info",
+            "What is logged to standard error: error, warn, info, debug, trace, or per crate as in `info,tsdb=debug`.";
+        "log.format" log_format: LogFormat = "text",
+            "How log lines look.";
+    }
+    "Storage" {
+        "objstore" objstore: String = "",
+            "Where blocks are kept: `file:///path` or `s3://bucket/prefix`. Empty: `blocks` in the data folder.";
+        "head.window" head_window: Span = "2h",
+            "Data time the head gathers before it becomes a block.";
+        "wal.sync" wal_sync: Sync = "always",
+            "When a write is acknowledged: after fsync (`always`), or at once with an fsync every so often (`100ms`), which a power loss may cost.";
+        "retention" retention: Span = "0",
+            "Samples older than this are refused on arrival; 0 takes any age since 1970. Blocks are not deleted by age yet.";
+    }
+    "S3" {
+        "s3.endpoint" s3_endpoint: String = "",
+            "URL of the S3 service. Empty: AWS_ENDPOINT_URL or AWS_ENDPOINT, or else Amazon's own for the region.";
+        "s3.region" s3_region: String = "",
+            "Region of the bucket. Empty: AWS_REGION or AWS_DEFAULT_REGION, or else us-east-1.";
+        "s3.addressing" s3_addressing: Addressing = "path",
+            "Where the bucket's name goes: into the path, as MinIO, Ceph and Garage like it, or into the host.";
+        "s3.allow_http" s3_allow_http: bool = "false",
+            "Allow an endpoint without TLS (or AWS_ALLOW_HTTP=true).";
+        "s3.access_key_file" s3_access_key_file: Path = "",
+            "File with the access key. Read again when it changes. Without it: AWS_ACCESS_KEY_ID, web identity, or the instance's role.";
+        "s3.secret_key_file" s3_secret_key_file: Path = "",
+            "File with the secret key that goes with it. Without it: AWS_SECRET_ACCESS_KEY.";
+    }
+    "Queries" {
+        "query.timeout" query_timeout: Span = "2m",
+            "The longest a query may take.";
+        "query.max_samples" query_max_samples: Count = "50000000",
+            "Samples one query may read.";
+        "query.max_memory_bytes" query_max_memory: Size = "1GiB",
+            "Memory the samples and results of one query may hold.";
+        "query.max_concurrency" query_max_concurrency: Count = "20",
+            "Queries at work at once; further ones wait their turn within their timeout.";
+        "query.lookback" query_lookback: Span = "5m",
+            "How far back an instant selector looks for a sample.";
+        "enable_feature" enable_feature: Features = "",
+            "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-duration-expr, promql-extended-range-selectors, promql-delayed-name-removal.";
+    }
+    "Writes" {
+        "ingest.max_body_bytes" ingest_max_body: Size = "32MiB",
+            "The largest body of a write, compressed.";
+        "ingest.max_decoded_bytes" ingest_max_decoded: Size = "32MiB",
+            "The largest body of a write, decompressed; checked before anything is allocated.";
+        "ingest.max_in_flight_bytes" ingest_max_in_flight: Size = "512MiB",
+            "Memory that all writes in flight may hold together; beyond it, writes are told to come again (503).";
+        "ingest.max_ahead" ingest_max_ahead: Span = "10m",
+            "How far ahead of the clock a sample may be.";
+        "ingest.max_labels" ingest_max_labels: Count = "64",
+            "Labels of one series, its name included.";
+        "ingest.max_label_name_bytes" ingest_max_label_name: Size = "1KiB",
+            "Length of a label's name.";
+        "ingest.max_label_value_bytes" ingest_max_label_value: Size = "8KiB",
+            "Length of a label's value.";
+        "ingest.max_series_bytes" ingest_max_series: Size = "32KiB",
+            "Length of all names and values of one series together.";
+    }
+}
+
+impl Settings {
+    /// Where the blocks are when no object store is named.
+    pub fn default_blocks_dir(&self) -> PathBuf {
+        self.data_dir.0.join("blocks")
+    }
+}
+
+/// The option of that key.
+pub fn find(key: &str) -> Option<&'static OptionSpec> {
+    TABLE.iter().find(|o| o.key == key)
+}
+
+/// The closest of `names` to what was written, if it is close enough to be a slip of the finger.
+pub fn closest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let written = written.replace('-', "_").to_ascii_lowercase();
+    let most = (written.len() / 3).clamp(1, 4);
+    names
+        .map(|n| (distance(&written, &n.to_ascii_lowercase()), n))
+        .filter(|(d, _)| *d <= most)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, n)| n)
+}
+
+/// Levenshtein's edit distance, on texts cut to 64 bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let (a, b) = (&a[..a.len().min(64)], &b[..b.len().min(64)]);
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_reads_and_shows_as_written() {
+        let settings = Settings::default();
+        for option in TABLE {
+            let mut again = settings.clone();
+            (option.set)(&mut again, option.default).unwrap();
+            assert_eq!((option.show)(&again), option.default, "{}", option.key);
+        }
+    }
+
+    #[test]
+    fn keys_flags_and_variables_are_unique_and_documented() {
+        let mut flags: Vec<_> = TABLE.iter().map(OptionSpec::flag).collect();
+        flags.sort();
+        flags.dedup();
+        assert_eq!(flags.len(), TABLE.len());
+        for option in TABLE {
+            assert!(option.help.ends_with('.'), "{}: its help is a sentence", option.key);
+            let parent = option.key.split_once('.').map(|(section, _)| section);
+            assert!(parent.is_none_or(|p| find(p).is_none()), "{} is under an option", option.key);
+        }
+    }
+
+    #[test]
+    fn slips_are_recognised_and_strangers_are_not() {
+        let keys = || TABLE.iter().map(|o| o.key);
+        assert_eq!(closest("query.tiemout", keys()), Some("query.timeout"));
+        assert_eq!(closest("data-dir", keys()), Some("data_dir"));
+        assert_eq!(closest("Listen", keys()), Some("listen"));
+        assert_eq!(closest("scrape_configs", keys()), None);
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(path).expect("the README is where it belongs");
+        let mut table = String::from("| key in `hearth.yaml` | default | what it does |\n|---|---|---|\n");
+        for option in TABLE {
+            let default =
+                if option.default.is_empty() { String::new() } else { format!("`{}`", option.default) };
+            table += &format!("| `{}` | {default} | {} |\n", option.key, option.help);
+        }
+        assert!(readme.contains(&table), "README.md should hold this table:\n{table}");
+    }
+}

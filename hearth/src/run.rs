@@ -1,0 +1,238 @@
+//! One process from listening to exit.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use ingest::http::{IngestState, TenantRefused, TenantResolver};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tsdb::clock::{Clock, SystemClock};
+use tsdb::db::{Db, DbOptions};
+use tsdb::tenant::TenantId;
+
+use crate::config::Settings;
+use crate::objstore::{self, Location};
+use crate::self_metrics::SelfMetrics;
+use crate::server::{self, Bounds};
+use crate::telemetry;
+use crate::web::Server;
+
+/// Why a process ended other than well.
+pub enum Failure {
+    /// It could not start: something for the person who started it.
+    Start(String),
+    /// It could not stop cleanly.
+    Stop(String),
+}
+
+/// Exit code after a second signal: 128 + SIGTERM, as a shell shows it.
+const EXIT_AT_ONCE: i32 = 143;
+
+/// Runs until a signal. Blocks the calling thread.
+pub fn run(settings: Settings, location: Location) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
+    let runtime = runtime.map_err(|e| Failure::Start(format!("cannot start threads: {e}")))?;
+    let result = runtime.block_on(serve(settings, location));
+    // What still runs after the deadline (a query on a blocking thread) does not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(settings: Settings, location: Location) -> Result<(), Failure> {
+    let mut signals =
+        Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
+    let (listener, address) =
+        server::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
+    let mut registry = Registry::default();
+    telemetry::register(&mut registry);
+    let web = Server::new(registry);
+    let bounds = Bounds {
+        max_connections: server::connections_that_fit(
+            settings.max_connections.get(),
+            server::raise_file_limit(),
+        ),
+        header_timeout: settings.header_timeout.0,
+        drain_timeout: settings.shutdown_timeout.0,
+    };
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(server::serve(listener, web.app(), bounds, until(stopped)));
+
+    let opening = open(&settings, &location, &web, address);
+    let db = tokio::select! {
+        opened = opening => opened.map_err(Failure::Start)?,
+        name = signals.next() => {
+            tracing::info!("{name} while opening: stopping");
+            return Ok(());
+        }
+    };
+    crate::say(banner(&settings, &location, address));
+
+    let name = signals.next().await;
+    tracing::info!(
+        "{name}: stopping, requests in flight have {} (again: exit at once)",
+        settings.shutdown_timeout
+    );
+    tokio::spawn(async move {
+        signals.next().await;
+        crate::complain("second signal: exiting at once; the log has everything that was acknowledged");
+        std::process::exit(EXIT_AT_ONCE);
+    });
+    web.stop();
+    let _ = stop.send(true);
+    match serving.await {
+        Ok(0) => {}
+        Ok(cut) => tracing::warn!("{cut} connections were cut off at the deadline"),
+        Err(e) => tracing::error!("the HTTP server ended unexpectedly: {e}"),
+    }
+    if settings.shutdown_flush {
+        tracing::info!("turning the head into blocks");
+    }
+    db.close(settings.shutdown_flush).await.map_err(|e| {
+        Failure::Stop(format!(
+            "the store did not close cleanly: {e}. Nothing acknowledged is lost: the log has it"
+        ))
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Opens the store and joins the roles to the server.
+async fn open(
+    settings: &Settings,
+    location: &Location,
+    web: &Server,
+    address: SocketAddr,
+) -> Result<Arc<Db>, String> {
+    let store = objstore::open(location, settings)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let options = DbOptions {
+        window_ms: settings.head_window.ms(),
+        log_sync: settings.wal_sync.0,
+        clock: clock.clone(),
+        ..DbOptions::new(&settings.data_dir.0, store)
+    };
+    let db = Db::open(options).await.map_err(|e| e.to_string())?;
+    let tenant = tenant_resolver(settings.tenant_header.0.clone());
+    let ingest_metrics = web.register(ingest::metrics::Metrics::register);
+    let ingest = IngestState::new(db.clone(), limits(settings), clock.clone(), tenant, ingest_metrics);
+    let roles = Router::new().merge(ingest::http::router(ingest));
+    let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
+    let every = settings.self_metrics_interval.0;
+    if !every.is_zero() {
+        // A disk that is full says so here and again in answers to writes; queries work all the same.
+        if let Err(e) = own.write().await {
+            tracing::warn!("own metrics could not be written: {e}");
+        }
+        tokio::spawn(own.run(every));
+    }
+    web.open(roles, db.clone());
+    Ok(db)
+}
+
+fn limits(settings: &Settings) -> ingest::Limits {
+    let retention_ms = settings.retention.ms();
+    ingest::Limits {
+        max_body_bytes: settings.ingest_max_body.bytes(),
+        max_decoded_bytes: settings.ingest_max_decoded.bytes(),
+        max_in_flight_bytes: settings.ingest_max_in_flight.bytes(),
+        max_labels: settings.ingest_max_labels.get(),
+        max_label_name_bytes: settings.ingest_max_label_name.bytes(),
+        max_label_value_bytes: settings.ingest_max_label_value.bytes(),
+        max_series_bytes: settings.ingest_max_series.bytes(),
+        max_ahead_ms: settings.ingest_max_ahead.ms(),
+        retention_ms: (retention_ms > 0).then_some(retention_ms),
+        ..ingest::Limits::default()
+    }
+}
+
+/// The one place where a header becomes a tenant.
+fn tenant_resolver(header: Option<HeaderName>) -> TenantResolver {
+    Arc::new(move |headers: &HeaderMap| {
+        let Some(header) = &header else { return Ok(TenantId::single()) };
+        let refused = |status, reason| TenantRefused { status, reason };
+        let Some(value) = headers.get(header) else {
+            return Err(refused(
+                StatusCode::UNAUTHORIZED,
+                format!("no tenant: the request has no {header} header"),
+            ));
+        };
+        let name = value
+            .to_str()
+            .map_err(|_| refused(StatusCode::BAD_REQUEST, format!("the {header} header is not ASCII")))?;
+        Ok(TenantId::new(name)?)
+    })
+}
+
+/// What a person who starts it in a terminal wants to know next.
+fn banner(settings: &Settings, location: &Location, address: SocketAddr) -> String {
+    let reach = match address {
+        a if a.ip().is_unspecified() => format!("localhost:{}", a.port()),
+        a => a.to_string(),
+    };
+    let tenant = match &settings.tenant_header.0 {
+        Some(header) => format!("\n             headers: {{{header}: default}}"),
+        None => String::new(),
+    };
+    format!(
+        "
+Hearth {version} is ready on http://{reach}
+
+  Data       {data} (log), {location} (blocks)
+  Prometheus add to prometheus.yml:
+             remote_write:
+               - url: http://{reach}/api/v1/write{tenant}
+  Grafana    add a data source of type Prometheus with the URL http://{reach}
+  Try        curl 'http://{reach}/api/v1/query?query=up'
+
+",
+        version = env!("CARGO_PKG_VERSION"),
+        data = settings.data_dir,
+        tenant = tenant.replace("\n             ", "\n                 "),
+    )
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Signals> {
+        Ok(Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_names_the_tenant_where_one_is_configured() {
+        let one = tenant_resolver(None);
+        assert_eq!(one(&HeaderMap::new()), Ok(TenantId::single()));
+        let many = tenant_resolver(Some(HeaderName::from_static("x-scope-orgid")));
+        assert_eq!(many(&HeaderMap::new()).unwrap_err().status, StatusCode::UNAUTHORIZED);
+        let with = |value: &str| {
+            HeaderMap::from_iter([(HeaderName::from_static("x-scope-orgid"), value.parse().unwrap())])
+        };
+        assert_eq!(many(&with("team-a")), TenantId::new("team-a").map_err(TenantRefused::from));
+        assert_eq!(many(&with("../etc")).unwrap_err().status, StatusCode::BAD_REQUEST);
+    }
+}

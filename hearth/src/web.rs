@@ -1,0 +1,343 @@
+//! What the server answers: the routes of every role, the server's own, and what wraps them all.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::FutureExt;
+use parking_lot::RwLock;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tower::ServiceExt;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tsdb::db::Db;
+
+/// What the server knows of itself; clones share it.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    registry: RwLock<Registry>,
+    metrics: Metrics,
+    /// The routes that need the store, once it is open.
+    roles: OnceLock<Router>,
+    stopping: AtomicBool,
+    next_id: AtomicU64,
+}
+
+impl Server {
+    pub fn new(mut registry: Registry) -> Server {
+        let metrics = Metrics::register(&mut registry);
+        Server(Arc::new(Inner {
+            registry: RwLock::new(registry),
+            metrics,
+            roles: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+            next_id: AtomicU64::new(0),
+        }))
+    }
+
+    /// Adds metrics; for parts that come up later than the server.
+    pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
+        add(&mut self.0.registry.write())
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail, and a collector that did would leave the text before it.
+        if prometheus_client::encoding::text::encode(&mut text, &self.0.registry.read()).is_err() {
+            tracing::error!("metrics could not be written out completely");
+        }
+        text
+    }
+
+    /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what `POST /-/flush` flushes.
+    pub fn open(&self, roles: Router, db: Arc<Db>) {
+        let _ = self.0.roles.set(Router::new().route("/-/flush", post(flush)).with_state(db).merge(roles));
+    }
+
+    /// From here on `/-/ready` says no, so that load balancers send nothing new.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    fn ready(&self) -> bool {
+        self.0.roles.get().is_some() && !self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// Everything the server answers, before and after the store is open.
+    pub fn app(&self) -> Router {
+        Router::new()
+            .route("/-/healthy", get(healthy))
+            .route("/-/ready", get(ready))
+            .route("/metrics", get(metrics))
+            .fallback(to_roles)
+            // Outermost last: a panic is caught inside of compression and counting, and becomes an answer like any other.
+            .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
+            .layer(middleware::from_fn_with_state(self.clone(), observe))
+            .with_state(self.clone())
+    }
+}
+
+async fn healthy() -> &'static str {
+    "Hearth is healthy.\n"
+}
+
+async fn ready(State(server): State<Server>) -> Response {
+    if server.ready() { "Hearth is ready.\n".into_response() } else { not_ready(&server) }
+}
+
+fn not_ready(server: &Server) -> Response {
+    let text = if server.0.stopping.load(Ordering::Acquire) {
+        "Hearth is stopping.\n"
+    } else {
+        "Hearth is opening its store: try again in a moment.\n"
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response()
+}
+
+async fn metrics(State(server): State<Server>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], server.metrics_text())
+}
+
+async fn to_roles(State(server): State<Server>, request: Request) -> Response {
+    match server.0.roles.get() {
+        Some(roles) => {
+            roles.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {})
+        }
+        None => not_ready(&server),
+    }
+}
+
+/// Turns the head into blocks and answers when they are committed, with what was written.
+async fn flush(State(db): State<Arc<Db>>) -> Response {
+    // In a task of its own: a client that goes away leaves no half-done flush behind.
+    let flushed = tokio::spawn(async move { db.flush().await }).await;
+    let (status, body) = match flushed {
+        Ok(Ok(report)) => (StatusCode::OK, serde_json::json!({ "status": "success", "data": report })),
+        Ok(Err(e)) => (StatusCode::SERVICE_UNAVAILABLE, error_json("unavailable", &e.to_string())),
+        Err(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error_json("internal", "the flush ended unexpectedly; nothing is lost, the log has everything"),
+        ),
+    };
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+fn error_json(kind: &str, text: &str) -> serde_json::Value {
+    serde_json::json!({ "status": "error", "errorType": kind, "error": text })
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Wraps every request: a name to find it by in the log, its count and time, and an answer even if its handler panics.
+async fn observe(State(server): State<Server>, mut request: Request, next: Next) -> Response {
+    let id = request_id(&server, request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let started = Instant::now();
+    server.0.metrics.in_flight.inc();
+    let gone = Gone(&server.0.metrics.in_flight);
+    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => panicked(&path, &*panic),
+    };
+    drop(gone);
+    let took = started.elapsed();
+    let status = response.status().as_u16();
+    let handler = handler_of(&path, status);
+    server
+        .0
+        .metrics
+        .requests
+        .get_or_create(&RequestLabels { handler, method: method_of(&method), code: status })
+        .inc();
+    server.0.metrics.durations.get_or_create(&HandlerLabels { handler }).observe(took.as_secs_f64());
+    tracing::debug!(id = id.to_str().unwrap_or(""), %method, path, status, took_ms = took.as_millis() as u64, "request");
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Counts down even when the client goes away in the middle.
+struct Gone<'a>(&'a Gauge);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn panicked(path: &str, panic: &(dyn Any + Send)) -> Response {
+    let what = panic.downcast_ref::<&str>().copied();
+    let what = what.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    tracing::error!(path, "a request's handler panicked, which is a bug: {what}");
+    let body = error_json(
+        "internal",
+        "internal error: the request could not be completed; the server's log has more",
+    )
+    .to_string();
+    (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The client's own id where it sent a sane one, else the next number.
+fn request_id(server: &Server, headers: &HeaderMap) -> HeaderValue {
+    let sane = |v: &&HeaderValue| {
+        (1..=64).contains(&v.len())
+            && v.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(b))
+    };
+    match headers.get(REQUEST_ID).filter(sane) {
+        Some(id) => id.clone(),
+        None => HeaderValue::from(server.0.next_id.fetch_add(1, Ordering::Relaxed)),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    handler: &'static str,
+    method: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandlerLabels {
+    handler: &'static str,
+}
+
+/// What is counted of requests.
+struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<HandlerLabels, Histogram>,
+    in_flight: Gauge,
+}
+
+impl Metrics {
+    fn register(registry: &mut Registry) -> Metrics {
+        let metrics = Metrics {
+            requests: Family::default(),
+            // 1 ms to 65 s: from a health check to a query over years.
+            durations: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
+            in_flight: Gauge::default(),
+        };
+        let r = registry.sub_registry_with_prefix("hearth_http");
+        r.register(
+            "requests",
+            "Requests answered, by handler, method and status code",
+            metrics.requests.clone(),
+        );
+        r.register(
+            "request_duration_seconds",
+            "Time to the head of the answer, by handler",
+            metrics.durations.clone(),
+        );
+        r.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
+        metrics
+    }
+}
+
+/// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner cannot make series.
+const HANDLERS: [&str; 17] = [
+    "/-/flush",
+    "/-/healthy",
+    "/-/ready",
+    "/api/v1/format_query",
+    "/api/v1/label/",
+    "/api/v1/labels",
+    "/api/v1/metadata",
+    "/api/v1/otlp/",
+    "/api/v1/push",
+    "/api/v1/query_exemplars",
+    "/api/v1/query_range",
+    "/api/v1/query",
+    "/api/v1/read",
+    "/api/v1/series",
+    "/api/v1/status/",
+    "/api/v1/write",
+    "/metrics",
+];
+
+fn handler_of(path: &str, status: u16) -> &'static str {
+    match status {
+        404 => "other",
+        _ if path == "/" => "/",
+        _ => HANDLERS.into_iter().find(|h| path.starts_with(h)).unwrap_or("other"),
+    }
+}
+
+fn method_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+
+    async fn get_text(app: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_and_the_server_lives_on() {
+        let server = Server::new(Registry::default());
+        let app = server.app();
+        assert_eq!(get_text(&app, "/-/healthy").await.0, StatusCode::OK);
+        assert_eq!(get_text(&app, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(get_text(&app, "/api/v1/query").await.0, StatusCode::SERVICE_UNAVAILABLE);
+
+        async fn bad() -> &'static str {
+            panic!("on purpose")
+        }
+        let _ = server.0.roles.set(Router::new().route("/bad", get(bad)));
+        assert_eq!(get_text(&app, "/-/ready").await.0, StatusCode::OK);
+        let (status, body) = get_text(&app, "/bad").await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body.contains("internal error") && !body.contains("on purpose"), "{body}");
+        assert_eq!(get_text(&app, "/nowhere").await.0, StatusCode::NOT_FOUND);
+
+        let (_, text) = get_text(&app, "/metrics").await;
+        assert!(
+            text.contains(r#"hearth_http_requests_total{handler="other",method="GET",code="500"} 1"#),
+            "{text}"
+        );
+        assert!(text.contains("hearth_http_requests_in_flight 1\n"), "{text}");
+
+        server.stop();
+        assert_eq!(get_text(&app, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn a_request_keeps_the_id_it_came_with() {
+        let app = Server::new(Registry::default()).app();
+        for (sent, kept) in [("abc-1", true), ("has space", false)] {
+            let request = Request::get("/-/healthy").header(REQUEST_ID, sent).body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.headers()[REQUEST_ID] == sent, kept);
+        }
+    }
+}
