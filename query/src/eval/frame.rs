@@ -39,6 +39,11 @@ impl Column {
         Column { floats, present, histograms: Vec::new() }
     }
 
+    /// Dense floats and the bitmap of those that count; `present` has as many words as the floats need.
+    pub fn from_parts(floats: Vec<f64>, present: Vec<u64>) -> Self {
+        Column { floats, present, histograms: Vec::new() }
+    }
+
     /// How many slots.
     pub fn steps(&self) -> usize {
         self.floats.len()
@@ -132,6 +137,47 @@ impl Column {
         self.histograms.clear();
         for v in &mut self.floats {
             *v = f(*v);
+        }
+    }
+
+    /// Replaces every value; a histogram for which `h` has none leaves its slot empty.
+    pub fn map_values(
+        &mut self,
+        mut f: impl FnMut(f64) -> f64,
+        mut h: impl FnMut(&Arc<Histogram>) -> Option<Arc<Histogram>>,
+    ) {
+        for v in &mut self.floats {
+            *v = f(*v);
+        }
+        self.histograms.retain_mut(|(_, x)| match h(x) {
+            Some(new) => {
+                *x = new;
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Empties the slots for which `keep` is false.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        for word in 0..self.present.len() {
+            let mut bits = self.present[word];
+            while bits != 0 {
+                let i = bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                if !keep(word * 64 + i) {
+                    self.present[word] &= !(1 << i);
+                }
+            }
+        }
+        self.histograms.retain(|(s, _)| keep(*s as usize));
+    }
+
+    /// Empties a slot.
+    pub fn clear(&mut self, step: usize) {
+        self.present[step >> 6] &= !(1 << (step & 63));
+        if let Ok(at) = self.histograms.binary_search_by_key(&(step as u32), |(s, _)| *s) {
+            self.histograms.remove(at);
         }
     }
 

@@ -1,17 +1,33 @@
 //! Columnar evaluation: every node of the plan is computed for all steps at once, a row per series, a slot per step.
+//!
+//! Selectors and range functions over them hand out their rows one batch of series at a time ([`Evaluator::stream`]), so that an
+//! aggregation holds its groups and never all rows. Everything else is computed whole.
 
+mod aggregate;
+mod binary;
+mod element;
 pub mod frame;
 pub mod functions;
+pub(crate) mod range;
+mod scan;
+pub mod timeline;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tsdb::source::{Budget, Source};
+use tsdb::labels::Labels;
+use tsdb::source::{Budget, SeriesColumns, Source};
 
 use crate::annotations::Annotations;
 use crate::engine::EngineOptions;
-use crate::eval::frame::{Frame, Val};
-use crate::plan::PlanExpr;
+use crate::eval::frame::{Column, Frame, Row, Val, without_name};
+use crate::eval::functions::Run;
+use crate::parse::ValueType;
+use crate::plan::{Plan, PlanExpr, PlanNode};
 use crate::value::QueryError;
+
+/// What upstream says where dropping names made two series one.
+pub const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
 
 /// The times at which an expression is evaluated: `start_ms + i * step_ms` for `i` below `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,17 +35,17 @@ pub struct Steps {
     pub start_ms: i64,
     /// At least 1, also where there is one step only.
     pub step_ms: i64,
-    /// At least 1.
+    /// At least 1, save in a subquery without any step.
     pub count: usize,
 }
 
 impl Steps {
     pub fn at(&self, step: usize) -> i64 {
-        self.start_ms + step as i64 * self.step_ms
+        self.start_ms.saturating_add((step as i64).saturating_mul(self.step_ms))
     }
 
     pub fn end_ms(&self) -> i64 {
-        self.at(self.count - 1)
+        self.at(self.count.saturating_sub(1))
     }
 
     /// One step only: results then keep the order of evaluation.
@@ -46,13 +62,73 @@ pub struct Evaluator<'a> {
     pub steps: Steps,
     pub budget: Arc<Budget>,
     pub notes: Annotations,
+    /// How often each selection of the plan is read.
+    selection_uses: &'a [usize],
+    /// Selections that are read more than once, by number and time range.
+    kept: HashMap<(usize, i64, i64), Arc<Vec<SeriesColumns>>>,
+    /// Bytes of values that the node being evaluated holds; charged to the budget.
+    live_bytes: u64,
+    /// Samples that selectors and windows looked at, as upstream's `totalQueryableSamples`.
+    pub samples_total: u64,
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
+    pub fn new(
+        source: &'a dyn Source,
+        options: &'a EngineOptions,
+        plan: &'a Plan,
+        steps: Steps,
+        budget: Arc<Budget>,
+    ) -> Self {
+        Evaluator {
+            source,
+            options,
+            lookback_ms: options.lookback_ms,
+            steps,
+            budget,
+            notes: Annotations::new(),
+            selection_uses: &plan.selection_uses,
+            kept: HashMap::new(),
+            live_bytes: 0,
+            samples_total: 0,
+        }
+    }
+
     /// Any expression but a range vector.
     pub fn eval(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
         self.budget.check()?;
-        Err(QueryError::internal(format!("evaluation is not implemented yet: {:?}", expr.kind)))
+        if self.steps.count == 0 {
+            return Ok(match expr.kind {
+                ValueType::Scalar => Val::Scalar(Vec::new()),
+                ValueType::String => Val::Str(expr.as_string().unwrap_or_default().into()),
+                _ => Val::Vector(Frame::default()),
+            });
+        }
+        let before = std::mem::take(&mut self.live_bytes);
+        let val = self.node(expr)?;
+        let bytes = match &val {
+            Val::Scalar(v) => 8 * v.len() as u64,
+            Val::Str(_) => 0,
+            Val::Vector(f) => f.rows.iter().map(row_bytes).sum(),
+        };
+        self.budget.release(self.live_bytes);
+        self.budget.hold(bytes)?;
+        self.live_bytes = before + bytes;
+        Ok(val)
+    }
+
+    /// All rows that [`Evaluator::stream`] hands out, charged as they come.
+    pub(crate) fn materialize(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
+        let budget = self.budget.clone();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        self.stream(expr, &mut |row| {
+            budget.hold(row_bytes(&row))?;
+            bytes += row_bytes(&row);
+            rows.push(row);
+            Ok(())
+        })?;
+        self.live_bytes += bytes;
+        Ok(Val::Vector(Frame { rows }))
     }
 
     /// An instant vector.
@@ -73,4 +149,206 @@ impl Evaluator<'_> {
             other => Err(QueryError::internal(format!("a scalar was planned, {} came", other.type_name()))),
         }
     }
+
+    fn node(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
+        match &expr.node {
+            PlanNode::Number(v) => Ok(Val::Scalar(vec![*v; self.steps.count])),
+            PlanNode::Str(s) => Ok(Val::Str(s.clone())),
+            PlanNode::Selector(_) => self.materialize(expr),
+            PlanNode::Matrix { .. } | PlanNode::Subquery(_) => {
+                Err(QueryError::internal("a range vector stands where none can be evaluated"))
+            }
+            PlanNode::Call(call) => match &call.entry.run {
+                Run::Math(f) => {
+                    let frame = self.eval_vector(&call.args[0])?;
+                    self.math(frame, *f)
+                }
+                Run::Element(f) => self.element(call, *f),
+                Run::Window(window) if call.entry.name == "absent_over_time" => {
+                    self.absent_over_time(call, window)
+                }
+                Run::Window(_) => self.materialize(expr),
+                Run::Special(f) => f(self, call),
+            },
+            PlanNode::Aggregate(a) => self.aggregate(a, expr.span),
+            PlanNode::Binary(_) => self.binary_chain(expr),
+            PlanNode::Negate(inner) => match self.eval(inner)? {
+                Val::Scalar(mut v) => {
+                    v.iter_mut().for_each(|v| *v = -*v);
+                    Ok(Val::Scalar(v))
+                }
+                Val::Vector(frame) => self.negate(frame),
+                other => Ok(other),
+            },
+            PlanNode::StepInvariant(inner) => self.once(inner),
+        }
+    }
+
+    /// Evaluates at the first step and spreads the result over all of them.
+    fn once(&mut self, inner: &PlanExpr) -> Result<Val, QueryError> {
+        let all = self.steps;
+        self.steps = Steps { count: 1, ..all };
+        let val = self.eval(inner);
+        self.steps = all;
+        let n = all.count;
+        let val = val?;
+        if n == 1 {
+            return Ok(val);
+        }
+        Ok(match val {
+            Val::Scalar(v) => Val::Scalar(vec![v[0]; n]),
+            Val::Str(s) => Val::Str(s),
+            Val::Vector(frame) => {
+                self.expect_rows(frame.rows.len(), n)?;
+                let spread = |column: &Column| match column.get(0) {
+                    Some(frame::Point::Float(v)) => Column::full(vec![v; n]),
+                    Some(frame::Point::Histogram(h)) => {
+                        let mut c = Column::new(n);
+                        (0..n).for_each(|s| c.set_histogram(s, h.clone()));
+                        c
+                    }
+                    None => Column::new(n),
+                };
+                let rows = frame.rows.into_iter().map(|r| Row { column: spread(&r.column), ..r }).collect();
+                Val::Vector(Frame { rows })
+            }
+        })
+    }
+
+    /// Refuses early what would not fit: `rows` rows of `steps` slots are about to be made.
+    pub(crate) fn expect_rows(&self, rows: usize, steps: usize) -> Result<(), QueryError> {
+        let bytes = (rows as u64).saturating_mul(column_bytes(steps));
+        self.budget.hold(bytes)?;
+        self.budget.release(bytes);
+        Ok(())
+    }
+
+    /// Hands the rows of an instant vector to `sink` as they come, in order. Selectors and range functions over selectors never hold all
+    /// of theirs. A row may be empty.
+    pub fn stream(
+        &mut self,
+        expr: &PlanExpr,
+        sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        self.budget.check()?;
+        if self.steps.count > 0 {
+            match &expr.node {
+                PlanNode::Selector(s) => return self.instant_rows(s, sink),
+                PlanNode::Call(call) => match &call.entry.run {
+                    Run::Window(w) if call.entry.name != "absent_over_time" => {
+                        return self.window_rows(call, w, sink);
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        for row in self.eval_vector(expr)?.rows {
+            sink(row)?;
+        }
+        Ok(())
+    }
+
+    /// The labels and mark of a row whose name is to be dropped: now, or at the very end.
+    pub fn drop_name(&self, labels: Labels) -> (Labels, bool) {
+        if self.options.delayed_name_removal { (labels, true) } else { (without_name(&labels), true) }
+    }
+
+    /// Checks and orders what a function made of rows one by one, as upstream does with the vectors of all steps: rows of one label set
+    /// become one where their steps differ; where they do not, it is an error (for an instant query with delayed name removal, later).
+    pub fn collect(&self, rows: Vec<Row>) -> Result<Frame, QueryError> {
+        if rows.len() < 2 {
+            return Ok(Frame { rows });
+        }
+        let mut seen: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
+        let mut out: Vec<Row> = Vec::with_capacity(rows.len());
+        for row in rows {
+            if row.column.is_empty() {
+                continue;
+            }
+            match seen.get(&row.labels) {
+                Some(&at) => {
+                    if self.steps.is_instant() {
+                        if !self.options.delayed_name_removal {
+                            return Err(QueryError::execution(SAME_LABELSET));
+                        }
+                        out.push(row);
+                    } else if !out[at].column.absorb(row.column) {
+                        return Err(QueryError::execution(SAME_LABELSET));
+                    }
+                }
+                None => {
+                    seen.insert(row.labels.clone(), out.len());
+                    out.push(row);
+                }
+            }
+        }
+        Ok(Frame { rows: out })
+    }
+
+    fn negate(&mut self, frame: Frame) -> Result<Val, QueryError> {
+        let mut rows = Vec::with_capacity(frame.rows.len());
+        for mut row in frame.rows {
+            (row.labels, row.drop_name) = self.drop_name(row.labels);
+            row.column.map_values(
+                |v| -v,
+                |h| {
+                    let mut h = (**h).clone();
+                    h.mul(-1.0);
+                    Some(Arc::new(h))
+                },
+            );
+            rows.push(row);
+        }
+        if self.options.delayed_name_removal {
+            return Ok(Val::Vector(Frame { rows }));
+        }
+        merge_same_labels(rows).map(Val::Vector)
+    }
+
+    /// The end of every evaluation: with delayed name removal the marked names go now.
+    pub fn finish(&self, frame: Frame) -> Result<Frame, QueryError> {
+        if !self.options.delayed_name_removal {
+            return Ok(frame);
+        }
+        let rows = frame.rows.into_iter().map(|mut r| {
+            if r.drop_name {
+                r.labels = without_name(&r.labels);
+            }
+            r
+        });
+        merge_same_labels(rows.collect())
+    }
+}
+
+/// Rows of one label set become one; where two have a value at one step it is an error.
+pub(crate) fn merge_same_labels(rows: Vec<Row>) -> Result<Frame, QueryError> {
+    let mut seen: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
+    let mut out: Vec<Row> = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.column.is_empty() {
+            continue;
+        }
+        match seen.get(&row.labels) {
+            Some(&at) => {
+                if !out[at].column.absorb(row.column) {
+                    return Err(QueryError::execution(SAME_LABELSET));
+                }
+            }
+            None => {
+                seen.insert(row.labels.clone(), out.len());
+                out.push(row);
+            }
+        }
+    }
+    Ok(Frame { rows: out })
+}
+
+/// Bytes a row without histograms takes.
+pub(crate) fn column_bytes(steps: usize) -> u64 {
+    (steps as u64).saturating_mul(8) + (steps as u64) / 8 + 160
+}
+
+pub(crate) fn row_bytes(row: &Row) -> u64 {
+    row.column.bytes() + row.labels.as_bytes().len() as u64 + 96
 }

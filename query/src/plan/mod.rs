@@ -1,21 +1,36 @@
 //! The checked plan of a query: every duration a number, every `@` a time, every function its entry, constant parts marked. No I/O.
 
+mod build;
+mod duration;
+
 use std::sync::Arc;
+
+pub use build::{Times, build};
 
 use tsdb::matcher::Matcher;
 
 use crate::eval::functions::Entry;
 use crate::parse::{AggregateOp, BinaryOp, Span, ValueType, VectorMatching};
 
+/// A whole query, ready to be evaluated.
+#[derive(Debug)]
+pub struct Plan {
+    pub root: PlanExpr,
+    /// How many selectors read each selection: what is read more than once is kept.
+    pub selection_uses: Vec<usize>,
+    /// Deepest nesting, chains of binary operators counted once.
+    pub depth: usize,
+}
+
 /// A planned expression with its place in the text.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PlanExpr {
     pub node: PlanNode,
     pub kind: ValueType,
     pub span: Span,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum PlanNode {
     Number(f64),
     Str(Arc<[u8]>),
@@ -37,7 +52,7 @@ pub enum PlanNode {
 }
 
 /// A selector, with the place among the plan's selections it reads from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Selector {
     pub name: Option<Arc<str>>,
     pub matchers: Vec<Matcher>,
@@ -46,11 +61,15 @@ pub struct Selector {
     pub at_ms: Option<i64>,
     pub anchored: bool,
     pub smoothed: bool,
-    /// Which of the plan's selections holds its series.
+    /// Equal selectors under equal subqueries have the same number.
     pub selection: usize,
+    /// Name of the function or aggregation right around it, empty where there is none.
+    pub func: &'static str,
+    /// Of the selector without its range.
+    pub span: Span,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Subquery {
     pub expr: PlanExpr,
     pub range_ms: i64,
@@ -59,7 +78,7 @@ pub struct Subquery {
     pub at_ms: Option<i64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Call {
     pub entry: &'static Entry,
     pub args: Vec<PlanExpr>,
@@ -67,7 +86,7 @@ pub struct Call {
     pub span: Span,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Aggregate {
     pub op: AggregateOp,
     pub expr: PlanExpr,
@@ -77,13 +96,25 @@ pub struct Aggregate {
     pub without: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Binary {
     pub op: BinaryOp,
     pub lhs: PlanExpr,
     pub rhs: PlanExpr,
     pub matching: Option<VectorMatching>,
     pub return_bool: bool,
+}
+
+/// A chain of operators may be thousands long: it is dropped in a loop, not by recursion.
+impl Drop for Binary {
+    fn drop(&mut self) {
+        let hollow =
+            || PlanExpr { node: PlanNode::Number(0.0), kind: ValueType::Scalar, span: Span::default() };
+        let mut next = std::mem::replace(&mut self.lhs, hollow());
+        while let PlanNode::Binary(b) = &mut next.node {
+            next = std::mem::replace(&mut b.lhs, hollow());
+        }
+    }
 }
 
 impl PlanExpr {

@@ -1,0 +1,669 @@
+//! Binary operators: scalars, a vector with a scalar, and two vectors matched by their labels.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
+use tsdb::labels::{Labels, METRIC_NAME};
+use tsdb::sample::Value;
+
+use super::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
+use super::{Evaluator, SAME_LABELSET};
+use crate::annotations::{Severity, quoted};
+use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
+use crate::plan::{Binary, PlanExpr, PlanNode};
+use crate::value::QueryError;
+
+/// A remark on one pair of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remark {
+    /// The kinds of the operands, `"float"` or `"histogram"`: no result.
+    Kinds(&'static str, &'static str),
+    /// Exponential with custom buckets: no result.
+    Layouts,
+    /// One side was reset, the other not: `"addition"` or `"subtraction"`.
+    Resets(&'static str),
+    Bounds(&'static str),
+}
+
+impl Remark {
+    fn text(self, op: BinaryOp) -> (Severity, String) {
+        let name = op.as_str();
+        match self {
+            Remark::Kinds(l, r) => (
+                Severity::Info,
+                format!(
+                    "incompatible sample types encountered for binary operator {}: {l} {name} {r}",
+                    quoted(name)
+                ),
+            ),
+            Remark::Layouts => (
+                Severity::Warning,
+                format!("incompatible bucket layout encountered for binary operator {name}"),
+            ),
+            Remark::Resets(what) => {
+                (Severity::Warning, format!("conflicting counter resets during histogram {what}"))
+            }
+            Remark::Bounds(what) => {
+                (Severity::Info, format!("mismatched custom buckets were reconciled during {what}"))
+            }
+        }
+    }
+}
+
+/// The outcome for one pair of values.
+struct Outcome {
+    value: Value,
+    /// False: a comparison did not hold, or there is no result.
+    keep: bool,
+    remark: Option<Remark>,
+    /// The remark forbids a result between two vectors.
+    failed: bool,
+}
+
+/// Whether the operator makes another quantity of its operands, so that the name no longer fits.
+fn changes_meaning(op: BinaryOp) -> bool {
+    use BinaryOp::*;
+    matches!(op, Add | Sub | Mul | Div | Mod | Pow | Atan2)
+}
+
+fn scalar_op(op: BinaryOp, l: f64, r: f64) -> f64 {
+    let is = |b: bool| if b { 1.0 } else { 0.0 };
+    match op {
+        BinaryOp::Eql => is(l == r),
+        BinaryOp::Neq => is(l != r),
+        BinaryOp::Gtr => is(l > r),
+        BinaryOp::Lss => is(l < r),
+        BinaryOp::Gte => is(l >= r),
+        BinaryOp::Lte => is(l <= r),
+        _ => float_op(op, l, r).0,
+    }
+}
+
+/// Value, and whether it is kept.
+#[inline]
+fn float_op(op: BinaryOp, l: f64, r: f64) -> (f64, bool) {
+    match op {
+        BinaryOp::Add => (l + r, true),
+        BinaryOp::Sub => (l - r, true),
+        BinaryOp::Mul => (l * r, true),
+        BinaryOp::Div => (l / r, true),
+        BinaryOp::Mod => (l % r, true),
+        BinaryOp::Pow => (l.powf(r), true),
+        BinaryOp::Atan2 => (l.atan2(r), true),
+        BinaryOp::Eql => (l, l == r),
+        BinaryOp::Neq => (l, l != r),
+        BinaryOp::Gtr => (l, l > r),
+        BinaryOp::Lss => (l, l < r),
+        BinaryOp::Gte => (l, l >= r),
+        BinaryOp::Lte => (l, l <= r),
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::TrimUpper | BinaryOp::TrimLower => {
+            (0.0, false)
+        }
+    }
+}
+
+fn pair_op(op: BinaryOp, l: Point<'_>, r: Point<'_>) -> Outcome {
+    let none = |remark| Outcome { value: Value::Float(0.0), keep: false, remark: Some(remark), failed: true };
+    let histogram = |h: Histogram| Outcome {
+        value: Value::Histogram(Arc::new(h)),
+        keep: true,
+        remark: None,
+        failed: false,
+    };
+    match (l, r) {
+        (Point::Float(_), Point::Float(_)) if matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
+            none(Remark::Kinds("float", "float"))
+        }
+        (Point::Float(l), Point::Float(r)) => {
+            let (v, keep) = float_op(op, l, r);
+            Outcome { value: Value::Float(v), keep, remark: None, failed: false }
+        }
+        (Point::Float(l), Point::Histogram(r)) => match op {
+            BinaryOp::Mul => {
+                let mut h = (**r).clone();
+                h.mul(l).compact(0);
+                histogram(h)
+            }
+            _ => none(Remark::Kinds("float", "histogram")),
+        },
+        (Point::Histogram(l), Point::Float(r)) => {
+            let mut h = (**l).clone();
+            match op {
+                BinaryOp::Mul => h.mul(r).compact(0),
+                BinaryOp::Div => h.div(r).compact(0),
+                BinaryOp::TrimUpper => h.trim_upper(r),
+                BinaryOp::TrimLower => h.trim_lower(r),
+                _ => return none(Remark::Kinds("histogram", "float")),
+            };
+            histogram(h)
+        }
+        (Point::Histogram(l), Point::Histogram(r)) => {
+            let mut h = (**l).clone();
+            let (what, done) = match op {
+                BinaryOp::Add => ("addition", h.add(r)),
+                BinaryOp::Sub => ("subtraction", h.sub(r)),
+                BinaryOp::Eql | BinaryOp::Neq => {
+                    let keep = l.equals(r) == (op == BinaryOp::Eql);
+                    return Outcome { value: Value::Histogram(l.clone()), keep, remark: None, failed: false };
+                }
+                _ => return none(Remark::Kinds("histogram", "histogram")),
+            };
+            match done {
+                Err(IncompatibleSchemas) => none(Remark::Layouts),
+                Ok(done) => {
+                    if op == BinaryOp::Sub {
+                        h.counter_reset_hint = CounterResetHint::Gauge;
+                    }
+                    h.compact(0);
+                    let remark = match (done.counter_reset_collision, done.bounds_reconciled) {
+                        (true, _) => Some(Remark::Resets(what)),
+                        (_, true) => Some(Remark::Bounds(what)),
+                        _ => None,
+                    };
+                    // Upstream gives no result where the hints collide.
+                    Outcome { failed: done.counter_reset_collision, remark, ..histogram(h) }
+                }
+            }
+        }
+    }
+}
+
+/// The last remark of each step: upstream keeps one per step.
+#[derive(Default)]
+struct Remarks(HashMap<usize, Remark>);
+
+impl Remarks {
+    fn put(&mut self, step: usize, remark: Option<Remark>) {
+        if let Some(r) = remark {
+            self.0.insert(step, r);
+        }
+    }
+}
+
+impl Evaluator<'_> {
+    /// A chain of binary operators, which leans to the left: from the innermost out, without recursion.
+    pub(crate) fn binary_chain(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
+        let (mut leftmost, mut chain) = (expr, Vec::new());
+        while let PlanNode::Binary(b) = &leftmost.node {
+            chain.push((&**b, leftmost.span));
+            leftmost = &b.lhs;
+        }
+        let mut lhs = self.eval(leftmost)?;
+        for (b, span) in chain.into_iter().rev() {
+            let rhs = self.eval(&b.rhs)?;
+            lhs = self.binary(b, lhs, rhs, span)?;
+        }
+        Ok(lhs)
+    }
+
+    fn binary(&mut self, b: &Binary, lhs: Val, rhs: Val, span: Span) -> Result<Val, QueryError> {
+        self.budget.check()?;
+        match (lhs, rhs) {
+            (Val::Scalar(mut l), Val::Scalar(r)) => {
+                for (l, r) in l.iter_mut().zip(r) {
+                    *l = scalar_op(b.op, *l, r);
+                }
+                Ok(Val::Scalar(l))
+            }
+            (Val::Vector(l), Val::Scalar(r)) => self.vector_scalar(b, l, &r, false, span),
+            (Val::Scalar(l), Val::Vector(r)) => self.vector_scalar(b, r, &l, true, span),
+            (Val::Vector(l), Val::Vector(r)) => {
+                let fallback;
+                let matching = match &b.matching {
+                    Some(m) => m,
+                    None => {
+                        fallback = VectorMatching {
+                            card: if b.op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne },
+                            labels: vec![],
+                            on: false,
+                            include: vec![],
+                            fill_left: None,
+                            fill_right: None,
+                        };
+                        &fallback
+                    }
+                };
+                if b.op.is_set() {
+                    self.set_op(b.op, l, r, matching)
+                } else {
+                    self.vector_vector(b, l, r, matching, span)
+                }
+            }
+            _ => Err(QueryError::internal("a binary operator over strings was planned")),
+        }
+    }
+
+    fn remark(&mut self, op: BinaryOp, span: Span, remarks: Remarks) {
+        let mut once: Vec<Remark> = Vec::new();
+        for r in remarks.0.into_values() {
+            if !once.contains(&r) {
+                once.push(r);
+            }
+        }
+        for r in once {
+            match r.text(op) {
+                (Severity::Warning, text) => self.notes.warn(span, text),
+                (Severity::Info, text) => self.notes.info(span, text),
+            }
+        }
+    }
+
+    /// `swapped`: the scalar stands on the left.
+    fn vector_scalar(
+        &mut self,
+        b: &Binary,
+        frame: Frame,
+        scalar: &[f64],
+        swapped: bool,
+        span: Span,
+    ) -> Result<Val, QueryError> {
+        let op = b.op;
+        let mut remarks = Remarks::default();
+        let drops = changes_meaning(op) || b.return_bool;
+        let mut rows = Vec::with_capacity(frame.rows.len());
+        for mut row in frame.rows {
+            self.budget.check()?;
+            let mut column = Column::new(self.steps.count);
+            for (step, point) in row.column.iter() {
+                let s = scalar[step];
+                if let Point::Float(v) = point
+                    && !matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+                {
+                    let (result, keep) = if swapped { float_op(op, s, v) } else { float_op(op, v, s) };
+                    if b.return_bool {
+                        column.set_float(step, if keep { 1.0 } else { 0.0 });
+                    } else if keep {
+                        column.set_float(step, if swapped && op.is_comparison() { v } else { result });
+                    }
+                    continue;
+                }
+                let (l, r) = if swapped { (Point::Float(s), point) } else { (point, Point::Float(s)) };
+                let done = pair_op(op, l, r);
+                remarks.put(step, done.remark);
+                if done.failed {
+                    continue;
+                }
+                if b.return_bool {
+                    column.set_float(step, if done.keep { 1.0 } else { 0.0 });
+                } else if done.keep {
+                    column.set(step, done.value);
+                }
+            }
+            row.column = column;
+            if drops {
+                (row.labels, row.drop_name) = self.drop_name(row.labels);
+            }
+            rows.push(row);
+        }
+        self.remark(op, span, remarks);
+        self.collect(rows).map(Val::Vector)
+    }
+
+    fn set_op(&mut self, op: BinaryOp, l: Frame, r: Frame, m: &VectorMatching) -> Result<Val, QueryError> {
+        let mut signatures = Signatures::new(m);
+        let left: Vec<usize> = l.rows.iter().map(|row| signatures.of(&row.labels)).collect();
+        let right: Vec<usize> = r.rows.iter().map(|row| signatures.of(&row.labels)).collect();
+        let words = self.steps.count.div_ceil(64);
+        // The steps at which a signature is present on the side that decides.
+        let mut present: HashMap<usize, Vec<u64>> = HashMap::new();
+        let deciding = if op == BinaryOp::Or { l.rows.iter().zip(&left) } else { r.rows.iter().zip(&right) };
+        for (row, sig) in deciding {
+            let bits = present.entry(*sig).or_insert_with(|| vec![0; words]);
+            for (word, mask) in bits.iter_mut().zip(presence(&row.column)) {
+                *word |= mask;
+            }
+        }
+        let mut rows = Vec::with_capacity(l.rows.len());
+        match op {
+            BinaryOp::Or => {
+                rows.extend(l.rows);
+                for (mut row, sig) in r.rows.into_iter().zip(right) {
+                    if let Some(bits) = present.get(&sig) {
+                        remove(&mut row.column, bits, true);
+                    }
+                    rows.push(row);
+                }
+            }
+            _ => {
+                let unless = op == BinaryOp::Unless;
+                for (mut row, sig) in l.rows.into_iter().zip(left) {
+                    match present.get(&sig) {
+                        Some(bits) => remove(&mut row.column, bits, unless),
+                        None if unless => {}
+                        None => continue,
+                    }
+                    rows.push(row);
+                }
+            }
+        }
+        rows.retain(|r| !r.column.is_empty());
+        self.collect(rows).map(Val::Vector)
+    }
+
+    fn vector_vector(
+        &mut self,
+        b: &Binary,
+        l: Frame,
+        r: Frame,
+        m: &VectorMatching,
+        span: Span,
+    ) -> Result<Val, QueryError> {
+        let steps = self.steps.count;
+        let swapped = m.card == Cardinality::OneToMany;
+        // From here on `many` is matched against `one`.
+        let (many, one) = if swapped { (r.rows, l.rows) } else { (l.rows, r.rows) };
+        // Upstream exchanges the operands for `group_right` but not the fill values.
+        let (fill_one, fill_many) = (m.fill_right, m.fill_left);
+        let mut signatures = Signatures::new(m);
+        let many_sigs: Vec<usize> = many.iter().map(|row| signatures.of(&row.labels)).collect();
+        let one_sigs: Vec<usize> = one.iter().map(|row| signatures.of(&row.labels)).collect();
+        let mut ones: Vec<Vec<usize>> = vec![Vec::new(); signatures.len()];
+        for (i, sig) in one_sigs.iter().enumerate() {
+            ones[*sig].push(i);
+        }
+        let filling = fill_one.is_some() || fill_many.is_some();
+        let active = active_steps(&many, &one, steps, filling);
+        self.refuse_duplicates(&one, &one_sigs, &ones, &active, m, swapped)?;
+
+        let mut remarks = Remarks::default();
+        let mut out = Output {
+            op: b.op,
+            matching: m,
+            return_bool: b.return_bool,
+            drop_name: !self.options.delayed_name_removal && b.return_bool,
+            steps,
+            instant: self.steps.is_instant(),
+            delayed: self.options.delayed_name_removal,
+            rows: Vec::new(),
+            by_labels: HashMap::new(),
+        };
+        let mut many_per_sig = vec![0u32; signatures.len()];
+        many_sigs.iter().for_each(|s| many_per_sig[*s] += 1);
+        let mut matched = Matched::new(steps);
+        let one_to_one = m.card == Cardinality::OneToOne;
+
+        for (row, &sig) in many.iter().zip(&many_sigs) {
+            self.budget.check()?;
+            // Several rows may meet at one signature, or what is unmatched is filled later: then each match is written down.
+            let track = many_per_sig[sig] > 1 || fill_many.is_some();
+            let candidates = &ones[sig];
+            for &at in candidates {
+                let target = out.target(&row.labels, &one[at].labels);
+                for (step, x) in row.column.iter() {
+                    if !bit(&active, step) {
+                        continue;
+                    }
+                    let Some(y) = one[at].column.get(step) else { continue };
+                    let (left, right) = if swapped { (y, x) } else { (x, y) };
+                    out.put(target, step, left, right, &mut remarks, |labels| {
+                        if track { matched.note(sig, labels, step, one_to_one) } else { Ok(()) }
+                    })?;
+                }
+            }
+            if let Some(fill) = fill_one {
+                let labels = match_labels(&row.labels, m);
+                let mut target = None;
+                for (step, x) in row.column.iter() {
+                    if candidates.iter().any(|at| one[*at].column.get(step).is_some()) {
+                        continue;
+                    }
+                    let target = *target.get_or_insert_with(|| out.target(&row.labels, &labels));
+                    let y = Point::Float(fill);
+                    let (left, right) = if swapped { (y, x) } else { (x, y) };
+                    out.put(target, step, left, right, &mut remarks, |labels| {
+                        if track { matched.note(sig, labels, step, one_to_one) } else { Ok(()) }
+                    })?;
+                }
+            }
+        }
+        if let Some(fill) = fill_many {
+            for (row, &sig) in one.iter().zip(&one_sigs) {
+                let labels = match_labels(&row.labels, m);
+                let mut target = None;
+                for (step, y) in row.column.iter() {
+                    if matched.any(sig, step) {
+                        continue;
+                    }
+                    let target = *target.get_or_insert_with(|| out.target(&labels, &row.labels));
+                    let x = Point::Float(fill);
+                    let (left, right) = if swapped { (y, x) } else { (x, y) };
+                    out.put(target, step, left, right, &mut remarks, |labels| {
+                        matched.note(sig, labels, step, one_to_one)
+                    })?;
+                }
+            }
+        }
+        let rows: Vec<Row> = out.rows.into_iter().filter(|r| !r.column.is_empty()).collect();
+        self.remark(b.op, span, remarks);
+        if self.steps.is_instant() { self.collect(rows) } else { Ok(Frame { rows }) }.map(Val::Vector)
+    }
+
+    /// The side of the "one" must be unique per signature at each step.
+    fn refuse_duplicates(
+        &self,
+        one: &[Row],
+        sigs: &[usize],
+        ones: &[Vec<usize>],
+        active: &[u64],
+        m: &VectorMatching,
+        swapped: bool,
+    ) -> Result<(), QueryError> {
+        let mut first: Option<(usize, usize, usize)> = None;
+        for (i, sig) in sigs.iter().enumerate() {
+            for &before in ones[*sig].iter().take_while(|b| **b < i) {
+                let clash = presence(&one[i].column)
+                    .zip(presence(&one[before].column))
+                    .zip(active)
+                    .enumerate()
+                    .find_map(|(w, ((a, b), on))| {
+                        let both = a & b & on;
+                        (both != 0).then(|| w * 64 + both.trailing_zeros() as usize)
+                    });
+                if let Some(step) = clash
+                    && first.is_none_or(|(s, at, _)| (step, i) < (s, at))
+                {
+                    first = Some((step, i, before));
+                }
+            }
+        }
+        let Some((_, i, before)) = first else { return Ok(()) };
+        let mut names = [one[i].labels.to_string(), one[before].labels.to_string()];
+        names.sort_unstable();
+        let [a, b] = names;
+        Err(QueryError::execution(format!(
+            "found duplicate series for the match group {} on the {} hand-side of the operation: [{a}, {b}];many-to-many matching not allowed: matching labels must be unique on one side",
+            match_labels(&one[i].labels, m),
+            if swapped { "left" } else { "right" },
+        )))
+    }
+}
+
+#[inline]
+fn bit(bits: &[u64], step: usize) -> bool {
+    bits[step >> 6] >> (step & 63) & 1 == 1
+}
+
+/// The filled slots of a column as words of bits, histograms included.
+fn presence(c: &Column) -> impl Iterator<Item = u64> + '_ {
+    let mut histograms = c.histograms().iter().peekable();
+    c.floats().1.iter().enumerate().map(move |(w, bits)| {
+        let mut bits = *bits;
+        while let Some((step, _)) = histograms.next_if(|(s, _)| *s as usize >> 6 == w) {
+            bits |= 1 << (step & 63);
+        }
+        bits
+    })
+}
+
+/// Empties the slots whose bit is `when`.
+fn remove(c: &mut Column, bits: &[u64], when: bool) {
+    c.retain(|step| bit(bits, step) != when);
+}
+
+/// Steps at which a match is tried at all: both sides have something, or what is missing may be filled.
+fn active_steps(many: &[Row], one: &[Row], steps: usize, filling: bool) -> Vec<u64> {
+    let words = steps.div_ceil(64);
+    if filling {
+        return vec![u64::MAX; words];
+    }
+    let any = |rows: &[Row]| {
+        let mut bits = vec![0u64; words];
+        for row in rows {
+            bits.iter_mut().zip(presence(&row.column)).for_each(|(a, b)| *a |= b);
+        }
+        bits
+    };
+    any(many).into_iter().zip(any(one)).map(|(a, b)| a & b).collect()
+}
+
+/// Label sets reduced to what a match looks at, numbered.
+struct Signatures<'m> {
+    names: HashSet<&'m str>,
+    on: bool,
+    numbers: HashMap<Labels, usize>,
+}
+
+impl<'m> Signatures<'m> {
+    fn new(m: &'m VectorMatching) -> Self {
+        Signatures { names: m.labels.iter().map(|l| &**l).collect(), on: m.on, numbers: HashMap::new() }
+    }
+
+    fn of(&mut self, labels: &Labels) -> usize {
+        let key = match self.on {
+            true => labels.filter(|n, _| self.names.contains(n)),
+            false => labels.filter(|n, _| n != METRIC_NAME && !self.names.contains(n)),
+        };
+        let next = self.numbers.len();
+        *self.numbers.entry(key).or_insert(next)
+    }
+
+    fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
+/// The labels a match group is named by (upstream `Labels.MatchLabels`).
+fn match_labels(labels: &Labels, m: &VectorMatching) -> Labels {
+    let named = |n: &str| m.labels.iter().any(|l| &**l == n);
+    match m.on {
+        true => labels.filter(|n, _| named(n)),
+        false => labels.filter(|n, _| n != METRIC_NAME && !named(n)),
+    }
+}
+
+/// Which results exist already, per signature.
+struct Matched {
+    words: usize,
+    by_signature: HashMap<usize, Vec<u64>>,
+    by_result: HashMap<(usize, Labels), Vec<u64>>,
+}
+
+impl Matched {
+    fn new(steps: usize) -> Self {
+        Matched { words: steps.div_ceil(64), by_signature: HashMap::new(), by_result: HashMap::new() }
+    }
+
+    fn any(&self, sig: usize, step: usize) -> bool {
+        self.by_signature.get(&sig).is_some_and(|b| bit(b, step))
+    }
+
+    fn note(&mut self, sig: usize, labels: &Labels, step: usize, one_to_one: bool) -> Result<(), QueryError> {
+        let words = self.words;
+        let (word, mask) = (step >> 6, 1u64 << (step & 63));
+        let bits = self.by_signature.entry(sig).or_insert_with(|| vec![0; words]);
+        let before = bits[word] & mask != 0;
+        bits[word] |= mask;
+        if one_to_one {
+            if before {
+                return Err(QueryError::execution(
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                ));
+            }
+            return Ok(());
+        }
+        let bits = self.by_result.entry((sig, labels.clone())).or_insert_with(|| vec![0; words]);
+        if bits[word] & mask != 0 {
+            return Err(QueryError::execution(
+                "multiple matches for labels: grouping labels must ensure unique matches",
+            ));
+        }
+        bits[word] |= mask;
+        Ok(())
+    }
+}
+
+/// Rows of the result, by their labels.
+struct Output<'m> {
+    op: BinaryOp,
+    matching: &'m VectorMatching,
+    return_bool: bool,
+    drop_name: bool,
+    steps: usize,
+    instant: bool,
+    delayed: bool,
+    rows: Vec<Row>,
+    by_labels: HashMap<Labels, usize>,
+}
+
+impl Output<'_> {
+    /// The row that a pair of series goes to.
+    fn target(&mut self, many: &Labels, one: &Labels) -> usize {
+        let labels = self.result_labels(many, one);
+        if let (Some(&at), false) = (self.by_labels.get(&labels), self.instant) {
+            return at;
+        }
+        let at = self.rows.len();
+        self.by_labels.insert(labels.clone(), at);
+        self.rows.push(Row { labels, drop_name: self.return_bool, column: Column::new(self.steps) });
+        at
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let m = self.matching;
+        let mut labels = many.clone();
+        if self.drop_name || changes_meaning(self.op) {
+            labels = labels.filter(|n, _| !is_metadata_label(n));
+        }
+        if m.card == Cardinality::OneToOne {
+            let named = |n: &str| m.labels.iter().any(|l| &**l == n);
+            labels = labels.filter(|n, _| named(n) == m.on);
+        }
+        if m.include.is_empty() {
+            return labels;
+        }
+        let mut b = labels.to_builder();
+        for name in &m.include {
+            b.set(name, one.value(name));
+        }
+        b.build()
+    }
+
+    fn put(
+        &mut self,
+        target: usize,
+        step: usize,
+        l: Point<'_>,
+        r: Point<'_>,
+        remarks: &mut Remarks,
+        note: impl FnOnce(&Labels) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let done = pair_op(self.op, l, r);
+        remarks.put(step, done.remark);
+        if done.failed {
+            return Ok(());
+        }
+        let row = &mut self.rows[target];
+        note(&row.labels)?;
+        let value = match (self.return_bool, done.keep) {
+            (true, keep) => Value::Float(if keep { 1.0 } else { 0.0 }),
+            (false, true) => done.value,
+            (false, false) => return Ok(()),
+        };
+        if row.column.get(step).is_some() && !(self.instant && self.delayed) {
+            return Err(QueryError::execution(SAME_LABELSET));
+        }
+        row.column.set(step, value);
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! Instant selectors: each series is read once and gives a value to every step that sees one of its samples.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use tsdb::histogram::{CounterResetHint, Histogram};
+use tsdb::sample::is_stale;
+use tsdb::source::{Hints, Selection, SeriesColumns};
+
+use super::Evaluator;
+use super::frame::{Column, Row};
+use super::timeline::{Memo, Reach, newest, windows};
+use crate::annotations::{Annotations, quoted};
+use crate::eval::functions::rate::interpolate_histograms;
+use crate::parse::Span;
+use crate::plan::Selector;
+use crate::value::QueryError;
+
+/// From how many slots and samples on a batch is worth more than one core.
+const PARALLEL_FROM: usize = 1 << 15;
+
+impl Evaluator<'_> {
+    /// The reach of an instant selector at the present steps.
+    fn instant_reach(&self, s: &Selector) -> Reach {
+        Reach {
+            steps: self.steps,
+            offset_ms: s.offset_ms,
+            at_ms: s.at_ms,
+            back_ms: self.lookback_ms,
+            ahead_ms: if s.smoothed { self.lookback_ms } else { 0 },
+        }
+    }
+
+    /// Reads a selection in batches. What several selectors of the plan read is read once and kept.
+    pub(crate) fn select(
+        &mut self,
+        s: &Selector,
+        reach: &Reach,
+        range_ms: i64,
+        each: &mut dyn FnMut(&mut Self, &[SeriesColumns]) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let (min_t_ms, max_t_ms) = reach.span();
+        let keep = self.selection_uses.get(s.selection).is_some_and(|n| *n > 1);
+        let key = (s.selection, min_t_ms, max_t_ms);
+        if let Some(kept) = self.kept.get(&key).cloned() {
+            for batch in kept.chunks(256) {
+                self.budget.check()?;
+                each(self, batch)?;
+            }
+            return Ok(());
+        }
+        let wish = Selection {
+            matchers: s.matchers.clone(),
+            min_t_ms,
+            max_t_ms,
+            hints: Hints {
+                step_ms: if self.steps.is_instant() { 0 } else { self.steps.step_ms },
+                range_ms,
+                func: s.func.to_string(),
+                labels_only: false,
+            },
+            budget: self.budget.clone(),
+        };
+        let source = self.source;
+        let mut cursor = source.select(&wish)?;
+        let mut all = Vec::new();
+        while let Some(batch) = cursor.next_batch()? {
+            self.budget.check()?;
+            let bytes: u64 = batch.iter().map(series_bytes).sum();
+            self.budget.hold(bytes)?;
+            each(self, &batch)?;
+            if keep {
+                all.extend(batch);
+            } else {
+                self.budget.release(bytes);
+            }
+        }
+        if keep {
+            self.kept.insert(key, Arc::new(all));
+        }
+        Ok(())
+    }
+
+    /// The rows of an instant selector, in the order of the source.
+    pub(crate) fn instant_rows(
+        &mut self,
+        s: &Selector,
+        sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let reach = self.instant_reach(s);
+        let (smoothed, span) = (s.smoothed, s.span);
+        self.select(s, &reach, 0, &mut |ev, batch| {
+            let made: Vec<(Option<Column>, Annotations)> =
+                ev.per_series(batch, |memo: &mut Memo<Vec<u32>>, series| {
+                    if smoothed {
+                        let mut notes = Annotations::new();
+                        (smooth(series, &reach, span, &mut notes), notes)
+                    } else {
+                        let index = memo.get(&series.ts_ms, |ts| newest(ts, &reach));
+                        (seen(series, index), Annotations::new())
+                    }
+                })?;
+            for (series, (column, notes)) in batch.iter().zip(made) {
+                if !notes.is_empty() {
+                    ev.notes.merge(notes);
+                }
+                let Some(column) = column else { continue };
+                ev.samples_total += column.len() as u64;
+                sink(Row { labels: series.labels.clone(), drop_name: false, column })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs `f` over every series of a batch, on several cores where that is worth it. `M` is a memo per core.
+    pub(crate) fn per_series<M: Default, T: Send>(
+        &self,
+        batch: &[SeriesColumns],
+        f: impl Fn(&mut M, &SeriesColumns) -> T + Sync,
+    ) -> Result<Vec<T>, QueryError> {
+        self.expect_rows(batch.len(), self.steps.count)?;
+        let work: usize = batch.iter().map(|s| s.ts_ms.len() + self.steps.count).sum();
+        if batch.len() > 1 && work > PARALLEL_FROM {
+            let chunk = (PARALLEL_FROM / (work / batch.len()).max(1)).clamp(1, 64);
+            Ok(batch
+                .par_chunks(chunk)
+                .map(|part| {
+                    let mut memo = M::default();
+                    part.iter().map(|s| f(&mut memo, s)).collect::<Vec<T>>()
+                })
+                .collect::<Vec<_>>()
+                .into_iter()
+                .flatten()
+                .collect())
+        } else {
+            let mut memo = M::default();
+            Ok(batch.iter().map(|s| f(&mut memo, s)).collect())
+        }
+    }
+}
+
+/// Bytes a series' columns hold, a shared timeline counted in part.
+pub(crate) fn series_bytes(s: &SeriesColumns) -> u64 {
+    let histograms =
+        s.histograms.as_ref().map_or(0, |h| h.iter().flatten().map(|h| h.size_bytes() + 16).sum::<usize>());
+    let shared = Arc::strong_count(&s.ts_ms).max(1);
+    (s.ts_ms.len() * 8 + s.ts_ms.len() * 8 / shared + histograms + 96) as u64
+}
+
+/// The column of a series, from the sample that each step sees; staleness markers hide it.
+fn seen(series: &SeriesColumns, index: &[u32]) -> Option<Column> {
+    let mut column = Column::new(index.len());
+    let mut any = false;
+    match &series.histograms {
+        None => {
+            for (step, &i) in index.iter().enumerate() {
+                if i > 0 {
+                    let v = series.values[i as usize - 1];
+                    if !is_stale(v) {
+                        column.set_float(step, v);
+                        any = true;
+                    }
+                }
+            }
+        }
+        Some(histograms) => {
+            for (step, &i) in index.iter().enumerate() {
+                if i == 0 || is_stale(series.values[i as usize - 1]) {
+                    continue;
+                }
+                any = true;
+                match &histograms[i as usize - 1] {
+                    Some(h) => column.set_histogram(step, h.clone()),
+                    None => column.set_float(step, series.values[i as usize - 1]),
+                }
+            }
+        }
+    }
+    any.then_some(column)
+}
+
+/// `smoothed`: the value at each step is interpolated between the samples around it, as far as the lookback reaches on both sides.
+fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotations) -> Option<Column> {
+    let metric = series.labels.metric_name().unwrap_or("");
+    let series = without_stale(series);
+    let mut column = Column::new(reach.steps.count);
+    for (step, (from, to)) in windows(&series.ts_ms, reach).into_iter().enumerate() {
+        let (from, to) = (from as usize, to as usize);
+        if from == to {
+            continue;
+        }
+        let t = reach.reference(step);
+        let ts = &series.ts_ms[from..to];
+        let values = &series.values[from..to];
+        let histograms = series.histograms.as_ref().map(|h| &h[from..to]);
+        let count = histograms.map_or(0, |h| h.iter().flatten().count());
+        if count > 0 && count < ts.len() {
+            notes.warn(
+                span,
+                format!("encountered a mix of histograms and floats for metric name {}", quoted(metric)),
+            );
+            continue;
+        }
+        let i = ts.partition_point(|x| *x < t);
+        if count == 0 {
+            if i < ts.len() && ts[i] == t {
+                column.set_float(step, values[i]);
+            } else if i > 0 && i < ts.len() {
+                let (y1, y2) = (values[i - 1], values[i]);
+                column.set_float(step, y1 + (y2 - y1) * (t - ts[i - 1]) as f64 / (ts[i] - ts[i - 1]) as f64);
+            } else if i > 0 {
+                column.set_float(step, values[i - 1]);
+            }
+            continue;
+        }
+        let all: Vec<&Arc<Histogram>> = histograms.into_iter().flatten().flatten().collect();
+        if i < ts.len() && ts[i] == t {
+            column.set_histogram(step, all[i].clone());
+        } else if i > 0 && i < ts.len() {
+            let (prev, next) = (all[i - 1], all[i]);
+            let gauge = CounterResetHint::Gauge;
+            let counter = prev.counter_reset_hint != gauge || next.counter_reset_hint != gauge;
+            match interpolate_histograms((ts[i - 1], prev), (ts[i], next), t, counter, span, notes) {
+                Ok(h) => column.set_histogram(step, Arc::new(h)),
+                Err(_) => notes.warn(
+                    span,
+                    format!(
+                        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
+                        quoted(metric)
+                    ),
+                ),
+            }
+        } else if i > 0 {
+            let mut h = (**all[i - 1]).clone();
+            h.counter_reset_hint = CounterResetHint::Unknown;
+            column.set_histogram(step, Arc::new(h));
+        }
+    }
+    (!column.is_empty()).then_some(column)
+}
+
+/// The series without its staleness markers; the same columns where there are none.
+pub(crate) fn without_stale(series: &SeriesColumns) -> std::borrow::Cow<'_, SeriesColumns> {
+    if !series.values.iter().any(|v| is_stale(*v)) {
+        return std::borrow::Cow::Borrowed(series);
+    }
+    let keep: Vec<usize> = (0..series.values.len()).filter(|i| !is_stale(series.values[*i])).collect();
+    std::borrow::Cow::Owned(SeriesColumns {
+        labels: series.labels.clone(),
+        ts_ms: keep.iter().map(|i| series.ts_ms[*i]).collect(),
+        values: keep.iter().map(|i| series.values[*i]).collect(),
+        histograms: series.histograms.as_ref().map(|h| keep.iter().map(|i| h[*i].clone()).collect()),
+        start_ts_ms: series.start_ts_ms.as_ref().map(|t| keep.iter().map(|i| t[*i]).collect()),
+    })
+}

@@ -1,0 +1,141 @@
+//! From timestamps to the samples that each step sees; computed once for all series that share a timeline.
+
+use std::sync::Arc;
+
+use super::Steps;
+
+/// Which part of time a selector looks at, relative to the steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    pub steps: Steps,
+    pub offset_ms: i64,
+    /// Instead of the step's time.
+    pub at_ms: Option<i64>,
+    /// The window is `(end - back_ms, end + ahead_ms]`.
+    pub back_ms: i64,
+    pub ahead_ms: i64,
+}
+
+impl Reach {
+    /// The time a step refers to: `@` or its own, less the offset.
+    #[inline]
+    pub fn reference(&self, step: usize) -> i64 {
+        self.at_ms.unwrap_or_else(|| self.steps.at(step)).saturating_sub(self.offset_ms)
+    }
+
+    /// First and last timestamp any step may see, both included.
+    pub fn span(&self) -> (i64, i64) {
+        let first = self.reference(0);
+        let last = self.reference(self.steps.count.saturating_sub(1));
+        (first.saturating_sub(self.back_ms).saturating_add(1), last.saturating_add(self.ahead_ms))
+    }
+}
+
+/// The last timeline that was worked out, with what came out: series of one scrape follow one another.
+pub struct Memo<T> {
+    last: Option<(Arc<[i64]>, T)>,
+}
+
+impl<T> Default for Memo<T> {
+    fn default() -> Self {
+        Memo { last: None }
+    }
+}
+
+impl<T> Memo<T> {
+    pub fn get(&mut self, timeline: &Arc<[i64]>, make: impl FnOnce(&[i64]) -> T) -> &T {
+        let known = self.last.as_ref().is_some_and(|(t, _)| Arc::ptr_eq(t, timeline));
+        if !known {
+            self.last = Some((timeline.clone(), make(timeline)));
+        }
+        &self.last.as_ref().expect("just set").1
+    }
+}
+
+/// Finds, for ascending `t`, how many timestamps are at or below it.
+struct Walk<'t> {
+    ts_ms: &'t [i64],
+    at: usize,
+    /// Few steps over many samples: search instead of walking.
+    search: bool,
+}
+
+impl<'t> Walk<'t> {
+    fn new(ts_ms: &'t [i64], steps: usize) -> Self {
+        Walk { ts_ms, at: 0, search: ts_ms.len() / 16 > steps }
+    }
+
+    #[inline]
+    fn up_to(&mut self, t: i64) -> usize {
+        if self.search {
+            self.at += self.ts_ms[self.at..].partition_point(|x| *x <= t);
+        } else {
+            while self.at < self.ts_ms.len() && self.ts_ms[self.at] <= t {
+                self.at += 1;
+            }
+        }
+        self.at
+    }
+}
+
+/// Per step, one more than the index of the newest sample within the window, 0 where there is none.
+pub fn newest(ts_ms: &[i64], reach: &Reach) -> Vec<u32> {
+    let mut walk = Walk::new(ts_ms, reach.steps.count);
+    (0..reach.steps.count)
+        .map(|step| {
+            let end = reach.reference(step);
+            let n = walk.up_to(end);
+            if n > 0 && ts_ms[n - 1] > end.saturating_sub(reach.back_ms) { n as u32 } else { 0 }
+        })
+        .collect()
+}
+
+/// Per step, the indices `from..to` of the samples within the window.
+pub fn windows(ts_ms: &[i64], reach: &Reach) -> Vec<(u32, u32)> {
+    let mut from = Walk::new(ts_ms, reach.steps.count);
+    let mut to = Walk::new(ts_ms, reach.steps.count);
+    (0..reach.steps.count)
+        .map(|step| {
+            let end = reach.reference(step);
+            let a = from.up_to(end.saturating_sub(reach.back_ms));
+            let b = to.up_to(end.saturating_add(reach.ahead_ms));
+            (a as u32, b.max(a) as u32)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(start_ms: i64, step_ms: i64, count: usize, back_ms: i64) -> Reach {
+        Reach { steps: Steps { start_ms, step_ms, count }, offset_ms: 0, at_ms: None, back_ms, ahead_ms: 0 }
+    }
+
+    #[test]
+    fn windows_are_open_on_the_left() {
+        let ts = [0, 10, 20, 30];
+        assert_eq!(windows(&ts, &reach(10, 10, 4, 10)), [(1, 2), (2, 3), (3, 4), (4, 4)]);
+        assert_eq!(windows(&ts, &reach(10, 10, 2, 11)), [(0, 2), (1, 3)]);
+        assert_eq!(newest(&ts, &reach(5, 20, 3, 15)), [1, 3, 0]);
+        assert_eq!(
+            newest(&ts, &reach(40, 1, 1, 10)),
+            [0],
+            "a sample exactly as old as the lookback is too old"
+        );
+    }
+
+    #[test]
+    fn searching_and_walking_agree() {
+        let ts: Vec<i64> = (0..1000).map(|i| i * 7).collect();
+        let few = reach(100, 1013, 5, 500);
+        let many = reach(100, 1013 / 8, 5 * 8, 500);
+        let all = windows(&ts, &many);
+        for (i, w) in windows(&ts, &few).into_iter().enumerate() {
+            let by_hand =
+                ts.iter().filter(|t| **t > few.reference(i) - 500 && **t <= few.reference(i)).count();
+            assert_eq!((w.1 - w.0) as usize, by_hand);
+        }
+        assert_eq!(all.len(), 40);
+    }
+}
