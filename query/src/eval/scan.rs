@@ -64,8 +64,11 @@ impl Evaluator<'_> {
         let source = self.source;
         let mut cursor = source.select(&wish)?;
         let mut all = Vec::new();
-        while let Some(batch) = cursor.next_batch()? {
+        while let Some(mut batch) = cursor.next_batch()? {
             self.budget.check()?;
+            if s.counts_only {
+                batch.iter_mut().for_each(leave_counts);
+            }
             let bytes: u64 = batch.iter().map(series_bytes).sum();
             self.budget.hold(bytes)?;
             each(self, &batch)?;
@@ -145,6 +148,33 @@ pub(crate) fn series_bytes(s: &SeriesColumns) -> u64 {
         s.histograms.as_ref().map_or(0, |h| h.iter().flatten().map(|h| h.size_bytes() + 16).sum::<usize>());
     let shared = Arc::strong_count(&s.ts_ms).max(1);
     (s.ts_ms.len() * 8 + s.ts_ms.len() * 8 / shared + histograms + 96) as u64
+}
+
+/// Leaves of each histogram its count and sum, and notes beside them whether the counter was reset since the histogram before, which
+/// nobody can tell any more without buckets (upstream `promql/histogram_stats_iterator.go`).
+fn leave_counts(series: &mut SeriesColumns) {
+    let mut last: Option<Arc<Histogram>> = None;
+    for slot in series.histograms.iter_mut().flatten().flatten() {
+        let mut hint = slot.counter_reset_hint;
+        if hint == CounterResetHint::Unknown
+            && !slot.is_stale()
+            && let Some(last) = &last
+        {
+            let reset = slot.detect_reset(last);
+            hint = if reset { CounterResetHint::CounterReset } else { CounterResetHint::NotCounterReset };
+        }
+        let counts = Histogram {
+            counter_reset_hint: hint,
+            schema: slot.schema,
+            count: slot.count,
+            sum: slot.sum,
+            ..Histogram::default()
+        };
+        let whole = std::mem::replace(slot, Arc::new(counts));
+        if !whole.is_stale() {
+            last = Some(whole);
+        }
+    }
 }
 
 /// The column of a series, from the sample that each step sees; staleness markers hide it.

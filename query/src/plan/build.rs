@@ -42,8 +42,14 @@ pub struct Times {
 
 /// Plans a checked tree. Fails on durations that come out wrong and on functions that have no entry in the register.
 pub fn build(expr: &Expr, times: Times) -> Result<Plan, QueryError> {
-    let mut b =
-        Builder { times, shape: shape(times), selections: HashMap::new(), uses: Vec::new(), depth: 0 };
+    let mut b = Builder {
+        times,
+        shape: shape(times),
+        selections: HashMap::new(),
+        uses: Vec::new(),
+        depth: 0,
+        around: Around::default(),
+    };
     let built = b.expr(expr, "", 1)?;
     let root = if built.wrap { invariant(built.expr) } else { built.expr };
     Ok(Plan { root, selection_uses: b.uses, depth: b.depth })
@@ -60,6 +66,29 @@ struct Builder {
     selections: HashMap<String, usize>,
     uses: Vec<usize>,
     depth: usize,
+    around: Around,
+}
+
+/// What of a histogram the nodes around a selector look at.
+#[derive(Clone, Copy, Default)]
+struct Around {
+    counts: bool,
+    /// Buckets too; also inside a subquery, which has to find counter resets itself.
+    buckets: bool,
+}
+
+impl Around {
+    fn with_call(self, name: &str) -> Self {
+        match name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => Around { counts: true, ..self },
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.with_buckets(),
+            _ => self,
+        }
+    }
+
+    fn with_buckets(self) -> Self {
+        Around { buckets: true, ..self }
+    }
 }
 
 /// A planned node, whether it has one value for all steps, and whether it should then be wrapped (literals and range vectors are not).
@@ -99,8 +128,11 @@ impl Builder {
     ) -> Result<Selector, QueryError> {
         let offset_ms = milliseconds(&s.offset, self.shape, true)?;
         let at_ms = self.at(s.at);
-        let key =
-            format!("{path}|{:?}|{offset_ms}|{at_ms:?}|{range_ms}|{}{}", s.matchers, s.anchored, s.smoothed);
+        let counts_only = self.around.counts && !self.around.buckets;
+        let key = format!(
+            "{path}|{:?}|{offset_ms}|{at_ms:?}|{range_ms}|{}{}{counts_only}",
+            s.matchers, s.anchored, s.smoothed
+        );
         let next = self.uses.len();
         let selection = *self.selections.entry(key).or_insert(next);
         if selection == next {
@@ -117,6 +149,7 @@ impl Builder {
             selection,
             func,
             span,
+            counts_only,
         })
     }
 
@@ -162,7 +195,11 @@ impl Builder {
                 let step_ms = if step_ms > 0 { step_ms } else { self.times.default_subquery_step_ms.max(1) };
                 let at_ms = self.at(s.at);
                 let path = format!("{path}/{range_ms}:{step_ms}@{at_ms:?}-{offset_ms}");
-                let inner = self.in_path(&s.expr, func, depth + 1, &path)?;
+                let around = self.around;
+                self.around = around.with_buckets();
+                let inner = self.in_path(&s.expr, func, depth + 1, &path);
+                self.around = around;
+                let inner = inner?;
                 let expr = if inner.invariant && !matches!(inner.expr.node, PlanNode::Str(_)) {
                     invariant(inner.expr)
                 } else {
@@ -203,8 +240,19 @@ impl Builder {
             chain.push((&**b, leftmost));
             leftmost = &b.lhs;
         }
+        let around = self.around;
+        let trims = |op| matches!(op, parse::BinaryOp::TrimUpper | parse::BinaryOp::TrimLower);
+        // What stands further left in the chain is under all operators to its right.
+        let mut trims_above: Vec<bool> = Vec::with_capacity(chain.len());
+        let mut above = around.buckets;
+        for (b, _) in &chain {
+            above |= trims(b.op);
+            trims_above.push(above);
+        }
+        self.around.buckets = above;
         let mut lhs = self.in_path(leftmost, "", depth + 1, path)?;
-        for (b, whole) in chain.into_iter().rev() {
+        for ((b, whole), buckets) in chain.into_iter().zip(trims_above).rev() {
+            self.around.buckets = buckets;
             let rhs = self.in_path(&b.rhs, "", depth + 1, path)?;
             let fixed = lhs.invariant && rhs.invariant;
             let (l, r) = if fixed { (lhs.expr, rhs.expr) } else { (lhs.wrapped(), rhs.wrapped()) };
@@ -219,6 +267,7 @@ impl Builder {
             }));
             lhs = Built { expr: PlanExpr { node, kind, span: whole.span }, invariant: fixed, wrap: fixed };
         }
+        self.around = around;
         Ok(lhs)
     }
 
@@ -246,12 +295,16 @@ impl Builder {
         let mut fixed = !TIME_DEPENDENT.contains(&name);
         let mut timestamp_of_fixed = name == "timestamp";
         let mut args = Vec::with_capacity(c.args.len());
+        let around = self.around;
+        self.around = around.with_call(name);
         for arg in &c.args {
+            // An error ends the planning, so what is around need not be put back for it.
             let built = self.in_path(arg, name, depth + 1, path)?;
             fixed &= built.invariant;
             timestamp_of_fixed &= built.invariant && matches!(built.expr.node, PlanNode::Selector(_));
             args.push(built);
         }
+        self.around = around;
         let whole = fixed || timestamp_of_fixed;
         let args = args.into_iter().map(|a| if whole { a.expr } else { a.wrapped() }).collect();
         let node = PlanNode::Call(Call { entry, args, span: e.span });

@@ -67,6 +67,9 @@ pub struct Selector {
     pub func: &'static str,
     /// Of the selector without its range.
     pub span: Span,
+    /// Only counts and sums of histograms are looked at (`histogram_count` and its kin stand around it), so buckets are left out and
+    /// counter resets noted as the samples pass.
+    pub counts_only: bool,
 }
 
 #[derive(Debug)]
