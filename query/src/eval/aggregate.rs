@@ -266,8 +266,10 @@ impl Evaluator<'_> {
         let label = match std::str::from_utf8(label) {
             Ok(l) if !l.is_empty() => l,
             _ => {
-                let shown = String::from_utf8_lossy(label);
-                return Err(QueryError::execution(format!("invalid label name {}", quoted(&shown))));
+                return Err(QueryError::execution(format!(
+                    "invalid label name {}",
+                    tsdb::matcher::quote(label)
+                )));
             }
         };
         let input = self.eval_vector(&a.expr)?;

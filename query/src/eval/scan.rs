@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use tsdb::histogram::{CounterResetHint, Histogram};
+use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use tsdb::sample::is_stale;
 use tsdb::source::{Hints, Selection, SeriesColumns};
 
@@ -250,7 +250,14 @@ fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotat
             let (prev, next) = (all[i - 1], all[i]);
             let gauge = CounterResetHint::Gauge;
             let counter = prev.counter_reset_hint != gauge || next.counter_reset_hint != gauge;
-            match interpolate_histograms((ts[i - 1], prev), (ts[i], next), t, counter, span, notes) {
+            // Asked first: a change of kind is a reset, after which nothing would be left to mix.
+            let same_kind = prev.uses_custom_buckets() == next.uses_custom_buckets();
+            let between = if same_kind {
+                interpolate_histograms((ts[i - 1], prev), (ts[i], next), t, counter, span, notes)
+            } else {
+                Err(IncompatibleSchemas)
+            };
+            match between {
                 Ok(h) => column.set_histogram(step, Arc::new(h)),
                 Err(_) => notes.warn(
                     span,
