@@ -192,15 +192,24 @@ fn as_decimals(values: &[f64]) -> Option<(i32, Vec<i64>, Vec<(i32, f64)>)> {
 /// Bits that DELTA_BINARY_PACKED takes for these, in blocks of four miniblocks of 32.
 fn packed_bits(mantissas: &[i64]) -> f64 {
     let mut bits = 0u64;
-    for block in mantissas.windows(2).collect::<Vec<_>>().chunks(128) {
-        let delta = |w: &&[i64]| w[1].wrapping_sub(w[0]);
-        let least = block.iter().map(delta).min().unwrap_or(0);
+    let mut deltas = [0i64; 128];
+    let mut from = 0;
+    while from + 1 < mantissas.len() {
+        let block = &mantissas[from..mantissas.len().min(from + 129)];
+        let n = block.len() - 1;
+        let mut least = i64::MAX;
+        for i in 0..n {
+            // Mantissas are below 2^53: no difference overflows.
+            deltas[i] = block[i + 1] - block[i];
+            least = least.min(deltas[i]);
+        }
         // Least difference and four widths.
         bits += 8 + 32;
-        for mini in block.chunks(32) {
-            let widest = mini.iter().map(|w| delta(w).wrapping_sub(least) as u64).max().unwrap_or(0);
+        for mini in deltas[..n].chunks(32) {
+            let widest = mini.iter().fold(0, |w, d| w | (d - least) as u64);
             bits += mini.len() as u64 * u64::from(64 - widest.leading_zeros());
         }
+        from += n;
     }
     bits as f64
 }
