@@ -78,8 +78,7 @@ pub async fn serve(
     }
 }
 
-type Connection =
-    hyper::server::conn::http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+type Connection = hyper::server::conn::http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
 
 fn connection(stream: TcpStream, app: Router, bounds: Bounds) -> Connection {
     // Answers are written whole: waiting to fill a packet would only add latency.

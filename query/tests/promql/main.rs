@@ -10,6 +10,27 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Scripts that must not pass: a runner that lets one of them through proves nothing with the others.
+const WRONG: &[&str] = &[
+    "load 1m\n  m 1\n\neval instant at 0 m\n  m 2",
+    "load 1m\n  m 1\n\neval instant at 0 m",
+    "load 1m\n  m 1\n\neval instant at 0 m\n  m 1\n  other 1",
+    "load 1m\n  m 1\n\neval instant at 0 abs(m)\n  m 1",
+    "load 1m\n  m{a=\"1\"} 1\n  m{a=\"2\"} 2\n\neval instant at 0 sort(m)\n  expect ordered\n  m{a=\"2\"} 2\n  m{a=\"1\"} 1",
+    "load 1m\n  m 1 2\n\neval range from 0 to 1m step 1m m\n  m 1 3",
+    "load 1m\n  m 1 2\n\neval range from 0 to 1m step 1m m\n  m 1",
+    "load 1m\n  m {{schema:0 count:1 sum:1 buckets:[1]}}\n\neval instant at 0 m\n  m {{schema:0 count:1 sum:1 buckets:[0 1]}}",
+    "load 1m\n  m {{schema:0 count:1 sum:1 buckets:[1]}}\n\neval instant at 0 -m\n  {} {{schema:0 count:-1 sum:-1 buckets:[-1] counter_reset_hint:reset}}",
+    "load 1m\n  m 1\n\neval instant at 0 quantile(2, m)\n  expect no_warn\n  {} Inf",
+    "load 1m\n  m 1\n\neval instant at 0 m\n  expect warn\n  m 1",
+    "load 1m\n  m 1\n\neval instant at 0 quantile(2, m)\n  expect warn msg: another text\n  {} Inf",
+    "load 1m\n  m 1\n\neval instant at 0 m\n  expect fail",
+    "eval instant at 0 label_replace(vector(1), \"a\", \"b\", \"c\", \"(\")\n  expect fail msg: another text",
+    "eval instant at 0 1\n  2",
+    "eval instant at 0 vector(1)\n  1",
+    "eval instant at 0 \"a\"\n  expect string \"b\"",
+];
+
 /// Failures shown of each file.
 const SHOWN: usize = 5;
 const SHOWN_WHEN_ASKED_FOR: usize = 4000;
@@ -68,6 +89,28 @@ fn main() -> ExitCode {
             total += outcome.total;
         }
         print(format!("{title}: {passed} / {total}"));
+    }
+    if wanted.is_empty() {
+        let refused = WRONG.iter().filter(|text| {
+            script::parse(text).is_ok_and(|c| {
+                let outcome = run::run(&c);
+                outcome.total == 1 && outcome.passed == 0
+            })
+        });
+        let refused = refused.count();
+        print(format!("wrong scripts refused: {refused} / {}", WRONG.len()));
+        let own: String = scripts_in(&here.join("tests/scripts"))
+            .iter()
+            .map(|f| std::fs::read_to_string(f).expect("was listed"))
+            .collect();
+        let called = |name: &str| {
+            own.match_indices(&format!("{name}("))
+                .any(|(at, _)| !own[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+        };
+        let all = query::parse::functions::all().iter().map(|f| f.name);
+        let missing: Vec<&str> = all.filter(|name| !called(name)).collect();
+        print(format!("functions without a script of our own: {missing:?}"));
+        whole &= refused == WRONG.len() && missing.is_empty();
     }
     if ran == 0 {
         print("no script has such a name".into());
