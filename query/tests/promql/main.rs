@@ -10,6 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use run::Setup;
+
 /// Scripts that must not pass: a runner that lets one of them through proves nothing with the others.
 const WRONG: &[&str] = &[
     "load 1m\n  m 1\n\neval instant at 0 m\n  m 2",
@@ -51,7 +53,11 @@ fn main() -> ExitCode {
     let mut print = |text: String| writeln!(out, "{text}").expect("stdout is open");
     let mut whole = true;
     let mut ran = 0;
-    for (title, folder) in [("own scripts", here.join("tests/scripts")), ("upstream's vectors", upstream)] {
+    for (title, folder, setup) in [
+        ("own scripts", here.join("tests/scripts"), Setup::Conformance),
+        ("own scripts, default settings", here.join("tests/scripts/defaults"), Setup::Defaults),
+        ("upstream's vectors", upstream, Setup::Conformance),
+    ] {
         let files = scripts_in(&folder);
         if files.is_empty() {
             print(format!("{title}: none at {}, not run", folder.display()));
@@ -67,7 +73,7 @@ fn main() -> ExitCode {
             let commands =
                 std::fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|t| script::parse(&t));
             let outcome = match commands {
-                Ok(commands) => run::run(&commands),
+                Ok(commands) => run::run(&commands, setup),
                 Err(e) => run::Outcome { failures: vec![e], ..run::Outcome::default() },
             };
             let ok = outcome.failures.is_empty() && outcome.total > 0;
@@ -93,7 +99,7 @@ fn main() -> ExitCode {
     if wanted.is_empty() {
         let refused = WRONG.iter().filter(|text| {
             script::parse(text).is_ok_and(|c| {
-                let outcome = run::run(&c);
+                let outcome = run::run(&c, Setup::Conformance);
                 outcome.total == 1 && outcome.passed == 0
             })
         });

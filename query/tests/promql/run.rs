@@ -24,21 +24,30 @@ pub struct Outcome {
     pub failures: Vec<String>,
 }
 
-/// The engine as upstream's vectors want it: everything on, delayed name removal and start timestamps too, 10,000 samples a query.
-pub fn engine() -> Engine {
+/// How the engine is set up for a script.
+#[derive(Clone, Copy)]
+pub enum Setup {
+    /// As upstream's vectors want it: delayed name removal and start timestamps on.
+    Conformance,
+    /// As a server starts without flags: both off. The language is whole here too.
+    Defaults,
+}
+
+fn engine(setup: Setup) -> Engine {
+    let conformance = matches!(setup, Setup::Conformance);
     Engine::new(EngineOptions {
         lookback_ms: 5 * 60_000,
         default_subquery_step_ms: 60_000,
         max_samples: 10_000,
-        delayed_name_removal: true,
-        use_start_timestamps: true,
+        delayed_name_removal: conformance,
+        use_start_timestamps: conformance,
         parse: ParseOptions::all(),
         ..EngineOptions::default()
     })
 }
 
-pub fn run(commands: &[Command]) -> Outcome {
-    let engine = engine();
+pub fn run(commands: &[Command], setup: Setup) -> Outcome {
+    let engine = engine(setup);
     let store = MemorySource::new();
     let mut outcome = Outcome::default();
     for command in commands {
