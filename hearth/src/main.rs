@@ -15,6 +15,7 @@ mod objstore;
 mod run;
 mod self_metrics;
 mod server;
+mod store_metrics;
 mod telemetry;
 mod web;
 
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         _ => {
             telemetry::start_logging(&loaded.settings);
             install_tls();
-            match run::run(loaded.settings, location) {
+            match run::run(loaded, location) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(run::Failure::Start(e)) => refuse(e),
                 Err(run::Failure::Stop(e)) => {

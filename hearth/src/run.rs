@@ -1,23 +1,29 @@
 //! One process from listening to exit.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use ingest::http::{IngestState, TenantRefused, TenantResolver};
 use prometheus_client::registry::Registry;
+use query::api::{ApiConfig, ApiState, Readiness};
+use query::engine::EngineOptions;
+use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tsdb::clock::{Clock, SystemClock};
-use tsdb::db::{Db, DbOptions};
+use tsdb::db::{Db, DbOptions, HeadStats};
+use tsdb::sample::Metadata;
+use tsdb::source::Source;
 use tsdb::tenant::TenantId;
 
-use crate::config::Settings;
+use crate::config::{self, Loaded, Settings, TABLE};
 use crate::objstore::{self, Location};
 use crate::self_metrics::SelfMetrics;
 use crate::server::{self, Bounds};
+use crate::store_metrics::StoreMetrics;
 use crate::telemetry;
 use crate::web::Server;
 
@@ -33,16 +39,17 @@ pub enum Failure {
 const EXIT_AT_ONCE: i32 = 143;
 
 /// Runs until a signal. Blocks the calling thread.
-pub fn run(settings: Settings, location: Location) -> Result<(), Failure> {
+pub fn run(loaded: Loaded, location: Location) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
     let runtime = runtime.map_err(|e| Failure::Start(format!("cannot start threads: {e}")))?;
-    let result = runtime.block_on(serve(settings, location));
+    let result = runtime.block_on(serve(&loaded, location));
     // What still runs after the deadline (a query on a blocking thread) does not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(settings: Settings, location: Location) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
+    let settings = &loaded.settings;
     let mut signals =
         Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
     let (listener, address) =
@@ -61,7 +68,7 @@ async fn serve(settings: Settings, location: Location) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server::serve(listener, web.app(), bounds, until(stopped)));
 
-    let opening = open(&settings, &location, &web, address);
+    let opening = open(loaded, &location, &web, address);
     let db = tokio::select! {
         opened = opening => opened.map_err(Failure::Start)?,
         name = signals.next() => {
@@ -69,7 +76,7 @@ async fn serve(settings: Settings, location: Location) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    crate::say(banner(&settings, &location, address));
+    crate::say(banner(settings, &location, address));
 
     let name = signals.next().await;
     tracing::info!(
@@ -107,24 +114,29 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 
 /// Opens the store and joins the roles to the server.
 async fn open(
-    settings: &Settings,
+    loaded: &Loaded,
     location: &Location,
     web: &Server,
     address: SocketAddr,
 ) -> Result<Arc<Db>, String> {
+    let settings = &loaded.settings;
     let store = objstore::open(location, settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = DbOptions {
         window_ms: settings.head_window.ms(),
         log_sync: settings.wal_sync.0,
         clock: clock.clone(),
+        cache_bytes: settings.cache_bytes.bytes(),
         ..DbOptions::new(&settings.data_dir.0, store)
     };
     let db = Db::open(options).await.map_err(|e| e.to_string())?;
+    web.register(|r| r.register_collector(Box::new(StoreMetrics::new(&db))));
     let tenant = tenant_resolver(settings.tenant_header.0.clone());
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
-    let ingest = IngestState::new(db.clone(), limits(settings), clock.clone(), tenant, ingest_metrics);
-    let roles = Router::new().merge(ingest::http::router(ingest));
+    let ingest =
+        IngestState::new(db.clone(), limits(settings), clock.clone(), tenant.clone(), ingest_metrics);
+    let query = ApiState::new(api_config(loaded, db.clone(), web, clock.clone(), tenant));
+    let roles = ingest::http::router(ingest).merge(query::api::router(query));
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     let every = settings.self_metrics_interval.0;
     if !every.is_zero() {
@@ -136,6 +148,87 @@ async fn open(
     }
     web.open(roles, db.clone());
     Ok(db)
+}
+
+/// The store as queries see it.
+struct QueryStorage {
+    db: Arc<Db>,
+    web: Server,
+}
+
+impl query::api::Storage for QueryStorage {
+    fn source(&self, tenant: &TenantId) -> Arc<dyn Source> {
+        self.db.source(tenant)
+    }
+
+    fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+        self.db.metadata(tenant, metric)
+    }
+
+    fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
+        self.db.head_stats(tenant, limit)
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.web.stopping() { Readiness::Stopping } else { Readiness::Ready }
+    }
+}
+
+fn api_config(
+    loaded: &Loaded,
+    db: Arc<Db>,
+    web: &Server,
+    clock: Arc<dyn Clock>,
+    tenant: TenantResolver,
+) -> ApiConfig {
+    let settings = &loaded.settings;
+    let storage = Arc::new(QueryStorage { db, web: web.clone() });
+    let metrics = web.register(query::api::Metrics::new);
+    let flags = TABLE.iter().map(|o| (o.flag(), (o.show)(settings))).collect();
+    let retention = settings.retention.to_string();
+    ApiConfig {
+        engine: engine_options(settings),
+        limits: query::api::Limits {
+            max_concurrency: settings.query_max_concurrency.get(),
+            max_points: settings.query_max_points.0.into(),
+            ..query::api::Limits::default()
+        },
+        tenants: Arc::new(move |headers| tenant(headers).map_err(|refused| refused.reason)),
+        process: query::api::ProcessInfo {
+            cwd: std::env::current_dir().map_or_else(|_| String::new(), |d| d.display().to_string()),
+            hostname: std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            started_ms: clock.now_ms(),
+            storage_retention: if retention == "0" { "forever".to_owned() } else { retention },
+            config_yaml: config::print(loaded),
+            flags,
+        },
+        clock,
+        ..ApiConfig::new(storage, metrics)
+    }
+}
+
+fn engine_options(settings: &Settings) -> EngineOptions {
+    let on = |feature| settings.enable_feature.has(feature);
+    EngineOptions {
+        lookback_ms: settings.query_lookback.ms(),
+        max_samples: settings.query_max_samples.0,
+        max_memory_bytes: settings.query_max_memory.0,
+        timeout: settings.query_timeout.0,
+        delayed_name_removal: on("promql-delayed-name-removal"),
+        use_start_timestamps: on("use-start-timestamps"),
+        type_and_unit_labels: on("type-and-unit-labels"),
+        parse: ParseOptions {
+            experimental_functions: on("promql-experimental-functions"),
+            duration_expressions: on("promql-duration-expr"),
+            extended_range_selectors: on("promql-extended-range-selectors"),
+            fill_modifiers: on("promql-binop-fill-modifiers"),
+            ..ParseOptions::default()
+        },
+        ..EngineOptions::default()
+    }
 }
 
 fn limits(settings: &Settings) -> ingest::Limits {

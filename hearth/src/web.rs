@@ -76,13 +76,18 @@ impl Server {
         self.0.stopping.store(true, Ordering::Release);
     }
 
+    pub fn stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
     fn ready(&self) -> bool {
-        self.0.roles.get().is_some() && !self.0.stopping.load(Ordering::Acquire)
+        self.0.roles.get().is_some() && !self.stopping()
     }
 
     /// Everything the server answers, before and after the store is open.
     pub fn app(&self) -> Router {
         Router::new()
+            .route("/", get(front))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route("/metrics", get(metrics))
@@ -94,6 +99,11 @@ impl Server {
     }
 }
 
+/// For people who open the address in a browser.
+async fn front() -> axum::response::Html<&'static str> {
+    axum::response::Html(include_str!("front.html"))
+}
+
 async fn healthy() -> &'static str {
     "Hearth is healthy.\n"
 }
@@ -103,7 +113,7 @@ async fn ready(State(server): State<Server>) -> Response {
 }
 
 fn not_ready(server: &Server) -> Response {
-    let text = if server.0.stopping.load(Ordering::Acquire) {
+    let text = if server.stopping() {
         "Hearth is stopping.\n"
     } else {
         "Hearth is opening its store: try again in a moment.\n"

@@ -90,6 +90,8 @@ options! {
             "Where blocks are kept: `file:///path` or `s3://bucket/prefix`. Empty: `blocks` in the data folder.";
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
+        "cache_bytes" cache_bytes: Size = "256MiB",
+            "Memory for indexes and small columns of blocks.";
         "wal.sync" wal_sync: Sync = "always",
             "When a write is acknowledged: after fsync (`always`), or at once with an fsync every so often (`100ms`), which a power loss may cost.";
         "retention" retention: Span = "0",
@@ -116,12 +118,14 @@ options! {
             "Samples one query may read.";
         "query.max_memory_bytes" query_max_memory: Size = "1GiB",
             "Memory the samples and results of one query may hold.";
+        "query.max_points" query_max_points: Count = "11000",
+            "Steps one range query may have.";
         "query.max_concurrency" query_max_concurrency: Count = "20",
             "Queries at work at once; further ones wait their turn within their timeout.";
         "query.lookback" query_lookback: Span = "5m",
             "How far back an instant selector looks for a sample.";
         "enable_feature" enable_feature: Features = "",
-            "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-duration-expr, promql-extended-range-selectors, promql-delayed-name-removal.";
+            "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-duration-expr, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels.";
     }
     "Writes" {
         "ingest.max_body_bytes" ingest_max_body: Size = "32MiB",
@@ -151,6 +155,7 @@ impl Settings {
 }
 
 /// The option of that key.
+#[cfg(test)]
 pub fn find(key: &str) -> Option<&'static OptionSpec> {
     TABLE.iter().find(|o| o.key == key)
 }

@@ -310,11 +310,14 @@ words! {
 pub struct Features(pub Vec<String>);
 
 /// The names that [`Features`] takes.
-pub const FEATURES: [&str; 4] = [
+pub const FEATURES: [&str; 7] = [
     "promql-experimental-functions",
     "promql-duration-expr",
     "promql-extended-range-selectors",
+    "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
+    "use-start-timestamps",
+    "type-and-unit-labels",
 ];
 
 impl Features {

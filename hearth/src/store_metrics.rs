@@ -1,0 +1,101 @@
+//! What the store holds and has done, read from it at each scrape.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Weak};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tsdb::db::Db;
+
+/// Reads [`tsdb::db::DbCounts`]. It does not keep the store open.
+pub struct StoreMetrics(Weak<Db>);
+
+impl StoreMetrics {
+    pub fn new(db: &Arc<Db>) -> StoreMetrics {
+        StoreMetrics(Arc::downgrade(db))
+    }
+}
+
+impl Debug for StoreMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreMetrics")
+    }
+}
+
+impl Collector for StoreMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(db) = self.0.upgrade() else { return Ok(()) };
+        let c = db.counts();
+        let (bytes, seconds) = (&c.head_bytes, |ms: i64| ms as f64 / 1000.0);
+        let gauges = [
+            ("hearth_tsdb_head_series", "Series in the head", Some(c.series as f64)),
+            (
+                "hearth_tsdb_head_samples",
+                "Samples in the head's current generation",
+                Some(c.samples_in_generation as f64),
+            ),
+            (
+                "hearth_tsdb_head_symbol_bytes",
+                "Memory of the head's label strings",
+                Some(bytes.symbols as f64),
+            ),
+            (
+                "hearth_tsdb_head_series_bytes",
+                "Memory of the head's series, without their samples",
+                Some(bytes.series as f64),
+            ),
+            ("hearth_tsdb_head_postings_bytes", "Memory of the head's index", Some(bytes.postings as f64)),
+            (
+                "hearth_tsdb_head_chunk_bytes",
+                "Memory of the head's compressed chunks",
+                Some(bytes.chunks as f64),
+            ),
+            (
+                "hearth_tsdb_head_out_of_order_bytes",
+                "Memory of samples that came out of order",
+                Some(bytes.out_of_order as f64),
+            ),
+            (
+                "hearth_tsdb_head_min_time_seconds",
+                "Oldest sample in the head, since the Unix epoch",
+                c.head_min_t_ms.map(seconds),
+            ),
+            (
+                "hearth_tsdb_head_max_time_seconds",
+                "Newest sample in the head, since the Unix epoch",
+                c.head_max_t_ms.map(seconds),
+            ),
+            ("hearth_tsdb_blocks", "Live blocks of all tenants", Some(c.blocks as f64)),
+            (
+                "hearth_tsdb_block_bytes",
+                "Size of the live blocks in the object store",
+                Some(c.block_bytes as f64),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                let metric = ConstGauge::new(value);
+                metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+            }
+        }
+        let counters = [
+            ("hearth_tsdb_log_written_bytes", "Bytes written to the log", c.log_bytes_written as f64),
+            ("hearth_tsdb_log_fsyncs", "Fsyncs of the log", c.log_fsyncs as f64),
+            ("hearth_tsdb_log_fsync_seconds", "Time spent in fsyncs of the log", c.log_fsync_seconds),
+            ("hearth_tsdb_log_failures", "Writes or fsyncs of the log that failed", c.log_failures as f64),
+            ("hearth_tsdb_flushes", "Flushes of the head into blocks", c.flushes as f64),
+            (
+                "hearth_tsdb_flush_failures",
+                "Flushes that failed; their samples stay in head and log",
+                c.flush_failures as f64,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let metric = ConstCounter::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

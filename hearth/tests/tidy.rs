@@ -1,0 +1,190 @@
+//! Holds the house rules that a compiler does not: arrows between crates, names, first sentences, and commands that exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CRATES: [&str; 5] = ["tsdb", "ingest", "query", "compactor", "hearth"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// All files below a folder whose name ends with one of `ends`, without build output.
+fn files(below: &Path, ends: &[&str]) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    let mut folders = vec![below.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.expect("an entry of a folder").path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("").to_owned();
+            if path.is_dir() {
+                if !matches!(name.as_str(), "target" | ".git" | "hearth-data") {
+                    folders.push(path);
+                }
+            } else if ends.iter().any(|end| name.ends_with(end)) {
+                out.push(path);
+            }
+        }
+    }
+    out.sort();
+    out
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    let all: Vec<_> = CRATES.iter().flat_map(|c| files(&root().join(c), &[".rs"])).collect();
+    assert!(all.len() > 50, "only {} Rust files found: is this the workspace's root?", all.len());
+    all
+}
+
+/// Names of dependencies in a section of a manifest.
+fn dependencies(of: &str, section: &str) -> BTreeSet<String> {
+    let manifest = read(&root().join(of).join("Cargo.toml"));
+    let mut inside = false;
+    let mut out = BTreeSet::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line == format!("[{section}]");
+        } else if inside && let Some(end) = line.find(['.', ' ', '=']) {
+            out.insert(line[..end].to_owned());
+        }
+    }
+    out
+}
+
+#[test]
+fn arrows_between_crates_point_down() {
+    for (from, never) in [
+        ("tsdb", &["ingest", "query", "compactor", "hearth", "axum", "hyper", "promql-parser"][..]),
+        ("ingest", &["query", "compactor", "hearth", "object_store"]),
+        ("query", &["ingest", "compactor", "hearth", "object_store", "promql-parser"]),
+        ("compactor", &["ingest", "query", "hearth", "axum", "object_store"]),
+        ("hearth", &["promql-parser"]),
+    ] {
+        let has = dependencies(from, "dependencies");
+        for other in never {
+            assert!(!has.contains(*other), "{from} must not depend on {other}");
+        }
+    }
+    for from in ["ingest", "query", "compactor"] {
+        let has = dependencies(from, "dev-dependencies");
+        for other in ["ingest", "query", "compactor", "hearth"] {
+            assert!(!has.contains(other), "{from}'s tests must not depend on {other}");
+        }
+        assert!(dependencies(from, "dependencies").contains("tsdb"), "{from} builds on tsdb");
+    }
+}
+
+#[test]
+fn every_file_opens_with_a_sentence() {
+    for path in rust_files() {
+        let text = read(&path);
+        let first = text.lines().next().unwrap_or("");
+        let sentence = first.strip_prefix("//! ").unwrap_or("");
+        assert!(
+            sentence.len() >= 15,
+            "{}: should open with a sentence (`//! …`), not with {first:?}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    const BANNED: [&str; 8] = ["util", "utils", "common", "helper", "helpers", "manager", "misc", "shared"];
+    for path in rust_files() {
+        let parts = path.strip_prefix(root()).expect("below the root").iter().filter_map(|p| p.to_str());
+        for part in parts {
+            let name = part.trim_end_matches(".rs");
+            assert!(!BANNED.contains(&name), "{}: {name} says nothing about what is inside", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_hold_one_idea() {
+    for path in rust_files() {
+        let lines = read(&path).lines().count();
+        assert!(lines <= 1200, "{} has {lines} lines: it holds more than one idea", path.display());
+    }
+}
+
+#[test]
+fn commands_in_the_readme_exist() {
+    let readme = read(&root().join("README.md"));
+    for command in [".ci/neighbours", ".ci/run"] {
+        let path = root().join(command);
+        assert!(path.is_file(), "{command} is missing");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&path).expect("its metadata").permissions().mode();
+            assert!(mode & 0o111 != 0, "{command} is not executable");
+        }
+        assert!(read(&path).contains("set -euo pipefail"), "{command} goes on after an error");
+    }
+    let test = ".ci/neighbours && cargo test --workspace";
+    assert!(readme.contains(test), "README.md names the command that passes all tests");
+    assert!(
+        read(&root().join(".ci/run")).contains("cargo test --workspace"),
+        ".ci/run runs the README's tests"
+    );
+    // Every flag the README shows is one that there is.
+    let help =
+        std::process::Command::new(env!("CARGO_BIN_EXE_hearth")).arg("--help").output().expect("--help runs");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    for line in readme.lines().filter(|l| l.starts_with("hearth ")) {
+        for word in line.split_whitespace().filter(|w| w.starts_with("--")) {
+            assert!(help.contains(word), "README.md shows {word}, which --help does not know");
+        }
+    }
+    // Every file it links to is there.
+    for link in readme.split("](").skip(1).filter_map(|l| l.split(')').next()).filter(|l| !l.contains("://"))
+    {
+        assert!(root().join(link).exists(), "README.md links to {link}");
+    }
+    for row in readme.lines().filter_map(|l| l.strip_prefix("| `")) {
+        let folder = row.split('`').next().unwrap_or("");
+        if folder.ends_with('/') {
+            assert!(root().join(folder).is_dir(), "README.md describes {folder}");
+        }
+    }
+}
+
+#[test]
+fn decisions_say_what_was_given_up() {
+    let pages = files(&root().join("decisions"), &[".md"]);
+    assert!(pages.len() >= 3);
+    for page in pages {
+        let text = read(&page);
+        assert!(text.starts_with("# "), "{} has a title", page.display());
+        let lower = text.to_lowercase();
+        for part in ["context", "choice", "given up"] {
+            assert!(lower.contains(part), "{} does not say its {part}", page.display());
+        }
+        assert!(text.lines().count() <= 80, "{} is longer than a page", page.display());
+    }
+}
+
+#[test]
+fn nothing_points_into_somebodys_machine() {
+    let mut all = rust_files();
+    for folder in ["deploy", "decisions", ".ci"] {
+        all.extend(files(&root().join(folder), &[""]));
+    }
+    all.extend(
+        ["README.md", "ARCHITECTURE.md", "Cargo.toml", "justfile", "deny.toml"].map(|f| root().join(f)),
+    );
+    // Put together, so that this file does not find itself.
+    let private = ["/wo|rk/", "/ho|me/", "/Us|ers/"].map(|p| p.replace('|', ""));
+    for path in all {
+        let text = read(&path);
+        for place in &private {
+            assert!(!text.contains(place.as_str()), "{} names {place}", path.display());
+        }
+    }
+}
