@@ -36,7 +36,7 @@ fn run(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     };
     let mut rows = UniqueRows::default();
     for mut row in ev.eval_vector(arg)?.rows {
-        (row.labels, row.drop_name) = ev.name_dropped(&row.labels);
+        (row.labels, row.drop_name) = ev.drop_name(row.labels);
         row.column.map_floats(f);
         if !row.column.is_empty() {
             rows.push(row)?;

@@ -1,17 +1,20 @@
 //! Quantiles and fractions over vectors that hold native histograms, classic buckets, or both.
+//!
+//! The buckets of classic histograms are put together once for all steps; then each histogram is computed by itself, on as many cores as
+//! are worth it.
 
 use hashbrown::HashMap;
+use rayon::prelude::*;
 use tsdb::histogram::Histogram;
 use tsdb::labels::Labels;
 
 use super::quantile::{
     ClassicBucket, NanNote, classic_fraction, classic_quantile, histogram_fraction, histogram_quantile,
 };
-use super::rows::UniqueRows;
 use super::{Entry, Run};
-use crate::annotations::{go_float, quoted};
-use crate::eval::Evaluator;
-use crate::eval::frame::{Frame, Point, Val};
+use crate::annotations::{Annotations, go_float, quoted};
+use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::eval::{Evaluator, SAME_LABELSET};
 use crate::parse::Span;
 use crate::plan::{Call, PlanExpr};
 use crate::value::QueryError;
@@ -24,20 +27,26 @@ pub static TABLE: &[Entry] = &[
 
 const LE: &str = "le";
 
-/// The classic histograms of a frame, put together once for all steps: labels without `le`, and the rows that are their buckets.
-struct Classic {
+/// From how many slots on the work is worth more than one core.
+const PARALLEL_FROM: usize = 1 << 12;
+
+/// One histogram over all steps: a row that holds native ones, rows that are classic buckets, or both under the same labels.
+struct Source {
+    /// Without `le` where there are classic buckets.
     labels: Labels,
-    /// `(le, row)`
-    buckets: Vec<(f64, usize)>,
+    native: Option<usize>,
+    /// `(le, row)`, ascending by `le`.
+    classic: Vec<(f64, usize)>,
 }
 
-/// A frame sorted into native and classic histograms.
-struct Histograms {
-    frame: Frame,
-    classic: Vec<Classic>,
-    /// Rows that hold histograms, with the classic histogram of the same labels where there is one.
-    native: Vec<(usize, Option<usize>)>,
+/// What stands at one step.
+enum Input<'a> {
+    Native(&'a Histogram),
+    Classic(&'a mut Vec<ClassicBucket>),
 }
+
+/// The answers of one histogram: a column for each set of labels.
+type Answers = Vec<(Labels, Column)>;
 
 /// A number as label values are written: `1.0`, `0.99`, `+Inf`, `1e+06`.
 fn open_metrics_float(v: f64) -> String {
@@ -49,102 +58,150 @@ fn for_metric(name: &str) -> String {
     if name.is_empty() { String::new() } else { format!(" for metric name {}", quoted(name)) }
 }
 
-impl Histograms {
-    fn new(ev: &mut Evaluator<'_>, arg: &PlanExpr) -> Result<Self, QueryError> {
-        let frame = ev.eval_vector(arg)?;
-        let mut classic: Vec<Classic> = Vec::new();
-        let mut by_labels: HashMap<Labels, usize> = HashMap::new();
-        let mut native = Vec::new();
-        for (at, row) in frame.rows.iter().enumerate() {
-            if row.column.histogram_count() > 0 {
-                native.push((at, None));
-            }
-            if row.column.float_count() == 0 {
-                continue;
-            }
-            let Ok(le) = row.labels.value(LE).parse::<f64>() else {
-                let name = ev.annotated_name(&row.labels);
-                let text = format!(
-                    "bucket label \"le\" is missing or has a malformed value of {}{}",
-                    quoted(row.labels.value(LE)),
-                    for_metric(name)
-                );
-                ev.notes.warn(arg.span, text);
-                continue;
+/// What one histogram's computation writes to.
+struct Sink<'a> {
+    span: Span,
+    /// For annotations; empty unless names are kept to the end.
+    metric: &'a str,
+    labels: &'a Labels,
+    steps: usize,
+    notes: Annotations,
+    answers: Answers,
+    /// Two answers fell on one step of one series.
+    collided: bool,
+}
+
+impl Sink<'_> {
+    /// Sets an answer. `label` is one more label of its series.
+    fn set(&mut self, step: usize, v: f64, label: Option<(&str, &str)>) {
+        let at = match label {
+            None if self.answers.is_empty() => None,
+            None => Some(0),
+            Some((n, v)) => self.answers.iter().position(|(l, _)| l.value(n) == v),
+        };
+        let at = at.unwrap_or_else(|| {
+            let labels = match label {
+                None => self.labels.clone(),
+                Some((n, v)) => self.labels.to_builder().set(n, v).build(),
             };
-            let labels = row.labels.filter(|n, _| n != LE);
-            let group = *by_labels.entry(labels.clone()).or_insert_with(|| {
-                classic.push(Classic { labels, buckets: Vec::new() });
-                classic.len() - 1
-            });
-            classic[group].buckets.push((le, at));
-        }
-        for (at, group) in &mut native {
-            *group = by_labels.get(&frame.rows[*at].labels).copied();
-        }
-        Ok(Histograms { frame, classic, native })
+            self.answers.push((labels, Column::new(self.steps)));
+            self.answers.len() - 1
+        });
+        let column = &mut self.answers[at].1;
+        self.collided |= column.float(step).is_some();
+        column.set_float(step, v);
     }
 
-    /// The histograms of one step: natives to `native`, then classic ones to `classic`. Where both have the same labels neither is
-    /// answered, and a warning says so.
-    fn at_step(
-        &self,
-        ev: &mut Evaluator<'_>,
-        span: Span,
-        step: usize,
-        mut native: impl FnMut(&mut Evaluator<'_>, &Labels, &Histogram) -> Result<(), QueryError>,
-        mut classic: impl FnMut(&mut Evaluator<'_>, &Labels, &mut Vec<ClassicBucket>) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        let buckets_at = |group: &Classic, buckets: &mut Vec<ClassicBucket>| {
-            buckets.clear();
-            buckets.extend(group.buckets.iter().filter_map(|(le, row)| {
-                let count = self.frame.rows[*row].column.float(step)?;
-                Some(ClassicBucket { le: *le, count })
-            }));
+    fn note_nans(&mut self, note: Option<NanNote>) {
+        let text = match note {
+            None => return,
+            Some(NanNote::ResultIsNan) => "input to histogram_quantile has NaN observations, result is NaN",
+            Some(NanNote::SkewedHigher) => {
+                "input to histogram_quantile has NaN observations, result is skewed higher"
+            }
+            Some(NanNote::LeftOut) => {
+                "input to histogram_fraction has NaN observations, which are excluded from all fractions"
+            }
         };
-        let mut buckets = Vec::new();
-        let mut conflicting = Vec::new();
-        for (at, group) in &self.native {
-            let row = &self.frame.rows[*at];
-            let Some(Point::Histogram(h)) = row.column.get(step) else { continue };
-            if let Some(group) = group {
-                buckets_at(&self.classic[*group], &mut buckets);
-                if !buckets.is_empty() {
-                    let name = for_metric(ev.annotated_name(&row.labels));
-                    ev.notes
-                        .warn(span, format!("vector contains a mix of classic and native histograms{name}"));
-                    conflicting.push(*group);
-                    continue;
-                }
-            }
-            native(ev, &row.labels, h)?;
-        }
-        for (i, group) in self.classic.iter().enumerate() {
-            if conflicting.contains(&i) {
-                continue;
-            }
-            buckets_at(group, &mut buckets);
-            if !buckets.is_empty() {
-                classic(ev, &group.labels, &mut buckets)?;
-            }
-        }
-        Ok(())
+        self.notes.info(self.span, format!("{text}{}", for_metric(self.metric)));
     }
 }
 
-fn note_nans(ev: &mut Evaluator<'_>, span: Span, labels: &Labels, note: Option<NanNote>) {
-    let text = match note {
-        None => return,
-        Some(NanNote::ResultIsNan) => "input to histogram_quantile has NaN observations, result is NaN",
-        Some(NanNote::SkewedHigher) => {
-            "input to histogram_quantile has NaN observations, result is skewed higher"
+/// Sorts the rows of a frame into histograms, natives first. Rows whose `le` is no number are left out with a warning.
+fn sources(ev: &mut Evaluator<'_>, frame: &Frame, span: Span) -> Vec<Source> {
+    let mut sources: Vec<Source> = Vec::new();
+    let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+    for (at, row) in frame.rows.iter().enumerate().filter(|(_, r)| r.column.histogram_count() > 0) {
+        by_labels.insert(row.labels.clone(), sources.len());
+        sources.push(Source { labels: row.labels.clone(), native: Some(at), classic: Vec::new() });
+    }
+    for (at, row) in frame.rows.iter().enumerate().filter(|(_, r)| r.column.float_count() > 0) {
+        let Ok(le) = row.labels.value(LE).parse::<f64>() else {
+            let name = for_metric(ev.annotated_name(&row.labels));
+            let le = quoted(row.labels.value(LE));
+            ev.notes
+                .warn(span, format!("bucket label \"le\" is missing or has a malformed value of {le}{name}"));
+            continue;
+        };
+        let labels = row.labels.filter(|n, _| n != LE);
+        let source = *by_labels.entry(labels.clone()).or_insert_with(|| {
+            sources.push(Source { labels, native: None, classic: Vec::new() });
+            sources.len() - 1
+        });
+        sources[source].classic.push((le, at));
+    }
+    for source in &mut sources {
+        source.classic.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    sources
+}
+
+/// Runs `compute` for every histogram of a vector at every step where there is one.
+fn each_histogram(
+    ev: &mut Evaluator<'_>,
+    arg: &PlanExpr,
+    answers_each: usize,
+    compute: impl Fn(&mut Sink<'_>, usize, Input<'_>) + Sync,
+) -> Result<Val, QueryError> {
+    let frame = ev.eval_vector(arg)?;
+    let sources = sources(ev, &frame, arg.span);
+    let steps = ev.steps.count;
+    ev.expect_rows(sources.len().saturating_mul(answers_each), steps)?;
+    let budget = ev.budget.clone();
+    let named = ev.options.delayed_name_removal;
+
+    let one = |source: &Source| -> Result<(Answers, Annotations), QueryError> {
+        budget.check()?;
+        let labels =
+            if named { source.labels.clone() } else { crate::eval::frame::without_name(&source.labels) };
+        let metric = if named { source.labels.metric_name().unwrap_or("") } else { "" };
+        let mut sink = Sink {
+            span: arg.span,
+            metric,
+            labels: &labels,
+            steps,
+            notes: Annotations::new(),
+            answers: Vec::new(),
+            collided: false,
+        };
+        let mut buckets = Vec::with_capacity(source.classic.len());
+        for step in 0..steps {
+            let native = source.native.and_then(|row| frame.rows[row].column.histogram(step));
+            buckets.clear();
+            buckets.extend(source.classic.iter().filter_map(|(le, row)| {
+                let count = frame.rows[*row].column.float(step)?;
+                Some(ClassicBucket { le: *le, count })
+            }));
+            match native {
+                // Which of the two is meant cannot be told.
+                Some(_) if !buckets.is_empty() => {
+                    let name = for_metric(metric);
+                    sink.notes.warn(
+                        arg.span,
+                        format!("vector contains a mix of classic and native histograms{name}"),
+                    );
+                }
+                Some(h) => compute(&mut sink, step, Input::Native(h)),
+                None if buckets.is_empty() => {}
+                None => compute(&mut sink, step, Input::Classic(&mut buckets)),
+            }
         }
-        Some(NanNote::LeftOut) => {
-            "input to histogram_fraction has NaN observations, which are excluded from all fractions"
+        if sink.collided {
+            return Err(QueryError::execution(SAME_LABELSET));
         }
+        Ok((sink.answers, sink.notes))
     };
-    let name = for_metric(ev.annotated_name(labels));
-    ev.notes.info(span, format!("{text}{name}"));
+    let made: Vec<_> = if sources.len() > 1 && frame.rows.len().saturating_mul(steps) > PARALLEL_FROM {
+        sources.par_iter().map(one).collect::<Result<_, _>>()?
+    } else {
+        sources.iter().map(one).collect::<Result<_, _>>()?
+    };
+    let mut rows = Vec::new();
+    for (answers, notes) in made {
+        ev.notes.merge(notes);
+        rows.extend(answers.into_iter().map(|(labels, column)| Row { labels, drop_name: true, column }));
+    }
+    ev.collect(rows).map(Val::Vector)
 }
 
 fn check_quantile(ev: &mut Evaluator<'_>, span: Span, q: f64) {
@@ -153,64 +210,50 @@ fn check_quantile(ev: &mut Evaluator<'_>, span: Span, q: f64) {
     }
 }
 
-/// The quantiles of every histogram at every step. `label` names each quantile's own series where there are several.
+/// The quantiles of every histogram at every step. `label` tells the quantiles' series apart where there are several.
 fn quantiles_of(
     ev: &mut Evaluator<'_>,
     arg: &PlanExpr,
     qs: &[(Span, Vec<f64>)],
     label: Option<&str>,
 ) -> Result<Val, QueryError> {
-    let histograms = Histograms::new(ev, arg)?;
-    let steps = ev.steps.count;
-    let mut out = UniqueRows::default();
-    for step in 0..steps {
-        ev.budget.check()?;
-        for (span, values) in qs {
-            check_quantile(ev, *span, values[step]);
+    for (span, values) in qs {
+        values.iter().for_each(|q| check_quantile(ev, *span, *q));
+    }
+    let names: Vec<Vec<String>> = match label {
+        Some(_) => {
+            qs.iter().map(|(_, values)| values.iter().map(|q| open_metrics_float(*q)).collect()).collect()
         }
-        for (_, values) in qs {
-            let q = values[step];
-            let named = |labels: &Labels| match label {
-                None => labels.clone(),
-                Some(label) => labels.to_builder().set(label, &open_metrics_float(q)).build(),
-            };
-            let t_ms = ev.steps.at(step);
-            let mut answers: Vec<(Labels, f64)> = Vec::new();
-            // Two closures cannot both hold the output, so natives and classics are gathered one after the other.
-            let mut classic_answers: Vec<(Labels, f64)> = Vec::new();
-            histograms.at_step(
-                ev,
-                arg.span,
-                step,
-                |ev, labels, h| {
-                    let (v, note) = histogram_quantile(q, h);
-                    note_nans(ev, arg.span, labels, note);
-                    answers.push((named(&ev.name_dropped(labels).0), v));
-                    Ok(())
-                },
-                |ev, labels, buckets| {
-                    let (v, forced) = classic_quantile(q, buckets);
+        None => Vec::new(),
+    };
+    let ev_steps = ev.steps;
+    each_histogram(ev, arg, qs.len(), |sink, step, mut input| {
+        for (i, (_, values)) in qs.iter().enumerate() {
+            let v = match &mut input {
+                Input::Native(h) => {
+                    let (v, note) = histogram_quantile(values[step], h);
+                    sink.note_nans(note);
+                    v
+                }
+                Input::Classic(buckets) => {
+                    let (v, forced) = classic_quantile(values[step], buckets);
                     if let Some(f) = forced {
-                        let name = ev.annotated_name(labels);
-                        ev.notes.forced_monotonicity(
-                            arg.span,
-                            name,
+                        let t_ms = ev_steps.at(step);
+                        sink.notes.forced_monotonicity(
+                            sink.span,
+                            sink.metric,
                             t_ms,
                             f.min_bucket,
                             f.max_bucket,
                             f.max_diff,
                         );
                     }
-                    classic_answers.push((named(&ev.name_dropped(labels).0), v));
-                    Ok(())
-                },
-            )?;
-            for (labels, v) in answers.into_iter().chain(classic_answers) {
-                out.set_float(&labels, true, (step, steps), v)?;
-            }
+                    v
+                }
+            };
+            sink.set(step, v, label.map(|l| (l, names[i][step].as_str())));
         }
-    }
-    Ok(out.into_val())
+    })
 }
 
 fn quantile(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
@@ -233,33 +276,16 @@ fn quantiles(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
 fn fraction(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let lower = ev.eval_scalar(&call.args[0])?;
     let upper = ev.eval_scalar(&call.args[1])?;
-    let arg = &call.args[2];
-    let histograms = Histograms::new(ev, arg)?;
-    let steps = ev.steps.count;
-    let mut out = UniqueRows::default();
-    for step in 0..steps {
-        ev.budget.check()?;
+    each_histogram(ev, &call.args[2], 1, |sink, step, input| {
         let (lower, upper) = (lower[step], upper[step]);
-        let mut answers: Vec<(Labels, f64)> = Vec::new();
-        let mut classic_answers: Vec<(Labels, f64)> = Vec::new();
-        histograms.at_step(
-            ev,
-            arg.span,
-            step,
-            |ev, labels, h| {
+        let v = match input {
+            Input::Native(h) => {
                 let (v, note) = histogram_fraction(lower, upper, h);
-                note_nans(ev, arg.span, labels, note);
-                answers.push((ev.name_dropped(labels).0, v));
-                Ok(())
-            },
-            |ev, labels, buckets| {
-                classic_answers.push((ev.name_dropped(labels).0, classic_fraction(lower, upper, buckets)));
-                Ok(())
-            },
-        )?;
-        for (labels, v) in answers.into_iter().chain(classic_answers) {
-            out.set_float(&labels, true, (step, steps), v)?;
-        }
-    }
-    Ok(out.into_val())
+                sink.note_nans(note);
+                v
+            }
+            Input::Classic(buckets) => classic_fraction(lower, upper, buckets),
+        };
+        sink.set(step, v, None);
+    })
 }

@@ -195,7 +195,7 @@ fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
             };
             let to = out.row(&labels, row.drop_name, steps);
             if to.column.get(step).is_some() {
-                return Err(QueryError::execution(super::rows::SAME_LABELSET));
+                return Err(QueryError::execution(crate::eval::SAME_LABELSET));
             }
             match point {
                 Point::Float(v) => to.column.set_float(step, v),

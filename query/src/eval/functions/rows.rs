@@ -1,15 +1,12 @@
-//! What functions that make rows of their own share: dropping names, one row per label set.
+//! What functions that make rows of their own share: one row per label set, and the name that annotations may tell.
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use tsdb::labels::Labels;
 
-use crate::eval::Evaluator;
-use crate::eval::frame::{Column, Frame, Row, Val, without_name};
+use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::eval::{Evaluator, SAME_LABELSET};
 use crate::value::QueryError;
-
-/// The error for two series of one label set at one time, upstream's words.
-pub const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
 
 /// Rows by label set, in order of first appearance. Series that share a label set become one where they never stand at the same step.
 #[derive(Default)]
@@ -29,22 +26,6 @@ impl UniqueRows {
             }
         };
         &mut self.rows[at]
-    }
-
-    /// Sets a float; an error where the series has a value at that step already.
-    pub fn set_float(
-        &mut self,
-        labels: &Labels,
-        drop_name: bool,
-        (step, steps): (usize, usize),
-        v: f64,
-    ) -> Result<(), QueryError> {
-        let row = self.row(labels, drop_name, steps);
-        if row.column.get(step).is_some() {
-            return Err(QueryError::execution(SAME_LABELSET));
-        }
-        row.column.set_float(step, v);
-        Ok(())
     }
 
     /// Adds a whole row.
@@ -71,11 +52,6 @@ impl UniqueRows {
 }
 
 impl Evaluator<'_> {
-    /// Labels and flag of a row whose function drops the name: with delayed removal the name stays until the very end.
-    pub fn name_dropped(&self, labels: &Labels) -> (Labels, bool) {
-        if self.options.delayed_name_removal { (labels.clone(), true) } else { (without_name(labels), true) }
-    }
-
     /// The metric's name for an annotation about a row that lost it: known only while names are kept to the end.
     pub fn annotated_name<'l>(&self, labels: &'l Labels) -> &'l str {
         if self.options.delayed_name_removal { labels.metric_name().unwrap_or("") } else { "" }

@@ -98,7 +98,7 @@ fn of_selector(
             }
         }
         if !column.is_empty() {
-            let (labels, drop_name) = ev.name_dropped(&labels);
+            let (labels, drop_name) = ev.drop_name(labels);
             rows.push(Row { labels, drop_name, column })?;
         }
     }
@@ -117,7 +117,7 @@ fn timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
             column.set_float(step, ev.steps.at(step) as f64 / 1000.0);
         }
         if !column.is_empty() {
-            let (labels, drop_name) = ev.name_dropped(&row.labels);
+            let (labels, drop_name) = ev.drop_name(row.labels);
             rows.push(Row { labels, drop_name, column })?;
         }
     }
