@@ -18,4 +18,5 @@ pub mod engine;
 pub mod eval;
 pub mod parse;
 pub mod plan;
+pub mod ui;
 pub mod value;
