@@ -159,7 +159,7 @@ impl Block {
         budget: &Budget,
     ) -> Result<Vec<SeriesColumns>, SourceError> {
         let lists = self.read_lists(plan, rows)?;
-        let mut clipped = ClippedTimelines { range, all: lists.timelines, shared: HashMap::new() };
+        let mut clipped = ClippedTimelines::new(lists.timelines, range);
         let mut out = Vec::new();
         for of_series in rows.chunk_by(|a, b| a.series == b.series) {
             budget.check()?;
@@ -179,13 +179,24 @@ impl Block {
 
     /// Everything that rows need beside their small columns, with all requests together.
     fn read_lists(&self, plan: &Plan, rows: &[PlannedRow]) -> Result<Lists, SourceError> {
-        let mut wanted: BTreeMap<(usize, u32), Vec<u32>> = BTreeMap::new();
+        // Rows by (column, row group). Rows come by row group, so a column's latest list is found by its position.
+        let mut wanted: Vec<((usize, u32), Vec<u32>)> = Vec::new();
+        let mut latest: [Option<usize>; SAMPLE_COLUMNS.len()] = [None; SAMPLE_COLUMNS.len()];
         let mut tsrefs = Vec::with_capacity(rows.len());
         for r in rows {
             let small = &plan.small[&r.row_group];
             let at = r.row as usize;
             tsrefs.push(small.tsref[at]);
-            let mut want = |name: &str| wanted.entry((column(name), r.row_group)).or_default().push(r.row);
+            let mut want = |name: &str| {
+                let column = column(name);
+                match latest[column].filter(|at| wanted[*at].0.1 == r.row_group) {
+                    Some(at) => wanted[at].1.push(r.row),
+                    None => {
+                        latest[column] = Some(wanted.len());
+                        wanted.push(((column, r.row_group), vec![r.row]));
+                    }
+                }
+            };
             match small.enc[at] {
                 Encoding::Const => {}
                 Encoding::Hist => {
@@ -264,12 +275,11 @@ impl Block {
         let n = small.n[at] as usize;
         let damaged =
             |what: &str| self.samples.damaged(format!("row {at} of row group {}: {what}", row.row_group));
-        let ts = clipped.all.get(&tsref).ok_or_else(|| damaged("its timeline was not read"))?;
-        if ts.len() != n {
+        let timeline = clipped.all.get(&tsref).ok_or_else(|| damaged("its timeline was not read"))?;
+        if timeline.ts_ms.len() != n {
             return Err(damaged("its timeline has another length"));
         }
-        let from = ts.partition_point(|t| *t < clipped.range.0);
-        let to = ts.partition_point(|t| *t <= clipped.range.1);
+        let (from, to) = (timeline.from, timeline.to);
         let list = |name: &str| {
             let found = lists.get(&(column(name), row.row_group, row.row));
             found.ok_or_else(|| damaged(&format!("its column {name} was not read")))
@@ -500,10 +510,27 @@ impl SmallRows {
 
 /// Timelines of a batch, whole, and those cut to the range, shared among the series that have them.
 struct ClippedTimelines {
-    range: (i64, i64),
-    all: HashMap<u32, Arc<[i64]>>,
+    all: HashMap<u32, Timeline>,
     /// By the timelines that a series' rows have, one after the other.
     shared: HashMap<Vec<u32>, Arc<[i64]>>,
+}
+
+/// A timeline and which of it lies in the range: searched for once, however many series share it.
+struct Timeline {
+    ts_ms: Arc<[i64]>,
+    from: usize,
+    to: usize,
+}
+
+impl ClippedTimelines {
+    fn new(all: HashMap<u32, Arc<[i64]>>, range: (i64, i64)) -> ClippedTimelines {
+        let clip = |(tsref, ts_ms): (u32, Arc<[i64]>)| {
+            let from = ts_ms.partition_point(|t| *t < range.0);
+            let to = ts_ms.partition_point(|t| *t <= range.1);
+            (tsref, Timeline { ts_ms, from, to })
+        };
+        ClippedTimelines { all: all.into_iter().map(clip).collect(), shared: HashMap::new() }
+    }
 }
 
 /// One row's samples within the range.
@@ -535,11 +562,14 @@ fn assemble(
     let ts_ms = match timelines.shared.get(&key) {
         Some(shared) => shared.clone(),
         None => {
-            let whole = &timelines.all[&parts[0].tsref];
+            let whole = &timelines.all[&parts[0].tsref].ts_ms;
             let cut: Arc<[i64]> = if parts.len() == 1 && total == whole.len() {
                 whole.clone()
             } else {
-                parts.iter().flat_map(|p| timelines.all[&p.tsref][p.from..p.to].iter().copied()).collect()
+                parts
+                    .iter()
+                    .flat_map(|p| timelines.all[&p.tsref].ts_ms[p.from..p.to].iter().copied())
+                    .collect()
             };
             timelines.shared.insert(key, cut.clone());
             cut

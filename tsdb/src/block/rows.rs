@@ -6,9 +6,10 @@ use arrow::array::{
     ArrayBuilder, ArrayRef, Float64Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
     StringBuilder, UInt32Builder,
 };
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::DataType;
 
 use super::encode::{self, Encoded, Encoding, Payload};
+use super::schema::element;
 use super::write::int_lists;
 use super::{BlockError, schema};
 use crate::histogram::{BucketSpan, CounterResetHint, Histogram};
@@ -155,10 +156,6 @@ pub(super) struct RowColumns {
     h_custom_values: ListBuilder<FloatLists>,
     /// Samples and bucket counts held.
     held: usize,
-}
-
-fn element(kind: DataType) -> Arc<Field> {
-    Arc::new(Field::new("element", kind, true))
 }
 
 fn float_lists() -> FloatLists {

@@ -66,8 +66,15 @@ pub const SMALL_COLUMNS: usize = 10;
 /// Position of the first histogram column.
 pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
 
+/// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values` has null items.)
 fn list(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new("element", item, true)))
+    DataType::List(element(item))
+}
+
+/// The item of a list as the schema names it.
+pub(super) fn element(item: DataType) -> Arc<Field> {
+    let nullable = matches!(item, DataType::List(_));
+    Arc::new(Field::new("element", item, nullable))
 }
 
 /// `timelines.parquet`.

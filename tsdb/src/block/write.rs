@@ -425,9 +425,5 @@ fn write_series(
 
 /// A list builder whose items are named as the schema names them.
 pub(super) fn int_lists() -> ListBuilder<Int64Builder> {
-    ListBuilder::new(Int64Builder::new()).with_field(Arc::new(arrow::datatypes::Field::new(
-        "element",
-        arrow::datatypes::DataType::Int64,
-        true,
-    )))
+    ListBuilder::new(Int64Builder::new()).with_field(schema::element(arrow::datatypes::DataType::Int64))
 }
