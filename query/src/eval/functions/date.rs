@@ -2,7 +2,6 @@
 
 use tsdb::labels::Labels;
 
-use super::rows::UniqueRows;
 use super::{Entry, Run};
 use crate::eval::Evaluator;
 use crate::eval::frame::{Column, Frame, Row, Val};
@@ -34,15 +33,13 @@ fn run(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
         let row = Row { labels: Labels::empty(), drop_name: false, column: Column::full(values) };
         return Ok(Val::Vector(Frame { rows: vec![row] }));
     };
-    let mut rows = UniqueRows::default();
+    let mut rows = Vec::new();
     for mut row in ev.eval_vector(arg)?.rows {
         (row.labels, row.drop_name) = ev.drop_name(row.labels);
         row.column.map_floats(f);
-        if !row.column.is_empty() {
-            rows.push(row)?;
-        }
+        rows.push(row);
     }
-    Ok(rows.into_val())
+    ev.collect(rows).map(Val::Vector)
 }
 
 /// Year, month (1 to 12), day of the month (1 to 31) of a day counted from 1970-01-01; proleptic Gregorian

@@ -117,7 +117,8 @@ fn sources(ev: &mut Evaluator<'_>, frame: &Frame, span: Span) -> Vec<Source> {
     }
     for (at, row) in frame.rows.iter().enumerate().filter(|(_, r)| r.column.float_count() > 0) {
         let Ok(le) = row.labels.value(LE).parse::<f64>() else {
-            let name = for_metric(ev.annotated_name(&row.labels));
+            let named = ev.options.delayed_name_removal;
+            let name = for_metric(if named { row.labels.metric_name().unwrap_or("") } else { "" });
             let le = quoted(row.labels.value(LE));
             ev.notes
                 .warn(span, format!("bucket label \"le\" is missing or has a malformed value of {le}{name}"));

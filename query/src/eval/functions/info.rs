@@ -6,10 +6,10 @@ use hashbrown::HashMap;
 use tsdb::labels::{Labels, METRIC_NAME};
 use tsdb::matcher::{MatchOp, Matcher};
 
-use super::rows::UniqueRows;
+use super::timestamps::TakenSeries;
 use super::{Entry, Run};
-use crate::eval::Evaluator;
-use crate::eval::frame::{Point, Val};
+use crate::eval::frame::{Column, Frame, Point, Row, Val};
+use crate::eval::{Evaluator, SAME_LABELSET};
 use crate::plan::{Call, PlanExpr, PlanNode};
 use crate::value::QueryError;
 
@@ -81,10 +81,65 @@ fn any_of<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
     out
 }
 
-/// An info series at one step.
-struct InfoSample<'a> {
-    labels: &'a Labels,
-    ts_ms: i64,
+/// What makes an info series and a series it describes belong together.
+fn identity(labels: &Labels) -> [&str; 2] {
+    IDENTIFYING.map(|l| labels.value(l))
+}
+
+/// Info series of one name and identity; at most one of them counts at a step.
+#[derive(Default)]
+struct Group {
+    members: Vec<usize>,
+}
+
+impl Group {
+    /// The member with the newest sample at a step. Two as new as each other cannot be told apart, which is an error.
+    fn newest(&self, infos: &[TakenSeries], step: usize) -> Result<Option<usize>, QueryError> {
+        let mut newest: Option<(usize, i64)> = None;
+        for at in &self.members {
+            let (labels, taken) = &infos[*at];
+            let Some(taken) = taken[step] else { continue };
+            if taken.is_histogram {
+                return Err(QueryError::execution("info sample should be float"));
+            }
+            match newest {
+                Some((other, ts_ms)) if ts_ms == taken.ts_ms => {
+                    return Err(QueryError::execution(format!(
+                        "found duplicate series for info metric: existing {} @ {ts_ms}, new {labels} @ {ts_ms}",
+                        infos[other].0
+                    )));
+                }
+                Some((_, ts_ms)) if ts_ms > taken.ts_ms => {}
+                _ => newest = Some((*at, taken.ts_ms)),
+            }
+        }
+        Ok(newest.map(|(at, _)| at))
+    }
+}
+
+/// The labels of a row with those of info series added: only `wanted` ones where any are, and none that the row has already.
+fn enriched<'a>(
+    row: &'a Labels,
+    infos: impl Iterator<Item = &'a Labels>,
+    wanted: &BTreeSet<&str>,
+) -> Result<Labels, QueryError> {
+    let mut added: BTreeMap<&str, &str> = BTreeMap::new();
+    for (n, v) in infos.flatten() {
+        if n == METRIC_NAME || (!wanted.is_empty() && !wanted.contains(n)) {
+            continue;
+        }
+        if added.get(n).is_some_and(|other| *other != v) {
+            return Err(QueryError::execution(format!("conflicting label: {n}")));
+        }
+        if row.get(n).is_none() {
+            added.insert(n, v);
+        }
+    }
+    let mut b = row.to_builder();
+    for (n, v) in &added {
+        b.set(n, v);
+    }
+    Ok(b.build())
 }
 
 fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
@@ -98,10 +153,7 @@ fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let (names, data): (Vec<Matcher>, Vec<Matcher>) =
         written.iter().cloned().partition(|m| &*m.name == METRIC_NAME);
     let names = name_matchers(names)?;
-    let mut wanted: BTreeMap<&str, Vec<&Matcher>> = BTreeMap::new();
-    for m in &data {
-        wanted.entry(&m.name).or_default().push(m);
-    }
+    let wanted: BTreeSet<&str> = data.iter().map(|m| &*m.name).collect();
     // Info series themselves stay as they are.
     let is_info = |labels: &Labels| names.iter().all(|m| m.matches(labels.value(METRIC_NAME)));
 
@@ -124,84 +176,67 @@ fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
         matchers.extend(names.iter().cloned());
         ev.taken_samples(&matchers, offset_ms, at_ms, "info")?
     };
-    let identity = |labels: &Labels| IDENTIFYING.map(|l| labels.value(l).to_string());
-    let info_names: BTreeSet<&str> = infos.iter().map(|(l, _)| l.value(METRIC_NAME)).collect();
+    let mut groups: BTreeMap<(&str, [&str; 2]), Group> = BTreeMap::new();
+    for (at, (labels, _)) in infos.iter().enumerate() {
+        groups.entry((labels.value(METRIC_NAME), identity(labels))).or_default().members.push(at);
+    }
+    let keys: Vec<_> = groups.keys().copied().collect();
+    let groups: Vec<Group> = groups.into_values().collect();
+    // The groups that describe each row, in the order of their names; none for info series.
+    let mut by_identity: HashMap<[&str; 2], Vec<usize>> = HashMap::new();
+    for (at, (_, id)) in keys.iter().enumerate() {
+        by_identity.entry(*id).or_default().push(at);
+    }
+    let describing: Vec<&[usize]> = base
+        .rows
+        .iter()
+        .map(|r| match by_identity.get(&identity(&r.labels)) {
+            Some(groups) if !is_info(&r.labels) => &groups[..],
+            _ => &[],
+        })
+        .collect();
     // Without any matching info series a row stays only if every matcher is content with a label that is not there.
     let content_without = data.iter().all(|m| m.matches(""));
 
     let steps = ev.steps.count;
-    let mut out = UniqueRows::default();
+    let mut out: Vec<Row> = Vec::new();
+    let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+    // Which info series described a row last, and the row that came of it: they rarely change.
+    let mut last: Vec<Option<(Vec<usize>, usize)>> = vec![None; base.rows.len()];
     for step in 0..steps {
         ev.budget.check()?;
         if base.rows.iter().all(|r| r.column.get(step).is_none()) {
             continue;
         }
-        let mut by_identity: HashMap<(&str, [String; 2]), InfoSample<'_>> = HashMap::new();
-        for (labels, taken) in &infos {
-            let Some(taken) = taken[step] else { continue };
-            if taken.is_histogram {
-                return Err(QueryError::execution("info sample should be float"));
-            }
-            let new = InfoSample { labels, ts_ms: taken.ts_ms };
-            match by_identity.entry((labels.value(METRIC_NAME), identity(labels))) {
-                hashbrown::hash_map::Entry::Vacant(e) => {
-                    e.insert(new);
-                }
-                hashbrown::hash_map::Entry::Occupied(mut e) => {
-                    let old = e.get();
-                    if old.ts_ms == new.ts_ms {
-                        return Err(QueryError::execution(format!(
-                            "found duplicate series for info metric: existing {} @ {}, new {} @ {}",
-                            old.labels, old.ts_ms, new.labels, new.ts_ms
-                        )));
-                    }
-                    if old.ts_ms < new.ts_ms {
-                        e.insert(new);
-                    }
-                }
-            }
-        }
-        for row in &base.rows {
+        let newest: Vec<Option<usize>> =
+            groups.iter().map(|g| g.newest(&infos, step)).collect::<Result<_, _>>()?;
+        for (at, row) in base.rows.iter().enumerate() {
             let Some(point) = row.column.get(step) else { continue };
-            let labels = if is_info(&row.labels) {
-                row.labels.clone()
-            } else {
-                let id = identity(&row.labels);
-                let mut added: BTreeMap<&str, &str> = BTreeMap::new();
-                let mut found = false;
-                for name in &info_names {
-                    let Some(sample) = by_identity.get(&(*name, id.clone())) else { continue };
-                    found = true;
-                    for (n, v) in sample.labels.iter() {
-                        if n == METRIC_NAME || (!wanted.is_empty() && !wanted.contains_key(n)) {
-                            continue;
-                        }
-                        if added.get(n).is_some_and(|other| *other != v) {
-                            return Err(QueryError::execution(format!("conflicting label: {n}")));
-                        }
-                        if row.labels.get(n).is_none() {
-                            added.insert(n, v);
-                        }
-                    }
+            let described: Vec<usize> = describing[at].iter().filter_map(|g| newest[*g]).collect();
+            if described.is_empty() && !content_without && !is_info(&row.labels) {
+                continue;
+            }
+            let to = match &last[at] {
+                Some((same, to)) if *same == described => *to,
+                _ => {
+                    let labels = enriched(&row.labels, described.iter().map(|i| &infos[*i].0), &wanted)?;
+                    let to = *by_labels.entry(labels.clone()).or_insert_with(|| {
+                        out.push(Row { labels, drop_name: row.drop_name, column: Column::new(steps) });
+                        out.len() - 1
+                    });
+                    last[at] = Some((described, to));
+                    to
                 }
-                if !found && !content_without {
-                    continue;
-                }
-                let mut b = row.labels.to_builder();
-                for (n, v) in added {
-                    b.set(n, v);
-                }
-                b.build()
             };
-            let to = out.row(&labels, row.drop_name, steps);
-            if to.column.get(step).is_some() {
-                return Err(QueryError::execution(crate::eval::SAME_LABELSET));
+            let column = &mut out[to].column;
+            if column.get(step).is_some() {
+                return Err(QueryError::execution(SAME_LABELSET));
             }
             match point {
-                Point::Float(v) => to.column.set_float(step, v),
-                Point::Histogram(h) => to.column.set_histogram(step, h.clone()),
+                Point::Float(v) => column.set_float(step, v),
+                Point::Histogram(h) => column.set_histogram(step, h.clone()),
             }
         }
     }
-    Ok(out.into_val())
+    Ok(Val::Vector(Frame { rows: out }))
 }

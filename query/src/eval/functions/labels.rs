@@ -8,10 +8,9 @@ use tsdb::labels::METRIC_NAME;
 use tsdb::matcher::Re2;
 
 use super::natural::natural_cmp;
-use super::rows::UniqueRows;
 use super::{Entry, Run};
-use crate::eval::Evaluator;
-use crate::eval::frame::{Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
+use crate::eval::{Evaluator, merge_same_labels};
 use crate::plan::{Call, PlanExpr};
 use crate::value::QueryError;
 
@@ -57,20 +56,17 @@ fn label_replace(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError>
         QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
     })?;
     let target = label_name(&call.args[1], "destination label name in label_replace()")?;
-    let mut rows = UniqueRows::default();
+    let mut rows = Vec::new();
     let mut captures = regex.regex().create_captures();
     for mut row in ev.eval_vector(&call.args[0])?.rows {
-        if row.column.is_empty() {
-            continue;
-        }
         let value = row.labels.value(&source).to_string();
         regex.regex().captures(&value, &mut captures);
         if captures.is_match() {
             relabel(&mut row, &target, &expand(&replacement, &value, regex.regex(), &captures));
         }
-        rows.push(row)?;
+        rows.push(row);
     }
-    Ok(rows.into_val())
+    merge_same_labels(rows).map(Val::Vector)
 }
 
 /// Go's `Regexp.Expand`: `$1`, `$name`, `${name}`; `$$` is a dollar, and so is one that begins none of these.
@@ -128,16 +124,13 @@ fn label_join(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
         .map(|a| label_name(a, "source label name in label_join()"))
         .collect::<Result<_, _>>()?;
     let target = label_name(&call.args[1], "destination label name in label_join()")?;
-    let mut rows = UniqueRows::default();
+    let mut rows = Vec::new();
     for mut row in ev.eval_vector(&call.args[0])?.rows {
-        if row.column.is_empty() {
-            continue;
-        }
         let joined = sources.iter().map(|s| row.labels.value(s)).collect::<Vec<_>>().join(&separator);
         relabel(&mut row, &target, &joined);
-        rows.push(row)?;
+        rows.push(row);
     }
-    Ok(rows.into_val())
+    merge_same_labels(rows).map(Val::Vector)
 }
 
 /// The argument of a sort. Range results are always in the order of labels, so there is nothing to do but to say so.
@@ -173,7 +166,7 @@ fn sort_by_value(ev: &mut Evaluator<'_>, call: &Call, descending: bool) -> Resul
             }
         });
     }
-    Ok(Val::Vector(crate::eval::frame::Frame { rows }))
+    Ok(Val::Vector(Frame { rows }))
 }
 
 /// By the labels named, in natural order, then by all labels.
@@ -190,7 +183,7 @@ fn sort_by_label(ev: &mut Evaluator<'_>, call: &Call, descending: bool) -> Resul
             if descending { order.reverse() } else { order }
         });
     }
-    Ok(Val::Vector(crate::eval::frame::Frame { rows }))
+    Ok(Val::Vector(Frame { rows }))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ mod natural;
 pub mod over_time;
 mod quantile;
 pub mod rate;
-mod rows;
 mod scalars;
 mod timestamps;
 pub mod trend;

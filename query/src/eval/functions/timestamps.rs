@@ -4,10 +4,9 @@ use tsdb::labels::Labels;
 use tsdb::matcher::Matcher;
 use tsdb::source::{Hints, Selection};
 
-use super::rows::UniqueRows;
 use super::{Entry, Run};
 use crate::eval::Evaluator;
-use crate::eval::frame::{Column, Row, Val};
+use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::plan::{Call, PlanNode};
 use crate::value::QueryError;
 
@@ -89,7 +88,7 @@ fn of_selector(
 ) -> Result<Option<Val>, QueryError> {
     let PlanNode::Selector(selector) = &call.args[0].unwrapped().node else { return Ok(None) };
     let series = ev.taken_samples(&selector.matchers, selector.offset_ms, selector.at_ms, call.entry.name)?;
-    let mut rows = UniqueRows::default();
+    let mut rows = Vec::new();
     for (labels, taken) in series {
         let mut column = Column::new(ev.steps.count);
         for (step, t) in taken.iter().enumerate() {
@@ -99,10 +98,10 @@ fn of_selector(
         }
         if !column.is_empty() {
             let (labels, drop_name) = ev.drop_name(labels);
-            rows.push(Row { labels, drop_name, column })?;
+            rows.push(Row { labels, drop_name, column });
         }
     }
-    Ok(Some(rows.into_val()))
+    ev.collect(rows).map(|f| Some(Val::Vector(f)))
 }
 
 /// The time of each sample of a selector; of any other vector the time of evaluation.
@@ -110,7 +109,7 @@ fn timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     if let Some(val) = of_selector(ev, call, |t| t.ts_ms)? {
         return Ok(val);
     }
-    let mut rows = UniqueRows::default();
+    let mut rows = Vec::new();
     for row in ev.eval_vector(&call.args[0])?.rows {
         let mut column = Column::new(ev.steps.count);
         for (step, _) in row.column.iter() {
@@ -118,10 +117,10 @@ fn timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
         }
         if !column.is_empty() {
             let (labels, drop_name) = ev.drop_name(row.labels);
-            rows.push(Row { labels, drop_name, column })?;
+            rows.push(Row { labels, drop_name, column });
         }
     }
-    Ok(rows.into_val())
+    ev.collect(rows).map(Val::Vector)
 }
 
 /// When the counter behind each sample of a selector began, 0 where unknown. Empty while start timestamps are off, and for anything but
@@ -132,5 +131,5 @@ fn start_timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryErro
     {
         return Ok(val);
     }
-    Ok(UniqueRows::default().into_val())
+    Ok(Val::Vector(Frame::default()))
 }
