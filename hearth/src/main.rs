@@ -37,7 +37,9 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(e) => return refuse(e),
     };
-    let location = match objstore::locate(&loaded.settings) {
+    install_tls();
+    let checked = |location| objstore::check(&location, &loaded.settings).map(|()| location);
+    let location = match objstore::locate(&loaded.settings).and_then(checked) {
         Ok(location) => location,
         Err(e) => return refuse(e),
     };
@@ -56,7 +58,6 @@ fn main() -> ExitCode {
         }
         _ => {
             telemetry::start_logging(&loaded.settings);
-            install_tls();
             match run::run(loaded, location) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(run::Failure::Start(e)) => refuse(e),

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::value::{
-    Addressing, Count, Features, HeaderOption, Listen, LogFormat, LogLevel, Path, Size, Span, Sync, Value,
+    Addressing, Count, Features, HeaderOption, Listen, LogFormat, LogLevel, Path, Size, Span, Sync, Url,
+    Value,
 };
 
 /// One option as the outside knows it.
@@ -86,7 +87,7 @@ options! {
             "How log lines look.";
     }
     "Storage" {
-        "objstore" objstore: String = "",
+        "objstore" objstore: Url = "",
             "Where blocks are kept: `file:///path` or `s3://bucket/prefix`. Empty: `blocks` in the data folder.";
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
@@ -98,7 +99,7 @@ options! {
             "Samples older than this are refused on arrival; 0 takes any age since 1970. Blocks are not deleted by age yet.";
     }
     "S3" {
-        "s3.endpoint" s3_endpoint: String = "",
+        "s3.endpoint" s3_endpoint: Url = "",
             "URL of the S3 service. Empty: AWS_ENDPOINT_URL or AWS_ENDPOINT, or else Amazon's own for the region.";
         "s3.region" s3_region: String = "",
             "Region of the bucket. Empty: AWS_REGION or AWS_DEFAULT_REGION, or else us-east-1.";

@@ -186,6 +186,24 @@ impl Value for String {
     }
 }
 
+/// A URL, read where it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url(pub String);
+
+impl Value for Url {
+    const NAME: &'static str = "URL";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Url(text.trim().to_owned()))
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A file or folder, relative to where the process was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path(pub std::path::PathBuf);
