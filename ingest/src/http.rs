@@ -370,7 +370,7 @@ async fn receive(state: &IngestState, headers: &HeaderMap, body: &mut Body) -> R
 }
 
 /// Most of a refused body that is still read, and for how long.
-const READ_OFF_BYTES: usize = 1 << 20;
+const READ_OFF_BYTES: usize = 64 << 20;
 const READ_OFF_TIME: Duration = Duration::from_secs(2);
 
 /// Reads what a refused client is still sending and throws it away, within bounds. Closing a socket with unread bytes resets the connection,

@@ -176,6 +176,8 @@ pub struct ResultWriter {
     at: usize,
     /// Within a series of a matrix: the next point of its values, then of its histograms.
     point: usize,
+    /// Whether the labels of that series are written: a piece may end right after them.
+    labelled: bool,
     step: usize,
     begun: bool,
     /// What comes after the result: statistics, warnings, infos.
@@ -204,6 +206,7 @@ impl ResultWriter {
             grid: Grid::new(start_ms, step_ms, steps),
             at: 0,
             point: 0,
+            labelled: false,
             step: 0,
             begun: false,
             tail,
@@ -248,7 +251,7 @@ impl Pieces for ResultWriter {
                     if out.len() >= PIECE_BYTES {
                         return true;
                     }
-                    if self.point == 0 {
+                    if !std::mem::replace(&mut self.labelled, true) {
                         if self.at > 0 {
                             out.push(b',');
                         }
@@ -260,6 +263,7 @@ impl Pieces for ResultWriter {
                         out.push(b'}');
                         self.at += 1;
                         self.point = 0;
+                        self.labelled = false;
                     }
                 }
             }
@@ -399,6 +403,26 @@ mod tests {
 
     fn series(name: &str, ts_ms: Vec<i64>, values: Vec<f64>) -> RangeSeries {
         RangeSeries { ts_ms, values, ..RangeSeries::new(Labels::from_pairs([("__name__", name)])) }
+    }
+
+    /// Series of one length after another, so that pieces end in every place a series has, right after its labels too.
+    #[test]
+    fn a_piece_may_end_anywhere() {
+        for shift in 0..120 {
+            let name = |n: usize| format!("{}{n:04}", "x".repeat(shift));
+            let matrix = (0..1_500).map(|n| series(&name(n), vec![1_000, 2_500], vec![0.5, 1.0])).collect();
+            let (text, pieces) =
+                all(ResultWriter::new(QueryValue::Matrix(matrix), None, None, &Remarks::default()));
+            assert!(pieces > 1);
+            let rows = (0..1_500).map(|n| {
+                format!(r#"{{"metric":{{"__name__":"{}"}},"values":[[1,"0.5"],[2.500,"1"]]}}"#, name(n))
+            });
+            let expected = format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{}]}}}}"#,
+                rows.collect::<Vec<_>>().join(",")
+            );
+            assert!(text == expected, "names {} letters longer", shift);
+        }
     }
 
     /// The cases of upstream's json_codec_test.go.

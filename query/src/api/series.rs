@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use tsdb::matcher::Matcher;
@@ -106,9 +107,11 @@ pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response
 /// `GET /api/v1/label/<name>/values`
 pub async fn values(
     State(state): State<ApiState>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     call: Call,
 ) -> Result<Response, ApiError> {
+    let Path(name) =
+        name.map_err(|e| ApiError::bad_data(format!("invalid label name: {}", e.body_text())))?;
     let name = unescape_name(&name).into_owned();
     if name.is_empty() {
         return Err(ApiError::bad_data(format!("invalid label name: {}", quote(&name))));
