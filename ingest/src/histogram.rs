@@ -76,7 +76,7 @@ pub(crate) fn read(mut r: Reader<'_>, limits: &Limits) -> Result<HistogramSample
         }
     }
     let value = if too_many {
-        Err(format!("more than {max} buckets or spans on one side (ingest.max_histogram_buckets)"))
+        Err(format!("more than {max} buckets or spans on one side, the limit of one histogram"))
     } else {
         // A histogram without any count is an integer one, as upstream has it.
         let raw = Raw {
