@@ -535,6 +535,24 @@ async fn large_bodies_take_the_other_way_to_the_same_end() {
 }
 
 #[tokio::test]
+async fn a_store_that_takes_no_writes_is_a_503_that_says_why() {
+    let f = fixture(Limits::default()).await;
+    let good = || vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])];
+    assert_eq!(f.post(request(good())).await.status, StatusCode::NO_CONTENT);
+    f.db.close(false).await.unwrap();
+    let a = f.post(request(good())).await;
+    assert_eq!(
+        (a.status, &a.headers["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"5".parse().unwrap())
+    );
+    assert!(a.error("unavailable").contains("stopping"), "{}", a.body);
+    let sample = v2::Sample { value: 1.0, timestamp: NOW_MS, start_timestamp: 0 };
+    let one = v2::TimeSeries { labels_refs: vec![1, 2], samples: vec![sample], ..Default::default() };
+    let a = f.post_v2(v2_request(vec![one])).await;
+    assert_eq!((a.status, a.written()), (StatusCode::SERVICE_UNAVAILABLE, [0, 0, 0]));
+}
+
+#[tokio::test]
 async fn what_is_refused_unread_is_read_off_so_that_the_answer_arrives() {
     let f = fixture(Limits::default()).await;
     let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
