@@ -92,25 +92,10 @@ impl Fixture {
     }
 
     /// All samples of a tenant as `labels timestamp value`.
-    fn stored(&self, tenant: &TenantId) -> Vec<String> {
-        let source = self.db.source(tenant);
-        let wish = Selection {
-            matchers: vec![Matcher::equal("", "")],
-            min_t_ms: i64::MIN,
-            max_t_ms: i64::MAX,
-            hints: Hints::default(),
-            budget: Budget::unlimited(),
-        };
-        let mut cursor = source.select(&wish).unwrap();
-        let mut out = Vec::new();
-        while let Some(batch) = cursor.next_batch().unwrap() {
-            for s in batch {
-                for (t, v) in s.ts_ms.iter().zip(&s.values) {
-                    out.push(format!("{} {t} {v}", s.labels));
-                }
-            }
-        }
-        out
+    async fn stored(&self, tenant: &TenantId) -> Vec<String> {
+        // Sources block on their store, so they are read beside the runtime and never on it.
+        let (db, tenant) = (self.db.clone(), tenant.clone());
+        tokio::task::spawn_blocking(move || stored(&db, &tenant)).await.unwrap()
     }
 
     fn metrics(&self) -> String {
@@ -118,6 +103,27 @@ impl Fixture {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
     }
+}
+
+fn stored(db: &Arc<Db>, tenant: &TenantId) -> Vec<String> {
+    let source = db.source(tenant);
+    let wish = Selection {
+        matchers: vec![Matcher::equal("", "")],
+        min_t_ms: i64::MIN,
+        max_t_ms: i64::MAX,
+        hints: Hints::default(),
+        budget: Budget::unlimited(),
+    };
+    let mut cursor = source.select(&wish).unwrap();
+    let mut out = Vec::new();
+    while let Some(batch) = cursor.next_batch().unwrap() {
+        for s in batch {
+            for (t, v) in s.ts_ms.iter().zip(&s.values) {
+                out.push(format!("{} {t} {v}", s.labels));
+            }
+        }
+    }
+    out
 }
 
 fn request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
@@ -139,7 +145,7 @@ async fn a_good_write_is_a_204_and_in_the_store_for_its_tenant_only() {
         "1.0 answers carry no 2.0 headers"
     );
     assert_eq!(
-        f.stored(&TenantId::single()),
+        f.stored(&TenantId::single()).await,
         [
             format!("{{__name__=\"up\", job=\"a\"}} {} 0", NOW_MS - 15_000),
             format!("{{__name__=\"up\", job=\"a\"}} {NOW_MS} 1"),
@@ -153,7 +159,7 @@ async fn a_good_write_is_a_204_and_in_the_store_for_its_tenant_only() {
         StatusCode::NO_CONTENT,
         "no content type at all, and Cortex' path"
     );
-    assert_eq!(f.stored(&TenantId::new("team-b").unwrap()).len(), 3);
+    assert_eq!(f.stored(&TenantId::new("team-b").unwrap()).await.len(), 3);
     let metrics = f.metrics();
     assert!(
         metrics.contains("hearth_ingest_requests_total{protocol=\"remote_write_v1\",code=\"204\"} 2"),
@@ -226,7 +232,7 @@ async fn garbage_is_a_400_that_says_what_and_where() {
         let error = a.error("bad_data");
         assert!(error.contains(want), "{what}: {error}");
     }
-    assert!(f.stored(&TenantId::single()).is_empty());
+    assert!(f.stored(&TenantId::single()).await.is_empty());
     assert_eq!(f.post(compress(b"")).await.status, StatusCode::NO_CONTENT, "an empty request is a valid one");
 }
 
@@ -273,7 +279,11 @@ async fn bad_series_are_named_and_good_ones_kept() {
         assert!(error.starts_with("1 of 2 samples not stored: 1 × "), "{error}");
         assert!(error.len() < 1000, "{} bytes: {error}", error.len());
     }
-    assert_eq!(f.stored(&TenantId::single()).len(), kept, "every good neighbour is there and nothing else");
+    assert_eq!(
+        f.stored(&TenantId::single()).await.len(),
+        kept,
+        "every good neighbour is there and nothing else"
+    );
     // All in one: counted, and only the first few told.
     all.truncate(9);
     let a = f.post(request(all.into_iter().map(|(s, _)| s).collect())).await;
@@ -310,7 +320,7 @@ async fn names_that_are_not_utf8_are_refused_alone() {
     let a = f.post(compress(&bytes)).await;
     assert_eq!(a.status, StatusCode::BAD_REQUEST);
     assert!(a.error("bad_data").contains("2 × invalid_utf8"), "{}", a.body);
-    assert_eq!(f.stored(&TenantId::single()), [format!("{{__name__=\"up\"}} {NOW_MS} 1")]);
+    assert_eq!(f.stored(&TenantId::single()).await, [format!("{{__name__=\"up\"}} {NOW_MS} 1")]);
 }
 
 #[tokio::test]
@@ -453,7 +463,7 @@ async fn a_request_sent_as_the_other_protocol_stores_nothing() {
     let a = f.post_v2(one).await;
     assert_eq!((a.status, a.written()), (StatusCode::NO_CONTENT, [0, 0, 0]));
     assert_eq!(f.post(two).await.status, StatusCode::NO_CONTENT);
-    assert!(f.stored(&TenantId::single()).is_empty());
+    assert!(f.stored(&TenantId::single()).await.is_empty());
 }
 
 #[tokio::test]
@@ -518,7 +528,7 @@ async fn large_bodies_take_the_other_way_to_the_same_end() {
         })
         .collect();
     assert_eq!(f.post(request(many)).await.status, StatusCode::NO_CONTENT);
-    assert_eq!(f.stored(&TenantId::single()).len(), 5000);
+    assert_eq!(f.stored(&TenantId::single()).await.len(), 5000);
     // Garbage at the end of it: nothing is stored, not even what came before.
     let mut bad = prost::Message::encode_to_vec(&v1::WriteRequest {
         timeseries: vec![series(&[("__name__", "new")], &[(NOW_MS, 1.0)]); 5000],
@@ -531,7 +541,7 @@ async fn large_bodies_take_the_other_way_to_the_same_end() {
         "{}",
         a.body
     );
-    assert_eq!(f.stored(&TenantId::single()).len(), 5000);
+    assert_eq!(f.stored(&TenantId::single()).await.len(), 5000);
 }
 
 #[tokio::test]

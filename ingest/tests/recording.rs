@@ -160,26 +160,10 @@ async fn a_recording_replays_through_http_into_the_store() {
             let answer = router.clone().oneshot(request.unwrap()).await.unwrap();
             assert_eq!(answer.status(), StatusCode::NO_CONTENT);
         }
-        let source = db.source(&TenantId::single());
-        let wish = Selection {
-            matchers: vec![Matcher::equal("", "")],
-            min_t_ms: want.first_ms,
-            max_t_ms: want.last_ms,
-            hints: Hints::default(),
-            budget: Budget::unlimited(),
-        };
-        let mut cursor = source.select(&wish).unwrap();
-        let mut found = Facts { first_ms: i64::MAX, ..Default::default() };
-        while let Some(batch) = cursor.next_batch().unwrap() {
-            for s in batch {
-                found.series += 1;
-                found.distinct_samples += s.ts_ms.len() as u64;
-                found.stale_markers += s.values.iter().filter(|v| is_stale(**v)).count() as u64;
-                found.histograms += s.histograms.iter().flatten().flatten().count() as u64;
-                found.first_ms = found.first_ms.min(s.ts_ms[0]);
-                found.last_ms = found.last_ms.max(*s.ts_ms.last().unwrap());
-            }
-        }
+        // Sources block on their store, so they are read beside the runtime and never on it.
+        let found = tokio::task::spawn_blocking(move || count_stored(&db, want.first_ms, want.last_ms))
+            .await
+            .unwrap();
         // The store holds a histogram once that was sent twice, so only whether there are any is compared.
         assert_eq!(found.histograms > 0, want.histograms > 0);
         let Facts { series, distinct_samples, stale_markers, first_ms, last_ms, .. } = want;
@@ -196,6 +180,31 @@ async fn a_recording_replays_through_http_into_the_store() {
         assert_eq!(found, want);
         eprintln!("replayed {}: {} samples", recording.file_name().unwrap().display(), want.distinct_samples);
     }
+}
+
+/// What of the facts the store can tell.
+fn count_stored(db: &Arc<Db>, first_ms: i64, last_ms: i64) -> Facts {
+    let source = db.source(&TenantId::single());
+    let wish = Selection {
+        matchers: vec![Matcher::equal("", "")],
+        min_t_ms: first_ms,
+        max_t_ms: last_ms,
+        hints: Hints::default(),
+        budget: Budget::unlimited(),
+    };
+    let mut cursor = source.select(&wish).unwrap();
+    let mut found = Facts { first_ms: i64::MAX, ..Default::default() };
+    while let Some(batch) = cursor.next_batch().unwrap() {
+        for s in batch {
+            found.series += 1;
+            found.distinct_samples += s.ts_ms.len() as u64;
+            found.stale_markers += s.values.iter().filter(|v| is_stale(**v)).count() as u64;
+            found.histograms += s.histograms.iter().flatten().flatten().count() as u64;
+            found.first_ms = found.first_ms.min(s.ts_ms[0]);
+            found.last_ms = found.last_ms.max(*s.ts_ms.last().unwrap());
+        }
+    }
+    found
 }
 
 /// A small fleet as a Prometheus would send it: 40 series each 15 s, one target that goes away, native histograms, metadata,
