@@ -101,10 +101,10 @@ pub fn write_float(out: &mut impl Write, v: f64) -> fmt::Result {
     }
 }
 
-/// A float as Go's `%v`: with an exponent below 1e-4 and from 1e21 on.
+/// A float as Go's `%v`: with an exponent below 1e-4 and from 1e6 on.
 pub fn write_float_g(out: &mut impl Write, v: f64) -> fmt::Result {
     let magnitude = v.abs();
-    if v.is_finite() && magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+    if v.is_finite() && magnitude != 0.0 && !(1e-4..1e6).contains(&magnitude) {
         let text = format!("{v:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let exponent: i32 = exponent.parse().unwrap_or_default();

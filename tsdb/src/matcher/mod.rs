@@ -1,10 +1,15 @@
 //! Label matchers: `=`, `!=`, `=~` and `!~`, compiled once and asked often.
+//!
+//! Regexes are RE2's, as Prometheus takes them, and always match whole values: `^(?s:…)$`.
 
 use std::fmt;
 use std::sync::Arc;
 
 mod quote;
 mod re2;
+#[cfg(test)]
+mod tests;
+mod translate;
 
 pub use quote::{code_point, is_legacy_label_name, quote, quote_char};
 pub use re2::{Re2, Re2Error};
