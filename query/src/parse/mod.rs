@@ -12,6 +12,8 @@ mod lex;
 mod number;
 mod print;
 mod series;
+#[cfg(test)]
+mod tests;
 
 pub use ast::*;
 pub use number::{parse_duration_ns, write_duration, write_float};
