@@ -6,6 +6,7 @@
 
 pub mod ast;
 mod check;
+mod duration;
 pub mod functions;
 mod grammar;
 mod lex;
@@ -14,6 +15,7 @@ mod print;
 mod series;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use ast::*;
 pub use number::{parse_duration_ns, write_duration, write_float};

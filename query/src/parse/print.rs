@@ -327,7 +327,7 @@ fn pretty(out: &mut Bounded, expr: &Expr, level: usize, indented: bool) -> fmt::
         }
         Node::Call(call) => {
             lead(out)?;
-            write!(out, "{}(\n", call.func.name)?;
+            writeln!(out, "{}(", call.func.name)?;
             for (at, arg) in call.args.iter().enumerate() {
                 if at > 0 {
                     out.write_str(",\n")?;

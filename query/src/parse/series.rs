@@ -8,9 +8,9 @@ use tsdb::labels::{Labels, LabelsBuilder};
 use tsdb::sample::stale_nan;
 
 use super::ast::{BinaryOp, Span};
-use super::grammar::{Parse, Parser};
-use super::lex::{HistKey, Kind, ResetHint};
+use super::grammar::{Parse, Parser, Stop};
 use super::number::parse_duration_ns;
+use super::token::{HistKey, Kind, ResetHint};
 use super::{ParseError, ParseOptions};
 
 /// A series and what stands at each step.
@@ -101,7 +101,7 @@ impl SeriesDescription {
                                     step.change.schema, now.schema
                                 ));
                             }
-                            now = Box::new(combine(&now, &step.change, step.subtract)?);
+                            *now = combine(&now, &step.change, step.subtract)?;
                         }
                         out.push(SequenceValue::Histogram { value: now.clone(), hint_set: *hint_set });
                     }
@@ -219,7 +219,7 @@ impl Parser<'_> {
                 return Ok(SeriesDescription { labels, items });
             }
             if self.bump_if(Kind::Space).is_none() {
-                return self.in_context(Err(super::grammar::Stop::Unexpected), "series values", "");
+                return self.in_context(Err(Stop::Unexpected), "series values", "");
             }
             if matches!(self.token.kind, Kind::Space | Kind::Eof) {
                 continue;
@@ -251,7 +251,7 @@ impl Parser<'_> {
     }
 
     fn unworded<T>(&self, context: &str, expected: &str) -> Parse<T> {
-        self.in_context(Err(super::grammar::Stop::Unexpected), context, expected)
+        self.in_context(Err(Stop::Unexpected), context, expected)
     }
 
     fn label(&mut self, labels: &mut LabelsBuilder) -> Parse<()> {
@@ -296,12 +296,12 @@ impl Parser<'_> {
                     Kind::Op(op @ (BinaryOp::Add | BinaryOp::Sub)) => {
                         self.bump();
                         if self.token.kind != Kind::OpenHist {
-                            return Err(super::grammar::Stop::Unexpected);
+                            return Err(Stop::Unexpected);
                         }
                         let (change, change_hint) = self.histogram()?;
                         hint_set = change_hint;
                         if self.token.kind != Kind::Times {
-                            return Err(super::grammar::Stop::Unexpected);
+                            return Err(Stop::Unexpected);
                         }
                         Some(HistogramStep { change: Box::new(change), subtract: op == BinaryOp::Sub })
                     }
@@ -320,7 +320,7 @@ impl Parser<'_> {
                                 token.span(),
                                 format!(
                                     "unexpected {} in series values, expected number or \"stale\"",
-                                    super::lex::describe(token, self.text())
+                                    super::token::describe(token, self.text())
                                 ),
                             );
                         }
@@ -332,7 +332,7 @@ impl Parser<'_> {
                     Kind::Op(BinaryOp::Add | BinaryOp::Sub) => {
                         let step = self.signed_number()?;
                         if self.token.kind != Kind::Times {
-                            return Err(super::grammar::Stop::Unexpected);
+                            return Err(Stop::Unexpected);
                         }
                         step
                     }
@@ -414,7 +414,7 @@ impl Parser<'_> {
             HistKey::NegativeOffset => keys.negative_offset = self.int()?,
             HistKey::CounterResetHint => {
                 let Kind::ResetHint(hint) = self.token.kind else {
-                    return Err(super::grammar::Stop::Unexpected);
+                    return Err(Stop::Unexpected);
                 };
                 self.bump();
                 h.counter_reset_hint = match hint {
@@ -453,7 +453,7 @@ impl Parser<'_> {
                 return Ok(values);
             }
             if !spaced {
-                return Err(super::grammar::Stop::Unexpected);
+                return Err(Stop::Unexpected);
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::lex::{Kind, Lexer};
+use super::lex::Lexer;
+use super::token::Kind;
 use super::*;
 
 fn all(text: &str) -> Expr {
