@@ -100,7 +100,7 @@ fn a_head_that_never_ends_is_cut_off_and_disturbs_nobody() {
 }
 
 #[test]
-fn data_survives_a_restart_and_a_stop_waits_for_requests() {
+fn a_stop_waits_for_requests_in_flight() {
     let mut running = Running::start(&["--self-metrics-interval", "1h"]);
     let address = running.address().to_string();
     // A request whose head has arrived and whose body has not: it may finish after SIGTERM.
@@ -121,6 +121,37 @@ fn data_survives_a_restart_and_a_stop_waits_for_requests() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(running.wait().code(), Some(0), "{}", running.output());
     assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut running = Running::start(&["--shutdown-timeout", "1h"]);
+    let mut stream = TcpStream::connect(running.address()).expect("a connection");
+    let head = "POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("a head, and never a body");
+    // Until the request is seen, the stop would not have to wait for it.
+    while !running.get("/metrics").1.contains("hearth_http_requests_in_flight 2") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.signal("TERM");
+    while !running.output().contains("stopping") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.signal("TERM");
+    assert_eq!(running.wait().code(), Some(143), "{}", running.output());
+}
+
+#[test]
+fn own_metrics_outlive_a_restart() {
+    let mut running = Running::start(&["--self-metrics-interval", "1h"]);
+    let ask = |running: &Running| {
+        let (_, body) = running.get("/api/v1/query?query=sum(count_over_time(up%5B1h%5D))");
+        json(&body)["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    };
+    assert_eq!(ask(&running).as_deref(), Some("1"));
+    assert_eq!(running.terminate().code(), Some(0));
+    let again = running.again();
+    assert_eq!(ask(&again).as_deref(), Some("2"), "one of before and one of now");
 }
 
 #[test]

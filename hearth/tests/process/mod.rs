@@ -36,7 +36,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Running {
     pub fn start(more: &[&str]) -> Running {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), more)
+    }
+
+    /// After an end: the same folder, a new port.
+    pub fn again(mut self) -> Running {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(std::mem::replace(&mut self.dir, empty), &[])
+    }
+
+    fn start_in(dir: tempfile::TempDir, more: &[&str]) -> Running {
         let mut child = hearth()
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir.path().join("data"))
