@@ -23,6 +23,9 @@ pub(super) enum Stop {
 
 pub(super) type Parse<T> = Result<T, Stop>;
 
+/// Most memory that the regexes of one query may hold: a short text can ask for megabytes with each of thousands of matchers.
+const MAX_REGEX_BYTES: usize = 32 << 20;
+
 /// Unary operators hold their operand as tightly as `*` does, so only `^` binds tighter.
 pub(super) const UNARY_PRECEDENCE: u8 = 5;
 
@@ -36,6 +39,8 @@ pub(super) struct Parser<'a> {
     last_end: u32,
     /// Calls of the recursive rules that are open.
     depth: usize,
+    /// Memory that the regexes so far hold.
+    regex_bytes: usize,
 }
 
 /// An expression being built, with how deep it nests; the left side of binary operators is free.
@@ -78,7 +83,7 @@ impl<'a> Parser<'a> {
             })));
         }
         let token = lexer.next_token();
-        Ok(Parser { text, options, lexer, token, last_end: 0, depth: 0 })
+        Ok(Parser { text, options, lexer, token, last_end: 0, depth: 0, regex_bytes: 0 })
     }
 
     /// Turns what stopped a parse into the error for the reader; `Unexpected` that nobody worded gets the plain text.
@@ -694,7 +699,15 @@ impl<'a> Parser<'a> {
         };
         let text = self.unquote_text(value)?;
         match Matcher::new(op, label, &text) {
-            Ok(matcher) => Ok(matcher),
+            Ok(matcher) => {
+                self.regex_bytes += matcher.regex().map_or(0, |re| re.size_bytes());
+                if self.regex_bytes > MAX_REGEX_BYTES {
+                    let span = Span { start: name.start, end: value.end };
+                    return self
+                        .fail(span, "the regular expressions of the query take too much memory together");
+                }
+                Ok(matcher)
+            }
             Err(e) => self.fail(Span { start: name.start, end: value.end }, e.to_string()),
         }
     }

@@ -412,6 +412,7 @@ fn hostile_texts_are_refused() {
                 "must not occur in ON and GROUP",
             ),
             (format!("{{{}", "a=\"b\",".repeat(n)), "inside braces"),
+            (format!("{{{}}}", "a=~`\\pL{20}x`,".repeat(4000)), "too much memory together"),
         ] {
             let error = refused(&text, &options);
             assert!(error.contains(want), "{text:.30}…: {error:.200}");

@@ -129,6 +129,12 @@ impl Re2 {
         &self.prefix
     }
 
+    /// About how much memory it holds, in bytes: its program and its set.
+    pub fn size_bytes(&self) -> usize {
+        let set: usize = self.set.iter().flatten().map(|s| s.len() + size_of::<String>()).sum();
+        set + self.regex.get().map_or(0, Regex::memory_usage)
+    }
+
     /// The engine, for captures.
     pub fn regex(&self) -> &Regex {
         self.regex.get_or_init(|| {
