@@ -3,6 +3,8 @@
 //! `cargo test -p query --test promql` runs all of them and fails if any `eval` does. With words behind `--` it runs the files whose names
 //! contain one of them, and shows more failures: `cargo test -p query --test promql -- histograms`.
 
+mod generate;
+mod random;
 mod run;
 mod script;
 
@@ -36,6 +38,10 @@ const WRONG: &[&str] = &[
 /// Failures shown of each file.
 const SHOWN: usize = 5;
 const SHOWN_WHEN_ASKED_FOR: usize = 4000;
+
+fn shown_at_most(wanted: &[String]) -> usize {
+    if wanted.is_empty() { SHOWN } else { SHOWN_WHEN_ASKED_FOR }
+}
 
 fn scripts_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -83,7 +89,7 @@ fn main() -> ExitCode {
                 outcome.passed,
                 outcome.total
             ));
-            let shown = if wanted.is_empty() { SHOWN } else { SHOWN_WHEN_ASKED_FOR };
+            let shown = shown_at_most(&wanted);
             for failure in outcome.failures.iter().take(shown) {
                 print(format!("      {failure}"));
             }
@@ -117,6 +123,33 @@ fn main() -> ExitCode {
         let missing: Vec<&str> = all.filter(|name| !called(name)).collect();
         print(format!("functions without a script of our own: {missing:?}"));
         whole &= refused == WRONG.len() && missing.is_empty();
+    }
+    if wanted.is_empty() || wanted.iter().any(|w| w == "random") {
+        for (name, setup) in [("delayed", Setup::Conformance), ("immediate", Setup::Defaults)] {
+            let title = format!("random queries, {name} name removal");
+            let mut compared = vec![(
+                format!("{title}, range against instant"),
+                random::ranges_say_what_instants_say(setup),
+            )];
+            match random::against_reference(setup) {
+                Some(c) => compared.push((format!("{title}, against the reference"), c)),
+                None => print(format!(
+                    "{title}: no reference named by HEARTH_PROMQL_ORACLE, not compared with one"
+                )),
+            }
+            for (title, c) in compared {
+                print(format!(
+                    "{title}: {} asked, {} answered, {} differ",
+                    c.queries,
+                    c.answered,
+                    c.differences.len()
+                ));
+                c.differences.iter().take(shown_at_most(&wanted)).for_each(|d| print(format!("      {d}")));
+                // Most must have an answer, or nothing is compared.
+                whole &= c.differences.is_empty() && c.answered * 3 > c.queries;
+                ran += 1;
+            }
+        }
     }
     if ran == 0 {
         print("no script has such a name".into());

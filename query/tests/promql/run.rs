@@ -33,12 +33,12 @@ pub enum Setup {
     Defaults,
 }
 
-fn engine(setup: Setup) -> Engine {
+pub fn engine(setup: Setup, max_samples: u64) -> Engine {
     let conformance = matches!(setup, Setup::Conformance);
     Engine::new(EngineOptions {
         lookback_ms: 5 * 60_000,
         default_subquery_step_ms: 60_000,
-        max_samples: 10_000,
+        max_samples,
         delayed_name_removal: conformance,
         use_start_timestamps: conformance,
         parse: ParseOptions::all(),
@@ -47,7 +47,7 @@ fn engine(setup: Setup) -> Engine {
 }
 
 pub fn run(commands: &[Command], setup: Setup) -> Outcome {
-    let engine = engine(setup);
+    let engine = engine(setup, 10_000);
     let store = MemorySource::new();
     let mut outcome = Outcome::default();
     for command in commands {
@@ -81,7 +81,7 @@ fn value_of(point: &SequenceValue) -> Option<Value> {
     }
 }
 
-fn load(store: &MemorySource, load: &Load) -> Result<(), String> {
+pub fn load(store: &MemorySource, load: &Load) -> Result<(), String> {
     for series in &load.series {
         // The histogram before, in what a chunk would hold together.
         let mut previous: Option<Arc<Histogram>> = None;
