@@ -136,7 +136,7 @@ async fn open(
     let ingest =
         IngestState::new(db.clone(), limits(settings), clock.clone(), tenant.clone(), ingest_metrics);
     let query = ApiState::new(api_config(loaded, db.clone(), web, clock.clone(), tenant));
-    let roles = ingest::http::router(ingest).merge(query::api::router(query));
+    let roles = ingest::http::router(ingest).merge(query::api::router(query)).merge(query::ui::router());
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     let every = settings.self_metrics_interval.0;
     if !every.is_zero() {

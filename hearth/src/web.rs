@@ -87,7 +87,6 @@ impl Server {
     /// Everything the server answers, before and after the store is open.
     pub fn app(&self) -> Router {
         Router::new()
-            .route("/", get(front))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route("/metrics", get(metrics))
@@ -97,11 +96,6 @@ impl Server {
             .layer(middleware::from_fn_with_state(self.clone(), observe))
             .with_state(self.clone())
     }
-}
-
-/// For people who open the address in a browser.
-async fn front() -> axum::response::Html<&'static str> {
-    axum::response::Html(include_str!("front.html"))
 }
 
 async fn healthy() -> &'static str {
@@ -284,7 +278,7 @@ const HANDLERS: [&str; 17] = [
 fn handler_of(path: &str, status: u16) -> &'static str {
     match status {
         404 => "other",
-        _ if path == "/" => "/",
+        _ if path == "/" || path.starts_with("/ui/") => "/",
         _ => HANDLERS.into_iter().find(|h| path.starts_with(h)).unwrap_or("other"),
     }
 }

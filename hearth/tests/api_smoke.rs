@@ -124,6 +124,14 @@ fn a_stop_waits_for_requests_in_flight() {
 }
 
 #[test]
+fn the_page_is_served() {
+    let running = Running::start(&[]);
+    let (status, page) = running.get("/");
+    assert_eq!(status, 200);
+    assert!(page.contains("<html") && page.contains("Hearth"), "{page}");
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let mut running = Running::start(&["--shutdown-timeout", "1h"]);
     let mut stream = TcpStream::connect(running.address()).expect("a connection");
