@@ -227,8 +227,14 @@ impl Engine {
                             samples: frame.rows.into_iter().filter_map(sample).collect(),
                         }
                     } else {
-                        let rows = frame.rows.into_iter().filter(|r| !r.column.is_empty());
-                        sorted(rows.map(|r| range_series(r, &steps)).collect())
+                        let mut all = Vec::with_capacity(frame.rows.len());
+                        for row in frame.rows.into_iter().filter(|r| !r.column.is_empty()) {
+                            // Each row goes as its points come, which have a timestamp each.
+                            budget.hold(16 * row.column.len() as u64)?;
+                            budget.release(row.column.bytes());
+                            all.push(range_series(row, &steps));
+                        }
+                        sorted(all)
                     }
                 }
             }

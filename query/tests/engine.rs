@@ -158,8 +158,8 @@ fn too_much_is_refused_before_it_is_tried() {
 fn deep_and_long_queries_need_no_stack() {
     let deep = format!("{}requests_total{}", "sum(".repeat(190), ")".repeat(190));
     assert_eq!(instant(&deep, 10 * MINUTE).unwrap(), ["{} 200"]);
-    let long = format!("requests_total{{job=\"a\"}}{}", "+1".repeat(20_000));
-    assert_eq!(instant(&long, 0).unwrap(), [r#"{job="a"} 20000"#]);
+    let long = format!("requests_total{{job=\"a\"}}{}", "+1".repeat(1_999));
+    assert_eq!(instant(&long, 0).unwrap(), [r#"{job="a"} 1999"#]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Aggregations: rows fold into their groups as they come, step by step; only those that pick rows hold them all.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use tsdb::labels::{Labels, METRIC_NAME};
 
@@ -419,6 +419,20 @@ struct State {
     histograms: HashMap<usize, HistogramState>,
 }
 
+/// Calls `f` with step, value and whether the step was not yet seen, for every float; marks the steps as seen.
+#[inline]
+fn each_float(values: &[f64], present: &[u64], seen: &mut [u64], mut f: impl FnMut(usize, f64, bool)) {
+    for (word, (bits, seen)) in present.iter().zip(seen).enumerate() {
+        let (mut rest, before) = (*bits, *seen);
+        *seen |= rest;
+        while rest != 0 {
+            let bit = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            f(word * 64 + bit, values[word * 64 + bit], before >> bit & 1 == 0);
+        }
+    }
+}
+
 /// A group's histograms at one step.
 struct HistogramState {
     /// `None`: floats came first, so that there will be no result.
@@ -457,23 +471,43 @@ impl State {
         use AggregateOp::*;
         self.drop_name |= row.drop_name;
         let (values, present) = row.column.floats();
-        for (word, bits) in present.iter().enumerate() {
-            let mut rest = *bits;
-            if rest == 0 {
-                continue;
-            }
-            let seen = self.seen[word];
-            match self.op {
-                Sum | Avg => self.floats[word] |= rest,
-                _ => {}
-            }
-            self.seen[word] |= rest;
-            while rest != 0 {
-                let bit = rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                self.add_float(word * 64 + bit, values[word * 64 + bit], seen >> bit & 1 == 0);
-            }
+        if matches!(self.op, Sum | Avg) {
+            self.floats.iter_mut().zip(present).for_each(|(a, b)| *a |= b);
         }
+        let mut seen = std::mem::take(&mut self.seen);
+        // The commonest have loops of their own.
+        match self.op {
+            Sum => {
+                let (sums, rest) = (&mut self.value, &mut self.compensation);
+                each_float(values, present, &mut seen, |step, v, first| {
+                    let (sum, c) = if first { (v, 0.0) } else { compensated_add(v, sums[step], rest[step]) };
+                    sums[step] = sum;
+                    rest[step] = c;
+                });
+            }
+            Count => {
+                let count = &mut self.count;
+                each_float(values, present, &mut seen, |step, _, _| count[step] += 1.0);
+            }
+            Max => {
+                let best = &mut self.value;
+                each_float(values, present, &mut seen, |step, v, first| {
+                    if first || best[step] < v || best[step].is_nan() {
+                        best[step] = v;
+                    }
+                });
+            }
+            Min => {
+                let best = &mut self.value;
+                each_float(values, present, &mut seen, |step, v, first| {
+                    if first || best[step] > v || best[step].is_nan() {
+                        best[step] = v;
+                    }
+                });
+            }
+            _ => each_float(values, present, &mut seen, |step, v, first| self.add_float(step, v, first)),
+        }
+        self.seen = seen;
         if row.column.histogram_count() == 0 {
             return;
         }
@@ -505,29 +539,11 @@ impl State {
     fn add_float(&mut self, step: usize, v: f64, first: bool) {
         use AggregateOp::*;
         match self.op {
-            Sum if first => (self.value[step], self.compensation[step]) = (v, 0.0),
-            Sum => {
-                (self.value[step], self.compensation[step]) =
-                    compensated_add(v, self.value[step], self.compensation[step]);
-            }
             Avg if first => {
                 (self.value[step], self.compensation[step], self.count[step]) = (v, 0.0, 1.0);
             }
             Avg => self.add_to_mean(step, v),
-            Count => self.count[step] += 1.0,
             Group => {}
-            Min => {
-                let best = self.value[step];
-                if first || best > v || best.is_nan() {
-                    self.value[step] = v;
-                }
-            }
-            Max => {
-                let best = self.value[step];
-                if first || best < v || best.is_nan() {
-                    self.value[step] = v;
-                }
-            }
             _ if first => {
                 self.count[step] = 1.0;
                 self.mean[step] = v;

@@ -1,8 +1,8 @@
 //! Binary operators: scalars, a vector with a scalar, and two vectors matched by their labels.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use hashbrown::{HashMap, HashSet};
 use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use tsdb::labels::{Labels, METRIC_NAME};
 use tsdb::sample::Value;
@@ -103,6 +103,48 @@ fn float_op(op: BinaryOp, l: f64, r: f64) -> (f64, bool) {
     }
 }
 
+fn is_trim(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+}
+
+/// Floats with floats where `present` has a bit. One loop per operator over whole columns, so that the compiler can make vectors of it;
+/// what it computes in empty slots is not looked at. A comparison keeps the left value, or with `keep_right` the right one.
+fn dense(
+    op: BinaryOp,
+    l: &[f64],
+    r: &[f64],
+    mut present: Vec<u64>,
+    return_bool: bool,
+    keep_right: bool,
+) -> Column {
+    let map = |f: fn(f64, f64) -> f64| -> Vec<f64> { l.iter().zip(r).map(|(l, r)| f(*l, *r)).collect() };
+    let values = match op {
+        BinaryOp::Add => l.iter().zip(r).map(|(l, r)| l + r).collect(),
+        BinaryOp::Sub => l.iter().zip(r).map(|(l, r)| l - r).collect(),
+        BinaryOp::Mul => l.iter().zip(r).map(|(l, r)| l * r).collect(),
+        BinaryOp::Div => l.iter().zip(r).map(|(l, r)| l / r).collect(),
+        BinaryOp::Mod => map(|l, r| l % r),
+        BinaryOp::Pow => map(f64::powf),
+        BinaryOp::Atan2 => map(f64::atan2),
+        _ if return_bool => {
+            l.iter().zip(r).map(|(l, r)| if float_op(op, *l, *r).1 { 1.0 } else { 0.0 }).collect()
+        }
+        _ => {
+            for (word, bits) in present.iter_mut().enumerate().filter(|(_, b)| **b != 0) {
+                let from = word * 64;
+                let to = (from + 64).min(l.len());
+                let mut keep = 0u64;
+                for (i, (l, r)) in l[from..to].iter().zip(&r[from..to]).enumerate() {
+                    keep |= u64::from(float_op(op, *l, *r).1) << i;
+                }
+                *bits &= keep;
+            }
+            if keep_right { r.to_vec() } else { l.to_vec() }
+        }
+    };
+    Column::from_parts(values, present)
+}
+
 fn pair_op(op: BinaryOp, l: Point<'_>, r: Point<'_>) -> Outcome {
     let none = |remark| Outcome { value: Value::Float(0.0), keep: false, remark: Some(remark), failed: true };
     let histogram = |h: Histogram| Outcome {
@@ -112,9 +154,7 @@ fn pair_op(op: BinaryOp, l: Point<'_>, r: Point<'_>) -> Outcome {
         failed: false,
     };
     match (l, r) {
-        (Point::Float(_), Point::Float(_)) if matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
-            none(Remark::Kinds("float", "float"))
-        }
+        (Point::Float(_), Point::Float(_)) if is_trim(op) => none(Remark::Kinds("float", "float")),
         (Point::Float(l), Point::Float(r)) => {
             let (v, keep) = float_op(op, l, r);
             Outcome { value: Value::Float(v), keep, remark: None, failed: false }
@@ -264,20 +304,22 @@ impl Evaluator<'_> {
         let mut rows = Vec::with_capacity(frame.rows.len());
         for mut row in frame.rows {
             self.budget.check()?;
+            if drops {
+                (row.labels, row.drop_name) = self.drop_name(row.labels);
+            }
+            if row.column.histogram_count() == 0 && !is_trim(op) {
+                let (values, present) = row.column.floats();
+                // A comparison keeps the vector's value, on whichever side it stands.
+                row.column = match swapped {
+                    true => dense(op, scalar, values, present.to_vec(), b.return_bool, true),
+                    false => dense(op, values, scalar, present.to_vec(), b.return_bool, false),
+                };
+                rows.push(row);
+                continue;
+            }
             let mut column = Column::new(self.steps.count);
             for (step, point) in row.column.iter() {
                 let s = scalar[step];
-                if let Point::Float(v) = point
-                    && !matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
-                {
-                    let (result, keep) = if swapped { float_op(op, s, v) } else { float_op(op, v, s) };
-                    if b.return_bool {
-                        column.set_float(step, if keep { 1.0 } else { 0.0 });
-                    } else if keep {
-                        column.set_float(step, if swapped && op.is_comparison() { v } else { result });
-                    }
-                    continue;
-                }
                 let (l, r) = if swapped { (Point::Float(s), point) } else { (point, Point::Float(s)) };
                 let done = pair_op(op, l, r);
                 remarks.put(step, done.remark);
@@ -287,13 +329,16 @@ impl Evaluator<'_> {
                 if b.return_bool {
                     column.set_float(step, if done.keep { 1.0 } else { 0.0 });
                 } else if done.keep {
-                    column.set(step, done.value);
+                    match point {
+                        Point::Float(v) if swapped && op.is_comparison() => column.set_float(step, v),
+                        Point::Histogram(h) if swapped && op.is_comparison() => {
+                            column.set_histogram(step, h.clone())
+                        }
+                        _ => column.set(step, done.value),
+                    }
                 }
             }
             row.column = column;
-            if drops {
-                (row.labels, row.drop_name) = self.drop_name(row.labels);
-            }
             rows.push(row);
         }
         self.remark(op, span, remarks);
@@ -390,6 +435,14 @@ impl Evaluator<'_> {
             let candidates = &ones[sig];
             for &at in candidates {
                 let target = out.target(&row.labels, &one[at].labels);
+                let floats = row.column.histogram_count() == 0 && one[at].column.histogram_count() == 0;
+                if floats && !track && !is_trim(b.op) {
+                    let ((x, has_x), (y, has_y)) = (row.column.floats(), one[at].column.floats());
+                    let both = has_x.iter().zip(has_y).zip(&active).map(|((a, b), c)| a & b & c).collect();
+                    let (left, right) = if swapped { (y, x) } else { (x, y) };
+                    out.put_all(target, dense(b.op, left, right, both, b.return_bool, false))?;
+                    continue;
+                }
                 for (step, x) in row.column.iter() {
                     if !bit(&active, step) {
                         continue;
@@ -637,6 +690,16 @@ impl Output<'_> {
             b.set(name, one.value(name));
         }
         b.build()
+    }
+
+    fn put_all(&mut self, target: usize, column: Column) -> Result<(), QueryError> {
+        let row = &mut self.rows[target];
+        if row.column.is_empty() {
+            row.column = column;
+        } else if !row.column.absorb(column) {
+            return Err(QueryError::execution(SAME_LABELSET));
+        }
+        Ok(())
     }
 
     fn put(

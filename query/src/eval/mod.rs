@@ -12,9 +12,9 @@ pub(crate) mod range;
 mod scan;
 pub mod timeline;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use tsdb::labels::Labels;
 use tsdb::source::{Budget, SeriesColumns, Source};
 

@@ -1,8 +1,8 @@
 //! Range functions: windows slide over the samples of a matrix selector or of a subquery's steps.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use tsdb::histogram::{CounterResetHint, Histogram};
 use tsdb::labels::{Labels, METRIC_NAME};
 use tsdb::matcher::MatchOp;
@@ -293,9 +293,12 @@ impl Evaluator<'_> {
     }
 }
 
+/// Most steps of one evaluation: every series and every scalar takes 8 bytes for each. A year at 15 s has 2.1 million.
+const MAX_STEPS: u64 = 10_000_000;
+
 /// Refuses an evaluation of more steps than one series may have samples.
 pub(crate) fn check_step_count(count: u64, max_samples: u64, what: &str) -> Result<(), QueryError> {
-    let most = max_samples.min(u64::from(u32::MAX));
+    let most = max_samples.min(MAX_STEPS);
     if count > most {
         return Err(QueryError::execution(format!(
             "query processing would load too many samples into memory in query execution: {what} has {count} steps, the limit is {most}; use a longer step or a shorter range"
