@@ -19,6 +19,9 @@ use crate::value::QueryError;
 /// From how many slots and samples on a batch is worth more than one core.
 const PARALLEL_FROM: usize = 1 << 15;
 
+/// What is done with every batch of a selection.
+type EachBatch<'f, E> = dyn FnMut(&mut E, &[SeriesColumns]) -> Result<(), QueryError> + 'f;
+
 impl Evaluator<'_> {
     /// The reach of an instant selector at the present steps.
     fn instant_reach(&self, s: &Selector) -> Reach {
@@ -37,7 +40,7 @@ impl Evaluator<'_> {
         s: &Selector,
         reach: &Reach,
         range_ms: i64,
-        each: &mut dyn FnMut(&mut Self, &[SeriesColumns]) -> Result<(), QueryError>,
+        each: &mut EachBatch<'_, Self>,
     ) -> Result<(), QueryError> {
         let (min_t_ms, max_t_ms) = reach.span();
         let keep = self.selection_uses.get(s.selection).is_some_and(|n| *n > 1);
