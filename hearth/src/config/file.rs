@@ -176,6 +176,6 @@ mod tests {
         assert_eq!(read("# nothing\n\n"), Ok(vec![]));
         assert_eq!(read("just text").unwrap_err().line, Some(1));
         assert!(read("listen: a\nlisten: b\n").unwrap_err().what.contains("listen"));
-        assert_eq!(read("listen: \"a\nb: [\n").unwrap_err().line.is_some(), true);
+        assert!(read("listen: \"a\nb: [\n").unwrap_err().line.is_some());
     }
 }
