@@ -28,6 +28,10 @@ use symbols::{Symbol, Symbols};
 /// Locks over the label-set table; a power of two.
 const SHARDS: usize = 64;
 
+/// Metrics of a tenant whose metadata is kept, and different entries for one; what comes beyond is passed over.
+const MAX_METADATA_METRICS: usize = 200_000;
+const MAX_METADATA_PER_METRIC: usize = 16;
+
 /// One series of one tenant.
 pub struct Series {
     /// Its number in this process's log and postings; given out again after the series is gone.
@@ -426,9 +430,13 @@ impl Series {
 }
 
 impl TenantHead {
-    /// Whether this is known of a metric.
+    /// Whether this is known of a metric, or there is no room to know more: metadata comes from outside and must have an end.
     pub fn knows(&self, metric: &str, metadata: &Metadata) -> bool {
-        self.metadata.read().get(metric).is_some_and(|m| m.contains(metadata))
+        let all = self.metadata.read();
+        match all.get(metric) {
+            Some(known) => known.contains(metadata) || known.len() >= MAX_METADATA_PER_METRIC,
+            None => all.len() >= MAX_METADATA_METRICS,
+        }
     }
 
     /// Notes what a metric is.
