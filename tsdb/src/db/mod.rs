@@ -366,6 +366,13 @@ fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
         }
         Err(std::fs::TryLockError::Error(e)) => return Err(fail("lock", &e)),
     }
+    // Blocks that a process was writing when it was killed: their samples are still in the log.
+    let scratch = dir.join("scratch");
+    if let Err(e) = std::fs::remove_dir_all(&scratch)
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(fail("empty the scratch folder of", &e));
+    }
     let path = dir.join("writer");
     let writer = match std::fs::read_to_string(&path) {
         Ok(text) if Ulid::from_string(text.trim()).is_ok() => text.trim().to_string(),
