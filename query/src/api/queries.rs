@@ -58,9 +58,12 @@ pub async fn range(State(state): State<ApiState>, call: Call) -> Result<Response
         let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", text));
     }
-    if (end.0 - start.0) / step_ns as i128 > state.config().limits.max_points {
-        let text = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
-        return Err(ApiError::bad_data(text));
+    let most = state.config().limits.max_points;
+    if (end.0 - start.0) / step_ns as i128 > most {
+        return Err(ApiError::bad_data(format!(
+            "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
+            grouped(most)
+        )));
     }
     if step_ms == 0 {
         return Err(ApiError::parameter("step", "steps below one millisecond are not supported"));
@@ -68,6 +71,19 @@ pub async fn range(State(state): State<ApiState>, call: Call) -> Result<Response
     let timeout = timeout(form)?;
     let time = QueryTime::Range { start_ms: start.ms(), end_ms: end.ms(), step_ms };
     run(state, call, time, limit, timeout).await
+}
+
+/// 11000 as `11,000`.
+fn grouped(n: i128) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
 }
 
 /// A negative timeout is over at once, as upstream's deadline in the past.

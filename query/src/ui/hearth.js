@@ -215,7 +215,7 @@ function failed(e) {
   const place = e.message.match(/(\d+):(\d+): parse error: ([\s\S]*)/);
   if (place) {
     const lines = state.query.split('\n'), line = lines[place[1] - 1] || '', column = Math.max(1, Number(place[2]));
-    fault = lines.slice(0, place[1] - 1).reduce((n, l) => n + l.length + 1, 0) + column - 1;
+    fault = lines.slice(0, place[1] - 1).reduce((n, l) => n + l.length + 1, 0) + Math.min(column, line.length) - 1;
     note.append(place[3], el('pre', {}, line.slice(0, 400) + '\n' + ' '.repeat(Math.min(column, 400) - 1) + '^'));
   } else note.append(e.message);
   $('notes').replaceChildren(note);
@@ -329,7 +329,9 @@ function controls() {
   $('ranges').hidden = state.tab !== 'graph';
   $('when').value = state.end ? local(state.end) : '';
   $('when').classList.toggle('set', !!state.end);
-  $('now').hidden = !state.end;
+  $('when').hidden = !state.end;
+  $('now').textContent = state.end ? 'now' : 'until now';
+  $('now').title = state.end ? 'Back to now' : 'Choose another end';
 }
 for (const [name, range] of RANGES) $('ranges').append(el('button', { type: 'button', textContent: name, onclick: () => { state.range = range; zooms.length = 0; ask(); } }));
 [...$('ranges').children].forEach((b, i) => { b.dataset.range = RANGES[i][1]; });
@@ -337,8 +339,9 @@ for (const b of document.querySelectorAll('[data-tab]')) b.onclick = () => { sta
 const shift = by => { state.end = Math.round((state.end || Date.now() / 1000) + by * (state.tab === 'graph' ? state.range / 2 : 60)); if (state.end > Date.now() / 1000) state.end = null; ask(); };
 $('back').onclick = () => shift(-1);
 $('forth').onclick = () => shift(1);
-$('now').onclick = () => { state.end = null; ask(); };
+$('now').onclick = () => { state.end = state.end ? null : Math.round(Date.now() / 1000); ask(); };
 $('when').onchange = () => { const t = new Date($('when').value).getTime() / 1000; state.end = Number.isFinite(t) ? Math.round(t) : null; ask(); };
+addEventListener('resize', paint);
 $('form').onsubmit = e => { e.preventDefault(); ask(); };
 setInterval(() => { if ($('live').checked && !state.end && !running && !document.hidden) ask(); }, 5000);
 
@@ -352,24 +355,24 @@ function starters() {
   const ideas = [
     has('node_cpu_seconds_total') && 'sum by (mode) (rate(node_cpu_seconds_total[5m]))',
     has('prometheus_tsdb_head_samples_appended_total') && 'rate(prometheus_tsdb_head_samples_appended_total[1m])',
-    ...names.filter(n => /^hearth_.*(samples|appended|received).*_total$/.test(n)).slice(0, 2).map(n => 'rate(' + n + '[1m])'),
-    has('hearth_query_duration_seconds_bucket') && 'histogram_quantile(0.99, sum by (le) (rate(hearth_query_duration_seconds_bucket[5m])))',
-    ...names.filter(n => /^hearth_.*(series|bytes)$/.test(n)).slice(0, 2),
+    names.some(n => /^hearth_tsdb_head_.*_bytes$/.test(n)) && '{__name__=~"hearth_tsdb_head_.*_bytes"}',
+    has('hearth_tsdb_log_written_bytes_total') && 'rate(hearth_tsdb_log_written_bytes_total[1m])',
+    has('hearth_http_request_duration_seconds_bucket') && 'histogram_quantile(0.99, sum by (le) (rate(hearth_http_request_duration_seconds_bucket[1m])))',
     has('process_resident_memory_bytes') && 'process_resident_memory_bytes',
     has('up') && 'up',
     names.length && 'topk(10, count by (__name__) ({__name__!=""}))',
   ].filter(Boolean);
   const known = JSON.parse(store.get('past') || '[]');
-  const all = [...new Set([...known.slice(0, 5), ...ideas])].slice(0, 8);
+  const all = [...new Set([...known.slice(0, 4), ...ideas])].slice(0, 7);
   $('starters').replaceChildren(...all.map(q => el('button', { type: 'button', title: q, onclick: () => { $('query').value = q; fault = null; if (q.startsWith('topk(10, count by')) state.tab = 'table'; paint(); ask(); } }, q)));
   return ideas[0];
 }
-function snippet(text) {
+function snippet(step, title, text) {
   const button = el('button', { type: 'button', onclick: async () => {
     try { await navigator.clipboard.writeText(text); button.textContent = 'copied'; } catch { getSelection().selectAllChildren(pre); button.textContent = 'selected'; }
     setTimeout(() => { button.textContent = 'copy'; }, 1500);
   } }, 'copy'), pre = el('pre', {}, text);
-  return el('div.snip', {}, pre, button);
+  return el('div.snip', {}, el('h3', {}, el('i', {}, step), title, button), pre);
 }
 function connect(lonely) {
   const base = new URL('.', document.baseURI).href.replace(/[?#].*$/, '').replace(/\/$/, '');
@@ -377,9 +380,9 @@ function connect(lonely) {
     el('h2', {}, lonely ? 'Hearth is up. Bring it some metrics.' : 'Connect'),
     el('p', {}, lonely ? 'So far it holds only what it tells about itself, which is what you see below.' : 'Everything that speaks Prometheus speaks Hearth.'),
     el('div.cols', {},
-      el('div', {}, el('h3', {}, el('i', {}, '1'), 'Prometheus sends'), snippet('# prometheus.yml\nremote_write:\n  - url: ' + base + '/api/v1/write')),
-      el('div', {}, el('h3', {}, el('i', {}, '2'), 'Grafana shows'), snippet('# a data source of type Prometheus\nurl: ' + base)),
-      el('div', {}, el('h3', {}, el('i', {}, '3'), 'Anything asks'), snippet("curl '" + base + "/api/v1/query' \\\n  --data-urlencode 'query=up'"))));
+      snippet('1', 'Prometheus sends', '# prometheus.yml\nremote_write:\n  - url: ' + base + '/api/v1/write'),
+      snippet('2', 'Grafana shows', '# a data source of type Prometheus\nurl: ' + base),
+      snippet('3', 'Anything asks', "curl '" + base + "/api/v1/query' \\\n  --data-urlencode 'query=up'")));
 }
 function toggle(open) { $('connect').hidden = !open; $('connect-toggle').setAttribute('aria-expanded', open); }
 $('connect-toggle').onclick = () => toggle($('connect').hidden);
@@ -402,6 +405,9 @@ async function begin() {
   $('vitals').replaceChildren(...(version ? [version[1]] : []), ...(head ? [' · ', el('b', {}, head.headStats.numSeries.toLocaleString('en')), ' active series'] : []), ...(names.length ? [' · ', el('b', {}, names.length.toLocaleString('en')), ' metrics'] : []));
   const idea = starters();
   if (others && !others.length) { connect(true); toggle(true); }
+  // A store that is minutes old fills a range of minutes.
+  const young = head && head.headStats.numSeries > 0 && Date.now() - head.headStats.minTime < 900e3;
+  if (young && !asked.has('range') && !state.query) { state.range = 300; $('live').checked = true; }
   if (!state.query && idea && document.activeElement !== $('query')) { $('query').value = idea; paint(); ask(); }
   if (!matchMedia('(pointer: coarse)').matches) $('query').focus();
 }
