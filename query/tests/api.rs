@@ -280,7 +280,7 @@ async fn bad_parameters_are_named_in_upstreams_words() {
 async fn instant_queries_of_each_type() {
     let api = api();
     let answer = api.both("query", "query=1%2B1&time=1.5").await;
-    assert_eq!(answer.text, r#"{"status":"success","data":{"resultType":"scalar","result":[1.500,"2"]}}"#);
+    assert_eq!(answer.text, r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"2"]}}"#);
     let answer = api.both("query", "query=%22a%3Cb%22&time=0").await;
     assert_eq!(answer.text, r#"{"status":"success","data":{"resultType":"string","result":[0,"a\u003cb"]}}"#);
     // Without a time it is now, which the clock says is 600 s.

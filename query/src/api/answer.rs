@@ -224,13 +224,14 @@ impl Pieces for ResultWriter {
             out.extend_from_slice(br#"","result":["#);
         }
         match &self.value {
+            // These two go through Go's own JSON upstream: their seconds have no trailing zeros.
             QueryValue::Scalar { ts_ms, value } => {
-                json::timestamp(out, *ts_ms);
+                json::plain_number(out, *ts_ms as f64 / 1000.0);
                 out.push(b',');
                 json::scalar_value(out, *value);
             }
             QueryValue::String { ts_ms, value } => {
-                json::timestamp(out, *ts_ms);
+                json::plain_number(out, *ts_ms as f64 / 1000.0);
                 out.push(b',');
                 json::html_string(out, &String::from_utf8_lossy(value));
             }
@@ -432,7 +433,7 @@ mod tests {
         let scalar = QueryValue::Scalar { ts_ms: 1500, value: 1e21 };
         assert_eq!(
             all(ResultWriter::new(scalar, None, None, &none)).0,
-            r#"{"status":"success","data":{"resultType":"scalar","result":[1.500,"1000000000000000000000"]}}"#
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"1000000000000000000000"]}}"#
         );
         let string = QueryValue::String { ts_ms: 0, value: Arc::from(&b"a<\xc5"[..]) };
         assert_eq!(

@@ -92,9 +92,9 @@ fn decimal(out: &mut Vec<u8>, negative: bool, thousandths: u64) {
     integer(out, thousandths / 1000);
     let f = (thousandths % 1000) as u16;
     let digits = [b'.', b'0' + (f / 100) as u8, b'0' + (f / 10 % 10) as u8, b'0' + (f % 10) as u8];
-    let len = if f % 10 != 0 {
+    let len = if !f.is_multiple_of(10) {
         4
-    } else if f % 100 != 0 {
+    } else if !f.is_multiple_of(100) {
         3
     } else {
         2
@@ -349,7 +349,7 @@ mod tests {
             (1e21, "1e+21", "1000000000000000000000"),
             (1.5e300, "1.5e+300", &format!("15{}", "0".repeat(299))),
             (-1e100, "-1e+100", &format!("-1{}", "0".repeat(100))),
-            (9007199254740993.0, "9007199254740992", "9007199254740992"),
+            (9007199254740992.0, "9007199254740992", "9007199254740992"),
             (822788063784479.25, "822788063784479.2", "822788063784479.2"),
             (f64::NAN, "NaN", "NaN"),
             (f64::INFINITY, "+Inf", "+Inf"),
