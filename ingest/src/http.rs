@@ -295,20 +295,55 @@ struct Received {
     memory: Reservation,
 }
 
-/// Counted in the gauge for as long as it lives.
+/// Memory set aside, counted in the gauge for as long as this lives.
 struct Reservation {
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
     metrics: Metrics,
+}
+
+impl Reservation {
+    fn none(state: &IngestState) -> Reservation {
+        Reservation { permit: None, metrics: state.metrics.clone() }
+    }
+
+    fn kib(&self) -> u32 {
+        self.permit.as_ref().map_or(0, |p| p.num_permits() as u32)
+    }
+
+    /// Grows to `bytes`, waiting a little for memory. Then the answer is 503 and not 429, because Prometheus retries every 5xx but drops
+    /// the batch on a 429 unless `retry_on_http_429` is set, which it is not by default.
+    async fn grow(&mut self, state: &IngestState, bytes: usize) -> Result<(), Refusal> {
+        let more = kib(bytes).saturating_sub(self.kib());
+        if more == 0 {
+            return Ok(());
+        }
+        let acquired =
+            tokio::time::timeout(state.limits.max_wait, state.memory.clone().acquire_many_owned(more));
+        let Ok(Ok(permit)) = acquired.await else {
+            let reason = format!(
+                "writes in flight hold all of the {} bytes they may (ingest.max_in_flight_bytes): try again in {RETRY_AFTER_SECONDS} s",
+                state.limits.max_in_flight_bytes
+            );
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason));
+        };
+        self.metrics.in_flight_bytes.inc_by(i64::from(more) * 1024);
+        match &mut self.permit {
+            Some(held) => held.merge(permit),
+            none => *none = Some(permit),
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.metrics.in_flight_bytes.dec_by(self.permit.num_permits() as i64 * 1024);
+        self.metrics.in_flight_bytes.dec_by(i64::from(self.kib()) * 1024);
     }
 }
 
-/// Reads the body within its limits. What it declares to become is known from its first five bytes, so everything a request will need
-/// is reserved at once: two reservations could leave all requests holding one and waiting for the other.
+/// Reads the body within its limits. Memory is reserved for what has arrived, and for what it becomes when it is complete: a client that
+/// announces much and sends nothing holds nothing. Requests that each hold their body and wait for more end after [`Limits::max_wait`], so
+/// none waits for another for ever.
 async fn receive(state: &IngestState, headers: &HeaderMap, body: &mut Body) -> Result<Received, Refusal> {
     let limits = &state.limits;
     let too_large = || {
@@ -349,7 +384,8 @@ async fn receive(state: &IngestState, headers: &HeaderMap, body: &mut Body) -> R
     // No encoder makes more of a message than this; it stands in where the sender does not announce a length.
     let most = snap::raw::max_compress_len(decoded_len).clamp(64, limits.max_body_bytes);
     let body_limit = announced.unwrap_or(most);
-    let memory = reserve(state, reservation_bytes(body_limit, decoded_len)).await?;
+    let mut memory = Reservation::none(state);
+    memory.grow(state, block.len()).await?;
     // A length that was announced is only believed a piece at a time.
     block.reserve(body_limit.saturating_sub(block.len()).min(1 << 20));
     while let Some(data) = next_data(body).await? {
@@ -361,11 +397,13 @@ async fn receive(state: &IngestState, headers: &HeaderMap, body: &mut Body) -> R
                 "the body is longer than the {body_limit} bytes that {decoded_len} decoded ones can need"
             )));
         }
+        memory.grow(state, block.len() + data.len()).await?;
         block.extend_from_slice(&data);
     }
     if block.len() > limits.max_body_bytes {
         return Err(too_large());
     }
+    memory.grow(state, reservation_bytes(block.len(), decoded_len)).await?;
     Ok(Received { block, decoded_len, memory })
 }
 
@@ -399,25 +437,6 @@ async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
                 Err(_trailers) => {}
             },
             Some(Err(e)) => return Err(Refusal::bad(format!("the body could not be read to its end: {e}"))),
-        }
-    }
-}
-
-/// Waits a little for memory. Then the answer is 503 and not 429, because Prometheus retries every 5xx but drops the batch
-/// on a 429 unless `retry_on_http_429` is set, which it is not by default.
-async fn reserve(state: &IngestState, bytes: usize) -> Result<Reservation, Refusal> {
-    let wait: Duration = state.limits.max_wait;
-    match tokio::time::timeout(wait, state.memory.clone().acquire_many_owned(kib(bytes))).await {
-        Ok(Ok(permit)) => {
-            state.metrics.in_flight_bytes.inc_by(permit.num_permits() as i64 * 1024);
-            Ok(Reservation { permit, metrics: state.metrics.clone() })
-        }
-        _ => {
-            let reason = format!(
-                "writes in flight hold all of the {} bytes they may (ingest.max_in_flight_bytes): try again in {RETRY_AFTER_SECONDS} s",
-                state.limits.max_in_flight_bytes
-            );
-            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason))
         }
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! 1. It arrives at [`http::router`]. Content type and encoding say which protocol it speaks (else 415), a header or the absence of
 //!    one says whose it is.
-//! 2. The first bytes of the body declare its decoded length. If that is within the [`limits::Limits`], memory for the whole request
-//!    is reserved at once from what all requests share (else 503), and the rest of the body is read.
+//! 2. The first bytes of the body declare its decoded length. If that is within the [`limits::Limits`], the rest of the body is read;
+//!    memory for what has arrived, and then for what it becomes, is reserved from what all requests share (else 503).
 //! 3. Snappy is undone; a hand-written parser walks the message once ([`v1`], [`v2`]), every string borrowed, and fills one
 //!    set of vectors per request.
 //! 4. Each series is checked as upstream checks it: good ones go into the store's appender ([`sink::Sink`]), bad ones are counted by

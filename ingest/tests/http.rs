@@ -485,27 +485,36 @@ async fn requests_that_hold_all_memory_turn_others_away_until_they_end() {
         ..Limits::default()
     };
     let f = fixture(limits).await;
-    let good = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
-    let hold = compress(&[0u8; 2048]);
-    let (release, released) = tokio::sync::oneshot::channel::<()>();
-    let rest = futures::stream::once(async move {
-        _ = released.await;
-        Err::<Bytes, _>(std::io::Error::other("the client is gone"))
-    });
-    let start = futures::stream::iter([Ok(Bytes::from(hold))]);
-    let body = Body::from_stream(futures::StreamExt::chain(start, rest));
-    let slow = Request::post("/api/v1/write").header("content-length", "2048").body(body).unwrap();
-    let slow = tokio::spawn(f.router.clone().oneshot(slow));
-    while f.metrics().contains("hearth_ingest_in_flight_bytes 0\n") {
-        tokio::task::yield_now().await;
+    let small = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
+    let long = "x".repeat(1_800);
+    let large = request(vec![series(&[("__name__", "up"), ("long", &long)], &[(NOW_MS, 1.0)])]);
+    // Two clients that send almost 2 KiB each, and not the end: half of the 8 KiB that a request of the largest kind may need.
+    let noise: Vec<u8> = (0..1_900u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut waiting = Vec::new();
+    for held in [2, 4] {
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let rest = futures::stream::once(async move {
+            _ = released.await;
+            Err::<Bytes, _>(std::io::Error::other("the client is gone"))
+        });
+        let start = futures::stream::iter([Ok(Bytes::from(compress(&noise)))]);
+        let body = Body::from_stream(futures::StreamExt::chain(start, rest));
+        let slow = Request::post("/api/v1/write").header("content-length", "2048").body(body).unwrap();
+        waiting.push((release, tokio::spawn(f.router.clone().oneshot(slow))));
+        while !f.metrics().contains(&format!("hearth_ingest_in_flight_bytes {}\n", held * 1024)) {
+            tokio::task::yield_now().await;
+        }
     }
-    let a = f.post(good.clone()).await;
+    let a = f.post(large.clone()).await;
     assert_eq!(a.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(a.headers["retry-after"], "5");
     assert!(a.error("unavailable").contains("ingest.max_in_flight_bytes"));
-    release.send(()).unwrap();
-    assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::BAD_REQUEST, "a body that breaks off");
-    assert_eq!(f.post(good).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(f.post(small).await.status, StatusCode::NO_CONTENT, "what they announced they do not hold");
+    for (release, slow) in waiting {
+        release.send(()).unwrap();
+        assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::BAD_REQUEST, "a body that breaks off");
+    }
+    assert_eq!(f.post(large).await.status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
