@@ -80,7 +80,14 @@ impl Evaluator<'_> {
             range_ms: 0,
             extended: Extended::No,
             scalars,
-            arg_spans: call.args.iter().map(|a| a.span).collect(),
+            // Upstream loses the place of a subquery when it has evaluated it: remarks about its samples stand at 1:1.
+            arg_spans: call
+                .args
+                .iter()
+                .map(|a| {
+                    if matches!(a.unwrapped().node, PlanNode::Subquery(_)) { Span::default() } else { a.span }
+                })
+                .collect(),
             start_timestamps: self.options.use_start_timestamps
                 && matches!(name, "rate" | "irate" | "increase" | "resets"),
             counter_names: matches!(name, "rate" | "increase"),

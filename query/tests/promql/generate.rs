@@ -252,10 +252,8 @@ pub fn vector(r: &mut Random, depth: u32) -> String {
             }
         }
         11 | 12 => {
-            let op = r.of(&[
-                "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "== bool ", "> bool ",
-                "atan2",
-            ]);
+            let op = r
+                .of(&["+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "== bool ", "> bool "]);
             if r.chance(50) {
                 format!("({} {op} {})", vector(r, d), scalar(r, d))
             } else {

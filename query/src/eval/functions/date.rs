@@ -71,11 +71,13 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 
 /// The function of one time in seconds (cut to whole seconds toward zero, as upstream) behind a PromQL name.
 pub fn part(name: &str) -> Option<fn(f64) -> f64> {
-    fn seconds(v: f64) -> i64 {
-        v as i64
+    /// What no 64-bit integer holds, NaN among it, is 2^63 seconds: there Go ends up on most machines.
+    fn seconds(v: f64) -> i128 {
+        const END: f64 = (1u64 << 63) as f64;
+        if (-END..END).contains(&v) { i128::from(v as i64) } else { 1 << 63 }
     }
     fn day(v: f64) -> i64 {
-        seconds(v).div_euclid(86_400)
+        seconds(v).div_euclid(86_400) as i64
     }
     Some(match name {
         "minute" => |v| (seconds(v).rem_euclid(3600) / 60) as f64,
@@ -111,6 +113,7 @@ mod tests {
         assert_eq!(at("days_in_month", 1_456_790_399.0), 29.0, "2016-02-29");
         assert_eq!(at("day_of_year", 1_483_228_799.0), 366.0, "2016-12-31");
         assert_eq!(at("year", f64::INFINITY), 292_277_026_596.0);
+        assert_eq!((at("year", f64::NAN), at("day_of_year", f64::NAN)), (292_277_026_596.0, 339.0));
     }
 
     proptest! {

@@ -141,10 +141,10 @@ fn sources(ev: &mut Evaluator<'_>, frame: &Frame, span: Span) -> Vec<Source> {
 fn each_histogram(
     ev: &mut Evaluator<'_>,
     arg: &PlanExpr,
+    frame: Frame,
     answers_each: usize,
     compute: impl Fn(&mut Sink<'_>, usize, Input<'_>) + Sync,
 ) -> Result<Val, QueryError> {
-    let frame = ev.eval_vector(arg)?;
     let sources = sources(ev, &frame, arg.span);
     let steps = ev.steps.count;
     ev.expect_rows(sources.len().saturating_mul(answers_each), steps)?;
@@ -218,6 +218,8 @@ fn quantiles_of(
     qs: &[(Span, Vec<f64>)],
     label: Option<&str>,
 ) -> Result<Val, QueryError> {
+    // The vector first: of two remarks in the same words the outer one's place is shown.
+    let frame = ev.eval_vector(arg)?;
     for (span, values) in qs {
         values.iter().for_each(|q| check_quantile(ev, *span, *q));
     }
@@ -228,7 +230,7 @@ fn quantiles_of(
         None => Vec::new(),
     };
     let ev_steps = ev.steps;
-    each_histogram(ev, arg, qs.len(), |sink, step, mut input| {
+    each_histogram(ev, arg, frame, qs.len(), |sink, step, mut input| {
         for (i, (_, values)) in qs.iter().enumerate() {
             let v = match &mut input {
                 Input::Native(h) => {
@@ -277,7 +279,8 @@ fn quantiles(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
 fn fraction(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let lower = ev.eval_scalar(&call.args[0])?;
     let upper = ev.eval_scalar(&call.args[1])?;
-    each_histogram(ev, &call.args[2], 1, |sink, step, input| {
+    let frame = ev.eval_vector(&call.args[2])?;
+    each_histogram(ev, &call.args[2], frame, 1, |sink, step, input| {
         let (lower, upper) = (lower[step], upper[step]);
         let v = match input {
             Input::Native(h) => {
