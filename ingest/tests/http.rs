@@ -586,7 +586,10 @@ async fn what_is_refused_unread_is_read_off_so_that_the_answer_arrives() {
         .unwrap();
     assert_eq!(f.send(r).await.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let read = read.load(std::sync::atomic::Ordering::Relaxed);
-    assert!((64 << 20..65 << 20).contains(&read), "all that a sender means well with, and not for ever: {read}");
+    assert!(
+        (64 << 20..65 << 20).contains(&read),
+        "all that a sender means well with, and not for ever: {read}"
+    );
 }
 
 /// A body without an announced length, in small pieces.

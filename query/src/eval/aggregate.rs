@@ -81,6 +81,9 @@ impl Evaluator<'_> {
     fn quantile_of_groups(&mut self, a: &Aggregate) -> Result<Val, QueryError> {
         let param = self.parameter(a)?;
         let param_span = a.param.as_ref().map_or(a.expr.span, |p| p.span);
+        let steps = self.steps.count;
+        // The vector first: of two remarks in the same words the outer one's place is shown.
+        let input = self.eval_vector(&a.expr)?;
         let mut warn = |q: f64| {
             let text = format!("quantile value should be between 0 and 1, got {}", go_float(q));
             self.notes.warn(param_span, text);
@@ -94,8 +97,6 @@ impl Evaluator<'_> {
         if param.min < 0.0 {
             warn(param.min);
         }
-        let steps = self.steps.count;
-        let input = self.eval_vector(&a.expr)?;
         let mut groups = Groups::new(a);
         let mut members: Vec<Vec<usize>> = Vec::new();
         for (i, row) in input.rows.iter().enumerate() {

@@ -74,25 +74,23 @@ impl Evaluator<'_> {
             0 => vec![Vec::new()],
             _ => (0..self.steps.count).map(|s| columns.iter().map(|c| c[s]).collect()).collect(),
         };
+        // Upstream loses the place of a subquery when it has evaluated it: remarks about its samples stand at 1:1.
+        let told_at = |arg: &PlanExpr| match arg.unwrapped().node {
+            PlanNode::Subquery(_) => Span::default(),
+            _ => arg.span,
+        };
         let mut job = Job {
             window,
             reach: Reach { steps: self.steps, offset_ms: 0, at_ms: None, back_ms: 0, ahead_ms: 0 },
             range_ms: 0,
             extended: Extended::No,
             scalars,
-            // Upstream loses the place of a subquery when it has evaluated it: remarks about its samples stand at 1:1.
-            arg_spans: call
-                .args
-                .iter()
-                .map(|a| {
-                    if matches!(a.unwrapped().node, PlanNode::Subquery(_)) { Span::default() } else { a.span }
-                })
-                .collect(),
+            arg_spans: call.args.iter().map(told_at).collect(),
             start_timestamps: self.options.use_start_timestamps
                 && matches!(name, "rate" | "irate" | "increase" | "resets"),
             counter_names: matches!(name, "rate" | "increase"),
             type_labels: self.options.type_and_unit_labels,
-            operand: operand.span,
+            operand: told_at(operand),
         };
         let delayed = self.options.delayed_name_removal;
         let mut seen: HashSet<Labels> = HashSet::new();
