@@ -718,6 +718,21 @@ async fn large_answers_are_streamed_and_whole() {
     let answer = api.both("query_range", "query=wide&start=0&end=1485&step=15").await;
     assert!(answer.text.len() > 500_000);
     assert!(answer.headers.get(header::CONTENT_LENGTH).is_none(), "several pieces have no length in advance");
+    // The same through the layer that the server puts around it, which polls a body once more after its end.
+    let layered =
+        api.router.clone().layer(tower_http::compression::CompressionLayer::new().gzip(true).zstd(true));
+    for encoding in ["gzip", "zstd"] {
+        let request = Request::get("/api/v1/query_range?query=wide&start=0&end=1485&step=15")
+            .header(header::ACCEPT_ENCODING, encoding)
+            .body(Body::empty());
+        let response = layered.clone().oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_ENCODING], encoding);
+        let packed = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(packed.len() > 1000 && packed.len() < answer.text.len() / 2, "{encoding}: {}", packed.len());
+        if encoding == "zstd" {
+            assert!(zstd::decode_all(&packed[..]).unwrap() == answer.text.as_bytes());
+        }
+    }
     let json = answer.json();
     let result = json["data"]["result"].as_array().unwrap();
     assert_eq!(result.len(), 300);

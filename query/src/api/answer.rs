@@ -80,19 +80,30 @@ pub fn streamed(mut pieces: impl Pieces) -> Response {
     if !pieces.fill(&mut first) {
         return respond(Body::from(first));
     }
-    let state = (Some(first), Some(pieces));
-    respond(Body::from_stream(futures::stream::unfold(state, |(ready, pieces)| async move {
-        if let Some(first) = ready {
-            return Some((Ok::<_, std::convert::Infallible>(Bytes::from(first)), (None, pieces)));
+    let rest = Rest { first: Some(first), pieces: Some(pieces) };
+    respond(Body::from_stream(futures::stream::iter(rest)))
+}
+
+/// The pieces one after the other. Past the end it stays at the end: compression layers ask once more than they need to.
+struct Rest<P> {
+    first: Option<Vec<u8>>,
+    pieces: Option<P>,
+}
+
+impl<P: Pieces> Iterator for Rest<P> {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(Bytes::from(first)));
         }
-        let mut pieces = pieces?;
+        let pieces = self.pieces.as_mut()?;
         let mut out = Vec::with_capacity(PIECE_BYTES + (8 << 10));
-        let more = pieces.fill(&mut out);
-        if out.is_empty() {
-            return None;
+        if !pieces.fill(&mut out) {
+            self.pieces = None;
         }
-        Some((Ok(Bytes::from(out)), (None, more.then_some(pieces))))
-    })))
+        (!out.is_empty()).then(|| Ok(Bytes::from(out)))
+    }
 }
 
 /// A list under `data`, some items at a time; for [`Pieces::fill`].
