@@ -21,7 +21,7 @@ fn some(count: usize, from_ms: i64, samples: usize, shift: f64) -> Vec<Series> {
 #[test]
 fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let ceph = Ceph::start(folder.path());
+    let mut ceph = Ceph::start(folder.path());
     ceph.s3.create_bucket("hearth-blocks");
     let mut start = Start::at(folder.path());
     start.objstore = Some("s3://hearth-blocks/fleet".to_owned());
@@ -55,7 +55,6 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     hearth.api.flush();
     hearth = hearth.restart();
     check(&hearth, &model, "after a flush and a restart");
-    let rates = hearth.api.range("sum by (n) (rate(in_bucket[10m]))", begin, end, 5 * 60_000);
 
     let keys = ceph.s3.list("hearth-blocks", "fleet/");
     for part in ["meta.json", "series.parquet", "timelines.parquet", "samples.parquet"] {
@@ -69,6 +68,31 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     let (status, text) = ceph.s3.get("hearth-blocks", meta);
     assert_eq!(status, 200, "{text}");
     assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|m| m.is_object()), "{text}");
+
+    // The store goes away. Writes are taken, a flush says why it fails, a query has all or says what it has not.
+    ceph.stop_gateway();
+    let late = some(20, begin + 1_120 * 15_000, 40, 3e5);
+    hearth.api.write(&late);
+    model.acknowledged(&late);
+    let refused = hearth.api.call("POST", "/-/flush");
+    assert!(refused.status >= 500, "a flush to a store that is gone: {} {}", refused.status, refused.text());
+    assert!(refused.text().len() > 20, "and says why: {}", refused.text());
+    eprintln!("flush without a store: {} {}", refused.status, refused.text());
+    let whole = [("query", "in_bucket[6h]"), ("time", &neighbours::api::seconds(end))];
+    let whole = hearth.api.post_form("/api/v1/query", &whole);
+    eprintln!("query without a store: {} {}", whole.status, neighbours::api::start_of(&whole.text()));
+    if whole.status == 200 {
+        check(&hearth, &model, "answered from memory while the store is gone");
+    } else {
+        assert!((500..600).contains(&whole.status) || whole.status == 422, "{}", whole.text());
+        assert_eq!(whole.json()["status"], "error", "{}", whole.text());
+    }
+    hearth.api.write(&late);
+    ceph.start_gateway();
+    check(&hearth, &model, "the store is back");
+    hearth = hearth.again();
+    check(&hearth, &model, "the store is back, after kill -9");
+    let rates = hearth.api.range("sum by (n) (rate(in_bucket[10m]))", begin, end, 5 * 60_000);
 
     // The disk is gone. A fresh process on the same bucket has everything.
     hearth.api.flush();

@@ -16,9 +16,10 @@ const SECRET: &str = "hearth-test-secret";
 pub struct Ceph {
     pub s3: S3,
     // Dropped in this order: the gateway first, so that it does not complain about a store that went away.
-    _gateway: Process,
+    gateway: Process,
     _osd: Process,
     _monitor: Process,
+    cluster: Cluster,
 }
 
 impl Ceph {
@@ -32,6 +33,16 @@ impl Ceph {
             }
         }
         panic!("Ceph did not start in three attempts:\n{}", errors.join("\n"));
+    }
+
+    /// The store goes away; what is in it stays.
+    pub fn stop_gateway(&mut self) {
+        self.gateway.kill();
+    }
+
+    /// And comes back, under the same address.
+    pub fn start_gateway(&mut self) {
+        self.gateway = self.cluster.gateway();
     }
 
     /// What Hearth needs in its environment to use the gateway.
@@ -73,13 +84,7 @@ impl Cluster {
         std::fs::write(&self.conf, self.configuration()).map_err(|e| e.to_string())?;
         let monitor = self.monitor()?;
         let osd = self.osd()?;
-        let gateway = self.daemon("radosgw", "radosgw", &["-n", "client.rgw"]);
-        let web = Api::new(self.port);
-        let mut gateway = gateway;
-        wait_for("Ceph's S3 gateway to answer", PATIENCE, || {
-            assert!(gateway.exited().is_none(), "radosgw ended: {}", gateway.log_tail());
-            web.try_get("/", &[]).ok()
-        });
+        let gateway = self.gateway();
         let user = [
             "user",
             "create",
@@ -97,7 +102,18 @@ impl Cluster {
             key: KEY.to_owned(),
             secret: SECRET.to_owned(),
         };
-        Ok(Ceph { s3, _gateway: gateway, _osd: osd, _monitor: monitor })
+        Ok(Ceph { s3, gateway, _osd: osd, _monitor: monitor, cluster: self })
+    }
+
+    /// Starts the gateway and waits until it answers.
+    fn gateway(&self) -> Process {
+        let mut gateway = self.daemon("radosgw", "radosgw", &["-n", "client.rgw"]);
+        let web = Api::new(self.port);
+        wait_for("Ceph's S3 gateway to answer", PATIENCE, || {
+            assert!(gateway.exited().is_none(), "radosgw ended: {}", gateway.log_tail());
+            web.try_get("/", &[]).ok()
+        });
+        gateway
     }
 
     fn monitor(&self) -> Result<Process, String> {
