@@ -1,5 +1,10 @@
 //! Random queries: a range query must say at each step what an instant query says there; and where a reference is at hand
-//! (`HEARTH_PROMQL_ORACLE`, see `tests/oracle`), both must say what it says.
+//! (`HEARTH_PROMQL_ORACLE`), both must say what it says.
+//!
+//! A reference is any program that reads one JSON object a line from the file `$ORACLE_IN` (`{"load": script}` replaces the series,
+//! `{"q", "start", "end", "step"}` is a query; step 0 means instant, at `end`; times in milliseconds), evaluates with delayed name removal
+//! where `$DELAYED` is not empty, and writes one answer a query to `$ORACLE_OUT`: `{"err", "series": [{"labels", "t", "v"}], "warnings",
+//! "infos"}`, floats as the hexadecimal digits of their bits, histograms as text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
