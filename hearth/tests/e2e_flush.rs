@@ -183,7 +183,7 @@ impl<'a> SmallDisk<'a> {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(at);
         let out = command.output().ok()?;
-        out.status.success().then_some(SmallDisk(at))
+        out.status.success().then(|| SmallDisk(at))
     }
 }
 
