@@ -23,7 +23,7 @@ pub struct SelfMetrics {
 impl SelfMetrics {
     /// Writes one round, as a scrape of `/metrics` would be stored, with `up` beside it.
     pub async fn write(&self) -> Result<(), String> {
-        let text = self.server.metrics_text();
+        let text = self.server.metrics_text().await;
         let now_ms = self.clock.now_ms();
         let target = [("job", "hearth"), ("instance", self.instance.as_str())];
         let mut appender = self.db.appender(&TenantId::single()).await.map_err(|e| e.to_string())?;

@@ -56,14 +56,22 @@ impl Server {
         add(&mut self.0.registry.write())
     }
 
-    /// All metrics as OpenMetrics text.
-    pub fn metrics_text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail, and a collector that did would leave the text before it.
-        if prometheus_client::encoding::text::encode(&mut text, &self.0.registry.read()).is_err() {
-            tracing::error!("metrics could not be written out completely");
-        }
-        text
+    /// All metrics as OpenMetrics text. The store's collector walks the head, which takes a while where it holds a million series:
+    /// hence a thread that may block.
+    pub async fn metrics_text(&self) -> String {
+        let inner = self.0.clone();
+        let encode = move || {
+            let mut text = String::new();
+            // Writing into a string cannot fail, and a collector that did would leave the text before it.
+            if prometheus_client::encoding::text::encode(&mut text, &inner.registry.read()).is_err() {
+                tracing::error!("metrics could not be written out completely");
+            }
+            text
+        };
+        tokio::task::spawn_blocking(encode).await.unwrap_or_else(|e| {
+            tracing::error!("metrics could not be written out: {e}");
+            String::new()
+        })
     }
 
     /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what `POST /-/flush` flushes.
@@ -117,7 +125,7 @@ fn not_ready(server: &Server) -> Response {
 
 async fn metrics(State(server): State<Server>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], server.metrics_text())
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], server.metrics_text().await)
 }
 
 async fn to_roles(State(server): State<Server>, request: Request) -> Response {
