@@ -55,13 +55,23 @@ remote_write:
 ",
             node = exporter.port
         );
+        Prometheus::run(folder, port, &config, &[])
+    }
+
+    /// Starts Prometheus so that it scrapes nothing and takes remote write, to hold exactly what a test sends it.
+    pub fn receiver(folder: &Path) -> Prometheus {
+        Prometheus::run(folder, free_port(), "scrape_configs: []\n", &["--web.enable-remote-write-receiver"])
+    }
+
+    fn run(folder: &Path, port: u16, config: &str, more: &[&str]) -> Prometheus {
         let file = folder.join("prometheus.yml");
         std::fs::write(&file, config).expect("Prometheus' configuration can be written");
         let mut command = Command::new(installed("prometheus", "prometheus"));
         command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(more);
         let process = Process::spawn("prometheus", &mut command, &folder.join("prometheus.log"));
         let api = Api::new(port);
         wait_for("Prometheus to be ready", PATIENCE, || {
