@@ -342,8 +342,8 @@ impl Maker {
             ("count_over_time", Close, Dyadic),
             ("last_over_time", Close, Dyadic),
             ("present_over_time", Close, Dyadic),
-            ("stddev_over_time", Same, Close),
-            ("stdvar_over_time", Same, Close),
+            ("stddev_over_time", Dyadic, Close),
+            ("stdvar_over_time", Dyadic, Close),
             ("quantile_over_time", Close, Close),
             ("predict_linear", Same, Close),
             ("holt_winters", Same, Close),
@@ -421,12 +421,13 @@ impl Maker {
             }
             4 => {
                 let inner = self.vector(depth, Same);
-                let label = self.of(&["value", "job", "le"]);
+                // 2.42 forgot to sort the label of the value into those that `by` lists, so there it must come last.
+                let label = if by.starts_with(" by") { "zz" } else { self.of(&["value", "job", "le"]) };
                 expr(format!("count_values{by}(\"{label}\", {})", inner.text), Dyadic)
             }
             5 | 6 => {
                 // Of a group of a single NaN or infinity the deviation is 0 in 2.42 and NaN since 3.0.
-                let (name, inner) = (self.of(&["stddev", "stdvar"]), self.vector(depth, Same).text);
+                let (name, inner) = (self.of(&["stddev", "stdvar"]), self.vector(depth, Dyadic).text);
                 let by = by.replace("__name__", "job");
                 expr(format!("(«0 * sum{by}({inner}) + »{name}{by}({inner}))"), Close)
             }
@@ -556,11 +557,7 @@ impl Maker {
                 format!("vector(time() {} {})", self.of(&["+", "-"]), self.of(&["86400", "1e7", "3e9", "5"]))
             }
             // Numbers beyond 64 bits have no date, and nobody says which one they get.
-            _ => format!(
-                "clamp({}, -1e10, 1e11) * {} != NaN",
-                self.vector(depth, Same).text,
-                self.of(&["1", "1000"])
-            ),
+            _ => format!("{} > -1e10 < 1e11 * {}", self.vector(depth, Same).text, self.of(&["1", "1000"])),
         };
         expr(format!("{name}({inner})"), Dyadic)
     }

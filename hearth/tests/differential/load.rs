@@ -161,7 +161,7 @@ fn values(metric: &Metric, labels: &Pairs, count: usize, dice: &mut Dice) -> Vec
                     total = (fastest * 60 + dice.below(1000)) as f64;
                 }
                 total += if dice.below(3) == 0 { 0.0 } else { dice.below(fastest) as f64 };
-                if resets && dice.below(25) == 0 {
+                if resets && i > 12 && dice.below(25) == 0 {
                     total = dice.below(fastest) as f64;
                 }
                 Some(total)

@@ -415,8 +415,10 @@ struct State {
     /// Of `value`, or of `mean`.
     compensation: Vec<f64>,
     count: Vec<f64>,
-    /// For `stddev` and `stdvar`, and for `avg` after an overflow (NaN before).
+    /// For `stddev` and `stdvar`, and for `avg` after an overflow.
     mean: Vec<f64>,
+    /// A bit per step at which `avg` went over to the running mean, which may itself become NaN.
+    running: Vec<u64>,
     histograms: HashMap<usize, HistogramState>,
 }
 
@@ -464,6 +466,7 @@ impl State {
                 Stddev | Stdvar => vec![0.0; steps],
                 _ => Vec::new(),
             },
+            running: Vec::new(),
             histograms: HashMap::new(),
         }
     }
@@ -559,20 +562,25 @@ impl State {
         }
     }
 
+    fn runs(&self, step: usize) -> bool {
+        self.running.get(step >> 6).is_some_and(|word| word >> (step & 63) & 1 == 1)
+    }
+
     /// Sum over count, or the running mean from where the sum would overflow.
     fn add_to_mean(&mut self, step: usize, v: f64) {
         self.count[step] += 1.0;
         let count = self.count[step];
-        let running = self.mean.get(step).is_some_and(|m| !m.is_nan());
-        if !running {
+        if !self.runs(step) {
             let (sum, c) = compensated_add(v, self.value[step], self.compensation[step]);
             if !sum.is_infinite() {
                 (self.value[step], self.compensation[step]) = (sum, c);
                 return;
             }
             if self.mean.is_empty() {
-                self.mean = vec![f64::NAN; self.value.len()];
+                self.mean = vec![0.0; self.value.len()];
+                self.running = vec![0; self.steps.div_ceil(64)];
             }
+            self.running[step >> 6] |= 1 << (step & 63);
             self.mean[step] = self.value[step] / (count - 1.0);
             self.compensation[step] /= count - 1.0;
         }
@@ -648,10 +656,7 @@ impl State {
                     Sum => self.value[step] + self.compensation[step],
                     Avg => {
                         let (c, n) = (self.compensation[step], self.count[step]);
-                        match self.mean.get(step) {
-                            Some(m) if !m.is_nan() => m + c,
-                            _ => self.value[step] / n + c / n,
-                        }
+                        if self.runs(step) { self.mean[step] + c } else { self.value[step] / n + c / n }
                     }
                     Count => self.count[step],
                     Group => 1.0,

@@ -6,6 +6,7 @@ use super::math::{go_max, go_min};
 use super::{Entry, Run};
 use crate::eval::Evaluator;
 use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::eval::range::absent_labels;
 use crate::plan::Call;
 use crate::value::QueryError;
 
@@ -56,7 +57,7 @@ fn of_two(ev: &mut Evaluator<'_>, call: &Call, f: fn(f64, f64) -> f64) -> Result
 /// 1 at the steps where the vector is empty, with the labels that the selector asks for by `=`.
 fn absent(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let frame = ev.eval_vector(&call.args[0])?;
-    let labels = call.args[0].as_selector().map_or_else(Labels::empty, |s| labels_of_absent(&s.matchers));
+    let labels = call.args[0].as_selector().map_or_else(Labels::empty, absent_labels);
     let mut column = Column::new(ev.steps.count);
     for step in 0..ev.steps.count {
         if frame.rows.iter().all(|r| r.column.get(step).is_none()) {
@@ -65,13 +66,4 @@ fn absent(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     }
     let rows = if column.is_empty() { Vec::new() } else { vec![Row { labels, drop_name: false, column }] };
     Ok(Val::Vector(Frame { rows }))
-}
-
-/// The labels of `absent` and `absent_over_time`: those with one `=` matcher and no other, the name left out.
-pub fn labels_of_absent(matchers: &[tsdb::matcher::Matcher]) -> Labels {
-    let named = matchers.iter().filter(|m| &*m.name != tsdb::labels::METRIC_NAME);
-    let only = |m: &&tsdb::matcher::Matcher| {
-        m.op == tsdb::matcher::MatchOp::Equal && matchers.iter().filter(|o| o.name == m.name).count() == 1
-    };
-    Labels::from_pairs(named.filter(only).map(|m| (&*m.name, &*m.value)))
 }
