@@ -69,7 +69,7 @@ fn respond(body: Body) -> Response {
 
 /// Something that is written a piece at a time.
 pub trait Pieces: Send + 'static {
-    /// Appends until `out` has about [`PIECE_BYTES`] or all is written; whether there is more.
+    /// Appends until `out` has about `PIECE_BYTES` or all is written; whether there is more.
     fn fill(&mut self, out: &mut Vec<u8>) -> bool;
 }
 

@@ -54,7 +54,7 @@ pub struct BucketSpan {
 /// Integer histograms are turned into it when they arrive: every count up to 2^53 is exact.
 ///
 /// What can be done with one follows upstream's `model/histogram/float_histogram.go`: [`Histogram::add`] and its kin, [`Histogram::detect_reset`],
-/// [`Histogram::compact`], [`Histogram::trim`]. All of them take any input without a panic, one that [`Histogram::validate`] refuses included.
+/// [`Histogram::compact`], `trim`. All of them take any input without a panic, one that [`Histogram::validate`] refuses included.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     pub counter_reset_hint: CounterResetHint,
