@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tsdb::matcher::quote;
+
 use crate::parse::Span;
 
 /// How serious a remark is.
@@ -82,7 +84,7 @@ impl Annotations {
             "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)",
         );
         if !metric.is_empty() {
-            text.push_str(&format!(" for metric name {}", quoted(metric)));
+            text.push_str(&format!(" for metric name {}", quote(metric)));
         }
         let detail = Detail::Monotonicity {
             min_t_ms: t_ms,
@@ -99,7 +101,7 @@ impl Annotations {
     pub fn start_time_overlap(&mut self, span: Span, metric: &str) {
         let text = format!(
             "PromQL warning: sample has start time that overlaps with previous sample timestamp for metric {}",
-            quoted(metric)
+            quote(metric)
         );
         self.put(Severity::Warning, text, span, Detail::StartOverlap { count: 1 });
     }
@@ -233,29 +235,6 @@ fn two_digits(v: f64) -> String {
     }
     let fixed = format!("{v:.*}", (1 - exponent) as usize);
     if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.').to_string() } else { fixed }
-}
-
-/// A string as Go's `%q` writes it.
-pub fn quoted(s: &str) -> String {
-    let mut out = String::with_capacity(s.len() + 2);
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// 1-based line and column of a byte, columns in bytes as upstream counts them.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use tsdb::labels::{Labels, METRIC_NAME};
+use tsdb::matcher::quote;
 
 use super::Evaluator;
 use super::column_bytes;
 use super::frame::{Column, Frame, Point, Row, Val};
 use super::functions::over_time::quantile;
-use crate::annotations::{Annotations, go_float, quoted};
+use crate::annotations::{Annotations, go_float};
 use crate::parse::{AggregateOp, Span};
 use crate::plan::{Aggregate, PlanNode};
 use crate::value::QueryError;
@@ -634,7 +635,7 @@ impl State {
                     span,
                     format!(
                         "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
-                        quoted(labels.metric_name().unwrap_or(""))
+                        quote(labels.metric_name().unwrap_or(""))
                     ),
                 );
             }

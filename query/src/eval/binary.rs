@@ -5,11 +5,12 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use tsdb::labels::{Labels, METRIC_NAME};
+use tsdb::matcher::quote;
 use tsdb::sample::Value;
 
 use super::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
 use super::{Evaluator, SAME_LABELSET};
-use crate::annotations::{Severity, quoted};
+use crate::annotations::Severity;
 use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
 use crate::plan::{Binary, PlanExpr, PlanNode};
 use crate::value::QueryError;
@@ -34,7 +35,7 @@ impl Remark {
                 Severity::Info,
                 format!(
                     "incompatible sample types encountered for binary operator {}: {l} {name} {r}",
-                    quoted(name)
+                    quote(name)
                 ),
             ),
             Remark::Layouts => (

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use tsdb::histogram::{CounterResetHint, Histogram};
 use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::matcher::MatchOp;
+use tsdb::matcher::{MatchOp, quote};
 use tsdb::source::SeriesColumns;
 
 use super::frame::{Column, Frame, Point, Row, Val};
@@ -13,7 +13,7 @@ use super::functions::{Extended, Samples, SeriesWindows, Window, WindowContext};
 use super::scan::without_stale;
 use super::timeline::{Memo, Reach, windows};
 use super::{Evaluator, SAME_LABELSET, Steps};
-use crate::annotations::{Annotations, quoted};
+use crate::annotations::Annotations;
 use crate::parse::Span;
 use crate::plan::{Call, PlanExpr, PlanNode, Selector, Subquery};
 use crate::value::{QueryError, RangeSeries};
@@ -533,8 +533,8 @@ impl Job<'_> {
                     self.operand,
                     format!(
                         "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {}: {}",
-                        quoted(kind),
-                        quoted(name)
+                        quote(kind),
+                        quote(name)
                     ),
                 );
             }
@@ -543,7 +543,7 @@ impl Job<'_> {
                 self.operand,
                 format!(
                     "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
-                    quoted(name)
+                    quote(name)
                 ),
             );
         }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
+use tsdb::matcher::quote;
 use tsdb::sample::is_stale;
 use tsdb::source::{Hints, Selection, SeriesColumns};
 
 use super::Evaluator;
 use super::frame::{Column, Row};
 use super::timeline::{Memo, Reach, newest, windows};
-use crate::annotations::{Annotations, quoted};
+use crate::annotations::Annotations;
 use crate::eval::functions::rate::interpolate_histograms;
 use crate::parse::Span;
 use crate::plan::Selector;
@@ -230,7 +231,7 @@ fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotat
         if count > 0 && count < ts.len() {
             notes.warn(
                 span,
-                format!("encountered a mix of histograms and floats for metric name {}", quoted(metric)),
+                format!("encountered a mix of histograms and floats for metric name {}", quote(metric)),
             );
             continue;
         }
@@ -266,7 +267,7 @@ fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotat
                     span,
                     format!(
                         "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
-                        quoted(metric)
+                        quote(metric)
                     ),
                 ),
             }

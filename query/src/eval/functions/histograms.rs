@@ -7,12 +7,13 @@ use hashbrown::HashMap;
 use rayon::prelude::*;
 use tsdb::histogram::Histogram;
 use tsdb::labels::Labels;
+use tsdb::matcher::quote;
 
 use super::quantile::{
     ClassicBucket, NanNote, classic_fraction, classic_quantile, histogram_fraction, histogram_quantile,
 };
 use super::{Entry, Run};
-use crate::annotations::{Annotations, go_float, quoted};
+use crate::annotations::{Annotations, go_float};
 use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::eval::{Evaluator, SAME_LABELSET};
 use crate::parse::Span;
@@ -55,7 +56,7 @@ fn open_metrics_float(v: f64) -> String {
 }
 
 fn for_metric(name: &str) -> String {
-    if name.is_empty() { String::new() } else { format!(" for metric name {}", quoted(name)) }
+    if name.is_empty() { String::new() } else { format!(" for metric name {}", quote(name)) }
 }
 
 /// What one histogram's computation writes to.
@@ -119,7 +120,7 @@ fn sources(ev: &mut Evaluator<'_>, frame: &Frame, span: Span) -> Vec<Source> {
         let Ok(le) = row.labels.value(LE).parse::<f64>() else {
             let named = ev.options.delayed_name_removal;
             let name = for_metric(if named { row.labels.metric_name().unwrap_or("") } else { "" });
-            let le = quoted(row.labels.value(LE));
+            let le = quote(row.labels.value(LE));
             ev.notes
                 .warn(span, format!("bucket label \"le\" is missing or has a malformed value of {le}{name}"));
             continue;

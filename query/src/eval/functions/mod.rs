@@ -22,9 +22,10 @@ use std::sync::Arc;
 
 use tsdb::histogram::Histogram;
 use tsdb::labels::Labels;
+use tsdb::matcher::quote;
 use tsdb::sample::Value;
 
-use crate::annotations::{Annotations, quoted};
+use crate::annotations::Annotations;
 use crate::eval::Evaluator;
 use crate::eval::frame::{Column, Point, Val};
 use crate::eval::timeline::Reach;
@@ -203,7 +204,7 @@ pub struct WindowContext<'a> {
 impl WindowContext<'_> {
     /// The metric's name, quoted for annotations.
     pub fn quoted_name(&self) -> String {
-        quoted(self.labels.metric_name().unwrap_or(""))
+        quote(self.labels.metric_name().unwrap_or(""))
     }
 
     /// The place of the range vector among the arguments, or of the first argument.
