@@ -34,7 +34,9 @@ enum Values {
 /// A sample of a class, with the few milliseconds of jitter that scrapes have.
 fn sample(class: Values, series: usize, i: i64) -> (i64, f64) {
     let noise =
-        (i.wrapping_mul(6364136223846793005).wrapping_add(series as i64 * 1442695040888963407) >> 40) & 0xff;
+        (i.wrapping_mul(6364136223846793005).wrapping_add((series as i64).wrapping_mul(1442695040888963407))
+            >> 40)
+            & 0xff;
     let t = T0 + i * 15_000 + noise % 5;
     let v = match class {
         Values::Constant => 1.0,
