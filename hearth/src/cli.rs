@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use crate::commands::COMMANDS;
 use crate::config::TABLE;
 
 const ABOUT: &str = "Keeps Prometheus metrics for years in object storage and answers PromQL over all of them, from one binary.";
@@ -47,19 +48,7 @@ pub fn command() -> Command {
                 .global(true)
                 .help("File with settings [default: hearth.yaml, if there is one]"),
         )
-        .subcommand(
-            Command::new("config")
-                .about("Check or show the configuration without starting anything")
-                .subcommand_required(true)
-                .subcommand(
-                    Command::new("check")
-                        .about("Read everything and say what is wrong; exit code 2 if anything is"),
-                )
-                .subcommand(
-                    Command::new("print")
-                        .about("Print the settings in force as YAML, each with where it comes from"),
-                ),
-        );
+        .subcommands(COMMANDS.iter().map(|c| (c.command)()));
     for (option, (flag, env)) in TABLE.iter().zip(NAMES.iter()) {
         let mut arg = Arg::new(option.key)
             .long(flag.as_str())

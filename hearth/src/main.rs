@@ -1,7 +1,7 @@
 //! The `hearth` binary. The life of a process:
 //!
 //! 1. The command line is read ([`cli`]); with the environment and `hearth.yaml` it becomes settings ([`config`]), or a list of all that is
-//!    wrong with them and exit code 2.
+//!    wrong with them and exit code 2. Where it names a command, that does its work and the process ends ([`commands`]).
 //! 2. It listens ([`server`]) before anything else, so that health checks have something to talk to; everything but `/-/healthy` and
 //!    `/metrics` answers 503.
 //! 3. The object store is opened ([`objstore`]), then the store itself, which replays its log.
@@ -10,6 +10,7 @@
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0 ([`run`]).
 
 mod cli;
+mod commands;
 mod config;
 mod objstore;
 mod run;
@@ -46,26 +47,16 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         complain(format_args!("warning: {warning}"));
     }
-    match matches.subcommand().and_then(|(_, m)| m.subcommand_name()) {
-        Some("check") => {
-            let file = loaded.file.as_ref().map_or("no file".into(), |f| f.display().to_string());
-            say(format_args!("the configuration is fine ({file})\n"));
-            ExitCode::SUCCESS
-        }
-        Some("print") => {
-            say(config::print(&loaded));
-            ExitCode::SUCCESS
-        }
-        _ => {
-            telemetry::start_logging(&loaded.settings);
-            match run::run(loaded, location) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(run::Failure::Start(e)) => refuse(e),
-                Err(run::Failure::Stop(e)) => {
-                    complain(format_args!("error: {e}"));
-                    ExitCode::FAILURE
-                }
-            }
+    if let Some((command, of_command)) = commands::asked(&matches) {
+        return (command.run)(of_command, loaded, location);
+    }
+    telemetry::start_logging(&loaded.settings);
+    match run::run(loaded, location) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(run::Failure::Start(e)) => refuse(e),
+        Err(run::Failure::Stop(e)) => {
+            complain(format_args!("error: {e}"));
+            ExitCode::FAILURE
         }
     }
 }

@@ -133,13 +133,19 @@ fn commands_in_the_readme_exist() {
         read(&root().join(".ci/run")).contains("cargo test --workspace"),
         ".ci/run runs the README's tests"
     );
-    // Every flag the README shows is one that there is.
-    let help =
-        std::process::Command::new(env!("CARGO_BIN_EXE_hearth")).arg("--help").output().expect("--help runs");
-    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    // Every flag the README shows is one that there is, of the command it stands behind.
     for line in readme.lines().filter(|l| l.starts_with("hearth ")) {
-        for word in line.split_whitespace().filter(|w| w.starts_with("--")) {
-            assert!(help.contains(word), "README.md shows {word}, which --help does not know");
+        let words = line.split_whitespace().skip(1);
+        let command: Vec<&str> =
+            words.clone().take_while(|w| w.bytes().all(|b| b.is_ascii_lowercase())).collect();
+        let help = std::process::Command::new(env!("CARGO_BIN_EXE_hearth"))
+            .args(&command)
+            .arg("--help")
+            .output()
+            .expect("--help runs");
+        let help = String::from_utf8(help.stdout).expect("UTF-8");
+        for word in words.filter(|w| w.starts_with("--")) {
+            assert!(help.contains(word), "README.md shows {word}, which --help of {command:?} does not know");
         }
     }
     // Every file it links to is there.

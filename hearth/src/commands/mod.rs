@@ -1,0 +1,31 @@
+//! What the binary does beside serving: one file per command, each listed once in [`COMMANDS`].
+//!
+//! A command gets the settings as they were loaded (flags, variables and file hold for commands too) and the place of the blocks, checked
+//! but not opened. It says what was asked on standard output and everything else on standard error, and answers with its exit code.
+
+mod config;
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use crate::config::Loaded;
+use crate::objstore::Location;
+
+/// A command of the command line.
+pub struct CommandSpec {
+    /// Its place in the command line; its name is what it is found by.
+    pub command: fn() -> Command,
+    /// Does it. The matches are those of the command itself.
+    pub run: fn(&ArgMatches, Loaded, Location) -> ExitCode,
+}
+
+/// All commands, in the order of `--help`.
+pub static COMMANDS: &[CommandSpec] = &[CommandSpec { command: config::command, run: config::run }];
+
+/// What the command line asks for; `None` where it names no command, which means to serve.
+pub fn asked(matches: &ArgMatches) -> Option<(&'static CommandSpec, &ArgMatches)> {
+    let (name, of_command) = matches.subcommand()?;
+    let found = COMMANDS.iter().find(|c| (c.command)().get_name() == name)?;
+    Some((found, of_command))
+}
