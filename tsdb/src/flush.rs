@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use crate::span::{in_one_span, span_end};
+
 /// Samples beyond which a block is not widened: bounds what one compaction input or one download is.
 const MAX_BLOCK_SAMPLES: u64 = 256 << 20;
 
-/// A block spans at most this much aligned time as it is flushed, back-fill included.
-const MAX_BLOCK_SPAN_MS: i64 = 24 * 3600 * 1000;
+/// A block never crosses a multiple of this as it is flushed, back-fill included: it is the shortest span that compaction writes by default, so what is
+/// flushed fits into it without being cut again.
+const MAX_BLOCK_SPAN_MS: i64 = 12 * 3600 * 1000;
 
 /// What is known when deciding whether to flush.
 #[derive(Clone, Copy, Debug)]
@@ -26,46 +29,39 @@ pub fn is_due(head: HeadState, window_ms: i64) -> bool {
     if head.samples == 0 {
         return false;
     }
-    let crossed = head.span_ms.is_some_and(|(a, b)| a.div_euclid(window_ms) < b.div_euclid(window_ms));
+    let crossed = head.span_ms.is_some_and(|(a, b)| !in_one_span(a, b, window_ms));
     crossed || head.age_ms >= 2 * window_ms
 }
 
-/// The time ranges (ends included) of the blocks to make, given how many samples lie in each window of `window_ms`, keyed by the window's start.
+/// The time ranges (ends included) of the blocks to make, given how many samples lie in each window of `window_ms`, keyed by the window's end
+/// (see [`crate::span`]: windows are left-open).
 ///
-/// Windows of one day go together: a normal flush (one window and the first seconds of the next) is one block, a back-fill of a
-/// year is a block a day. A sliver before or after a much larger block joins it, so that midnight does not make two.
+/// Windows of one half day go together: a normal flush (one window and the first seconds of the next) is one block, a back-fill of a
+/// year is two blocks a day. Twice a day the first seconds of the next half day are a small block of their own, which the next compaction takes.
 pub fn plan(windows: &BTreeMap<i64, u64>, window_ms: i64) -> Vec<RangeInclusive<i64>> {
     struct Range {
-        first: i64,
+        start: i64,
         end: i64,
         samples: u64,
     }
     let mut ranges: Vec<Range> = Vec::new();
-    for (&start, &samples) in windows {
+    for (&end, &samples) in windows {
         match ranges.last_mut() {
             Some(r)
-                if r.first.div_euclid(MAX_BLOCK_SPAN_MS) == start.div_euclid(MAX_BLOCK_SPAN_MS)
-                    && r.samples + samples <= MAX_BLOCK_SAMPLES =>
+                if in_one_span(r.end, end, MAX_BLOCK_SPAN_MS) && r.samples + samples <= MAX_BLOCK_SAMPLES =>
             {
-                r.end = start + window_ms;
+                r.end = end;
                 r.samples += samples;
             }
-            _ => ranges.push(Range { first: start, end: start + window_ms, samples }),
+            _ => ranges.push(Range { start: end.saturating_sub(window_ms), end, samples }),
         }
     }
-    let mut i = 1;
-    while i < ranges.len() {
-        let (a, b) = (&ranges[i - 1], &ranges[i]);
-        let sliver = a.samples.min(b.samples) * 20 < a.samples.max(b.samples);
-        if sliver && b.first - a.end <= window_ms && a.samples + b.samples <= MAX_BLOCK_SAMPLES {
-            let b = ranges.remove(i);
-            ranges[i - 1].end = b.end;
-            ranges[i - 1].samples += b.samples;
-        } else {
-            i += 1;
-        }
-    }
-    ranges.into_iter().map(|r| r.first..=r.end - 1).collect()
+    ranges.into_iter().map(|r| r.start + 1..=r.end).collect()
+}
+
+/// The window, by its end, that a timestamp belongs to.
+pub fn window_of(t_ms: i64, window_ms: i64) -> i64 {
+    span_end(t_ms, window_ms)
 }
 
 #[cfg(test)]
@@ -76,21 +72,21 @@ mod tests {
     const H: i64 = 3600 * 1000;
 
     #[test]
-    fn a_normal_flush_is_one_block_even_at_midnight() {
-        let at_noon = BTreeMap::from([(10 * H, 1_000_000), (12 * H, 900)]);
-        assert_eq!(plan(&at_noon, 2 * H), [10 * H..=14 * H - 1]);
-        let at_midnight = BTreeMap::from([(22 * H, 1_000_000), (24 * H, 900)]);
-        assert_eq!(plan(&at_midnight, 2 * H), [22 * H..=26 * H - 1]);
-        let back_fill: BTreeMap<i64, u64> = (0..36).map(|i| (i * 2 * H, 1000)).collect();
-        assert_eq!(plan(&back_fill, 2 * H).len(), 3);
+    fn a_normal_flush_is_one_block_and_none_crosses_half_a_day() {
+        let in_the_morning = BTreeMap::from([(10 * H, 1_000_000), (12 * H, 900)]);
+        assert_eq!(plan(&in_the_morning, 2 * H), [8 * H + 1..=12 * H]);
+        let at_noon = BTreeMap::from([(12 * H, 1_000_000), (14 * H, 900)]);
+        assert_eq!(plan(&at_noon, 2 * H), [10 * H + 1..=12 * H, 12 * H + 1..=14 * H]);
+        let back_fill: BTreeMap<i64, u64> = (1..=36).map(|i| (i * 2 * H, 1000)).collect();
+        assert_eq!(plan(&back_fill, 2 * H).len(), 6);
     }
 
     #[test]
     fn a_flush_is_due_when_data_time_leaves_its_window() {
         let head = |a, b, age_ms| HeadState { span_ms: Some((a, b)), samples: 5, age_ms };
-        assert!(!is_due(head(2 * H, 4 * H - 1, 0), 2 * H));
-        assert!(is_due(head(2 * H, 4 * H, 0), 2 * H));
-        assert!(is_due(head(-1, 0, 0), 2 * H));
+        assert!(!is_due(head(2 * H + 1, 4 * H, 0), 2 * H));
+        assert!(is_due(head(2 * H + 1, 4 * H + 1, 0), 2 * H));
+        assert!(is_due(head(0, 1, 0), 2 * H));
         assert!(is_due(head(2 * H, 2 * H, 4 * H), 2 * H));
         assert!(is_due(HeadState { span_ms: None, samples: 3, age_ms: 4 * H }, 2 * H));
         assert!(!is_due(HeadState { span_ms: None, samples: 0, age_ms: 400 * H }, 2 * H));
@@ -101,8 +97,9 @@ mod tests {
         fn every_window_is_in_exactly_one_block(windows in proptest::collection::btree_map((-500i64..500).prop_map(|i| i * 2 * H), 1u64..1_000_000, 1..60)) {
             let ranges = plan(&windows, 2 * H);
             prop_assert!(ranges.windows(2).all(|w| w[0].end() < w[1].start()));
-            for start in windows.keys() {
-                let holders = ranges.iter().filter(|r| r.contains(start) && r.contains(&(start + 2 * H - 1))).count();
+            prop_assert!(ranges.iter().all(|r| in_one_span(*r.start(), *r.end(), MAX_BLOCK_SPAN_MS)));
+            for end in windows.keys() {
+                let holders = ranges.iter().filter(|r| r.contains(end) && r.contains(&(end - 2 * H + 1))).count();
                 prop_assert_eq!(holders, 1);
             }
         }

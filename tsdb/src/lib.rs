@@ -29,6 +29,7 @@ pub mod memory;
 pub mod merge;
 pub mod sample;
 pub mod source;
+pub mod span;
 pub mod tenant;
 pub mod varint;
 pub mod wal;

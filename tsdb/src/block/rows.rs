@@ -15,6 +15,7 @@ use super::{BlockError, schema};
 use crate::histogram::{BucketSpan, CounterResetHint, Histogram};
 use crate::sample::is_stale;
 use crate::source::SeriesColumns;
+use crate::span::span_end;
 
 /// One row, values encoded: a series' floats or its histograms in one time slice.
 pub(super) struct Row {
@@ -44,14 +45,14 @@ impl Row {
     }
 }
 
-/// Cuts a series at multiples of `slice_ms` and at `row_samples`, floats apart from histograms. Pure, and the costly part of writing.
+/// Cuts a series after multiples of `slice_ms` (left-open slices, see [`crate::span`]) and at `row_samples`, floats apart from histograms. Pure, and the costly part of writing.
 pub(super) fn cut(series: &SeriesColumns, slice_ms: i64, row_samples: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     let ts = &series.ts_ms;
     let mut from = 0;
     while from < ts.len() {
-        let slice = ts[from].div_euclid(slice_ms);
-        let until = ts[from..].partition_point(|t| t.div_euclid(slice_ms) == slice) + from;
+        let end = span_end(ts[from], slice_ms);
+        let until = ts[from..].partition_point(|t| *t <= end) + from;
         let to = until.min(from + row_samples);
         let starts = |picked: &mut dyn Iterator<Item = usize>| match &series.start_ts_ms {
             None => Starts::Same(0),

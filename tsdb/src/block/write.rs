@@ -28,7 +28,7 @@ const BATCH_SAMPLES: usize = 128 * 1024;
 /// How a block is written; [`WriteOptions::fresh`] and [`WriteOptions::compacted`] are the two sets in use.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
-    /// Rows of `samples.parquet` end at multiples of this.
+    /// Rows of `samples.parquet` end at multiples of this, included.
     pub slice_ms: i64,
     pub zstd_level: i32,
     /// About how many values a page holds: what one series costs to read.

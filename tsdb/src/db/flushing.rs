@@ -15,7 +15,7 @@ use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
 use crate::block::upload::upload;
 use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use crate::flush::{HeadState, is_due, plan};
+use crate::flush::{HeadState, is_due, plan, window_of};
 use crate::head::source::HeadSource;
 use crate::head::{Head, TenantHead};
 use crate::source::{SeriesColumns, SeriesCursor, SourceError};
@@ -296,7 +296,7 @@ fn newer(snapshots: &mut BTreeMap<TenantId, Arc<Snapshot>>, tenant: TenantId, sn
     }
 }
 
-/// Samples per window of a frozen generation, keyed by the window's start. Decodes everything once: a few nanoseconds a sample.
+/// Samples per window of a frozen generation, keyed by the window's end. Decodes everything once: a few nanoseconds a sample.
 fn windows(
     head: &Arc<Head>,
     tenant: &Arc<TenantHead>,
@@ -310,12 +310,12 @@ fn windows(
         }
     }
     let Some((min_t, max_t)) = range else { return Ok(BTreeMap::new()) };
-    let start = |t: i64| t.div_euclid(window_ms).saturating_mul(window_ms);
+    let end = |t: i64| window_of(t, window_ms);
     let mut counts = BTreeMap::new();
     let source = HeadSource::new(head.clone(), tenant.clone(), 0..=generation);
     for series in Rows::new(source.all(min_t, max_t)) {
-        for run in series.map_err(|e| e.to_string())?.ts_ms.chunk_by(|a, b| start(*a) == start(*b)) {
-            *counts.entry(start(run[0])).or_insert(0) += run.len() as u64;
+        for run in series.map_err(|e| e.to_string())?.ts_ms.chunk_by(|a, b| end(*a) == end(*b)) {
+            *counts.entry(end(run[0])).or_insert(0) += run.len() as u64;
         }
     }
     Ok(counts)
