@@ -7,6 +7,7 @@ use crate::block::object::BlockStore as Store;
 use crate::block::read::{Block, Plan};
 use crate::block::series_table::SeriesTable;
 use crate::labels::Labels;
+use crate::mask::{BlockMask, Mask};
 use crate::matcher::Matcher;
 use crate::merge::MergeCursor;
 use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
@@ -28,6 +29,7 @@ pub struct BucketSource {
     tenant: TenantId,
     /// Oldest first.
     blocks: Vec<Arc<BlockMeta>>,
+    mask: Mask,
 }
 
 impl BucketSource {
@@ -35,7 +37,12 @@ impl BucketSource {
     pub fn new(store: Arc<Store>, tenant: TenantId, mut blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
         blocks.retain(|b| b.resolution_ms == 0);
         blocks.sort_by_key(|b| (b.order(), b.ulid));
-        BucketSource { store, tenant, blocks }
+        BucketSource { store, tenant, blocks, mask: Mask::default() }
+    }
+
+    /// The same without what a mask hides; each block is masked before blocks are merged.
+    pub fn masked(self, mask: Mask) -> BucketSource {
+        BucketSource { mask, ..self }
     }
 
     fn overlapping(&self, min_t_ms: i64, max_t_ms: i64) -> Vec<Arc<BlockMeta>> {
@@ -84,8 +91,13 @@ impl BucketSource {
         wish.budget.check()?;
         self.for_each(&self.overlapping(wish.min_t_ms, wish.max_t_ms), |meta| {
             wish.budget.check()?;
-            let table = Block::open(&self.store, &self.tenant, meta)?.series_table()?;
-            let series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
+            let block = Block::open(&self.store, &self.tenant, meta)?;
+            let table = block.series_table()?;
+            let mut series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
+            if let Some(mask) = block.mask(&self.mask, &table, &wish.budget)? {
+                let every = || (0..table.len() as u32).collect();
+                series = Some(block.visible(series.unwrap_or_else(every), &mask)?);
+            }
             Ok((table, series))
         })
     }
@@ -160,6 +172,7 @@ struct BlockCursor {
     /// Planned rows before this are done.
     at: usize,
     range: (i64, i64),
+    mask: Option<BlockMask>,
     budget: Arc<Budget>,
     /// Read while the block was opened, so that several blocks' first reads overlap.
     first: Option<Vec<SeriesColumns>>,
@@ -174,14 +187,19 @@ impl BlockCursor {
     ) -> Result<Option<BlockCursor>, SourceError> {
         let block = Block::open(&source.store, &source.tenant, meta)?;
         let table = block.series_table()?;
-        let series = table.matching(&wish.matchers);
+        let mut series = table.matching(&wish.matchers);
         if series.is_empty() {
             return Ok(None);
+        }
+        let mask = block.mask(&source.mask, &table, &wish.budget)?;
+        if let Some(mask) = &mask {
+            let (min_t, max_t) = (wish.min_t_ms.max(meta.min_t_ms), wish.max_t_ms.min(meta.max_t_ms));
+            series.retain(|s| !mask.covers(*s, min_t, max_t));
         }
         let plan = block.plan(&series, wish.min_t_ms, wish.max_t_ms)?;
         let range = (wish.min_t_ms, wish.max_t_ms);
         let mut cursor =
-            BlockCursor { block, table, plan, at: 0, range, budget: wish.budget.clone(), first: None };
+            BlockCursor { block, table, plan, at: 0, range, mask, budget: wish.budget.clone(), first: None };
         cursor.first = cursor.read_more()?;
         Ok(cursor.first.is_some().then_some(cursor))
     }
@@ -199,7 +217,8 @@ impl BlockCursor {
                     break;
                 }
             }
-            let found = self.block.read(&self.table, &self.plan, &rows[..count], self.range, &self.budget)?;
+            let (rows, mask) = (&rows[..count], self.mask.as_mut());
+            let found = self.block.read(&self.table, &self.plan, rows, self.range, mask, &self.budget)?;
             self.at += count;
             if !found.is_empty() {
                 return Ok(Some(found));

@@ -9,7 +9,7 @@
 //! 4. The block exists once the tenant's [`catalog`] says so: a numbered snapshot, created if absent, is the only commit point. The
 //!    same commit says up to where the log is no longer needed.
 //! 5. A query takes one state from [`db`] and asks it as a [`source::Source`]: head and [`bucket`] hold the same series at different
-//!    ages, [`merge`] makes them one.
+//!    ages, [`merge`] makes them one. What was deleted is hidden by a [`mask`] until compaction has taken it out.
 
 pub mod block;
 pub mod bucket;
@@ -24,6 +24,7 @@ pub mod head;
 pub mod histogram;
 pub mod labels;
 pub mod layout;
+pub mod mask;
 pub mod matcher;
 pub mod memory;
 pub mod merge;

@@ -42,6 +42,15 @@ impl MemorySource {
         all.get_mut(labels).expect("just inserted").insert(ts_ms, (value, start_ts_ms));
     }
 
+    /// Takes out the samples of matching series from `min_t_ms` to `max_t_ms`, both included.
+    pub fn delete(&self, matchers: &[Matcher], min_t_ms: i64, max_t_ms: i64) {
+        for (labels, points) in self.series.write().iter_mut() {
+            if matches_all(labels, matchers) {
+                points.retain(|t, _| *t < min_t_ms || max_t_ms < *t);
+            }
+        }
+    }
+
     pub fn clear(&self) {
         self.series.write().clear();
     }

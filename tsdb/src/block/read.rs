@@ -16,6 +16,7 @@ use super::scan::{self, Scan};
 use super::schema::{FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS, SMALL_COLUMNS};
 use super::series_table::SeriesTable;
 use crate::histogram::{BucketSpan, Histogram};
+use crate::mask::{BlockMask, Mask};
 use crate::source::{Budget, SeriesColumns, SourceError};
 use crate::tenant::TenantId;
 
@@ -79,6 +80,37 @@ impl Block {
 
     pub fn series_table(&self) -> Result<Arc<SeriesTable>, SourceError> {
         SeriesTable::load(&self.store, &self.meta, &self.series_file)
+    }
+
+    /// What a mask hides of this block, if anything.
+    pub fn mask(
+        &self,
+        mask: &Mask,
+        table: &SeriesTable,
+        budget: &Budget,
+    ) -> Result<Option<BlockMask>, SourceError> {
+        BlockMask::resolve(mask, &self.store.cache, &self.meta, table, budget)
+    }
+
+    /// Of these series (ascending ids), those of which something may be left under a mask. Reads the small columns of series of which
+    /// only part of the block's time is hidden.
+    pub fn visible(&self, mut series: Vec<u32>, mask: &BlockMask) -> Result<Vec<u32>, SourceError> {
+        let (min_t, max_t) = (self.meta.min_t_ms, self.meta.max_t_ms);
+        series.retain(|s| !mask.covers(*s, min_t, max_t));
+        let partly: Vec<u32> = series.iter().copied().filter(|s| mask.touches(*s)).collect();
+        if partly.is_empty() {
+            return Ok(series);
+        }
+        let plan = self.plan(&partly, i64::MIN, i64::MAX)?;
+        let hidden = |r: &PlannedRow| {
+            let (small, at) = (&plan.small[&r.row_group], r.row as usize);
+            mask.covers(r.series, small.min_t[at], small.max_t[at])
+        };
+        let gone = |rows: &&[PlannedRow]| rows.iter().all(hidden);
+        let gone: Vec<u32> =
+            plan.rows.chunk_by(|a, b| a.series == b.series).filter(gone).map(|rows| rows[0].series).collect();
+        series.retain(|s| gone.binary_search(s).is_err());
+        Ok(series)
     }
 
     /// The rows of these series (ascending ids) whose time range meets the wanted one, both ends included.
@@ -149,13 +181,14 @@ impl Block {
         bounds(1).0.is_none_or(|min| min <= max_t_ms) && bounds(2).1.is_none_or(|max| max >= min_t_ms)
     }
 
-    /// The samples of some planned rows (whole series only), one entry per series that has any in the range.
+    /// The samples of some planned rows (whole series only) that are not hidden, one entry per series that has any in the range.
     pub fn read(
         &self,
         table: &SeriesTable,
         plan: &Plan,
         rows: &[PlannedRow],
         range: (i64, i64),
+        mut mask: Option<&mut BlockMask>,
         budget: &Budget,
     ) -> Result<Vec<SeriesColumns>, SourceError> {
         let lists = self.read_lists(plan, rows)?;
@@ -169,8 +202,13 @@ impl Block {
             if parts.is_empty() {
                 continue;
             }
-            let found = assemble(table.labels(of_series[0].series), parts, &mut clipped)
+            let mut found = assemble(table.labels(of_series[0].series), parts, &mut clipped)
                 .map_err(|what| self.samples.damaged(what))?;
+            if let Some(mask) = &mut mask
+                && !mask.cut(of_series[0].series, &mut found)
+            {
+                continue;
+            }
             budget.read_samples(found.ts_ms.len() as u64)?;
             out.push(found);
         }

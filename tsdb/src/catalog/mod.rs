@@ -20,7 +20,7 @@ use crate::layout;
 use crate::tenant::TenantId;
 
 pub use probe::{ProbeError, probe};
-pub use snapshot::{Edit, Snapshot};
+pub use snapshot::{Edit, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Snapshot};
 
 /// Why the catalog could not be read or changed.
 #[derive(Debug, thiserror::Error, Clone)]
@@ -34,6 +34,9 @@ pub enum CatalogError {
     /// The edit does not fit the state that others have made meanwhile. Nothing was changed.
     #[error("{0}")]
     Conflict(String),
+    /// The catalog may not hold more of what the edit adds. Nothing was changed.
+    #[error("{0}")]
+    Full(String),
 }
 
 /// How a [`Catalog`] behaves; the defaults suit everything but tests.

@@ -9,9 +9,14 @@ use ulid::Ulid;
 use super::CatalogError;
 use crate::block::BlockMeta;
 use crate::block::meta::ulid_texts;
+use crate::mask::{Mask, Tombstone, selector_text};
 
 /// How many of the latest commits a snapshot names, so that a writer that lost sight of its own can find it again.
 const RECENT_COMMITS: usize = 64;
+
+/// Tombstones a tenant may have at once, and bytes of their selectors. Compaction makes room; each costs readers of the blocks it reaches.
+pub const MAX_TOMBSTONES: usize = 1000;
+pub const MAX_TOMBSTONE_BYTES: usize = 1 << 20;
 
 /// Which blocks of a tenant are live, and up to where each writer's log is in blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +32,14 @@ pub struct Snapshot {
     /// Writer name → number of the log segment up to which (included) all is in blocks.
     pub watermarks: BTreeMap<String, u64>,
     /// Live blocks by [`BlockMeta::order`], oldest first: of two that disagree about a sample the later wins.
-    #[serde(with = "shared_blocks")]
+    #[serde(with = "shared_list")]
     pub blocks: Vec<Arc<BlockMeta>>,
+    /// Deletions that some live block has still to be rewritten for, ascending by ULID, which is the order of their commits.
+    #[serde(with = "shared_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub tombstones: Vec<Arc<Tombstone>>,
+    /// Live block → the newest tombstone of which it is known to hold nothing any more.
+    #[serde(with = "ulid_map", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clean: BTreeMap<Ulid, Ulid>,
     /// CRC-32 of this text without this field, eight hexadecimal digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub crc32: String,
@@ -42,6 +53,10 @@ pub struct Edit {
     pub remove: Vec<Ulid>,
     /// Writer name → log segment; never moves back.
     pub watermarks: BTreeMap<String, u64>,
+    /// Deletions: they reach every block that is live when the commit is made.
+    pub bury: Vec<Tombstone>,
+    /// Blocks (live or in `add`) that hold nothing of any tombstone up to one: they were written through the mask, or looked through.
+    pub clean: Vec<(Ulid, Ulid)>,
 }
 
 impl Edit {
@@ -49,31 +64,45 @@ impl Edit {
     pub fn flush(block: Option<BlockMeta>, writer: &str, watermark: u64) -> Edit {
         Edit {
             add: block.into_iter().collect(),
-            remove: Vec::new(),
             watermarks: BTreeMap::from([(writer.to_string(), watermark)]),
+            ..Edit::default()
         }
     }
 
     /// A compaction, downsampling or deletion: some blocks in the place of others.
     pub fn replace(remove: Vec<Ulid>, add: Vec<BlockMeta>) -> Edit {
-        Edit { add, remove, watermarks: BTreeMap::new() }
+        Edit { add, remove, ..Edit::default() }
+    }
+
+    /// A deletion.
+    pub fn delete(tombstones: Vec<Tombstone>) -> Edit {
+        Edit { bury: tombstones, ..Edit::default() }
+    }
+
+    /// Says that what is added was read through [`Snapshot::mask`] of this snapshot, so that its tombstones need not be applied again.
+    pub fn masked_by(mut self, snapshot: &Snapshot) -> Edit {
+        if let Some(newest) = snapshot.tombstones.last() {
+            self.clean.extend(self.add.iter().map(|b| (b.ulid, newest.ulid)));
+        }
+        self
     }
 }
 
 impl Snapshot {
     /// The newest version of the text that this code reads and writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
+    /// The version of a snapshot without tombstones: older programs read it too.
+    const PLAIN: u32 = 1;
 
     /// The state before anybody committed.
     pub fn empty() -> Snapshot {
-        Snapshot { version: Self::VERSION, ..Snapshot::default() }
+        Snapshot { version: Self::PLAIN, ..Snapshot::default() }
     }
 
     /// The snapshot that follows from this one by an edit.
     pub fn apply(&self, edit: &Edit, writer: &str, commit: Ulid) -> Result<Snapshot, CatalogError> {
         let mut next = self.clone();
         next.crc32.clear();
-        next.version = Self::VERSION;
         next.number += 1;
         next.writer = writer.to_string();
         for gone in &edit.remove {
@@ -99,11 +128,81 @@ impl Snapshot {
             let mark = next.watermarks.entry(name.clone()).or_insert(*segment);
             *mark = (*mark).max(*segment);
         }
+        next.bury(&edit.bury)?;
+        for (block, tombstone) in &edit.clean {
+            let to = next.clean.entry(*block).or_insert(*tombstone);
+            *to = (*to).max(*tombstone);
+        }
+        next.drop_spent_tombstones();
+        // A program that does not know tombstones would show what was deleted: it must refuse.
+        next.version = if next.tombstones.is_empty() { Self::PLAIN } else { Self::VERSION };
         if next.commits.len() >= RECENT_COMMITS {
             next.commits.drain(..=next.commits.len() - RECENT_COMMITS);
         }
         next.commits.push(commit);
         Ok(next)
+    }
+
+    /// What readers of this snapshot's blocks must not see.
+    pub fn mask(&self) -> Mask {
+        Mask::of(&self.tombstones, &self.clean)
+    }
+
+    /// The newest that decides between blocks: what is written from here on must have a later [`BlockMeta::order`], or a tombstone would reach it.
+    pub fn newest_order(&self) -> Ulid {
+        let blocks = self.blocks.last().map_or(Ulid::nil(), |b| b.order());
+        self.tombstones.iter().map(|t| t.covers).fold(blocks, Ulid::max)
+    }
+
+    /// A name for a block of new samples: later than everything known here, whatever the clock says.
+    pub fn next_ulid(&self) -> Ulid {
+        let newest = self.newest_order();
+        let ulid = Ulid::new();
+        // Random beyond the first step, so that two writers with a clock behind do not choose the same.
+        if ulid > newest { ulid } else { Ulid(newest.0.saturating_add(1 + ulid.random() % (1 << 40))) }
+    }
+
+    fn bury(&mut self, tombstones: &[Tombstone]) -> Result<(), CatalogError> {
+        for given in tombstones {
+            let mut t = given.clone();
+            t.covers = t.covers.max(self.newest_order());
+            if let Some(last) = self.tombstones.last() {
+                t.ulid = t.ulid.max(Ulid(last.ulid.0.saturating_add(1)));
+            }
+            self.tombstones.retain(|other| !t.includes(other));
+            let bytes: usize = self.tombstones.iter().map(|t| t.text_bytes()).sum();
+            if self.tombstones.len() >= MAX_TOMBSTONES || bytes + t.text_bytes() > MAX_TOMBSTONE_BYTES {
+                return Err(CatalogError::Full(format!(
+                    "there are {} deletions that compaction has not carried out yet, with {bytes} bytes of selectors, and at most {MAX_TOMBSTONES} with {MAX_TOMBSTONE_BYTES} bytes may wait: nothing of {} was deleted. Clean tombstones (POST /api/v1/admin/tsdb/clean_tombstones), or delete with fewer, wider selectors",
+                    self.tombstones.len(),
+                    selector_text(&t.matchers)
+                )));
+            }
+            self.tombstones.push(Arc::new(t));
+        }
+        Ok(())
+    }
+
+    /// A tombstone has done its work when no live block that it reaches may hold anything of it.
+    fn drop_spent_tombstones(&mut self) {
+        if self.tombstones.is_empty() && self.clean.is_empty() {
+            return;
+        }
+        let blocks: Vec<_> = self.blocks.iter().map(|b| (b, b.order())).collect();
+        let clean = &self.clean;
+        self.tombstones.retain(|t| {
+            blocks.iter().any(|(b, order)| {
+                *order <= t.covers
+                    && b.overlaps(t.min_t_ms, t.max_t_ms)
+                    && clean.get(&b.ulid).is_none_or(|to| *to < t.ulid)
+            })
+        });
+        if self.tombstones.is_empty() {
+            self.clean.clear();
+        } else {
+            let live: std::collections::HashSet<Ulid> = self.blocks.iter().map(|b| b.ulid).collect();
+            self.clean.retain(|block, _| live.contains(block));
+        }
     }
 
     /// Live blocks whose samples can lie in a range (ends included), oldest first.
@@ -131,20 +230,21 @@ impl Snapshot {
 
     pub(super) fn from_json(object: &str, text: &[u8]) -> Result<Snapshot, CatalogError> {
         let corrupt = |what: String| CatalogError::Corrupt { object: object.to_string(), what };
-        let mut s: Snapshot =
-            serde_json::from_slice(text).map_err(|e| corrupt(format!("not a catalog snapshot: {e}")))?;
+        let not_one = |e: serde_json::Error| corrupt(format!("not a catalog snapshot: {e}"));
+        // Before anything else: of a newer version not even the checksum can be told.
+        let version = serde_json::from_slice::<OnlyVersion>(text).map_err(not_one)?.version;
+        if version == 0 || version > Self::VERSION {
+            return Err(corrupt(format!(
+                "catalog version {version}, this Hearth reads 1 to {}: upgrade it",
+                Self::VERSION
+            )));
+        }
+        let mut s: Snapshot = serde_json::from_slice(text).map_err(not_one)?;
         let said = std::mem::take(&mut s.crc32);
         let plain = serde_json::to_vec(&s).expect("numbers and strings always serialize");
         let found = format!("{:08x}", crc32fast::hash(&plain));
         if said != found {
             return Err(corrupt(format!("its checksum is {found}, it says {said:?}")));
-        }
-        if s.version == 0 || s.version > Self::VERSION {
-            return Err(corrupt(format!(
-                "catalog version {}, this Hearth reads 1 to {}: upgrade it",
-                s.version,
-                Self::VERSION
-            )));
         }
         for b in &s.blocks {
             b.check_version(object).map_err(|e| corrupt(e.to_string()))?;
@@ -153,19 +253,45 @@ impl Snapshot {
     }
 }
 
-/// Blocks that are shared among snapshots, as a plain list.
-mod shared_blocks {
-    use std::sync::Arc;
+/// The one field that every version has.
+#[derive(Deserialize)]
+struct OnlyVersion {
+    version: u32,
+}
+
+/// ULIDs by ULID, as texts.
+mod ulid_map {
+    use std::collections::BTreeMap;
 
     use serde::{Deserialize, Deserializer, Serializer};
+    use ulid::Ulid;
 
-    use crate::block::BlockMeta;
-
-    pub fn serialize<S: Serializer>(blocks: &[Arc<BlockMeta>], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(blocks.iter().map(|b| &**b))
+    pub fn serialize<S: Serializer>(map: &BTreeMap<Ulid, Ulid>, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(map.iter().map(|(k, v)| (k.to_string(), v.to_string())))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Arc<BlockMeta>>, D::Error> {
-        Ok(Vec::<BlockMeta>::deserialize(d)?.into_iter().map(Arc::new).collect())
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<Ulid, Ulid>, D::Error> {
+        let read = |t: &str| {
+            Ulid::from_string(t).map_err(|e| serde::de::Error::custom(format!("{t:?} is not a ULID: {e}")))
+        };
+        let texts = BTreeMap::<String, String>::deserialize(d)?;
+        texts.iter().map(|(k, v)| Ok((read(k)?, read(v)?))).collect()
+    }
+}
+
+/// What is shared among snapshots, as a plain list.
+mod shared_list {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T: Serialize, S: Serializer>(list: &[Arc<T>], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(list.iter().map(|one| &**one))
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Vec<Arc<T>>, D::Error> {
+        Ok(Vec::<T>::deserialize(d)?.into_iter().map(Arc::new).collect())
     }
 }

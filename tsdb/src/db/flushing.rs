@@ -181,13 +181,16 @@ impl Db {
         let (head, generation, window_ms) = (self.head.clone(), frozen.generation, self.options.window_ms);
         let scratch = self.options.dir.join("scratch");
         let (of, writer) = (tenant.clone(), self.writer.clone());
+        let known = self.state.read().snapshots.get(&tenant.id).cloned();
         let made = tokio::task::spawn_blocking(move || {
             let ranges = plan(&windows(&head, &of, generation, window_ms)?, window_ms);
             let mut made: Vec<BlockFiles> = Vec::new();
             for range in ranges {
                 let source = HeadSource::new(head.clone(), of.clone(), 0..=generation);
                 let series = Rows::new(source.all(*range.start(), *range.end()));
-                let origin = BlockOrigin::flushed(Ulid::new(), of.id.clone(), writer.clone());
+                // Later than all before it, even if the clock went back: a tombstone must not reach what was written after it.
+                let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
+                let origin = BlockOrigin::flushed(ulid, of.id.clone(), writer.clone());
                 let block = write_block(&scratch, origin, WriteOptions::fresh(), series);
                 made.extend(block.map_err(|e| e.to_string())?);
             }
@@ -214,7 +217,7 @@ impl Db {
         Ok(Some(snapshot))
     }
 
-    async fn catalog(&self, tenant: &TenantId) -> Result<Arc<Catalog>, CatalogError> {
+    pub(super) async fn catalog(&self, tenant: &TenantId) -> Result<Arc<Catalog>, CatalogError> {
         let mut catalogs = self.catalogs.lock().await;
         if let Some(catalog) = catalogs.get(tenant) {
             return Ok(catalog.clone());
@@ -243,7 +246,7 @@ impl Db {
     }
 
     /// Swaps what queries see; returns what they saw before.
-    fn install(&self, change: impl FnOnce(&mut ReadState)) -> Arc<ReadState> {
+    pub(super) fn install(&self, change: impl FnOnce(&mut ReadState)) -> Arc<ReadState> {
         let mut state = self.state.write();
         let mut next =
             ReadState { first_generation: state.first_generation, snapshots: state.snapshots.clone() };
@@ -289,7 +292,11 @@ impl Db {
     }
 }
 
-fn newer(snapshots: &mut BTreeMap<TenantId, Arc<Snapshot>>, tenant: TenantId, snapshot: Arc<Snapshot>) {
+pub(super) fn newer(
+    snapshots: &mut BTreeMap<TenantId, Arc<Snapshot>>,
+    tenant: TenantId,
+    snapshot: Arc<Snapshot>,
+) {
     let known = snapshots.entry(tenant).or_insert_with(|| snapshot.clone());
     if known.number < snapshot.number {
         *known = snapshot;

@@ -4,6 +4,7 @@
 //! and the head's generations that are not in them. A flush installs the next state in one step, so no query sees half of it.
 
 mod appender;
+mod deleting;
 mod flushing;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +33,8 @@ use crate::wal::replay::{Replayed, replay};
 use crate::wal::{self, Log};
 
 pub use appender::{Appender, SeriesRef};
+pub use deleting::DeleteError;
+use flushing::newer;
 
 /// When a write counts as acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,7 +270,8 @@ impl Db {
             && !snapshot.blocks.is_empty()
         {
             let blocks = snapshot.blocks.clone();
-            sources.push(Arc::new(BucketSource::new(self.bucket.clone(), tenant.clone(), blocks)));
+            let bucket = BucketSource::new(self.bucket.clone(), tenant.clone(), blocks);
+            sources.push(Arc::new(bucket.masked(snapshot.mask())));
         }
         if let Some(head) = self.head.find_tenant(tenant) {
             sources.push(Arc::new(HeadSource::new(
