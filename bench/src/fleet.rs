@@ -1,0 +1,252 @@
+//! The fleet: targets that are scraped, restarted, replaced and sometimes late, all from one seed.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::dice::Dice;
+use crate::target::{Exposed, Value, exposed};
+
+/// What kind of fleet; the same options give the same bytes on every machine.
+#[derive(Clone, Debug)]
+pub struct FleetOptions {
+    pub seed: u64,
+    pub targets: u32,
+    /// Two Prometheis scrape every target, told apart by the label `replica`.
+    pub ha: bool,
+    pub begin_ms: i64,
+    pub duration_ms: i64,
+    pub interval_ms: i64,
+    /// Share of the targets that is replaced by new ones within an hour, 0 to 1.
+    pub churn_per_hour: f64,
+    /// Restarts of a target within an hour: its counters begin at zero again.
+    pub restarts_per_hour: f64,
+    /// Share of the scrapes that come late, by up to `late_by_ms`.
+    pub late: f64,
+    pub late_by_ms: i64,
+}
+
+impl FleetOptions {
+    pub fn steps(&self) -> i64 {
+        self.duration_ms / self.interval_ms
+    }
+
+    /// Series that are alive at any moment.
+    pub fn active_series(&self) -> u64 {
+        u64::from(self.targets) * exposed().len() as u64 * if self.ha { 2 } else { 1 }
+    }
+}
+
+/// Strings by number: a label is held once however many series carry it.
+#[derive(Default)]
+pub struct Names {
+    texts: Vec<Rc<str>>,
+    by_text: HashMap<Rc<str>, u32>,
+}
+
+impl Names {
+    pub fn number(&mut self, text: &str) -> u32 {
+        if let Some(&n) = self.by_text.get(text) {
+            return n;
+        }
+        let text: Rc<str> = text.into();
+        self.texts.push(text.clone());
+        self.by_text.insert(text, self.texts.len() as u32 - 1);
+        self.texts.len() as u32 - 1
+    }
+
+    pub fn text(&self, number: u32) -> &str {
+        &self.texts[number as usize]
+    }
+
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+}
+
+/// One scrape of one target as one Prometheus sends it: all series at the same timestamp.
+pub struct Scrape<'a> {
+    pub ts_ms: i64,
+    /// Labels of each series as numbers of name and value in turn, ascending by name.
+    pub labels: &'a [Box<[u32]>],
+    pub values: &'a [f64],
+}
+
+struct Target {
+    number: u32,
+    /// How often it was replaced: part of its name.
+    life: u32,
+    dice: Dice,
+    /// Milliseconds into the interval at which each replica scrapes it.
+    offset_ms: [i64; 2],
+    values: Vec<Value>,
+    labels: [Vec<Box<[u32]>>; 2],
+}
+
+/// The targets that one connection sends, in order of time.
+pub struct Fleet {
+    options: FleetOptions,
+    exposed: Vec<Exposed>,
+    pub names: Names,
+    targets: Vec<Target>,
+    row: Vec<f64>,
+    /// Series seen so far, those that are gone included.
+    pub series: u64,
+    pub samples: u64,
+}
+
+/// Bit pattern of Prometheus' staleness marker.
+const STALE: u64 = 0x7ff0_0000_0000_0002;
+
+impl Fleet {
+    /// The part of the fleet whose numbers leave `part` when divided by `parts`.
+    pub fn part(options: &FleetOptions, part: u32, parts: u32) -> Fleet {
+        let mut fleet = Fleet {
+            options: options.clone(),
+            exposed: exposed(),
+            names: Names::default(),
+            targets: Vec::new(),
+            row: Vec::new(),
+            series: 0,
+            samples: 0,
+        };
+        for number in (part..options.targets).step_by(parts as usize) {
+            let target = fleet.begin(number, 0);
+            fleet.targets.push(target);
+        }
+        fleet
+    }
+
+    fn begin(&mut self, number: u32, life: u32) -> Target {
+        let mut dice = Dice::of(self.options.seed, u64::from(number) << 20 | u64::from(life));
+        let interval = self.options.interval_ms as u64;
+        let offset_ms = [dice.below(interval) as i64, dice.below(interval) as i64];
+        let values = self.exposed.iter().map(|e| Value::begin(e.class, &mut dice, life > 0)).collect();
+        let labels = [0, 1].map(|replica| self.labels(number, life, replica));
+        self.series += (self.exposed.len() * if self.options.ha { 2 } else { 1 }) as u64;
+        Target { number, life, dice, offset_ms, values, labels }
+    }
+
+    fn labels(&mut self, number: u32, life: u32, replica: usize) -> Vec<Box<[u32]>> {
+        if replica > 0 && !self.options.ha {
+            return Vec::new();
+        }
+        let instance = format!("node-{number:05}-{life}.eu-central-1.compute.internal:9100");
+        let rack = format!("rack-{:03}", number / 40);
+        let mut all = Vec::with_capacity(self.exposed.len());
+        for e in &self.exposed {
+            let mut pairs: Vec<(&str, &str)> = vec![
+                ("__name__", &e.name),
+                ("cluster", "eu-central-1-production"),
+                ("instance", &instance),
+                ("job", "node-exporter"),
+                ("rack", &rack),
+            ];
+            pairs.extend(e.labels.iter().map(|(n, v)| (*n, v.as_str())));
+            if self.options.ha {
+                pairs.push(("replica", ["prometheus-0", "prometheus-1"][replica]));
+            }
+            pairs.sort_unstable();
+            all.push(pairs.into_iter().flat_map(|(n, v)| [n, v]).map(|t| self.names.number(t)).collect());
+        }
+        all
+    }
+
+    /// All scrapes of one step of time, target by target. `take` also gets the names that the labels' numbers mean.
+    pub fn step(&mut self, step: i64, mut take: impl FnMut(&Names, Scrape<'_>)) {
+        let steps_per_hour = 3_600_000.0 / self.options.interval_ms as f64;
+        let replicas = if self.options.ha { 2 } else { 1 };
+        for at in 0..self.targets.len() {
+            let target = &mut self.targets[at];
+            let mut begin = self.options.begin_ms + step * self.options.interval_ms;
+            if step > 0 && target.dice.chance(self.options.churn_per_hour / steps_per_hour) {
+                // The old one is gone: Prometheus marks all of its series as stale.
+                self.row.clear();
+                self.row.resize(self.exposed.len(), f64::from_bits(STALE));
+                for replica in 0..replicas {
+                    let ts_ms = begin + target.offset_ms[replica];
+                    self.samples += self.row.len() as u64;
+                    take(&self.names, Scrape { ts_ms, labels: &target.labels[replica], values: &self.row });
+                }
+                let (number, life) = (target.number, target.life + 1);
+                self.targets[at] = self.begin(number, life);
+            }
+            let target = &mut self.targets[at];
+            if target.dice.chance(self.options.restarts_per_hour / steps_per_hour) {
+                for (value, e) in target.values.iter_mut().zip(&self.exposed) {
+                    *value = Value::begin(e.class, &mut target.dice, true);
+                }
+            }
+            self.row.clear();
+            for (value, e) in target.values.iter_mut().zip(&self.exposed) {
+                self.row.push(value.step(e.class, &mut target.dice));
+            }
+            if target.dice.chance(self.options.late) {
+                begin -= target.dice.below(self.options.late_by_ms as u64) as i64;
+            }
+            for replica in 0..replicas {
+                // Most scrapes are on the dot: Prometheus aligns what is within 2 ms. The rest is a little late.
+                let jitter = if target.dice.chance(0.7) { 0 } else { target.dice.below(12) as i64 };
+                let ts_ms = begin + target.offset_ms[replica] + jitter;
+                self.samples += self.row.len() as u64;
+                take(&self.names, Scrape { ts_ms, labels: &target.labels[replica], values: &self.row });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> FleetOptions {
+        FleetOptions {
+            seed: 9,
+            targets: 5,
+            ha: true,
+            begin_ms: 1_795_000_000_000,
+            duration_ms: 3_600_000,
+            interval_ms: 15_000,
+            churn_per_hour: 0.5,
+            restarts_per_hour: 0.2,
+            late: 0.1,
+            late_by_ms: 1_800_000,
+        }
+    }
+
+    fn everything(options: &FleetOptions, parts: u32) -> Vec<(i64, u64, u64)> {
+        let mut all = Vec::new();
+        for part in 0..parts {
+            let mut fleet = Fleet::part(options, part, parts);
+            for step in 0..options.steps() {
+                fleet.step(step, |names, scrape| {
+                    let instance = scrape.labels[0].iter().map(|&n| names.text(n)).collect::<Vec<_>>();
+                    assert!(instance.chunks(2).is_sorted_by_key(|pair| pair[0]));
+                    let text = instance.concat();
+                    let hash = text.bytes().fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
+                    all.push((scrape.ts_ms, hash, scrape.values[3].to_bits()));
+                });
+            }
+        }
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn however_it_is_cut_into_parts_it_is_the_same_fleet() {
+        let whole = everything(&options(), 1);
+        assert_eq!(whole, everything(&options(), 1));
+        assert_eq!(whole, everything(&options(), 3));
+        assert_ne!(whole, everything(&FleetOptions { seed: 10, ..options() }, 1));
+    }
+
+    #[test]
+    fn targets_are_replaced_at_the_pace_asked_for() {
+        let many = FleetOptions { targets: 200, churn_per_hour: 0.3, ..options() };
+        let mut fleet = Fleet::part(&many, 0, 1);
+        for step in 0..many.steps() {
+            fleet.step(step, |_, _| {});
+        }
+        let replaced = (fleet.series - many.active_series()) as f64 / many.active_series() as f64;
+        assert!((0.2..0.4).contains(&replaced), "{replaced} of the fleet replaced in an hour");
+    }
+}

@@ -1,0 +1,234 @@
+//! The query mix: the questions of dashboards by class, asked warm, timed, and their answers kept for comparison.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::fleet::FleetOptions;
+use crate::load::quantile;
+use crate::server::{Kind, Server, agent};
+
+/// One question of the mix.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The class, short enough for a table.
+    pub class: &'static str,
+    path: String,
+    parameters: Vec<(&'static str, String)>,
+    /// VictoriaMetrics defines the functions in it differently: its answer is not compared.
+    own_way: bool,
+}
+
+/// How a question was answered.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub class: &'static str,
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+    pub cpu_ms: f64,
+    pub answer: Result<Value, String>,
+    own_way: bool,
+}
+
+/// The mix for a fleet, at the end of what it sent.
+pub fn mix(fleet: &FleetOptions) -> Vec<Question> {
+    let end = (fleet.begin_ms + fleet.steps() * fleet.interval_ms) / 1000;
+    let begin = fleet.begin_ms / 1000;
+    let instant = |class, query: &str, own_way| Question {
+        class,
+        path: "/api/v1/query".into(),
+        parameters: vec![("query", query.into()), ("time", end.to_string())],
+        own_way,
+    };
+    let range = |class, query: &str, seconds: i64, own_way| {
+        let from = (end - seconds).max(begin);
+        // About as many points as a panel is wide.
+        let step = ((end - from) / 240).max(15);
+        Question {
+            class,
+            path: "/api/v1/query_range".into(),
+            parameters: vec![
+                ("query", query.into()),
+                ("start", from.to_string()),
+                ("end", end.to_string()),
+                ("step", step.to_string()),
+            ],
+            own_way,
+        }
+    };
+    let labels = |class, path: &str, selector: &str| {
+        let mut parameters = vec![("start", begin.to_string()), ("end", end.to_string())];
+        if !selector.is_empty() {
+            parameters.push(("match[]", selector.into()));
+        }
+        Question { class, path: path.into(), parameters, own_way: false }
+    };
+    let instance = r#"instance="node-00003-0.eu-central-1.compute.internal:9100""#;
+    vec![
+        instant("single series", &format!("node_load1{{{instance}}}"), false),
+        range("single series, range", &format!("node_load1{{{instance}}}"), 7200, false),
+        range(
+            "one target's CPUs, rate",
+            &format!("rate(node_cpu_seconds_total{{{instance}}}[5m])"),
+            3600,
+            true,
+        ),
+        instant("one metric, all targets", "node_load1", false),
+        range("one metric, all, 1 h", "node_load1", 3600, false),
+        instant("count by", "count by (mode) (node_cpu_seconds_total)", false),
+        instant("sum rate by, instant", "sum by (mode) (rate(node_cpu_seconds_total[5m]))", true),
+        range("sum rate by, 1 h", "sum by (mode) (rate(node_cpu_seconds_total[5m]))", 3600, true),
+        range("sum rate by, all", "sum by (rack) (rate(node_network_receive_bytes_total[5m]))", 86400, true),
+        instant("topk", "topk(10, node_memory_MemAvailable_bytes)", false),
+        instant("quantile", "quantile(0.9, node_load5)", false),
+        instant("quantile by", "quantile by (mode) (0.99, node_cpu_seconds_total)", false),
+        instant(
+            "histogram_quantile",
+            "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))",
+            true,
+        ),
+        instant("join", "1 - node_filesystem_avail_bytes / node_filesystem_size_bytes > 0.5", false),
+        range("join, 1 h", "node_filesystem_avail_bytes / node_filesystem_size_bytes", 3600, false),
+        range("max_over_time, all", "max by (rack) (max_over_time(node_load1[10m]))", 86400, false),
+        instant("regex", r#"count({__name__=~"node_disk_.*",device=~"nvme.*"})"#, false),
+        instant("negative", r#"count(node_network_up{device!~"lo|docker.*",rack!="rack-000"})"#, false),
+        labels("label names", "/api/v1/labels", ""),
+        labels("label values", "/api/v1/label/instance/values", ""),
+        labels("metric names", "/api/v1/label/__name__/values", ""),
+        labels("series of a metric", "/api/v1/series", "node_load1"),
+    ]
+}
+
+/// Asks everything: a few times unmeasured, then `times` times.
+pub fn ask(server: &Server, questions: &[Question], times: u32) -> Vec<Answered> {
+    let agent = agent(Duration::from_secs(120));
+    let once = |q: &Question| -> Result<(f64, Vec<u8>), String> {
+        let mut request = agent.get(format!("{}{}", server.url, q.path));
+        for (name, value) in &q.parameters {
+            request = request.query(name, value);
+        }
+        if matches!(server.kind(), Kind::Victoria(_)) {
+            // Engines are compared, not results caches.
+            request = request.query("nocache", "1");
+        }
+        let begun = Instant::now();
+        let mut answer = request.call().map_err(|e| e.to_string())?;
+        let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|e| e.to_string())?;
+        if answer.status() != 200 {
+            let text = String::from_utf8_lossy(&body);
+            return Err(format!("{}: {}", answer.status(), text.chars().take(300).collect::<String>()));
+        }
+        Ok((begun.elapsed().as_secs_f64() * 1000.0, body))
+    };
+    let mut all = Vec::new();
+    for q in questions {
+        let first = once(q).and_then(|_| once(q));
+        let cpu = server.cpu_seconds();
+        let mut took: Vec<f64> = (0..times).filter_map(|_| once(q).ok().map(|(ms, _)| ms)).collect();
+        let cpu_ms = (server.cpu_seconds() - cpu) * 1000.0 / f64::from(times.max(1));
+        took.sort_unstable_by(f64::total_cmp);
+        let parsed = |body: Vec<u8>| serde_json::from_slice(&body).map_err(|e| e.to_string());
+        all.push(Answered {
+            class: q.class,
+            p50_ms: quantile(&took, 0.5),
+            p95_ms: quantile(&took, 0.95),
+            cpu_ms,
+            answer: first.and_then(|(_, body)| parsed(body)),
+            own_way: q.own_way,
+        });
+    }
+    all
+}
+
+/// Where two answers to one question differ; `None` where they say the same.
+pub fn difference(a: &Answered, b: &Answered) -> Option<String> {
+    let (left, right) = match (&a.answer, &b.answer) {
+        (Ok(left), Ok(right)) => (left, right),
+        (Err(e), _) | (_, Err(e)) => return Some(e.clone()),
+    };
+    let rows = |v: &Value| {
+        let data = &v["data"];
+        let list = data.get("result").unwrap_or(data).as_array().cloned().unwrap_or_default();
+        let mut keyed: Vec<(String, Value)> = list.into_iter().map(|row| (key(&row), row)).collect();
+        keyed.sort_by(|a, b| a.0.cmp(&b.0));
+        keyed
+    };
+    let (left, right) = (rows(left), rows(right));
+    if left.len() != right.len() {
+        return Some(format!("{} rows against {}", left.len(), right.len()));
+    }
+    for ((ka, va), (kb, vb)) in left.iter().zip(&right) {
+        if ka != kb {
+            return Some(format!("{ka} against {kb}"));
+        }
+        if let Some(why) = points(va, vb) {
+            return Some(format!("{ka}: {why}"));
+        }
+    }
+    None
+}
+
+/// Whether a difference between these two servers says something about either.
+pub fn comparable(a: &Answered, kinds: [&Kind; 2]) -> bool {
+    !(a.own_way && kinds.iter().any(|k| matches!(k, Kind::Victoria(_))))
+}
+
+/// What names a row: its labels, or all of it where it has none.
+fn key(row: &Value) -> String {
+    let labels = row.get("metric").unwrap_or(row);
+    let Some(map) = labels.as_object() else { return labels.to_string() };
+    let mut pairs: Vec<String> = map.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    pairs.sort();
+    pairs.join(",")
+}
+
+fn points(a: &Value, b: &Value) -> Option<String> {
+    let list = |v: &Value| -> Vec<Value> {
+        let values = v.get("values").and_then(Value::as_array).cloned();
+        values.unwrap_or_else(|| v.get("value").cloned().into_iter().collect())
+    };
+    let (a, b) = (list(a), list(b));
+    if a.len() != b.len() {
+        return Some(format!("{} points against {}", a.len(), b.len()));
+    }
+    let number = |v: &Value| v.as_str().and_then(|s| s.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    for (x, y) in a.iter().zip(&b) {
+        let (u, v) = (number(&x[1]), number(&y[1]));
+        // The last digits depend on the order in which a sum was made.
+        let same = u == v || (u.is_nan() && v.is_nan()) || (u - v).abs() <= 1e-9 * u.abs().max(v.abs());
+        if !same || x[0].as_f64() != y[0].as_f64() {
+            return Some(format!("{x} against {y}"));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answered(result: Value) -> Answered {
+        let answer = Ok(json!({"status": "success", "data": {"resultType": "vector", "result": result}}));
+        Answered { class: "x", p50_ms: 0.0, p95_ms: 0.0, cpu_ms: 0.0, answer, own_way: false }
+    }
+
+    #[test]
+    fn answers_are_compared_by_labels_and_nearly_equal_numbers() {
+        let a = answered(json!([
+            {"metric": {"a": "1"}, "value": [1, "0.1"]},
+            {"metric": {"a": "2"}, "value": [1, "NaN"]},
+        ]));
+        let b = answered(json!([
+            {"metric": {"a": "2"}, "value": [1.0, "NaN"]},
+            {"metric": {"a": "1"}, "value": [1.0, "0.10000000000000001"]},
+        ]));
+        assert_eq!(difference(&a, &b), None);
+        let c = answered(json!([
+            {"metric": {"a": "2"}, "value": [1, "NaN"]},
+            {"metric": {"a": "1"}, "value": [1, "0.2"]},
+        ]));
+        assert!(difference(&a, &c).unwrap().contains("0.2"));
+        assert_eq!(difference(&a, &answered(json!([]))), Some("2 rows against 0".into()));
+    }
+}
