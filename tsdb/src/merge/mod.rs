@@ -2,6 +2,10 @@
 //!
 //! This is the rule for *copies*, the same samples sent or stored twice: union by exact timestamp, and where values differ the last written wins.
 //! Sources are therefore given oldest first: blocks by age, the head last.
+//!
+//! The other rule, for *replicas* (two Prometheis that scrape the same targets), is in [`replicas`].
+
+pub mod replicas;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
