@@ -7,6 +7,8 @@
 //! tenants/<tenant>/blocks/<ulid>/timelines.parquet
 //! tenants/<tenant>/blocks/<ulid>/samples.parquet
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
+//! staged/<ulid>                                        short-lived, on stores whose commits go through a register
+//! register.json, owner.json                            what decides about commits where the store does not
 //! ```
 
 use object_store::path::Path;
@@ -66,6 +68,24 @@ pub fn block_file(tenant: &TenantId, ulid: Ulid, name: &str) -> Path {
 /// Where one run of [`crate::catalog::probe`] writes; it removes it again.
 pub fn probe(ulid: Ulid, name: &str) -> Path {
     Path::from_iter(["probe", &ulid.to_string(), name])
+}
+
+/// The folder of objects that wait for their claim, see `catalog::arrange`.
+pub const STAGED: &str = "staged";
+
+/// What is to become an object once its claim is decided.
+pub fn staged(ulid: Ulid) -> Path {
+    Path::from_iter([STAGED, &ulid.to_string()])
+}
+
+/// Says which register decides about the commits to this store; absent where its own conditional writes do.
+pub fn register() -> Path {
+    Path::from("register.json")
+}
+
+/// Says which process is the only writer, where that is how the store is used.
+pub fn owner() -> Path {
+    Path::from("owner.json")
 }
 
 /// The tenant, percent-decoding undone, of a folder below [`tenants`].

@@ -94,6 +94,7 @@ fn race(seed: u64, failing_gets: u64) {
                 1 => Fault::AnswerLost,
                 2 => Fault::Repeated,
                 3 => Fault::Slow,
+                4 => Fault::Late,
                 _ => Fault::None,
             }
         });
@@ -124,6 +125,8 @@ fn race(seed: u64, failing_gets: u64) {
             sure.extend(s);
             unclear.extend(u);
         }
+        // Requests that were late land now.
+        tokio::time::sleep(Duration::from_millis(10)).await;
         faulty.failing_gets.store(0, Ordering::Relaxed);
         let last = open(&store, "check").await.snapshot();
         let live: Vec<Ulid> = last.blocks.iter().map(|b| b.ulid).collect();
@@ -136,7 +139,7 @@ fn race(seed: u64, failing_gets: u64) {
         for ulid in &live {
             assert!(sure.contains(ulid) || unclear.contains(ulid), "seed {seed}: a block from nowhere");
         }
-        assert!(sure.len() >= 40, "seed {seed}: only {} of 48 commits were made", sure.len());
+        assert!(sure.len() >= 36, "seed {seed}: only {} of 48 commits were made", sure.len());
         // Every number has one snapshot, and each follows from the one before by one commit.
         let mut before = Ulid::nil();
         for number in 1..=last.number {
@@ -261,7 +264,11 @@ async fn the_probe_tells_honest_stores_from_liars() {
     let liar: Arc<dyn ObjectStore> = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
     let found = probe(&liar).await;
     assert_eq!(found, Err(ProbeError::Overwrites(" after overwriting it")));
-    assert!(found.unwrap_err().to_string().contains("use a store that keeps its word"));
+    let said = found.unwrap_err().to_string();
+    for way_out in ["use a store that keeps it", "catalog.lock: zookeeper://", "catalog.single_writer: true"]
+    {
+        assert!(said.contains(way_out), "{said}");
+    }
     let down = Arc::new(FaultyStore::default());
     down.script(|_, _| Fault::Refused);
     let down: Arc<dyn ObjectStore> = down;

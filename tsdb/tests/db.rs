@@ -14,6 +14,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
 };
+use tsdb::catalog::Commits;
 use tsdb::db::{Appended, Db, DbOptions};
 use tsdb::labels::Labels;
 use tsdb::sample::Metadata;
@@ -168,7 +169,8 @@ async fn a_log_cut_at_any_byte_opens_with_its_whole_records() {
         let copy = tempfile::tempdir().unwrap();
         std::fs::create_dir(copy.path().join("log")).unwrap();
         std::fs::write(copy.path().join("log").join(&name), &whole[..cut]).unwrap();
-        let db = Db::open(DbOptions { probe_store: false, ..options(copy.path(), &store) }).await.unwrap();
+        let db =
+            Db::open(DbOptions { commits: Commits::Unasked, ..options(copy.path(), &store) }).await.unwrap();
         let got = read(&db).await;
         // A request is several records (definitions, then samples): whole samples of a prefix of the requests are there.
         let fits = models.iter().rposition(|m| m.iter().filter(|(_, p)| !p.is_empty()).eq(got.iter()));
@@ -201,7 +203,8 @@ async fn a_flipped_bit_loses_what_follows_and_never_changes_a_value() {
         let mut damaged = whole.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         std::fs::write(copy.path().join("log").join(&name), damaged).unwrap();
-        let db = Db::open(DbOptions { probe_store: false, ..options(copy.path(), &store) }).await.unwrap();
+        let db =
+            Db::open(DbOptions { commits: Commits::Unasked, ..options(copy.path(), &store) }).await.unwrap();
         assert!(db.replayed().cut_bytes > 0, "bit {bit} went unnoticed");
         for (labels, points) in read(&db).await {
             for (t, v) in points {

@@ -2,8 +2,13 @@
 //!
 //! The only thing asked of the store is that of several writers creating one key exactly one succeeds; [`probe`] finds out whether it
 //! keeps that promise. No object is ever changed after it was created, so a reader's snapshot stays true for as long as its blocks
-//! exist, and they are removed only long after the last snapshot that names them.
+//! exist, and they are removed only long after the last snapshot that names them. For stores that do not keep it, [`arrange`] puts something
+//! before them that does.
 
+mod arrange;
+mod claims;
+mod create;
+mod owner;
 mod probe;
 mod snapshot;
 
@@ -19,6 +24,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::layout;
 use crate::tenant::TenantId;
 
+pub use arrange::{ArrangeError, Arranged, Commits, arrange};
+pub use claims::{Register, RegisterError};
+pub use owner::Owner;
 pub use probe::{ProbeError, probe};
 pub use snapshot::{Edit, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Snapshot};
 
@@ -247,7 +255,7 @@ impl Catalog {
                 Ok(None) | Err(_) if attempt < self.options.attempts => {}
                 Ok(None) => {
                     return Err(CatalogError::Store(format!(
-                        "cannot write {path}: {error}; gave up after {attempt} attempts, nothing lies there now"
+                        "cannot write {path}: {error}; gave up after {attempt} attempts; nothing lies there now, unless a request is still on its way"
                     )));
                 }
                 Err(e) => {

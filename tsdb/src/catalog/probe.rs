@@ -12,6 +12,11 @@ const RACERS: usize = 8;
 /// How many races.
 const RACES: usize = 3;
 
+/// What to do about a store without them.
+const WAYS_OUT: &str = "Commits need that word kept. Either use a store that keeps it (AWS S3, Ceph RGW, MinIO, GCS, Azure, a local folder); or let a coordinator \
+                        decide: catalog.lock: zookeeper://HOST:2181/hearth or etcd://HOST:2379/hearth, the same for every Hearth on the bucket; or, if this process is \
+                        and stays the only one that writes to the bucket: catalog.single_writer: true";
+
 /// What the probe found; the text says what to do about it.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum ProbeError {
@@ -19,21 +24,18 @@ pub enum ProbeError {
     #[error("the object store cannot be used: {0}")]
     Unusable(String),
     /// It does not know create-if-absent at all.
-    #[error(
-        "the object store does not support conditional writes (create-if-absent): {0}. Hearth commits by them; use a store that has them \
-         (AWS S3, Ceph RGW, MinIO, GCS, Azure, a local folder)"
-    )]
+    #[error("the object store does not support conditional writes (create-if-absent): {0}. {WAYS_OUT}")]
     Unsupported(String),
     /// It says yes and overwrites.
     #[error(
         "the object store accepted a conditional write (If-None-Match: *) of an object that existed, and answered success{0}. Two writers would lose each \
-         other's blocks on it: use a store that keeps its word (AWS S3, Ceph RGW, MinIO, GCS, Azure, a local folder)"
+         other's blocks on it. {WAYS_OUT}"
     )]
     Overwrites(&'static str),
     /// It refuses the second of two in sequence, but not of two at once.
     #[error(
         "of {racers} writers creating the same object at once {winners} were told they had won; exactly one may. Two writers would lose each other's blocks on \
-         this store: use one that keeps its word (AWS S3, Ceph RGW, MinIO, GCS, Azure, a local folder)"
+         this store. {WAYS_OUT}"
     )]
     Racy { racers: usize, winners: usize },
 }
@@ -100,6 +102,10 @@ async fn create(
             Ok(false)
         }
         Err(e @ (object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. })) => {
+            Err(ProbeError::Unsupported(e.to_string()))
+        }
+        // Some say so in HTTP only.
+        Err(e) if ["501", "NotImplemented"].iter().any(|s| e.to_string().contains(s)) => {
             Err(ProbeError::Unsupported(e.to_string()))
         }
         Err(e) => Err(unusable(e)),

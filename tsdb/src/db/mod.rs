@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 use ulid::Ulid;
 
 use crate::bucket::{BlockStore, BucketSource};
-use crate::catalog::{self, Catalog, CatalogOptions, Snapshot};
+use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
 use crate::clock::{Clock, SystemClock};
 use crate::head::source::HeadSource;
 use crate::head::{Head, HeadBytes};
@@ -58,8 +58,8 @@ pub struct DbOptions {
     pub clock: Arc<dyn Clock>,
     /// Bytes that blocks' indexes and small columns may hold in memory.
     pub cache_bytes: usize,
-    /// Ask the store, before anything else, whether it keeps its word on conditional writes.
-    pub probe_store: bool,
+    /// What makes a commit win exactly once; arranged before anything else.
+    pub commits: Commits,
     /// Flush by itself when a window is complete. Tests switch it off.
     pub flush_when_due: bool,
 }
@@ -73,7 +73,7 @@ impl DbOptions {
             log_sync: LogSync::Always,
             clock: Arc::new(SystemClock),
             cache_bytes: 256 << 20,
-            probe_store: true,
+            commits: Commits::Conditional,
             flush_when_due: true,
         }
     }
@@ -173,6 +173,8 @@ pub struct Db {
     bucket: Arc<BlockStore>,
     closing: AtomicBool,
     replayed: Replayed,
+    /// What this process gives back when it ends, where it alone may write.
+    owner: Option<Arc<Owner>>,
     /// Locked for as long as this process has the folder.
     _lock: File,
 }
@@ -186,14 +188,14 @@ struct ReadState {
 
 impl Db {
     /// Opens or creates a store: takes the folder's lock, reads the catalog, replays the log. Runs on a tokio runtime, which it keeps using.
-    pub async fn open(options: DbOptions) -> Result<Arc<Db>, OpenError> {
+    pub async fn open(mut options: DbOptions) -> Result<Arc<Db>, OpenError> {
         let dir = options.dir.clone();
         let (lock, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
             .await
             .map_err(|e| OpenError(e.to_string()))??;
-        if options.probe_store {
-            catalog::probe(&options.store).await.map_err(|e| OpenError(e.to_string()))?;
-        }
+        let arranged = catalog::arrange(options.store.clone(), &options.commits, &writer).await;
+        let arranged = arranged.map_err(|e| OpenError(e.to_string()))?;
+        options.store = arranged.store;
         let mut catalogs = HashMap::new();
         let mut snapshots = BTreeMap::new();
         let fail = |e: catalog::CatalogError| OpenError(format!("cannot read the catalog: {e}"));
@@ -241,11 +243,18 @@ impl Db {
             ),
             closing: AtomicBool::new(false),
             replayed,
+            owner: arranged.owner,
             options,
             _lock: lock,
         });
         tokio::spawn(maintain(Arc::downgrade(&db)));
         Ok(db)
+    }
+
+    /// The object store as this process uses it: one that keeps its word on create-if-absent. Whoever else commits from this process has to
+    /// go through it.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        self.options.store.clone()
     }
 
     /// What the log held when the store was opened.
@@ -340,6 +349,9 @@ impl Db {
         let flushed = if flush { self.flush().await.map(drop) } else { Ok(()) };
         let db = self.clone();
         tokio::task::spawn_blocking(move || db.log.close()).await.map_err(|e| FlushError(e.to_string()))?;
+        if let Some(owner) = &self.owner {
+            owner.release().await;
+        }
         flushed
     }
 }

@@ -4,8 +4,8 @@
 #![allow(dead_code)]
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -29,12 +29,14 @@ pub enum Fault {
     Repeated,
     /// Takes a while, so that others overtake it.
     Slow,
+    /// Fails as it seems, and is done a while later all the same.
+    Late,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct FaultyStore {
-    pub inner: InMemory,
+    pub inner: Arc<InMemory>,
     /// Decides the fault of each PUT by its number and path.
     pub on_put: Mutex<Option<Script>>,
     /// Every n-th GET fails, 0 for none.
@@ -96,6 +98,14 @@ impl ObjectStore for FaultyStore {
             Fault::Repeated => {
                 let _ = self.inner.put_opts(path, payload.clone(), options.clone()).await;
                 self.inner.put_opts(path, payload, options).await
+            }
+            Fault::Late => {
+                let (inner, path) = (self.inner.clone(), path.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(4)).await;
+                    let _ = inner.put_opts(&path, payload, options).await;
+                });
+                Err(failure("timed out"))
             }
             Fault::Slow => {
                 tokio::time::sleep(Duration::from_millis(3)).await;
