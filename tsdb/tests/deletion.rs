@@ -15,7 +15,7 @@ use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockStats, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, MAX_TOMBSTONES, Snapshot};
+use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Commits, Edit, MAX_TOMBSTONES, Snapshot};
 use tsdb::contract::{assert_same, contract, drain};
 use tsdb::db::{Db, DbOptions, DeleteError};
 use tsdb::labels::Labels;
@@ -307,7 +307,7 @@ async fn a_newer_version_is_refused_by_its_number() {
 }
 
 fn db_options(dir: &Path, store: &Arc<dyn ObjectStore>) -> DbOptions {
-    DbOptions { flush_when_due: false, probe_store: false, ..DbOptions::new(dir, store.clone()) }
+    DbOptions { flush_when_due: false, commits: Commits::Unasked, ..DbOptions::new(dir, store.clone()) }
 }
 
 async fn write(db: &Arc<Db>, model: &MemorySource, rows: &[(usize, i64, f64)]) {
