@@ -8,13 +8,14 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use ingest::http::{IngestState, TenantRefused, TenantResolver};
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState, Readiness};
+use query::api::{ApiConfig, ApiState, ChangeError, Readiness};
 use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tsdb::clock::{Clock, SystemClock};
-use tsdb::db::{Db, DbOptions, HeadStats};
+use tsdb::db::{Db, DbOptions, DeleteError, HeadStats};
+use tsdb::matcher::Matcher;
 use tsdb::sample::Metadata;
 use tsdb::source::Source;
 use tsdb::tenant::TenantId;
@@ -154,6 +155,8 @@ async fn open(
 struct QueryStorage {
     db: Arc<Db>,
     web: Server,
+    /// Where what the API asks for on blocking threads is carried out.
+    runtime: tokio::runtime::Handle,
 }
 
 impl query::api::Storage for QueryStorage {
@@ -169,6 +172,20 @@ impl query::api::Storage for QueryStorage {
         self.db.head_stats(tenant, limit)
     }
 
+    fn delete_series(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        min_t_ms: i64,
+        max_t_ms: i64,
+    ) -> Result<(), ChangeError> {
+        let deleted = self.runtime.block_on(self.db.delete_series(tenant, selectors, min_t_ms, max_t_ms));
+        deleted.map_err(|e| match e {
+            DeleteError::Unavailable(text) => ChangeError::Unavailable(text),
+            DeleteError::TooMany(text) => ChangeError::Refused(text),
+        })
+    }
+
     fn readiness(&self) -> Readiness {
         if self.web.stopping() { Readiness::Stopping } else { Readiness::Ready }
     }
@@ -182,7 +199,7 @@ fn api_config(
     tenant: TenantResolver,
 ) -> ApiConfig {
     let settings = &loaded.settings;
-    let storage = Arc::new(QueryStorage { db, web: web.clone() });
+    let storage = Arc::new(QueryStorage { db, web: web.clone(), runtime: tokio::runtime::Handle::current() });
     let metrics = web.register(query::api::Metrics::new);
     let flags = TABLE.iter().map(|o| (o.flag(), (o.show)(settings))).collect();
     let retention = settings.retention.to_string();
@@ -206,6 +223,7 @@ fn api_config(
             flags,
         },
         clock,
+        admin_api: settings.admin_api,
         ..ApiConfig::new(storage, metrics)
     }
 }

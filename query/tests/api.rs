@@ -536,12 +536,6 @@ async fn status_and_what_hearth_does_not_do() {
             "{uri}"
         );
     }
-    let admin = api.post("admin/tsdb/delete_series?match[]=up", "").await;
-    assert_eq!(admin.status, 500);
-    assert_eq!(
-        admin.json(),
-        json!({"status": "error", "errorType": "unavailable", "error": "admin APIs disabled"})
-    );
 }
 
 #[tokio::test]

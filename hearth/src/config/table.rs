@@ -79,6 +79,8 @@ options! {
             "Turn the head into blocks when stopping. Not needed for durability: the log has everything.";
         "tenant_header" tenant_header: HeaderOption = "",
             "Header that names the tenant of a request, such as X-Scope-OrgID; requests without it are refused. Empty: one tenant, `default`.";
+        "admin_api" admin_api: bool = "false",
+            "Allow /api/v1/admin/tsdb/ to delete series. Off, as in Prometheus: whoever reaches the address could delete everything.";
         "self_metrics_interval" self_metrics_interval: Span = "15s",
             "How often Hearth writes its own metrics into itself (tenant `default`, job `hearth`); 0 for never.";
         "log.level" log_level: LogLevel = "info",

@@ -2,6 +2,7 @@
 //!
 //! Followed to the letter: upstream's `web/api/v1` of 3.14. The one seam to the rest of the process is [`ApiConfig`].
 
+mod admin;
 pub mod answer;
 mod ast_json;
 pub mod error;
@@ -28,8 +29,8 @@ use axum::routing::{any, get, post};
 pub use error::{ApiError, ErrorType};
 pub use metrics::Metrics;
 pub use state::{
-    ApiConfig, ApiState, BuildInfo, CorsOrigins, Limits, ProcessInfo, Readiness, Storage, TenantResolver,
-    single_tenant, tenant_from_header,
+    ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Limits, ProcessInfo, Readiness, Storage,
+    TenantResolver, single_tenant, tenant_from_header,
 };
 
 /// Everything under `/api/v1/` that has to do with queries; other paths there are 404. Merge it with the routers of the writing side, whose
@@ -59,7 +60,12 @@ pub fn router(state: ApiState) -> Router {
         .route(&both("targets/metadata"), get(status::targets_metadata))
         .route(&both("scrape_pools"), get(status::scrape_pools))
         .route(&both("notifications"), get(status::notifications))
-        .route(&both("admin/tsdb/{action}"), post(status::admin).put(status::admin))
+        .route(&both("admin/tsdb/delete_series"), post(admin::delete_series).put(admin::delete_series))
+        .route(
+            &both("admin/tsdb/clean_tombstones"),
+            post(admin::clean_tombstones).put(admin::clean_tombstones),
+        )
+        .route(&both("admin/tsdb/snapshot"), post(admin::snapshot).put(admin::snapshot))
         .route(&both("{*path}"), any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), around))

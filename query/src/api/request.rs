@@ -35,9 +35,14 @@ impl FromRequest<ApiState> for Call {
                     .is_some_and(|t| t.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
             });
         let body =
-            if parts.method == Method::POST && is_form { read(state, body).await? } else { Vec::new() };
+            if has_form_body(&parts.method) && is_form { read(state, body).await? } else { Vec::new() };
         Ok(Call { tenant, form: Form::parse(parts.uri.query().unwrap_or(""), &body) })
     }
+}
+
+/// The methods whose body Go's `net/http` reads as a form.
+fn has_form_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// The whole body, within the limits of size and time.

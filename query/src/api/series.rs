@@ -18,7 +18,7 @@ use super::state::ApiState;
 use crate::parse::{ParseOptions, parse_metric_selector};
 
 /// The selectors of `match[]`. Each must have a matcher that an absent label fails, so that nobody asks for everything by mistake.
-fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
+pub(super) fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
     let all: Result<Vec<_>, _> = form.all("match[]").map(|s| parse_metric_selector(s, options)).collect();
     let all = all.map_err(|e| e.to_string())?;
     if all.iter().any(|selector| selector.iter().all(Matcher::matches_empty)) {

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use tokio::sync::Semaphore;
 use tsdb::clock::{Clock, SystemClock};
 use tsdb::db::HeadStats;
+use tsdb::matcher::Matcher;
 use tsdb::sample::Metadata;
 use tsdb::source::Source;
 use tsdb::tenant::TenantId;
@@ -35,8 +36,36 @@ pub trait Storage: Send + Sync + 'static {
     /// Figures of the head, its lists at most `limit` long.
     fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats;
 
+    /// Hides the samples of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, in all that was written
+    /// before the call. Returns when every new query sees it.
+    fn delete_series(
+        &self,
+        _tenant: &TenantId,
+        _selectors: &[Vec<Matcher>],
+        _min_t_ms: i64,
+        _max_t_ms: i64,
+    ) -> Result<(), ChangeError> {
+        Err(ChangeError::Refused("this process only reads: ask one that takes writes".into()))
+    }
+
+    /// Rewrites the blocks that hold deleted samples without them; returns when that is committed.
+    fn clean_tombstones(&self, _tenant: &TenantId) -> Result<(), ChangeError> {
+        Err(ChangeError::Refused("this process only reads: ask one that compacts".into()))
+    }
+
     /// Asked for every request; must not block.
     fn readiness(&self) -> Readiness;
+}
+
+/// Why the storage did not do what the admin API asked for. The text says whether anything was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// It does not work now: try again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It will not work as asked.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// From a request's headers to the tenant whose data it may see; the error is shown to the client as `bad_data`.
@@ -150,6 +179,8 @@ pub struct ApiConfig {
     pub cors: CorsOrigins,
     pub build: BuildInfo,
     pub process: ProcessInfo,
+    /// Whether `admin/tsdb/*` does anything: upstream's `--web.enable-admin-api`.
+    pub admin_api: bool,
 }
 
 impl ApiConfig {
@@ -165,6 +196,7 @@ impl ApiConfig {
             cors: CorsOrigins::default(),
             build: BuildInfo::default(),
             process: ProcessInfo::default(),
+            admin_api: false,
         }
     }
 }

@@ -9,7 +9,7 @@ use tsdb::db::NamedCount;
 use tsdb::matcher::quote;
 
 use super::answer;
-use super::error::{ApiError, ErrorType};
+use super::error::ApiError;
 use super::params::parse_int;
 use super::request::{Call, Lane};
 use super::state::ApiState;
@@ -177,9 +177,4 @@ pub async fn scrape_pools() -> Response {
 /// `GET /api/v1/notifications`: none.
 pub async fn notifications() -> Response {
     answer::small(&json!([]))
-}
-
-/// `POST|PUT /api/v1/admin/tsdb/*`: as a Prometheus without `--web.enable-admin-api`.
-pub async fn admin() -> ApiError {
-    ApiError::new(ErrorType::Unavailable, "admin APIs disabled")
 }

@@ -4,6 +4,10 @@
 //! merged, so that a sample written again after its deletion is seen; queries and compaction read through the same one, and what a
 //! compaction wrote that way holds nothing hidden any more. Where nothing concerns a block, and that is the usual case, it costs a
 //! comparison of times.
+//!
+//! Readers of a snapshot's blocks: `BucketSource::new(..).masked(snapshot.mask())`. A compaction reads its inputs through the mask of the
+//! same snapshot that it was planned from and commits [`Edit::masked_by`](crate::catalog::Edit::masked_by) that snapshot; the commit
+//! drops the tombstones that no live block needs any more. A block that holds no such series needs no rewriting: `Edit::clean` says so.
 
 mod block;
 mod stretches;

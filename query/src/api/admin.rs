@@ -1,0 +1,76 @@
+//! `admin/tsdb/*`: deletion of series, as upstream's admin API, refused unless the process was told to allow it.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use tsdb::matcher::Matcher;
+
+use super::answer;
+use super::error::{ApiError, ErrorType};
+use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
+use super::request::Call;
+use super::series::selectors;
+use super::state::{ApiState, ChangeError};
+
+impl From<ChangeError> for ApiError {
+    fn from(e: ChangeError) -> ApiError {
+        match e {
+            ChangeError::Unavailable(text) => {
+                ApiError::new(ErrorType::Unavailable, text).with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            ChangeError::Refused(text) => ApiError::new(ErrorType::Execution, text),
+        }
+    }
+}
+
+fn allowed(state: &ApiState) -> Result<(), ApiError> {
+    match state.config().admin_api {
+        true => Ok(()),
+        false => Err(ApiError::new(ErrorType::Unavailable, "admin APIs disabled")),
+    }
+}
+
+/// Runs a change to its end on a thread that may block, even if the client goes away meanwhile.
+async fn change(
+    work: impl FnOnce() -> Result<(), ChangeError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => Ok(answer::no_content()),
+        Ok(Err(e)) => Err(e.into()),
+        Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the change did not finish: {e}"))),
+    }
+}
+
+/// `POST|PUT /api/v1/admin/tsdb/delete_series`. Unlike upstream, a selector that every series satisfies is refused: whoever means
+/// everything can write `{__name__=~".+"}`.
+pub async fn delete_series(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    allowed(&state)?;
+    if let Some(e) = call.form.error() {
+        return Err(ApiError::bad_data(format!("error parsing form values: {e}")));
+    }
+    if call.form.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let start = call.form.time_or("start", Time::from_ms(MIN_TIME_MS))?;
+    let end = call.form.time_or("end", Time::from_ms(MAX_TIME_MS))?;
+    let selectors: Vec<Vec<Matcher>> = selectors(&call.form, &state.0.engine.options().parse)
+        .map_err(|e| ApiError::parameter("match[]", e))?;
+    let inner = state.0.clone();
+    change(move || inner.config.storage.delete_series(&call.tenant, &selectors, start.ms(), end.ms())).await
+}
+
+/// `POST|PUT /api/v1/admin/tsdb/clean_tombstones`
+pub async fn clean_tombstones(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    allowed(&state)?;
+    let inner = state.0.clone();
+    change(move || inner.config.storage.clean_tombstones(&call.tenant)).await
+}
+
+/// `POST|PUT /api/v1/admin/tsdb/snapshot`: there is nothing to do that a copy of the bucket does not do.
+pub async fn snapshot(State(state): State<ApiState>) -> Result<Response, ApiError> {
+    allowed(&state)?;
+    Err(ApiError::new(
+        ErrorType::Unavailable,
+        "snapshots are not made here: blocks are immutable objects in the object store, so flush (POST /-/flush) and copy the bucket",
+    ))
+}
