@@ -30,6 +30,7 @@ impl Columns {
                 values,
                 histograms: None,
                 start_ts_ms: None,
+                windows: None,
             });
         };
         for i in 0..400i64 {
@@ -67,6 +68,7 @@ impl Source for Columns {
             values: s.values[from..to].to_vec(),
             histograms: None,
             start_ts_ms: None,
+            windows: None,
         };
         let found: Vec<_> =
             self.0.iter().filter(|s| matches_all(&s.labels, &wish.matchers)).map(cut).collect();

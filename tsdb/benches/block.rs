@@ -73,6 +73,7 @@ fn thin(s: &SeriesColumns, every: usize) -> SeriesColumns {
         values: s.values.iter().step_by(every).copied().collect(),
         histograms: None,
         start_ts_ms: None,
+        windows: None,
     }
 }
 
@@ -138,6 +139,7 @@ fn fleet(targets: u64, jitter: bool) -> Vec<SeriesColumns> {
                 values,
                 histograms: None,
                 start_ts_ms: None,
+                windows: None,
             });
         }
         of_metric.sort_by(|a, b| a.labels.series_cmp(&b.labels));

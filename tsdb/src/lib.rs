@@ -19,6 +19,7 @@ pub mod clock;
 #[doc(hidden)]
 pub mod contract;
 pub mod db;
+pub mod downsample;
 pub mod flush;
 pub mod head;
 pub mod histogram;
@@ -34,3 +35,4 @@ pub mod span;
 pub mod tenant;
 pub mod varint;
 pub mod wal;
+pub mod window;

@@ -97,6 +97,7 @@ impl Source for MemorySource {
                 values,
                 histograms: histograms.iter().any(Option::is_some).then_some(histograms),
                 start_ts_ms: start_ts_ms.iter().any(|t| *t != 0).then_some(start_ts_ms),
+                windows: None,
             });
         }
         found.sort_by(|a, b| a.labels.series_cmp(&b.labels));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::histogram::Histogram;
 use crate::labels::Labels;
 use crate::matcher::Matcher;
+use crate::window::{Aggregates, WindowColumns};
 
 /// One selector's wish.
 #[derive(Clone, Debug)]
@@ -35,6 +36,49 @@ pub struct Hints {
     pub func: String,
     /// Only labels and whether there are samples are wanted, not their values.
     pub labels_only: bool,
+    /// What can be had from downsampled windows in the place of samples.
+    pub windows: WindowWish,
+}
+
+/// What a query can take from downsampled windows. The default wants samples; where none are left, it gets windows all the same, and the series say so.
+#[derive(Clone, Debug, Default)]
+pub struct WindowWish {
+    /// Coarsest resolution that will do; 0 for samples.
+    pub max_resolution_ms: i64,
+    /// The columns that are looked at beside each window's last sample.
+    pub aggregates: Aggregates,
+    /// Times that no window may reach across, ascending: samples at or before one are told apart from those after it.
+    pub cuts_ms: Vec<i64>,
+    /// Where sources say what answered which part of time.
+    pub answered: Option<Arc<Answered>>,
+}
+
+/// Which resolution answered which part of time, told by the sources of a query while they read.
+#[derive(Debug, Default)]
+pub struct Answered {
+    parts: parking_lot::Mutex<Vec<AnsweredPart>>,
+}
+
+/// A part of time, ends included, and the resolution that answers it (0: samples).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AnsweredPart {
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    pub resolution_ms: i64,
+    /// Coarser than the selection could take exactly, because nothing finer is left.
+    pub too_coarse: bool,
+}
+
+impl Answered {
+    /// Notes a part.
+    pub fn note(&self, part: AnsweredPart) {
+        self.parts.lock().push(part);
+    }
+
+    /// All that was noted, in order.
+    pub fn parts(&self) -> Vec<AnsweredPart> {
+        self.parts.lock().clone()
+    }
 }
 
 /// A series with its samples, as columns of one length.
@@ -47,8 +91,10 @@ pub struct SeriesColumns {
     pub values: Vec<f64>,
     /// `None`: only floats. Else one per timestamp, `Some` where the sample is a histogram.
     pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
-    /// Start (created) timestamps where any is known, one per timestamp, 0 = unknown.
+    /// Start (created) timestamps where any is known, one per timestamp, 0 = unknown. Windows have none.
     pub start_ts_ms: Option<Vec<i64>>,
+    /// `None`: every entry is a sample. Else every entry is a window, and the columns above are its last sample (see [`crate::window`]).
+    pub windows: Option<WindowColumns>,
 }
 
 /// Series in the order of [`Labels::series_cmp`], each label set once, no series without samples.

@@ -201,6 +201,7 @@ fn merged_series_share_their_timelines() {
             values: vec![1.0; 50],
             histograms: None,
             start_ts_ms: None,
+            windows: None,
         });
         Box::new(Batches::new(series.collect())) as Box<dyn tsdb::source::SeriesCursor>
     };
@@ -220,6 +221,7 @@ fn series_of_one_scrape_share_one_timeline_in_the_block_and_in_memory() {
         values: (0..480).map(|t| f64::from(i * t)).collect(),
         histograms: None,
         start_ts_ms: None,
+        windows: None,
     });
     let block = put_block(&store, Ulid::new(), WriteOptions::compacted(), series.collect()).unwrap();
     assert_eq!((block.stats.timelines, block.stats.timeline_timestamps, block.stats.rows), (1, 480, 100));
@@ -236,6 +238,7 @@ fn the_writer_refuses_what_would_make_a_wrong_block() {
         values: vec![1.0; values],
         histograms: None,
         start_ts_ms: None,
+        windows: None,
     };
     for (bad, text) in [
         (vec![series("b", &[1], 1), series("a", &[1], 1)], "out of order"),
@@ -264,6 +267,7 @@ fn mixed() -> Vec<SeriesColumns> {
         values: (0..60).map(value).collect(),
         histograms: None,
         start_ts_ms: None,
+        windows: None,
     };
     let mut all = vec![
         float("constant", &|_| 1.0),
@@ -388,6 +392,7 @@ fn one_series_reads_few_bytes_in_few_rounds() {
             values: (0..480u64).map(|i| ((s * 7919 + i * i * 31) % 10_007) as f64).collect(),
             histograms: None,
             start_ts_ms: None,
+            windows: None,
         })
         .collect();
     let meta = put_block(&store, Ulid::new(), WriteOptions::fresh(), series.clone()).unwrap();
@@ -481,6 +486,7 @@ proptest! {
                 values: bits.into_iter().map(f64::from_bits).collect(),
                 histograms: None,
                 start_ts_ms: starts,
+                windows: None,
             })
             .collect();
         series.sort_by(|a, b| a.labels.series_cmp(&b.labels));

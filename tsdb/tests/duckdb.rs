@@ -104,6 +104,7 @@ fn series() -> Vec<SeriesColumns> {
             values,
             histograms,
             start_ts_ms: None,
+            windows: None,
         });
     }
     all.sort_by(|a, b| a.labels.series_cmp(&b.labels));

@@ -354,6 +354,7 @@ fn samples_of(row: Row, whole: &Arc<[i64]>) -> SeriesColumns {
             values,
             histograms: None,
             start_ts_ms: None,
+            windows: None,
         };
     }
     let mut ts_ms = Vec::with_capacity(column.len());
@@ -384,6 +385,7 @@ fn samples_of(row: Row, whole: &Arc<[i64]>) -> SeriesColumns {
         values,
         histograms: (column.histogram_count() > 0).then_some(histograms),
         start_ts_ms: None,
+        windows: None,
     }
 }
 

@@ -62,6 +62,7 @@ impl Evaluator<'_> {
                 range_ms,
                 func: s.func.to_string(),
                 labels_only: false,
+                windows: Default::default(),
             },
             budget: self.budget.clone(),
         };
@@ -286,11 +287,5 @@ pub(crate) fn without_stale(series: &SeriesColumns) -> std::borrow::Cow<'_, Seri
         return std::borrow::Cow::Borrowed(series);
     }
     let keep: Vec<usize> = (0..series.values.len()).filter(|i| !is_stale(series.values[*i])).collect();
-    std::borrow::Cow::Owned(SeriesColumns {
-        labels: series.labels.clone(),
-        ts_ms: keep.iter().map(|i| series.ts_ms[*i]).collect(),
-        values: keep.iter().map(|i| series.values[*i]).collect(),
-        histograms: series.histograms.as_ref().map(|h| keep.iter().map(|i| h[*i].clone()).collect()),
-        start_ts_ms: series.start_ts_ms.as_ref().map(|t| keep.iter().map(|i| t[*i]).collect()),
-    })
+    std::borrow::Cow::Owned(series.pick(&keep))
 }

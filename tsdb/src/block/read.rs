@@ -633,7 +633,7 @@ fn assemble(
         // The usual series has one row: its values are moved, not copied.
         if values.is_empty() { values = p.values } else { values.extend(p.values) }
     }
-    let mut found = SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms };
+    let mut found = SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms, windows: None };
     if !one_row && found.ts_ms.windows(2).any(|w| w[0] >= w[1]) {
         sort_by_time(&mut found);
         if found.ts_ms.windows(2).any(|w| w[0] >= w[1]) {

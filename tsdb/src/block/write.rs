@@ -61,6 +61,12 @@ impl WriteOptions {
     pub fn compacted() -> Self {
         WriteOptions { slice_ms: 24 * 3600 * 1000, zstd_level: 9, values_per_page: 64_000, ..Self::fresh() }
     }
+
+    /// For windows of a resolution: slices of about two thousand, a week of 5 minutes or twelve of hours.
+    pub fn downsampled(resolution_ms: i64) -> Self {
+        let slice_ms = resolution_ms.max(1).saturating_mul(2016);
+        WriteOptions { slice_ms, values_per_page: 20_000, ..Self::compacted() }
+    }
 }
 
 /// Where a block comes from: what [`BlockMeta`] says that the samples do not.
@@ -133,7 +139,7 @@ pub fn write_block(
     writer.finish()
 }
 
-/// Takes series one after the other and writes a block's three files.
+/// Takes series one after the other and writes a block's three files: of samples, or of windows where the origin names a resolution.
 pub struct BlockWriter {
     origin: BlockOrigin,
     options: WriteOptions,
@@ -167,6 +173,9 @@ impl BlockWriter {
             return Err(BlockError::Input(format!(
                 "a block cannot be written with slices or pages of no length: {options:?}"
             )));
+        }
+        if origin.resolution_ms != 0 {
+            return Err(BlockError::Input("blocks of windows cannot be written yet".to_string()));
         }
         let folder = dir.join(origin.ulid.to_string());
         fs::create_dir_all(&folder).map_err(|e| disk(&folder, &e))?;
@@ -206,7 +215,8 @@ impl BlockWriter {
         self.samples.bytes() + self.samples.open_bytes() as u64
     }
 
-    /// The next series, after the last in [`Labels::series_cmp`]'s order; one without samples is left out.
+    /// The next series, after the last in [`Labels::series_cmp`]'s order; one without samples is left out. A block of a resolution takes windows of
+    /// it with all their columns, as [`crate::downsample::downsample`] makes them.
     pub fn append(&mut self, series: SeriesColumns) -> Result<(), BlockError> {
         let n = series.ts_ms.len();
         let lengths = [

@@ -158,6 +158,7 @@ impl SeriesCursor for HeadCursor {
                     values: c.values,
                     histograms: (!c.histograms.is_empty()).then_some(c.histograms),
                     start_ts_ms: (!c.start_ts_ms.is_empty()).then_some(c.start_ts_ms),
+                    windows: None,
                 });
             }
             if !batch.is_empty() {

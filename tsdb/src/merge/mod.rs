@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use crate::labels::Labels;
 use crate::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::window;
 
 /// Series per batch of a merged cursor.
 const BATCH_SERIES: usize = 256;
@@ -174,6 +175,9 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
         }
         return concatenate(copies, timelines);
     }
+    if copies.iter().any(|c| c.windows.is_some()) {
+        return window::merge_overlapping(copies);
+    }
     let newest_first = |c: &usize| std::cmp::Reverse(*c);
     // (timestamp, copy, index); of equal timestamps the newest copy comes first and the rest go.
     let mut order: Vec<(i64, usize, usize)> = copies
@@ -197,12 +201,14 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
         // The copy that had histograms or start timestamps may have lost everywhere.
         histograms: histograms.filter(|h| h.iter().any(Option::is_some)),
         start_ts_ms: starts.filter(|s| s.iter().any(|t| *t != 0)),
+        windows: None,
     }
 }
 
 /// Copies that follow one another in time.
 fn concatenate(copies: Vec<SeriesColumns>, timelines: &mut SharedTimelines) -> SeriesColumns {
     let ts_ms = timelines.join(&copies);
+    let windows = window::concatenate(&copies);
     let total = ts_ms.len();
     let mut histograms = copies.iter().any(|s| s.histograms.is_some()).then(|| Vec::with_capacity(total));
     let mut start_ts_ms = copies.iter().any(|s| s.start_ts_ms.is_some()).then(|| Vec::with_capacity(total));
@@ -224,5 +230,5 @@ fn concatenate(copies: Vec<SeriesColumns>, timelines: &mut SharedTimelines) -> S
             }
         }
     }
-    SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms }
+    SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms, windows }
 }

@@ -46,6 +46,7 @@ pub fn series(path: &PathBuf) -> Vec<SeriesColumns> {
                 values,
                 histograms: None,
                 start_ts_ms: None,
+                windows: None,
             }
         })
         .collect();
