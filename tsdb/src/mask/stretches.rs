@@ -95,6 +95,9 @@ impl Cutter {
             keep(starts, &kept);
         }
         columns.start_ts_ms.take_if(|s| s.iter().all(|t| *t == 0));
+        if let Some(windows) = &mut columns.windows {
+            *windows = windows.pick(&kept.into_iter().flatten().collect::<Vec<_>>());
+        }
         !columns.ts_ms.is_empty()
     }
 }
@@ -142,6 +145,7 @@ mod tests {
                 values: ts.iter().map(|t| *t as f64).collect(),
                 histograms: None,
                 start_ts_ms: Some(ts.iter().map(|t| t - 1).collect()),
+                windows: None,
             };
             let want: Vec<i64> = ts.iter().copied().filter(|t| !holds(*t)).collect();
             let mut cutter = Cutter::default();

@@ -483,7 +483,8 @@ impl WindowColumns {
         }
     }
 
-    fn pick(&self, keep: &[usize]) -> WindowColumns {
+    /// Chosen entries, ascending.
+    pub fn pick(&self, keep: &[usize]) -> WindowColumns {
         let mut runs: Vec<WindowRun> = Vec::new();
         let (mut run, mut end) = (0, self.runs.first().map_or(0, |r| r.len));
         for i in keep {
