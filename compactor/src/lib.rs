@@ -8,3 +8,5 @@
 //!
 //! Today only step 1 exists, and it is done by [`tsdb`]: this crate holds the place and the arrows (it knows `tsdb`, never `ingest` or `query`)
 //! of what comes next. Until then blocks stay as they were flushed, and nothing removes them.
+
+pub mod plan;

@@ -6,6 +6,7 @@
 //! tenants/<tenant>/blocks/<ulid>/series.parquet
 //! tenants/<tenant>/blocks/<ulid>/timelines.parquet
 //! tenants/<tenant>/blocks/<ulid>/samples.parquet
+//! tenants/<tenant>/leases/<name>/00000000000000000001.json   claims on work, see `lease`
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! register.json, owner.json                            what decides about commits where the store does not
@@ -63,6 +64,22 @@ pub fn block(tenant: &TenantId, ulid: Ulid) -> Path {
 /// One object of a block: [`META`], [`SERIES`], [`TIMELINES`] or [`SAMPLES`].
 pub fn block_file(tenant: &TenantId, ulid: Ulid, name: &str) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "blocks", &ulid.to_string(), name])
+}
+
+/// The block that an object belongs to; `None` for anything else that lies in the folder of blocks.
+pub fn block_of_path(tenant: &TenantId, path: &Path) -> Option<Ulid> {
+    let mut rest = path.prefix_match(&blocks(tenant))?;
+    Ulid::from_string(rest.next()?.as_ref()).ok()
+}
+
+/// The epochs of a lease.
+pub fn lease_folder(tenant: &TenantId, name: &str) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "leases", name])
+}
+
+/// One epoch of a lease; named as snapshots are.
+pub fn lease(tenant: &TenantId, name: &str, number: u64) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "leases", name, &format!("{number:020}.json")])
 }
 
 /// Where one run of [`crate::catalog::probe`] writes; it removes it again.

@@ -19,12 +19,14 @@ pub mod clock;
 #[doc(hidden)]
 pub mod contract;
 pub mod db;
+pub mod depot;
 pub mod downsample;
 pub mod flush;
 pub mod head;
 pub mod histogram;
 pub mod labels;
 pub mod layout;
+pub mod lease;
 pub mod mask;
 pub mod matcher;
 pub mod memory;

@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::{BlockMeta, BlockStats};
-use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, probe};
+use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, Quarantine, probe};
 use tsdb::clock::ManualClock;
 use tsdb::layout;
 use tsdb::tenant::TenantId;
@@ -29,6 +29,7 @@ fn meta(ulid: Ulid) -> BlockMeta {
         resolution_ms: 0,
         level: 0,
         sources: Vec::new(),
+        downsampled_ms: Vec::new(),
         writer: "test".to_string(),
         external_labels: BTreeMap::from([("cluster".to_string(), "lab".to_string())]),
         stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },
@@ -352,4 +353,23 @@ impl ObjectStore for Racy {
     ) -> object_store::Result<()> {
         self.0.copy_opts(from, to, options).await
     }
+}
+
+#[tokio::test]
+async fn a_quarantined_block_is_known_to_all_until_it_is_released_or_replaced() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let catalog = open(&store, "compactor").await;
+    let (a, b) = (Ulid::from_parts(1, 1), Ulid::from_parts(2, 2));
+    for ulid in [a, b] {
+        catalog.commit(&Edit::flush(Some(meta(ulid)), "w", 1)).await.unwrap();
+    }
+    let why = Quarantine { reason: "checksum".to_string(), since_ms: 5, found_by: "compactor".to_string() };
+    let marks = vec![(a, why.clone()), (b, why.clone()), (Ulid::from_parts(9, 9), why.clone())];
+    catalog.commit(&Edit { quarantine: marks, ..Edit::default() }).await.unwrap();
+    let seen = open(&store, "other").await.snapshot();
+    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [a, b], "only what is live");
+    assert_eq!(seen.quarantined[&a], why);
+    catalog.commit(&Edit { release: vec![a], ..Edit::default() }).await.unwrap();
+    let last = catalog.commit(&Edit::replace(vec![b], Vec::new())).await.unwrap();
+    assert!(last.quarantined.is_empty());
 }

@@ -27,6 +27,7 @@ fn meta(ulid: Ulid) -> BlockMeta {
         resolution_ms: 0,
         level: 0,
         sources: Vec::new(),
+        downsampled_ms: Vec::new(),
         writer: "test".to_string(),
         external_labels: BTreeMap::new(),
         stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },

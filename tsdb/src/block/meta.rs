@@ -27,6 +27,9 @@ pub struct BlockMeta {
     /// The blocks it was made of; empty as flushed.
     #[serde(with = "ulid_texts", default)]
     pub sources: Vec<Ulid>,
+    /// Windows, in milliseconds, for which downsampled blocks were made in the pass that wrote this block of raw samples.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downsampled_ms: Vec<i64>,
     /// Who wrote it: the ingester's or compactor's own name.
     pub writer: String,
     /// Labels that hold for all its series without being part of them.

@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod meta;
 pub(crate) mod object;
 pub(crate) mod read;
+mod reader;
 mod rows;
 mod scan;
 pub mod schema;
@@ -24,6 +25,7 @@ pub mod upload;
 pub mod write;
 
 pub use meta::{BlockMeta, BlockStats, FileMeta};
+pub use reader::{BlockReader, Keep, ReadOptions, series_bytes};
 pub use write::{BlockFiles, BlockOrigin, BlockWriter, WriteOptions, write_block};
 
 /// Why a block could not be written or read.

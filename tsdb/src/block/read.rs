@@ -20,6 +20,9 @@ use crate::mask::{BlockMask, Mask};
 use crate::source::{Budget, SeriesColumns, SourceError};
 use crate::tenant::TenantId;
 
+/// What a native histogram is taken to need in memory before it is known.
+const HISTOGRAM_BYTES: u64 = 1024;
+
 /// An open block.
 pub(crate) struct Block {
     pub meta: Arc<BlockMeta>,
@@ -76,6 +79,23 @@ impl Block {
         use super::cache::FileKind;
         let has = |kind| store.cache.contains(&Key::Index(meta.ulid, kind));
         has(FileKind::Series) && has(FileKind::Timelines) && has(FileKind::Samples)
+    }
+
+    /// A run of the series table, see [`SeriesTable::run`].
+    pub fn series_run(&self, first: u32, count: u32) -> Result<SeriesTable, SourceError> {
+        SeriesTable::run(&self.store, &self.series_file, first, count)
+    }
+
+    /// About how many bytes a planned row takes when it is read.
+    pub fn row_bytes(&self, plan: &Plan, row: &PlannedRow) -> u64 {
+        let histogram = plan.small[&row.row_group].enc[row.row as usize] == Encoding::Hist;
+        u64::from(row.n) * if histogram { HISTOGRAM_BYTES } else { 2 * 8 }
+    }
+
+    /// About how many bytes a plan holds.
+    pub fn plan_bytes(&self, plan: &Plan) -> usize {
+        let small: usize = plan.small.values().map(|s| s.series_id.len() * 60).sum();
+        small + plan.rows.len() * size_of::<PlannedRow>()
     }
 
     pub fn series_table(&self) -> Result<Arc<SeriesTable>, SourceError> {

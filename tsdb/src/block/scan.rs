@@ -36,11 +36,12 @@ impl<'a> Scan<'a> {
         file: &'a BlockFile,
         schema: arrow::datatypes::SchemaRef,
         row_group: usize,
+        rows: Option<&[u32]>,
     ) -> Result<Scan<'a>, SourceError> {
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(schema);
         let metadata = ArrowReaderMetadata::try_new(file.index.arrow.metadata().clone(), options);
-        Scan::with_metadata(file, metadata.map_err(|e| file.damaged(e))?, row_group, &all, None)
+        Scan::with_metadata(file, metadata.map_err(|e| file.damaged(e))?, row_group, &all, rows)
     }
 
     fn with_metadata(

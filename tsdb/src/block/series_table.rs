@@ -19,8 +19,10 @@ use crate::source::SourceError;
 /// Code of a label that a series lacks.
 const ABSENT: u32 = u32::MAX;
 
-/// All series of a block; a series' number is its id.
+/// All series of a block; a series' number is its id. (Or a run of them, see [`SeriesTable::run`].)
 pub(crate) struct SeriesTable {
+    /// Id of the first.
+    first: u32,
     len: usize,
     /// Ascending by name.
     columns: Vec<Column>,
@@ -78,40 +80,12 @@ impl SeriesTable {
     }
 
     fn decode(store: &BlockStore, meta: &BlockMeta, file: &BlockFile) -> Result<SeriesTable, SourceError> {
-        let plain = file.index.arrow.schema();
-        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-        let fields: Vec<Field> = plain
-            .fields()
-            .iter()
-            .map(|f| match f.data_type() {
-                DataType::Utf8 => f.as_ref().clone().with_data_type(dictionary.clone()),
-                _ => f.as_ref().clone(),
-            })
-            .collect();
-        let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
-        let fine = names.len() >= 2
-            && names[0] == schema::SERIES_ID
-            && names[names.len() - 1] == schema::OTHER_LABELS;
-        let label_names = if fine { &names[1..names.len() - 1] } else { &[] };
-        if !fine || label_names.windows(2).any(|w| w[0] >= w[1]) {
-            return Err(file.damaged("it does not have the columns of a series table"));
-        }
-        let with_dictionaries = Arc::new(Schema::new(fields));
+        let mut table = SeriesTable::empty(file)?;
+        let with_dictionaries = dictionary_schema(file);
         let groups = file.index.row_starts.len() - 1;
         let scans: Result<Vec<_>, _> =
-            (0..groups).map(|g| Scan::with_dictionaries(file, with_dictionaries.clone(), g)).collect();
+            (0..groups).map(|g| Scan::with_dictionaries(file, with_dictionaries.clone(), g, None)).collect();
         let batches = scan::run(store, scans?)?;
-        let mut table = SeriesTable {
-            len: 0,
-            columns: label_names
-                .iter()
-                .map(|n| Column { name: n.as_str().into(), symbols: Symbols::default(), codes: Vec::new() })
-                .collect(),
-            other_starts: vec![0],
-            others: Vec::new(),
-            other_names: Symbols::default(),
-            other_values: Symbols::default(),
-        };
         for batch in batches.iter().flatten() {
             table
                 .push(batch)
@@ -123,10 +97,67 @@ impl SeriesTable {
         Ok(table)
     }
 
+    /// At most `count` series from a given one on, never beyond a row group: for readers of whole blocks, whose memory must not grow with them.
+    /// Only [`SeriesTable::labels`] and [`SeriesTable::len`] mean anything of it. Not cached.
+    pub fn run(
+        store: &BlockStore,
+        file: &BlockFile,
+        first: u32,
+        count: u32,
+    ) -> Result<SeriesTable, SourceError> {
+        let starts = &file.index.row_starts;
+        let group = starts.partition_point(|s| *s <= u64::from(first)).wrapping_sub(1);
+        if group + 1 >= starts.len() {
+            return Err(file.damaged(format!("it has no series {first}")));
+        }
+        let from = u64::from(first) - starts[group];
+        let to = (from + u64::from(count.max(1))).min(starts[group + 1] - starts[group]);
+        let rows: Vec<u32> = (from as u32..to as u32).collect();
+        let mut table = SeriesTable { first, ..SeriesTable::empty(file)? };
+        let scan = Scan::with_dictionaries(file, dictionary_schema(file), group, Some(&rows))?;
+        for batch in scan::run(store, vec![scan])?.iter().flatten() {
+            table
+                .push(batch)
+                .ok_or_else(|| file.damaged("a column of the series table is of another type"))?;
+        }
+        if table.len != rows.len() {
+            return Err(file.damaged(format!(
+                "it holds {} of the {} series asked for",
+                table.len,
+                rows.len()
+            )));
+        }
+        Ok(table)
+    }
+
+    fn empty(file: &BlockFile) -> Result<SeriesTable, SourceError> {
+        let fields = file.index.arrow.schema().fields();
+        let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
+        let fine = names.len() >= 2
+            && names[0] == schema::SERIES_ID
+            && names[names.len() - 1] == schema::OTHER_LABELS;
+        let label_names = if fine { &names[1..names.len() - 1] } else { &[] };
+        if !fine || label_names.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(file.damaged("it does not have the columns of a series table"));
+        }
+        Ok(SeriesTable {
+            first: 0,
+            len: 0,
+            columns: label_names
+                .iter()
+                .map(|n| Column { name: n.as_str().into(), symbols: Symbols::default(), codes: Vec::new() })
+                .collect(),
+            other_starts: vec![0],
+            others: Vec::new(),
+            other_names: Symbols::default(),
+            other_values: Symbols::default(),
+        })
+    }
+
     fn push(&mut self, batch: &RecordBatch) -> Option<()> {
         let rows = batch.num_rows();
         let ids = batch.column(0).as_primitive_opt::<UInt32Type>()?;
-        if ids.values().iter().zip(self.len as u32..).any(|(id, want)| *id != want) {
+        if ids.values().iter().zip(self.first + self.len as u32..).any(|(id, want)| *id != want) {
             return None;
         }
         self.len += rows;
@@ -161,7 +192,7 @@ impl SeriesTable {
         Some(())
     }
 
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let columns: usize = self.columns.iter().map(|c| c.codes.len() * 4 + c.symbols.bytes()).sum();
         columns
             + self.others.len() * 8
@@ -183,8 +214,9 @@ impl SeriesTable {
         &self.others[self.other_starts[at] as usize..self.other_starts[at + 1] as usize]
     }
 
-    /// The labels of a series.
+    /// The labels of a series, by its id.
     pub fn labels(&self, series: u32) -> Labels {
+        let series = series - self.first;
         let in_columns = self.columns.iter().filter_map(|c| {
             let code = c.codes[series as usize];
             (code != ABSENT).then(|| (&*c.name, &*c.symbols.strings[code as usize]))
@@ -330,6 +362,16 @@ impl SeriesTable {
             seen.iter().zip(&self.other_values.strings).filter(|(s, _)| **s).for_each(|(_, v)| add(v));
         }
     }
+}
+
+/// The file's schema with texts as dictionaries.
+fn dictionary_schema(file: &BlockFile) -> Arc<Schema> {
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let one = |f: &Arc<Field>| match f.data_type() {
+        DataType::Utf8 => f.as_ref().clone().with_data_type(dictionary.clone()),
+        _ => f.as_ref().clone(),
+    };
+    Arc::new(Schema::new(file.index.arrow.schema().fields().iter().map(one).collect::<Vec<_>>()))
 }
 
 fn intersect(a: &Range<u32>, b: &Range<u32>) -> Range<u32> {

@@ -340,6 +340,7 @@ impl BlockWriter {
             resolution_ms: origin.resolution_ms,
             level: origin.level,
             sources: origin.sources,
+            downsampled_ms: Vec::new(),
             writer: origin.writer,
             external_labels: origin.external_labels,
             stats: self.stats,

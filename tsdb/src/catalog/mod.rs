@@ -28,7 +28,7 @@ pub use arrange::{ArrangeError, Arranged, Commits, arrange};
 pub use claims::{Register, RegisterError};
 pub use owner::Owner;
 pub use probe::{ProbeError, probe};
-pub use snapshot::{Edit, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Snapshot};
+pub use snapshot::{Edit, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};
 
 /// Why the catalog could not be read or changed.
 #[derive(Debug, thiserror::Error, Clone)]
@@ -138,6 +138,11 @@ impl Catalog {
     /// The newest snapshot seen so far; no request.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.seen.lock().snapshot.clone()
+    }
+
+    /// A snapshot by its number; `None` where it was pruned, or not written yet.
+    pub async fn at(&self, number: u64) -> Result<Option<Snapshot>, CatalogError> {
+        self.get(number).await
     }
 
     /// Looks for commits of others: GET of the next number until there is none.

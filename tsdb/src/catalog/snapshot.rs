@@ -40,9 +40,22 @@ pub struct Snapshot {
     /// Live block → the newest tombstone of which it is known to hold nothing any more.
     #[serde(with = "ulid_map", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub clean: BTreeMap<Ulid, Ulid>,
+    /// Live blocks that could not be read, and why: compaction leaves them alone. Queries that need them still say that they cannot be read.
+    #[serde(with = "text_map", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined: BTreeMap<Ulid, Quarantine>,
     /// CRC-32 of this text without this field, eight hexadecimal digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub crc32: String,
+}
+
+/// Why a block is not compacted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// What is wrong with it.
+    pub reason: String,
+    /// When that was found, in milliseconds, and by whom.
+    pub since_ms: i64,
+    pub found_by: String,
 }
 
 /// What a commit changes. Applying it is pure, so a commit that lost a race is applied again to what won.
@@ -57,6 +70,9 @@ pub struct Edit {
     pub bury: Vec<Tombstone>,
     /// Blocks (live or in `add`) that hold nothing of any tombstone up to one: they were written through the mask, or looked through.
     pub clean: Vec<(Ulid, Ulid)>,
+    /// Live blocks that are damaged, and live blocks that are whole again.
+    pub quarantine: Vec<(Ulid, Quarantine)>,
+    pub release: Vec<Ulid>,
 }
 
 impl Edit {
@@ -134,8 +150,17 @@ impl Snapshot {
             *to = (*to).max(*tombstone);
         }
         next.drop_spent_tombstones();
+        for (block, why) in &edit.quarantine {
+            next.quarantined.entry(*block).or_insert_with(|| why.clone());
+        }
+        let blocks = &next.blocks;
+        next.quarantined.retain(|q, _| !edit.release.contains(q) && blocks.iter().any(|b| b.ulid == *q));
         // A program that does not know tombstones would show what was deleted: it must refuse.
-        next.version = if next.tombstones.is_empty() { Self::PLAIN } else { Self::VERSION };
+        next.version = if next.tombstones.is_empty() && next.quarantined.is_empty() {
+            Self::PLAIN
+        } else {
+            Self::VERSION
+        };
         if next.commits.len() >= RECENT_COMMITS {
             next.commits.drain(..=next.commits.len() - RECENT_COMMITS);
         }
@@ -257,6 +282,28 @@ impl Snapshot {
 #[derive(Deserialize)]
 struct OnlyVersion {
     version: u32,
+}
+
+/// Anything by ULID, which is written as a text.
+mod text_map {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use ulid::Ulid;
+
+    pub fn serialize<T: Serialize, S: Serializer>(map: &BTreeMap<Ulid, T>, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(map.iter().map(|(k, v)| (k.to_string(), v)))
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<BTreeMap<Ulid, T>, D::Error> {
+        let one = |(k, v): (String, T)| match Ulid::from_string(&k) {
+            Ok(ulid) => Ok((ulid, v)),
+            Err(e) => Err(serde::de::Error::custom(format!("{k:?} is not a ULID: {e}"))),
+        };
+        BTreeMap::<String, T>::deserialize(d)?.into_iter().map(one).collect()
+    }
 }
 
 /// ULIDs by ULID, as texts.

@@ -66,6 +66,9 @@ pub fn cut(mut series: SeriesColumns, keep: (i64, i64)) -> Option<SeriesColumns>
         if let Some(all) = &mut series.start_ts_ms {
             keep_range(all, start..end);
         }
+        if let Some(windows) = &mut series.windows {
+            *windows = windows.pick(&(start..end).collect::<Vec<_>>());
+        }
         tidy(&mut series);
     }
     Some(series)
@@ -144,7 +147,14 @@ impl Picks {
             });
             all
         });
-        let mut series = SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms };
+        let windows = match copies.iter().any(|c| c.windows.is_some()) {
+            true => {
+                let pieces = runs().map(|(c, r)| c.pick(&r.collect::<Vec<_>>()));
+                crate::window::concatenate(&pieces.collect::<Vec<_>>())
+            }
+            false => None,
+        };
+        let mut series = SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms, windows };
         tidy(&mut series);
         Some(series)
     }

@@ -1,0 +1,453 @@
+//! What to compact next: block metadata and the hour in, jobs out; nothing is read and nothing is done here.
+//!
+//! Time is cut into aligned, left-open spans ([`tsdb::span`]) of a few lengths, the *levels* (12 h, 2 d, 14 d). A span is *finished* a grace after its end.
+//!
+//! - In every finished span of the longest level that is finished, all raw blocks become one (*overlapping* ones, late data and copies
+//!   included), and the same pass makes the downsampled blocks. A block that is alone is rewritten too where its downsampled blocks are missing.
+//! - In a span that is not finished, blocks are merged only where many lie over one another.
+//! - A block that crosses the boundaries it should keep (imports, changed settings) is first cut at them.
+//! - A span whose blocks together are too large stays at the level below.
+//!
+//! Of two blocks that disagree about a sample the one with the higher [`BlockMeta::order`] wins, and a merged block has the order of its newest input.
+//! So inputs are always neighbours in that order among all blocks of their span, or a block left out would change sides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tsdb::block::BlockMeta;
+use tsdb::span::{Span, in_one_span};
+use ulid::Ulid;
+
+/// What the planner goes by. Lengths in milliseconds.
+#[derive(Clone, Debug)]
+pub struct PlanSettings {
+    /// Lengths of spans, ascending, each a multiple of the one before.
+    pub levels_ms: Vec<i64>,
+    /// How long after its end a span counts as finished: time for the last flush to arrive.
+    pub grace_ms: i64,
+    /// How long a late block may wait beside a compacted one, so that many late ones are merged at once.
+    pub late_wait_ms: i64,
+    /// So many blocks over one another in an unfinished span are merged without waiting.
+    pub overlap_blocks: usize,
+    /// Most inputs of one job: each costs memory.
+    pub max_inputs: usize,
+    /// Blocks that lie side by side are not merged into one larger than this.
+    pub max_block_bytes: u64,
+    /// Most bytes that a job may write to scratch disk.
+    pub max_scratch_bytes: u64,
+    /// Windows of the downsampled blocks to make, in milliseconds; empty for none.
+    pub resolutions_ms: Vec<i64>,
+    /// How long raw samples are kept; `None` for ever.
+    pub raw_retention_ms: Option<i64>,
+}
+
+impl Default for PlanSettings {
+    fn default() -> Self {
+        const HOUR: i64 = 3_600_000;
+        PlanSettings {
+            levels_ms: vec![12 * HOUR, 48 * HOUR, 14 * 24 * HOUR],
+            grace_ms: HOUR,
+            late_wait_ms: HOUR / 2,
+            overlap_blocks: 6,
+            max_inputs: 16,
+            max_block_bytes: 4 << 30,
+            max_scratch_bytes: 16 << 30,
+            resolutions_ms: Vec::new(),
+            raw_retention_ms: None,
+        }
+    }
+}
+
+impl PlanSettings {
+    /// What is wrong with the levels, if anything.
+    pub fn check(&self) -> Result<(), String> {
+        let lengths = &self.levels_ms;
+        if lengths.is_empty() || lengths[0] <= 0 {
+            return Err("compaction needs at least one level, such as 12h,2d,14d".to_string());
+        }
+        if let Some(w) = lengths.windows(2).find(|w| w[1] <= w[0] || w[1] % w[0] != 0) {
+            return Err(format!(
+                "each level must be a multiple of the one before: {} ms is none of {} ms",
+                w[1], w[0]
+            ));
+        }
+        if let Some(r) = self.resolutions_ms.iter().find(|r| **r <= 0 || lengths[0] % **r != 0) {
+            return Err(format!(
+                "the first level ({} ms) must be a multiple of the window of {r} ms",
+                lengths[0]
+            ));
+        }
+        if self.max_inputs < 2 {
+            return Err("a job needs at least two inputs to merge anything".to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Why a job is worth doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Why {
+    /// The block crosses boundaries and is cut at them.
+    Cut,
+    /// Blocks lie over one another.
+    Overlap,
+    /// The span is finished and its blocks become one.
+    Merge,
+    /// Downsampled blocks are missing.
+    Downsample,
+    /// Samples that deletion or a retention rule took out are still in it.
+    Rewrite,
+}
+
+impl Why {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Cut => "cut",
+            Why::Overlap => "overlap",
+            Why::Merge => "merge",
+            Why::Downsample => "downsample",
+            Why::Rewrite => "rewrite",
+        }
+    }
+}
+
+/// What is known of blocks beside their metadata.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// Not to be touched: quarantined, or being worked on.
+    pub blocked: BTreeSet<Ulid>,
+    /// Raw blocks that hold samples which deletion or a retention rule hides.
+    pub dirty: BTreeSet<Ulid>,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The most useful first. No two jobs have an input in common.
+    pub jobs: Vec<Job>,
+    /// Blocks that would have to be rewritten and need more scratch disk than a job may have.
+    pub too_large: Vec<Ulid>,
+}
+
+/// One piece of work: some raw blocks become one per span, in one commit.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub why: Why,
+    /// Where its outputs lie. For a cut, all of the block.
+    pub span: Span,
+    /// Outputs do not cross multiples of this.
+    pub cut_ms: i64,
+    /// Raw blocks, oldest in [`BlockMeta::order`] first.
+    pub inputs: Vec<Arc<BlockMeta>>,
+    /// Downsampled blocks that the outputs take the place of.
+    pub replaces: Vec<Ulid>,
+    /// Whether to make downsampled blocks: only where all raw blocks of the span are inputs.
+    pub downsample: bool,
+    /// Blocks that queries no longer have to open, for each byte rewritten; higher is sooner.
+    pub benefit: f64,
+}
+
+/// How many leases a tenant's jobs are spread over: as many compactors may work for it at once.
+const SLOTS: u64 = 64;
+
+impl Job {
+    /// The lease under which compactors claim it: the same span is the same work, whoever plans it. Two jobs may have the same name; then one waits.
+    pub fn name(&self) -> String {
+        let text = match self.why {
+            Why::Cut => format!("cut {}", self.inputs[0].ulid),
+            _ => format!("{} to {}", self.span.start_ms, self.span.end_ms),
+        };
+        // FNV-1a: the same in every process, whatever it was built with.
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        format!("slot-{:02}", (hash >> 32) % SLOTS)
+    }
+
+    /// Bytes of all inputs.
+    pub fn bytes(&self) -> u64 {
+        self.inputs.iter().map(|b| b.files.bytes()).sum()
+    }
+
+    /// Samples of all inputs.
+    pub fn samples(&self) -> u64 {
+        self.inputs.iter().map(|b| b.stats.samples).sum()
+    }
+}
+
+/// The blocks as flushed or imported that a block was made of; itself where it was not made of others.
+pub fn sources_of(block: &BlockMeta) -> Vec<Ulid> {
+    if block.sources.is_empty() { vec![block.ulid] } else { block.sources.clone() }
+}
+
+/// Plans from the live blocks of one tenant.
+pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, now_ms: i64) -> Plan {
+    let Some(longest) = settings.levels_ms.len().checked_sub(1) else { return Plan::default() };
+    let mut p = Planner { blocks, marks, settings, now_ms, found: Plan::default() };
+    let mut crossing: Vec<&Arc<BlockMeta>> = Vec::new();
+    let mut by_span: BTreeMap<Span, Vec<Arc<BlockMeta>>> = BTreeMap::new();
+    for block in blocks.iter().filter(|b| b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid)) {
+        if let Some(cut_ms) = p.boundaries_crossed(block) {
+            crossing.push(block);
+            p.cut(block, cut_ms);
+        } else {
+            let span = Span::containing(block.max_t_ms, settings.levels_ms[longest]);
+            by_span.entry(span).or_default().push(block.clone());
+        }
+    }
+    for (span, mut inside) in by_span {
+        inside.sort_by_key(|b| (b.order(), b.ulid));
+        p.span(span, longest, &inside, &crossing);
+    }
+    let mut found = p.found;
+    found.jobs.sort_by(|a, b| {
+        // Others wait for a cut, and it is cheap.
+        let later = |j: &Job| j.why != Why::Cut;
+        later(a)
+            .cmp(&later(b))
+            .then(b.benefit.total_cmp(&a.benefit))
+            .then_with(|| a.inputs[0].ulid.cmp(&b.inputs[0].ulid))
+    });
+    found
+}
+
+struct Planner<'a> {
+    blocks: &'a [Arc<BlockMeta>],
+    marks: &'a Marks,
+    settings: &'a PlanSettings,
+    now_ms: i64,
+    found: Plan,
+}
+
+impl Planner<'_> {
+    /// The length of the spans whose boundaries a block should keep and does not.
+    fn boundaries_crossed(&self, block: &BlockMeta) -> Option<i64> {
+        let lengths = &self.settings.levels_ms;
+        let (min, max) = (block.min_t_ms, block.max_t_ms);
+        let duration = max.saturating_sub(min);
+        // As flushed or imported: the longest level that it fills, or else the first. Afterwards only the longest counts, for spans of blocks
+        // that were merged may have holes.
+        let of_level = match block.level {
+            0 => lengths.iter().rev().find(|l| **l <= duration).or(lengths.first()),
+            _ => lengths.last(),
+        };
+        of_level.copied().filter(|l| !in_one_span(min, max, *l))
+    }
+
+    /// Whether one block can be rewritten with the scratch disk there is.
+    fn fits(&mut self, block: &Arc<BlockMeta>) -> bool {
+        let fits = scratch_bytes(block.files.bytes(), true) <= self.settings.max_scratch_bytes;
+        if !fits {
+            self.found.too_large.push(block.ulid);
+        }
+        fits
+    }
+
+    fn cut(&mut self, block: &Arc<BlockMeta>, cut_ms: i64) {
+        if !self.fits(block) {
+            return;
+        }
+        let first = Span::containing(block.min_t_ms, cut_ms);
+        let last = Span::containing(block.max_t_ms, cut_ms);
+        let job = Job {
+            why: Why::Cut,
+            span: Span { start_ms: first.start_ms, end_ms: last.end_ms },
+            cut_ms,
+            inputs: vec![block.clone()],
+            // Downsampled again with the pieces; made in one pass with the block, they hold nothing that it does not.
+            replaces: self.superseded(std::slice::from_ref(block), None),
+            downsample: false,
+            benefit: 1.0 / (1 + block.files.bytes()) as f64,
+        };
+        self.found.jobs.push(job);
+    }
+
+    /// Downsampled blocks that hold nothing but what these inputs hold: made of the same sources, and not beyond them in time. (The raw blocks of
+    /// an older one may have expired: it then speaks alone and stays.)
+    fn superseded(&self, inputs: &[Arc<BlockMeta>], inside: Option<Span>) -> Vec<Ulid> {
+        let sources: BTreeSet<Ulid> = inputs.iter().flat_map(|b| sources_of(b)).collect();
+        let from = inputs.iter().map(|b| b.min_t_ms).min().unwrap_or(i64::MAX);
+        let to = inputs.iter().map(|b| b.max_t_ms).max().unwrap_or(i64::MIN);
+        let of = |d: &&Arc<BlockMeta>| {
+            d.resolution_ms > 0
+                && d.min_t_ms >= from
+                && d.max_t_ms <= to
+                && inside.is_none_or(|s| s.holds_all(d.min_t_ms, d.max_t_ms))
+                && sources_of(d).iter().all(|s| sources.contains(s))
+        };
+        self.blocks.iter().filter(of).map(|d| d.ulid).collect()
+    }
+
+    fn finished(&self, span: Span) -> bool {
+        self.now_ms > span.end_ms.saturating_add(self.settings.grace_ms)
+    }
+
+    fn downsampled(&self, block: &BlockMeta) -> bool {
+        self.settings.resolutions_ms.iter().all(|r| block.downsampled_ms.contains(r))
+    }
+
+    /// Plans one span of a level; `inside` are its raw blocks in their order, each of them wholly inside.
+    fn span(&mut self, span: Span, level: usize, inside: &[Arc<BlockMeta>], crossing: &[&Arc<BlockMeta>]) {
+        if inside.is_empty() {
+            return;
+        }
+        let untidy = crossing.iter().any(|b| span.meets(b.min_t_ms, b.max_t_ms));
+        if self.finished(span) && !untidy && !self.stays_below(level, inside) {
+            self.finished_span(span, inside);
+        } else if level > 0 {
+            let length = self.settings.levels_ms[level - 1];
+            let mut below: BTreeMap<Span, Vec<Arc<BlockMeta>>> = BTreeMap::new();
+            // What fills more than one span below is done already, or waits for this span to be finished.
+            for block in inside.iter().filter(|b| in_one_span(b.min_t_ms, b.max_t_ms, length)) {
+                below.entry(Span::containing(block.max_t_ms, length)).or_default().push(block.clone());
+            }
+            for (span, of_span) in below {
+                // A block that lies over this span and more takes part in its order.
+                let covered = inside.iter().any(|b| {
+                    !in_one_span(b.min_t_ms, b.max_t_ms, length) && span.meets(b.min_t_ms, b.max_t_ms)
+                });
+                if !covered {
+                    self.span(span, level - 1, &of_span, crossing);
+                }
+            }
+        } else if untidy {
+            // Its turn comes when what crosses its boundaries is cut.
+        } else if depth(inside) >= self.settings.overlap_blocks.max(2) {
+            let inputs = self.window(inside);
+            if inputs.len() >= 2 {
+                let job = self.job(Why::Overlap, span, inputs, false);
+                self.found.jobs.push(job);
+            }
+        } else {
+            for block in inside.iter().filter(|b| self.marks.dirty.contains(&b.ulid)) {
+                if self.fits(block) {
+                    let job = self.job(Why::Rewrite, span, vec![block.clone()], false);
+                    self.found.jobs.push(job);
+                }
+            }
+        }
+    }
+
+    /// Whether blocks that could stay apart would be too large as one, or too many for one job.
+    fn stays_below(&self, level: usize, inside: &[Arc<BlockMeta>]) -> bool {
+        let Some(below) = level.checked_sub(1).map(|l| self.settings.levels_ms[l]) else { return false };
+        let bytes: u64 = inside.iter().map(|b| b.files.bytes()).sum();
+        let too_much = bytes > self.settings.max_block_bytes
+            || scratch_bytes(bytes, true) > self.settings.max_scratch_bytes
+            || inside.len() > self.settings.max_inputs;
+        let apart = inside.iter().all(|b| in_one_span(b.min_t_ms, b.max_t_ms, below));
+        // Too many blocks become fewer below; then it is this span's turn again.
+        let fewer_below = || {
+            let mut spans = BTreeSet::new();
+            !inside.iter().all(|b| spans.insert(Span::containing(b.max_t_ms, below)))
+        };
+        let too_large = bytes > self.settings.max_block_bytes
+            || scratch_bytes(bytes, true) > self.settings.max_scratch_bytes;
+        too_much && apart && (too_large || fewer_below())
+    }
+
+    fn finished_span(&mut self, span: Span, inside: &[Arc<BlockMeta>]) {
+        let made = inside.iter().all(|b| self.downsampled(b));
+        let dirty = inside.iter().any(|b| self.marks.dirty.contains(&b.ulid));
+        if let [only] = inside {
+            if (!made || dirty) && self.fits(only) {
+                let why = if dirty { Why::Rewrite } else { Why::Downsample };
+                let job = self.job(why, span, vec![only.clone()], true);
+                self.found.jobs.push(job);
+            }
+            return;
+        }
+        let overlap = depth(inside) >= 2;
+        if !dirty && ((made && !overlap && self.expires_soon(span)) || self.late_ones_wait(inside)) {
+            return;
+        }
+        let inputs = self.window(inside);
+        if inputs.len() < 2 {
+            let ulids = inside.iter().map(|b| b.ulid);
+            self.found.too_large.extend(ulids);
+            return;
+        }
+        let all = inputs.len() == inside.len();
+        let job = self.job(if overlap { Why::Overlap } else { Why::Merge }, span, inputs, all);
+        self.found.jobs.push(job);
+    }
+
+    fn job(&self, why: Why, span: Span, inputs: Vec<Arc<BlockMeta>>, all: bool) -> Job {
+        let downsample = all && !self.settings.resolutions_ms.is_empty();
+        let bytes: u64 = inputs.iter().map(|b| b.files.bytes()).sum();
+        let missing = inputs.iter().any(|b| !self.downsampled(b));
+        let gained = inputs.len() - 1 + if downsample && missing { 2 } else { 0 };
+        Job {
+            why,
+            span,
+            cut_ms: span.end_ms.saturating_sub(span.start_ms),
+            replaces: if downsample { self.superseded(&inputs, Some(span)) } else { Vec::new() },
+            inputs,
+            downsample,
+            benefit: gained as f64 / ((1 << 20) + bytes) as f64,
+        }
+    }
+
+    /// Raw blocks that will be removed before long are not worth rewriting.
+    fn expires_soon(&self, span: Span) -> bool {
+        self.settings
+            .raw_retention_ms
+            .is_some_and(|keep| span.end_ms < self.now_ms.saturating_sub(keep - keep / 10))
+    }
+
+    /// Whether all that is new beside one large compacted block is little and young.
+    fn late_ones_wait(&self, inside: &[Arc<BlockMeta>]) -> bool {
+        let Some(largest) = inside.iter().max_by_key(|b| b.files.bytes()).filter(|b| b.level > 0) else {
+            return false;
+        };
+        let late: Vec<_> = inside.iter().filter(|b| b.ulid != largest.ulid).collect();
+        let bytes: u64 = late.iter().map(|b| b.files.bytes()).sum();
+        let young = |b: &&&Arc<BlockMeta>| {
+            let age_ms = self.now_ms.saturating_sub(i64::try_from(b.ulid.timestamp_ms()).unwrap_or(i64::MAX));
+            (0..self.settings.late_wait_ms).contains(&age_ms)
+        };
+        late.len() < self.settings.overlap_blocks.max(2)
+            && bytes < largest.files.bytes() / 10
+            && late.iter().all(|b| b.level == 0)
+            && late.iter().filter(young).count() == late.len()
+    }
+
+    /// As many neighbours in order as one job may have, the cheapest there are; all of them where that is possible.
+    fn window(&self, inside: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {
+        let bytes = |w: &[Arc<BlockMeta>]| w.iter().map(|b| b.files.bytes()).sum::<u64>();
+        let fits = |w: &[Arc<BlockMeta>]| {
+            scratch_bytes(bytes(w), w.len() == inside.len()) <= self.settings.max_scratch_bytes
+        };
+        let mut count = inside.len().min(self.settings.max_inputs);
+        while count >= 2 {
+            let cheapest = inside.windows(count).filter(|w| fits(w)).min_by_key(|w| bytes(w));
+            if let Some(found) = cheapest {
+                return found.to_vec();
+            }
+            count -= 1;
+        }
+        Vec::new()
+    }
+}
+
+/// What a job over so many bytes of inputs may need on scratch disk, at most: raw output, downsampled output, spooled labels.
+pub fn scratch_bytes(input_bytes: u64, downsample: bool) -> u64 {
+    input_bytes + if downsample { input_bytes / 2 } else { 0 } + input_bytes / 8
+}
+
+/// The most blocks that lie over one instant.
+fn depth(blocks: &[Arc<BlockMeta>]) -> usize {
+    let mut edges: Vec<(i64, i32)> = Vec::with_capacity(2 * blocks.len());
+    for b in blocks {
+        edges.push((b.min_t_ms, 1));
+        edges.push((b.max_t_ms.saturating_add(1), -1));
+    }
+    edges.sort_unstable();
+    let (mut now, mut most) = (0, 0);
+    for (_, step) in edges {
+        now += step;
+        most = most.max(now);
+    }
+    usize::try_from(most).unwrap_or(0)
+}

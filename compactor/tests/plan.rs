@@ -1,0 +1,293 @@
+//! Plans over random catalogs: jobs never share an input, every sample stays in exactly one raw block, and plans run to their end leave nothing to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use compactor::plan::{Job, Marks, PlanSettings, Why, plan, sources_of};
+use proptest::prelude::*;
+use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION, FileMeta};
+use tsdb::block::{BlockMeta, BlockStats};
+use tsdb::span::{Span, in_one_span};
+use ulid::Ulid;
+
+const H: i64 = 3_600_000;
+const MIB: u64 = 1 << 20;
+
+fn block(n: u64, min_t_ms: i64, max_t_ms: i64, bytes: u64) -> BlockMeta {
+    BlockMeta {
+        version: FORMAT_VERSION,
+        ulid: Ulid::from_parts(n, 0),
+        tenant: "default".to_string(),
+        min_t_ms,
+        max_t_ms,
+        resolution_ms: 0,
+        level: 0,
+        sources: Vec::new(),
+        downsampled_ms: Vec::new(),
+        writer: "test".to_string(),
+        external_labels: BTreeMap::new(),
+        stats: BlockStats { samples: bytes, ..BlockStats::default() },
+        files: BlockFileMetas {
+            samples: FileMeta { bytes, ..FileMeta::default() },
+            ..BlockFileMetas::default()
+        },
+        crc32: String::new(),
+    }
+}
+
+/// A block with the instants at which the model says it has samples.
+type Stored = (Arc<BlockMeta>, BTreeSet<i64>);
+
+/// Samples (an instant of an original block) by the live raw block that has them, and the same for each resolution.
+struct Model {
+    live: Vec<Stored>,
+    next: u64,
+    settings: PlanSettings,
+}
+
+impl Model {
+    fn new(settings: PlanSettings) -> Model {
+        Model { live: Vec::new(), next: 1_000_000, settings }
+    }
+
+    fn add(&mut self, n: u64, instants: BTreeSet<i64>, bytes: u64) {
+        let (Some(first), Some(last)) = (instants.first(), instants.last()) else { return };
+        self.live.push((Arc::new(block(n, *first, *last, bytes)), instants));
+    }
+
+    fn blocks(&self) -> Vec<Arc<BlockMeta>> {
+        self.live.iter().map(|(b, _)| b.clone()).collect()
+    }
+
+    fn instants(&self) -> BTreeSet<i64> {
+        self.live.iter().filter(|(b, _)| b.resolution_ms == 0).flat_map(|(_, i)| i.iter().copied()).collect()
+    }
+
+    /// Does what an executor does with a job.
+    fn run(&mut self, job: &Job) {
+        let inputs: BTreeSet<Ulid> = job.inputs.iter().map(|b| b.ulid).collect();
+        let mut merged: BTreeSet<i64> = BTreeSet::new();
+        for (b, instants) in &self.live {
+            if inputs.contains(&b.ulid) {
+                merged.extend(instants);
+            }
+        }
+        let sources: BTreeSet<Ulid> = job.inputs.iter().flat_map(|b| sources_of(b)).collect();
+        let bytes: u64 = job.bytes();
+        let level = 1 + job.inputs.iter().map(|b| b.level).max().unwrap();
+        self.live.retain(|(b, _)| !inputs.contains(&b.ulid) && !job.replaces.contains(&b.ulid));
+        let mut by_span: BTreeMap<Span, BTreeSet<i64>> = BTreeMap::new();
+        for t in merged {
+            by_span.entry(Span::containing(t, job.cut_ms)).or_default().insert(t);
+        }
+        let pieces = by_span.len() as u64;
+        for (span, instants) in by_span {
+            assert!(job.why == Why::Cut || span == job.span, "{job:?}");
+            let resolutions = if job.downsample { self.settings.resolutions_ms.clone() } else { Vec::new() };
+            for resolution in [0].into_iter().chain(resolutions.iter().copied()) {
+                self.next += 1;
+                let (min, max) = (*instants.first().unwrap(), *instants.last().unwrap());
+                let made = BlockMeta {
+                    resolution_ms: resolution,
+                    level,
+                    sources: sources.iter().copied().collect(),
+                    downsampled_ms: if resolution == 0 { resolutions.clone() } else { Vec::new() },
+                    ..block(self.next, min, max, if resolution == 0 { bytes / pieces } else { bytes / 10 })
+                };
+                self.live.push((Arc::new(made), instants.clone()));
+            }
+        }
+    }
+
+    fn check_jobs(&self, jobs: &[Job], marks: &Marks) {
+        let mut taken = BTreeSet::new();
+        for job in jobs {
+            assert!(!job.inputs.is_empty() && job.inputs.len() <= self.settings.max_inputs);
+            for b in &job.inputs {
+                assert!(taken.insert(b.ulid), "two jobs share {}", b.ulid);
+                assert!(b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid));
+            }
+            for r in &job.replaces {
+                assert!(taken.insert(*r), "two jobs replace {r}");
+            }
+            // Nothing that overlaps an input lies between the inputs in order, or conflicts would change sides.
+            let orders: Vec<_> = job.inputs.iter().map(|b| (b.order(), b.ulid)).collect();
+            let (low, high) = (*orders.iter().min().unwrap(), *orders.iter().max().unwrap());
+            for (b, _) in &self.live {
+                let between = (b.order(), b.ulid) > low && (b.order(), b.ulid) < high;
+                let over = job.inputs.iter().any(|i| i.overlaps(b.min_t_ms, b.max_t_ms));
+                let left_out = b.resolution_ms == 0
+                    && !marks.blocked.contains(&b.ulid)
+                    && !orders.contains(&(b.order(), b.ulid));
+                assert!(!(between && over && left_out), "{} lies between the inputs of {job:?}", b.ulid);
+            }
+        }
+    }
+}
+
+fn settings() -> PlanSettings {
+    PlanSettings { resolutions_ms: vec![300_000, H], max_inputs: 5, ..PlanSettings::default() }
+}
+
+/// How a block of the random catalogs looks: start and length in hours, offset in ms, size.
+fn some_block() -> impl Strategy<Value = (i64, i64, i64, u64)> {
+    (0i64..24 * 40, prop_oneof![8 => 1i64..3, 1 => 3i64..100, 1 => 100i64..900], -2i64..3, 1u64..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn plans_run_to_their_end_leave_one_block_a_span_and_every_sample_in_it(
+        blocks in proptest::collection::vec(some_block(), 1..60),
+        blocked in proptest::collection::btree_set(0usize..60, 0..3),
+        large in proptest::bool::weighted(0.2),
+    ) {
+        let limit = if large { 300 * MIB } else { u64::MAX };
+        let mut model = Model::new(PlanSettings { max_block_bytes: limit, max_scratch_bytes: u64::MAX / 4, ..settings() });
+        for (i, (start, hours, off, mib)) in blocks.iter().enumerate() {
+            // Some instants of it, its ends and hours in between, shifted so that boundaries are met and missed.
+            let instants = (0..=*hours).map(|h| (start + h) * H + off).collect();
+            model.add(i as u64 + 1, instants, mib * MIB);
+        }
+        let marks = Marks {
+            blocked: blocked.iter().filter_map(|i| model.live.get(*i)).map(|(b, _)| b.ulid).collect(),
+            ..Marks::default()
+        };
+        let all = model.instants();
+        let now = 24 * 90 * H;
+        let mut rounds = 0;
+        loop {
+            let found = plan(&model.blocks(), &marks, &model.settings, now);
+            model.check_jobs(&found.jobs, &marks);
+            prop_assert!(found.too_large.is_empty());
+            if found.jobs.is_empty() {
+                break;
+            }
+            for job in &found.jobs {
+                model.run(job);
+            }
+            prop_assert_eq!(&model.instants(), &all);
+            rounds += 1;
+            prop_assert!(rounds < 60, "does not come to an end: {:?}", found.jobs);
+        }
+        let longest = *model.settings.levels_ms.last().unwrap();
+        let raw: Vec<&Stored> =
+            model.live.iter().filter(|(b, _)| b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid)).collect();
+        for (i, (a, _)) in raw.iter().enumerate() {
+            prop_assert!(in_one_span(a.min_t_ms, a.max_t_ms, longest));
+            prop_assert!(a.downsampled_ms == [300_000, H], "{:?} was not downsampled", a);
+            for (b, _) in &raw[i + 1..] {
+                prop_assert!(!a.overlaps(b.min_t_ms, b.max_t_ms), "{:?} and {:?} overlap", a, b);
+                if !large {
+                    prop_assert!(Span::containing(a.max_t_ms, longest) != Span::containing(b.max_t_ms, longest));
+                }
+            }
+        }
+        // Each raw block's downsampled ones are there, and no others lie over them.
+        for (a, _) in &raw {
+            for resolution in [300_000, H] {
+                let of = model.live.iter().filter(|(d, _)| {
+                    d.resolution_ms == resolution && d.overlaps(a.min_t_ms, a.max_t_ms)
+                        && sources_of(d).iter().all(|s| a.sources.contains(s))
+                });
+                prop_assert_eq!(of.count(), 1, "of {:?}", a);
+            }
+        }
+    }
+}
+
+fn planned(blocks: &[BlockMeta], now_ms: i64, settings: &PlanSettings) -> Vec<(Why, i64, Vec<u64>, bool)> {
+    let blocks: Vec<_> = blocks.iter().cloned().map(Arc::new).collect();
+    let found = plan(&blocks, &Marks::default(), settings, now_ms);
+    let one = |j: &Job| {
+        (j.why, j.span.end_ms / H, j.inputs.iter().map(|b| b.ulid.timestamp_ms()).collect(), j.downsample)
+    };
+    found.jobs.iter().map(one).collect()
+}
+
+#[test]
+fn a_span_is_compacted_when_it_is_finished_and_a_lone_block_too() {
+    let s = settings();
+    let day = [block(1, 1, 2 * H, MIB), block(2, 2 * H + 1, 4 * H, MIB), block(3, 12 * H + 1, 14 * H, MIB)];
+    assert_eq!(planned(&day, 12 * H + s.grace_ms, &s), []);
+    assert_eq!(planned(&day, 12 * H + s.grace_ms + 1, &s), [(Why::Merge, 12, vec![1, 2], true)]);
+    let later = planned(&day, 25 * H + 1, &s);
+    assert_eq!(later, [(Why::Merge, 12, vec![1, 2], true), (Why::Downsample, 24, vec![3], true)]);
+    // When the longest level is finished nothing goes through the shorter ones.
+    assert_eq!(planned(&day, 15 * 24 * H, &s), [(Why::Merge, 14 * 24, vec![1, 2, 3], true)]);
+    // A sample exactly on the boundary is of the span that ends there; one later is not, and the block is cut.
+    assert_eq!(planned(&[block(1, 1, 12 * H + 1, MIB)], 30 * H, &s), [(Why::Cut, 24, vec![1], false)]);
+}
+
+#[test]
+fn many_over_one_another_do_not_wait_for_the_end_and_few_late_ones_do_wait() {
+    let s = PlanSettings { max_inputs: 16, ..settings() };
+    let pile: Vec<_> = (1..=6).map(|n| block(n, n as i64, 2 * H, MIB)).collect();
+    assert_eq!(planned(&pile[..5], 3 * H, &s), []);
+    assert_eq!(planned(&pile, 3 * H, &s), [(Why::Overlap, 12, vec![1, 2, 3, 4, 5, 6], false)]);
+    let now = 1000 * H;
+    let merged = BlockMeta {
+        level: 1,
+        downsampled_ms: s.resolutions_ms.clone(),
+        ..block(1, 1, 13 * 24 * H, 100 * MIB)
+    };
+    let late = |age_ms: i64| block((now - age_ms) as u64, 5 * H, 6 * H, MIB);
+    assert_eq!(planned(&[merged.clone(), late(s.late_wait_ms - 1)], now, &s), []);
+    let ready = planned(&[merged, late(s.late_wait_ms)], now, &s);
+    assert_eq!(ready.len(), 1);
+    assert_eq!((ready[0].0, ready[0].3), (Why::Overlap, true), "stale downsampled blocks are made again");
+}
+
+#[test]
+fn downsampled_blocks_that_speak_alone_are_never_replaced() {
+    let s = settings();
+    let d = |n, min, max, sources: &[u64]| BlockMeta {
+        resolution_ms: 300_000,
+        level: 1,
+        sources: sources.iter().map(|n| Ulid::from_parts(*n, 0)).collect(),
+        ..block(n, min, max, MIB)
+    };
+    let raw = [block(5, 25 * H, 26 * H, MIB), block(6, 27 * H, 28 * H, MIB)];
+    // The raw block of 1 has expired; 7 was cut off a block whose other piece is 5's source here.
+    let alone = [d(10, H, 2 * H, &[1]), d(11, H, 2 * H, &[5]), d(12, 25 * H, 26 * H, &[5])];
+    let all: Vec<_> = raw.iter().chain(&alone).cloned().map(Arc::new).collect();
+    let found = plan(&all, &Marks::default(), &s, 1000 * H);
+    assert_eq!(found.jobs.len(), 1);
+    assert_eq!(found.jobs[0].replaces, [Ulid::from_parts(12, 0)]);
+}
+
+#[test]
+fn what_expires_soon_is_left_but_not_before_it_is_downsampled() {
+    let keep = 100 * 24 * H;
+    let s = PlanSettings { raw_retention_ms: Some(keep), ..settings() };
+    let now = keep + 20 * 24 * H;
+    let fresh = [block(1, H, 2 * H, MIB), block(2, 3 * H, 4 * H, MIB)];
+    assert_eq!(planned(&fresh, now, &s).len(), 1);
+    let made = fresh.map(|b| BlockMeta { level: 1, downsampled_ms: s.resolutions_ms.clone(), ..b });
+    assert_eq!(planned(&made, now, &s), []);
+    assert_eq!(planned(&made, now - 40 * 24 * H, &s).len(), 1);
+}
+
+#[test]
+fn what_does_not_fit_the_scratch_disk_is_named_and_the_rest_goes_on() {
+    let s = PlanSettings { max_scratch_bytes: 10 * MIB, ..settings() };
+    let blocks: Vec<_> =
+        [block(1, 1, 2, 100 * MIB), block(2, 13 * H, 14 * H, MIB)].into_iter().map(Arc::new).collect();
+    let found = plan(&blocks, &Marks::default(), &s, 1000 * H);
+    assert_eq!(found.too_large, [Ulid::from_parts(1, 0)]);
+    assert_eq!(found.jobs.len(), 1);
+    assert!(s.check().is_ok() && PlanSettings { levels_ms: vec![5, 12], ..s }.check().is_err());
+}
+
+#[test]
+fn a_block_with_deleted_samples_is_rewritten_at_once() {
+    let s = settings();
+    let marks = Marks { dirty: BTreeSet::from([Ulid::from_parts(1, 0)]), ..Marks::default() };
+    let open: Vec<_> = vec![Arc::new(block(1, 1, 2 * H, MIB))];
+    let found = plan(&open, &marks, &s, 3 * H);
+    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (Why::Rewrite, false));
+    let done = BlockMeta { level: 1, downsampled_ms: s.resolutions_ms.clone(), ..block(1, 1, 2 * H, MIB) };
+    let found = plan(&[Arc::new(done)], &marks, &s, 1000 * H);
+    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (Why::Rewrite, true));
+}

@@ -1,0 +1,247 @@
+//! Reads a whole block, series after series in order, in memory that does not grow with the block: what compaction, rewriting and export stand on.
+//!
+//! Series are looked at in runs: a run's labels, the small columns of its rows, then the rows themselves in batches. A read that fails is made again,
+//! because all of it is a function of immutable objects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::meta::BlockMeta;
+use super::object::BlockStore;
+use super::read::{Block, Plan};
+use super::series_table::SeriesTable;
+use crate::labels::Labels;
+use crate::mask::{Cutter, Mask, Stretches};
+use crate::source::{Budget, SeriesColumns, SeriesCursor, SourceError};
+use crate::tenant::TenantId;
+
+/// Series whose labels are in memory at a time.
+const RUN_SERIES: u32 = 8192;
+
+/// How a block is read.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// First and last timestamp wanted, both included.
+    pub range: (i64, i64),
+    /// About how many bytes of samples one batch holds; a series larger than that comes alone.
+    pub batch_bytes: u64,
+    /// How often a read is tried, and the first pause between two; it doubles each time.
+    pub attempts: u32,
+    pub pause: Duration,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        ReadOptions {
+            range: (i64::MIN, i64::MAX),
+            batch_bytes: 4 << 20,
+            attempts: 4,
+            pause: Duration::from_millis(200),
+        }
+    }
+}
+
+/// See the module. Blocks the thread that uses it.
+pub struct BlockReader {
+    block: Block,
+    options: ReadOptions,
+    mask: Option<Mask>,
+    /// Which fate a series has under the mask, as a number for the cutter.
+    fates: Vec<Stretches>,
+    cutter: Cutter,
+    keep: Option<Keep>,
+    budget: Arc<Budget>,
+    next: u32,
+    run: Option<Run>,
+    hidden_samples: u64,
+    read_samples: u64,
+}
+
+/// Chooses series by their labels.
+pub type Keep = Box<dyn Fn(&Labels) -> bool + Send>;
+
+struct Run {
+    table: SeriesTable,
+    plan: Plan,
+    /// Planned rows before this are done.
+    at: usize,
+}
+
+impl BlockReader {
+    /// Reads the block's footers. `mask` takes out what is deleted or expired.
+    pub fn open(
+        store: &Arc<BlockStore>,
+        tenant: &TenantId,
+        meta: &Arc<BlockMeta>,
+        mask: &Mask,
+        options: ReadOptions,
+    ) -> Result<BlockReader, SourceError> {
+        let block = again(&options, || Block::open(store, tenant, meta))?;
+        Ok(BlockReader {
+            mask: mask.concerns(meta).then(|| mask.clone()),
+            block,
+            options,
+            fates: Vec::new(),
+            cutter: Cutter::default(),
+            keep: None,
+            budget: Budget::unlimited(),
+            next: 0,
+            run: None,
+            hidden_samples: 0,
+            read_samples: 0,
+        })
+    }
+
+    /// Only series that are chosen.
+    pub fn only(mut self, keep: Keep) -> BlockReader {
+        self.keep = Some(keep);
+        self
+    }
+
+    pub fn meta(&self) -> &Arc<BlockMeta> {
+        &self.block.meta
+    }
+
+    /// Samples within the range read so far, and those of them that the mask took out.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.read_samples, self.hidden_samples)
+    }
+
+    /// About how many bytes it holds between two batches.
+    pub fn held_bytes(&self) -> u64 {
+        self.run.as_ref().map_or(0, |r| (r.table.bytes() + self.block.plan_bytes(&r.plan)) as u64)
+    }
+
+    /// The labels of the next few series, all of them and whether they have samples in the range or not; `None` at the end. Not to be mixed with
+    /// [`SeriesCursor::next_batch`].
+    pub fn next_labels(&mut self) -> Result<Option<Vec<Labels>>, SourceError> {
+        if u64::from(self.next) >= self.block.meta.stats.series {
+            return Ok(None);
+        }
+        let table = again(&self.options, || self.block.series_run(self.next, RUN_SERIES))?;
+        let ids = self.next..self.next + table.len() as u32;
+        self.next = ids.end;
+        Ok(Some(ids.map(|s| table.labels(s)).collect()))
+    }
+
+    /// Whether the mask hides anything of any series: labels and the block's time decide, so a series of which no sample lies where it is hidden
+    /// counts too. Reads only labels.
+    pub fn touched(mut self) -> Result<bool, SourceError> {
+        let Some(mask) = self.mask.take() else { return Ok(false) };
+        let meta = self.block.meta.clone();
+        while let Some(labels) = self.next_labels()? {
+            if labels.iter().any(|l| mask.hidden(&meta, l).meets(meta.min_t_ms, meta.max_t_ms)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn next_run(&mut self) -> Result<bool, SourceError> {
+        if u64::from(self.next) >= self.block.meta.stats.series {
+            return Ok(false);
+        }
+        let table = again(&self.options, || self.block.series_run(self.next, RUN_SERIES))?;
+        let ids: Vec<u32> = (self.next..self.next + table.len() as u32)
+            .filter(|s| self.keep.as_ref().is_none_or(|keep| keep(&table.labels(*s))))
+            .collect();
+        let (min, max) = self.options.range;
+        let plan = again(&self.options, || self.block.plan(&ids, min, max))?;
+        self.next += table.len() as u32;
+        self.run = Some(Run { table, plan, at: 0 });
+        Ok(true)
+    }
+
+    /// The next batch of the open run, as long as it has rows.
+    fn read_some(&mut self) -> Result<Vec<SeriesColumns>, SourceError> {
+        let Some(run) = &mut self.run else { return Ok(Vec::new()) };
+        let rows = &run.plan.rows[run.at..];
+        let (mut bytes, mut count) = (0, 0);
+        for of_series in rows.chunk_by(|a, b| a.series == b.series) {
+            let more: u64 = of_series.iter().map(|r| self.block.row_bytes(&run.plan, r)).sum();
+            if count > 0 && bytes + more > self.options.batch_bytes {
+                break;
+            }
+            count += of_series.len();
+            bytes += more;
+        }
+        let rows = &rows[..count];
+        let read = || self.block.read(&run.table, &run.plan, rows, self.options.range, None, &self.budget);
+        let found = again(&self.options, read)?;
+        run.at += count;
+        Ok(found)
+    }
+
+    fn hide(&mut self, found: Vec<SeriesColumns>) -> Vec<SeriesColumns> {
+        self.read_samples += found.iter().map(|s| s.ts_ms.len() as u64).sum::<u64>();
+        let Some(mask) = &self.mask else { return found };
+        let mut left = Vec::with_capacity(found.len());
+        for mut series in found {
+            let hidden = mask.hidden(&self.block.meta, &series.labels);
+            let before = series.ts_ms.len() as u64;
+            let number = self.fates.iter().position(|f| *f == hidden).unwrap_or_else(|| {
+                // Few rules make few fates; a rule per series would be cut apart but not shared.
+                self.fates.push(hidden.clone());
+                self.fates.len() - 1
+            });
+            let some_left = self.cutter.cut(&mut series, &hidden, number as u32);
+            self.hidden_samples += before - if some_left { series.ts_ms.len() as u64 } else { 0 };
+            if some_left {
+                left.push(series);
+            }
+        }
+        // What it remembers holds timelines alive.
+        self.cutter = Cutter::default();
+        left
+    }
+}
+
+impl SeriesCursor for BlockReader {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        loop {
+            if self.run.as_ref().is_none_or(|r| r.at >= r.plan.rows.len()) {
+                self.run = None;
+                if !self.next_run()? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let found = self.read_some()?;
+            let left = self.hide(found);
+            if !left.is_empty() {
+                return Ok(Some(left));
+            }
+        }
+    }
+}
+
+/// Makes a read again when it fails.
+fn again<T>(options: &ReadOptions, read: impl Fn() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    let mut pause = options.pause;
+    for _ in 1..options.attempts.max(1) {
+        match read() {
+            Err(SourceError::Storage(why)) => {
+                tracing::debug!("a read of a block failed and is made again: {why}");
+                std::thread::sleep(pause);
+            }
+            done => return done,
+        }
+        pause *= 2;
+    }
+    read()
+}
+
+/// About how many bytes a series takes in memory.
+pub fn series_bytes(series: &SeriesColumns) -> u64 {
+    let histograms = series.histograms.as_ref().map_or(0, |all| {
+        let one = |h: &Arc<crate::histogram::Histogram>| {
+            let lists = h.positive_buckets.len() + h.negative_buckets.len();
+            let spans = h.positive_spans.len() + h.negative_spans.len();
+            (size_of::<crate::histogram::Histogram>() + 16 + 8 * lists + 8 * spans) as u64
+        };
+        all.iter().map(|h| 8 + h.as_ref().map_or(0, one)).sum()
+    });
+    let starts = series.start_ts_ms.as_ref().map_or(0, Vec::len) as u64;
+    let labels = series.labels.as_bytes().len() as u64;
+    (series.ts_ms.len() + series.values.len()) as u64 * 8 + starts * 8 + histograms + labels + 200
+}
