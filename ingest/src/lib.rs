@@ -16,10 +16,13 @@
 //!
 //! A second way in: text as targets expose it ([`text::parse`]) goes through the same checks into an appender ([`text::append`]).
 //! That is how the server's own metrics get into itself.
+//!
+//! A third: what other programs have kept, block by block straight into the object store ([`import`]).
 
 mod admit;
 mod histogram;
 pub mod http;
+pub mod import;
 pub mod limits;
 pub mod metrics;
 pub mod reject;

@@ -7,6 +7,8 @@
 //! tenants/<tenant>/blocks/<ulid>/timelines.parquet
 //! tenants/<tenant>/blocks/<ulid>/samples.parquet
 //! tenants/<tenant>/leases/<name>/00000000000000000001.json   claims on work, see `lease`
+//! tenants/<tenant>/imports/<key>.<ulid>.begun.json     which block an import is about to commit, see `intake`
+//! tenants/<tenant>/imports/<key>.done.json             what became of it
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! register.json, owner.json                            what decides about commits where the store does not
@@ -82,6 +84,31 @@ pub fn lease(tenant: &TenantId, name: &str, number: u64) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "leases", name, &format!("{number:020}.json")])
 }
 
+/// The folder of the journal of a tenant's imports, see [`crate::intake`].
+pub fn imports(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "imports"])
+}
+
+/// The entry that says which block an import is about to commit.
+pub fn import_begun(tenant: &TenantId, key: &str, block: Ulid) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "imports", &format!("{key}.{block}.begun.json")])
+}
+
+/// The entry that says that an import is complete.
+pub fn import_done(tenant: &TenantId, key: &str) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "imports", &format!("{key}.done.json")])
+}
+
+/// The key of an entry of the journal of imports, and the block of one that was begun; `None` for anything else that lies in the folder.
+pub fn import_entry(path: &Path) -> Option<(&str, Option<Ulid>)> {
+    let name = path.filename()?;
+    if let Some(key) = name.strip_suffix(".done.json") {
+        return Some((key, None));
+    }
+    let (key, block) = name.strip_suffix(".begun.json")?.rsplit_once('.')?;
+    Some((key, Some(Ulid::from_string(block).ok()?)))
+}
+
 /// Where one run of [`crate::catalog::probe`] writes; it removes it again.
 pub fn probe(ulid: Ulid, name: &str) -> Path {
     Path::from_iter(["probe", &ulid.to_string(), name])
@@ -143,6 +170,10 @@ mod tests {
             assert_eq!(snapshot_number(&snapshot(&t, n)), Some(n));
         }
         assert_eq!(snapshot_number(&Path::from("tenants/default/catalog/readme.json")), None);
+        let begun = import_begun(&t, "a1", Ulid::nil());
+        assert_eq!(import_entry(&begun), Some(("a1", Some(Ulid::nil()))), "{begun}");
+        assert_eq!(import_entry(&import_done(&t, "a1")), Some(("a1", None)));
+        assert_eq!(import_entry(&Path::from("tenants/default/imports/x.json")), None);
         assert_eq!(
             block_file(&t, Ulid::nil(), META).as_ref(),
             "tenants/default/blocks/00000000000000000000000000/meta.json"

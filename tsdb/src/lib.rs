@@ -24,6 +24,7 @@ pub mod downsample;
 pub mod flush;
 pub mod head;
 pub mod histogram;
+pub mod intake;
 pub mod labels;
 pub mod layout;
 pub mod lease;

@@ -1,0 +1,75 @@
+//! The way in for what other programs kept: blocks of Prometheus and Thanos, and files of OpenMetrics text.
+//!
+//! The life of an import:
+//!
+//! 1. A source is opened: [`block::SourceBlock`] is a block folder of Prometheus or Thanos, [`openmetrics::Spool`] a text that was read once and
+//!    sorted on disk. Either can be read for any span of time, series in Hearth's order, with memory bounded.
+//! 2. It is cut into units, one per span of half a day ([`unit::spans`]), so that no block crosses what compaction cuts.
+//! 3. Each unit becomes a block ([`unit::import`]): read and written in one pass, uploaded, read back from the store, compared with the source series
+//!    by series, and only then committed. The journal of [`tsdb::intake`] makes sure that a unit is committed once.
+//!
+//! What comes from outside is hostile here as everywhere: decoders check every length before they allocate, and a file that is damaged is an
+//! error that names it, never a wrong number.
+
+mod bits;
+pub mod block;
+mod chunk;
+mod crc32c;
+pub mod fingerprint;
+mod index;
+pub mod meta;
+pub mod relabel;
+mod segments;
+mod tombstones;
+pub mod unit;
+mod window;
+
+use std::path::Path;
+
+use tsdb::block::BlockError;
+use tsdb::intake::IntakeError;
+use tsdb::source::SourceError;
+
+/// Why an import stopped. What was committed before stays, and running it again goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The local disk failed.
+    #[error("{0}")]
+    Disk(String),
+    /// The source is damaged, incomplete, or of a kind that is not known.
+    #[error("{0}")]
+    Source(String),
+    /// The block could not be written.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The object store or the catalog failed.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    /// What was written could not be read back.
+    #[error("reading back what was written: {0}")]
+    ReadBack(#[from] SourceError),
+    /// What was written is not what was read. It was not committed.
+    #[error("{0}")]
+    Differs(String),
+    /// Somebody asked it to stop.
+    #[error("stopped; run it again to go on")]
+    Stopped,
+}
+
+impl ImportError {
+    pub(crate) fn disk(path: &Path, e: &std::io::Error) -> ImportError {
+        ImportError::Disk(format!("{}: {e}", path.display()))
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> ImportError {
+        ImportError::Source(format!("{}: {what}", path.display()))
+    }
+}
+
+/// Who is told how far an import is. All calls come from the thread that imports.
+pub trait Progress {
+    /// Samples were read from the source, and bytes of it.
+    fn read(&mut self, samples: u64, bytes: u64);
+    /// Whether to stop at the next series.
+    fn should_stop(&self) -> bool;
+}

@@ -1,0 +1,189 @@
+//! One unit of an import, from the source to a block in the catalog, checked on the way.
+
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+use tsdb::block::{BlockWriter, WriteOptions};
+use tsdb::intake::Intake;
+use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source};
+use tsdb::span::Span;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::ImportError;
+use super::fingerprint::Fingerprint;
+
+/// What compaction cuts at by default; no imported block crosses a multiple of it.
+pub const SPAN_MS: i64 = 12 * 3600 * 1000;
+
+/// The aligned spans that a range (ends included) touches, as ranges with both ends included.
+pub fn spans((min_t_ms, max_t_ms): (i64, i64)) -> impl Iterator<Item = (i64, i64)> {
+    let first = Span::containing(min_t_ms, SPAN_MS);
+    let next = move |span: &Span| (span.end_ms < max_t_ms).then(|| span.next());
+    std::iter::successors((min_t_ms <= max_t_ms).then_some(first), next).map(|span| span.bounds())
+}
+
+/// One block to be made.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// What is imported, in words that are the same in every run: the source's identity and what is selected of it.
+    pub identity: String,
+    /// Times that are imported, both included.
+    pub range: (i64, i64),
+}
+
+impl Unit {
+    /// The key in the journal.
+    pub fn key(&self) -> String {
+        let text = format!("{}\n{}..={}", self.identity, self.range.0, self.range.1);
+        format!("{:032x}", xxh3_128(text.as_bytes()))
+    }
+}
+
+/// What became of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An earlier run had imported it.
+    Before,
+    /// The source has nothing in its range.
+    Nothing,
+    /// A block was written, found to be what the source has, and committed.
+    Written { block: String, fingerprint: Box<Fingerprint>, bytes: u64 },
+}
+
+/// What is kept in the journal.
+#[derive(Serialize)]
+struct About<'a> {
+    source: &'a str,
+    min_t_ms: i64,
+    max_t_ms: i64,
+    series: u64,
+    samples: u64,
+    checksum: String,
+}
+
+/// How blocks are written: read for years, so cut as compaction cuts them, and compressed no harder than an import has time for.
+fn options() -> WriteOptions {
+    WriteOptions { zstd_level: 3, ..WriteOptions::compacted() }
+}
+
+/// Takes series one after the other; what [`import`] hands to the source.
+pub type Give<'a> = dyn FnMut(SeriesColumns) -> Result<(), ImportError> + 'a;
+
+/// Imports a unit. `read` is called once, where it was not imported before, and gives all its series in Hearth's order.
+pub fn import(
+    intake: &Intake,
+    unit: &Unit,
+    read: impl FnOnce(&mut Give<'_>) -> Result<(), ImportError>,
+) -> Result<Outcome, ImportError> {
+    let key = unit.key();
+    if intake.is_done(&key, true)? {
+        return Ok(Outcome::Before);
+    }
+    let mut fingerprint = Fingerprint::default();
+    let mut writer = None;
+    read(&mut |series| {
+        fingerprint.add(&series);
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            // Only what has something in it is begun: most spans of a sparse source are empty.
+            none => none.insert(BlockWriter::create(intake.scratch(), intake.begin(&key)?, options())?),
+        };
+        Ok(writer.append(series)?)
+    })?;
+    let about = About {
+        source: &unit.identity,
+        min_t_ms: unit.range.0,
+        max_t_ms: unit.range.1,
+        series: fingerprint.series,
+        samples: fingerprint.samples,
+        checksum: format!("{:016x}", fingerprint.total()),
+    };
+    let files = match writer {
+        Some(writer) => writer.finish()?,
+        None => None,
+    };
+    let Some(files) = files else {
+        intake.nothing(&key, &about)?;
+        return Ok(Outcome::Nothing);
+    };
+    let written = intake.upload(&files)?;
+    check(&fingerprint, &written)?;
+    intake.commit(&key, &files.meta, &about)?;
+    Ok(Outcome::Written {
+        block: files.meta.ulid.to_string(),
+        fingerprint: Box::new(fingerprint),
+        bytes: files.meta.files.bytes(),
+    })
+}
+
+/// Reads what was written and compares it with what the source gave.
+fn check(expected: &Fingerprint, written: &dyn Source) -> Result<(), ImportError> {
+    let mut found = Fingerprint::default();
+    walk(written, &mut |series| {
+        found.add(series);
+        ControlFlow::Continue(())
+    })?;
+    let name = |n: usize| {
+        let mut at = 0;
+        let mut name = None;
+        let looked = walk(written, &mut |series| {
+            at += 1;
+            if at > n {
+                name = Some(series.labels.to_string());
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        looked.ok().and(name)
+    };
+    match expected.difference(&found, name) {
+        None => Ok(()),
+        Some(difference) => Err(ImportError::Differs(difference)),
+    }
+}
+
+/// Visits all series of a source in order.
+fn walk(
+    source: &dyn Source,
+    visit: &mut dyn FnMut(&SeriesColumns) -> ControlFlow<()>,
+) -> Result<(), ImportError> {
+    let everything = Selection {
+        matchers: Vec::new(),
+        min_t_ms: i64::MIN,
+        max_t_ms: i64::MAX,
+        hints: Hints::default(),
+        budget: Budget::unlimited(),
+    };
+    let mut cursor = source.select(&everything)?;
+    while let Some(batch) = cursor.next_batch()? {
+        for series in &batch {
+            if visit(series).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_half_days_open_at_the_left() {
+        let h = 3_600_000;
+        assert_eq!(spans((12 * h, 12 * h)).collect::<Vec<_>>(), [(1, 12 * h)]);
+        assert_eq!(spans((12 * h, 12 * h + 1)).collect::<Vec<_>>(), [(1, 12 * h), (12 * h + 1, 24 * h)]);
+        assert_eq!(spans((-5, 40 * h)).count(), 5);
+        assert_eq!(spans((1, 0)).count(), 0);
+    }
+
+    #[test]
+    fn a_key_is_of_what_is_imported_and_nothing_else() {
+        let unit = |identity: &str, range| Unit { identity: identity.into(), range }.key();
+        assert_eq!(unit("a", (1, 2)), unit("a", (1, 2)));
+        assert_ne!(unit("a", (1, 2)), unit("a", (1, 3)));
+        assert_ne!(unit("a", (1, 2)), unit("b", (1, 2)));
+        assert_eq!(unit("a", (1, 2)).len(), 32);
+    }
+}

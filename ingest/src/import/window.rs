@@ -1,0 +1,71 @@
+//! Reads a file mostly forwards, a window of it in memory.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::ImportError;
+
+/// Bytes that one read brings.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// A file, and the part of it that was read last. Memory is the window, or the longest piece that was asked for.
+pub(super) struct Window {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    bytes: Vec<u8>,
+    start: u64,
+}
+
+impl Window {
+    pub fn open(path: &Path) -> Result<Window, ImportError> {
+        let failed = |e: std::io::Error| ImportError::disk(path, &e);
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        Ok(Window { path: path.to_owned(), file, length, bytes: Vec::new(), start: 0 })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// An error that names the file.
+    pub fn damaged(&self, what: impl std::fmt::Display) -> ImportError {
+        ImportError::damaged(&self.path, what)
+    }
+
+    /// `length` bytes from `at`; an error where the file is shorter.
+    pub fn take(&mut self, at: u64, length: usize) -> Result<&[u8], ImportError> {
+        let there = self.up_to(at, length)?.len();
+        if there < length {
+            return Err(self.damaged(format!("{length} bytes at {at} lie beyond its end at {}", self.length)));
+        }
+        self.up_to(at, length)
+    }
+
+    /// Up to `length` bytes from `at`, fewer where the file ends.
+    pub fn up_to(&mut self, at: u64, length: usize) -> Result<&[u8], ImportError> {
+        let left = self.length.saturating_sub(at);
+        let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let inside = at >= self.start && at + length as u64 <= self.start + self.bytes.len() as u64;
+        if !inside {
+            let fill = length.max(WINDOW_BYTES.min(usize::try_from(left).unwrap_or(usize::MAX)));
+            self.bytes.resize(fill, 0);
+            self.start = at;
+            if let Err(e) = self.file.read_exact_at(&mut self.bytes, at) {
+                self.bytes.clear();
+                return Err(ImportError::disk(&self.path, &e));
+            }
+            if fill > 4 * WINDOW_BYTES {
+                self.bytes.shrink_to_fit();
+            }
+        }
+        let from = (at - self.start) as usize;
+        Ok(&self.bytes[from..from + length])
+    }
+}
