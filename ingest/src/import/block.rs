@@ -87,7 +87,16 @@ impl SourceBlock {
             keyed.sort_by(|(a, n), (b, m)| a.series_cmp(b).then(n.cmp(m)));
             wanted = keyed.into_iter().map(|(_, n)| n).collect();
         }
-        Ok(SourceBlock { folder: folder.to_owned(), meta, index, segments, tombstones, wish, wanted, span_ms })
+        Ok(SourceBlock {
+            folder: folder.to_owned(),
+            meta,
+            index,
+            segments,
+            tombstones,
+            wish,
+            wanted,
+            span_ms,
+        })
     }
 
     pub fn meta(&self) -> &SourceMeta {
@@ -287,6 +296,6 @@ impl Samples {
         let histograms = self.histograms.iter().any(Option::is_some).then_some(self.histograms);
         let start_ts_ms = self.start_ts_ms.iter().any(|s| *s != 0).then_some(self.start_ts_ms);
         let ts_ms = Arc::from(self.ts_ms);
-        Some(SeriesColumns { labels, ts_ms, values: self.values, histograms, start_ts_ms })
+        Some(SeriesColumns { labels, ts_ms, values: self.values, histograms, start_ts_ms, windows: None })
     }
 }

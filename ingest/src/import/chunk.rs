@@ -165,7 +165,11 @@ fn xor2(data: &[u8], out: &mut Samples) -> Result<(), Wrong> {
             match bits.ones(5)? {
                 0 => value.value,
                 1 => {
-                    if bits.bit()? { value.new_window(&mut bits)? } else { value.same_window(&mut bits)? }
+                    if bits.bit()? {
+                        value.new_window(&mut bits)?
+                    } else {
+                        value.same_window(&mut bits)?
+                    }
                     value.value
                 }
                 2 => {
@@ -241,7 +245,8 @@ impl Layout {
             n => 2f64.powi(n as i32 - 244),
         };
         let schema = i32::try_from(bits.varbit()?).map_err(|_| "its schema is no number of 32 bits")?;
-        if schema != CUSTOM_BUCKETS_SCHEMA && !(*EXPONENTIAL_SCHEMAS.start()..=FINEST_SCHEMA).contains(&schema)
+        if schema != CUSTOM_BUCKETS_SCHEMA
+            && !(*EXPONENTIAL_SCHEMAS.start()..=FINEST_SCHEMA).contains(&schema)
         {
             return Err(format!("its histograms have the schema {schema}, which is not known"));
         }
@@ -462,4 +467,68 @@ fn histograms<C: Counts>(data: &[u8], with_starts: bool, out: &mut Samples) -> R
         out.start(starts.next(&mut bits, i, ts, before)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The chunks of a segment file, checksums left out.
+    fn chunks(name: &str) -> Vec<(u8, Vec<u8>)> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/blocks").join(name);
+        let block =
+            std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).find(|p| p.is_dir()).unwrap();
+        let bytes = std::fs::read(block.join("chunks/000001")).unwrap();
+        let mut rest = &bytes[8..];
+        let mut out = Vec::new();
+        while !rest.is_empty() {
+            let length = tsdb::varint::take_u64(&mut rest).unwrap() as usize;
+            out.push((rest[0], rest[1..=length].to_vec()));
+            rest = &rest[length + 5..];
+        }
+        out
+    }
+
+    #[test]
+    fn chunks_that_are_changed_decode_to_something_bounded_or_to_an_error() {
+        let mut seed = 9u64;
+        let mut dice = move |below: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % below
+        };
+        let all: Vec<_> = ["floats", "histograms", "starts", "xor2"].into_iter().flat_map(chunks).collect();
+        assert!((1..=6).all(|e| all.iter().any(|(encoding, _)| *encoding == e)), "every encoding is there");
+        let mut errors = 0;
+        for round in 0..20_000 {
+            let (encoding, data) = &all[dice(all.len())];
+            let mut data = data.clone();
+            match dice(4) {
+                0 => data.truncate(dice(data.len() + 1)),
+                1 => data
+                    .iter_mut()
+                    .take(40)
+                    .for_each(|b| *b = if dice(4) == 0 { dice(256) as u8 } else { *b }),
+                2 => data[..2].fill(0xff),
+                _ => {}
+            }
+            for _ in 0..dice(4) {
+                if !data.is_empty() {
+                    let at = dice(data.len());
+                    data[at] ^= 1 << dice(8);
+                }
+            }
+            let encoding = if round % 7 == 0 { dice(8) as u8 } else { *encoding };
+            let mut out = Samples::default();
+            errors += usize::from(decode(encoding, &data, &mut out).is_err());
+            assert!(out.ts_ms.len() <= 65_535 && out.ts_ms.len() == out.values.len());
+            let buckets: usize = out
+                .histograms
+                .iter()
+                .flatten()
+                .map(|h| h.positive_buckets.len() + h.negative_buckets.len())
+                .sum();
+            assert!(buckets <= 8 * data.len(), "{buckets} buckets out of {} bytes", data.len());
+        }
+        assert!(errors > 5_000, "{errors} errors");
+    }
 }

@@ -67,7 +67,8 @@ impl Index {
         let (offsets, sum) = contents.split_at(48);
         let offsets: Vec<u64> = offsets.as_chunks::<8>().0.iter().map(|b| u64::from_be_bytes(*b)).collect();
         if crc32c(&contents[..48]).to_be_bytes() != sum {
-            return Err(file.damaged("its table of contents does not match its checksum: it was cut short or changed"));
+            return Err(file
+                .damaged("its table of contents does not match its checksum: it was cut short or changed"));
         }
         let mut index = Index { file, text: String::new(), ends: Vec::new(), series: Vec::new() };
         index.read_symbols(offsets[0])?;

@@ -88,7 +88,8 @@ impl SourceMeta {
 
     /// Reads and checks its text.
     pub fn parse(text: &[u8]) -> Result<SourceMeta, String> {
-        let meta: SourceMeta = serde_json::from_slice(text).map_err(|e| format!("not a block's meta.json: {e}"))?;
+        let meta: SourceMeta =
+            serde_json::from_slice(text).map_err(|e| format!("not a block's meta.json: {e}"))?;
         if meta.version != 1 {
             return Err(format!("its version is {}, and 1 is read", meta.version));
         }
@@ -109,5 +110,6 @@ impl SourceMeta {
 
 /// Whether a text is a ULID: what the folder of a block is called.
 pub fn is_ulid(text: &str) -> bool {
-    text.len() == 26 && text.bytes().all(|b| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b)))
+    text.len() == 26
+        && text.bytes().all(|b| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b)))
 }

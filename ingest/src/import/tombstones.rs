@@ -27,7 +27,10 @@ impl Tombstones {
             Err(e) => return Err(ImportError::disk(path, &e)),
         };
         if length > MAX_BYTES {
-            return Err(ImportError::damaged(path, format!("it has {length} bytes, and {MAX_BYTES} are read")));
+            return Err(ImportError::damaged(
+                path,
+                format!("it has {length} bytes, and {MAX_BYTES} are read"),
+            ));
         }
         let bytes = std::fs::read(path).map_err(|e| ImportError::disk(path, &e))?;
         Tombstones::parse(&bytes).map_err(|what| ImportError::damaged(path, what))
