@@ -9,11 +9,17 @@ use tsdb::source::{Budget, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::frame::{Column, Point, Row, Val};
+use crate::eval::handing::Handed;
 use crate::eval::range::{check_step_count, range_series};
+use crate::eval::tally::{Detail, Tally};
+use crate::eval::trace::Trace;
 use crate::eval::{Evaluator, Steps};
-use crate::parse::{ParseOptions, ValueType, parse_expr};
+use crate::explain::{self, Explained};
+use crate::parse::{Expr, ParseOptions, ValueType, parse_expr};
 use crate::plan::{self, Plan};
-use crate::value::{InstantSample, QueryError, QueryResult, QueryStats, QueryValue, RangeSeries};
+use crate::value::{
+    InstantSample, QueryError, QueryResult, QueryStats, QueryValue, RangeSeries, SamplesPerStep,
+};
 
 /// Settings that hold for every query; a query may narrow some of them by [`QueryOptions`].
 #[derive(Clone, Debug)]
@@ -76,7 +82,12 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// The budget to charge, so that the caller can cancel it; otherwise one is made from the engine's limits.
     pub budget: Option<Arc<Budget>>,
+    /// How closely samples are counted for [`QueryStats`].
+    pub samples: Detail,
 }
+
+/// Takes the series of a large range result, ascending by labels. An error ends the query.
+pub type TakeSeries<'f> = dyn FnMut(RangeSeries) -> Result<(), QueryError> + Send + 'f;
 
 /// One query.
 #[derive(Clone, Debug)]
@@ -130,6 +141,54 @@ impl Engine {
     /// A range query must be over a scalar or an instant vector. Its result is ascending by labels; that of an instant query keeps the order of
     /// evaluation. All errors are final: nothing of a result is given beside one.
     pub fn run(&self, source: &dyn Source, request: &QueryRequest<'_>) -> Result<QueryResult, QueryError> {
+        let prepared = self.prepare(request)?;
+        self.run_prepared(source, request, &prepared, None, None)
+    }
+
+    /// As [`Engine::run`], but once the rows of a range query hold `from_bytes` they are handed to `take` as they come, where the
+    /// expression allows it; the value is then [`QueryValue::HandedOut`]. Memory holds a batch of series and not the result.
+    ///
+    /// An error may come after series have been handed out.
+    pub fn run_handing_out(
+        &self,
+        source: &dyn Source,
+        request: &QueryRequest<'_>,
+        from_bytes: u64,
+        take: &mut TakeSeries<'_>,
+    ) -> Result<QueryResult, QueryError> {
+        let prepared = self.prepare(request)?;
+        self.run_prepared(source, request, &prepared, Some((from_bytes, take)), None)
+    }
+
+    /// The plan of a query as a tree, and with `analyze` what each of its nodes did in one evaluation.
+    pub fn explain(
+        &self,
+        source: &dyn Source,
+        request: &QueryRequest<'_>,
+        analyze: bool,
+    ) -> Result<Explained, QueryError> {
+        let prepared = self.prepare(request)?;
+        let mut options = request.options.clone();
+        let budget = options.budget.get_or_insert_with(|| self.budget(options.timeout)).clone();
+        let trace = analyze.then(|| Trace::new(budget));
+        let request = QueryRequest { options, ..request.clone() };
+        let ran = match &trace {
+            None => None,
+            Some(trace) => Some(self.run_prepared(source, &request, &prepared, None, Some(trace.clone()))?),
+        };
+        let lookback_ms = request.options.lookback_ms.filter(|l| *l > 0).unwrap_or(self.options.lookback_ms);
+        let tree = explain::tree(
+            &prepared.expr,
+            &prepared.plan,
+            self.steps(&prepared.times)?,
+            lookback_ms,
+            self.options.max_samples,
+            trace.as_deref(),
+        )?;
+        Ok(Explained { tree, lookback_ms, ran })
+    }
+
+    fn prepare(&self, request: &QueryRequest<'_>) -> Result<Prepared, QueryError> {
         let begun = Instant::now();
         let expr = parse_expr(request.text, &self.options.parse)?;
         let parse = begun.elapsed();
@@ -142,17 +201,38 @@ impl Engine {
             )));
         }
         let plan = plan::build(&expr, times)?;
-        let prepare = begun.elapsed() - parse;
+        Ok(Prepared { begun, expr, plan, times, parse, prepare: begun.elapsed() - parse })
+    }
+
+    fn run_prepared(
+        &self,
+        source: &dyn Source,
+        request: &QueryRequest<'_>,
+        prepared: &Prepared,
+        out: Option<(u64, &mut TakeSeries<'_>)>,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<QueryResult, QueryError> {
         let budget = request.options.budget.clone().unwrap_or_else(|| self.budget(request.options.timeout));
-        let run = || self.evaluate(source, request, &plan, times, budget.clone());
-        let (value, annotations, mut stats) = match plan.depth > DEEP {
+        let run = || self.evaluate(source, request, prepared, budget, out, trace);
+        let (value, annotations, mut stats) = match prepared.plan.depth > DEEP {
             false => run()?,
             true => on_deep_stack(run)?,
         };
-        stats.parse = parse;
-        stats.prepare = prepare;
-        stats.total = begun.elapsed();
+        stats.parse = prepared.parse;
+        stats.prepare = prepared.prepare;
+        stats.total = prepared.begun.elapsed();
         Ok(QueryResult { value, annotations, stats })
+    }
+
+    /// The steps of a query, within the limits.
+    fn steps(&self, times: &plan::Times) -> Result<Steps, QueryError> {
+        let step_ms = times.step_ms.max(1);
+        let count = match times.end_ms < times.start_ms {
+            true => 0,
+            false => times.end_ms.saturating_sub(times.start_ms) as u64 / step_ms as u64 + 1,
+        };
+        check_step_count(count, self.options.max_samples, "the query")?;
+        Ok(Steps { start_ms: times.start_ms, step_ms, count: count as usize })
     }
 
     /// The times of a query, checked.
@@ -175,22 +255,39 @@ impl Engine {
         &self,
         source: &dyn Source,
         request: &QueryRequest<'_>,
-        plan: &Plan,
-        times: plan::Times,
+        prepared: &Prepared,
         budget: Arc<Budget>,
+        out: Option<(u64, &mut TakeSeries<'_>)>,
+        trace: Option<Arc<Trace>>,
     ) -> Result<(QueryValue, Annotations, QueryStats), QueryError> {
         let begun = Instant::now();
+        let Prepared { plan, times, .. } = prepared;
         let instant = matches!(request.time, QueryTime::Instant { .. });
-        let step_ms = times.step_ms.max(1);
-        let count = match times.end_ms < times.start_ms {
-            true => 0,
-            false => times.end_ms.saturating_sub(times.start_ms) as u64 / step_ms as u64 + 1,
+        let steps = self.steps(times)?;
+        let new_evaluator = || {
+            let mut ev = Evaluator::new(source, &self.options, plan, steps, budget.clone());
+            if let Some(lookback_ms) = request.options.lookback_ms.filter(|l| *l > 0) {
+                ev.lookback_ms = lookback_ms;
+            }
+            ev.tally = Tally::new(request.options.samples, steps.count);
+            ev.trace = trace.clone();
+            ev
         };
-        check_step_count(count, self.options.max_samples, "the query")?;
-        let steps = Steps { start_ms: times.start_ms, step_ms, count: count as usize };
-        let mut ev = Evaluator::new(source, &self.options, plan, steps, budget.clone());
-        if let Some(lookback_ms) = request.options.lookback_ms.filter(|l| *l > 0) {
-            ev.lookback_ms = lookback_ms;
+        let mut ev = new_evaluator();
+        let mut handed_out = None;
+        let mut evaluated: Option<Val> = None;
+        if let (Some((from_bytes, take)), false) = (out, instant) {
+            let read = budget.samples_read();
+            let handed =
+                ev.rows_or_hand_out(&plan.root, from_bytes, &mut |row| take(range_series(row, &steps)))?;
+            match handed {
+                Handed::Held(frame) => evaluated = Some(Val::Vector(frame)),
+                Handed::Out(series) => handed_out = Some(series),
+                Handed::Whole => {
+                    budget.forget_samples(budget.samples_read() - read);
+                    ev = new_evaluator();
+                }
+            }
         }
         let mut sort = Duration::ZERO;
         let mut sorted = |mut all: Vec<RangeSeries>| {
@@ -200,11 +297,17 @@ impl Engine {
             QueryValue::Matrix(all)
         };
         let ts_ms = times.start_ms;
-        let value = if plan.root.kind == ValueType::RangeVector {
+        let value = if let Some(series) = handed_out {
+            QueryValue::HandedOut(series)
+        } else if plan.root.kind == ValueType::RangeVector {
             let all = ev.eval_range_vector(&plan.root)?;
             sorted(all)
         } else {
-            match ev.eval(&plan.root)? {
+            let evaluated = match evaluated {
+                Some(known) => known,
+                None => ev.eval(&plan.root)?,
+            };
+            match evaluated {
                 Val::Str(value) => QueryValue::String { ts_ms, value },
                 Val::Scalar(v) if instant => QueryValue::Scalar { ts_ms, value: v[0] },
                 Val::Scalar(v) if v.is_empty() => QueryValue::Matrix(Vec::new()),
@@ -243,21 +346,41 @@ impl Engine {
         let series = match &value {
             QueryValue::Vector { samples, .. } => samples.len() as u64,
             QueryValue::Matrix(all) => all.len() as u64,
+            QueryValue::HandedOut(series) => *series,
             _ => 1,
         };
+        let bytes_peak = trace.map_or(budget.bytes_peak(), |t| t.bytes_peak());
+        let Tally { total, read, total_per_step, read_per_step, .. } = ev.tally;
         let stats = QueryStats {
             eval: begun.elapsed(),
             sort,
             samples_read: budget.samples_read(),
-            samples_total: ev.samples_total,
-            samples_peak: budget.bytes_peak() / 16,
-            bytes_peak: budget.bytes_peak(),
-            steps: count,
+            samples_total: total,
+            samples_new: read,
+            samples_per_step: (request.options.samples == Detail::Steps).then(|| SamplesPerStep {
+                start_ms: steps.start_ms,
+                step_ms: steps.step_ms,
+                total: total_per_step,
+                read: read_per_step,
+            }),
+            samples_peak: bytes_peak / 16,
+            bytes_peak,
+            steps: steps.count as u64,
             series,
             ..QueryStats::default()
         };
         Ok((value, ev.notes, stats))
     }
+}
+
+/// A query that has been read and planned.
+struct Prepared {
+    begun: Instant,
+    expr: Expr,
+    plan: Plan,
+    times: plan::Times,
+    parse: Duration,
+    prepare: Duration,
 }
 
 /// From this nesting on the evaluation gets a stack of its own.

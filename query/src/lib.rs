@@ -7,7 +7,8 @@
 //!    value for all steps is marked. No I/O happens here.
 //! 3. The plan is walked ([`eval`]) for all steps at once: each selector reads its series once, windows slide over them, aggregations fold
 //!    them into groups as they come. The [`tsdb::source::Budget`] is charged on the way.
-//! 4. The [`engine`] hands out a [`value`] with its [`annotations`] and figures.
+//! 4. The [`engine`] hands out a [`value`] with its [`annotations`] and figures; a large range result row by row, while it is computed.
+//!    [`explain`] shows the plan, and what each node of it did.
 //!
 //! Around it, the [`api`]: a request's parameters are read as Prometheus reads them, the query waits for a place, runs on a thread that may
 //! block, and its value is written as JSON piece by piece, as fast as the client takes it. A client that goes away cancels the query.
@@ -16,6 +17,7 @@ pub mod annotations;
 pub mod api;
 pub mod engine;
 pub mod eval;
+pub mod explain;
 pub mod parse;
 pub mod plan;
 pub mod ui;

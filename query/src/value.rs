@@ -65,6 +65,8 @@ pub enum QueryValue {
     },
     /// Ascending by labels, no series without points.
     Matrix(Vec<RangeSeries>),
+    /// A matrix of so many series that they were handed out one by one ([`crate::engine::Engine::run_handing_out`]).
+    HandedOut(u64),
 }
 
 impl QueryValue {
@@ -74,7 +76,7 @@ impl QueryValue {
             QueryValue::Scalar { .. } => "scalar",
             QueryValue::String { .. } => "string",
             QueryValue::Vector { .. } => "vector",
-            QueryValue::Matrix(_) => "matrix",
+            QueryValue::Matrix(_) | QueryValue::HandedOut(_) => "matrix",
         }
     }
 }
@@ -101,6 +103,9 @@ pub struct QueryStats {
     pub samples_read: u64,
     /// Samples in the result and in the windows of range functions, as upstream counts `totalQueryableSamples`.
     pub samples_total: u64,
+    /// Samples that windows had not seen a step before, as upstream's `samplesRead`; 0 unless asked for.
+    pub samples_new: u64,
+    pub samples_per_step: Option<SamplesPerStep>,
     /// Most samples held at once, estimated from the bytes.
     pub samples_peak: u64,
     /// Most bytes held at once for samples and results.
@@ -109,6 +114,17 @@ pub struct QueryStats {
     pub steps: u64,
     /// Series in the result.
     pub series: u64,
+}
+
+/// Samples by step, at `start_ms + i * step_ms`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SamplesPerStep {
+    pub start_ms: i64,
+    pub step_ms: i64,
+    /// As [`QueryStats::samples_total`].
+    pub total: Vec<u64>,
+    /// As [`QueryStats::samples_new`].
+    pub read: Vec<u64>,
 }
 
 /// The API's `errorType`s that a query can end with.

@@ -334,6 +334,17 @@ async fn range_queries_limits_statistics_and_remarks() {
     );
     assert!(api.data("query", "query=up").await.get("stats").is_none());
 
+    let per_step =
+        api.get("query_range?query=rate(up[30s])&start=30&end=45.5&step=15&stats=all").await.json();
+    let samples = &per_step["data"]["stats"]["samples"];
+    assert_eq!(samples["totalQueryableSamplesPerStep"], json!([[30, 4], [45, 4]]));
+    assert_eq!(samples["samplesReadPerStep"], json!([[30, 4], [45, 2]]));
+    assert_eq!((&samples["totalQueryableSamples"], &samples["samplesRead"]), (&json!(8), &json!(6)));
+    let totals =
+        api.get("query_range?query=rate(up[30s])&start=30.5&end=45.5&step=15&stats=true").await.json();
+    let samples = totals["data"]["stats"]["samples"].as_object().unwrap();
+    assert_eq!(samples.keys().collect::<Vec<_>>(), ["peakSamples", "samplesRead", "totalQueryableSamples"]);
+
     // The last samples stand at 990 s: seen with a long lookback only.
     assert_eq!(api.data("query", "query=up&time=2000").await["result"], json!([]));
     assert_eq!(
@@ -774,4 +785,61 @@ async fn engine_options_reach_the_engine() {
     let (status, kind, text) = api.error("query", "query=http_requests_total[10m]").await;
     assert_eq!((status, kind.as_str()), (422, "execution"));
     assert!(text.starts_with("query processing would load too many samples into memory"), "{text}");
+}
+
+#[tokio::test]
+async fn explain_shows_the_plan_and_what_it_did() {
+    let api = api();
+    let plan = api.data("explain", "query=sum(rate(up[1m]))&start=60&end=120&step=30").await;
+    assert_eq!(plan["lookback"], 300);
+    assert!(plan.get("stats").is_none());
+    let sum = &plan["plan"];
+    assert_eq!((&sum["kind"], &sum["name"]), (&json!("aggregation"), &json!("sum")));
+    assert_eq!(
+        (&sum["text"], &sum["span"], &sum["steps"]),
+        (&json!("sum(rate(up[1m]))"), &json!([0, 17]), &json!(3))
+    );
+    assert!(sum.get("analysis").is_none());
+    let up = &sum["children"][0]["children"][0];
+    assert_eq!(up["kind"], "matrixSelector");
+    assert_eq!(
+        up["selector"],
+        json!({
+            "matchers": ["__name__=\"up\""], "offset": 0, "at": null, "reads": {"start": 0.001, "end": 120},
+            "selection": 0, "shared": false, "hints": {"step": 30, "range": 60, "func": "rate"}
+        })
+    );
+    assert_eq!(up["window"], json!({"range": 60, "offset": 0, "at": null}));
+
+    let answer = api.get("explain?query=sum(up)&time=60&analyze=true").await.json();
+    let (plan, stats) = (&answer["data"]["plan"], &answer["data"]["stats"]);
+    assert_eq!(plan["analysis"]["series"], 1);
+    assert_eq!(plan["children"][0]["analysis"]["series"], 2);
+    assert_eq!(plan["children"][0]["analysis"]["samplesRead"], plan["analysis"]["totalSamplesRead"]);
+    assert!(plan["analysis"]["totalTime"].as_f64() <= stats["timings"]["execTotalTime"].as_f64());
+    assert_eq!(
+        api.get("explain?query=rate(up[1m])&analyze=1").await.json()["infos"].as_array().unwrap().len(),
+        1
+    );
+
+    let bad = |text: &str| (400, "bad_data".to_string(), text.to_string());
+    for (form, error) in [
+        ("query=up&analyze=x", "invalid parameter \"analyze\": \"x\" is neither true nor false"),
+        ("query=up&start=1", "invalid parameter \"end\": cannot parse \"\" to a valid timestamp"),
+        (
+            "query=up[1m]&start=1&end=2&step=1",
+            "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector",
+        ),
+        (
+            "query=",
+            "invalid parameter \"query\": unknown position: parse error: no expression found in input",
+        ),
+    ] {
+        assert_eq!(api.error("explain", form).await, bad(error), "{form}");
+    }
+    // A chain is as deep in JSON as it is long; what reads it has to be ready for that, what writes it is.
+    let chain = format!("query=up{}&analyze=true", "%2B1".repeat(1_500));
+    let answer = api.post("explain", &chain).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.text.matches("\"kind\":\"binaryExpr\"").count(), 1_500);
 }

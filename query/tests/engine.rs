@@ -171,3 +171,30 @@ fn remarks_have_a_place() {
     let (warnings, _) = result.annotations.render(text, 10);
     assert_eq!(warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]);
 }
+
+/// In words of ours after `TestQueryStatistics` of upstream, all of whose cases gave upstream's numbers when they were tried.
+#[test]
+fn samples_are_counted_as_upstream_counts_them() {
+    let count = |mut request: QueryRequest<'_>| {
+        request.options.samples = query::eval::tally::Detail::Steps;
+        let stats = engine().run(&source(), &request).unwrap().stats;
+        let steps = stats.samples_per_step.unwrap();
+        (stats.samples_total, stats.samples_new, steps.total, steps.read)
+    };
+    let instant = |text: &str| count(QueryRequest::instant(text, 5 * MINUTE));
+    let range = |text: &str| count(QueryRequest::range(text, 4 * MINUTE, 6 * MINUTE, MINUTE));
+    assert_eq!(instant("1 + 1"), (0, 0, vec![0], vec![0]));
+    assert_eq!(instant("requests_total"), (3, 3, vec![3], vec![3]));
+    assert_eq!(instant("timestamp(requests_total)"), (3, 3, vec![3], vec![3]));
+    assert_eq!(instant("requests_total[1m]"), (12, 12, vec![12], vec![12]));
+    assert_eq!(range("requests_total"), (9, 9, vec![3; 3], vec![3; 3]));
+    // Eight samples a window, four of them new a minute later.
+    assert_eq!(range("sum(rate(requests_total[2m]))"), (72, 48, vec![24; 3], vec![24, 12, 12]));
+    // Windows that do not touch are new altogether.
+    assert_eq!(range("sum(rate(requests_total[30s]))"), (18, 18, vec![6; 3], vec![6; 3]));
+    assert_eq!(range("rate(requests_total[1m] @ 60)"), (36, 12, vec![12; 3], vec![12, 0, 0]));
+    // A subquery's samples are those of the windows over it; what it read itself is counted once.
+    assert_eq!(range("max_over_time(requests_total{job=\"a\"}[2m:1m])"), (6, 4, vec![2; 3], vec![2, 1, 1]));
+    let plain = engine().run(&source(), &QueryRequest::instant("requests_total", MINUTE)).unwrap().stats;
+    assert_eq!((plain.samples_total, plain.samples_per_step), (3, None));
+}

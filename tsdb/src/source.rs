@@ -237,6 +237,21 @@ impl Budget {
         self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Takes back what a first attempt read that is now made again in another way.
+    pub fn forget_samples(&self, n: u64) {
+        self.samples_read.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// When the query has to be done.
+    pub fn deadline(&self) -> Option<std::time::Instant> {
+        self.deadline
+    }
+
+    /// The peak until now; from now on it is counted anew, from what is held at the moment.
+    pub fn lower_peak(&self) -> u64 {
+        self.bytes_peak.swap(self.bytes_held.load(Ordering::Relaxed), Ordering::Relaxed)
+    }
+
     pub fn samples_read(&self) -> u64 {
         self.samples_read.load(Ordering::Relaxed)
     }

@@ -7,11 +7,11 @@ use tsdb::labels::Labels;
 use tsdb::sample::Value;
 
 use super::json;
-use crate::value::{QueryStats, QueryValue, RangeSeries};
+use crate::value::{QueryStats, QueryValue, RangeSeries, SamplesPerStep};
 
 /// How large a piece grows before it is handed to the connection. At several hundred megabytes a second a piece costs the runtime's
 /// thread about a fifth of a millisecond.
-const PIECE_BYTES: usize = 64 << 10;
+pub(super) const PIECE_BYTES: usize = 64 << 10;
 
 /// Warnings and infos beside the data; empty ones are left out of the answer.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ impl Remarks {
         Remarks { warnings: vec![TRUNCATED.into()], infos: vec![] }
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         for (name, texts) in [("warnings", &self.warnings), ("infos", &self.infos)] {
             if !texts.is_empty() {
                 out.extend_from_slice(format!(",\"{name}\":").as_bytes());
@@ -38,7 +38,7 @@ impl Remarks {
 /// The warning of an answer that `limit` cut.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
-const HEAD: &[u8] = br#"{"status":"success","data":"#;
+pub(super) const HEAD: &[u8] = br#"{"status":"success","data":"#;
 
 /// `{"status":"success","data":…}` with data that `write` appends.
 pub fn success(remarks: &Remarks, write: impl FnOnce(&mut Vec<u8>)) -> Response {
@@ -61,7 +61,7 @@ pub fn no_content() -> Response {
     response
 }
 
-fn respond(body: Body) -> Response {
+pub(super) fn respond(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -136,14 +136,14 @@ pub fn list<T>(
 }
 
 /// The times of a range query: `[t,"` of each is rendered once and copied for every series after the first.
-struct Grid {
+pub(super) struct Grid {
     start_ms: i64,
     step_ms: i64,
     rendered: Vec<([u8; 30], u8)>,
 }
 
 impl Grid {
-    fn new(start_ms: i64, step_ms: i64, steps: usize) -> Grid {
+    pub fn new(start_ms: i64, step_ms: i64, steps: usize) -> Grid {
         Grid { start_ms, step_ms, rendered: vec![([0; 30], 0); steps] }
     }
 
@@ -204,14 +204,7 @@ impl ResultWriter {
         remarks: &Remarks,
     ) -> ResultWriter {
         let (start_ms, step_ms, steps) = range.unwrap_or((0, 1, 0));
-        let mut tail = Vec::new();
-        if let Some(stats) = stats {
-            tail.extend_from_slice(br#","stats":"#);
-            json::small(&mut tail, stats);
-        }
-        tail.push(b'}');
-        remarks.write(&mut tail);
-        tail.push(b'}');
+        let tail = tail(stats, remarks);
         ResultWriter {
             value,
             grid: Grid::new(start_ms, step_ms, steps),
@@ -223,6 +216,19 @@ impl ResultWriter {
             tail,
         }
     }
+}
+
+/// What comes after the result: statistics, the end of the data, warnings, infos.
+pub(super) fn tail(stats: Option<&Stats>, remarks: &Remarks) -> Vec<u8> {
+    let mut tail = Vec::new();
+    if let Some(stats) = stats {
+        tail.extend_from_slice(br#","stats":"#);
+        json::small(&mut tail, stats);
+    }
+    tail.push(b'}');
+    remarks.write(&mut tail);
+    tail.push(b'}');
+    tail
 }
 
 impl Pieces for ResultWriter {
@@ -258,6 +264,7 @@ impl Pieces for ResultWriter {
                     instant(out, &sample.labels, *ts_ms, &sample.value);
                 }
             }
+            QueryValue::HandedOut(_) => {}
             QueryValue::Matrix(series) => {
                 while let Some(one) = series.get(self.at) {
                     if out.len() >= PIECE_BYTES {
@@ -306,7 +313,7 @@ fn instant(out: &mut Vec<u8>, labels: &Labels, ts_ms: i64, value: &Value) {
 }
 
 /// `,"values":[…],"histograms":[…]` from `point` on, each left out where it is empty; whether the series is finished.
-fn points(
+pub(super) fn points(
     out: &mut Vec<u8>,
     series: &RangeSeries,
     point: &mut usize,
@@ -367,13 +374,38 @@ struct Timings {
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Samples {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    total_queryable_samples_per_step: Vec<(Seconds, u64)>,
     total_queryable_samples: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    samples_read_per_step: Vec<(Seconds, u64)>,
     samples_read: u64,
     peak_samples: u64,
 }
 
+/// Milliseconds, written as seconds as Go writes them: without decimals where there are none.
+struct Seconds(i64);
+
+impl serde::Serialize for Seconds {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0 % 1000 == 0 {
+            to.serialize_i64(self.0 / 1000)
+        } else {
+            to.serialize_f64(self.0 as f64 / 1000.0)
+        }
+    }
+}
+
 impl Stats {
     pub fn new(stats: &QueryStats, queued: std::time::Duration) -> Stats {
+        let per_step = |of: fn(&SamplesPerStep) -> &Vec<u64>| match &stats.samples_per_step {
+            None => Vec::new(),
+            Some(all) => {
+                let at =
+                    |i: usize| Seconds(all.start_ms.saturating_add(all.step_ms.saturating_mul(i as i64)));
+                of(all).iter().enumerate().map(|(i, n)| (at(i), *n)).collect()
+            }
+        };
         Stats {
             timings: Timings {
                 eval_total_time: (stats.prepare + stats.eval + stats.sort).as_secs_f64(),
@@ -384,8 +416,10 @@ impl Stats {
                 exec_total_time: (stats.total + queued).as_secs_f64(),
             },
             samples: Samples {
+                total_queryable_samples_per_step: per_step(|s| &s.total),
                 total_queryable_samples: stats.samples_total,
-                samples_read: stats.samples_read,
+                samples_read_per_step: per_step(|s| &s.read),
+                samples_read: stats.samples_new,
                 peak_samples: stats.samples_peak,
             },
         }

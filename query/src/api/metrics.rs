@@ -75,9 +75,14 @@ impl Metrics {
     pub(super) fn observe(&self, endpoint: &str, took: Duration, failed: Option<ErrorType>) {
         self.duration.get_or_create(&Endpoint { endpoint: endpoint.into() }).observe(took.as_secs_f64());
         if let Some(kind) = failed {
-            let failure = Failure { endpoint: endpoint.into(), r#type: kind.as_str() };
-            self.errors.get_or_create(&failure).inc();
+            self.failed(endpoint, kind);
         }
+    }
+
+    /// Counts an answer that was broken off after its head had been sent.
+    pub(super) fn failed(&self, endpoint: &str, kind: ErrorType) {
+        let failure = Failure { endpoint: endpoint.into(), r#type: kind.as_str() };
+        self.errors.get_or_create(&failure).inc();
     }
 
     pub(super) fn read_samples(&self, n: u64) {

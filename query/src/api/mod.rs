@@ -5,7 +5,9 @@
 mod admin;
 pub mod answer;
 mod ast_json;
+mod begun;
 pub mod error;
+mod explain;
 pub mod form;
 pub mod json;
 pub mod metrics;
@@ -41,6 +43,7 @@ pub fn router(state: ApiState) -> Router {
         .route(&both("query"), get(queries::instant).post(queries::instant))
         .route(&both("query_range"), get(queries::range).post(queries::range))
         .route(&both("query_exemplars"), get(queries::exemplars).post(queries::exemplars))
+        .route(&both("explain"), get(explain::explain).post(explain::explain))
         .route(&both("format_query"), get(queries::format).post(queries::format))
         .route(&both("parse_query"), get(queries::syntax_tree).post(queries::syntax_tree))
         .route(&both("series"), get(series::series).post(series::series))

@@ -7,6 +7,7 @@ use axum::response::Response;
 use tsdb::matcher::quote;
 
 use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
+use super::begun::SeriesWriter;
 use super::error::{ApiError, ErrorType};
 use super::form::Form;
 use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
@@ -14,11 +15,12 @@ use super::request::{Call, Lane};
 use super::state::ApiState;
 use super::{ast_json, json};
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
+use crate::eval::tally::Detail;
 use crate::parse;
 use crate::value::{ErrorKind, QueryError, QueryValue};
 
 /// At most this many warnings and this many infos are shown.
-const MAX_REMARKS: usize = 10;
+pub(super) const MAX_REMARKS: usize = 10;
 
 impl From<QueryError> for ApiError {
     fn from(e: QueryError) -> ApiError {
@@ -44,8 +46,14 @@ pub async fn instant(State(state): State<ApiState>, call: Call) -> Result<Respon
 
 /// `GET|POST /api/v1/query_range`
 pub async fn range(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
-    let form = &call.form;
-    let limit = form.limit()?;
+    let limit = call.form.limit()?;
+    let time = range_times(&state, &call.form)?;
+    let timeout = timeout(&call.form)?;
+    run(state, call, time, limit, timeout).await
+}
+
+/// `start`, `end` and `step`, within the limit of points.
+pub(super) fn range_times(state: &ApiState, form: &Form) -> Result<QueryTime, ApiError> {
     let start = form.time("start")?;
     let end = form.time("end")?;
     if end < start {
@@ -68,9 +76,7 @@ pub async fn range(State(state): State<ApiState>, call: Call) -> Result<Response
     if step_ms == 0 {
         return Err(ApiError::parameter("step", "steps below one millisecond are not supported"));
     }
-    let timeout = timeout(form)?;
-    let time = QueryTime::Range { start_ms: start.ms(), end_ms: end.ms(), step_ms };
-    run(state, call, time, limit, timeout).await
+    Ok(QueryTime::Range { start_ms: start.ms(), end_ms: end.ms(), step_ms })
 }
 
 /// 11000 as `11,000`.
@@ -87,8 +93,20 @@ fn grouped(n: i128) -> String {
 }
 
 /// A negative timeout is over at once, as upstream's deadline in the past.
-fn timeout(form: &Form) -> Result<Option<Duration>, ApiError> {
+pub(super) fn timeout(form: &Form) -> Result<Option<Duration>, ApiError> {
     Ok(form.duration("timeout")?.map(|ns| Duration::from_nanos(ns.max(0) as u64)))
+}
+
+/// `lookback_delta`; zero and less mean the default, as upstream's engine has it.
+pub(super) fn lookback(form: &Form) -> Result<Option<i64>, ApiError> {
+    match form.get("lookback_delta") {
+        "" => Ok(None),
+        s => {
+            let ns = super::params::parse_duration(s)
+                .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?;
+            Ok((ns >= 1_000_000).then_some(ns / 1_000_000))
+        }
+    }
 }
 
 async fn run(
@@ -98,30 +116,45 @@ async fn run(
     limit: usize,
     timeout: Option<Duration>,
 ) -> Result<Response, ApiError> {
-    let lookback_ms = match call.form.get("lookback_delta") {
-        "" => None,
-        s => {
-            let ns = super::params::parse_duration(s)
-                .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?;
-            // Zero and less mean the default, as upstream's engine has it.
-            (ns >= 1_000_000).then_some(ns / 1_000_000)
-        }
-    };
+    let lookback_ms = lookback(&call.form)?;
     check_text(&state, call.form.get("query"))?;
     let inner = state.0.clone();
     state
-        .run(Lane::Query, timeout, move |budget, queued| {
+        .run_beginning(Lane::Query, timeout, move |budget, queued, early| {
             let text = call.form.get("query");
+            let stats = call.form.get("stats");
             let source = inner.config.storage.source(&call.tenant);
-            let options = QueryOptions { lookback_ms, timeout, budget: Some(budget.clone()) };
+            let samples = match stats {
+                "" => Detail::Total,
+                "all" => Detail::Steps,
+                _ => Detail::Reads,
+            };
+            let options = QueryOptions { lookback_ms, timeout, budget: Some(budget.clone()), samples };
             let request = QueryRequest { text, time, options };
-            let mut result = inner.engine.run(&*source, &request)?;
+            let grid = match time {
+                QueryTime::Instant { .. } => None,
+                QueryTime::Range { start_ms, end_ms, step_ms } => {
+                    Some((start_ms, step_ms, ((end_ms - start_ms) / step_ms + 1).clamp(0, 20_000) as usize))
+                }
+            };
+            let mut rows = SeriesWriter::new(grid, limit, early);
+            let from_bytes = inner.config.limits.stream_from_bytes;
+            let done = inner.engine.run_handing_out(&*source, &request, from_bytes, &mut |s| rows.series(&s));
+            let mut result = match done {
+                Err(e) if rows.begun() => {
+                    // The head of the answer is gone: all that is left is to break it off.
+                    tracing::warn!(error = %e, query = text, "a query failed while its result was being sent");
+                    let e = ApiError::from(e);
+                    inner.config.metrics.failed("query_range", e.kind);
+                    return Ok(None);
+                }
+                done => done?,
+            };
             let (warnings, infos) = result.annotations.render(text, MAX_REMARKS);
             let mut remarks = Remarks { warnings, infos };
-            if limit > 0 && truncate(&mut result.value, limit) {
+            if limit > 0 && (rows.cut() || truncate(&mut result.value, limit)) {
                 remarks.warnings.push(TRUNCATED.into());
             }
-            let stats = call.form.get("stats");
             if !matches!(stats, "" | "true" | "all") {
                 remarks.warnings.push(format!(
                     "value {} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"",
@@ -129,19 +162,17 @@ async fn run(
                 ));
             }
             let figures = (!stats.is_empty()).then(|| Stats::new(&result.stats, queued));
-            let grid = match time {
-                QueryTime::Instant { .. } => None,
-                QueryTime::Range { start_ms, end_ms, step_ms } => {
-                    Some((start_ms, step_ms, ((end_ms - start_ms) / step_ms + 1).clamp(0, 20_000) as usize))
-                }
-            };
-            Ok(answer::streamed(ResultWriter::new(result.value, grid, figures.as_ref(), &remarks)))
+            if rows.begun() {
+                rows.finish(figures.as_ref(), &remarks);
+                return Ok(None);
+            }
+            Ok(Some(answer::streamed(ResultWriter::new(result.value, grid, figures.as_ref(), &remarks))))
         })
         .await
 }
 
 /// Refuses what is too long to look at before it waits for a place.
-fn check_text(state: &ApiState, text: &str) -> Result<(), ApiError> {
+pub(super) fn check_text(state: &ApiState, text: &str) -> Result<(), ApiError> {
     let most = state.0.engine.options().parse.max_text_bytes;
     if text.len() > most {
         let why = format!("the query is {} bytes long, the limit is {most}", text.len());

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tsdb::source::Budget;
 use tsdb::tenant::TenantId;
 
+use super::begun::{self, Early};
 use super::error::{ApiError, ErrorType};
 use super::form::Form;
 use super::state::ApiState;
@@ -65,7 +66,7 @@ async fn read(state: &ApiState, body: Body) -> Result<Vec<u8>, ApiError> {
 }
 
 /// Cancels the work of a request whose future is dropped, which is what happens when its client goes away.
-struct CancelOnDrop(Arc<Budget>);
+pub(super) struct CancelOnDrop(Arc<Budget>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -93,9 +94,25 @@ impl ApiState {
     where
         F: FnOnce(&Arc<Budget>, Duration) -> Result<Response, ApiError> + Send + 'static,
     {
-        let begun = Instant::now();
+        let work = move |budget: &Arc<Budget>, queued, _: Early| work(budget, queued).map(Some);
+        self.run_beginning(lane, timeout, work).await
+    }
+
+    /// As [`ApiState::run`], for work that may begin its answer before it is done, by means of the [`Early`] it gets. It then gives
+    /// `None`, or an error that nobody sees. While it sends, it keeps its place, so a slow reader of such an answer has until the
+    /// query's timeout.
+    pub(super) async fn run_beginning<F>(
+        &self,
+        lane: Lane,
+        timeout: Option<Duration>,
+        work: F,
+    ) -> Result<Response, ApiError>
+    where
+        F: FnOnce(&Arc<Budget>, Duration, Early) -> Result<Option<Response>, ApiError> + Send + 'static,
+    {
+        let arrived = Instant::now();
         let budget = self.0.engine.budget(timeout);
-        let _cancel = CancelOnDrop(budget.clone());
+        let cancel = CancelOnDrop(budget.clone());
         let longest = self.0.engine.options().timeout;
         let timeout = timeout.map_or(longest, |t| t.min(longest));
         let places: &Arc<Semaphore> = if lane == Lane::Query { &self.0.queries } else { &self.0.lookups };
@@ -108,15 +125,21 @@ impl ApiState {
             }
         };
         let metrics = self.config().metrics.clone();
+        let (early, begun) = begun::early(budget.clone());
         let job = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let answer = work(&budget, begun.elapsed());
+            let answer = work(&budget, arrived.elapsed(), early);
             metrics.read_samples(budget.samples_read());
             answer
         });
+        // Comes to an end with the work at the latest, whose end of the line is dropped then.
+        if let Ok(pieces) = begun.await {
+            return Ok(begun::response(pieces, cancel));
+        }
         match job.await {
-            Ok(answer) => answer,
-            Err(_) => Err(ApiError::new(
+            Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Err(e)) => Err(e),
+            Ok(Ok(None)) | Err(_) => Err(ApiError::new(
                 ErrorType::Internal,
                 "the query made the server stumble; this is a bug in Hearth, please report the query",
             )),

@@ -113,6 +113,8 @@ pub struct Limits {
     pub max_concurrency: usize,
     /// Most steps of a range query, less one, as upstream counts.
     pub max_points: i128,
+    /// From how many bytes of rows on a range result is sent while it is computed. Below, an error that comes late still has a status.
+    pub stream_from_bytes: u64,
     /// Longest form body.
     pub max_body_bytes: usize,
     /// Longest time for a form body to arrive.
@@ -124,6 +126,7 @@ impl Default for Limits {
         Limits {
             max_concurrency: 20,
             max_points: 11_000,
+            stream_from_bytes: 8 << 20,
             max_body_bytes: 4 << 20,
             body_timeout: Duration::from_secs(30),
         }

@@ -9,8 +9,9 @@ use tsdb::matcher::quote;
 use tsdb::sample::Value;
 
 use super::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
-use super::{Evaluator, SAME_LABELSET};
-use crate::annotations::Severity;
+use super::trace::id;
+use super::{Evaluator, SAME_LABELSET, series_in};
+use crate::annotations::{Annotations, Severity};
 use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
 use crate::plan::{Binary, PlanExpr, PlanNode};
 use crate::value::QueryError;
@@ -220,6 +221,82 @@ impl Remarks {
             self.0.insert(step, r);
         }
     }
+
+    fn tell(self, op: BinaryOp, span: Span, notes: &mut Annotations) {
+        let mut once: Vec<Remark> = Vec::new();
+        for r in self.0.into_values() {
+            if !once.contains(&r) {
+                once.push(r);
+            }
+        }
+        for r in once {
+            match r.text(op) {
+                (Severity::Warning, text) => notes.warn(span, text),
+                (Severity::Info, text) => notes.info(span, text),
+            }
+        }
+    }
+}
+
+/// An operator between a vector's rows and one number per step.
+pub(crate) struct WithScalar<'p> {
+    b: &'p Binary,
+    scalar: Vec<f64>,
+    /// The scalar stands on the left.
+    swapped: bool,
+    span: Span,
+    steps: usize,
+    remarks: Remarks,
+}
+
+impl<'p> WithScalar<'p> {
+    /// `span` is that of the whole operation.
+    pub fn new(b: &'p Binary, scalar: Vec<f64>, swapped: bool, span: Span, steps: usize) -> Self {
+        WithScalar { b, scalar, swapped, span, steps, remarks: Remarks::default() }
+    }
+
+    pub fn drops_name(&self) -> bool {
+        changes_meaning(self.b.op) || self.b.return_bool
+    }
+
+    pub fn apply(&mut self, from: Column) -> Column {
+        let (op, bool) = (self.b.op, self.b.return_bool);
+        if from.histogram_count() == 0 && !is_trim(op) {
+            let (values, present) = from.floats();
+            // A comparison keeps the vector's value, on whichever side it stands.
+            return match self.swapped {
+                true => dense(op, &self.scalar, values, present.to_vec(), bool, true),
+                false => dense(op, values, &self.scalar, present.to_vec(), bool, false),
+            };
+        }
+        let mut column = Column::new(self.steps);
+        for (step, point) in from.iter() {
+            let s = self.scalar[step];
+            let (l, r) = if self.swapped { (Point::Float(s), point) } else { (point, Point::Float(s)) };
+            let done = pair_op(op, l, r);
+            self.remarks.put(step, done.remark);
+            if done.failed {
+                continue;
+            }
+            if bool {
+                column.set_float(step, if done.keep { 1.0 } else { 0.0 });
+            } else if done.keep {
+                match point {
+                    Point::Float(v) if self.swapped && op.is_comparison() => column.set_float(step, v),
+                    Point::Histogram(h) if self.swapped && op.is_comparison() => {
+                        column.set_histogram(step, h.clone())
+                    }
+                    _ => column.set(step, done.value),
+                }
+            }
+        }
+        column
+    }
+
+    /// What there is to say about the values that met.
+    pub fn tell(self, notes: &mut Annotations) {
+        self.remarks.tell(self.b.op, self.span, notes);
+    }
 }
 
 impl Evaluator<'_> {
@@ -227,13 +304,24 @@ impl Evaluator<'_> {
     pub(crate) fn binary_chain(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
         let (mut leftmost, mut chain) = (expr, Vec::new());
         while let PlanNode::Binary(b) = &leftmost.node {
-            chain.push((&**b, leftmost.span));
+            chain.push((&**b, leftmost));
             leftmost = &b.lhs;
         }
         let mut lhs = self.eval(leftmost)?;
-        for (b, span) in chain.into_iter().rev() {
+        for (b, whole) in chain.into_iter().rev() {
             let rhs = self.eval(&b.rhs)?;
-            lhs = self.binary(b, lhs, rhs, span)?;
+            let outer = self.trace.as_ref().map(|t| t.switch(id(whole)));
+            lhs = self.binary(b, lhs, rhs, whole.span)?;
+            if let (Some(trace), Some(outer)) = (&self.trace, outer) {
+                trace.switch(outer);
+                // The outermost is counted where all nodes are.
+                if !std::ptr::eq(whole, expr) {
+                    trace.note(id(whole), |f| {
+                        f.runs += 1;
+                        f.series += series_in(&lhs);
+                    });
+                }
+            }
         }
         Ok(lhs)
     }
@@ -247,8 +335,12 @@ impl Evaluator<'_> {
                 }
                 Ok(Val::Scalar(l))
             }
-            (Val::Vector(l), Val::Scalar(r)) => self.vector_scalar(b, l, &r, false, span),
-            (Val::Scalar(l), Val::Vector(r)) => self.vector_scalar(b, r, &l, true, span),
+            (Val::Vector(l), Val::Scalar(r)) => {
+                self.with_scalar(WithScalar::new(b, r, false, span, self.steps.count), l.rows)
+            }
+            (Val::Scalar(l), Val::Vector(r)) => {
+                self.with_scalar(WithScalar::new(b, l, true, span, self.steps.count), r.rows)
+            }
             (Val::Vector(l), Val::Vector(r)) => {
                 let fallback;
                 let matching = match &b.matching {
@@ -276,74 +368,7 @@ impl Evaluator<'_> {
     }
 
     fn remark(&mut self, op: BinaryOp, span: Span, remarks: Remarks) {
-        let mut once: Vec<Remark> = Vec::new();
-        for r in remarks.0.into_values() {
-            if !once.contains(&r) {
-                once.push(r);
-            }
-        }
-        for r in once {
-            match r.text(op) {
-                (Severity::Warning, text) => self.notes.warn(span, text),
-                (Severity::Info, text) => self.notes.info(span, text),
-            }
-        }
-    }
-
-    /// `swapped`: the scalar stands on the left.
-    fn vector_scalar(
-        &mut self,
-        b: &Binary,
-        frame: Frame,
-        scalar: &[f64],
-        swapped: bool,
-        span: Span,
-    ) -> Result<Val, QueryError> {
-        let op = b.op;
-        let mut remarks = Remarks::default();
-        let drops = changes_meaning(op) || b.return_bool;
-        let mut rows = Vec::with_capacity(frame.rows.len());
-        for mut row in frame.rows {
-            self.budget.check()?;
-            if drops {
-                (row.labels, row.drop_name) = self.drop_name(row.labels);
-            }
-            if row.column.histogram_count() == 0 && !is_trim(op) {
-                let (values, present) = row.column.floats();
-                // A comparison keeps the vector's value, on whichever side it stands.
-                row.column = match swapped {
-                    true => dense(op, scalar, values, present.to_vec(), b.return_bool, true),
-                    false => dense(op, values, scalar, present.to_vec(), b.return_bool, false),
-                };
-                rows.push(row);
-                continue;
-            }
-            let mut column = Column::new(self.steps.count);
-            for (step, point) in row.column.iter() {
-                let s = scalar[step];
-                let (l, r) = if swapped { (Point::Float(s), point) } else { (point, Point::Float(s)) };
-                let done = pair_op(op, l, r);
-                remarks.put(step, done.remark);
-                if done.failed {
-                    continue;
-                }
-                if b.return_bool {
-                    column.set_float(step, if done.keep { 1.0 } else { 0.0 });
-                } else if done.keep {
-                    match point {
-                        Point::Float(v) if swapped && op.is_comparison() => column.set_float(step, v),
-                        Point::Histogram(h) if swapped && op.is_comparison() => {
-                            column.set_histogram(step, h.clone())
-                        }
-                        _ => column.set(step, done.value),
-                    }
-                }
-            }
-            row.column = column;
-            rows.push(row);
-        }
-        self.remark(op, span, remarks);
-        self.collect(rows).map(Val::Vector)
+        remarks.tell(op, span, &mut self.notes);
     }
 
     fn set_op(&mut self, op: BinaryOp, l: Frame, r: Frame, m: &VectorMatching) -> Result<Val, QueryError> {

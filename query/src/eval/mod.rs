@@ -5,12 +5,15 @@
 
 mod aggregate;
 mod binary;
-mod element;
 pub mod frame;
 pub mod functions;
+pub(crate) mod handing;
 pub(crate) mod range;
-mod scan;
+mod rowwise;
+pub(crate) mod scan;
+pub mod tally;
 pub mod timeline;
+pub mod trace;
 
 use std::sync::Arc;
 
@@ -20,8 +23,11 @@ use tsdb::source::{Budget, SeriesColumns, Source};
 
 use crate::annotations::Annotations;
 use crate::engine::EngineOptions;
-use crate::eval::frame::{Column, Frame, Row, Val, without_name};
+use crate::eval::frame::{Frame, Row, Val, without_name};
 use crate::eval::functions::Run;
+use crate::eval::handing::spread_column;
+use crate::eval::tally::{Detail, Tally};
+use crate::eval::trace::{Trace, id};
 use crate::parse::ValueType;
 use crate::plan::{Plan, PlanExpr, PlanNode};
 use crate::value::QueryError;
@@ -68,8 +74,10 @@ pub struct Evaluator<'a> {
     kept: HashMap<(usize, i64, i64), Arc<Vec<SeriesColumns>>>,
     /// Bytes of values that the node being evaluated holds; charged to the budget.
     live_bytes: u64,
-    /// Samples that selectors and windows looked at, as upstream's `totalQueryableSamples`.
-    pub samples_total: u64,
+    /// Samples as `stats` reports them.
+    pub tally: Tally,
+    /// Where it is written down what each node does, if anybody asked.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -90,7 +98,8 @@ impl<'a> Evaluator<'a> {
             selection_uses: &plan.selection_uses,
             kept: HashMap::new(),
             live_bytes: 0,
-            samples_total: 0,
+            tally: Tally::new(Detail::Total, steps.count),
+            trace: None,
         }
     }
 
@@ -105,7 +114,11 @@ impl<'a> Evaluator<'a> {
             });
         }
         let before = std::mem::take(&mut self.live_bytes);
+        let outer = self.trace.as_ref().map(|t| t.switch(id(expr)));
         let val = self.node(expr)?;
+        if let (Some(trace), Some(outer)) = (&self.trace, outer) {
+            trace.switch(outer);
+        }
         let bytes = match &val {
             Val::Scalar(v) => 8 * v.len() as u64,
             Val::Str(_) => 0,
@@ -114,6 +127,15 @@ impl<'a> Evaluator<'a> {
         self.budget.release(self.live_bytes);
         self.budget.hold(bytes)?;
         self.live_bytes = before + bytes;
+        if let Some(trace) = &self.trace {
+            trace.note(id(expr), |f| {
+                f.runs += 1;
+                f.bytes = f.bytes.max(bytes);
+                if !streams(expr) {
+                    f.series += series_in(&val);
+                }
+            });
+        }
         Ok(val)
     }
 
@@ -159,11 +181,7 @@ impl<'a> Evaluator<'a> {
                 Err(QueryError::internal("a range vector stands where none can be evaluated"))
             }
             PlanNode::Call(call) => match &call.entry.run {
-                Run::Math(f) => {
-                    let frame = self.eval_vector(&call.args[0])?;
-                    self.math(frame, *f)
-                }
-                Run::Element(f) => self.element(call, *f),
+                Run::Math(_) | Run::Element(_) => self.rowwise_call(call),
                 Run::Window(window) if call.entry.name == "absent_over_time" => {
                     self.absent_over_time(call, window)
                 }
@@ -177,7 +195,7 @@ impl<'a> Evaluator<'a> {
                     v.iter_mut().for_each(|v| *v = -*v);
                     Ok(Val::Scalar(v))
                 }
-                Val::Vector(frame) => self.negate(frame),
+                Val::Vector(frame) => self.negate(frame.rows),
                 other => Ok(other),
             },
             PlanNode::StepInvariant(inner) => self.once(inner),
@@ -187,32 +205,33 @@ impl<'a> Evaluator<'a> {
     /// Evaluates at the first step and spreads the result over all of them.
     fn once(&mut self, inner: &PlanExpr) -> Result<Val, QueryError> {
         let all = self.steps;
-        self.steps = Steps { count: 1, ..all };
-        let val = self.eval(inner);
-        self.steps = all;
-        let n = all.count;
-        let val = val?;
-        if n == 1 {
+        let val = self.at_first_step(inner)?;
+        if all.count == 1 {
             return Ok(val);
         }
         Ok(match val {
-            Val::Scalar(v) => Val::Scalar(vec![v[0]; n]),
+            Val::Scalar(v) => Val::Scalar(vec![v[0]; all.count]),
             Val::Str(s) => Val::Str(s),
             Val::Vector(frame) => {
-                self.expect_rows(frame.rows.len(), n)?;
-                let spread = |column: &Column| match column.get(0) {
-                    Some(frame::Point::Float(v)) => Column::full(vec![v; n]),
-                    Some(frame::Point::Histogram(h)) => {
-                        let mut c = Column::new(n);
-                        (0..n).for_each(|s| c.set_histogram(s, h.clone()));
-                        c
-                    }
-                    None => Column::new(n),
-                };
-                let rows = frame.rows.into_iter().map(|r| Row { column: spread(&r.column), ..r }).collect();
-                Val::Vector(Frame { rows })
+                self.expect_rows(frame.rows.len(), all.count)?;
+                let spread = |r: Row| Row { column: spread_column(&r.column, all), ..r };
+                Val::Vector(Frame { rows: frame.rows.into_iter().map(spread).collect() })
             }
         })
+    }
+
+    /// Evaluates at the first step only, for all of them.
+    pub(crate) fn at_first_step(&mut self, inner: &PlanExpr) -> Result<Val, QueryError> {
+        let all = self.steps;
+        // Where within the one step it was does not matter.
+        let detail = if self.tally.detail() == Detail::Total { Detail::Total } else { Detail::Reads };
+        let tally = std::mem::replace(&mut self.tally, Tally::new(detail, 1));
+        self.steps = Steps { count: 1, ..all };
+        let val = self.eval(inner);
+        self.steps = all;
+        let child = std::mem::replace(&mut self.tally, tally);
+        self.tally.once_for_all(&child, all.count);
+        val
     }
 
     /// Refuses early what would not fit: `rows` rows of `steps` slots are about to be made.
@@ -226,6 +245,31 @@ impl<'a> Evaluator<'a> {
     /// Hands the rows of an instant vector to `sink` as they come, in order. Selectors and range functions over selectors never hold all
     /// of theirs. A row may be empty.
     pub fn stream(
+        &mut self,
+        expr: &PlanExpr,
+        sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let Some(trace) = self.trace.clone() else { return self.stream_rows(expr, sink) };
+        let (own, outer) = (id(expr), trace.switch(id(expr)));
+        let counts = streams(expr) && self.steps.count > 0;
+        let streamed = self.stream_rows(expr, &mut |row| {
+            if counts && !row.column.is_empty() {
+                trace.note(own, |f| f.series += 1);
+            }
+            // What is done with the row is the work of whoever asked for it.
+            let within = trace.switch(outer);
+            let taken = sink(row);
+            trace.switch(within);
+            taken
+        });
+        trace.switch(outer);
+        if counts {
+            trace.note(own, |f| f.runs += 1);
+        }
+        streamed
+    }
+
+    fn stream_rows(
         &mut self,
         expr: &PlanExpr,
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
@@ -286,26 +330,6 @@ impl<'a> Evaluator<'a> {
         Ok(Frame { rows: out })
     }
 
-    fn negate(&mut self, frame: Frame) -> Result<Val, QueryError> {
-        let mut rows = Vec::with_capacity(frame.rows.len());
-        for mut row in frame.rows {
-            (row.labels, row.drop_name) = self.drop_name(row.labels);
-            row.column.map_values(
-                |v| -v,
-                |h| {
-                    let mut h = (**h).clone();
-                    h.mul(-1.0);
-                    Some(Arc::new(h))
-                },
-            );
-            rows.push(row);
-        }
-        if self.options.delayed_name_removal {
-            return Ok(Val::Vector(Frame { rows }));
-        }
-        merge_same_labels(rows).map(Val::Vector)
-    }
-
     /// The end of every evaluation: with delayed name removal the marked names go now.
     pub fn finish(&self, frame: Frame) -> Result<Frame, QueryError> {
         if !self.options.delayed_name_removal {
@@ -318,6 +342,24 @@ impl<'a> Evaluator<'a> {
             r
         });
         merge_same_labels(rows.collect())
+    }
+}
+
+/// Whether the rows of a node come one by one.
+fn streams(expr: &PlanExpr) -> bool {
+    match &expr.node {
+        PlanNode::Selector(_) => true,
+        PlanNode::Call(call) => {
+            matches!(call.entry.run, Run::Window(_)) && call.entry.name != "absent_over_time"
+        }
+        _ => false,
+    }
+}
+
+fn series_in(val: &Val) -> u64 {
+    match val {
+        Val::Vector(frame) => frame.rows.iter().filter(|r| !r.column.is_empty()).count() as u64,
+        _ => 1,
     }
 }
 

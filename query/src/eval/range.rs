@@ -10,8 +10,10 @@ use tsdb::source::SeriesColumns;
 
 use super::frame::{Column, Frame, Point, Row, Val};
 use super::functions::{Extended, Samples, SeriesWindows, Window, WindowContext};
-use super::scan::without_stale;
+use super::scan::{series_bytes, without_stale};
+use super::tally::{self, Detail, Tally};
 use super::timeline::{Memo, Reach, windows};
+use super::trace::id;
 use super::{Evaluator, SAME_LABELSET, Steps};
 use crate::annotations::Annotations;
 use crate::parse::Span;
@@ -33,6 +35,9 @@ struct Job<'c> {
     type_labels: bool,
     /// Place of the range vector.
     operand: Span,
+    /// Whether its samples are the steps of a subquery.
+    subquery: bool,
+    detail: Detail,
 }
 
 /// What came out for one series.
@@ -40,7 +45,7 @@ struct Done {
     column: Column,
     notes: Annotations,
     error: Option<String>,
-    samples: u64,
+    samples: tally::Windows,
 }
 
 /// The range vector among a call's arguments.
@@ -52,6 +57,43 @@ fn range_argument(call: &Call) -> Result<(usize, &PlanExpr), QueryError> {
         .ok_or_else(|| {
             QueryError::internal(format!("{} was planned without a range vector", call.entry.name))
         })
+}
+
+/// What a matrix selector reads, extended where it is `anchored` or `smoothed`.
+pub(crate) fn matrix_reach(s: &Selector, range_ms: i64, steps: Steps, lookback_ms: i64) -> (Reach, Extended) {
+    let extended = match (s.anchored, s.smoothed) {
+        (true, _) => Extended::Anchored,
+        (_, true) => Extended::Smoothed,
+        _ => Extended::No,
+    };
+    let before = if extended == Extended::No { 0 } else { lookback_ms };
+    let reach = Reach {
+        steps,
+        offset_ms: s.offset_ms,
+        at_ms: s.at_ms,
+        back_ms: range_ms.saturating_add(before),
+        ahead_ms: if extended == Extended::Smoothed { lookback_ms } else { 0 },
+    };
+    (reach, extended)
+}
+
+/// The steps of a subquery: multiples of its step, from behind the first window's start to the last window's end.
+pub(crate) fn subquery_steps(sub: &Subquery, outer: Steps, max_samples: u64) -> Result<Steps, QueryError> {
+    let (first, last) = match sub.at_ms {
+        Some(at) => (at, at),
+        None => (outer.start_ms, outer.end_ms()),
+    };
+    let step_ms = sub.step_ms.max(1);
+    let end = last.saturating_sub(sub.offset_ms);
+    let after = first.saturating_sub(sub.offset_ms).saturating_sub(sub.range_ms);
+    // Towards zero, then past the open left end: upstream's arithmetic.
+    let mut start_ms = step_ms.saturating_mul(after / step_ms);
+    if start_ms <= after {
+        start_ms = start_ms.saturating_add(step_ms);
+    }
+    let count = if end < start_ms { 0 } else { (end.saturating_sub(start_ms) / step_ms) as u64 + 1 };
+    check_step_count(count, max_samples, "a subquery")?;
+    Ok(Steps { start_ms, step_ms, count: count as usize })
 }
 
 impl Evaluator<'_> {
@@ -91,6 +133,8 @@ impl Evaluator<'_> {
             counter_names: matches!(name, "rate" | "increase"),
             type_labels: self.options.type_and_unit_labels,
             operand: told_at(operand),
+            subquery: matches!(operand.node, PlanNode::Subquery(_)),
+            detail: self.tally.detail(),
         };
         let delayed = self.options.delayed_name_removal;
         let mut seen: HashSet<Labels> = HashSet::new();
@@ -100,7 +144,7 @@ impl Evaluator<'_> {
                 if !done.notes.is_empty() {
                     ev.notes.merge(done.notes);
                 }
-                ev.samples_total += done.samples;
+                ev.tally.windows(&done.samples);
                 if let Some(error) = done.error {
                     return Err(QueryError::execution(error));
                 }
@@ -120,7 +164,7 @@ impl Evaluator<'_> {
         match &operand.node {
             PlanNode::Matrix { selector, range_ms } => {
                 job.range_ms = *range_ms;
-                (job.reach, job.extended) = self.matrix_reach(selector, *range_ms);
+                (job.reach, job.extended) = matrix_reach(selector, *range_ms, self.steps, self.lookback_ms);
                 check_extended(name, job.extended)?;
                 let wide = job.reach;
                 self.select(selector, &wide, *range_ms, &mut |ev, batch| {
@@ -154,53 +198,16 @@ impl Evaluator<'_> {
         }
     }
 
-    /// What a matrix selector reads at the present steps, extended where it is `anchored` or `smoothed`.
-    fn matrix_reach(&self, s: &Selector, range_ms: i64) -> (Reach, Extended) {
-        let extended = match (s.anchored, s.smoothed) {
-            (true, _) => Extended::Anchored,
-            (_, true) => Extended::Smoothed,
-            _ => Extended::No,
-        };
-        let before = if extended == Extended::No { 0 } else { self.lookback_ms };
-        let reach = Reach {
-            steps: self.steps,
-            offset_ms: s.offset_ms,
-            at_ms: s.at_ms,
-            back_ms: range_ms.saturating_add(before),
-            ahead_ms: if extended == Extended::Smoothed { self.lookback_ms } else { 0 },
-        };
-        (reach, extended)
-    }
-
-    /// The steps of a subquery: multiples of its step, from behind the first window's start to the last window's end.
-    fn subquery_steps(&self, sub: &Subquery) -> Result<Steps, QueryError> {
-        let (first, last) = match sub.at_ms {
-            Some(at) => (at, at),
-            None => (self.steps.start_ms, self.steps.end_ms()),
-        };
-        let step_ms = sub.step_ms.max(1);
-        let end = last.saturating_sub(sub.offset_ms);
-        let after = first.saturating_sub(sub.offset_ms).saturating_sub(sub.range_ms);
-        // Towards zero, then past the open left end: upstream's arithmetic.
-        let mut start_ms = step_ms.saturating_mul(after / step_ms);
-        if start_ms <= after {
-            start_ms = start_ms.saturating_add(step_ms);
-        }
-        let count = if end < start_ms { 0 } else { (end.saturating_sub(start_ms) / step_ms) as u64 + 1 };
-        check_step_count(count, self.options.max_samples, "a subquery")?;
-        Ok(Steps { start_ms, step_ms, count: count as usize })
-    }
-
     /// Evaluates a subquery and turns its rows into series of samples, with whether each wants its name dropped.
     fn subquery_series(&mut self, sub: &Subquery) -> Result<(Vec<SeriesColumns>, Vec<bool>), QueryError> {
-        let steps = self.subquery_steps(sub)?;
+        let outer = self.trace.as_ref().map(|t| t.switch(id(sub)));
+        let steps = subquery_steps(sub, self.steps, self.options.max_samples)?;
         if steps.count == 0 {
             return Ok((Vec::new(), Vec::new()));
         }
-        let outer = std::mem::replace(&mut self.steps, steps);
-        let inner = self.eval(&sub.expr);
-        self.steps = outer;
-        let frame = match inner? {
+        let (inner, child) = self.in_subquery(sub, steps)?;
+        self.tally.take_reads(&child, steps, self.steps, sub.offset_ms, sub.range_ms);
+        let frame = match inner {
             Val::Vector(frame) => frame,
             Val::Scalar(v) => Frame {
                 rows: vec![Row { labels: Labels::empty(), drop_name: false, column: Column::full(v) }],
@@ -218,7 +225,26 @@ impl Evaluator<'_> {
             drops.push(row.drop_name);
             series.push(samples_of(row, &whole));
         }
+        if let (Some(trace), Some(outer)) = (&self.trace, outer) {
+            trace.switch(outer);
+            trace.note(id(sub), |f| {
+                f.runs += 1;
+                f.series += series.len() as u64;
+                f.bytes += series.iter().map(series_bytes).sum::<u64>();
+            });
+        }
         Ok((series, drops))
+    }
+
+    /// The value of a subquery's expression at `steps`, and what it counted.
+    fn in_subquery(&mut self, sub: &Subquery, steps: Steps) -> Result<(Val, Tally), QueryError> {
+        let child = self.tally.for_subquery(steps.count);
+        let own = std::mem::replace(&mut self.tally, child);
+        let outer = std::mem::replace(&mut self.steps, steps);
+        let inner = self.eval(&sub.expr);
+        self.steps = outer;
+        let child = std::mem::replace(&mut self.tally, own);
+        Ok((inner?, child))
     }
 
     /// `absent_over_time`: one row, with a 1 at every step at which no series has a sample.
@@ -244,7 +270,7 @@ impl Evaluator<'_> {
         match &expr.node {
             PlanNode::StepInvariant(inner) => self.eval_range_vector(inner),
             PlanNode::Matrix { selector, range_ms } => {
-                let (reach, extended) = self.matrix_reach(selector, *range_ms);
+                let (reach, extended) = matrix_reach(selector, *range_ms, self.steps, self.lookback_ms);
                 let mut out = Vec::new();
                 self.select(selector, &reach, *range_ms, &mut |ev, batch| {
                     for series in batch {
@@ -258,7 +284,8 @@ impl Evaluator<'_> {
                             Extended::No => points(&series, from, to),
                             _ => extended_points(&series, from, to, &reach, *range_ms, extended)?,
                         };
-                        ev.samples_total += found.len() as u64;
+                        let histograms: u64 = found.histograms.iter().map(|h| tally::weight(h)).sum();
+                        ev.tally.at(0, found.values.len() as u64 + histograms);
                         if !found.is_empty() {
                             let bytes = 32 * found.len() as u64 + 96;
                             ev.budget.hold(bytes)?;
@@ -271,11 +298,10 @@ impl Evaluator<'_> {
                 Ok(out)
             }
             PlanNode::Subquery(sub) => {
-                let steps = self.subquery_steps(sub)?;
-                let outer = std::mem::replace(&mut self.steps, steps);
-                let inner = self.eval(&sub.expr);
-                self.steps = outer;
-                match inner? {
+                let steps = subquery_steps(sub, self.steps, self.options.max_samples)?;
+                let (inner, child) = self.in_subquery(sub, steps)?;
+                self.tally.all_of(&child);
+                match inner {
                     Val::Vector(frame) => {
                         let frame = self.finish(frame)?;
                         Ok(frame
@@ -467,7 +493,12 @@ impl Job<'_> {
         let mut notes = Annotations::new();
         let mut error = None;
         let start_ts = if self.start_timestamps { series.start_ts_ms.as_deref() } else { None };
-        let samples = ranges.iter().map(|(a, b)| u64::from(b - a)).sum();
+        let sizes: Option<Vec<u64>> = series
+            .histograms
+            .as_ref()
+            .map(|h| h.iter().map(|h| h.as_ref().map_or(1, |h| tally::weight(h))).collect());
+        let fixed = self.reach.at_ms.is_some();
+        let samples = tally::Windows::count(self.detail, ranges, sizes.as_deref(), self.subquery, fixed);
         match self.window.kernel {
             Some(kernel)
                 if series.histograms.is_none()

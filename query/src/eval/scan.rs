@@ -8,9 +8,10 @@ use tsdb::matcher::quote;
 use tsdb::sample::is_stale;
 use tsdb::source::{Hints, Selection, SeriesColumns};
 
-use super::Evaluator;
 use super::frame::{Column, Row};
 use super::timeline::{Memo, Reach, newest, windows};
+use super::trace::id;
+use super::{Evaluator, Steps};
 use crate::annotations::Annotations;
 use crate::eval::functions::rate::interpolate_histograms;
 use crate::parse::Span;
@@ -23,18 +24,29 @@ const PARALLEL_FROM: usize = 1 << 15;
 /// What is done with every batch of a selection.
 type EachBatch<'f, E> = dyn FnMut(&mut E, &[SeriesColumns]) -> Result<(), QueryError> + 'f;
 
-impl Evaluator<'_> {
-    /// The reach of an instant selector at the present steps.
-    fn instant_reach(&self, s: &Selector) -> Reach {
-        Reach {
-            steps: self.steps,
-            offset_ms: s.offset_ms,
-            at_ms: s.at_ms,
-            back_ms: self.lookback_ms,
-            ahead_ms: if s.smoothed { self.lookback_ms } else { 0 },
-        }
+/// The reach of an instant selector.
+pub(crate) fn instant_reach(s: &Selector, steps: Steps, lookback_ms: i64) -> Reach {
+    Reach {
+        steps,
+        offset_ms: s.offset_ms,
+        at_ms: s.at_ms,
+        back_ms: lookback_ms,
+        ahead_ms: if s.smoothed { lookback_ms } else { 0 },
     }
+}
 
+/// What a source is told about the use of a selection.
+pub(crate) fn hints(s: &Selector, steps: Steps, range_ms: i64) -> Hints {
+    Hints {
+        step_ms: if steps.is_instant() { 0 } else { steps.step_ms },
+        range_ms,
+        func: s.func.to_string(),
+        labels_only: false,
+        windows: Default::default(),
+    }
+}
+
+impl Evaluator<'_> {
     /// Reads a selection in batches. What several selectors of the plan read is read once and kept.
     pub(crate) fn select(
         &mut self,
@@ -46,7 +58,15 @@ impl Evaluator<'_> {
         let (min_t_ms, max_t_ms) = reach.span();
         let keep = self.selection_uses.get(s.selection).is_some_and(|n| *n > 1);
         let key = (s.selection, min_t_ms, max_t_ms);
+        let trace = self.trace.clone().map(|t| (t, id(s)));
         if let Some(kept) = self.kept.get(&key).cloned() {
+            if let Some((trace, own)) = &trace {
+                trace.note(*own, |f| {
+                    f.runs += 1;
+                    f.series += kept.len() as u64;
+                    f.reused = true;
+                });
+            }
             for batch in kept.chunks(256) {
                 self.budget.check()?;
                 each(self, batch)?;
@@ -57,16 +77,11 @@ impl Evaluator<'_> {
             matchers: s.matchers.clone(),
             min_t_ms,
             max_t_ms,
-            hints: Hints {
-                step_ms: if self.steps.is_instant() { 0 } else { self.steps.step_ms },
-                range_ms,
-                func: s.func.to_string(),
-                labels_only: false,
-                windows: Default::default(),
-            },
+            hints: hints(s, self.steps, range_ms),
             budget: self.budget.clone(),
         };
         let source = self.source;
+        let user = trace.as_ref().map(|(t, own)| t.switch(*own)).unwrap_or_default();
         let mut cursor = source.select(&wish)?;
         let mut all = Vec::new();
         while let Some(mut batch) = cursor.next_batch()? {
@@ -76,12 +91,26 @@ impl Evaluator<'_> {
             }
             let bytes: u64 = batch.iter().map(series_bytes).sum();
             self.budget.hold(bytes)?;
+            if let Some((trace, own)) = &trace {
+                trace.switch(user);
+                trace.note(*own, |f| {
+                    f.series += batch.len() as u64;
+                    f.bytes += bytes;
+                });
+            }
             each(self, &batch)?;
+            if let Some((trace, own)) = &trace {
+                trace.switch(*own);
+            }
             if keep {
                 all.extend(batch);
             } else {
                 self.budget.release(bytes);
             }
+        }
+        if let Some((trace, own)) = &trace {
+            trace.switch(user);
+            trace.note(*own, |f| f.runs += 1);
         }
         if keep {
             self.kept.insert(key, Arc::new(all));
@@ -95,7 +124,7 @@ impl Evaluator<'_> {
         s: &Selector,
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let reach = self.instant_reach(s);
+        let reach = instant_reach(s, self.steps, self.lookback_ms);
         let (smoothed, span) = (s.smoothed, s.span);
         self.select(s, &reach, 0, &mut |ev, batch| {
             let made: Vec<(Option<Column>, Annotations)> =
@@ -113,7 +142,10 @@ impl Evaluator<'_> {
                     ev.notes.merge(notes);
                 }
                 let Some(column) = column else { continue };
-                ev.samples_total += column.len() as u64;
+                // Upstream does not count what `smoothed` looks at.
+                if !smoothed {
+                    ev.tally.column(&column);
+                }
                 sink(Row { labels: series.labels.clone(), drop_name: false, column })?;
             }
             Ok(())

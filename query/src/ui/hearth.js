@@ -30,7 +30,7 @@ async function api(path, form, { post = false, signal } = {}) {
 // ---- State, as the address says it ----
 const RANGES = [['5m', 300], ['15m', 900], ['1h', 3600], ['6h', 21600], ['1d', 86400], ['7d', 604800], ['30d', 2592000]];
 const asked = new URLSearchParams(location.search);
-const state = { query: asked.get('q') || '', tab: asked.get('tab') === 'table' ? 'table' : 'graph', range: Number(asked.get('range')) || 3600, end: Number(asked.get('end')) || null };
+const state = { query: asked.get('q') || '', tab: ['table', 'explain'].includes(asked.get('tab')) ? asked.get('tab') : 'graph', range: Number(asked.get('range')) || 3600, end: Number(asked.get('end')) || null };
 const zooms = [];
 function remember() {
   const p = new URLSearchParams();
@@ -194,9 +194,13 @@ async function ask() {
   const end = state.end || Date.now() / 1000;
   const step = STEPS.find(s => state.range / s <= Math.max(120, $('out').clientWidth / 3)) || 86400;
   const to = state.end ? end : Math.floor(end / step) * step, span = { start: to - Math.floor(state.range / step) * step, end: to, step };
-  const form = state.tab === 'graph' ? { query: state.query, ...span, stats: 'true' } : { query: state.query, time: end, stats: 'true' };
+  const [path, form] = {
+    graph: ['query_range', { query: state.query, ...span, stats: 'true' }],
+    table: ['query', { query: state.query, time: end, stats: 'true' }],
+    explain: ['explain', { query: state.query, ...span, analyze: 'true' }],
+  }[state.tab];
   try {
-    const answer = await api(state.tab === 'graph' ? 'query_range' : 'query', form, { post: true, signal: mine.signal });
+    const answer = await api(path, form, { post: true, signal: mine.signal });
     if (mine !== running) return;
     fault = null;
     last = { answer, span, tab: state.tab, took: performance.now() - begun };
@@ -232,6 +236,7 @@ function show(result) {
   $('notes').replaceChildren(
     ...(answer.warnings || []).map(w => el('div.note.warn', {}, w)),
     ...(answer.infos || []).map(i => el('div.note.info', {}, i.replace(/^PromQL info: /, ''))));
+  if (tab === 'explain') return plan(answer.data);
   const points = resultType === 'matrix' ? data.reduce((n, s) => n + (s.values || []).length + (s.histograms || []).length, 0) : 0;
   $('figures').textContent = [
     resultType === 'scalar' || resultType === 'string' ? resultType : count(data.length, 'series', 'series'), points ? count(points, 'point') : '',
@@ -321,12 +326,38 @@ function table(type, data, most = 1000) {
   if (data.length > most) $('out').append(el('div.more', {}, 'The first ' + most + ' of ' + count(data.length, 'series', 'series') + '. ', el('button', { onclick: () => table(type, data, Infinity) }, 'Show all')));
 }
 
+const size = n => n < 1024 ? n + ' B' : n < 1048576 ? (n / 1024).toFixed(1) + ' KiB' : (n / 1048576).toFixed(1) + ' MiB';
+const spent = s => s < 1e-3 ? Math.round(s * 1e6) + ' µs' : s < 1 ? (s * 1e3).toFixed(1) + ' ms' : s.toFixed(2) + ' s';
+/** What the selector of a node reads, in words. */
+function reads(n) {
+  const words = [];
+  if (n.window && n.window.step) words.push('every ' + n.window.step + ' s over ' + n.window.range + ' s');
+  if (n.selector && n.selector.reads) words.push('reads ' + day(n.selector.reads.start) + ' ' + clock(n.selector.reads.start, true) + ' to ' + day(n.selector.reads.end) + ' ' + clock(n.selector.reads.end, true));
+  if (n.selector && n.selector.shared) words.push(n.analysis.reused ? 'already read by another' : 'read once for several');
+  if (n.stepInvariant && n.kind !== 'numberLiteral' && n.kind !== 'stringLiteral') words.push('once for all steps');
+  return words.join(' · ');
+}
+function plan(data) {
+  const rows = [], todo = [[data.plan, 0]], whole = data.plan.analysis.totalTime || 1;
+  // In a loop: a chain of operators is as deep as it is long.
+  while (todo.length && rows.length < 2000) {
+    const [n, depth] = todo.pop(), a = n.analysis, what = el('td', {}, el('span.mono', {}, n.text), el('small', {}, [n.kind, reads(n)].filter(Boolean).join(' · ')));
+    what.style.paddingLeft = 18 + 22 * Math.min(depth, 20) + 'px';
+    const share = el('td.v', {}, spent(a.selfTime), el('small', {}, Math.round(100 * a.selfTime / whole) + ' %'));
+    rows.push(el('tr', {}, what, el('td.v', {}, a.series.toLocaleString('en')), el('td.v', {}, a.samplesRead.toLocaleString('en')), el('td.v', {}, size(a.bytes), el('small', {}, 'peak ' + size(a.peakBytes))), share, el('td.v', {}, spent(a.totalTime))));
+    todo.push(...n.children.map(c => [c, depth + 1]).reverse());
+  }
+  const head = el('tr', {}, el('th', {}, 'Part'), ...['Series', 'Samples read', 'Bytes', 'Self', 'Total'].map(t => el('th.v', {}, t)));
+  $('figures').textContent = [count(data.plan.steps, 'step'), count(data.plan.analysis.totalSamplesRead, 'sample') + ' read', spent(data.stats.timings.execTotalTime)].join(' · ');
+  $('out').replaceChildren(el('div.scroll', {}, el('table.plan', {}, el('thead', {}, head), el('tbody', {}, ...rows))));
+}
+
 // ---- Controls ----
 const local = t => { const d = new Date(t * 1000); return day(t) + 'T' + two(d.getHours()) + ':' + two(d.getMinutes()) + ':' + two(d.getSeconds()); };
 function controls() {
   for (const b of document.querySelectorAll('[data-tab]')) { b.classList.toggle('on', b.dataset.tab === state.tab); b.setAttribute('aria-selected', b.dataset.tab === state.tab); }
   for (const b of $('ranges').children) b.classList.toggle('on', Number(b.dataset.range) === state.range);
-  $('ranges').hidden = state.tab !== 'graph';
+  $('ranges').hidden = state.tab === 'table';
   $('when').value = state.end ? local(state.end) : '';
   $('when').classList.toggle('set', !!state.end);
   $('when').hidden = !state.end;
@@ -336,7 +367,7 @@ function controls() {
 for (const [name, range] of RANGES) $('ranges').append(el('button', { type: 'button', textContent: name, onclick: () => { state.range = range; zooms.length = 0; ask(); } }));
 [...$('ranges').children].forEach((b, i) => { b.dataset.range = RANGES[i][1]; });
 for (const b of document.querySelectorAll('[data-tab]')) b.onclick = () => { state.tab = b.dataset.tab; ask(); };
-const shift = by => { state.end = Math.round((state.end || Date.now() / 1000) + by * (state.tab === 'graph' ? state.range / 2 : 60)); if (state.end > Date.now() / 1000) state.end = null; ask(); };
+const shift = by => { state.end = Math.round((state.end || Date.now() / 1000) + by * (state.tab === 'table' ? 60 : state.range / 2)); if (state.end > Date.now() / 1000) state.end = null; ask(); };
 $('back').onclick = () => shift(-1);
 $('forth').onclick = () => shift(1);
 $('now').onclick = () => { state.end = state.end ? null : Math.round(Date.now() / 1000); ask(); };

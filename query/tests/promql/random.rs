@@ -9,8 +9,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use query::annotations::{Annotations, Severity};
 use query::engine::{Engine, QueryRequest};
-use query::value::{QueryResult, QueryValue};
+use query::value::{QueryError, QueryResult, QueryValue, RangeSeries};
 use serde_json::{Value as Json, json};
 use tsdb::labels::Labels;
 use tsdb::memory::MemorySource;
@@ -50,7 +51,7 @@ fn points(value: &QueryValue) -> Points {
         QueryValue::Scalar { ts_ms, value } => {
             out.entry("{}".into()).or_default().insert(*ts_ms, shown(&Value::Float(*value)));
         }
-        QueryValue::String { .. } => {}
+        QueryValue::String { .. } | QueryValue::HandedOut(_) => {}
         QueryValue::Vector { ts_ms, samples } => {
             for s in samples {
                 out.entry(named(&s.labels)).or_default().insert(*ts_ms, shown(&s.value));
@@ -166,7 +167,12 @@ fn against_instants(
     text: &str,
     answered: &mut usize,
 ) -> Option<String> {
-    let ranged = engine.run(store, &QueryRequest::range(text, START_MS, END_MS, STEP_MS)).ok()?;
+    let request = QueryRequest::range(text, START_MS, END_MS, STEP_MS);
+    let ranged = engine.run(store, &request);
+    if let Some(difference) = against_row_by_row(engine, store, &request, &ranged) {
+        return Some(difference);
+    }
+    let ranged = ranged.ok()?;
     let mut gathered = Points::new();
     for t in (START_MS..=END_MS).step_by(STEP_MS as usize) {
         match engine.run(store, &QueryRequest::instant(text, t)) {
@@ -180,6 +186,43 @@ fn against_instants(
     }
     *answered += usize::from(!gathered.is_empty());
     difference(&points(&ranged.value), &gathered)
+}
+
+/// A result that is handed out row by row is the same result, or the same error.
+fn against_row_by_row(
+    engine: &Engine,
+    store: &MemorySource,
+    request: &QueryRequest<'_>,
+    whole: &Result<QueryResult, QueryError>,
+) -> Option<String> {
+    let mut series: Vec<RangeSeries> = Vec::new();
+    let out = engine.run_handing_out(store, request, 0, &mut |s| {
+        series.push(s);
+        Ok(())
+    });
+    let (whole, out) = match (whole, out) {
+        (Err(a), Err(b)) if a.to_string() == b.to_string() || alike(&a.to_string(), &b.to_string()) => {
+            return None;
+        }
+        (Ok(a), Ok(b)) => (a, b),
+        (a, b) => return Some(format!("{:?} whole, {:?} row by row", a.as_ref().err(), b.err())),
+    };
+    if let Some(pair) = series.windows(2).find(|w| w[0].labels >= w[1].labels) {
+        return Some(format!("handed out {} before {}", pair[0].labels, pair[1].labels));
+    }
+    let value = match out.value {
+        QueryValue::HandedOut(n) if n != series.len() as u64 => return Some(format!("{n} series, it says")),
+        QueryValue::HandedOut(_) => QueryValue::Matrix(series),
+        _ if !series.is_empty() => return Some("series handed out, and then a value".into()),
+        whole => whole,
+    };
+    for severity in [Severity::Warning, Severity::Info] {
+        let remarks = |a: &Annotations| a.raw(severity).map(str::to_string).collect::<Vec<_>>();
+        if remarks(&whole.annotations) != remarks(&out.annotations) {
+            return Some(format!("remarks row by row: {:?}", remarks(&out.annotations)));
+        }
+    }
+    difference(&points(&whole.value), &points(&value))
 }
 
 /// Against the reference, if one is named by the environment.

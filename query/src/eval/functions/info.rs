@@ -174,7 +174,12 @@ fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     } else {
         matchers.extend(data.iter().cloned());
         matchers.extend(names.iter().cloned());
-        ev.taken_samples(&matchers, offset_ms, at_ms, "info")?
+        let (steps, lookback_ms) = (ev.steps, ev.lookback_ms);
+        let window = |step: usize| {
+            let t = at_ms.unwrap_or(steps.at(step)).saturating_sub(offset_ms);
+            (t.saturating_sub(lookback_ms), t)
+        };
+        ev.taken_samples(&matchers, &window, "info")?
     };
     let mut groups: BTreeMap<(&str, [&str; 2]), Group> = BTreeMap::new();
     for (at, (labels, _)) in infos.iter().enumerate() {

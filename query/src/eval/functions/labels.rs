@@ -4,19 +4,19 @@ use std::cmp::Ordering;
 
 use regex_automata::meta::Regex;
 use regex_automata::util::captures::Captures;
-use tsdb::labels::METRIC_NAME;
+use tsdb::labels::{Labels, METRIC_NAME};
 use tsdb::matcher::Re2;
 
 use super::natural::natural_cmp;
 use super::{Entry, Run};
+use crate::eval::Evaluator;
 use crate::eval::frame::{Frame, Row, Val};
-use crate::eval::{Evaluator, merge_same_labels};
 use crate::plan::{Call, PlanExpr};
 use crate::value::QueryError;
 
 pub static TABLE: &[Entry] = &[
-    Entry { name: "label_replace", run: Run::Special(label_replace) },
-    Entry { name: "label_join", run: Run::Special(label_join) },
+    Entry { name: "label_replace", run: Run::Special(|ev, call| ev.rowwise_call(call)) },
+    Entry { name: "label_join", run: Run::Special(|ev, call| ev.rowwise_call(call)) },
     Entry { name: "sort", run: Run::Special(|ev, call| sort_by_value(ev, call, false)) },
     Entry { name: "sort_desc", run: Run::Special(|ev, call| sort_by_value(ev, call, true)) },
     Entry { name: "sort_by_label", run: Run::Special(|ev, call| sort_by_label(ev, call, false)) },
@@ -38,35 +38,64 @@ fn label_name(arg: &PlanExpr, what: &str) -> Result<String, QueryError> {
     if valid { Ok(name) } else { Err(QueryError::execution(format!("invalid {what}: {name}"))) }
 }
 
-/// Gives a row another value of a label; a new name is one that stays.
-fn relabel(row: &mut Row, name: &str, value: &str) {
-    let mut b = row.labels.to_builder();
-    b.set(name, value);
-    row.labels = b.build();
-    if name == METRIC_NAME {
-        row.drop_name = false;
-    }
+/// What `label_replace` and `label_join` do to a label set.
+pub(crate) struct Relabel {
+    target: String,
+    from: From,
 }
 
-fn label_replace(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
-    let replacement = text(&call.args[2])?;
-    let source = text(&call.args[3])?;
-    let pattern = text(&call.args[4])?;
-    let regex = Re2::anchored(&pattern).map_err(|_| {
-        QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
-    })?;
-    let target = label_name(&call.args[1], "destination label name in label_replace()")?;
-    let mut rows = Vec::new();
-    let mut captures = regex.regex().create_captures();
-    for mut row in ev.eval_vector(&call.args[0])?.rows {
-        let value = row.labels.value(&source).to_string();
-        regex.regex().captures(&value, &mut captures);
-        if captures.is_match() {
-            relabel(&mut row, &target, &expand(&replacement, &value, regex.regex(), &captures));
-        }
-        rows.push(row);
+enum From {
+    Replace { replacement: String, source: String, regex: Re2 },
+    Join { separator: String, sources: Vec<String> },
+}
+
+impl Relabel {
+    /// Whether a call is one of the two.
+    pub fn is(call: &Call) -> bool {
+        matches!(call.entry.name, "label_replace" | "label_join")
     }
-    merge_same_labels(rows).map(Val::Vector)
+
+    /// Reads and checks the arguments of such a call.
+    pub fn new(call: &Call) -> Result<Relabel, QueryError> {
+        if call.entry.name == "label_join" {
+            let separator = text(&call.args[2])?;
+            let sources: Vec<String> = call.args[3..]
+                .iter()
+                .map(|a| label_name(a, "source label name in label_join()"))
+                .collect::<Result<_, _>>()?;
+            let target = label_name(&call.args[1], "destination label name in label_join()")?;
+            return Ok(Relabel { target, from: From::Join { separator, sources } });
+        }
+        let replacement = text(&call.args[2])?;
+        let source = text(&call.args[3])?;
+        let pattern = text(&call.args[4])?;
+        let regex = Re2::anchored(&pattern).map_err(|_| {
+            QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
+        })?;
+        let target = label_name(&call.args[1], "destination label name in label_replace()")?;
+        Ok(Relabel { target, from: From::Replace { replacement, source, regex } })
+    }
+
+    /// The new labels, and whether their name is still to be dropped: one that was just written stays.
+    pub fn apply(&self, labels: Labels, drop_name: bool) -> (Labels, bool) {
+        let value = match &self.from {
+            From::Replace { replacement, source, regex } => {
+                let value = labels.value(source);
+                let mut captures = regex.regex().create_captures();
+                regex.regex().captures(value, &mut captures);
+                if !captures.is_match() {
+                    return (labels, drop_name);
+                }
+                expand(replacement, value, regex.regex(), &captures)
+            }
+            From::Join { separator, sources } => {
+                sources.iter().map(|s| labels.value(s)).collect::<Vec<_>>().join(separator)
+            }
+        };
+        let mut b = labels.to_builder();
+        b.set(&self.target, &value);
+        (b.build(), drop_name && self.target != METRIC_NAME)
+    }
 }
 
 /// Go's `Regexp.Expand`: `$1`, `$name`, `${name}`; `$$` is a dollar, and so is one that begins none of these.
@@ -115,22 +144,6 @@ fn reference(text: &str) -> Option<(&str, &str)> {
         return None;
     }
     if braced { rest.strip_prefix('}').map(|rest| (name, rest)) } else { Some((name, rest)) }
-}
-
-fn label_join(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
-    let separator = text(&call.args[2])?;
-    let sources: Vec<String> = call.args[3..]
-        .iter()
-        .map(|a| label_name(a, "source label name in label_join()"))
-        .collect::<Result<_, _>>()?;
-    let target = label_name(&call.args[1], "destination label name in label_join()")?;
-    let mut rows = Vec::new();
-    for mut row in ev.eval_vector(&call.args[0])?.rows {
-        let joined = sources.iter().map(|s| row.labels.value(s)).collect::<Vec<_>>().join(&separator);
-        relabel(&mut row, &target, &joined);
-        rows.push(row);
-    }
-    merge_same_labels(rows).map(Val::Vector)
 }
 
 /// The argument of a sort. Range results are always in the order of labels, so there is nothing to do but to say so.

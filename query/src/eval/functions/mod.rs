@@ -7,7 +7,7 @@ mod date;
 mod elementwise;
 mod histograms;
 mod info;
-mod labels;
+pub(crate) mod labels;
 mod math;
 mod natural;
 pub mod over_time;

@@ -28,21 +28,18 @@ pub struct Taken {
 pub type TakenSeries = (Labels, Vec<Option<Taken>>);
 
 impl Evaluator<'_> {
-    /// For each series that matches, the sample an instant selector takes at each step: the last one within the lookback, unless a
-    /// staleness marker stands there.
+    /// For each series that matches, the newest sample within `(after, up to]` at each step (both never descending), unless a staleness
+    /// marker stands there.
     pub fn taken_samples(
         &mut self,
         matchers: &[Matcher],
-        offset_ms: i64,
-        at_ms: Option<i64>,
+        window: &dyn Fn(usize) -> (i64, i64),
         func: &str,
     ) -> Result<Vec<TakenSeries>, QueryError> {
-        let reference = |step: usize| at_ms.unwrap_or(self.steps.at(step)).saturating_sub(offset_ms);
-        let (first, last) = (reference(0), reference(self.steps.count - 1));
         let wish = Selection {
             matchers: matchers.to_vec(),
-            min_t_ms: first.saturating_sub(self.lookback_ms).saturating_add(1),
-            max_t_ms: last,
+            min_t_ms: window(0).0.saturating_add(1),
+            max_t_ms: window(self.steps.count - 1).1,
             hints: Hints {
                 step_ms: if self.steps.is_instant() { 0 } else { self.steps.step_ms },
                 func: func.to_string(),
@@ -51,20 +48,19 @@ impl Evaluator<'_> {
             budget: self.budget.clone(),
         };
         let mut out = Vec::new();
-        let mut cursor = self.source.select(&wish)?;
+        let (source, steps) = (self.source, self.steps);
+        let mut cursor = source.select(&wish)?;
         while let Some(batch) = cursor.next_batch()? {
             self.budget.check()?;
             for series in batch {
                 let mut next = 0;
-                let taken = (0..self.steps.count).map(|step| {
-                    let t = reference(step);
-                    while next < series.ts_ms.len() && series.ts_ms[next] <= t {
+                let taken = (0..steps.count).map(|step| {
+                    let (after, up_to) = window(step);
+                    while next < series.ts_ms.len() && series.ts_ms[next] <= up_to {
                         next += 1;
                     }
                     let at = next.checked_sub(1)?;
-                    if series.ts_ms[at] <= t.saturating_sub(self.lookback_ms)
-                        || tsdb::sample::is_stale(series.values[at])
-                    {
+                    if series.ts_ms[at] <= after || tsdb::sample::is_stale(series.values[at]) {
                         return None;
                     }
                     Some(Taken {
@@ -73,7 +69,11 @@ impl Evaluator<'_> {
                         is_histogram: series.histograms.as_ref().is_some_and(|h| h[at].is_some()),
                     })
                 });
-                out.push((series.labels.clone(), taken.collect()));
+                let taken: Vec<Option<Taken>> = taken.collect();
+                for (step, _) in taken.iter().enumerate().filter(|(_, t)| t.is_some()) {
+                    self.tally.at(step, 1);
+                }
+                out.push((series.labels.clone(), taken));
             }
         }
         Ok(out)
@@ -87,7 +87,20 @@ fn of_selector(
     time: fn(Taken) -> i64,
 ) -> Result<Option<Val>, QueryError> {
     let PlanNode::Selector(selector) = &call.args[0].unwrapped().node else { return Ok(None) };
-    let series = ev.taken_samples(&selector.matchers, selector.offset_ms, selector.at_ms, call.entry.name)?;
+    let (steps, lookback_ms, offset_ms) = (ev.steps, ev.lookback_ms, selector.offset_ms);
+    let window = |step: usize| match selector.at_ms {
+        None => {
+            let t = steps.at(step).saturating_sub(offset_ms);
+            (t.saturating_sub(lookback_ms), t)
+        }
+        // Upstream reads the samples that `offset` asks for and then looks for one at the time of `@` itself
+        // (`rangeEvalTimestampFunctionOverVectorSelector`), so only what both windows share is seen.
+        Some(at) => {
+            let moved = at.saturating_sub(offset_ms);
+            (at.max(moved).saturating_sub(lookback_ms), at.min(moved))
+        }
+    };
+    let series = ev.taken_samples(&selector.matchers, &window, call.entry.name)?;
     let mut rows = Vec::new();
     for (labels, taken) in series {
         let mut column = Column::new(ev.steps.count);

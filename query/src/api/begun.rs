@@ -1,0 +1,165 @@
+//! Answers that begin before their query has ended: series are written by the thread that computes them and pass to the connection
+//! through a channel of a few pieces, so neither a large result nor a slow client takes memory.
+//!
+//! What has begun can no longer become an error with a status. So an answer that does not come to its end is broken off: the body ends in
+//! an error and the connection is closed without the last chunk, which no HTTP client takes for the whole.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use futures::Stream;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tsdb::source::{Budget, SourceError};
+
+use super::answer::{Grid, HEAD, PIECE_BYTES, Remarks, Stats, points, respond, tail};
+use super::json;
+use super::request::CancelOnDrop;
+use crate::value::{QueryError, RangeSeries};
+
+/// Pieces that may wait for the client, beside the one being written.
+const WAITING: usize = 4;
+
+/// A piece of the body, and whether it is the last: a channel that closes without one was broken off.
+pub struct Piece {
+    bytes: Bytes,
+    last: bool,
+}
+
+/// With this, work on a blocking thread begins its answer.
+pub struct Early {
+    begin: Option<oneshot::Sender<mpsc::Receiver<Piece>>>,
+    budget: Arc<Budget>,
+    runtime: Handle,
+}
+
+/// Both ends. Must be called within the runtime.
+pub fn early(budget: Arc<Budget>) -> (Early, oneshot::Receiver<mpsc::Receiver<Piece>>) {
+    let (begin, begun) = oneshot::channel();
+    (Early { begin: Some(begin), budget, runtime: Handle::current() }, begun)
+}
+
+/// The answer that has begun. When it is dropped, which is what happens when the client goes away, the query is cancelled.
+pub fn response(pieces: mpsc::Receiver<Piece>, cancel: CancelOnDrop) -> Response {
+    respond(Body::from_stream(Rest { pieces: Some(pieces), _cancel: cancel }))
+}
+
+struct Rest {
+    /// `None` past the end: compression layers ask once more than they need to.
+    pieces: Option<mpsc::Receiver<Piece>>,
+    _cancel: CancelOnDrop,
+}
+
+impl Stream for Rest {
+    type Item = Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
+        let piece = std::task::ready!(pieces.poll_recv(cx));
+        match piece {
+            Some(piece) => {
+                if piece.last {
+                    self.pieces = None;
+                }
+                Poll::Ready(Some(Ok(piece.bytes)))
+            }
+            None => {
+                self.pieces = None;
+                Poll::Ready(Some(Err(std::io::Error::other(
+                    "the query failed while its result was being sent",
+                ))))
+            }
+        }
+    }
+}
+
+/// Writes the series of a matrix as they come. The answer begins with the first.
+pub struct SeriesWriter {
+    early: Early,
+    pieces: Option<mpsc::Sender<Piece>>,
+    grid: Grid,
+    out: Vec<u8>,
+    /// 0: none.
+    limit: usize,
+    written: usize,
+    cut: bool,
+}
+
+impl SeriesWriter {
+    /// `range` is `(start, step, steps)`.
+    pub fn new(range: Option<(i64, i64, usize)>, limit: usize, early: Early) -> SeriesWriter {
+        let (start_ms, step_ms, steps) = range.unwrap_or((0, 1, 0));
+        let grid = Grid::new(start_ms, step_ms, steps);
+        SeriesWriter { early, pieces: None, grid, out: Vec::new(), limit, written: 0, cut: false }
+    }
+
+    /// Whether anything was sent.
+    pub fn begun(&self) -> bool {
+        self.pieces.is_some()
+    }
+
+    /// Whether series beyond the limit were left out.
+    pub fn cut(&self) -> bool {
+        self.cut
+    }
+
+    pub fn series(&mut self, series: &RangeSeries) -> Result<(), QueryError> {
+        if self.pieces.is_none() {
+            let (to, from) = mpsc::channel(WAITING);
+            let begin = self.early.begin.take();
+            if begin.is_none_or(|begin| begin.send(from).is_err()) {
+                return Err(SourceError::Canceled.into());
+            }
+            self.pieces = Some(to);
+            self.out.extend_from_slice(HEAD);
+            self.out.extend_from_slice(br#"{"resultType":"matrix","result":["#);
+        }
+        if self.limit > 0 && self.written == self.limit {
+            // The rest is still computed: what it remarks, and whether it fails, belongs to the answer.
+            self.cut = true;
+            return Ok(());
+        }
+        if self.written > 0 {
+            self.out.push(b',');
+        }
+        self.written += 1;
+        self.out.extend_from_slice(br#"{"metric":"#);
+        json::labels(&mut self.out, &series.labels);
+        let (mut point, mut step) = (0, 0);
+        while !points(&mut self.out, series, &mut point, &mut step, &mut self.grid) {
+            self.send(false)?;
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    /// The end of an answer that has begun.
+    pub fn finish(mut self, stats: Option<&Stats>, remarks: &Remarks) {
+        self.out.push(b']');
+        self.out.append(&mut tail(stats, remarks));
+        if self.send(true).is_err() {
+            tracing::debug!("the client of a large result was gone before its end");
+        }
+    }
+
+    /// Waits until the client has taken enough, at most until the query's deadline.
+    fn send(&mut self, last: bool) -> Result<(), QueryError> {
+        let Some(pieces) = &self.pieces else { return Ok(()) };
+        let fresh = Vec::with_capacity(if last { 0 } else { PIECE_BYTES + (8 << 10) });
+        let bytes = Bytes::from(std::mem::replace(&mut self.out, fresh));
+        let deadline = self.early.budget.deadline().map(tokio::time::Instant::from_std);
+        let sent = self.early.runtime.block_on(async {
+            let send = pieces.send(Piece { bytes, last });
+            match deadline {
+                Some(deadline) => {
+                    tokio::time::timeout_at(deadline, send).await.map_err(|_| SourceError::TimedOut)
+                }
+                None => Ok(send.await),
+            }
+        })?;
+        sent.map_err(|_| SourceError::Canceled.into())
+    }
+}

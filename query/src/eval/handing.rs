@@ -1,0 +1,284 @@
+//! Large range results, handed out row by row while they are computed, so that memory holds a batch of series and not all of them.
+//!
+//! A range result is ascending by labels, while rows come in the order of the source and may change their labels on the way. So before
+//! the first row goes out, the label sets that the selector will give are listed and led through the same operations: only if what
+//! comes out is ascending, each once, are rows handed out as they come. Otherwise the expression is evaluated whole.
+
+use hashbrown::HashSet;
+use tsdb::labels::Labels;
+use tsdb::source::LabelWish;
+
+use super::frame::{Column, Frame, Row, without_name};
+use super::functions::Run;
+use super::range::matrix_reach;
+use super::rowwise::{RowOp, operand};
+use super::scan::instant_reach;
+use super::{Evaluator, Steps, row_bytes};
+use crate::parse::ValueType;
+use crate::plan::{PlanExpr, PlanNode, Selector};
+use crate::value::QueryError;
+
+/// What takes rows, ascending by their labels.
+pub(crate) type TakeRow<'f> = dyn FnMut(Row) -> Result<(), QueryError> + 'f;
+
+/// How it went.
+pub(crate) enum Handed {
+    /// The rows are few: here they are, in the order of evaluation, as [`Evaluator::eval`] would give them.
+    Held(Frame),
+    /// All have been handed out; how many.
+    Out(u64),
+    /// Not possible row by row, nothing was handed out: evaluate it whole, and start anew for it.
+    Whole,
+}
+
+/// A root that is a chain of row operations over something that gives its rows one by one.
+struct Chain<'p> {
+    leaf: &'p PlanExpr,
+    /// From the leaf outwards.
+    ops: Vec<&'p PlanExpr>,
+}
+
+fn chain(root: &PlanExpr) -> Option<Chain<'_>> {
+    let (mut leaf, mut ops) = (root, Vec::new());
+    while let Some(inner) = operand(leaf) {
+        ops.push(leaf);
+        leaf = inner;
+    }
+    ops.reverse();
+    let fits = match &leaf.node {
+        PlanNode::StepInvariant(_) => leaf.kind == ValueType::InstantVector,
+        _ => selector_of(leaf).is_some(),
+    };
+    fits.then_some(Chain { leaf, ops })
+}
+
+/// The selector behind an instant selector or a range function over one, with the range, and whether names are dropped there.
+fn selector_of(leaf: &PlanExpr) -> Option<(&Selector, Option<i64>, bool)> {
+    match &leaf.node {
+        PlanNode::Selector(s) => Some((s, None, false)),
+        PlanNode::Call(call) => match &call.entry.run {
+            Run::Window(w) if call.entry.name != "absent_over_time" => {
+                call.args.iter().find_map(|a| match &a.node {
+                    PlanNode::Matrix { selector, range_ms } => {
+                        Some((selector, Some(*range_ms), !w.keeps_name))
+                    }
+                    _ => None,
+                })
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Rows on their way out.
+struct Way<'p, 't> {
+    ops: Vec<RowOp<'p>>,
+    delayed: bool,
+    take: &'t mut TakeRow<'t>,
+    /// Of the row before.
+    last: Option<Labels>,
+    count: u64,
+}
+
+impl Way<'_, '_> {
+    /// The labels with which a row of these will end.
+    fn final_labels(&self, labels: Labels, drop_name: bool) -> Labels {
+        let (mut labels, mut drop) = (labels, drop_name);
+        for op in &self.ops {
+            (labels, drop) = op.labels(labels, drop);
+        }
+        if self.delayed && drop { without_name(&labels) } else { labels }
+    }
+
+    fn through(&mut self, mut row: Row) -> Row {
+        for op in &mut self.ops {
+            row = op.apply(row);
+        }
+        row
+    }
+
+    /// Hands out a row that went through all operations.
+    fn out(&mut self, mut row: Row) -> Result<(), QueryError> {
+        if row.column.is_empty() {
+            return Ok(());
+        }
+        if self.delayed && row.drop_name {
+            row.labels = without_name(&row.labels);
+        }
+        if self.last.as_ref().is_some_and(|last| *last >= row.labels) {
+            // The list said otherwise: a series came into being in between.
+            return Err(QueryError::internal("series changed while the result was being sent; ask again"));
+        }
+        self.last = Some(row.labels.clone());
+        self.count += 1;
+        (self.take)(row)
+    }
+}
+
+impl Evaluator<'_> {
+    /// Evaluates the root of a range query. From `from_bytes` of rows on they are handed to `take`, where that is possible.
+    pub(crate) fn rows_or_hand_out<'t>(
+        &mut self,
+        root: &PlanExpr,
+        from_bytes: u64,
+        take: &'t mut TakeRow<'t>,
+    ) -> Result<Handed, QueryError> {
+        if self.steps.count == 0 {
+            return Ok(Handed::Whole);
+        }
+        let Some(Chain { leaf, ops: exprs }) = chain(root) else { return Ok(Handed::Whole) };
+        let mut ops = Vec::with_capacity(exprs.len());
+        for expr in exprs {
+            ops.push(self.row_op(expr)?);
+        }
+        let delayed = self.options.delayed_name_removal;
+        let mut way = Way { ops, delayed, take, last: None, count: 0 };
+        let handed = match &leaf.node {
+            PlanNode::StepInvariant(inner) => self.spread_out(inner, from_bytes, &mut way)?,
+            _ => self.source_out(leaf, from_bytes, &mut way)?,
+        };
+        for op in way.ops {
+            self.notes.merge(op.into_notes());
+        }
+        Ok(handed)
+    }
+
+    fn source_out(
+        &mut self,
+        leaf: &PlanExpr,
+        from_bytes: u64,
+        way: &mut Way<'_, '_>,
+    ) -> Result<Handed, QueryError> {
+        let Some((selector, range_ms, drops)) = selector_of(leaf) else { return Ok(Handed::Whole) };
+        let reach = match range_ms {
+            None => instant_reach(selector, self.steps, self.lookback_ms),
+            Some(range_ms) => matrix_reach(selector, range_ms, self.steps, self.lookback_ms).0,
+        };
+        let (min_t_ms, max_t_ms) = reach.span();
+        let budget = self.budget.clone();
+        let wish = LabelWish {
+            selectors: vec![selector.matchers.clone()],
+            min_t_ms,
+            max_t_ms,
+            budget: budget.clone(),
+        };
+        let (source, delayed) = (self.source, self.options.delayed_name_removal);
+        // Whether the rows will come in the order of the result.
+        let in_order = |way: &Way<'_, '_>| -> Result<bool, QueryError> {
+            let mut all = source.series(&wish)?;
+            let bytes = all.iter().map(|l| l.as_bytes().len() as u64 + 48).sum();
+            wish.budget.hold(bytes)?;
+            all.sort_by(|a, b| a.series_cmp(b));
+            let mut last: Option<Labels> = None;
+            let mut ascending = true;
+            for labels in all {
+                let labels = if drops && !delayed { without_name(&labels) } else { labels };
+                let labels = way.final_labels(labels, drops);
+                ascending = last.is_none_or(|last| last < labels);
+                if !ascending {
+                    break;
+                }
+                last = Some(labels);
+            }
+            wish.budget.release(bytes);
+            Ok(ascending)
+        };
+        let (mut held, mut bytes) = (Vec::new(), 0);
+        let (mut sending, mut whole) = (false, false);
+        let streamed = self.stream(leaf, &mut |row| {
+            let row = way.through(row);
+            if sending {
+                return way.out(row);
+            }
+            budget.hold(row_bytes(&row))?;
+            bytes += row_bytes(&row);
+            held.push(row);
+            if bytes < from_bytes {
+                return Ok(());
+            }
+            if !in_order(way)? {
+                whole = true;
+                return Err(QueryError::internal("not in order"));
+            }
+            sending = true;
+            for row in held.drain(..) {
+                let bytes = row_bytes(&row);
+                way.out(row)?;
+                budget.release(bytes);
+            }
+            Ok(())
+        });
+        if !sending {
+            // Rows that were made alike by the operations are for the whole evaluation to judge.
+            let mut seen = HashSet::with_capacity(held.len());
+            whole |= !way.ops.is_empty() && streamed.is_ok() && !held.iter().all(|r| seen.insert(&r.labels));
+        }
+        if whole {
+            budget.release(bytes);
+            return Ok(Handed::Whole);
+        }
+        streamed?;
+        if sending {
+            return Ok(Handed::Out(way.count));
+        }
+        self.live_bytes += bytes;
+        held.retain(|r| !r.column.is_empty());
+        Ok(Handed::Held(Frame { rows: held }))
+    }
+
+    /// A part that has one value for all steps: its rows are sorted while they are small, and each is spread only when its turn comes.
+    fn spread_out(
+        &mut self,
+        inner: &PlanExpr,
+        from_bytes: u64,
+        way: &mut Way<'_, '_>,
+    ) -> Result<Handed, QueryError> {
+        let all = self.steps;
+        let frame = self.at_first_step(inner)?;
+        let super::Val::Vector(frame) = frame else { return Ok(Handed::Whole) };
+        let mut rows: Vec<(Labels, Row)> = frame
+            .rows
+            .into_iter()
+            .filter(|r| !r.column.is_empty())
+            .map(|r| (way.final_labels(r.labels.clone(), r.drop_name), r))
+            .collect();
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        if rows.windows(2).any(|w| w[0].0 == w[1].0) {
+            return Ok(Handed::Whole);
+        }
+        if super::column_bytes(all.count).saturating_mul(rows.len() as u64) < from_bytes {
+            let mut held = Vec::with_capacity(rows.len());
+            for (_, row) in rows {
+                let column = spread_column(&row.column, all);
+                let row = way.through(Row { column, ..row });
+                self.budget.hold(row_bytes(&row))?;
+                self.live_bytes += row_bytes(&row);
+                held.push(row);
+            }
+            held.retain(|r| !r.column.is_empty());
+            return Ok(Handed::Held(Frame { rows: held }));
+        }
+        for (_, row) in rows {
+            self.budget.check()?;
+            let column = spread_column(&row.column, all);
+            let row = way.through(Row { column, ..row });
+            way.out(row)?;
+        }
+        Ok(Handed::Out(way.count))
+    }
+}
+
+/// A column of one slot over all steps.
+pub(crate) fn spread_column(column: &Column, steps: Steps) -> Column {
+    let n = steps.count;
+    match column.get(0) {
+        Some(super::frame::Point::Float(v)) => Column::full(vec![v; n]),
+        Some(super::frame::Point::Histogram(h)) => {
+            let mut c = Column::new(n);
+            (0..n).for_each(|s| c.set_histogram(s, h.clone()));
+            c
+        }
+        None => Column::new(n),
+    }
+}
