@@ -357,7 +357,7 @@ impl Engine {
             samples_read: budget.samples_read(),
             samples_total: total,
             samples_new: read,
-            samples_per_step: (request.options.samples == Detail::Steps).then(|| SamplesPerStep {
+            samples_per_step: (request.options.samples == Detail::Steps).then_some(SamplesPerStep {
                 start_ms: steps.start_ms,
                 step_ms: steps.step_ms,
                 total: total_per_step,

@@ -57,6 +57,7 @@ impl SeriesCursor for Cursor<'_> {
             values: ts_ms.iter().map(|t| *t as f64 / 7.0).collect(),
             histograms: None,
             start_ts_ms: None,
+            windows: None,
         });
         let made: Vec<_> = made.collect();
         Ok((!made.is_empty()).then_some(made))
