@@ -4,7 +4,8 @@
 //!    wrong with them and exit code 2. Where it names a command, that does its work and the process ends ([`commands`]).
 //! 2. It listens ([`server`]) before anything else, so that health checks have something to talk to; everything but `/-/healthy` and
 //!    `/metrics` answers 503.
-//! 3. The object store is opened ([`objstore`]), then the store itself, which replays its log.
+//! 3. The object store is opened ([`objstore`]), with the coordinator of its commits where the settings name one ([`coordinator`]), then the
+//!    store itself, which replays its log.
 //! 4. The roles' routes are joined ([`web`]) and `/-/ready` says yes. The first round of the process' own metrics ([`telemetry`]) is already
 //!    in the store ([`self_metrics`]).
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0 ([`run`]).
@@ -12,6 +13,7 @@
 mod cli;
 mod commands;
 mod config;
+mod coordinator;
 mod objstore;
 mod run;
 mod self_metrics;

@@ -128,6 +128,7 @@ async fn open(
         log_sync: settings.wal_sync.0,
         clock: clock.clone(),
         cache_bytes: settings.cache_bytes.bytes(),
+        commits: objstore::commits(location, settings)?,
         ..DbOptions::new(&settings.data_dir.0, store)
     };
     let db = Db::open(options).await.map_err(|e| e.to_string())?;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::value::{
-    Addressing, Count, Features, HeaderOption, Listen, LogFormat, LogLevel, Path, Size, Span, Sync, Url,
-    Value,
+    Addressing, Count, Features, HeaderOption, Listen, LogFormat, LogLevel, Path, S3Checksum, Size, Span,
+    Sync, Url, Value,
 };
 
 /// One option as the outside knows it.
@@ -90,7 +90,17 @@ options! {
     }
     "Storage" {
         "objstore" objstore: Url = "",
-            "Where blocks are kept: `file:///path` or `s3://bucket/prefix`. Empty: `blocks` in the data folder.";
+            "Where blocks are kept: `file:///path`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`. Empty: `blocks` in the data folder.";
+        "objstore_timeout" objstore_timeout: Span = "30s",
+            "How long one request to a bucket may take, its body included.";
+        "objstore_retry" objstore_retry: Span = "30s",
+            "How long a request to a bucket that fails is made again, with growing, jittered pauses.";
+        "catalog.lock" catalog_lock: Url = "",
+            "Coordinator that decides about commits where the store has no conditional writes: `zookeeper://host:2181,host:2181/path`, `etcd://host:2379/path` or `etcd+tls://…`. The same for every process on the bucket.";
+        "catalog.lock_credentials_file" catalog_lock_credentials_file: Path = "",
+            "File with `user:password` for the coordinator: a digest of ZooKeeper's, a user of etcd's.";
+        "catalog.single_writer" catalog_single_writer: bool = "false",
+            "This process alone writes to the bucket: lets it use a store without conditional writes and without a coordinator. Two such processes lose data.";
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
         "cache_bytes" cache_bytes: Size = "256MiB",
@@ -109,10 +119,36 @@ options! {
             "Where the bucket's name goes: into the path, as MinIO, Ceph and Garage like it, or into the host.";
         "s3.allow_http" s3_allow_http: bool = "false",
             "Allow an endpoint without TLS (or AWS_ALLOW_HTTP=true).";
+        "s3.checksum" s3_checksum: S3Checksum = "none",
+            "Checksum that the service verifies and keeps with each object. Every request is signed with a hash of its body anyway, and blocks have Hearth's own checksums.";
         "s3.access_key_file" s3_access_key_file: Path = "",
             "File with the access key. Read again when it changes. Without it: AWS_ACCESS_KEY_ID, web identity, or the instance's role.";
         "s3.secret_key_file" s3_secret_key_file: Path = "",
             "File with the secret key that goes with it. Without it: AWS_SECRET_ACCESS_KEY.";
+        "s3.session_token_file" s3_session_token_file: Path = "",
+            "File with the session token, where the keys are temporary ones (as Vault gives them). Without it: AWS_SESSION_TOKEN.";
+    }
+    "Google Cloud Storage" {
+        "gcs.credentials_file" gcs_credentials_file: Path = "",
+            "File with a service account's key. Read again when it changes. Without it: GOOGLE_APPLICATION_CREDENTIALS, or the machine's or pod's own account.";
+        "gcs.endpoint" gcs_endpoint: Url = "",
+            "URL of the service, where it is not Google's own.";
+        "gcs.allow_http" gcs_allow_http: bool = "false",
+            "Allow an endpoint without TLS.";
+        "gcs.anonymous" gcs_anonymous: bool = "false",
+            "Send no credentials, as emulators want it.";
+    }
+    "Azure" {
+        "azure.account" azure_account: String = "",
+            "Name of the storage account. Empty: AZURE_STORAGE_ACCOUNT_NAME.";
+        "azure.account_key_file" azure_account_key_file: Path = "",
+            "File with the account's key. Read again when it changes. Without it: AZURE_STORAGE_ACCOUNT_KEY, workload identity, a client's secret, or the machine's managed identity.";
+        "azure.sas_token_file" azure_sas_token_file: Path = "",
+            "File with a shared access signature instead of a key. Read again when it changes.";
+        "azure.endpoint" azure_endpoint: Url = "",
+            "URL of the account's blob service, where it is not Azure's own.";
+        "azure.allow_http" azure_allow_http: bool = "false",
+            "Allow an endpoint without TLS.";
     }
     "Queries" {
         "query.timeout" query_timeout: Span = "2m",

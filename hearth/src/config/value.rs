@@ -323,6 +323,11 @@ words! {
     Addressing: "path|virtual-host" { Path = "path", VirtualHost = "virtual-host" }
 }
 
+words! {
+    /// A checksum that S3 is asked to verify and keep with each object.
+    S3Checksum: "none|sha256|crc64nvme" { None = "none", Sha256 = "sha256", Crc64nvme = "crc64nvme" }
+}
+
 /// Parts of PromQL that are off unless asked for, under Prometheus' own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub Vec<String>);

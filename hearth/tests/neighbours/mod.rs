@@ -10,8 +10,10 @@
 
 pub mod api;
 pub mod ceph;
+pub mod coordinators;
 pub mod hearth;
 pub mod model;
+pub mod plain_s3;
 pub mod prometheus;
 pub mod remote_write;
 pub mod sigv4;

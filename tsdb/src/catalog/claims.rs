@@ -78,8 +78,15 @@ impl ClaimedCreator {
                     store.put(path, PutPayload::from(bytes)).await?;
                     tracing::info!(%path, "finished a creation that another writer had begun");
                 }
-                // Another was faster and has cleaned up; or the claim is a left-over of a key long gone.
-                Err(Error::NotFound { .. }) => return exists(store, path).await,
+                Err(Error::NotFound { .. }) => {
+                    if exists(store, path).await? {
+                        // Another was faster and cleans up.
+                        return Ok(true);
+                    }
+                    // Staged bytes go only after the object was there: it was created, and removed since. The claim is a left-over.
+                    self.register.remove(&self.claim(path), holder).await.map_err(failed)?;
+                    return Ok(false);
+                }
                 Err(e) => return Err(e),
             }
         }

@@ -1,0 +1,138 @@
+//! Credentials in files, as Vault Agent and Kubernetes mount them: read again when one of them changes, without a restart.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use object_store::CredentialProvider;
+use object_store::aws::AwsCredential;
+use object_store::azure::{AzureCredential, AzureCredentialProvider};
+use object_store::gcp::{GcpCredential, GcpCredentialProvider};
+use parking_lot::Mutex;
+
+/// Makes credentials of the texts of the files, in their order.
+type Make<C> = Box<dyn Fn(&[String]) -> Result<C, String> + Send + Sync>;
+
+/// Something made of files, made again when their times of modification change.
+pub struct Watched<C> {
+    /// The option that names it, and the file.
+    files: Vec<(&'static str, PathBuf)>,
+    make: Make<C>,
+    held: Mutex<Held<C>>,
+}
+
+struct Held<C> {
+    changed: Vec<Option<SystemTime>>,
+    made: Arc<C>,
+}
+
+impl<C> fmt::Debug for Watched<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without what is made of them, which is secret.
+        f.debug_struct("Watched").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl<C> Watched<C> {
+    pub fn new(
+        files: Vec<(&'static str, PathBuf)>,
+        make: impl Fn(&[String]) -> Result<C, String> + Send + Sync + 'static,
+    ) -> Result<Watched<C>, String> {
+        let make: Make<C> = Box::new(make);
+        let held = Mutex::new(read(&files, &make)?);
+        Ok(Watched { files, make, held })
+    }
+
+    /// Some `stat`s of local files, on the way to a request over the network.
+    pub fn current(&self) -> Arc<C> {
+        let mut held = self.held.lock();
+        if held.changed != changed(&self.files) {
+            match read(&self.files, &self.make) {
+                Ok(new) => *held = new,
+                // In the middle of a rotation, the old ones may well still work.
+                Err(e) => tracing::warn!("credentials could not be read again, the old ones stay: {e}"),
+            }
+        }
+        held.made.clone()
+    }
+}
+
+fn changed(files: &[(&'static str, PathBuf)]) -> Vec<Option<SystemTime>> {
+    files.iter().map(|(_, f)| std::fs::metadata(f).and_then(|m| m.modified()).ok()).collect()
+}
+
+fn read<C>(files: &[(&'static str, PathBuf)], make: &Make<C>) -> Result<Held<C>, String> {
+    // Taken before reading: a change in between is seen as one next time.
+    let changed = changed(files);
+    let texts: Result<Vec<String>, String> =
+        files.iter().map(|(option, path)| read_secret(option, path)).collect();
+    Ok(Held { changed, made: Arc::new(make(&texts?)?) })
+}
+
+/// The text of a file without the white space around it; the error names the option.
+pub fn read_secret(option: &str, path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| format!("{option}: {} cannot be read: {e}", path.display()))?;
+    match text.trim() {
+        "" => Err(format!("{option}: {} is empty", path.display())),
+        text => Ok(text.to_owned()),
+    }
+}
+
+#[async_trait::async_trait]
+impl CredentialProvider for Watched<AwsCredential> {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        Ok(self.current())
+    }
+}
+
+#[async_trait::async_trait]
+impl CredentialProvider for Watched<GcpCredentialProvider> {
+    type Credential = GcpCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<GcpCredential>> {
+        self.current().get_credential().await
+    }
+}
+
+#[async_trait::async_trait]
+impl CredentialProvider for Watched<AzureCredentialProvider> {
+    type Credential = AzureCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AzureCredential>> {
+        self.current().get_credential().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn credentials_in_files_are_read_again_when_they_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, secret) = (dir.path().join("key"), dir.path().join("secret"));
+        let watch = || {
+            let files = vec![("s3.access_key_file", key.clone()), ("s3.secret_key_file", secret.clone())];
+            Watched::new(files, |texts| Ok(texts.join(":")))
+        };
+        std::fs::write(&key, "k1\n").unwrap();
+        assert!(watch().unwrap_err().contains("s3.secret_key_file"));
+        std::fs::write(&secret, " \n").unwrap();
+        assert!(watch().unwrap_err().contains("is empty"));
+        std::fs::write(&secret, "s1").unwrap();
+        let files = watch().unwrap();
+        assert_eq!(*files.current(), "k1:s1");
+        std::fs::write(&key, "k2").unwrap();
+        let later = SystemTime::now() + Duration::from_secs(5);
+        std::fs::File::options().write(true).open(&key).unwrap().set_modified(later).unwrap();
+        assert_eq!(*files.current(), "k2:s1");
+        std::fs::remove_file(&secret).unwrap();
+        assert_eq!(*files.current(), "k2:s1", "a file that is away for a moment changes nothing");
+        assert!(!format!("{files:?}").contains("s1"), "secrets stay out of debug output");
+    }
+}
