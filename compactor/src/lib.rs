@@ -9,4 +9,15 @@
 //! Today only step 1 exists, and it is done by [`tsdb`]: this crate holds the place and the arrows (it knows `tsdb`, never `ingest` or `query`)
 //! of what comes next. Until then blocks stay as they were flushed, and nothing removes them.
 
+pub mod garbage;
+pub mod job;
+pub mod marks;
+pub mod merge;
+pub mod metrics;
 pub mod plan;
+mod replicas;
+pub mod retention;
+pub mod settings;
+mod verify;
+pub mod worker;
+pub mod write;

@@ -112,6 +112,11 @@ impl ParquetFile {
         self.writer.in_progress_size()
     }
 
+    /// About how many bytes of memory it holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.writer.memory_size() + (1 << 20)
+    }
+
     /// Ends a row group.
     pub fn end_row_group(&mut self) -> Result<(), BlockError> {
         self.writer.flush().map_err(|e| encode(&self.path, e))

@@ -137,6 +137,26 @@ impl BlockReader {
         Ok(false)
     }
 
+    /// How many samples the rows of the rest of the block hold: reads the small columns only.
+    pub fn count_samples(&mut self) -> Result<u64, SourceError> {
+        let mut samples = 0;
+        while self.next_run()? {
+            let run = self.run.take().expect("there is one");
+            samples += run.plan.rows.iter().map(|r| u64::from(r.n)).sum::<u64>();
+        }
+        Ok(samples)
+    }
+
+    /// One series by its number, where it has samples left in the range. Not to be mixed with [`SeriesCursor::next_batch`].
+    pub fn series(&mut self, id: u32) -> Result<Option<SeriesColumns>, SourceError> {
+        let (min, max) = self.options.range;
+        let table = again(&self.options, || self.block.series_run(id, 1))?;
+        let plan = again(&self.options, || self.block.plan(&[id], min, max))?;
+        let read = || self.block.read(&table, &plan, &plan.rows, self.options.range, None, &self.budget);
+        let found = again(&self.options, read)?;
+        Ok(self.hide(found).pop())
+    }
+
     fn next_run(&mut self) -> Result<bool, SourceError> {
         if u64::from(self.next) >= self.block.meta.stats.series {
             return Ok(false);
@@ -243,5 +263,7 @@ pub fn series_bytes(series: &SeriesColumns) -> u64 {
     });
     let starts = series.start_ts_ms.as_ref().map_or(0, Vec::len) as u64;
     let labels = series.labels.as_bytes().len() as u64;
-    (series.ts_ms.len() + series.values.len()) as u64 * 8 + starts * 8 + histograms + labels + 200
+    // Eight columns of aggregates, and the runs.
+    let windows = series.windows.as_ref().map_or(0, |_| series.ts_ms.len() as u64 * 72);
+    windows + (series.ts_ms.len() + series.values.len()) as u64 * 8 + starts * 8 + histograms + labels + 200
 }

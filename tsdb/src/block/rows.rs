@@ -235,6 +235,11 @@ impl RowColumns {
         self.series_id.is_empty()
     }
 
+    /// About how many bytes are held.
+    pub fn held_bytes(&self) -> usize {
+        self.held * 8 + self.series_id.len() * 64
+    }
+
     /// Whether enough is held to be worth handing to Parquet.
     pub fn is_full(&self) -> bool {
         self.held >= 256 * 1024 || self.series_id.len() >= 16 * 1024

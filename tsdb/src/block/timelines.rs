@@ -92,6 +92,14 @@ impl Timelines {
         Ok(tsref)
     }
 
+    /// About how many bytes of memory it holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.packed.capacity()
+            + self.known.capacity() * size_of::<Known>()
+            + self.waiting * 8
+            + self.file.memory_bytes()
+    }
+
     fn write(&mut self) -> Result<(), BlockError> {
         let columns = vec![Arc::new(self.refs.finish()) as _, Arc::new(self.lists.finish()) as _];
         let batch = RecordBatch::try_new(schema::TIMELINES.clone(), columns)

@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use super::file::{ParquetFile, disk};
 use super::meta::{BlockFileMetas, BlockMeta, BlockStats, FORMAT_VERSION};
+use super::reader::series_bytes;
 use super::rows::{Row, RowColumns, cut};
 use super::timelines::Timelines;
 use super::{BlockError, schema};
@@ -22,8 +23,8 @@ use crate::layout;
 use crate::source::{SeriesColumns, SourceError};
 use crate::tenant::TenantId;
 
-/// Samples of series that wait to be encoded together, on all cores.
-const BATCH_SAMPLES: usize = 128 * 1024;
+/// Bytes of series that wait to be encoded together, on all cores.
+const BATCH_BYTES: u64 = 2 << 20;
 
 /// How a block is written; [`WriteOptions::fresh`] and [`WriteOptions::compacted`] are the two sets in use.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct WriteOptions {
     pub rows_per_page: usize,
     /// Samples per row group: the writer's memory, a few bytes each.
     pub row_group_samples: usize,
+    /// Encoded bytes that end a row group too, where samples are large.
+    pub row_group_bytes: usize,
     /// Most samples a row may hold.
     pub row_samples: usize,
     /// Bytes of timelines that are kept for comparison; beyond it older ones are no longer shared with.
@@ -52,6 +55,7 @@ impl WriteOptions {
             values_per_page: 20_000,
             rows_per_page: 4096,
             row_group_samples: 4 << 20,
+            row_group_bytes: 256 << 20,
             row_samples: 32 * 1024,
             timeline_memory_bytes: 64 << 20,
         }
@@ -151,7 +155,7 @@ pub struct BlockWriter {
     label_names: BTreeMap<String, u64>,
     last: Option<Labels>,
     waiting: Vec<SeriesColumns>,
-    waiting_samples: usize,
+    waiting_bytes: u64,
     next_series_id: u32,
     timelines: Timelines,
     rows: RowColumns,
@@ -198,7 +202,7 @@ impl BlockWriter {
             label_names: BTreeMap::new(),
             last: None,
             waiting: Vec::new(),
-            waiting_samples: 0,
+            waiting_bytes: 0,
             next_series_id: 0,
             timelines,
             rows: RowColumns::default(),
@@ -213,6 +217,17 @@ impl BlockWriter {
     /// Bytes written so far, to end a block before its files grow too large.
     pub fn bytes(&self) -> u64 {
         self.samples.bytes() + self.samples.open_bytes() as u64
+    }
+
+    /// About how many bytes of memory it holds.
+    pub fn memory_bytes(&self) -> u64 {
+        self.waiting_bytes
+            + (self.rows.held_bytes() + self.samples.memory_bytes() + self.timelines.memory_bytes()) as u64
+    }
+
+    /// Samples taken so far.
+    pub fn samples(&self) -> u64 {
+        self.stats.samples + self.waiting.iter().map(|s| s.ts_ms.len() as u64).sum::<u64>()
     }
 
     /// The next series, after the last in [`Labels::series_cmp`]'s order; one without samples is left out. A block of a resolution takes windows of
@@ -247,9 +262,9 @@ impl BlockWriter {
         self.min_t_ms = self.min_t_ms.min(*first);
         self.max_t_ms = self.max_t_ms.max(*last);
         self.last = Some(series.labels.clone());
-        self.waiting_samples += n;
+        self.waiting_bytes += series_bytes(&series);
         self.waiting.push(series);
-        if self.waiting_samples >= BATCH_SAMPLES || self.waiting.len() >= 4096 {
+        if self.waiting_bytes >= BATCH_BYTES || self.waiting.len() >= 4096 {
             self.encode_waiting()?;
         }
         Ok(())
@@ -257,7 +272,7 @@ impl BlockWriter {
 
     fn encode_waiting(&mut self) -> Result<(), BlockError> {
         let batch = std::mem::take(&mut self.waiting);
-        self.waiting_samples = 0;
+        self.waiting_bytes = 0;
         let slice_ms = self.options.slice_ms;
         let row_samples = self.options.row_samples;
         let encoded: Vec<Vec<Row>> = batch.par_iter().map(|s| cut(s, slice_ms, row_samples)).collect();
@@ -280,7 +295,7 @@ impl BlockWriter {
             if self.rows.is_full() {
                 self.samples.write(&self.rows.take()?)?;
                 if self.row_group_samples >= self.options.row_group_samples
-                    || self.samples.open_bytes() > 256 << 20
+                    || self.samples.open_bytes() > self.options.row_group_bytes
                 {
                     self.samples.end_row_group()?;
                     self.row_group_samples = 0;

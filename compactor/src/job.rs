@@ -1,0 +1,290 @@
+//! A job carried out: read, merge, write, upload, read back, and one commit that puts the outputs in the place of the inputs.
+//!
+//! Whatever fails or ends before the commit leaves the catalog as it was, and objects that no snapshot names. Whoever else did the same work
+//! meanwhile wins: the commit demands that all inputs are still live.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tsdb::block::{BlockError, BlockFiles, BlockMeta, BlockReader, ReadOptions};
+use tsdb::bucket::BlockStore;
+use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
+use tsdb::depot::Depot;
+use tsdb::mask::Mask;
+use tsdb::span::Span;
+use tsdb::tenant::TenantId;
+use ulid::Ulid;
+
+use crate::merge::{Counts, Inputs, Ledger, ReadError};
+use crate::plan::{Job, sources_of};
+use crate::settings::Settings;
+use crate::verify::read_back;
+use crate::write::{Lineage, WriteError, Written, write_span};
+
+/// Why a job was not done. Nothing was replaced, but see [`JobError::Unclear`].
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// An input could not be read.
+    #[error("cannot read {0}")]
+    Read(ReadError),
+    /// The scratch disk, or a fault of Hearth's own.
+    #[error("{0}")]
+    Write(WriteError),
+    /// The object store failed.
+    #[error("{0}")]
+    Store(String),
+    /// The commit failed and whether it was made is unknown: the next look at the catalog tells.
+    #[error("{0}")]
+    Unclear(String),
+    /// What was read back is not what was written.
+    #[error("block {block} does not read back as it was written: {what}")]
+    Differs { block: Ulid, what: String },
+    /// Others replaced an input first.
+    #[error("{0}")]
+    Lost(String),
+    /// The process is stopping.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl From<WriteError> for JobError {
+    fn from(e: WriteError) -> JobError {
+        match e {
+            WriteError::Read(read) => JobError::Read(read),
+            WriteError::Stopped => JobError::Stopped,
+            other => JobError::Write(other),
+        }
+    }
+}
+
+/// What a job did.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    pub outputs: Vec<BlockMeta>,
+    pub counts: Counts,
+    /// Size of the inputs and of all outputs.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    /// The most memory that was held, by its own account.
+    pub peak_bytes: u64,
+}
+
+/// Where jobs are done. Cheap to clone.
+#[derive(Clone)]
+pub struct Workplace {
+    pub depot: Depot,
+    pub store: Arc<BlockStore>,
+    pub settings: Arc<Settings>,
+    /// Name in the metadata of what is written.
+    pub writer: String,
+    /// Folder for blocks that are being written.
+    pub scratch: PathBuf,
+    /// Set when the process stops.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Workplace {
+    /// How blocks are read here.
+    pub fn read_options(&self) -> ReadOptions {
+        ReadOptions { attempts: self.settings.attempts, pause: self.settings.pause, ..ReadOptions::default() }
+    }
+
+    /// Does a job that was planned from `snapshot`, reading through `mask`.
+    pub async fn run(
+        &self,
+        catalog: &Catalog,
+        snapshot: &Snapshot,
+        mask: Mask,
+        job: &Job,
+    ) -> Result<Done, JobError> {
+        let tenant = catalog.tenant().clone();
+        let ledger = Arc::new(Ledger::default());
+        let mut done = Done { read_bytes: job.bytes(), ..Done::default() };
+        let result = self.make(&tenant, &mask, job, &ledger, &mut done).await;
+        let committed = match result {
+            Ok(()) => self.commit(catalog, snapshot, job, &done).await,
+            Err(e) => Err(e),
+        };
+        done.peak_bytes = ledger.peak_bytes();
+        match committed {
+            Ok(()) => Ok(done),
+            Err(e) => {
+                // Where it is unknown whether the commit was made, nothing may be touched; what was not is found as garbage later.
+                if !matches!(e, JobError::Unclear(_)) {
+                    self.clear_away(&tenant, &done.outputs).await;
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Writes and uploads all outputs.
+    async fn make(
+        &self,
+        tenant: &TenantId,
+        mask: &Mask,
+        job: &Job,
+        ledger: &Arc<Ledger>,
+        done: &mut Done,
+    ) -> Result<(), JobError> {
+        let lineage = Lineage {
+            writer: self.writer.clone(),
+            level: 1 + job.inputs.iter().map(|b| b.level).max().unwrap_or(0),
+            sources: job
+                .inputs
+                .iter()
+                .flat_map(|b| sources_of(b))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            external_labels: common_labels(&job.inputs),
+        };
+        for span in spans(job) {
+            let written = self.write(tenant, mask, job, span, &lineage, ledger).await?;
+            done.counts.add(&written.counts);
+            let digest = written.digest;
+            for files in written.raw.into_iter().chain(written.downsampled) {
+                self.upload(tenant, &files, digest, done).await?;
+            }
+        }
+        if done.counts.read != job.samples() {
+            let block = job.inputs[0].ulid;
+            let what = format!(
+                "{} samples were read of its inputs, the catalog says they have {}",
+                done.counts.read,
+                job.samples()
+            );
+            return Err(JobError::Differs { block, what });
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        tenant: &TenantId,
+        mask: &Mask,
+        job: &Job,
+        span: Span,
+        lineage: &Lineage,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Written, JobError> {
+        let (here, tenant, mask, lineage, ledger) =
+            (self.clone(), tenant.clone(), mask.clone(), lineage.clone(), ledger.clone());
+        let (blocks, downsample) = (job.inputs.clone(), job.downsample);
+        let work = move || {
+            let blocks: Vec<_> = blocks.into_iter().filter(|b| span.meets(b.min_t_ms, b.max_t_ms)).collect();
+            let inputs = Inputs {
+                store: &here.store,
+                tenant: &tenant,
+                blocks: &blocks,
+                mask: &mask,
+                range: span.bounds(),
+                memory_bytes: here.settings.input_bytes(),
+                read: here.read_options(),
+                replica_labels: &here.settings.replica_labels,
+            };
+            let resolutions = if downsample { &here.settings.plan.resolutions_ms[..] } else { &[] };
+            write_span(&inputs, &here.settings, &here.scratch, &lineage, resolutions, &ledger, &here.stop)
+        };
+        let written = tokio::task::spawn_blocking(work).await;
+        Ok(written.map_err(|e| JobError::Store(format!("a thread that merges blocks ended: {e}")))??)
+    }
+
+    /// Uploads one block and looks whether the store has what was written.
+    async fn upload(
+        &self,
+        tenant: &TenantId,
+        files: &BlockFiles,
+        digest: (u64, u64),
+        done: &mut Done,
+    ) -> Result<(), JobError> {
+        let meta = files.meta.clone();
+        // Known as an output before its first object lies there, so that a failure clears it away.
+        done.outputs.push(meta.clone());
+        done.written_bytes += meta.files.bytes();
+        self.depot
+            .upload(files)
+            .await
+            .map_err(|e| JobError::Store(format!("cannot upload block {}: {e}", meta.ulid)))?;
+        if !self.settings.verify {
+            return Ok(());
+        }
+        if meta.resolution_ms != 0 {
+            return match self.depot.verify(tenant, &meta).await {
+                Ok(()) => Ok(()),
+                Err(BlockError::Corrupt { object, what }) => {
+                    Err(JobError::Differs { block: meta.ulid, what: format!("{object}: {what}") })
+                }
+                Err(e) => Err(JobError::Store(format!("cannot read block {} back: {e}", meta.ulid))),
+            };
+        }
+        let (here, tenant, ulid) = (self.clone(), tenant.clone(), meta.ulid);
+        let read = tokio::task::spawn_blocking(move || {
+            let reader = BlockReader::open(
+                &here.store,
+                &tenant,
+                &Arc::new(meta),
+                &Mask::default(),
+                here.read_options(),
+            )?;
+            read_back(reader)
+        });
+        match read
+            .await
+            .map_err(|e| JobError::Store(format!("a thread that reads a block back ended: {e}")))?
+        {
+            Ok(found) if found == digest => Ok(()),
+            Ok((samples, _)) => Err(JobError::Differs {
+                block: ulid,
+                what: format!("{samples} samples were found and {} written, or values differ", digest.0),
+            }),
+            Err(e) => Err(JobError::Store(format!("cannot read block {ulid} back: {e}"))),
+        }
+    }
+
+    async fn commit(
+        &self,
+        catalog: &Catalog,
+        snapshot: &Snapshot,
+        job: &Job,
+        done: &Done,
+    ) -> Result<(), JobError> {
+        let remove = job.inputs.iter().map(|b| b.ulid).chain(job.replaces.iter().copied()).collect();
+        let edit = Edit::replace(remove, done.outputs.clone()).masked_by(snapshot);
+        match catalog.commit(&edit).await {
+            Ok(_) => Ok(()),
+            Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
+            Err(e) => Err(JobError::Unclear(format!("cannot commit: {e}"))),
+        }
+    }
+
+    /// Removes what was uploaded and will not be committed.
+    async fn clear_away(&self, tenant: &TenantId, outputs: &[BlockMeta]) {
+        for meta in outputs {
+            if let Err(e) = self.depot.remove(tenant, meta.ulid).await {
+                tracing::debug!(block = %meta.ulid, "could not be removed now, it will be found as garbage: {e}");
+            }
+        }
+    }
+}
+
+/// The spans of a job's outputs.
+fn spans(job: &Job) -> Vec<Span> {
+    let last = job.span.end_ms;
+    let mut out = vec![Span::containing(job.span.bounds().0, job.cut_ms)];
+    while out[out.len() - 1].end_ms < last {
+        out.push(out[out.len() - 1].next());
+    }
+    out
+}
+
+/// Labels that all inputs have alike beside their series' own.
+fn common_labels(inputs: &[Arc<BlockMeta>]) -> std::collections::BTreeMap<String, String> {
+    let mut common = inputs.first().map(|b| b.external_labels.clone()).unwrap_or_default();
+    for other in inputs {
+        common.retain(|n, v| other.external_labels.get(n) == Some(v));
+    }
+    common
+}

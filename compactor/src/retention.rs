@@ -1,0 +1,55 @@
+//! Which blocks are past their time: metadata and the hour in, names out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tsdb::block::BlockMeta;
+use tsdb::mask::Retention;
+use tsdb::tenant::TenantId;
+use ulid::Ulid;
+
+use crate::settings::Keep;
+
+/// Before this every sample in a tenant's blocks of a resolution has expired; `None`: some are kept for ever.
+pub fn nothing_kept_before_ms(
+    keep: &Keep,
+    tenant: &TenantId,
+    resolution_ms: i64,
+    now_ms: i64,
+) -> Option<i64> {
+    let rules = keep.rules_of(tenant);
+    Retention { otherwise_ms: keep.of(tenant, resolution_ms), ..rules }.nothing_kept_before_ms(now_ms)
+}
+
+/// Whether `a` is longer than `b`; `None` is for ever.
+fn longer(a: Option<i64>, b: Option<i64>) -> bool {
+    match (a, b) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(a), Some(b)) => a > b,
+    }
+}
+
+/// The live blocks that may go now.
+///
+/// A raw block waits until it has been downsampled to every resolution that is kept for longer than it, because nothing else could make those any more.
+/// One that is quarantined does not wait: it cannot be read. `resolutions_ms` are those that compaction makes.
+pub fn expired(
+    blocks: &[Arc<BlockMeta>],
+    quarantined: &BTreeSet<Ulid>,
+    tenant: &TenantId,
+    keep: &Keep,
+    resolutions_ms: &[i64],
+    now_ms: i64,
+) -> Vec<Ulid> {
+    let past = |b: &BlockMeta| {
+        nothing_kept_before_ms(keep, tenant, b.resolution_ms, now_ms).is_some_and(|first| b.max_t_ms < first)
+    };
+    let succeeded = |b: &BlockMeta| {
+        let needed = |r: &&i64| longer(keep.of(tenant, **r), keep.of(tenant, 0));
+        b.resolution_ms != 0
+            || quarantined.contains(&b.ulid)
+            || resolutions_ms.iter().filter(needed).all(|r| b.downsampled_ms.contains(r))
+    };
+    blocks.iter().filter(|b| past(b) && succeeded(b)).map(|b| b.ulid).collect()
+}

@@ -1,0 +1,126 @@
+//! What a compactor goes by, beside the planner's own settings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tsdb::block::WriteOptions;
+use tsdb::mask::{Retention, RetentionRule};
+use tsdb::tenant::TenantId;
+
+use crate::plan::PlanSettings;
+
+/// How long samples are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Keep {
+    /// Raw samples, in milliseconds; `None` for ever.
+    pub raw_ms: Option<i64>,
+    /// Window in milliseconds → how long downsampled blocks of it are kept; a resolution that is not named is kept for ever.
+    pub resolutions_ms: BTreeMap<i64, Option<i64>>,
+    /// Other times for single tenants.
+    pub tenants: BTreeMap<TenantId, TenantKeep>,
+    /// Series that are kept for another time than the rest, at every resolution. The first that matches decides.
+    pub rules: Vec<TenantRule>,
+}
+
+/// How long one tenant's samples are kept; what is `None` is as for everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantKeep {
+    pub raw_ms: Option<Option<i64>>,
+    pub resolutions_ms: BTreeMap<i64, Option<i64>>,
+}
+
+/// A rule for some series of one tenant or of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRule {
+    /// `None`: every tenant.
+    pub tenant: Option<TenantId>,
+    pub rule: RetentionRule,
+}
+
+impl Keep {
+    /// How long a tenant's blocks of a resolution (0: raw) are kept, rules aside.
+    pub fn of(&self, tenant: &TenantId, resolution_ms: i64) -> Option<i64> {
+        let own = self.tenants.get(tenant);
+        if resolution_ms == 0 {
+            return own.and_then(|t| t.raw_ms).unwrap_or(self.raw_ms);
+        }
+        let own = own.and_then(|t| t.resolutions_ms.get(&resolution_ms));
+        own.or(self.resolutions_ms.get(&resolution_ms)).copied().flatten()
+    }
+
+    /// The rules of a tenant, for masks: samples that no rule speaks of are kept until their block goes.
+    pub fn rules_of(&self, tenant: &TenantId) -> Retention {
+        let of = |r: &&TenantRule| r.tenant.as_ref().is_none_or(|t| t == tenant);
+        Retention {
+            rules: self.rules.iter().filter(of).map(|r| r.rule.clone()).collect(),
+            otherwise_ms: None,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub plan: PlanSettings,
+    /// Memory one job may hold, in bytes.
+    pub max_memory_bytes: u64,
+    /// Folder for blocks that are being written; one process at a time has a part of it.
+    pub scratch: PathBuf,
+    pub keep: Keep,
+    /// Labels that tell apart replicas of one series, which compaction makes one; empty: replicas stay apart.
+    pub replica_labels: Vec<String>,
+    /// How long replaced blocks stay in the store: longer than the longest query.
+    pub delete_delay: Duration,
+    /// How long objects that no snapshot ever named may be there: longer than any upload takes.
+    pub orphan_grace: Duration,
+    /// How often garbage is looked for: it costs a LIST of all blocks.
+    pub garbage_interval: Duration,
+    /// How often there is a look at the catalogs when there is nothing to do.
+    pub interval: Duration,
+    /// How long a claim holds without being renewed.
+    pub lease: Duration,
+    /// Read back every raw block that was written and compare it with what went in, before its inputs are replaced.
+    pub verify: bool,
+    /// Attempts of a read, and the first pause between two.
+    pub attempts: u32,
+    pub pause: Duration,
+}
+
+impl Settings {
+    /// Defaults around a scratch folder.
+    pub fn new(scratch: impl Into<PathBuf>) -> Settings {
+        Settings {
+            plan: PlanSettings::default(),
+            max_memory_bytes: 512 << 20,
+            scratch: scratch.into(),
+            keep: Keep::default(),
+            replica_labels: Vec::new(),
+            delete_delay: Duration::from_secs(30 * 60),
+            orphan_grace: Duration::from_secs(6 * 3600),
+            garbage_interval: Duration::from_secs(15 * 60),
+            interval: Duration::from_secs(60),
+            lease: Duration::from_secs(120),
+            verify: true,
+            attempts: 4,
+            pause: Duration::from_millis(200),
+        }
+    }
+
+    /// The cache of blocks, in bytes: an eighth.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        usize::try_from(self.max_memory_bytes / 8).unwrap_or(usize::MAX)
+    }
+
+    /// All batches of all inputs: a quarter.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        self.max_memory_bytes / 4
+    }
+
+    /// How a block is written: raw with a sixteenth for its row group and another for its timelines, downsampled ones with half of that.
+    pub(crate) fn write_options(&self, resolution_ms: i64) -> WriteOptions {
+        let part = usize::try_from(self.max_memory_bytes / if resolution_ms == 0 { 16 } else { 32 });
+        let part = part.unwrap_or(usize::MAX).clamp(64 << 10, 256 << 20);
+        WriteOptions { row_group_bytes: part, timeline_memory_bytes: part, ..WriteOptions::compacted() }
+    }
+}

@@ -1,0 +1,376 @@
+//! Whole compactions: no answer changes, whatever the blocks, whatever fails, whoever else works on them.
+
+mod bucket;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bucket::{
+    Fate, FatefulStore, Seen, catalog, compactor, floats, late_clock, points, put_block, read, settings,
+};
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tsdb::block::BlockMeta;
+use tsdb::bucket::{BlockStore, BucketSource};
+use tsdb::contract::{Given, contract};
+use tsdb::sample::Value;
+use tsdb::source::{Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use tsdb::tenant::TenantId;
+use tsdb::{layout, source};
+
+const H: i64 = 3_600_000;
+const T0: i64 = 1_767_225_600_000;
+
+/// Samples as columns.
+fn columns(labels: &tsdb::labels::Labels, samples: &[(tsdb::sample::Sample, i64)]) -> SeriesColumns {
+    let mut out = floats(&[], []);
+    out.labels = labels.clone();
+    out.ts_ms = samples.iter().map(|(s, _)| s.ts_ms).collect();
+    let mut histograms = Vec::new();
+    for (s, _) in samples {
+        match &s.value {
+            Value::Float(v) => {
+                out.values.push(*v);
+                histograms.push(None);
+            }
+            Value::Histogram(h) => {
+                out.values.push(h.sum);
+                histograms.push(Some(h.clone()));
+            }
+        }
+    }
+    out.histograms = histograms.iter().any(Option::is_some).then_some(histograms);
+    let starts: Vec<i64> = samples.iter().map(|(_, start)| *start).collect();
+    out.start_ts_ms = starts.iter().any(|s| *s != 0).then_some(starts);
+    out
+}
+
+/// A source together with what keeps it alive.
+struct Kept {
+    source: BucketSource,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Source for Kept {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.source.select(wish)
+    }
+
+    fn series(&self, wish: &source::LabelWish) -> Result<Vec<tsdb::labels::Labels>, SourceError> {
+        self.source.series(wish)
+    }
+}
+
+#[test]
+fn a_compacted_bucket_keeps_the_contract_of_sources() {
+    let round = std::cell::Cell::new(0u64);
+    contract(|given: Given| {
+        round.set(round.get() + 1);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let source = runtime.block_on(async {
+            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let scratch = tempfile::tempdir().unwrap();
+            // Every sample goes into one block or into two of four that lie over one another.
+            let mut parts: Vec<Vec<SeriesColumns>> = vec![Vec::new(); 4];
+            for (i, (labels, samples)) in given.iter().enumerate() {
+                for (k, part) in parts.iter_mut().enumerate() {
+                    let of_part = |n: usize| n % 4 == k || (n.is_multiple_of(5) && (n + i) % 4 == k);
+                    let some: Vec<_> = samples
+                        .iter()
+                        .enumerate()
+                        .filter(|(n, _)| of_part(*n))
+                        .map(|(_, s)| s.clone())
+                        .collect();
+                    if !some.is_empty() {
+                        part.push(columns(labels, &some));
+                    }
+                }
+            }
+            for (k, part) in parts.into_iter().enumerate() {
+                put_block(&store, scratch.path(), k as u64 + 1, part).await;
+            }
+            let done = compactor(&store, settings(scratch.path()), "c", &late_clock()).round().await;
+            assert_eq!(done.errors, Vec::<String>::new());
+            let snapshot = catalog(&store, "reader").await.snapshot();
+            assert!(snapshot.blocks.iter().all(|b| b.level > 0 || given.len() < 2), "round {}", round.get());
+            let blocks = BlockStore::new(store, tokio::runtime::Handle::current(), 16 << 20);
+            BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone())
+        });
+        Box::new(Kept { source, _runtime: runtime })
+    });
+}
+
+/// A bucket of a few days: flushed blocks, late ones over them that contradict, one across boundaries. Returns what a query must see.
+async fn some_bucket(store: &Arc<dyn ObjectStore>, seed: i64) -> Seen {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut seen = Seen::new();
+    let shapes = [
+        (0, 2, 5, 300_000),
+        (2, 2, 5, 300_000),
+        (3, 4, 3, 420_000),
+        (13, 2, 4, 600_000),
+        (1, 30, 2, 3_000_000),
+        (400, 2, 3, 600_000),
+        (13, 1, 6, 500_000),
+    ];
+    for (order, (from, hours, series, step)) in (1..).zip(shapes) {
+        let block: Vec<SeriesColumns> = (0..series)
+            .map(|s| {
+                let name = format!("m{}", s % 2);
+                let instance = format!("i{s}");
+                let times = (0..hours * H / step).map(|i| T0 + from * H + i * step);
+                let samples =
+                    times.map(|t| (t, ((t / 1000 + s * 7 + order as i64 * 13 + seed) % 1009) as f64));
+                floats(&[("__name__", &name), ("instance", &instance)], samples)
+            })
+            .collect();
+        for s in &block {
+            // Later blocks win.
+            seen.entry(s.labels.clone()).or_default().extend(points(s));
+        }
+        put_block(store, scratch.path(), order, block).await.unwrap();
+    }
+    seen
+}
+
+async fn blocks_of(store: &Arc<dyn ObjectStore>) -> Vec<Arc<BlockMeta>> {
+    catalog(store, "reader").await.snapshot().blocks.clone()
+}
+
+async fn folders(store: &Arc<dyn ObjectStore>) -> BTreeSet<String> {
+    let listed = store.list_with_delimiter(Some(&layout::blocks(&TenantId::single()))).await.unwrap();
+    listed.common_prefixes.iter().map(|p| p.filename().unwrap().to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_become_one_a_span_and_what_is_replaced_goes() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let seen = some_bucket(&store, 0).await;
+    assert_eq!(read(&store).await.unwrap(), seen, "the model is right");
+    let scratch = tempfile::tempdir().unwrap();
+    let worker = compactor(&store, settings(scratch.path()), "c", &late_clock());
+    let round = worker.round().await;
+    assert_eq!(round.errors, Vec::<String>::new());
+    assert!(round.jobs >= 3 && round.left == 0, "{round:?}");
+    assert_eq!(read(&store).await.unwrap(), seen);
+    let live = blocks_of(&store).await;
+    for (i, a) in live.iter().enumerate() {
+        assert!(live[i + 1..].iter().all(|b| !a.overlaps(b.min_t_ms, b.max_t_ms)), "{a:?} overlaps");
+        assert_eq!(
+            a.stats.samples,
+            seen.values().map(|p| p.range(a.min_t_ms..=a.max_t_ms).count() as u64).sum::<u64>()
+        );
+    }
+    assert_eq!(
+        folders(&store).await,
+        live.iter().map(|b| b.ulid.to_string()).collect(),
+        "nothing else lies there"
+    );
+    assert_eq!(worker.round().await.jobs, 0, "it has come to its end");
+    assert!(worker.runs().iter().all(|r| r.result.is_ok()));
+    drop(worker);
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "the scratch folder is empty");
+}
+
+/// One process that dies at an operation, and one that comes after it.
+async fn dies_at(n: u64, after_doing: bool) -> bool {
+    let inner = Arc::new(InMemory::new());
+    let healthy: Arc<dyn ObjectStore> = inner.clone();
+    let seen = some_bucket(&healthy, n as i64).await;
+    let died = Arc::new(AtomicBool::new(false));
+    let told = died.clone();
+    let dying = FatefulStore::new(inner, move |at| match at.cmp(&n) {
+        std::cmp::Ordering::Less => Fate::Fine,
+        std::cmp::Ordering::Equal if after_doing => {
+            told.store(true, Ordering::SeqCst);
+            Fate::AnswerLost
+        }
+        _ => {
+            told.store(true, Ordering::SeqCst);
+            Fate::Refused
+        }
+    });
+    let scratch = tempfile::tempdir().unwrap();
+    let clock = late_clock();
+    {
+        let mut s = settings(scratch.path());
+        // A dead process does not try again.
+        s.attempts = 1;
+        let store: Arc<dyn ObjectStore> = dying;
+        compactor(&store, s, "first", &clock).round().await;
+    }
+    assert_eq!(read(&healthy).await.unwrap(), seen, "after death at {n}, {after_doing}");
+    clock.advance(3600 * 1000);
+    let round = compactor(&healthy, settings(scratch.path()), "second", &clock).round().await;
+    assert_eq!(round.errors, Vec::<String>::new(), "after death at {n}, {after_doing}");
+    assert_eq!(read(&healthy).await.unwrap(), seen, "after death at {n}, {after_doing}, and the next round");
+    let live = blocks_of(&healthy).await;
+    assert_eq!(folders(&healthy).await, live.iter().map(|b| b.ulid.to_string()).collect(), "death at {n}");
+    for (i, a) in live.iter().enumerate() {
+        assert!(live[i + 1..].iter().all(|b| !a.overlaps(b.min_t_ms, b.max_t_ms)), "death at {n}");
+    }
+    died.load(Ordering::SeqCst)
+}
+
+#[test]
+fn a_process_that_dies_at_any_step_leaves_nothing_visible_and_nothing_behind() {
+    for after_doing in [false, true] {
+        let mut n = 0;
+        loop {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            if !runtime.block_on(dies_at(n, after_doing)) {
+                break;
+            }
+            // Every step of the first job, a sieve over the rest.
+            n += if n < 60 { 1 } else { 5 };
+        }
+        assert!(n > 100, "only {n} operations were reached");
+    }
+}
+
+/// Compactors race over a store that refuses, loses answers and delays, while a reader reads.
+async fn race(seed: u64, compactors: usize) {
+    let inner = Arc::new(InMemory::new());
+    let healthy: Arc<dyn ObjectStore> = inner.clone();
+    let seen = some_bucket(&healthy, seed as i64).await;
+    let faulty = FatefulStore::new(inner, move |n| {
+        let x = (n + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ seed)
+            .rotate_left(23)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            >> 33;
+        match x % 40 {
+            0 => Fate::Refused,
+            1 => Fate::AnswerLost,
+            2 | 3 => Fate::Slow,
+            _ => Fate::Fine,
+        }
+    });
+    let store: Arc<dyn ObjectStore> = faulty;
+    let scratch = tempfile::tempdir().unwrap();
+    let clock = late_clock();
+    let workers: Vec<_> = (0..compactors)
+        .map(|i| {
+            let mut s = settings(scratch.path());
+            // Odd seeds race without leases: only the catalog stands between them.
+            if seed % 2 == 1 {
+                s.lease = Duration::ZERO;
+            }
+            // Readers may be on what was replaced; objects go at the end.
+            s.orphan_grace = Duration::from_secs(1 << 40);
+            let worker = compactor(&store, s, &format!("c{i}"), &clock);
+            let clock = clock.clone();
+            tokio::spawn(async move {
+                for _ in 0..6 {
+                    worker.round().await;
+                    // What failed is tried again.
+                    clock.advance(2 * H);
+                }
+            })
+        })
+        .collect();
+    while !workers.iter().all(|w| w.is_finished()) {
+        assert_eq!(read(&healthy).await.unwrap(), seen, "seed {seed}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for w in workers {
+        w.await.unwrap();
+    }
+    clock.advance(24 * H);
+    let last = compactor(&healthy, settings(scratch.path()), "last", &clock).round().await;
+    assert_eq!(last.errors, Vec::<String>::new(), "seed {seed}");
+    assert_eq!(read(&healthy).await.unwrap(), seen, "seed {seed}");
+    let live = blocks_of(&healthy).await;
+    let samples: u64 = live.iter().filter(|b| b.resolution_ms == 0).map(|b| b.stats.samples).sum();
+    assert_eq!(samples, seen.values().map(|p| p.len() as u64).sum::<u64>(), "seed {seed}: each sample once");
+    assert_eq!(folders(&healthy).await, live.iter().map(|b| b.ulid.to_string()).collect(), "seed {seed}");
+}
+
+#[test]
+fn compactors_that_race_over_a_failing_store_lose_and_double_nothing() {
+    for seed in 0..40 {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+        runtime.block_on(race(seed, 2 + seed as usize % 2));
+    }
+}
+
+/// Flips a bit of an object.
+async fn damage(store: &Arc<dyn ObjectStore>, meta: &BlockMeta, name: &str) {
+    let path = layout::block_file(&TenantId::single(), meta.ulid, name);
+    let mut bytes = store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    let at = bytes.len() / 3;
+    bytes[at] ^= 4;
+    store.put(&path, PutPayload::from(bytes)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_block_is_put_aside_and_the_rest_goes_on() {
+    for name in [layout::SAMPLES, layout::SERIES, layout::TIMELINES] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        some_bucket(&store, 0).await;
+        let damaged = blocks_of(&store).await[1].clone();
+        damage(&store, &damaged, name).await;
+        let scratch = tempfile::tempdir().unwrap();
+        let clock = late_clock();
+        let worker = compactor(&store, settings(scratch.path()), "c", &clock);
+        let round = worker.round().await;
+        assert_eq!(round.errors, Vec::<String>::new(), "{name}");
+        let snapshot = catalog(&store, "reader").await.snapshot();
+        let why = &snapshot.quarantined[&damaged.ulid];
+        assert!(why.reason.contains(name) && why.found_by == "c", "{why:?}");
+        assert!(snapshot.blocks.iter().any(|b| b.ulid == damaged.ulid), "it stays live");
+        assert!(
+            snapshot.blocks.iter().all(|b| b.level > 0 || b.ulid == damaged.ulid),
+            "the rest is compacted"
+        );
+        assert!(read(&store).await.unwrap_err().contains("damaged"), "queries say so");
+        assert!(folders(&store).await.contains(&damaged.ulid.to_string()), "and its objects stay");
+        // Another process knows.
+        assert_eq!(compactor(&store, settings(scratch.path()), "d", &clock).round().await.jobs, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_below_its_bound_whatever_the_blocks_hold() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let scratch = tempfile::tempdir().unwrap();
+    // 6 blocks of 4,000 series × 240 samples that nothing compresses: 46 MB of values each uncompressed as columns with times.
+    let mut bytes = 0;
+    for b in 0..6i64 {
+        let series = (0..4000i64)
+            .map(|s| {
+                let instance = format!("host-{s:05}");
+                let times = (0..240).map(|i| T0 + b * 2 * H + 1 + i * 30_000 + s % 50);
+                let samples = times.map(|t| (t, ((t * 7919 + s * 104_729) as f64).sin()));
+                floats(&[("__name__", "noise"), ("instance", &instance)], samples)
+            })
+            .collect();
+        bytes += put_block(&store, scratch.path(), b as u64 + 1, series).await.unwrap().files.bytes();
+    }
+    let mut s = settings(scratch.path());
+    s.max_memory_bytes = 24 << 20;
+    let bound = s.max_memory_bytes;
+    assert!(bytes > bound, "only {bytes} bytes of blocks: nothing is shown");
+    let worker = compactor(&store, s, "c", &late_clock());
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    let run = worker.runs()[0].result.clone().unwrap();
+    assert_eq!(run.samples_written, 6 * 4000 * 240);
+    assert!(run.peak_memory_bytes > 4 << 20, "{} is not all that was held", run.peak_memory_bytes);
+    assert!(run.peak_memory_bytes <= bound, "{} of {bound}", run.peak_memory_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_leaves_everything_as_it_was() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let seen = some_bucket(&store, 0).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let worker = compactor(&store, settings(scratch.path()), "c", &late_clock());
+    worker.stop();
+    assert_eq!(worker.round().await.jobs, 0);
+    assert_eq!(read(&store).await.unwrap(), seen);
+}
