@@ -250,6 +250,7 @@ fn measure(
         return Ok(answers);
     }
     let questions = queries::mix(fleet);
+    server.catch_up();
     if parts == Parts::Everything {
         answers.push(note(queries::ask(&server, &questions, options.query_times), "head", into));
     }

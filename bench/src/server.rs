@@ -200,6 +200,15 @@ impl Server {
         }
     }
 
+    /// Waits until all that was acknowledged is seen by queries and outlives a `kill -9`, which VictoriaMetrics promises after some seconds.
+    pub fn catch_up(&self) {
+        if matches!(self.kind, Kind::Victoria(_)) {
+            // The flush makes it seen; what is in memory goes to the disk every five seconds.
+            let _ = agent(Duration::from_secs(600)).get(format!("{}/internal/force_flush", self.url)).call();
+            std::thread::sleep(Duration::from_secs(7));
+        }
+    }
+
     /// Makes all that was written long-term storage. Answers the folder whose bytes count, if the server has one.
     pub fn settle(&self) -> io::Result<Option<PathBuf>> {
         let agent = agent(Duration::from_secs(1800));
