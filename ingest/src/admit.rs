@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use tsdb::db::SeriesRef;
+use tsdb::head::LabelPairs;
 use tsdb::labels::METRIC_NAME;
 use tsdb::sample::Metadata;
 
@@ -50,6 +52,13 @@ pub(crate) struct Pass<'a, 'p, S> {
     not_utf8: Option<&'a [u8]>,
     floats: Vec<Float>,
     histograms: Vec<HistogramSample>,
+    /// The series at hand, where it was recognised; its labels are then not read.
+    known: Option<SeriesRef>,
+    /// The key under which the series at hand is to be known.
+    key: Option<u64>,
+    recalled: Vec<Option<SeriesRef>>,
+    /// Exemplars counted before the series at hand.
+    exemplars_before: u64,
     samples_left: usize,
     samples_limit: usize,
     pub(crate) outcome: Outcome,
@@ -68,10 +77,51 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
             not_utf8: None,
             floats: Vec::new(),
             histograms: Vec::new(),
+            known: None,
+            key: None,
+            recalled: Vec::new(),
+            exemplars_before: 0,
             samples_left: samples_limit,
             samples_limit,
             outcome: Outcome::default(),
         }
+    }
+
+    /// Asks for the series that came under some keys before, see [`Sink::recall`].
+    pub(crate) fn recall(&mut self, keys: &[u64], same: impl FnMut(usize, LabelPairs<'_>) -> bool) {
+        self.sink.recall(keys, same, &mut self.recalled);
+    }
+
+    /// Begins the series of the key at this place. True if it is known: then its labels need not be read, unless
+    /// [`Pass::wants_labels`] says so in the end.
+    #[inline]
+    pub(crate) fn begin(&mut self, at: usize, key: u64) -> bool {
+        self.known = self.recalled.get(at).copied().flatten();
+        self.key = Some(key);
+        self.exemplars_before = self.outcome.exemplars;
+        self.known.is_some()
+    }
+
+    /// Forgets what was read of the series at hand, and that it was known.
+    #[cold]
+    pub(crate) fn restart(&mut self) {
+        self.samples_left += self.floats.len() + self.histograms.len();
+        self.outcome.exemplars = self.exemplars_before;
+        self.clear();
+    }
+
+    /// The series at hand is not what its key said: its labels must all be read.
+    pub(crate) fn unknown(&mut self) {
+        self.known = None;
+        self.key = None;
+    }
+
+    /// Whether something is wrong with a known series' samples, which cannot be told without its labels.
+    #[inline]
+    pub(crate) fn wants_labels(&self) -> bool {
+        self.known.is_some()
+            && !(self.floats.iter().all(|f| self.window.contains(&f.ts_ms))
+                && self.histograms.iter().all(|h| h.value.is_ok() && self.window.contains(&h.ts_ms)))
     }
 
     #[inline]
@@ -159,6 +209,11 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
 
     /// Ends a series: checks it and hands on what is good. True if its labels were.
     pub(crate) fn end_series(&mut self) -> bool {
+        if self.known.is_some() {
+            self.hand_on();
+            self.clear();
+            return true;
+        }
         let fine = match self.check_labels() {
             Ok(()) => {
                 self.hand_on();
@@ -184,6 +239,8 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
         self.not_utf8 = None;
         self.floats.clear();
         self.histograms.clear();
+        self.known = None;
+        self.key = None;
     }
 
     /// Upstream's rules (UTF-8 names; a metric name; no name empty or twice) and our limits. Sorts where the sender did not
@@ -239,6 +296,10 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
             );
             return Err((Reason::LabelTooLong, why));
         }
+        if !sorted || any_empty {
+            // What comes in such a form never compares equal with what is stored.
+            self.key = None;
+        }
         if !sorted {
             self.labels.sort_by_key(|(name, _)| *name);
             // Before empty values go: upstream counts these as duplicates too.
@@ -259,7 +320,9 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
     }
 
     fn hand_on(&mut self) {
-        let mut series = None;
+        let known = self.known;
+        let mut series = known;
+        let before = self.outcome.samples + self.outcome.histograms;
         for f in &self.floats {
             if !self.window.contains(&f.ts_ms) {
                 out_of_bounds(&mut self.outcome, &self.labels, f.ts_ms, self.now_ms, self.limits);
@@ -288,7 +351,12 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
             self.sink.histogram(series, h.ts_ms, Arc::new(value), h.start_ts_ms);
             self.outcome.histograms += 1;
         }
-        self.outcome.series += u64::from(series.is_some());
+        self.outcome.series += u64::from(self.outcome.samples + self.outcome.histograms > before);
+        if known.is_none()
+            && let (Some(key), Some(series)) = (self.key, series)
+        {
+            self.sink.remember(key, series);
+        }
     }
 
     /// Hands on what is known of a metric. Long texts are cut; a name that no series could have is refused.

@@ -16,8 +16,10 @@ use tsdb::db::{Appended, Appender, Db, WriteError};
 use tsdb::tenant::{InvalidTenant, TenantId};
 
 use crate::admit::Outcome;
+use crate::known::Known;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::sink::Recalling;
 use crate::snappy;
 use crate::{v1, v2};
 
@@ -66,6 +68,8 @@ pub struct IngestState {
     clock: Arc<dyn Clock>,
     tenant: TenantResolver,
     metrics: Metrics,
+    /// Series by how they came before.
+    known: Arc<Known>,
     /// Memory that requests may hold together, in KiB because a semaphore hands out at most 2^32 at once.
     memory: Arc<Semaphore>,
 }
@@ -82,7 +86,7 @@ impl IngestState {
         let largest = reservation_bytes(limits.max_body_bytes, limits.max_decoded_bytes);
         let memory_kib = kib(limits.max_in_flight_bytes.max(largest)) as usize;
         let memory = Arc::new(Semaphore::new(memory_kib));
-        IngestState { db, limits: Arc::new(limits), clock, tenant, metrics, memory }
+        IngestState { db, limits: Arc::new(limits), clock, tenant, metrics, known: Arc::default(), memory }
     }
 }
 
@@ -267,7 +271,8 @@ async fn take(
     state.metrics.received(received.block.len(), received.decoded_len);
     let appender = state.db.appender(&tenant).await?;
     let Received { block, decoded_len, memory } = received;
-    let job = Job { block, appender, limits: limits.clone(), now_ms: state.clock.now_ms(), protocol, memory };
+    let sink = Recalling::new(appender, state.known.clone());
+    let job = Job { block, sink, limits: limits.clone(), now_ms: state.clock.now_ms(), protocol, memory };
     let (appender, outcome, _memory) = if decoded_len < INLINE_DECODE_BYTES {
         job.run()?
     } else {
@@ -444,7 +449,7 @@ async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
 /// The part of a request that is only CPU: undo snappy, parse, check, hand to the appender.
 struct Job {
     block: Vec<u8>,
-    appender: Appender,
+    sink: Recalling,
     limits: Arc<Limits>,
     now_ms: i64,
     protocol: Protocol,
@@ -456,13 +461,13 @@ impl Job {
     fn run(mut self) -> Result<(Appender, Outcome, Reservation), Refusal> {
         let message = snappy::decode(&self.block).map_err(|e| Refusal::bad(e.to_string()))?;
         let decoded = match self.protocol {
-            Protocol::V2 => v2::decode(&message, &self.limits, self.now_ms, &mut self.appender),
+            Protocol::V2 => v2::decode(&message, &self.limits, self.now_ms, &mut self.sink),
             Protocol::V1 | Protocol::Unknown => {
-                v1::decode(&message, &self.limits, self.now_ms, &mut self.appender)
+                v1::decode(&message, &self.limits, self.now_ms, &mut self.sink)
             }
         };
         // A message that breaks off in the middle stores nothing: the appender is dropped with all it was given.
         let outcome = decoded.map_err(|e| Refusal::bad(e.to_string()))?;
-        Ok((self.appender, outcome, self.memory))
+        Ok((self.sink.finish(), outcome, self.memory))
     }
 }

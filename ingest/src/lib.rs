@@ -7,7 +7,7 @@
 //! 2. The first bytes of the body declare its decoded length. If that is within the [`limits::Limits`], the rest of the body is read;
 //!    memory for what has arrived, and then for what it becomes, is reserved from what all requests share (else 503).
 //! 3. Snappy is undone; a hand-written parser walks the message once ([`v1`], [`v2`]), every string borrowed, and fills one
-//!    set of vectors per request.
+//!    set of vectors per request. A series that comes as it came before is recognised ([`known`]) and its labels only compared.
 //! 4. Each series is checked as upstream checks it: good ones go into the store's appender ([`sink::Sink`]), bad ones are counted by
 //!    [`reject::Reason`], the first few in words.
 //! 5. The appender commits: when that returns, the samples are in the log. The answer is a 204, or a 400 that names what was left out.
@@ -23,6 +23,7 @@ mod admit;
 mod histogram;
 pub mod http;
 pub mod import;
+pub mod known;
 pub mod limits;
 pub mod metrics;
 pub mod reject;

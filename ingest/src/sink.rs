@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use tsdb::db::{Appender, SeriesRef};
+use tsdb::head::LabelPairs;
 use tsdb::histogram::Histogram;
 use tsdb::sample::Metadata;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::known::Known;
 
 /// The calls of [`Appender`] that decoding needs.
 pub trait Sink {
@@ -13,6 +17,75 @@ pub trait Sink {
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64);
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64);
     fn metadata(&mut self, metric: &str, metadata: Metadata);
+
+    /// The series that came under these keys before and whose labels are still `same(at, labels)`, one entry for each key. What knows
+    /// none answers nothing.
+    fn recall(
+        &mut self,
+        _keys: &[u64],
+        _same: impl FnMut(usize, LabelPairs<'_>) -> bool,
+        found: &mut Vec<Option<SeriesRef>>,
+    ) {
+        found.clear();
+    }
+
+    /// Notes under which key a series came.
+    fn remember(&mut self, _key: u64, _series: SeriesRef) {}
+}
+
+/// An appender that recognises series by how they came before.
+pub struct Recalling {
+    pub appender: Appender,
+    known: Arc<Known>,
+    /// Mixed into every key, so that tenants do not take each other's places.
+    seed: u64,
+    numbers: Vec<Option<u32>>,
+    new: Vec<(u64, u32)>,
+}
+
+impl Recalling {
+    pub fn new(appender: Appender, known: Arc<Known>) -> Self {
+        let seed = xxh3_64(appender.tenant().as_str().as_bytes());
+        Recalling { appender, known, seed, numbers: Vec::new(), new: Vec::new() }
+    }
+
+    /// Makes what was new known to later requests and gives the appender back.
+    pub fn finish(self) -> Appender {
+        self.known.remember(&self.new, self.appender.series_in_head());
+        self.appender
+    }
+}
+
+impl Sink for Recalling {
+    fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
+        self.appender.series(labels)
+    }
+
+    fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64) {
+        self.appender.float(series, ts_ms, value, start_ts_ms);
+    }
+
+    fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64) {
+        self.appender.histogram(series, ts_ms, value, start_ts_ms);
+    }
+
+    fn metadata(&mut self, metric: &str, metadata: Metadata) {
+        self.appender.metadata(metric, metadata);
+    }
+
+    fn recall(
+        &mut self,
+        keys: &[u64],
+        same: impl FnMut(usize, LabelPairs<'_>) -> bool,
+        found: &mut Vec<Option<SeriesRef>>,
+    ) {
+        self.known.find(keys, self.seed, &mut self.numbers);
+        self.appender.recall(&self.numbers, same, found);
+    }
+
+    fn remember(&mut self, key: u64, series: SeriesRef) {
+        self.new.push((key ^ self.seed, self.appender.number(series)));
+    }
 }
 
 impl Sink for Appender {

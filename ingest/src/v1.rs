@@ -2,6 +2,9 @@
 //!
 //! Follows the [specification](https://prometheus.io/docs/specs/prw/remote_write_spec/) and upstream's `prompb/types.proto`.
 
+use tsdb::head::LabelPairs;
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::admit::{Float, Outcome, Pass, samples_limit};
 use crate::histogram;
 use crate::limits::Limits;
@@ -53,10 +56,22 @@ pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -
 
 fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<(), Fault> {
     let mut r = Reader::new(body);
+    let mut scout = Scout { rest: r, keys: Vec::new(), labels: Vec::new() };
+    let mut at = usize::MAX;
     while !r.is_empty() {
         match r.key()? {
             TIMESERIES => {
-                series(r.message()?, pass)?;
+                let message = r.message()?;
+                if at >= scout.keys.len() {
+                    scout.look_ahead();
+                    pass.recall(&scout.keys, |i, pairs| same(scout.labels[i], pairs));
+                    at = 0;
+                }
+                match (scout.labels.get(at), scout.keys.get(at)) {
+                    (Some(labels), Some(key)) => series(message, labels, pass.begin(at, *key), pass)?,
+                    _ => _ = fields(message, pass)?,
+                }
+                at += 1;
                 pass.end_series();
             }
             METADATA => metadata(r.message()?, pass)?,
@@ -66,11 +81,117 @@ fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<()
     Ok(())
 }
 
+/// Goes through the body some series ahead of the pass, so that many are looked up at once.
+struct Scout<'a> {
+    rest: Reader<'a>,
+    keys: Vec<u64>,
+    /// The bytes of the labels that each series begins with.
+    labels: Vec<&'a [u8]>,
+}
+
+/// Series that are looked up together: enough to share the locks, few enough for the nearest cache.
+const AHEAD: usize = 512;
+
+impl Scout<'_> {
+    /// The next series; at least one where the pass has found one. A fault ends it early: the pass will come to it and say so.
+    fn look_ahead(&mut self) {
+        self.keys.clear();
+        self.labels.clear();
+        while !self.rest.is_empty() && self.keys.len() < AHEAD {
+            let message = match self.rest.key() {
+                Ok(TIMESERIES) => self.rest.message(),
+                Ok(METADATA) => {
+                    if self.rest.bytes().is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(other) => {
+                    if self.rest.skip(other, &[1, 3]).is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Err(_) => return,
+            };
+            let Ok(message) = message else { return };
+            let labels = leading_labels(message);
+            self.keys.push(xxh3_64(labels));
+            self.labels.push(labels);
+        }
+    }
+}
+
+/// The bytes of the labels that a series begins with; all of them, from every sender there is.
 #[inline]
-fn series<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<(), Fault> {
+fn leading_labels<'a>(mut r: Reader<'a>) -> &'a [u8] {
+    let start = r.here();
+    let mut end = r;
+    while !r.is_empty() && matches!(r.key(), Ok(SERIES_LABEL)) && r.bytes().is_ok() {
+        end = r;
+    }
+    &start[..start.len() - end.here().len()]
+}
+
+/// Whether these bytes are these labels, and nothing else.
+fn same(bytes: &[u8], pairs: LabelPairs<'_>) -> bool {
+    let mut r = Reader::new(bytes);
+    for (name, value) in pairs {
+        let Ok(SERIES_LABEL) = r.key() else { return false };
+        let Ok(found) = r.message().and_then(label) else { return false };
+        if found != (name.as_bytes(), value.as_bytes()) {
+            return false;
+        }
+    }
+    r.is_empty()
+}
+
+/// Reads a series that begins with these labels, which are passed over where the series is known.
+#[inline]
+fn series<'a, S: Sink>(
+    message: Reader<'a>,
+    labels: &'a [u8],
+    known: bool,
+    pass: &mut Pass<'a, '_, S>,
+) -> Result<(), Fault> {
+    if known {
+        let rest = Reader::new(&message.here()[labels.len()..]);
+        let more = fields(rest, pass)?;
+        if !more && !pass.wants_labels() {
+            return Ok(());
+        }
+        // Rare: labels between or behind the samples, or samples to be refused by their series' name. Read from the start, as unknown.
+        pass.restart();
+    }
+    if fields(message, pass)? && labels_apart(message, labels) {
+        // What the key stands for is not all of the labels.
+        pass.unknown();
+    }
+    Ok(())
+}
+
+/// Whether a series has labels behind those it begins with.
+#[cold]
+fn labels_apart(message: Reader<'_>, labels: &[u8]) -> bool {
+    let mut r = Reader::new(&message.here()[labels.len()..]);
+    while !r.is_empty() {
+        match r.key() {
+            Ok(SERIES_LABEL) => return true,
+            Ok(other) if r.skip(other, &[]).is_ok() => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// Reads all fields of a series; true if labels were among them.
+#[inline]
+fn fields<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<bool, Fault> {
+    let mut labels = false;
     while !r.is_empty() {
         match r.key()? {
             SERIES_LABEL => {
+                labels = true;
                 let (name, value) = label(r.message()?)?;
                 pass.label(name, value);
             }
@@ -89,7 +210,7 @@ fn series<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<
             other => r.skip(other, &[1, 2, 3, 4])?,
         }
     }
-    Ok(())
+    Ok(labels)
 }
 
 #[inline]

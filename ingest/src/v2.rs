@@ -5,6 +5,10 @@
 
 use std::collections::HashSet;
 
+use tsdb::head::LabelPairs;
+use tsdb::labels::METRIC_NAME;
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::admit::{Float, Outcome, Pass, samples_limit};
 use crate::histogram;
 use crate::limits::Limits;
@@ -52,6 +56,7 @@ pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -
 /// The strings of a request, each checked for UTF-8 once, however many series refer to it.
 struct Symbols<'a> {
     texts: Vec<&'a str>,
+    hashes: Vec<u64>,
     /// Those that are not UTF-8; their place above is held by an empty text.
     not_utf8: Vec<(u32, &'a [u8])>,
 }
@@ -82,7 +87,7 @@ fn symbols<'a>(body: &'a [u8]) -> Result<Symbols<'a>, Fault> {
     // A symbol takes two bytes and its own, and another one where it is referred to; only empty ones, which nobody needs twice,
     // could come closer together and unfold to eight times their size.
     let limit = body.len() / 4 + 64;
-    let mut symbols = Symbols { texts: Vec::new(), not_utf8: Vec::new() };
+    let mut symbols = Symbols { texts: Vec::new(), hashes: Vec::new(), not_utf8: Vec::new() };
     let mut r = Reader::new(body);
     while !r.is_empty() {
         match r.key()? {
@@ -96,6 +101,7 @@ fn symbols<'a>(body: &'a [u8]) -> Result<Symbols<'a>, Fault> {
                     ""
                 });
                 symbols.texts.push(text);
+                symbols.hashes.push(xxh3_64(bytes));
             }
             TIMESERIES => _ = r.bytes()?,
             other => r.skip(other, &[4, 5])?,
@@ -108,10 +114,23 @@ fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<()
     let symbols = symbols(body)?;
     let mut scratch = Scratch::default();
     let mut r = Reader::new(body);
+    let mut scout = Scout { rest: r, keys: Vec::new(), refs: Vec::new() };
+    let mut at = usize::MAX;
     while !r.is_empty() {
         match r.key()? {
             TIMESERIES => {
-                series(r.message()?, pass, &mut scratch)?;
+                let message = r.message()?;
+                if at >= scout.keys.len() {
+                    scout.look_ahead(&symbols);
+                    pass.recall(&scout.keys, |i, pairs| same(scout.refs[i], &symbols, pairs));
+                    at = 0;
+                }
+                if let Some(key) = scout.keys.get(at) {
+                    scratch.known = pass.begin(at, *key);
+                    scratch.leading = scout.refs[at];
+                }
+                at += 1;
+                series(message, pass, &mut scratch)?;
                 end_series(pass, &mut scratch, &symbols);
             }
             SYMBOL => _ = r.bytes()?,
@@ -119,6 +138,64 @@ fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Goes through the body some series ahead of the pass, so that many are looked up at once.
+struct Scout<'a> {
+    rest: Reader<'a>,
+    keys: Vec<u64>,
+    /// The packed references that each series begins with, empty where it does not.
+    refs: Vec<&'a [u8]>,
+}
+
+/// Series that are looked up together: enough to share the locks, few enough for the nearest cache.
+const AHEAD: usize = 512;
+
+impl Scout<'_> {
+    /// The next series; at least one where the pass has found one. A fault ends it early: the pass will come to it and say so.
+    fn look_ahead(&mut self, symbols: &Symbols<'_>) {
+        self.keys.clear();
+        self.refs.clear();
+        while !self.rest.is_empty() && self.keys.len() < AHEAD {
+            let Ok(key) = self.rest.key() else { return };
+            if key != TIMESERIES {
+                if self.rest.skip(key, &[]).is_err() {
+                    return;
+                }
+                continue;
+            }
+            let Ok(mut series) = self.rest.message() else { return };
+            let refs = match series.key() {
+                Ok(SERIES_REFS) => series.bytes().unwrap_or_default(),
+                _ => &[],
+            };
+            self.keys.push(key_of(refs, symbols));
+            self.refs.push(refs);
+        }
+    }
+}
+
+/// A key made of the symbols' hashes, because a request numbers its symbols as it likes.
+fn key_of(refs: &[u8], symbols: &Symbols<'_>) -> u64 {
+    let mut r = Reader::new(refs);
+    let mut key = 0u64;
+    while let Ok(n) = r.varint() {
+        let hash = symbols.hashes.get(n as u32 as usize).copied();
+        key = (key.rotate_left(23) ^ hash.unwrap_or(0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    key
+}
+
+/// Whether these references are these labels, and nothing else.
+fn same(refs: &[u8], symbols: &Symbols<'_>, pairs: LabelPairs<'_>) -> bool {
+    let mut r = Reader::new(refs);
+    let mut next = || r.varint().ok().and_then(|n| symbols.texts.get(n as u32 as usize)).copied();
+    for (name, value) in pairs {
+        if next() != Some(name) || next() != Some(value) {
+            return false;
+        }
+    }
+    r.is_empty()
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -130,7 +207,13 @@ struct Meta {
 
 /// What one series needs beside the pass's own vectors; kept from one to the next.
 #[derive(Default)]
-struct Scratch {
+struct Scratch<'a> {
+    /// The series at hand is known, so that its labels need not be resolved.
+    known: bool,
+    /// The packed references its key was made of.
+    leading: &'a [u8],
+    /// Bytes of references read, packed or not: more than the leading ones mean that the key does not stand for all labels.
+    ref_bytes: usize,
     refs: Vec<u32>,
     /// References beyond the limit of labels: counted, not kept.
     more_refs: usize,
@@ -143,7 +226,7 @@ struct Scratch {
     last_seen: Option<(usize, Meta)>,
 }
 
-impl Scratch {
+impl Scratch<'_> {
     fn reference(&mut self, reference: u32, limits: &Limits) {
         if self.refs.len() < 2 * limits.max_labels {
             self.refs.push(reference);
@@ -156,17 +239,21 @@ impl Scratch {
 fn series<'a, S: Sink>(
     mut r: Reader<'a>,
     pass: &mut Pass<'a, '_, S>,
-    scratch: &mut Scratch,
+    scratch: &mut Scratch<'a>,
 ) -> Result<(), Fault> {
     while !r.is_empty() {
         match r.key()? {
             SERIES_REFS => {
                 let mut refs = r.message()?;
+                scratch.ref_bytes += refs.here().len();
                 while !refs.is_empty() {
                     scratch.reference(refs.varint()? as u32, pass.limits);
                 }
             }
-            SERIES_REF => scratch.reference(r.varint()? as u32, pass.limits),
+            SERIES_REF => {
+                scratch.ref_bytes += 1;
+                scratch.reference(r.varint()? as u32, pass.limits);
+            }
             SERIES_SAMPLE => {
                 let float = sample(r.message()?)?;
                 pass.float(float, r.here())?;
@@ -241,9 +328,19 @@ fn metadata(mut r: Reader<'_>, meta: &mut Meta) -> Result<(), Fault> {
 }
 
 /// Resolves the references and hands the series on, or refuses it alone.
-fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch, symbols: &Symbols<'a>) {
+fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>, symbols: &Symbols<'a>) {
     let mut problem = None;
-    for pair in scratch.refs.chunks_exact(2) {
+    if scratch.ref_bytes != scratch.leading.len() {
+        pass.unknown();
+        scratch.known = false;
+    }
+    if scratch.known && (pass.wants_labels() || scratch.bad_exemplar.is_some()) {
+        pass.unknown();
+        scratch.known = false;
+    }
+    // What is known was compared label by label: its references are good.
+    let unresolved = if scratch.known { &[][..] } else { &scratch.refs[..] };
+    for pair in unresolved.chunks_exact(2) {
         match (symbols.get(pair[0]), symbols.get(pair[1])) {
             (Ok(name), Ok(value)) => pass.label_str(name, value),
             (Err(Dangling::NotUtf8(bytes)), _) | (_, Err(Dangling::NotUtf8(bytes))) => {
@@ -281,9 +378,24 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch, sy
         pass.refuse_exemplar(&why);
     }
     pass.default_start(scratch.created_ms);
-    let metric = pass.metric_name();
+    let metric = if scratch.known {
+        let named = |p: &&[u32]| symbols.texts.get(p[0] as usize) == Some(&METRIC_NAME);
+        scratch.refs.chunks_exact(2).find(named).and_then(|p| symbols.texts.get(p[1] as usize).copied())
+    } else {
+        pass.metric_name()
+    };
     match problem {
-        Some((reason, why)) => pass.refuse_series(reason, &why),
+        Some((reason, why)) => {
+            if scratch.known {
+                // Their names are wanted for the answer.
+                for pair in scratch.refs.chunks_exact(2) {
+                    if let (Ok(name), Ok(value)) = (symbols.get(pair[0]), symbols.get(pair[1])) {
+                        pass.label_str(name, value);
+                    }
+                }
+            }
+            pass.refuse_series(reason, &why)
+        }
         None => {
             pass.outcome.exemplars += scratch.exemplars;
             if pass.end_series()
@@ -299,6 +411,9 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch, sy
             }
         }
     }
+    scratch.known = false;
+    scratch.leading = &[];
+    scratch.ref_bytes = 0;
     scratch.refs.clear();
     scratch.more_refs = 0;
     scratch.exemplars = 0;

@@ -7,9 +7,10 @@ use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Appended, Db, WriteError};
 use crate::head::samples::Put;
-use crate::head::{Series, TenantHead};
+use crate::head::{LabelPairs, Series, TenantHead};
 use crate::histogram::Histogram;
 use crate::sample::{Metadata, Value};
+use crate::tenant::TenantId;
 use crate::wal::record::{FloatRow, HistogramRow, put_floats, put_histograms, put_metadata, put_series};
 use crate::wal::{PATIENCE, Stale};
 
@@ -46,6 +47,37 @@ impl Appender {
     pub fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
         self.series.push(self.db.head.series(&self.tenant, labels));
         SeriesRef(self.series.len() as u32 - 1)
+    }
+
+    /// The number by which [`Appender::recall`] finds a series again, in this process and as long as it is in the head.
+    pub fn number(&self, series: SeriesRef) -> u32 {
+        self.series[series.0 as usize].id
+    }
+
+    /// Series by the numbers they had: one entry for each of `numbers`, `None` where it is gone or `same` says that it is another. `same`
+    /// must compare all labels, because a number is given out again.
+    pub fn recall(
+        &mut self,
+        numbers: &[Option<u32>],
+        same: impl FnMut(usize, LabelPairs<'_>) -> bool,
+        found: &mut Vec<Option<SeriesRef>>,
+    ) {
+        found.clear();
+        found.resize(numbers.len(), None);
+        let mine = &mut self.series;
+        self.db.head.recall(&self.tenant, numbers, same, |at, series| {
+            mine.push(series.clone());
+            found[at] = Some(SeriesRef(mine.len() as u32 - 1));
+        });
+    }
+
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant.id
+    }
+
+    /// Series in the head of all tenants.
+    pub fn series_in_head(&self) -> u64 {
+        self.db.head.series_count()
     }
 
     /// `start_ts_ms` 0 means unknown.
@@ -134,7 +166,8 @@ impl Appender {
     }
 
     fn apply(self) -> Appended {
-        let head = &self.db.head;
+        // The gate is held: no generation is frozen until this is done.
+        let mut head = self.db.head.writing();
         let mut appended = Appended::default();
         let mut count = |put: Option<Put>| match put {
             Some(Put::InOrder) => appended.samples += 1,
@@ -157,6 +190,7 @@ impl Appender {
                 r.start_ts_ms,
             ));
         }
+        head.finish();
         for (metric, metadata) in self.metadata {
             self.tenant.learn(&metric, &metadata);
         }

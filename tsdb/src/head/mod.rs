@@ -192,24 +192,40 @@ impl Head {
         series
     }
 
+    /// Looks series up by numbers they had before: `found(at, series)` is called for those of `numbers` that a series of the tenant has now
+    /// and whose labels satisfy `same(at, labels)`. A number may have been given to another series since, so `same` must compare.
+    /// One lock of each kind for all of them, and nothing allocated: what a request of known series costs.
+    pub fn recall(
+        &self,
+        tenant: &Arc<TenantHead>,
+        numbers: &[Option<u32>],
+        mut same: impl FnMut(usize, LabelPairs<'_>) -> bool,
+        mut found: impl FnMut(usize, &Arc<Series>),
+    ) {
+        let symbols = self.symbols.read();
+        let by_id = self.by_id.read();
+        for (at, number) in numbers.iter().enumerate() {
+            if let Some(series) = number.and_then(|n| by_id.series.get(n as usize)?.as_ref())
+                && Arc::ptr_eq(&series.tenant, tenant)
+                && same(at, LabelPairs { rest: series.labels.iter(), symbols: &symbols })
+            {
+                found(at, series);
+            }
+        }
+    }
+
     /// Writes a sample into the current generation. `None`: the series has left the head, look it up again.
     pub fn put(&self, series: &Series, t: i64, value: Value, start: i64) -> Option<Put> {
-        let generation = self.generation();
-        let mut state = series.state.lock();
-        if state.gone {
-            return None;
-        }
-        state.advance(generation);
-        let put = state.active.put(t, value, start);
-        drop(state);
-        if put != Put::Duplicate {
-            self.samples_in_generation.fetch_add(1, Ordering::Relaxed);
-        }
-        if put == Put::InOrder && t > self.newest_t_ms.load(Ordering::Relaxed) {
-            self.newest_t_ms.fetch_max(t, Ordering::Relaxed);
-            let _ = self.first_t_ms.compare_exchange(i64::MIN, t, Ordering::Relaxed, Ordering::Relaxed);
-        }
-        Some(put)
+        let mut writing = self.writing();
+        let put = writing.put(series, t, value, start);
+        writing.finish();
+        put
+    }
+
+    /// Begins a run of writes into the current generation, whose counts are added up once at the end: counters that all writers share
+    /// cost more than the samples they count. The caller keeps the generation from being frozen meanwhile.
+    pub fn writing(&self) -> Writing<'_> {
+        Writing { head: self, generation: self.generation(), samples: 0, first: i64::MIN, newest: i64::MIN }
     }
 
     /// Runs `f` with the numbers and labels of some series, as the log wants them.
@@ -349,6 +365,63 @@ impl Head {
             list.truncate(limit);
         }
         stats
+    }
+}
+
+/// Labels of a series of the head, pair by pair, ascending by name.
+#[derive(Clone)]
+pub struct LabelPairs<'a> {
+    rest: std::slice::Iter<'a, (Symbol, Symbol)>,
+    symbols: &'a Symbols,
+}
+
+impl<'a> Iterator for LabelPairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest.next().map(|&(n, v)| (self.symbols.text(n), self.symbols.text(v)))
+    }
+}
+
+/// A run of writes, see [`Head::writing`]. What it counted is added to the head when it is finished.
+pub struct Writing<'a> {
+    head: &'a Head,
+    generation: u64,
+    samples: u64,
+    first: i64,
+    newest: i64,
+}
+
+impl Writing<'_> {
+    /// Writes a sample into the current generation. `None`: the series has left the head, look it up again.
+    #[inline]
+    pub fn put(&mut self, series: &Series, t: i64, value: Value, start: i64) -> Option<Put> {
+        let mut state = series.state.lock();
+        if state.gone {
+            return None;
+        }
+        state.advance(self.generation);
+        let put = state.active.put(t, value, start);
+        drop(state);
+        self.samples += u64::from(put != Put::Duplicate);
+        if put == Put::InOrder {
+            if self.first == i64::MIN {
+                self.first = t;
+            }
+            self.newest = self.newest.max(t);
+        }
+        Some(put)
+    }
+
+    /// Tells the head what was written.
+    pub fn finish(self) {
+        self.head.samples_in_generation.fetch_add(self.samples, Ordering::Relaxed);
+        if self.newest != i64::MIN {
+            self.head.newest_t_ms.fetch_max(self.newest, Ordering::Relaxed);
+            let first = &self.head.first_t_ms;
+            let _ = first.compare_exchange(i64::MIN, self.first, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 }
 
