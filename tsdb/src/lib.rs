@@ -32,6 +32,7 @@ pub mod mask;
 pub mod matcher;
 pub mod memory;
 pub mod merge;
+pub mod resolution;
 pub mod sample;
 pub mod source;
 pub mod span;

@@ -65,8 +65,8 @@ pub struct AnsweredPart {
     pub min_t_ms: i64,
     pub max_t_ms: i64,
     pub resolution_ms: i64,
-    /// Coarser than the selection could take exactly, because nothing finer is left.
-    pub too_coarse: bool,
+    /// False where the windows are coarser than the selection could take exactly, because nothing finer is left.
+    pub exact: bool,
 }
 
 impl Answered {

@@ -15,7 +15,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::meta::{FORMAT_VERSION, FileMeta};
+use super::meta::FileMeta;
 use super::{BlockError, schema};
 
 /// Bytes that one checksum of a file's head covers.
@@ -78,6 +78,7 @@ impl Write for SummedFile {
 pub(super) struct ParquetFile {
     path: PathBuf,
     writer: ArrowWriter<SummedFile>,
+    version: u32,
 }
 
 impl ParquetFile {
@@ -100,7 +101,12 @@ impl ParquetFile {
             .with_properties(properties)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(sink, schema, options).map_err(|e| encode(path, e))?;
-        Ok(ParquetFile { path: path.to_path_buf(), writer })
+        Ok(ParquetFile { path: path.to_path_buf(), writer, version: 1 })
+    }
+
+    /// Has the footer name a later version of the format than the first.
+    pub fn of_version(self, version: u32) -> ParquetFile {
+        ParquetFile { version, ..self }
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), BlockError> {
@@ -134,7 +140,7 @@ impl ParquetFile {
         let sums: Vec<u8> =
             self.writer.inner_mut().start_tail().iter().flat_map(|crc| crc.to_le_bytes()).collect();
         self.writer.append_key_value_metadata(KeyValue::new(schema::CRC_KEY.to_string(), to_base64(&sums)));
-        let version = format!("hearth block {FORMAT_VERSION}");
+        let version = format!("hearth block {}", self.version);
         self.writer.append_key_value_metadata(KeyValue::new(schema::FORMAT_KEY.to_string(), version));
         let mut sink = self.writer.into_inner().map_err(|e| encode(&self.path, e))?;
         sink.flush().map_err(|e| disk(&self.path, &e))?;

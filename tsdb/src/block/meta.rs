@@ -7,8 +7,13 @@ use ulid::Ulid;
 
 use super::BlockError;
 
-/// The version of the format that this code writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the format that this code reads. Each kind of block is written in the oldest version that has it.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The version that blocks of a resolution are written in: 1 has samples, 2 has windows as well.
+pub fn version_of(resolution_ms: i64) -> u32 {
+    if resolution_ms == 0 { 1 } else { 2 }
+}
 
 /// A block's description; the same text is `meta.json` and the block's entry in the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,8 @@
 //! - `series.parquet`: one row per series in the order of [`crate::labels::Labels::series_cmp`]: `series_id`, a column per
 //!   common label (named as the label, null where the series lacks it), and `other_labels MAP` for the rest.
 //! - `timelines.parquet`: `tsref, ts LIST<i64>`. All series of one scrape share one timeline, so each is stored once.
-//! - `samples.parquet`: one row per series, time slice and kind (floats or histograms), see [`schema`] for the columns.
+//! - `samples.parquet`: one row per series, time slice and kind (floats or histograms), see [`schema`] for the columns. In a downsampled block: one
+//!   row per series and slice with a column per aggregate, see the head of `windows.rs`.
 //!
 //! A block's life: [`write::BlockWriter`] makes it in a scratch folder, [`upload::upload`] copies it into the object store, a commit to
 //! the [`crate::catalog`] makes it visible, [`crate::bucket::BucketSource`] reads it, compaction replaces it.
@@ -16,12 +17,14 @@ pub mod meta;
 pub(crate) mod object;
 pub(crate) mod read;
 mod reader;
+mod read_windows;
 mod rows;
 mod scan;
 pub mod schema;
 pub(crate) mod series_table;
 mod timelines;
 pub mod upload;
+mod windows;
 pub mod write;
 
 pub use meta::{BlockMeta, BlockStats, FileMeta};

@@ -15,6 +15,7 @@ use super::rows::hint_of;
 use super::scan::{self, Scan};
 use super::schema::{FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS, SMALL_COLUMNS};
 use super::series_table::SeriesTable;
+use super::windows::{self, Role};
 use crate::histogram::{BucketSpan, Histogram};
 use crate::mask::{BlockMask, Mask};
 use crate::source::{Budget, SeriesColumns, SourceError};
@@ -29,16 +30,22 @@ pub(crate) struct Block {
     store: Arc<BlockStore>,
     series_file: BlockFile,
     timelines: BlockFile,
-    samples: BlockFile,
+    pub(super) samples: BlockFile,
 }
 
 /// The small columns of one row group.
-struct SmallRows {
+#[derive(Default)]
+pub(super) struct SmallRows {
     series_id: Vec<u32>,
     min_t: Vec<i64>,
     max_t: Vec<i64>,
-    tsref: Vec<u32>,
-    n: Vec<u32>,
+    pub tsref: Vec<u32>,
+    pub n: Vec<u32>,
+    // Of windows only.
+    pub role: Vec<Role>,
+    pub first_tsref: Vec<u32>,
+    pub lists: Vec<u32>,
+    // Of samples only.
     enc: Vec<Encoding>,
     exp: Vec<i32>,
     constant: Vec<f64>,
@@ -52,15 +59,15 @@ struct SmallRows {
 #[derive(Clone, Copy)]
 pub(crate) struct PlannedRow {
     pub series: u32,
-    row_group: u32,
-    row: u32,
+    pub(super) row_group: u32,
+    pub(super) row: u32,
     pub n: u32,
 }
 
 /// What a selection reads of a block: rows in the order of series, and the small columns that describe them.
 pub(crate) struct Plan {
     pub rows: Vec<PlannedRow>,
-    small: BTreeMap<u32, Arc<SmallRows>>,
+    pub(super) small: BTreeMap<u32, Arc<SmallRows>>,
 }
 
 impl Block {
@@ -148,11 +155,15 @@ impl Block {
                 None => missing.push(group),
             }
         }
-        let columns: Vec<usize> = (0..SMALL_COLUMNS).collect();
+        let small_columns = match self.meta.resolution_ms {
+            0 => SMALL_COLUMNS,
+            _ => windows::SMALL_COLUMNS,
+        };
+        let columns: Vec<usize> = (0..small_columns).collect();
         let scans: Result<Vec<_>, _> =
             missing.iter().map(|g| Scan::new(&self.samples, *g, &columns, None)).collect();
         for (group, batches) in missing.iter().zip(scan::run(&self.store, scans?)?) {
-            let rows = Arc::new(SmallRows::decode(&self.samples, &batches)?);
+            let rows = Arc::new(SmallRows::decode(&self.samples, &batches, self.meta.resolution_ms != 0)?);
             let key = Key::SmallRows(self.meta.ulid, *group as u32);
             self.store.cache.put(key, rows.clone(), rows.series_id.len() * 60);
             small.insert(*group as u32, rows);
@@ -270,6 +281,15 @@ impl Block {
                 want("start_ts");
             }
         }
+        self.read_columns(wanted, tsrefs)
+    }
+
+    /// Reads lists, given as rows by (column, row group), and timelines, with all requests together.
+    pub(super) fn read_columns(
+        &self,
+        wanted: Vec<((usize, u32), Vec<u32>)>,
+        mut tsrefs: Vec<u32>,
+    ) -> Result<Lists, SourceError> {
         tsrefs.sort_unstable();
         tsrefs.dedup();
         let mut timelines: HashMap<u32, Arc<[i64]>> = HashMap::with_capacity(tsrefs.len());
@@ -365,7 +385,8 @@ impl Block {
             }
             enc @ (Encoding::Vf | Encoding::Vp) => values.extend_from_slice(&floats(enc.as_str())?[from..to]),
             Encoding::Hist => {
-                let all = histograms_of(n, from, to, &list).map_err(|what| damaged(&what))?;
+                let of = |name: &str| list(name).map_err(|e| e.to_string());
+                let all = histograms_of(n, from, to, &of).map_err(|what| damaged(&what))?;
                 values.extend(all.iter().map(|h| h.sum));
                 histograms = Some(all);
             }
@@ -398,9 +419,9 @@ impl Block {
 }
 
 /// The lists of some rows, by (column, row group, row), and the timelines they refer to.
-struct Lists {
-    columns: HashMap<(usize, u32, u32), (ListArray, usize)>,
-    timelines: HashMap<u32, Arc<[i64]>>,
+pub(super) struct Lists {
+    pub columns: HashMap<(usize, u32, u32), (ListArray, usize)>,
+    pub timelines: HashMap<u32, Arc<[i64]>>,
 }
 
 fn column(name: &str) -> usize {
@@ -426,7 +447,7 @@ fn lists_of(
 }
 
 /// One item of a list of numbers; `None` if it is null or of another type.
-fn primitives<T: ArrowPrimitiveType>(list: &ListArray, at: usize) -> Option<&[T::Native]> {
+pub(super) fn primitives<T: ArrowPrimitiveType>(list: &ListArray, at: usize) -> Option<&[T::Native]> {
     if list.is_null(at) {
         return None;
     }
@@ -447,13 +468,13 @@ fn nested(list: &ListArray, at: usize) -> Option<(&ListArray, std::ops::Range<us
     Some((list.values().as_list_opt()?, offsets[at] as usize..offsets[at + 1] as usize))
 }
 
-fn histograms_of<'a>(
+pub(super) fn histograms_of<'a>(
     n: usize,
     from: usize,
     to: usize,
-    list: &impl Fn(&str) -> Result<&'a (ListArray, usize), SourceError>,
+    list: &impl Fn(&str) -> Result<&'a (ListArray, usize), String>,
 ) -> Result<Vec<Arc<Histogram>>, String> {
-    let get = |name: &str| list(name).map_err(|e| e.to_string());
+    let get = |name: &str| list(name);
     let wrong = |name: &str| format!("its column {name} does not have {n} items");
     let floats = |name: &str| {
         let (array, at) = get(name)?;
@@ -516,22 +537,11 @@ fn histograms_of<'a>(
 }
 
 impl SmallRows {
-    fn decode(file: &BlockFile, batches: &[RecordBatch]) -> Result<SmallRows, SourceError> {
-        let mut out = SmallRows {
-            series_id: Vec::new(),
-            min_t: Vec::new(),
-            max_t: Vec::new(),
-            tsref: Vec::new(),
-            n: Vec::new(),
-            enc: Vec::new(),
-            exp: Vec::new(),
-            constant: Vec::new(),
-            nx: Vec::new(),
-            start_t: Vec::new(),
-            starts_listed: Vec::new(),
-        };
+    fn decode(file: &BlockFile, batches: &[RecordBatch], of_windows: bool) -> Result<SmallRows, SourceError> {
+        let mut out = SmallRows::default();
         for batch in batches {
-            out.push(batch).ok_or_else(|| file.damaged("its small columns are not those of a block"))?;
+            out.push(batch, of_windows)
+                .ok_or_else(|| file.damaged("its small columns are not those of a block"))?;
         }
         if out.series_id.windows(2).any(|w| w[0] > w[1]) {
             return Err(file.damaged("its rows are not sorted by series"));
@@ -539,13 +549,13 @@ impl SmallRows {
         Ok(out)
     }
 
-    fn push(&mut self, batch: &RecordBatch) -> Option<()> {
+    fn push(&mut self, batch: &RecordBatch, of_windows: bool) -> Option<()> {
         fn plain<T: ArrowPrimitiveType>(array: &ArrayRef, to: &mut Vec<T::Native>) -> Option<()> {
             to.extend_from_slice(array.as_primitive_opt::<T>()?.values());
             Some(())
         }
         let c = batch.columns();
-        if c.len() != SMALL_COLUMNS {
+        if c.len() != if of_windows { windows::SMALL_COLUMNS } else { SMALL_COLUMNS } {
             return None;
         }
         plain::<UInt32Type>(&c[0], &mut self.series_id)?;
@@ -553,6 +563,14 @@ impl SmallRows {
         plain::<Int64Type>(&c[2], &mut self.max_t)?;
         plain::<UInt32Type>(&c[3], &mut self.tsref)?;
         plain::<UInt32Type>(&c[4], &mut self.n)?;
+        if of_windows {
+            let roles = c[5].as_string_opt::<i32>()?;
+            for i in 0..roles.len() {
+                self.role.push(Role::from_name(roles.value(i))?);
+            }
+            plain::<UInt32Type>(&c[6], &mut self.first_tsref)?;
+            return plain::<UInt32Type>(&c[7], &mut self.lists);
+        }
         let enc = c[5].as_string_opt::<i32>()?;
         for i in 0..enc.len() {
             self.enc.push(Encoding::from_name(enc.value(i))?);

@@ -144,6 +144,13 @@ pub(super) struct RowColumns {
     vx_pos: IntLists,
     vx: FloatLists,
     start_ts: ListBuilder<Int64Builder>,
+    histograms: HistogramLists,
+    /// Samples and bucket counts held.
+    held: usize,
+}
+
+/// Builders of the columns that hold histograms, in the order of both schemas.
+pub(super) struct HistogramLists {
     h_schema: IntLists,
     h_hint: IntLists,
     h_zero_threshold: FloatLists,
@@ -155,8 +162,6 @@ pub(super) struct RowColumns {
     h_pos_buckets: ListBuilder<FloatLists>,
     h_neg_buckets: ListBuilder<FloatLists>,
     h_custom_values: ListBuilder<FloatLists>,
-    /// Samples and bucket counts held.
-    held: usize,
 }
 
 fn float_lists() -> FloatLists {
@@ -191,6 +196,15 @@ impl Default for RowColumns {
             vx_pos: int32_lists(),
             vx: float_lists(),
             start_ts: int_lists(),
+            histograms: HistogramLists::default(),
+            held: 0,
+        }
+    }
+}
+
+impl Default for HistogramLists {
+    fn default() -> Self {
+        HistogramLists {
             h_schema: int32_lists(),
             h_hint: int32_lists(),
             h_zero_threshold: float_lists(),
@@ -202,7 +216,6 @@ impl Default for RowColumns {
             h_pos_buckets: nested(float_lists(), DataType::Float64),
             h_neg_buckets: nested(float_lists(), DataType::Float64),
             h_custom_values: nested(float_lists(), DataType::Float64),
-            held: 0,
         }
     }
 }
@@ -267,7 +280,7 @@ impl RowColumns {
         match row.values {
             RowValues::Floats(encoded) => {
                 self.push_floats(&encoded);
-                self.push_histograms(None);
+                self.histograms.push(None);
             }
             RowValues::Histograms(all) => {
                 self.enc.append_value(Encoding::Hist.as_str());
@@ -281,7 +294,7 @@ impl RowColumns {
                     list.append(false);
                 }
                 self.vx_pos.append(false);
-                self.push_histograms(Some(&all));
+                self.held += self.histograms.push(Some(&all));
             }
         }
     }
@@ -310,43 +323,10 @@ impl RowColumns {
         append_list(&mut self.vx, !odd.is_empty(), |b| odd.iter().for_each(|(_, v)| b.append_value(*v)));
     }
 
-    fn push_histograms(&mut self, all: Option<&[Arc<Histogram>]>) {
-        let some = all.is_some();
-        for h in all.unwrap_or(&[]) {
-            self.h_schema.values().append_value(h.schema);
-            self.h_hint.values().append_value(hint_number(h.counter_reset_hint));
-            self.h_zero_threshold.values().append_value(h.zero_threshold);
-            self.h_zero_count.values().append_value(h.zero_count);
-            self.h_count.values().append_value(h.count);
-            self.h_sum.values().append_value(h.sum);
-            append_spans(&mut self.h_pos_spans, &h.positive_spans);
-            append_spans(&mut self.h_neg_spans, &h.negative_spans);
-            append_counts(&mut self.h_pos_buckets, &h.positive_buckets);
-            append_counts(&mut self.h_neg_buckets, &h.negative_buckets);
-            match &h.custom_values {
-                Some(bounds) => append_counts(&mut self.h_custom_values, bounds),
-                None => self.h_custom_values.values().append(false),
-            }
-            self.held += h.positive_buckets.len() + h.negative_buckets.len();
-        }
-        for list in [&mut self.h_schema, &mut self.h_hint] {
-            list.append(some);
-        }
-        for list in [&mut self.h_zero_threshold, &mut self.h_zero_count, &mut self.h_count, &mut self.h_sum] {
-            list.append(some);
-        }
-        for list in [&mut self.h_pos_spans, &mut self.h_neg_spans] {
-            list.append(some);
-        }
-        for list in [&mut self.h_pos_buckets, &mut self.h_neg_buckets, &mut self.h_custom_values] {
-            list.append(some);
-        }
-    }
-
     /// All that is held, as a batch; nothing is held afterwards.
     pub fn take(&mut self) -> Result<RecordBatch, BlockError> {
         self.held = 0;
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(self.series_id.finish()),
             Arc::new(self.min_t.finish()),
             Arc::new(self.max_t.finish()),
@@ -364,6 +344,53 @@ impl RowColumns {
             Arc::new(self.vx_pos.finish()),
             Arc::new(self.vx.finish()),
             Arc::new(self.start_ts.finish()),
+        ];
+        columns.extend(self.histograms.finish());
+        RecordBatch::try_new(schema::SAMPLES.clone(), columns)
+            .map_err(|e| BlockError::Encode(format!("samples: {e}")))
+    }
+}
+
+impl HistogramLists {
+    /// A row's histograms, or that it has none; how many bucket counts they have.
+    pub fn push(&mut self, all: Option<&[Arc<Histogram>]>) -> usize {
+        let some = all.is_some();
+        let mut held = 0;
+        for h in all.unwrap_or(&[]) {
+            self.h_schema.values().append_value(h.schema);
+            self.h_hint.values().append_value(hint_number(h.counter_reset_hint));
+            self.h_zero_threshold.values().append_value(h.zero_threshold);
+            self.h_zero_count.values().append_value(h.zero_count);
+            self.h_count.values().append_value(h.count);
+            self.h_sum.values().append_value(h.sum);
+            append_spans(&mut self.h_pos_spans, &h.positive_spans);
+            append_spans(&mut self.h_neg_spans, &h.negative_spans);
+            append_counts(&mut self.h_pos_buckets, &h.positive_buckets);
+            append_counts(&mut self.h_neg_buckets, &h.negative_buckets);
+            match &h.custom_values {
+                Some(bounds) => append_counts(&mut self.h_custom_values, bounds),
+                None => self.h_custom_values.values().append(false),
+            }
+            held += h.positive_buckets.len() + h.negative_buckets.len();
+        }
+        for list in [&mut self.h_schema, &mut self.h_hint] {
+            list.append(some);
+        }
+        for list in [&mut self.h_zero_threshold, &mut self.h_zero_count, &mut self.h_count, &mut self.h_sum] {
+            list.append(some);
+        }
+        for list in [&mut self.h_pos_spans, &mut self.h_neg_spans] {
+            list.append(some);
+        }
+        for list in [&mut self.h_pos_buckets, &mut self.h_neg_buckets, &mut self.h_custom_values] {
+            list.append(some);
+        }
+        held
+    }
+
+    /// The columns; nothing is held afterwards.
+    pub fn finish(&mut self) -> [ArrayRef; 11] {
+        [
             Arc::new(self.h_schema.finish()),
             Arc::new(self.h_hint.finish()),
             Arc::new(self.h_zero_threshold.finish()),
@@ -375,8 +402,6 @@ impl RowColumns {
             Arc::new(self.h_pos_buckets.finish()),
             Arc::new(self.h_neg_buckets.finish()),
             Arc::new(self.h_custom_values.finish()),
-        ];
-        RecordBatch::try_new(schema::SAMPLES.clone(), columns)
-            .map_err(|e| BlockError::Encode(format!("samples: {e}")))
+        ]
     }
 }

@@ -67,7 +67,7 @@ pub const SMALL_COLUMNS: usize = 10;
 pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
 
 /// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values` has null items.)
-fn list(item: DataType) -> DataType {
+pub(super) fn list(item: DataType) -> DataType {
     DataType::List(element(item))
 }
 
@@ -95,20 +95,30 @@ pub static SAMPLES: LazyLock<SchemaRef> = LazyLock::new(|| {
         "const" => (DataType::Float64, true),
         "start_t" => (DataType::Int64, true),
         "vi" | "vb" | "start_ts" => (list(DataType::Int64), true),
-        "vx_pos" | "h_schema" | "h_hint" => (list(DataType::Int32), true),
-        "vf" | "vp" | "vx" | "h_zero_threshold" | "h_zero_count" | "h_count" | "h_sum" => {
-            (list(DataType::Float64), true)
-        }
-        "h_pos_spans" | "h_neg_spans" => (list(list(DataType::Int32)), true),
-        "h_pos_buckets" | "h_neg_buckets" | "h_custom_values" => (list(list(DataType::Float64)), true),
+        "vx_pos" => (list(DataType::Int32), true),
+        "vf" | "vp" | "vx" => (list(DataType::Float64), true),
         other => unreachable!("no type for column {other}"),
     };
     let field = |name: &&str| {
+        if name.starts_with("h_") {
+            return histogram_field(name);
+        }
         let (kind, nullable) = kind(name);
         Field::new(*name, kind, nullable)
     };
     Arc::new(Schema::new(SAMPLE_COLUMNS.iter().map(field).collect::<Vec<_>>()))
 });
+
+/// A column that holds a part of histograms.
+pub(super) fn histogram_field(name: &str) -> Field {
+    let kind = match name {
+        "h_schema" | "h_hint" => list(DataType::Int32),
+        "h_pos_spans" | "h_neg_spans" => list(list(DataType::Int32)),
+        "h_pos_buckets" | "h_neg_buckets" | "h_custom_values" => list(list(DataType::Float64)),
+        _ => list(DataType::Float64),
+    };
+    Field::new(name, kind, true)
+}
 
 /// `series.parquet` for these label columns.
 pub fn series(label_columns: &[String]) -> SchemaRef {
@@ -123,7 +133,8 @@ pub fn series(label_columns: &[String]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuilder, BlockError> {
+/// What the columns of all files start from.
+pub(super) fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuilder, BlockError> {
     let level = ZstdLevel::try_new(options.zstd_level).map_err(|e| BlockError::Encode(e.to_string()))?;
     let miniblocks =
         DeltaBinaryPackedEncoderOptions::try_new(128, 4).map_err(|e| BlockError::Encode(e.to_string()))?;
@@ -138,7 +149,7 @@ fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuilder, BlockEr
         .set_created_by(concat!("hearth ", env!("CARGO_PKG_VERSION")).to_string()))
 }
 
-fn list_path(name: &str) -> ColumnPath {
+pub(super) fn list_path(name: &str) -> ColumnPath {
     ColumnPath::from(vec![name.to_string(), "list".to_string(), "element".to_string()])
 }
 
@@ -195,13 +206,26 @@ pub(super) fn samples_properties(options: &WriteOptions) -> Result<WriterPropert
             .set_column_encoding(list_path(name), Encoding::DELTA_BINARY_PACKED)
             .set_column_data_page_size_limit(list_path(name), options.values_per_page * 3 / 2);
     }
-    for name in ["vb", "vf", "h_zero_count", "h_count", "h_sum"] {
+    for name in ["vb", "vf"] {
         p = p
             .set_column_encoding(list_path(name), Encoding::BYTE_STREAM_SPLIT)
             .set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
     }
     for name in ["vp", "vx"] {
         p = p.set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
+    }
+    Ok(histogram_properties(p, options).build())
+}
+
+/// How the parts of histograms are encoded.
+pub(super) fn histogram_properties(
+    mut p: WriterPropertiesBuilder,
+    options: &WriteOptions,
+) -> WriterPropertiesBuilder {
+    for name in ["h_zero_count", "h_count", "h_sum"] {
+        p = p
+            .set_column_encoding(list_path(name), Encoding::BYTE_STREAM_SPLIT)
+            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
     }
     for name in ["h_schema", "h_hint", "h_zero_threshold"] {
         p = p.set_column_dictionary_enabled(list_path(name), true);
@@ -214,5 +238,5 @@ pub(super) fn samples_properties(options: &WriteOptions) -> Result<WriterPropert
             .set_column_encoding(nested_path(name), Encoding::BYTE_STREAM_SPLIT)
             .set_column_data_page_size_limit(nested_path(name), options.values_per_page * 8);
     }
-    Ok(p.build())
+    p
 }

@@ -13,11 +13,11 @@ use rayon::prelude::*;
 use ulid::Ulid;
 
 use super::file::{ParquetFile, disk};
-use super::meta::{BlockFileMetas, BlockMeta, BlockStats, FORMAT_VERSION};
+use super::meta::{self, BlockFileMetas, BlockMeta, BlockStats};
 use super::reader::series_bytes;
 use super::rows::{Row, RowColumns, cut};
 use super::timelines::Timelines;
-use super::{BlockError, schema};
+use super::{BlockError, schema, windows};
 use crate::labels::Labels;
 use crate::layout;
 use crate::source::{SeriesColumns, SourceError};
@@ -143,6 +143,41 @@ pub fn write_block(
     writer.finish()
 }
 
+/// Rows that wait for Parquet.
+enum Rows {
+    Samples(Box<RowColumns>),
+    Windows(Box<windows::RowColumns>),
+}
+
+impl Rows {
+    fn is_empty(&self) -> bool {
+        match self {
+            Rows::Samples(rows) => rows.is_empty(),
+            Rows::Windows(rows) => rows.is_empty(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        match self {
+            Rows::Samples(rows) => rows.is_full(),
+            Rows::Windows(rows) => rows.is_full(),
+        }
+    }
+
+    fn take(&mut self) -> Result<RecordBatch, BlockError> {
+        match self {
+            Rows::Samples(rows) => rows.take(),
+            Rows::Windows(rows) => rows.take(),
+        }
+    }
+}
+
+/// A series' rows, cut and encoded.
+enum CutRows {
+    Samples(Vec<Row>),
+    Windows(Vec<windows::Row>),
+}
+
 /// Takes series one after the other and writes a block's three files: of samples, or of windows where the origin names a resolution.
 pub struct BlockWriter {
     origin: BlockOrigin,
@@ -158,7 +193,7 @@ pub struct BlockWriter {
     waiting_bytes: u64,
     next_series_id: u32,
     timelines: Timelines,
-    rows: RowColumns,
+    rows: Rows,
     samples: ParquetFile,
     row_group_samples: usize,
     min_t_ms: i64,
@@ -178,9 +213,6 @@ impl BlockWriter {
                 "a block cannot be written with slices or pages of no length: {options:?}"
             )));
         }
-        if origin.resolution_ms != 0 {
-            return Err(BlockError::Input("blocks of windows cannot be written yet".to_string()));
-        }
         let folder = dir.join(origin.ulid.to_string());
         fs::create_dir_all(&folder).map_err(|e| disk(&folder, &e))?;
         let scratch = Scratch(folder);
@@ -188,11 +220,18 @@ impl BlockWriter {
         let spool =
             BufWriter::with_capacity(1 << 18, File::create(&spool_path).map_err(|e| disk(&spool_path, &e))?);
         let timelines = Timelines::create(&scratch.0.join(layout::TIMELINES), &options)?;
-        let samples = ParquetFile::create(
-            &scratch.0.join(layout::SAMPLES),
-            schema::SAMPLES.clone(),
-            schema::samples_properties(&options)?,
-        )?;
+        let path = scratch.0.join(layout::SAMPLES);
+        let (samples, rows) = match origin.resolution_ms {
+            0 => (
+                ParquetFile::create(&path, schema::SAMPLES.clone(), schema::samples_properties(&options)?)?,
+                Rows::Samples(Box::default()),
+            ),
+            _ => (
+                ParquetFile::create(&path, windows::SCHEMA.clone(), windows::properties(&options)?)?
+                    .of_version(meta::version_of(origin.resolution_ms)),
+                Rows::Windows(Box::default()),
+            ),
+        };
         Ok(BlockWriter {
             origin,
             options,
@@ -205,7 +244,7 @@ impl BlockWriter {
             waiting_bytes: 0,
             next_series_id: 0,
             timelines,
-            rows: RowColumns::default(),
+            rows,
             samples,
             row_group_samples: 0,
             min_t_ms: i64::MAX,
@@ -259,6 +298,10 @@ impl BlockWriter {
             )));
         }
         let (Some(first), Some(last)) = (series.ts_ms.first(), series.ts_ms.last()) else { return Ok(()) };
+        let first = match series.windows.as_ref().and_then(|w| w.first_ts_ms.as_ref()?.first()) {
+            Some(begun) => first.min(begun),
+            None => first,
+        };
         self.min_t_ms = self.min_t_ms.min(*first);
         self.max_t_ms = self.max_t_ms.max(*last);
         self.last = Some(series.labels.clone());
@@ -275,22 +318,42 @@ impl BlockWriter {
         self.waiting_bytes = 0;
         let slice_ms = self.options.slice_ms;
         let row_samples = self.options.row_samples;
-        let encoded: Vec<Vec<Row>> = batch.par_iter().map(|s| cut(s, slice_ms, row_samples)).collect();
-        for (series, rows) in batch.iter().zip(encoded) {
+        let of_samples = self.origin.resolution_ms == 0;
+        let encode = |s: &SeriesColumns| match of_samples {
+            true => Ok(CutRows::Samples(cut(s, slice_ms, row_samples))),
+            false => windows::cut(s, slice_ms, row_samples).map(CutRows::Windows),
+        };
+        let encoded: Result<Vec<CutRows>, BlockError> = batch.par_iter().map(encode).collect();
+        for (series, rows) in batch.iter().zip(encoded?) {
             let id = self.next_series_id;
             self.next_series_id = id
                 .checked_add(1)
                 .ok_or_else(|| BlockError::Input("a block holds at most 2^32 - 1 series".to_string()))?;
             self.spool_labels(&series.labels)?;
             self.stats.series += 1;
-            for row in rows {
-                self.stats.samples += row.ts_ms.len() as u64;
-                self.stats.histograms += row.histograms();
-                self.stats.stale_markers += row.stale_markers;
-                self.stats.rows += 1;
-                self.row_group_samples += row.ts_ms.len();
-                let tsref = self.timelines.refer(&row.ts_ms)?;
-                self.rows.push(id, tsref, row);
+            match (rows, &mut self.rows) {
+                (CutRows::Samples(cut), Rows::Samples(rows)) => {
+                    for row in cut {
+                        self.stats.samples += row.ts_ms.len() as u64;
+                        self.stats.histograms += row.histograms();
+                        self.stats.stale_markers += row.stale_markers;
+                        self.stats.rows += 1;
+                        self.row_group_samples += row.ts_ms.len();
+                        let tsref = self.timelines.refer(&row.ts_ms)?;
+                        rows.push(id, tsref, row);
+                    }
+                }
+                (CutRows::Windows(cut), Rows::Windows(rows)) => {
+                    for row in cut {
+                        row.tell(&mut self.stats);
+                        // A window is some ten numbers.
+                        self.row_group_samples += 4 * row.ts_ms.len();
+                        let tsref = self.timelines.refer(&row.ts_ms)?;
+                        let first_tsref = self.timelines.refer(&row.first_ts_ms)?;
+                        rows.push(id, tsref, first_tsref, &row);
+                    }
+                }
+                _ => return Err(BlockError::Encode("rows of another kind than the block's".to_string())),
             }
             if self.rows.is_full() {
                 self.samples.write(&self.rows.take()?)?;
@@ -347,7 +410,7 @@ impl BlockWriter {
         fs::remove_file(&self.spool_path).map_err(|e| disk(&self.spool_path, &e))?;
         let origin = self.origin;
         let meta = BlockMeta {
-            version: FORMAT_VERSION,
+            version: meta::version_of(origin.resolution_ms),
             ulid: origin.ulid,
             tenant: origin.tenant.to_string(),
             min_t_ms: self.min_t_ms,

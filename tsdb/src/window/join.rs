@@ -43,10 +43,10 @@ pub fn concatenate(parts: &[SeriesColumns]) -> Option<WindowColumns> {
             column
         })
     };
-    // Of a sample that is no float (a marker, a histogram) only NaN is known here.
-    let as_is = |v: f64| v;
+    // A marker stands for every sample that is no float.
+    let as_is = |v: f64| if is_stale(v) { f64::NAN } else { v };
     out.first = joined(Aggregates::FIRST, &|w| &w.first, as_is);
-    out.sum = joined(Aggregates::SUM, &|w| &w.sum, |v| if is_stale(v) { 0.0 } else { v });
+    out.sum = joined(Aggregates::SUM, &|w| &w.sum, as_is);
     out.min = joined(Aggregates::MIN, &|w| &w.min, as_is);
     out.max = joined(Aggregates::MAX, &|w| &w.max, as_is);
     out.reset_sum = joined(Aggregates::RESET_SUM, &|w| &w.reset_sum, |_| 0.0);

@@ -84,9 +84,9 @@ pub struct WindowColumns {
     pub count: Option<Vec<u32>>,
     /// Time of the first sample; the marker's own in a window of markers. Series of one scrape may share the allocation.
     pub first_ts_ms: Option<Arc<[i64]>>,
-    /// The first sample where it is a float, else of no meaning.
+    /// The first sample where it is a float, else NaN.
     pub first: Option<Vec<f64>>,
-    /// Of the floats: compensated and rounded once; 0 where there is none.
+    /// Of the floats: compensated and rounded once; NaN where there is none.
     pub sum: Option<Vec<f64>>,
     /// Of the floats, by PromQL's rule: any number before NaN; NaN where there is none.
     pub min: Option<Vec<f64>>,
@@ -122,7 +122,7 @@ pub struct HistogramWindows {
 
 /// What was met among the histograms of a window that decides about remarks and whether they can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct HistogramFlags(pub u8);
+pub struct HistogramFlags(u8);
 
 impl HistogramFlags {
     /// A histogram said that the counter was reset before it.
@@ -135,6 +135,16 @@ impl HistogramFlags {
     /// Custom bounds differed: the sum has those that all share.
     pub const RECONCILED: HistogramFlags = HistogramFlags(32);
 
+    /// The flags as a number, and back; bits without a meaning are dropped.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    pub fn from_number(n: i32) -> HistogramFlags {
+        HistogramFlags((n & 63) as u8)
+    }
+
+    /// Whether all of `other` are set.
     pub fn has(self, other: HistogramFlags) -> bool {
         self.0 & other.0 == other.0
     }
@@ -163,15 +173,11 @@ impl std::ops::BitOrAssign for HistogramFlags {
     }
 }
 
-/// Which window of a resolution a time falls in: windows are open on the left, so a multiple of the resolution ends its window.
+/// Which window of a resolution a time falls in: windows are open on the left, so a multiple of the resolution ends its window
+/// (its label is [`crate::span::span_end`]).
 #[inline]
 pub fn window_index(t_ms: i64, resolution_ms: i64) -> i64 {
     t_ms.saturating_sub(1).div_euclid(resolution_ms)
-}
-
-/// The end, and label, of the window that a time falls in.
-pub fn window_end(t_ms: i64, resolution_ms: i64) -> i64 {
-    (window_index(t_ms, resolution_ms) + 1).saturating_mul(resolution_ms)
 }
 
 /// Whether a float after another counts as a change (`changes()`).
@@ -456,19 +462,21 @@ impl WindowColumns {
             (true, None) => Edge { ts_ms, ..Edge::default() },
         };
         let h = self.histograms.as_deref();
+        // Where nobody asked for counts, one or none is all that matters here.
+        let samples = self.count.as_ref().map_or(u32::from(!stale || before.is_some()), |c| c[i]);
+        let has_floats = samples > h.map_or(0, |h| h.count[i]);
         Window {
             resolution_ms: self.resolution_ms(i),
             ts_ms,
             stale,
-            // Where nobody asked for counts, one or none is all that matters here.
-            count: self.count.as_ref().map_or(u32::from(!stale || before.is_some()), |c| c[i]),
+            count: samples,
             first: Edge {
                 ts_ms: self.first_ts_ms.as_ref().map_or(ts_ms, |t| t[i]),
                 value: number(&self.first, 0.0),
                 histogram: h.and_then(|h| h.first[i].clone()),
             },
             last,
-            sum: number(&self.sum, 0.0),
+            sum: if has_floats { number(&self.sum, 0.0) } else { 0.0 },
             sum_rest: 0.0,
             min: number(&self.min, f64::NAN),
             max: number(&self.max, f64::NAN),
@@ -594,8 +602,9 @@ impl WindowsBuilder {
             }
         };
         put_count(&mut c.count, w.count);
-        put(&mut c.first, if w.first.histogram.is_some() { f64::NAN } else { w.first.value });
-        put(&mut c.sum, w.whole_sum());
+        let no_first = w.count == 0 || w.first.histogram.is_some();
+        put(&mut c.first, if no_first { f64::NAN } else { w.first.value });
+        put(&mut c.sum, if w.has_floats() { w.whole_sum() } else { f64::NAN });
         put(&mut c.min, w.min);
         put(&mut c.max, w.max);
         put(&mut c.reset_sum, w.reset_sum);

@@ -1,0 +1,533 @@
+//! The `samples.parquet` of a downsampled block: plain numbers per aggregate, a row per series and slice of time.
+//!
+//! A row with the role `windows` tells the windows of one series in one slice. Window i ends at the next multiple of the block's resolution at or after
+//! item i of the timeline `tsref`, which is the time of its last sample; item i of `first_tsref` is that of its first. Items of its lists:
+//!
+//! - `count`: samples, histograms included, staleness markers not. 0: nothing but markers.
+//! - `last`, `first`, `sum`, `min`, `max`: of the floats. `reset_sum`: the floats right before a smaller one, added up, so that a counter
+//!   grew by `last - first + reset_sum` within the window. NaN where the window has no floats, or its first or last sample is none.
+//! - `resets`, `changes`: neighbours of which the second is smaller, or differs.
+//! - `stale_pos`: windows (ascending, from 0) that end in a staleness marker; `stale_last_ts` beside it: the time of the last sample that is none,
+//!   or the marker's own where there is no other.
+//! - `h_samples`: how many are histograms; `h_flags`: see [`crate::window::HistogramFlags`]; `h_coarsest`: their coarsest schema.
+//!
+//! A list that would say what another says is null: `last` where there are no floats at all; `first` means `last`, `min` means `first`, `max`
+//! means `last`; `sum` means `count * last`; `reset_sum`, `resets`, `changes`, `h_samples`, `stale_pos` mean 0 or nothing throughout. So a constant costs
+//! two lists and a counter that never fell costs four. `lists` has a bit for each list that is there, in the order of the columns from `count` on.
+//!
+//! Histograms are in rows of their own whose role is `last`, `first`, `sum` or `reset_sum`: item i of the `h_…` lists belongs to the window whose last
+//! sample has the time of item i of `tsref`; windows without such a histogram are left out. `last` is then the last that is no marker.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{
+    ArrayBuilder, ArrayRef, Float64Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
+    StringBuilder, UInt32Builder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::basic::Encoding;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use super::rows::HistogramLists;
+use super::schema::{self, SERIES_ID, element, histogram_field, list, list_path};
+use super::write::{WriteOptions, int_lists};
+use super::{BlockError, BlockStats};
+use crate::histogram::Histogram;
+use crate::sample::is_stale;
+use crate::source::SeriesColumns;
+use crate::span::span_end;
+use crate::window::{Aggregates, WindowColumns};
+
+/// Names of the columns, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in memory.
+pub const COLUMNS: [&str; 33] = [
+    SERIES_ID,
+    "min_t",
+    "max_t",
+    "tsref",
+    "n",
+    "role",
+    "first_tsref",
+    "lists", // small
+    "count",
+    "last",
+    "first",
+    "sum",
+    "min",
+    "max",
+    "reset_sum",
+    "resets",
+    "changes",
+    "stale_pos",
+    "stale_last_ts",
+    "h_samples",
+    "h_flags",
+    "h_coarsest", // numbers
+    "h_schema",
+    "h_hint",
+    "h_zero_threshold",
+    "h_zero_count",
+    "h_count",
+    "h_sum",
+    "h_pos_spans",
+    "h_neg_spans",
+    "h_pos_buckets",
+    "h_neg_buckets",
+    "h_custom_values",
+];
+pub const SMALL_COLUMNS: usize = 8;
+/// Position of the first histogram column.
+pub const FIRST_HISTOGRAM_COLUMN: usize = 22;
+const FIRST_LIST: usize = SMALL_COLUMNS;
+
+/// The list columns of a row of windows, as bits of its column `lists`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum ListColumn {
+    Count,
+    Last,
+    First,
+    Sum,
+    Min,
+    Max,
+    ResetSum,
+    Resets,
+    Changes,
+    StalePos,
+    StaleLastTs,
+    HSamples,
+    HFlags,
+    HCoarsest,
+}
+
+impl ListColumn {
+    pub const ALL: [ListColumn; 14] = {
+        use ListColumn::*;
+        [
+            Count,
+            Last,
+            First,
+            Sum,
+            Min,
+            Max,
+            ResetSum,
+            Resets,
+            Changes,
+            StalePos,
+            StaleLastTs,
+            HSamples,
+            HFlags,
+            HCoarsest,
+        ]
+    };
+
+    /// Its bit in `lists`.
+    pub fn bit(self) -> u32 {
+        1 << self as u8
+    }
+
+    /// Its place among the columns.
+    pub fn column(self) -> usize {
+        FIRST_LIST + self as usize
+    }
+
+    pub fn name(self) -> &'static str {
+        COLUMNS[self.column()]
+    }
+}
+
+/// What a row tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    Windows,
+    Last,
+    First,
+    Sum,
+    ResetSum,
+}
+
+impl Role {
+    const ALL: [Role; 5] = [Role::Windows, Role::Last, Role::First, Role::Sum, Role::ResetSum];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Windows => "windows",
+            Role::Last => "last",
+            Role::First => "first",
+            Role::Sum => "sum",
+            Role::ResetSum => "reset_sum",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|r| r.as_str() == name)
+    }
+
+    /// Whether a reader of these aggregates needs such rows.
+    pub fn is_for(self, aggregates: Aggregates) -> bool {
+        match self {
+            Role::Windows | Role::Last => true,
+            Role::First => aggregates.has(Aggregates::FIRST),
+            Role::Sum => aggregates.has(Aggregates::SUM),
+            Role::ResetSum => aggregates.has(Aggregates::RESET_SUM),
+        }
+    }
+}
+
+/// The columns.
+pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let field = |name: &&str| {
+        let (kind, nullable) = match *name {
+            SERIES_ID | "tsref" | "n" | "first_tsref" | "lists" => (DataType::UInt32, false),
+            "min_t" | "max_t" => (DataType::Int64, false),
+            "role" => (DataType::Utf8, false),
+            "count" | "resets" | "changes" | "stale_pos" | "h_samples" | "h_flags" | "h_coarsest" => {
+                (list(DataType::Int32), true)
+            }
+            "stale_last_ts" => (list(DataType::Int64), true),
+            "last" | "first" | "sum" | "min" | "max" | "reset_sum" => (list(DataType::Float64), true),
+            histogram => return histogram_field(histogram),
+        };
+        Field::new(*name, kind, nullable)
+    };
+    Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
+});
+
+pub(super) fn properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
+    let mut p = schema::properties(options)?;
+    for name in [SERIES_ID, "min_t", "max_t", "tsref", "n", "first_tsref"] {
+        p = p.set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    for name in [SERIES_ID, "min_t", "max_t"] {
+        p = p.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::Page);
+    }
+    for name in &COLUMNS[..SMALL_COLUMNS] {
+        p = p.set_column_data_page_row_count_limit(ColumnPath::from(*name), options.rows_per_page);
+    }
+    for name in ["role", "lists"] {
+        p = p.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    // Few distinct numbers: codes of a bit or two, which is too little to cut pages by.
+    let rows = (options.values_per_page / 2048).max(1);
+    for name in ["count", "resets", "changes", "h_samples", "h_flags", "h_coarsest"] {
+        p = p
+            .set_column_dictionary_enabled(list_path(name), true)
+            .set_column_data_page_row_count_limit(list_path(name), rows);
+    }
+    for name in ["stale_pos", "stale_last_ts"] {
+        p = p.set_column_encoding(list_path(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    for name in ["last", "first", "sum", "min", "max", "reset_sum"] {
+        p = p
+            .set_column_encoding(list_path(name), Encoding::BYTE_STREAM_SPLIT)
+            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
+    }
+    Ok(schema::histogram_properties(p, options).build())
+}
+
+/// One row: a series' windows in one slice, or their histograms in one role.
+pub(super) struct Row {
+    pub role: Role,
+    /// Times of the windows' last samples, and of their first (the same for histograms).
+    pub ts_ms: Vec<i64>,
+    pub first_ts_ms: Vec<i64>,
+    count: Vec<i32>,
+    /// In the order of [`ListColumn`] from `Last` to `ResetSum`.
+    floats: [Option<Vec<f64>>; 6],
+    resets: Option<Vec<i32>>,
+    changes: Option<Vec<i32>>,
+    stale_pos: Vec<i32>,
+    stale_last_ts: Vec<i64>,
+    h_samples: Option<[Vec<i32>; 3]>,
+    histograms: Vec<Arc<Histogram>>,
+}
+
+impl Row {
+    /// Adds what this row holds to a block's figures.
+    pub fn tell(&self, stats: &mut BlockStats) {
+        stats.rows += 1;
+        if self.role == Role::Windows {
+            stats.samples += self.ts_ms.len() as u64;
+            stats.stale_markers += self.stale_pos.len() as u64;
+        } else if self.role == Role::Last {
+            stats.histograms += self.histograms.len() as u64;
+        }
+    }
+}
+
+/// Cuts windows after multiples of `slice_ms` and at `row_windows` into rows. Pure, and the costly part of writing.
+pub(super) fn cut(series: &SeriesColumns, slice_ms: i64, row_windows: usize) -> Result<Vec<Row>, BlockError> {
+    let missing = || {
+        BlockError::Input(format!(
+            "series {} does not have all columns of windows, which a block of windows needs",
+            series.labels
+        ))
+    };
+    let windows = series.windows.as_ref().ok_or_else(missing)?;
+    if windows.aggregates() != Aggregates::ALL || windows.first_ts_ms.is_none() {
+        return Err(missing());
+    }
+    let ts = &series.ts_ms;
+    let mut rows = Vec::new();
+    let mut from = 0;
+    while from < ts.len() {
+        let end = span_end(ts[from], slice_ms);
+        let until = ts[from..].partition_point(|t| *t <= end) + from;
+        let to = until.min(from + row_windows);
+        rows.push(windows_row(series, windows, from, to).ok_or_else(missing)?);
+        histogram_rows(series, windows, from, to, &mut rows);
+        from = to;
+    }
+    Ok(rows)
+}
+
+fn same_bits(a: &[f64], b: &[f64]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+fn counts(column: &[u32]) -> Vec<i32> {
+    column.iter().map(|c| i32::try_from(*c).unwrap_or(i32::MAX)).collect()
+}
+
+fn unless_zero(column: &[u32]) -> Option<Vec<i32>> {
+    column.iter().any(|c| *c != 0).then(|| counts(column))
+}
+
+fn windows_row(series: &SeriesColumns, w: &WindowColumns, from: usize, to: usize) -> Option<Row> {
+    let all = from..to;
+    let h = w.histograms.as_deref().filter(|h| h.count[all.clone()].iter().any(|c| *c > 0));
+    let count = &w.count.as_ref()?[all.clone()];
+    let (mut stale_pos, mut stale_last_ts) = (Vec::new(), Vec::new());
+    let mut last = series.values[all.clone()].to_vec();
+    for (i, v) in last.iter_mut().enumerate() {
+        let at = from + i;
+        let is_histogram = |h: &Option<Arc<Histogram>>| h.is_some();
+        if is_stale(*v) {
+            let before = w.ended.binary_search_by_key(&at, |e| e.at).ok().map(|e| &w.ended[e]);
+            stale_pos.push(i as i32);
+            stale_last_ts.push(before.map_or(series.ts_ms[at], |e| e.ts_ms));
+            *v = before.filter(|e| e.histogram.is_none()).map_or(f64::NAN, |e| e.value);
+        } else if series.histograms.as_ref().is_some_and(|all| is_histogram(&all[at])) {
+            *v = f64::NAN;
+        }
+    }
+    let any_floats = (0..count.len()).any(|i| count[i] > h.map_or(0, |h| h.count[from + i]));
+    let floats = match any_floats {
+        false => [const { None }; 6],
+        true => {
+            let column = |c: &Option<Vec<f64>>| Some(c.as_ref()?[all.clone()].to_vec());
+            let (first, sum) = (column(&w.first)?, column(&w.sum)?);
+            let (min, max, reset_sum) = (column(&w.min)?, column(&w.max)?, column(&w.reset_sum)?);
+            let as_product = || {
+                sum.iter()
+                    .zip(count)
+                    .zip(&last)
+                    .all(|((s, c), l)| s.to_bits() == (f64::from(*c) * l).to_bits())
+            };
+            let min = (!same_bits(&min, &first)).then_some(min);
+            let max = (!same_bits(&max, &last)).then_some(max);
+            let sum = (!as_product()).then(|| sum.clone());
+            let reset_sum = reset_sum.iter().any(|v| v.to_bits() != 0).then_some(reset_sum);
+            let first = (!same_bits(&first, &last)).then_some(first);
+            [Some(last), first, sum, min, max, reset_sum]
+        }
+    };
+    Some(Row {
+        role: Role::Windows,
+        ts_ms: series.ts_ms[all.clone()].to_vec(),
+        first_ts_ms: w.first_ts_ms.as_ref()?[all.clone()].to_vec(),
+        count: counts(count),
+        floats,
+        resets: unless_zero(&w.resets.as_ref()?[all.clone()]),
+        changes: unless_zero(&w.changes.as_ref()?[all.clone()]),
+        stale_pos,
+        stale_last_ts,
+        h_samples: h.map(|h| {
+            let flags = h.flags[all.clone()].iter().map(|f| i32::from(f.number())).collect();
+            [counts(&h.count[all.clone()]), flags, h.schema[all.clone()].to_vec()]
+        }),
+        histograms: Vec::new(),
+    })
+}
+
+fn histogram_rows(series: &SeriesColumns, w: &WindowColumns, from: usize, to: usize, rows: &mut Vec<Row>) {
+    let Some(h) = &w.histograms else { return };
+    let ended = |at: usize| {
+        let e = w.ended.binary_search_by_key(&at, |e| e.at).ok()?;
+        w.ended[e].histogram.as_ref()
+    };
+    let last = |at: usize| {
+        let shown = series.histograms.as_ref().and_then(|all| all[at].as_ref());
+        shown.filter(|h| !h.is_stale()).or_else(|| ended(at))
+    };
+    let mut add = |role: Role, of: &dyn Fn(usize) -> Option<Arc<Histogram>>| {
+        let found: Vec<(i64, Arc<Histogram>)> =
+            (from..to).filter_map(|at| Some((series.ts_ms[at], of(at)?))).collect();
+        if found.is_empty() {
+            return;
+        }
+        let (ts_ms, histograms): (Vec<i64>, Vec<_>) = found.into_iter().unzip();
+        rows.push(Row {
+            role,
+            first_ts_ms: ts_ms.clone(),
+            ts_ms,
+            count: Vec::new(),
+            floats: [const { None }; 6],
+            resets: None,
+            changes: None,
+            stale_pos: Vec::new(),
+            stale_last_ts: Vec::new(),
+            h_samples: None,
+            histograms,
+        });
+    };
+    add(Role::Last, &|at| last(at).cloned());
+    add(Role::First, &|at| h.first[at].clone());
+    add(Role::Sum, &|at| h.sum[at].clone());
+    add(Role::ResetSum, &|at| h.reset_sum[at].clone());
+}
+
+type Int32Lists = ListBuilder<Int32Builder>;
+type FloatLists = ListBuilder<Float64Builder>;
+
+fn int32_lists() -> Int32Lists {
+    ListBuilder::new(Int32Builder::new()).with_field(element(DataType::Int32))
+}
+
+fn float_lists() -> FloatLists {
+    ListBuilder::new(Float64Builder::new()).with_field(element(DataType::Float64))
+}
+
+/// Builders of all columns, in the schema's order.
+pub(super) struct RowColumns {
+    series_id: UInt32Builder,
+    min_t: Int64Builder,
+    max_t: Int64Builder,
+    tsref: UInt32Builder,
+    n: UInt32Builder,
+    role: StringBuilder,
+    first_tsref: UInt32Builder,
+    lists: UInt32Builder,
+    count: Int32Lists,
+    floats: [FloatLists; 6],
+    resets: Int32Lists,
+    changes: Int32Lists,
+    stale_pos: Int32Lists,
+    stale_last_ts: ListBuilder<Int64Builder>,
+    h_samples: [Int32Lists; 3],
+    histograms: HistogramLists,
+    held: usize,
+}
+
+impl Default for RowColumns {
+    fn default() -> Self {
+        RowColumns {
+            series_id: UInt32Builder::new(),
+            min_t: Int64Builder::new(),
+            max_t: Int64Builder::new(),
+            tsref: UInt32Builder::new(),
+            n: UInt32Builder::new(),
+            role: StringBuilder::new(),
+            first_tsref: UInt32Builder::new(),
+            lists: UInt32Builder::new(),
+            count: int32_lists(),
+            floats: std::array::from_fn(|_| float_lists()),
+            resets: int32_lists(),
+            changes: int32_lists(),
+            stale_pos: int32_lists(),
+            stale_last_ts: int_lists(),
+            h_samples: std::array::from_fn(|_| int32_lists()),
+            histograms: HistogramLists::default(),
+            held: 0,
+        }
+    }
+}
+
+fn put_ints(to: &mut Int32Lists, items: Option<&[i32]>) {
+    if let Some(items) = items {
+        to.values().append_slice(items);
+    }
+    to.append(items.is_some());
+}
+
+impl RowColumns {
+    pub fn is_empty(&self) -> bool {
+        self.series_id.is_empty()
+    }
+
+    /// Whether enough is held to be worth handing to Parquet.
+    pub fn is_full(&self) -> bool {
+        self.held >= 128 * 1024 || self.series_id.len() >= 16 * 1024
+    }
+
+    pub fn push(&mut self, series_id: u32, tsref: u32, first_tsref: u32, row: &Row) {
+        let n = row.ts_ms.len();
+        self.held += n;
+        self.series_id.append_value(series_id);
+        self.min_t.append_value(row.first_ts_ms[0]);
+        self.max_t.append_value(row.ts_ms[n - 1]);
+        self.tsref.append_value(tsref);
+        self.n.append_value(n as u32);
+        self.role.append_value(row.role.as_str());
+        self.first_tsref.append_value(first_tsref);
+        let some = row.role == Role::Windows;
+        let mut lists = if some { ListColumn::Count.bit() } else { 0 };
+        let mut mark = |there: bool, column: ListColumn| {
+            if there {
+                lists |= column.bit();
+            }
+        };
+        put_ints(&mut self.count, some.then_some(&row.count[..]));
+        use ListColumn::*;
+        let places = [Last, First, Sum, Min, Max, ResetSum];
+        for ((to, items), column) in self.floats.iter_mut().zip(&row.floats).zip(places) {
+            mark(items.is_some(), column);
+            if let Some(items) = items {
+                to.values().append_slice(items);
+            }
+            to.append(items.is_some());
+        }
+        mark(row.resets.is_some(), Resets);
+        put_ints(&mut self.resets, row.resets.as_deref());
+        mark(row.changes.is_some(), Changes);
+        put_ints(&mut self.changes, row.changes.as_deref());
+        let stale = !row.stale_pos.is_empty();
+        mark(stale, StalePos);
+        mark(stale, StaleLastTs);
+        put_ints(&mut self.stale_pos, stale.then_some(&row.stale_pos[..]));
+        if stale {
+            self.stale_last_ts.values().append_slice(&row.stale_last_ts);
+        }
+        self.stale_last_ts.append(stale);
+        for (i, column) in [HSamples, HFlags, HCoarsest].into_iter().enumerate() {
+            mark(row.h_samples.is_some(), column);
+            put_ints(&mut self.h_samples[i], row.h_samples.as_ref().map(|h| &h[i][..]));
+        }
+        self.held += self.histograms.push((!some).then_some(&row.histograms[..]));
+        self.lists.append_value(lists);
+    }
+
+    /// All that is held, as a batch; nothing is held afterwards.
+    pub fn take(&mut self) -> Result<RecordBatch, BlockError> {
+        self.held = 0;
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(self.series_id.finish()),
+            Arc::new(self.min_t.finish()),
+            Arc::new(self.max_t.finish()),
+            Arc::new(self.tsref.finish()),
+            Arc::new(self.n.finish()),
+            Arc::new(self.role.finish()),
+            Arc::new(self.first_tsref.finish()),
+            Arc::new(self.lists.finish()),
+            Arc::new(self.count.finish()),
+        ];
+        columns.extend(self.floats.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef));
+        columns.push(Arc::new(self.resets.finish()));
+        columns.push(Arc::new(self.changes.finish()));
+        columns.push(Arc::new(self.stale_pos.finish()));
+        columns.push(Arc::new(self.stale_last_ts.finish()));
+        columns.extend(self.h_samples.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef));
+        columns.extend(self.histograms.finish());
+        RecordBatch::try_new(SCHEMA.clone(), columns).map_err(|e| BlockError::Encode(format!("windows: {e}")))
+    }
+}

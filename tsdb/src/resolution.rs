@@ -1,0 +1,234 @@
+//! Which blocks answer which part of time, at which resolution: decisions only, no doing.
+//!
+//! A downsampled block speaks for a window where it knows of everything that a finer live block has there: late data makes it stale until the next
+//! compaction, in the windows that the late data touches and in no others. So every window is answered
+//!
+//! 1. by the coarsest resolution that the question can take and that is not stale there;
+//! 2. else by finer ones, in the end by samples;
+//! 3. where the samples that a downsampled block was made from are gone, by the finest resolution left, together with whatever came later, and the
+//!    part is marked as inexact.
+//!
+//! Every sample is in exactly one part, and every part has one resolution. Parts meet at multiples of the coarser resolution's window, left-open.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use ulid::Ulid;
+
+use crate::block::BlockMeta;
+use crate::window::window_index;
+
+/// What is asked of blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Asked<'a> {
+    /// First and last timestamp, both included.
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    /// Coarsest resolution that will do, 0 for samples.
+    pub max_resolution_ms: i64,
+    /// Times that no window may reach across.
+    pub cuts_ms: &'a [i64],
+    /// Ranges of time (ends included) of which windows do not tell all: samples there are in no block yet.
+    pub unsettled_ms: &'a [(i64, i64)],
+}
+
+/// A part of time and what answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// First and last timestamp, both included.
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    /// 0: samples.
+    pub resolution_ms: i64,
+    /// False where the windows are coarser than asked, or samples that came later cannot be told from those they hold: nothing better is left.
+    pub exact: bool,
+    /// Positions of its blocks among those given, ascending. Blocks of samples beside windows hold what came later.
+    pub blocks: Vec<usize>,
+}
+
+/// Chooses. `blocks` are the live ones of one tenant in any order; parts come in the order of time, leave no gap and do not overlap.
+pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
+    if asked.min_t_ms > asked.max_t_ms {
+        return Vec::new();
+    }
+    let all: Vec<usize> =
+        (0..blocks.len()).filter(|b| blocks[*b].overlaps(asked.min_t_ms, asked.max_t_ms)).collect();
+    let resolutions: BTreeSet<i64> =
+        all.iter().map(|b| blocks[*b].resolution_ms).filter(|r| *r > 0).collect();
+    if resolutions.is_empty() {
+        let (min_t_ms, max_t_ms) = (asked.min_t_ms, asked.max_t_ms);
+        return vec![Part { min_t_ms, max_t_ms, resolution_ms: 0, exact: true, blocks: all }];
+    }
+    let sources: Vec<(usize, HashSet<Ulid>)> = all.iter().map(|b| (*b, sources(&blocks[*b]))).collect();
+    let mut rest = vec![(asked.min_t_ms, asked.max_t_ms)];
+    let mut parts: Vec<Part> = Vec::new();
+    let allowed = resolutions.iter().rev().filter(|r| **r <= asked.max_resolution_ms);
+    for resolution_ms in allowed {
+        // Two blocks of windows at one place hold samples that lie between each other's: their windows can be put together, but not exactly.
+        let speaks = |at: &Here<'_>| {
+            at.windows.len() == 1 && !at.straddled && !at.unsettled && at.finer.iter().all(|f| at.knows(f))
+        };
+        let taken = take(blocks, &sources, asked, *resolution_ms, true, speaks);
+        place(taken, &mut rest, &mut parts);
+    }
+    for resolution_ms in &resolutions {
+        // Samples are gone where no live block of them shares a source with the windows.
+        let alone = |at: &Here<'_>| {
+            let sampled = |w: &Known<'_>| at.finer.iter().any(|f| f.raw && !f.sources.is_disjoint(w.sources));
+            at.windows.iter().any(|w| !sampled(w))
+        };
+        let taken = take(blocks, &sources, asked, *resolution_ms, false, alone);
+        place(taken, &mut rest, &mut parts);
+    }
+    for (min_t_ms, max_t_ms) in rest {
+        let raw = |b: &&usize| blocks[**b].resolution_ms == 0 && blocks[**b].overlaps(min_t_ms, max_t_ms);
+        let blocks = all.iter().filter(raw).copied().collect();
+        parts.push(Part { min_t_ms, max_t_ms, resolution_ms: 0, exact: true, blocks });
+    }
+    parts.sort_by_key(|p| p.min_t_ms);
+    parts
+}
+
+/// A block with the flushed or imported blocks that went into it.
+struct Known<'a> {
+    at: usize,
+    raw: bool,
+    sources: &'a HashSet<Ulid>,
+}
+
+fn sources(meta: &BlockMeta) -> HashSet<Ulid> {
+    match meta.sources.is_empty() {
+        true => HashSet::from([meta.ulid]),
+        false => meta.sources.iter().copied().collect(),
+    }
+}
+
+/// What is at a run of windows of one resolution.
+struct Here<'a> {
+    windows: Vec<&'a Known<'a>>,
+    /// Blocks of finer resolutions, samples among them.
+    finer: Vec<&'a Known<'a>>,
+    /// A cut lies strictly inside.
+    straddled: bool,
+    unsettled: bool,
+}
+
+impl Here<'_> {
+    /// Whether all that went into a finer block went into the windows too.
+    fn knows(&self, finer: &Known<'_>) -> bool {
+        finer.sources.iter().all(|s| self.windows.iter().any(|w| w.sources.contains(s)))
+    }
+}
+
+/// The windows of a resolution that `speaks` says can answer, as parts of whole windows.
+fn take(
+    blocks: &[Arc<BlockMeta>],
+    sources: &[(usize, HashSet<Ulid>)],
+    asked: &Asked<'_>,
+    resolution_ms: i64,
+    exact: bool,
+    speaks: impl Fn(&Here<'_>) -> bool,
+) -> Vec<Part> {
+    let index = |t: i64| window_index(t, resolution_ms);
+    let (first, last) = (index(asked.min_t_ms), index(asked.max_t_ms));
+    // What begins or ends at which window; between these places nothing changes.
+    let known: Vec<Known<'_>> = sources
+        .iter()
+        .filter(|(b, _)| blocks[*b].resolution_ms <= resolution_ms)
+        .map(|(at, sources)| Known { at: *at, raw: blocks[*at].resolution_ms == 0, sources })
+        .collect();
+    let span = |min: i64, max: i64| (index(min).max(first), index(max).min(last));
+    let spans: Vec<(i64, i64)> =
+        known.iter().map(|k| span(blocks[k.at].min_t_ms, blocks[k.at].max_t_ms)).collect();
+    let straddled: Vec<i64> = asked
+        .cuts_ms
+        .iter()
+        .filter(|t| t.rem_euclid(resolution_ms) != 0 && (asked.min_t_ms.saturating_sub(1)..=asked.max_t_ms).contains(t))
+        .map(|t| index(*t).max(first))
+        .collect();
+    let unsettled: Vec<(i64, i64)> = asked
+        .unsettled_ms
+        .iter()
+        .filter(|(min, max)| *min <= asked.max_t_ms && *max >= asked.min_t_ms)
+        .map(|(min, max)| span(*min, *max))
+        .collect();
+    let mut places: BTreeSet<i64> = BTreeSet::from([first, last + 1]);
+    let ones = straddled.iter().map(|i| (*i, *i));
+    for (a, b) in spans.iter().copied().chain(unsettled.iter().copied()).chain(ones) {
+        places.extend([a, b + 1]);
+    }
+    let places: Vec<i64> = places.into_iter().collect();
+    let mut found: Vec<Part> = Vec::new();
+    // Blocks at the present place: entered and left as the places pass.
+    let mut enter: Vec<usize> = (0..known.len()).filter(|k| spans[*k].0 <= spans[*k].1).collect();
+    enter.sort_by_key(|k| std::cmp::Reverse(spans[*k].0));
+    let mut present: Vec<usize> = Vec::new();
+    for pair in places.windows(2) {
+        let (from, until) = (pair[0], pair[1] - 1);
+        present.retain(|k| spans[*k].1 >= from);
+        while enter.last().is_some_and(|k| spans[*k].0 <= from) {
+            present.extend(enter.pop());
+        }
+        let of_resolution = |k: &usize| blocks[known[*k].at].resolution_ms == resolution_ms;
+        let (windows, finer): (Vec<usize>, Vec<usize>) = present.iter().partition(|k| of_resolution(k));
+        let here = Here {
+            windows: windows.iter().map(|k| &known[*k]).collect(),
+            finer: finer.iter().map(|k| &known[*k]).collect(),
+            straddled: straddled.contains(&from),
+            unsettled: unsettled.iter().any(|(a, b)| *a <= from && from <= *b),
+        };
+        if !speaks(&here) {
+            continue;
+        }
+        let mut of_part: Vec<usize> = windows.iter().map(|k| known[*k].at).collect();
+        if !exact {
+            // Samples that the windows cannot know of.
+            of_part.extend(here.finer.iter().filter(|f| f.raw && !here.knows(f)).map(|f| f.at));
+        }
+        of_part.sort_unstable();
+        let min_t_ms = from.saturating_mul(resolution_ms).saturating_add(1);
+        let max_t_ms = (until + 1).saturating_mul(resolution_ms);
+        found.push(Part { min_t_ms, max_t_ms, resolution_ms, exact, blocks: of_part });
+    }
+    found
+}
+
+/// Gives parts what is left of their time; neighbours that are alike become one.
+fn place(found: Vec<Part>, rest: &mut Vec<(i64, i64)>, parts: &mut Vec<Part>) {
+    for part in found {
+        for (min_t_ms, max_t_ms) in cut_out(rest, part.min_t_ms, part.max_t_ms) {
+            match parts.last_mut() {
+                Some(before)
+                    if (before.resolution_ms, before.exact) == (part.resolution_ms, part.exact)
+                        && before.blocks == part.blocks
+                        && before.max_t_ms.checked_add(1) == Some(min_t_ms) =>
+                {
+                    before.max_t_ms = max_t_ms;
+                }
+                _ => parts.push(Part { min_t_ms, max_t_ms, ..part.clone() }),
+            }
+        }
+    }
+}
+
+/// Takes a range out of ascending ranges; what of it was there.
+fn cut_out(rest: &mut Vec<(i64, i64)>, min: i64, max: i64) -> Vec<(i64, i64)> {
+    let mut taken = Vec::new();
+    let mut left = Vec::with_capacity(rest.len() + 1);
+    for (a, b) in rest.drain(..) {
+        let (from, to) = (a.max(min), b.min(max));
+        if from > to {
+            left.push((a, b));
+            continue;
+        }
+        taken.push((from, to));
+        if a < from {
+            left.push((a, from - 1));
+        }
+        if to < b {
+            left.push((to + 1, b));
+        }
+    }
+    *rest = left;
+    taken
+}
