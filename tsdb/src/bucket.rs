@@ -1,5 +1,6 @@
-//! The source over a tenant's blocks in the object store.
+//! The source over a tenant's blocks in the object store, samples and downsampled windows as [`crate::resolution`] chooses.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::block::BlockMeta;
@@ -10,8 +11,13 @@ use crate::labels::Labels;
 use crate::mask::{BlockMask, Mask};
 use crate::matcher::Matcher;
 use crate::merge::MergeCursor;
-use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::resolution::{Asked, Part, choose};
+use crate::source::{
+    AnsweredPart, Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError, WindowWish,
+};
+use crate::span::span_end;
 use crate::tenant::TenantId;
+use crate::window::Aggregates;
 
 pub use crate::block::cache::CacheStats;
 pub use crate::block::object::BlockStore;
@@ -23,7 +29,7 @@ const BATCH_ROWS: usize = 16 * 1024;
 /// Blocks that are opened at the same time when they are not in the cache.
 const PARALLEL_OPENS: usize = 16;
 
-/// A set of raw blocks as one source. It sees these blocks for as long as it lives, whatever the catalog says later.
+/// A set of blocks as one source. It sees these blocks for as long as it lives, whatever the catalog says later.
 pub struct BucketSource {
     store: Arc<Store>,
     tenant: TenantId,
@@ -33,9 +39,8 @@ pub struct BucketSource {
 }
 
 impl BucketSource {
-    /// `blocks` as a snapshot of the catalog lists them; downsampled ones are left out here.
+    /// `blocks` as a snapshot of the catalog lists them, downsampled ones included.
     pub fn new(store: Arc<Store>, tenant: TenantId, mut blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
-        blocks.retain(|b| b.resolution_ms == 0);
         blocks.sort_by_key(|b| (b.order(), b.ulid));
         BucketSource { store, tenant, blocks, mask: Mask::default() }
     }
@@ -45,24 +50,100 @@ impl BucketSource {
         BucketSource { mask, ..self }
     }
 
-    fn overlapping(&self, min_t_ms: i64, max_t_ms: i64) -> Vec<Arc<BlockMeta>> {
-        if min_t_ms > max_t_ms {
-            return Vec::new();
-        }
-        self.blocks.iter().filter(|b| b.overlaps(min_t_ms, max_t_ms)).cloned().collect()
+    /// First and last time that a downsampled block near a range tells of, whole windows; `None` where there is none.
+    pub fn windows_span_ms(&self, min_t_ms: i64, max_t_ms: i64) -> Option<(i64, i64)> {
+        let near = |b: &&Arc<BlockMeta>| b.resolution_ms > 0 && b.overlaps(min_t_ms, max_t_ms);
+        let whole = |b: &Arc<BlockMeta>| {
+            let first = span_end(b.min_t_ms, b.resolution_ms).saturating_sub(b.resolution_ms);
+            (first.saturating_add(1), span_end(b.max_t_ms, b.resolution_ms))
+        };
+        self.blocks.iter().filter(near).map(whole).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
-    /// Runs `work` for each block, those that need the network at the same time; results in the blocks' order.
-    fn for_each<T: Send>(
+    /// Which blocks answer which part of a range: blocks by what they hold of the outside world (external labels) apart, since one replica's windows know
+    /// nothing of another's samples.
+    fn parts(
         &self,
-        blocks: &[Arc<BlockMeta>],
-        work: impl Fn(&Arc<BlockMeta>) -> Result<T, SourceError> + Sync,
+        (min_t_ms, max_t_ms): (i64, i64),
+        wish: &WindowWish,
+        unsettled_ms: &[(i64, i64)],
+    ) -> Vec<(Part, Vec<Arc<BlockMeta>>)> {
+        // Windows hold what a deletion took out of their midst.
+        let mut cuts_ms = wish.cuts_ms.clone();
+        for block in self.blocks.iter().filter(|b| b.resolution_ms > 0 && b.overlaps(min_t_ms, max_t_ms)) {
+            for t in self.mask.tombstones_of(block) {
+                cuts_ms.extend([t.min_t_ms.saturating_sub(1), t.max_t_ms]);
+            }
+        }
+        let max_resolution_ms = wish.max_resolution_ms;
+        let asked = Asked { min_t_ms, max_t_ms, max_resolution_ms, cuts_ms: &cuts_ms, unsettled_ms };
+        let mut groups: BTreeMap<&BTreeMap<String, String>, Vec<Arc<BlockMeta>>> = BTreeMap::new();
+        for block in self.blocks.iter().filter(|b| b.overlaps(min_t_ms, max_t_ms)) {
+            groups.entry(&block.external_labels).or_default().push(block.clone());
+        }
+        let mut parts = Vec::new();
+        for blocks in groups.into_values() {
+            for part in choose(&blocks, &asked) {
+                let of_part = part.blocks.iter().map(|b| blocks[*b].clone()).collect();
+                parts.push((part, of_part));
+            }
+        }
+        parts
+    }
+
+    /// [`Source::select`] beside samples that lie in no block yet: where they are (coarse ranges, ends included), windows do not tell all.
+    pub fn select_beside(
+        &self,
+        wish: &Selection,
+        unsettled_ms: &[(i64, i64)],
+    ) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        wish.budget.check()?;
+        let parts = self.parts((wish.min_t_ms, wish.max_t_ms), &wish.hints.windows, unsettled_ms);
+        let mut wanted = Vec::new();
+        for (at, (part, blocks)) in parts.iter().enumerate() {
+            if let Some(answered) = &wish.hints.windows.answered {
+                let Part { min_t_ms, max_t_ms, resolution_ms, exact, .. } = *part;
+                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, exact });
+            }
+            wanted.extend(blocks.iter().map(|b| (at, b.clone())));
+        }
+        let cursors = self.for_each(
+            &wanted,
+            |(_, b)| b,
+            |(at, meta)| {
+                wish.budget.check()?;
+                let part = &parts[*at].0;
+                Ok((*at, BlockCursor::open(self, meta, wish, (part.min_t_ms, part.max_t_ms))?))
+            },
+        )?;
+        let mut by_part: Vec<Vec<Box<dyn SeriesCursor + '_>>> = parts.iter().map(|_| Vec::new()).collect();
+        for (at, cursor) in cursors {
+            by_part[at].extend(cursor.map(|c| Box::new(c) as Box<dyn SeriesCursor>));
+        }
+        by_part.retain(|p| !p.is_empty());
+        let mut merged = by_part.into_iter().map(MergeCursor::new);
+        Ok(match (merged.next(), merged.len()) {
+            (None, _) => Box::new(MergeCursor::new(Vec::new())),
+            (Some(only), 0) => Box::new(only),
+            (Some(first), _) => {
+                let all = std::iter::once(first).chain(merged).map(|c| Box::new(c) as Box<dyn SeriesCursor>);
+                Box::new(MergeCursor::new(all.collect()))
+            }
+        })
+    }
+
+    /// Runs `work` for each item, those whose block needs the network at the same time; results in the items' order.
+    fn for_each<I: Sync, T: Send>(
+        &self,
+        blocks: &[I],
+        meta: impl Fn(&I) -> &Arc<BlockMeta>,
+        work: impl Fn(&I) -> Result<T, SourceError> + Sync,
     ) -> Result<Vec<T>, SourceError> {
         let mut out: Vec<Option<Result<T, SourceError>>> = blocks.iter().map(|_| None).collect();
         let mut cold = Vec::new();
         for (block, slot) in blocks.iter().zip(&mut out) {
             // What is in memory takes less time than starting a thread for it.
-            if Block::is_cached(&self.store, block) {
+            if Block::is_cached(&self.store, meta(block)) {
                 *slot = Some(work(block))
             } else {
                 cold.push((block, slot))
@@ -89,17 +170,25 @@ impl BucketSource {
     #[allow(clippy::type_complexity)]
     fn wished(&self, wish: &LabelWish) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
         wish.budget.check()?;
-        self.for_each(&self.overlapping(wish.min_t_ms, wish.max_t_ms), |meta| {
-            wish.budget.check()?;
-            let block = Block::open(&self.store, &self.tenant, meta)?;
-            let table = block.series_table()?;
-            let mut series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
-            if let Some(mask) = block.mask(&self.mask, &table, &wish.budget)? {
-                let every = || (0..table.len() as u32).collect();
-                series = Some(block.visible(series.unwrap_or_else(every), &mask)?);
-            }
-            Ok((table, series))
-        })
+        let parts = self.parts((wish.min_t_ms, wish.max_t_ms), &WindowWish::default(), &[]);
+        let mut blocks: Vec<Arc<BlockMeta>> = parts.into_iter().flat_map(|p| p.1).collect();
+        blocks.sort_by_key(|b| (b.order(), b.ulid));
+        blocks.dedup_by_key(|b| b.ulid);
+        self.for_each(
+            &blocks,
+            |b| b,
+            |meta| {
+                wish.budget.check()?;
+                let block = Block::open(&self.store, &self.tenant, meta)?;
+                let table = block.series_table()?;
+                let mut series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
+                if let Some(mask) = block.mask(&self.mask, &table, &wish.budget)? {
+                    let every = || (0..table.len() as u32).collect();
+                    series = Some(block.visible(series.unwrap_or_else(every), &mask)?);
+                }
+                Ok((table, series))
+            },
+        )
     }
 }
 
@@ -114,13 +203,7 @@ fn matching_any(table: &SeriesTable, selectors: &[Vec<Matcher>]) -> Vec<u32> {
 
 impl Source for BucketSource {
     fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        wish.budget.check()?;
-        let cursors = self.for_each(&self.overlapping(wish.min_t_ms, wish.max_t_ms), |meta| {
-            wish.budget.check()?;
-            BlockCursor::open(self, meta, wish)
-        })?;
-        let cursors = cursors.into_iter().flatten().map(|c| Box::new(c) as Box<dyn SeriesCursor>).collect();
-        Ok(Box::new(MergeCursor::new(cursors)))
+        self.select_beside(wish, &[])
     }
 
     fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
@@ -173,6 +256,8 @@ struct BlockCursor {
     at: usize,
     range: (i64, i64),
     mask: Option<BlockMask>,
+    /// What to read of windows.
+    aggregates: Aggregates,
     budget: Arc<Budget>,
     /// Read while the block was opened, so that several blocks' first reads overlap.
     first: Option<Vec<SeriesColumns>>,
@@ -184,6 +269,7 @@ impl BlockCursor {
         source: &BucketSource,
         meta: &Arc<BlockMeta>,
         wish: &Selection,
+        range: (i64, i64),
     ) -> Result<Option<BlockCursor>, SourceError> {
         let block = Block::open(&source.store, &source.tenant, meta)?;
         let table = block.series_table()?;
@@ -193,13 +279,14 @@ impl BlockCursor {
         }
         let mask = block.mask(&source.mask, &table, &wish.budget)?;
         if let Some(mask) = &mask {
-            let (min_t, max_t) = (wish.min_t_ms.max(meta.min_t_ms), wish.max_t_ms.min(meta.max_t_ms));
+            let (min_t, max_t) = (range.0.max(meta.min_t_ms), range.1.min(meta.max_t_ms));
             series.retain(|s| !mask.covers(*s, min_t, max_t));
         }
-        let plan = block.plan(&series, wish.min_t_ms, wish.max_t_ms)?;
-        let range = (wish.min_t_ms, wish.max_t_ms);
+        let plan = block.plan(&series, range.0, range.1)?;
+        let aggregates = wish.hints.windows.aggregates;
+        let budget = wish.budget.clone();
         let mut cursor =
-            BlockCursor { block, table, plan, at: 0, range, mask, budget: wish.budget.clone(), first: None };
+            BlockCursor { block, table, plan, at: 0, range, mask, aggregates, budget, first: None };
         cursor.first = cursor.read_more()?;
         Ok(cursor.first.is_some().then_some(cursor))
     }
@@ -218,7 +305,13 @@ impl BlockCursor {
                 }
             }
             let (rows, mask) = (&rows[..count], self.mask.as_mut());
-            let found = self.block.read(&self.table, &self.plan, rows, self.range, mask, &self.budget)?;
+            let (block, range, budget) = (&self.block, self.range, &self.budget);
+            let found = match block.meta.resolution_ms {
+                0 => block.read(&self.table, &self.plan, rows, range, mask, budget)?,
+                _ => {
+                    block.read_windows(&self.table, &self.plan, rows, range, mask, self.aggregates, budget)?
+                }
+            };
             self.at += count;
             if !found.is_empty() {
                 return Ok(Some(found));

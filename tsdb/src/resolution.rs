@@ -143,7 +143,10 @@ fn take(
     let straddled: Vec<i64> = asked
         .cuts_ms
         .iter()
-        .filter(|t| t.rem_euclid(resolution_ms) != 0 && (asked.min_t_ms.saturating_sub(1)..=asked.max_t_ms).contains(t))
+        .filter(|t| {
+            t.rem_euclid(resolution_ms) != 0
+                && (asked.min_t_ms.saturating_sub(1)..=asked.max_t_ms).contains(t)
+        })
         .map(|t| index(*t).max(first))
         .collect();
     let unsettled: Vec<(i64, i64)> = asked

@@ -20,6 +20,7 @@ use crate::histogram::{BucketSpan, Histogram};
 use crate::mask::{BlockMask, Mask};
 use crate::source::{Budget, SeriesColumns, SourceError};
 use crate::tenant::TenantId;
+use crate::window::Aggregates;
 
 /// What a native histogram is taken to need in memory before it is known.
 const HISTOGRAM_BYTES: u64 = 1024;
@@ -95,8 +96,14 @@ impl Block {
 
     /// About how many bytes a planned row takes when it is read.
     pub fn row_bytes(&self, plan: &Plan, row: &PlannedRow) -> u64 {
-        let histogram = plan.small[&row.row_group].enc[row.row as usize] == Encoding::Hist;
-        u64::from(row.n) * if histogram { HISTOGRAM_BYTES } else { 2 * 8 }
+        let (small, at) = (&plan.small[&row.row_group], row.row as usize);
+        let each = match small.role.get(at) {
+            Some(Role::Windows) => 10 * 8,
+            Some(_) => HISTOGRAM_BYTES,
+            None if small.enc[at] == Encoding::Hist => HISTOGRAM_BYTES,
+            None => 2 * 8,
+        };
+        u64::from(row.n) * each
     }
 
     /// About how many bytes a plan holds.
@@ -212,7 +219,8 @@ impl Block {
         bounds(1).0.is_none_or(|min| min <= max_t_ms) && bounds(2).1.is_none_or(|max| max >= min_t_ms)
     }
 
-    /// The samples of some planned rows (whole series only) that are not hidden, one entry per series that has any in the range.
+    /// The samples of some planned rows (whole series only) that are not hidden, one entry per series that has any in the range. Of a downsampled block,
+    /// windows with all columns.
     pub fn read(
         &self,
         table: &SeriesTable,
@@ -222,6 +230,9 @@ impl Block {
         mut mask: Option<&mut BlockMask>,
         budget: &Budget,
     ) -> Result<Vec<SeriesColumns>, SourceError> {
+        if self.meta.resolution_ms != 0 {
+            return self.read_windows(table, plan, rows, range, mask, Aggregates::ALL, budget);
+        }
         let lists = self.read_lists(plan, rows)?;
         let mut clipped = ClippedTimelines::new(lists.timelines, range);
         let mut out = Vec::new();

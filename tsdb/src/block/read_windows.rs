@@ -18,6 +18,7 @@ use crate::window::{Aggregates, EndedWindow, HistogramFlags, HistogramWindows, W
 impl Block {
     /// The windows of some planned rows (whole series only) whose last sample lies in the range and that are not hidden, one entry per
     /// series that has any.
+    #[allow(clippy::too_many_arguments)]
     pub fn read_windows(
         &self,
         table: &SeriesTable,

@@ -6,6 +6,7 @@
 mod appender;
 mod deleting;
 mod flushing;
+mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -24,13 +25,13 @@ use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
 use crate::clock::{Clock, SystemClock};
 use crate::head::source::HeadSource;
 use crate::head::{Head, HeadBytes};
-use crate::labels::Labels;
-use crate::merge::MergedSource;
 use crate::sample::Metadata;
-use crate::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
+use crate::source::Source;
 use crate::tenant::TenantId;
 use crate::wal::replay::{Replayed, replay};
 use crate::wal::{self, Log};
+
+use view::View;
 
 pub use appender::{Appender, SeriesRef};
 pub use deleting::DeleteError;
@@ -274,22 +275,16 @@ impl Db {
     /// One consistent view of all that a tenant has: head and blocks, at this moment.
     pub fn source(&self, tenant: &TenantId) -> Arc<dyn Source> {
         let state = self.state.read().clone();
-        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
-        if let Some(snapshot) = state.snapshots.get(tenant)
-            && !snapshot.blocks.is_empty()
-        {
+        let snapshot = state.snapshots.get(tenant).filter(|s| !s.blocks.is_empty());
+        let bucket = snapshot.map(|snapshot| {
             let blocks = snapshot.blocks.clone();
-            let bucket = BucketSource::new(self.bucket.clone(), tenant.clone(), blocks);
-            sources.push(Arc::new(bucket.masked(snapshot.mask())));
-        }
-        if let Some(head) = self.head.find_tenant(tenant) {
-            sources.push(Arc::new(HeadSource::new(
-                self.head.clone(),
-                head,
-                state.first_generation..=u64::MAX,
-            )));
-        }
-        Arc::new(View { merged: MergedSource::new(sources), _state: state })
+            BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(snapshot.mask())
+        });
+        let head = self
+            .head
+            .find_tenant(tenant)
+            .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX));
+        Arc::new(View::new(bucket, head, state))
     }
 
     /// What is known of metrics, by name; `metric` narrows it to one.
@@ -453,30 +448,5 @@ async fn maintain(db: Weak<Db>) {
                 tracing::error!("flush failed and will be tried again in {pause} s: {e}");
             }
         }
-    }
-}
-
-/// A merged view that keeps the state it was taken from alive.
-struct View {
-    merged: MergedSource,
-    /// Generations that this state reads from the head stay there until it is dropped.
-    _state: Arc<ReadState>,
-}
-
-impl Source for View {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        self.merged.select(wish)
-    }
-
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        self.merged.series(wish)
-    }
-
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.merged.label_names(wish)
-    }
-
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.merged.label_values(name, wish)
     }
 }

@@ -174,6 +174,12 @@ fn pack(sorted: &[(i64, Value, i64)], into: &mut Vec<Chunk>) {
 }
 
 impl SamplesView {
+    /// Where its samples lie, chunk by chunk.
+    pub fn spans_ms(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let chunks = self.in_order.iter().chain(&self.late).map(|c| (c.min_t_ms, c.max_t_ms));
+        chunks.chain(self.buffer.iter().map(|b| (b.0, b.0)))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.in_order.is_empty() && self.late.is_empty() && self.buffer.is_empty()
     }

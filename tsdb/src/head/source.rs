@@ -10,6 +10,7 @@ use super::samples::{SamplesView, union};
 use super::{Head, TenantHead};
 use crate::chunk::Columns;
 use crate::labels::Labels;
+use crate::mask::Stretches;
 use crate::matcher::Matcher;
 use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
@@ -43,6 +44,19 @@ impl HeadSource {
             }
         }
         HeadCursor { rest: views.into_iter(), min_t, max_t, budget, timelines: Vec::new() }
+    }
+
+    /// Where the samples of matching series lie, coarsely: ascending ranges, both ends included.
+    pub fn spans_ms(&self, matchers: &[Matcher], min_t: i64, max_t: i64) -> Vec<(i64, i64)> {
+        let mut spans = Stretches::default();
+        if min_t <= max_t {
+            for (_, series) in self.head.matching(&self.tenant, matchers) {
+                for view in series.view(self.generations.clone(), min_t, max_t) {
+                    view.spans_ms().for_each(|(a, b)| spans.add(a, b));
+                }
+            }
+        }
+        spans.iter().collect()
     }
 
     /// Runs `f` for each series that the wish touches.

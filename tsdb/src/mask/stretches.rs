@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::source::SeriesColumns;
+use crate::span::span_end;
 
 /// Stretches of time in milliseconds, both ends included, ascending and with gaps between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,6 +72,9 @@ pub struct Cutter {
 impl Cutter {
     /// Takes out the samples that are hidden; false when none is left. `number` stands for `hidden` among those this cutter is used with.
     pub fn cut(&mut self, columns: &mut SeriesColumns, hidden: &Stretches, number: u32) -> bool {
+        if columns.windows.is_some() {
+            return cut_windows(columns, hidden);
+        }
         let (Some(first), Some(last)) = (columns.ts_ms.first(), columns.ts_ms.last()) else { return false };
         if !hidden.meets(*first, *last) {
             return true;
@@ -95,11 +99,25 @@ impl Cutter {
             keep(starts, &kept);
         }
         columns.start_ts_ms.take_if(|s| s.iter().all(|t| *t == 0));
-        if let Some(windows) = &mut columns.windows {
-            *windows = windows.pick(&kept.into_iter().flatten().collect::<Vec<_>>());
-        }
         !columns.ts_ms.is_empty()
     }
+}
+
+/// Of windows, those go of which any part is hidden: a sum of what is deleted and what is not is better not shown. Where samples are left, they
+/// stand for such windows, see [`crate::bucket`].
+fn cut_windows(columns: &mut SeriesColumns, hidden: &Stretches) -> bool {
+    let Some(windows) = &columns.windows else { return true };
+    let resolutions = windows.runs.iter().flat_map(|r| std::iter::repeat_n(r.resolution_ms, r.len));
+    let shown = |(t, r): (&i64, i64)| {
+        let first = if r > 0 { span_end(*t, r).saturating_sub(r).saturating_add(1) } else { *t };
+        !hidden.meets(first, *t)
+    };
+    let keep: Vec<usize> =
+        columns.ts_ms.iter().zip(resolutions).map(shown).enumerate().filter(|k| k.1).map(|k| k.0).collect();
+    if keep.len() < columns.ts_ms.len() {
+        *columns = columns.pick(&keep);
+    }
+    !keep.is_empty()
 }
 
 /// Keeps some runs of a list, in place.

@@ -155,31 +155,30 @@ pub fn merge_overlapping(copies: Vec<SeriesColumns>) -> SeriesColumns {
         all.extend((0..copy.ts_ms.len()).map(|i| (copy.window(i), c)));
     }
     let begins = |w: &Window| if w.count == 0 { w.ts_ms } else { w.first.ts_ms };
-    all.sort_by_key(|(w, c)| (w.ts_ms, *c));
+    // By their beginning, so that what lies within a window comes after it.
+    all.sort_by_key(|(w, c)| (begins(w), w.ts_ms, *c));
     let mut out = WindowsBuilder::new(aggregates);
-    let mut open: Option<(Window, usize)> = None;
-    for (next, c) in all {
-        let Some((before, of)) = &mut open else {
-            open = Some((next, c));
+    let mut open: Option<Window> = None;
+    for (next, _) in all {
+        let Some(before) = &mut open else {
+            open = Some(next);
             continue;
         };
         let both_raw = before.resolution_ms == 0 && next.resolution_ms == 0;
         if before.ts_ms == next.ts_ms && (both_raw || same(before, &next)) {
             *before = next;
-            *of = c;
             continue;
         }
         let coarser = before.resolution_ms.max(next.resolution_ms);
-        let one_window = *of != c
-            && coarser > 0
-            && window_index(before.ts_ms, coarser) == window_index(next.ts_ms, coarser);
+        let one_window =
+            coarser > 0 && window_index(before.ts_ms, coarser) == window_index(next.ts_ms, coarser);
         if one_window && begins(&next) <= before.ts_ms {
             before.interleave(&next);
-        } else if let Some((done, _)) = open.replace((next, c)) {
+        } else if let Some(done) = open.replace(next) {
             out.push(done);
         }
     }
-    if let Some((done, _)) = open {
+    if let Some(done) = open {
         out.push(done);
     }
     out.finish(copies[0].labels.clone())
