@@ -460,6 +460,11 @@ impl RowColumns {
         self.held >= 128 * 1024 || self.series_id.len() >= 16 * 1024
     }
 
+    /// About how many bytes are held.
+    pub fn held_bytes(&self) -> usize {
+        self.held * 72 + self.series_id.len() * 128
+    }
+
     pub fn push(&mut self, series_id: u32, tsref: u32, first_tsref: u32, row: &Row) {
         let n = row.ts_ms.len();
         self.held += n;

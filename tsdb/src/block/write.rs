@@ -164,6 +164,13 @@ impl Rows {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        match self {
+            Rows::Samples(rows) => rows.held_bytes(),
+            Rows::Windows(rows) => rows.held_bytes(),
+        }
+    }
+
     fn take(&mut self) -> Result<RecordBatch, BlockError> {
         match self {
             Rows::Samples(rows) => rows.take(),
