@@ -264,13 +264,5 @@ pub fn series_bytes(series: &SeriesColumns) -> u64 {
     let starts = series.start_ts_ms.as_ref().map_or(0, Vec::len) as u64;
     let labels = series.labels.as_bytes().len() as u64;
     let windows = series.windows.as_ref().map_or(0, |w| w.bytes() as u64);
-    // Eight columns of aggregates, and the runs.
-    let windows = series.windows.as_ref().map_or(0, |_| series.ts_ms.len() as u64 * 72);
-    windows
-        + (series.ts_ms.len() + series.values.len()) as u64 * 8
-        + starts * 8
-        + histograms
-        + labels
-        + windows
-        + 200
+    (series.ts_ms.len() + series.values.len()) as u64 * 8 + starts * 8 + histograms + labels + windows + 200
 }
