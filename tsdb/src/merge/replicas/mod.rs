@@ -10,6 +10,8 @@
 
 pub mod grid;
 mod penalty;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,13 +41,17 @@ pub fn merge_replicas(
     rule: ReplicaRule,
 ) -> Option<SeriesColumns> {
     copies.retain(|c| !c.ts_ms.is_empty());
-    if copies.len() == 1 {
+    if copies.is_empty() {
+        return None;
+    }
+    // Of histograms, what they say of the one before may have to go where a replica begins, be there another or not.
+    if copies.len() == 1 && copies[0].histograms.is_none() {
         let mut only = copies.pop()?;
         only.labels = labels;
         return cut(only, keep);
     }
     match rule {
-        ReplicaRule::Grid => penalty::merge(labels, copies, keep, false),
+        ReplicaRule::Grid => grid::merge(labels, copies, keep),
         ReplicaRule::Penalty { counter } => penalty::merge(labels, copies, keep, counter),
     }
 }
