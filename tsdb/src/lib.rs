@@ -9,7 +9,8 @@
 //! 4. The block exists once the tenant's [`catalog`] says so: a numbered snapshot, created if absent, is the only commit point. The
 //!    same commit says up to where the log is no longer needed.
 //! 5. A query takes one state from [`db`] and asks it as a [`source::Source`]: head and [`bucket`] hold the same series at different
-//!    ages, [`merge`] makes them one. What was deleted is hidden by a [`mask`] until compaction has taken it out.
+//!    ages, [`merge`] makes them one. What was deleted is hidden by a [`mask`] until compaction has taken it out. HA replicas of a
+//!    series are made one by [`dedup`].
 
 pub mod block;
 pub mod bucket;
@@ -19,6 +20,7 @@ pub mod clock;
 #[doc(hidden)]
 pub mod contract;
 pub mod db;
+pub mod dedup;
 pub mod depot;
 pub mod downsample;
 pub mod flush;

@@ -12,6 +12,7 @@ pub mod grid;
 mod penalty;
 #[cfg(test)]
 mod tests;
+mod windowed;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,8 +34,24 @@ pub enum ReplicaRule {
 ///
 /// `copies` are in order of preference, one for each replica, of any length; their labels are not looked at, the result has `labels`.
 /// The samples of the result lie in `keep` (first and last timestamp, both included). [`ReplicaRule::Grid`] needs to be given all there is in
-/// [`grid::reach`] of it for its answer to be independent of `keep`; what is outside of that does not matter.
+/// [`grid::reach`] of it for its answer to be independent of `keep`; what is outside of that does not matter. Where copies have windows in the
+/// place of samples, each window is that of the replica which has most of it.
 pub fn merge_replicas(
+    labels: Labels,
+    mut copies: Vec<SeriesColumns>,
+    keep: (i64, i64),
+    rule: ReplicaRule,
+) -> Option<SeriesColumns> {
+    copies.retain(|c| !c.ts_ms.is_empty());
+    match copies.len() {
+        0 => None,
+        1 => merge_samples(labels, copies, keep, rule),
+        _ if copies.iter().any(|c| c.coarsest_ms() > 0) => windowed::merge(labels, copies, keep, rule),
+        _ => merge_samples(labels, copies, keep, rule),
+    }
+}
+
+fn merge_samples(
     labels: Labels,
     mut copies: Vec<SeriesColumns>,
     keep: (i64, i64),
@@ -45,7 +62,7 @@ pub fn merge_replicas(
         return None;
     }
     // Of histograms, what they say of the one before may have to go where a replica begins, be there another or not.
-    if copies.len() == 1 && copies[0].histograms.is_none() {
+    if copies.len() == 1 && (copies[0].histograms.is_none() || copies[0].windows.is_some()) {
         let mut only = copies.pop()?;
         only.labels = labels;
         return cut(only, keep);

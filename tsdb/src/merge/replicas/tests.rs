@@ -10,6 +10,7 @@ use crate::histogram::{BucketSpan, CounterResetHint, Histogram};
 use crate::labels::Labels;
 use crate::sample::{is_stale, stale_nan};
 use crate::source::SeriesColumns;
+use crate::span::Span;
 
 /// Not on a boundary of anything, half an hour after a wall.
 const T0: i64 = 40_900 * WALL_MS + 1_801_234;
@@ -24,6 +25,7 @@ fn floats(samples: impl IntoIterator<Item = (i64, f64)>) -> SeriesColumns {
         values,
         histograms: None,
         start_ts_ms: None,
+        windows: None,
     }
 }
 
@@ -529,6 +531,39 @@ proptest! {
             ));
         }
     }
+}
+
+#[test]
+fn of_downsampled_replicas_the_fuller_window_speaks() {
+    use crate::downsample::downsample;
+    let down = |s: SeriesColumns| downsample(&s, 300 * S);
+    let a = scrapes(400, 15 * S, 0, |t| t);
+    let b = scrapes(400, 15 * S, 6 * S, |t| t);
+    // The first is away through a window and parts of two others.
+    let away = |i: usize| (95..130).contains(&i);
+    let (first, second) = (down(without(&a, away)), down(floats(b.clone())));
+    let got = merged(&[first.clone(), second.clone()]);
+    let ends: Vec<i64> = got.ts_ms.iter().map(|t| Span::containing(*t, 300 * S).end_ms).collect();
+    assert!(ends.is_sorted_by(|a, b| a < b), "one entry a window");
+    assert_eq!(ends.len(), second.ts_ms.len());
+    let counts = got.windows.as_ref().and_then(|w| w.count.clone()).expect("counts");
+    assert!(counts[1..counts.len() - 1].iter().all(|n| (19..=21).contains(n)), "{counts:?}");
+    assert!(
+        got.ts_ms.iter().filter(|t| first.ts_ms.contains(t)).count() >= ends.len() - 4,
+        "the first mostly"
+    );
+    // What is not downsampled yet goes by samples.
+    let later = |s: &[(i64, f64)], from: usize| floats(s[from..].iter().copied());
+    let cut_at = Span::containing(a[200].0, 300 * S).end_ms;
+    let old = |s: &[(i64, f64)]| down(floats(s.iter().copied().filter(|s| s.0 <= cut_at)));
+    let fresh = |s: &[(i64, f64)]| {
+        let from = s.partition_point(|s| s.0 <= cut_at);
+        later(s, from)
+    };
+    let both = |s: &[(i64, f64)]| crate::window::merge_overlapping(vec![old(s), fresh(s)]);
+    let got = merged(&[both(&a), both(&b)]);
+    assert_eq!(points(&got), points(&both(&a)));
+    assert_eq!(got.coarsest_ms(), 300 * S);
 }
 
 #[test]
