@@ -212,6 +212,13 @@ fn api_config(
             ..query::api::Limits::default()
         },
         tenants: Arc::new(move |headers| tenant(headers).map_err(|refused| refused.reason)),
+        replicas: query::api::Replicas {
+            labels: settings.query_replica_labels.0.clone(),
+            mode: match settings.query_dedup_mode {
+                config::value::Dedup::Hearth => tsdb::dedup::DedupMode::Hearth,
+                config::value::Dedup::Thanos => tsdb::dedup::DedupMode::Thanos,
+            },
+        },
         process: query::api::ProcessInfo {
             cwd: std::env::current_dir().map_or_else(|_| String::new(), |d| d.display().to_string()),
             hostname: std::fs::read_to_string("/proc/sys/kernel/hostname")

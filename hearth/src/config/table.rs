@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::value::{
-    Addressing, Count, Features, HeaderOption, Listen, LogFormat, LogLevel, Path, S3Checksum, Size, Span,
-    Sync, Url, Value,
+    Addressing, Count, Dedup, Features, HeaderOption, LabelNames, Listen, LogFormat, LogLevel, Path,
+    S3Checksum, Size, Span, Sync, Url, Value,
 };
 
 /// One option as the outside knows it.
@@ -163,6 +163,10 @@ options! {
             "Queries at work at once; further ones wait their turn within their timeout.";
         "query.lookback" query_lookback: Span = "5m",
             "How far back an instant selector looks for a sample.";
+        "query.replica_labels" query_replica_labels: LabelNames = "",
+            "Labels that only tell HA replicas of one Prometheus apart: such series are shown as one, without these labels. A request can say otherwise (`dedup`, `replicaLabels[]`).";
+        "query.dedup_mode" query_dedup_mode: Dedup = "hearth",
+            "How replicas become one: `hearth`, which fills gaps and does not depend on the query's range, or `thanos`, to compare answers while moving.";
         "enable_feature" enable_feature: Features = "",
             "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-duration-expr, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels.";
     }

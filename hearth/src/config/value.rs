@@ -328,6 +328,37 @@ words! {
     S3Checksum: "none|sha256|crc64nvme" { None = "none", Sha256 = "sha256", Crc64nvme = "crc64nvme" }
 }
 
+words! {
+    /// How HA replicas become one series in queries.
+    Dedup: "hearth|thanos" { Hearth = "hearth", Thanos = "thanos" }
+}
+
+/// Names of labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelNames(pub Vec<String>);
+
+impl Value for LabelNames {
+    const NAME: &'static str = "LABEL,…";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let names: Vec<String> =
+            text.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
+        match names.iter().any(|n| n == tsdb::labels::METRIC_NAME) {
+            true => {
+                Err("has __name__, which every series needs: name the label that tells replicas apart".into())
+            }
+            false => Ok(LabelNames(names)),
+        }
+    }
+}
+
+impl fmt::Display for LabelNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
 /// Parts of PromQL that are off unless asked for, under Prometheus' own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub Vec<String>);

@@ -35,11 +35,13 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let timeout = timeout(form)?;
     let lookback_ms = lookback(form)?;
     check_text(&state, form.get("query"))?;
+    let replicas = state.config().replicas.asked(form)?;
+    let view = state.clone();
     let inner = state.0.clone();
     state
         .run(Lane::Query, timeout, move |budget, queued| {
             let text = call.form.get("query");
-            let source = inner.config.storage.source(&call.tenant);
+            let source = view.source(&call.tenant, replicas);
             let budget = Some(budget.clone());
             let options = QueryOptions { lookback_ms, timeout, budget, ..QueryOptions::default() };
             let request = QueryRequest { text, time, options };

@@ -13,6 +13,7 @@ pub mod json;
 pub mod metrics;
 pub mod params;
 mod queries;
+mod replicas;
 mod request;
 mod series;
 pub mod state;
@@ -30,6 +31,7 @@ use axum::routing::{any, get, post};
 
 pub use error::{ApiError, ErrorType};
 pub use metrics::Metrics;
+pub use replicas::Replicas;
 pub use state::{
     ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Limits, ProcessInfo, Readiness, Storage,
     TenantResolver, single_tenant, tenant_from_header,

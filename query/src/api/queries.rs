@@ -118,12 +118,14 @@ async fn run(
 ) -> Result<Response, ApiError> {
     let lookback_ms = lookback(&call.form)?;
     check_text(&state, call.form.get("query"))?;
+    let replicas = state.config().replicas.asked(&call.form)?;
+    let view = state.clone();
     let inner = state.0.clone();
     state
         .run_beginning(Lane::Query, timeout, move |budget, queued, early| {
             let text = call.form.get("query");
             let stats = call.form.get("stats");
-            let source = inner.config.storage.source(&call.tenant);
+            let source = view.source(&call.tenant, replicas);
             let samples = match stats {
                 "" => Detail::Total,
                 "all" => Detail::Steps,

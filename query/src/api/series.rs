@@ -51,10 +51,11 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
     let range = call.form.range_ms()?;
     let selectors = selectors(&call.form, &state.0.engine.options().parse)
         .map_err(|e| ApiError::parameter("match[]", e))?;
-    let inner = state.0.clone();
+    let replicas = state.config().replicas.asked(&call.form)?;
+    let view = state.clone();
     state
         .run(Lane::Lookup, None, move |budget, _| {
-            let source = inner.config.storage.source(&call.tenant);
+            let source = view.source(&call.tenant, replicas);
             let mut found = source.series(&wish(selectors, range, budget))?;
             let remarks = cut(&mut found, limit);
             Ok(answer::streamed(LabelSets { sets: found.into_iter(), begun: false, remarks }))
@@ -93,10 +94,11 @@ pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response
     let limit = call.form.limit()?;
     let range = call.form.range_ms()?;
     let selectors = selectors(&call.form, &state.0.engine.options().parse).map_err(ApiError::bad_data)?;
-    let inner = state.0.clone();
+    let replicas = state.config().replicas.asked(&call.form)?;
+    let view = state.clone();
     state
         .run(Lane::Lookup, None, move |budget, _| {
-            let source = inner.config.storage.source(&call.tenant);
+            let source = view.source(&call.tenant, replicas);
             let mut found = source.label_names(&wish(selectors, range, budget))?;
             let remarks = cut(&mut found, limit);
             Ok(answer::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
@@ -119,10 +121,11 @@ pub async fn values(
     let limit = call.form.limit()?;
     let range = call.form.range_ms()?;
     let selectors = selectors(&call.form, &state.0.engine.options().parse).map_err(ApiError::bad_data)?;
-    let inner = state.0.clone();
+    let replicas = state.config().replicas.asked(&call.form)?;
+    let view = state.clone();
     state
         .run(Lane::Lookup, None, move |budget, _| {
-            let source = inner.config.storage.source(&call.tenant);
+            let source = view.source(&call.tenant, replicas);
             let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
             let remarks = cut(&mut found, limit);
             Ok(answer::streamed(Strings { all: found.into_iter(), begun: false, remarks }))

@@ -14,6 +14,7 @@ use tsdb::source::Source;
 use tsdb::tenant::TenantId;
 
 use super::metrics::Metrics;
+use super::replicas::Replicas;
 use crate::engine::{Engine, EngineOptions};
 
 /// Whether the process can answer queries.
@@ -182,6 +183,8 @@ pub struct ApiConfig {
     pub cors: CorsOrigins,
     pub build: BuildInfo,
     pub process: ProcessInfo,
+    /// HA replicas, where a request says nothing of them.
+    pub replicas: Replicas,
     /// Whether `admin/tsdb/*` does anything: upstream's `--web.enable-admin-api`.
     pub admin_api: bool,
 }
@@ -199,6 +202,7 @@ impl ApiConfig {
             cors: CorsOrigins::default(),
             build: BuildInfo::default(),
             process: ProcessInfo::default(),
+            replicas: Replicas::default(),
             admin_api: false,
         }
     }
