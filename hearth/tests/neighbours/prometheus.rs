@@ -58,6 +58,31 @@ remote_write:
         Prometheus::run(folder, port, &config, &[])
     }
 
+    /// One of an HA pair: scrapes the exporter (job `node`) every second and sends it with `replica` as an external label. `folder` is this
+    /// replica's own and may be that of one which was killed.
+    pub fn replica(
+        folder: &Path,
+        exporter: &NodeExporter,
+        remote_write_url: &str,
+        replica: &str,
+    ) -> Prometheus {
+        let config = format!(
+            "global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+  external_labels: {{replica: {replica}}}
+scrape_configs:
+  - job_name: node
+    static_configs: [{{targets: ['127.0.0.1:{node}']}}]
+remote_write:
+  - url: {remote_write_url}
+    queue_config: {{batch_send_deadline: 1s}}
+",
+            node = exporter.port
+        );
+        Prometheus::run(folder, free_port(), &config, &[])
+    }
+
     /// Starts Prometheus so that it scrapes nothing and takes remote write, to hold exactly what a test sends it.
     pub fn receiver(folder: &Path) -> Prometheus {
         Prometheus::run(folder, free_port(), "scrape_configs: []\n", &["--web.enable-remote-write-receiver"])

@@ -486,8 +486,8 @@ impl View<'_> {
         self.lanes.iter().zip(&self.seen).all(|(lane, seen)| {
             let steps = seen.len().saturating_sub(1);
             let fell = (seen.start + 1..seen.end.max(seen.start + 1)).filter(|i| lane.fell(*i)).count();
-            let positive = seen.clone().all(|i| lane.histogram(i).is_some() || !(lane.value(i) < 0.0));
-            positive && (fell < GAUGE_FALLS || 4 * fell <= steps)
+            let negative = seen.clone().any(|i| lane.histogram(i).is_none() && lane.value(i) < 0.0);
+            !negative && (fell < GAUGE_FALLS || 4 * fell <= steps)
         })
     }
 
