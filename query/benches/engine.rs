@@ -6,7 +6,8 @@
 use std::sync::{Arc, LazyLock};
 
 use divan::{Bencher, black_box};
-use query::engine::{Engine, QueryRequest};
+use query::engine::{Engine, EngineOptions, QueryRequest};
+use query::parse::ParseOptions;
 use tsdb::labels::Labels;
 use tsdb::memory::{Batches, matches_all};
 use tsdb::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
@@ -121,6 +122,28 @@ fn only_reading_all(bencher: Bencher<'_, '_>) {
 fn day_at_a_minute(bencher: Bencher<'_, '_>, text: &str) {
     let source = &*COLUMNS;
     let engine = Engine::default();
+    bencher.bench_local(|| {
+        let request = QueryRequest::range(text, 0, DAY_MS, 60_000);
+        black_box(engine.run(source, &request).expect("a good query"))
+    });
+}
+
+/// Windows of an hour, 240 samples, over 200 series at 1,441 steps: 69 million samples looked at.
+#[divan::bench(sample_count = 5, args = [
+    "sum_over_time(memory_bytes[1h])",
+    "avg_over_time(memory_bytes[1h])",
+    "stddev_over_time(memory_bytes[1h])",
+    "quantile_over_time(0.9, memory_bytes[1h])",
+    "mad_over_time(memory_bytes[1h])",
+    "deriv(memory_bytes[1h])",
+    "predict_linear(memory_bytes[1h], 3600)",
+    "double_exponential_smoothing(memory_bytes[1h], 0.3, 0.3)",
+    "quantile_over_time(0.9, memory_bytes[12h])",
+    "quantile_over_time(0.9, memory_bytes[5m])",
+])]
+fn windows(bencher: Bencher<'_, '_>, text: &str) {
+    let source = &*COLUMNS;
+    let engine = Engine::new(EngineOptions { parse: ParseOptions::all(), ..EngineOptions::default() });
     bencher.bench_local(|| {
         let request = QueryRequest::range(text, 0, DAY_MS, 60_000);
         black_box(engine.run(source, &request).expect("a good query"))

@@ -499,55 +499,54 @@ impl Job<'_> {
             .map(|h| h.iter().map(|h| h.as_ref().map_or(1, |h| tally::weight(h))).collect());
         let fixed = self.reach.at_ms.is_some();
         let samples = tally::Windows::count(self.detail, ranges, sizes.as_deref(), self.subquery, fixed);
-        match self.window.kernel {
+        let done = match self.window.kernel {
             Some(kernel)
-                if series.histograms.is_none()
-                    && start_ts.is_none()
-                    && self.extended == Extended::No
-                    && self.scalars[0].is_empty() =>
+                if series.histograms.is_none() && start_ts.is_none() && self.extended == Extended::No =>
             {
                 let w = SeriesWindows {
                     ts_ms: &series.ts_ms,
                     values: &series.values,
                     windows: ranges,
                     reach: &self.reach,
+                    scalars: &self.scalars,
                 };
-                kernel(&w, &mut column);
+                kernel(&w, &mut column)
             }
-            _ => {
-                for (step, &(from, to)) in ranges.iter().enumerate() {
-                    if from == to {
-                        continue;
-                    }
-                    let (from, to) = (from as usize, to as usize);
-                    let end = self.reach.reference(step);
-                    let samples = Samples {
-                        ts_ms: &series.ts_ms[from..to],
-                        values: &series.values[from..to],
-                        histograms: series
-                            .histograms
-                            .as_ref()
-                            .map(|h| &h[from..to])
-                            .filter(|h| h.iter().any(Option::is_some)),
-                        start_ts_ms: start_ts.map(|t| &t[from..to]),
-                    };
-                    let mut context = WindowContext {
-                        t_ms: steps.at(step),
-                        range_start_ms: end.saturating_sub(self.range_ms),
-                        range_end_ms: end,
-                        extended: self.extended,
-                        scalars: &self.scalars[step.min(self.scalars.len() - 1)],
-                        labels,
-                        arg_spans: &self.arg_spans,
-                        notes: &mut notes,
-                        error: &mut error,
-                    };
-                    if let Some(v) = (self.window.run)(&mut context, &samples) {
-                        column.set(step, v);
-                    }
-                    if error.is_some() {
-                        break;
-                    }
+            _ => false,
+        };
+        if !done {
+            for (step, &(from, to)) in ranges.iter().enumerate() {
+                if from == to {
+                    continue;
+                }
+                let (from, to) = (from as usize, to as usize);
+                let end = self.reach.reference(step);
+                let samples = Samples {
+                    ts_ms: &series.ts_ms[from..to],
+                    values: &series.values[from..to],
+                    histograms: series
+                        .histograms
+                        .as_ref()
+                        .map(|h| &h[from..to])
+                        .filter(|h| h.iter().any(Option::is_some)),
+                    start_ts_ms: start_ts.map(|t| &t[from..to]),
+                };
+                let mut context = WindowContext {
+                    t_ms: steps.at(step),
+                    range_start_ms: end.saturating_sub(self.range_ms),
+                    range_end_ms: end,
+                    extended: self.extended,
+                    scalars: &self.scalars[step.min(self.scalars.len() - 1)],
+                    labels,
+                    arg_spans: &self.arg_spans,
+                    notes: &mut notes,
+                    error: &mut error,
+                };
+                if let Some(v) = (self.window.run)(&mut context, &samples) {
+                    column.set(step, v);
+                }
+                if error.is_some() {
+                    break;
                 }
             }
         }

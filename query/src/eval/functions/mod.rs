@@ -8,8 +8,10 @@ mod elementwise;
 mod histograms;
 mod info;
 pub(crate) mod labels;
+mod lanes;
 mod math;
 mod natural;
+mod order;
 pub mod over_time;
 mod quantile;
 pub mod rate;
@@ -83,8 +85,9 @@ pub struct Window {
 /// The value of one window, if it has one. Windows are never empty.
 pub type WindowFn = fn(&mut WindowContext<'_>, &Samples<'_>) -> Option<Value>;
 
-/// Fills the column of a series of floats without start timestamps. Not used for `anchored` and `smoothed`.
-pub type Kernel = fn(&SeriesWindows<'_>, &mut Column);
+/// Fills the column of a series of floats without start timestamps. Not used for `anchored` and `smoothed`. `false`, and nothing filled,
+/// where the scalars are such that there is something to remark or to refuse, which only [`WindowFn`] can.
+pub type Kernel = fn(&SeriesWindows<'_>, &mut Column) -> bool;
 
 /// A series of floats with its windows.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +97,15 @@ pub struct SeriesWindows<'a> {
     /// Samples `from..to` per step, both never descending; empty ones have no value.
     pub windows: &'a [(u32, u32)],
     pub reach: &'a Reach,
+    /// The scalar arguments by step, or one row of none.
+    pub(crate) scalars: &'a [Vec<f64>],
+}
+
+impl SeriesWindows<'_> {
+    /// The scalar arguments at a step, in order.
+    pub fn scalars(&self, step: usize) -> &[f64] {
+        &self.scalars[step.min(self.scalars.len() - 1)]
+    }
 }
 
 /// The samples of one window, staleness markers removed, ascending; columns of one length.
@@ -234,6 +246,8 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -244,5 +258,103 @@ mod tests {
         names.dedup();
         assert_eq!(all, names.len());
         assert!(find("rate").is_some() && find("no_such").is_none());
+    }
+
+    /// The value of every window by `run`, as bits.
+    fn one_by_one(w: &SeriesWindows<'_>, window: &Window, range_ms: i64) -> Vec<Option<u64>> {
+        let labels = Labels::empty();
+        let spans = [Span::default()];
+        let mut notes = Annotations::new();
+        let mut error = None;
+        let value = |(step, &(from, to)): (usize, &(u32, u32))| {
+            let (from, to) = (from as usize, to as usize);
+            if from == to {
+                return None;
+            }
+            let samples = Samples {
+                ts_ms: &w.ts_ms[from..to],
+                values: &w.values[from..to],
+                histograms: None,
+                start_ts_ms: None,
+            };
+            let end = w.reach.reference(step);
+            let mut context = WindowContext {
+                t_ms: w.reach.steps.at(step),
+                range_start_ms: end - range_ms,
+                range_end_ms: end,
+                extended: Extended::No,
+                scalars: w.scalars(step),
+                labels: &labels,
+                arg_spans: &spans,
+                notes: &mut notes,
+                error: &mut error,
+            };
+            match (window.run)(&mut context, &samples) {
+                Some(Value::Float(v)) => Some(v.to_bits()),
+                _ => None,
+            }
+        };
+        w.windows.iter().enumerate().map(value).collect()
+    }
+
+    /// Counters with resets, gauges, huge and tiny numbers, constants, NaN, infinities, zeros of both signs.
+    fn readings() -> impl Strategy<Value = Vec<f64>> {
+        let odd = prop_oneof![
+            Just(f64::NAN),
+            Just(f64::INFINITY),
+            Just(f64::NEG_INFINITY),
+            Just(-0.0),
+            Just(f64::MAX),
+            Just(1e300),
+            any::<f64>(),
+        ];
+        let plain = prop_oneof![(0i32..50).prop_map(f64::from), (0.0f64..1e9), Just(7.0)];
+        prop_oneof![
+            prop::collection::vec(plain.clone(), 1..150),
+            prop::collection::vec(prop_oneof![20 => plain, 1 => odd], 1..150),
+            (1usize..150, 0.0f64..100.0).prop_map(|(n, v)| vec![v; n]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_give_the_bits_of_single_windows(
+            values in readings(),
+            gaps in prop::collection::vec(prop_oneof![6 => Just(15_000i64), 1 => 1i64..60_000, 1 => Just(400_000i64)], 150),
+            range_ms in prop_oneof![Just(60_000i64), Just(300_000i64), Just(3_600_000i64), 1i64..100_000],
+            step_ms in prop_oneof![Just(15_000i64), Just(60_000i64), Just(7_000i64), Just(900_000i64)],
+            scalars in (0.01f64..0.99, 0.01f64..0.99),
+        ) {
+            let mut t = 1_000_000;
+            let ts_ms: Vec<i64> = values.iter().zip(&gaps).map(|(_, gap)| { t += gap; t }).collect();
+            let count = ((t - 900_000) / step_ms + 3) as usize;
+            let steps = crate::eval::Steps { start_ms: 900_000, step_ms, count };
+            let reach = Reach { steps, offset_ms: 0, at_ms: None, back_ms: range_ms, ahead_ms: 0 };
+            let windows = crate::eval::timeline::windows(&ts_ms, &reach);
+            for entry in TABLES.iter().flat_map(|t| t.iter()) {
+                let Run::Window(window) = entry.run else { continue };
+                let Some(kernel) = window.kernel else { continue };
+                let arguments = match entry.name {
+                    "quantile_over_time" => (0..count).map(|s| vec![if s % 3 == 0 { 1.0 } else { scalars.0 }]).collect(),
+                    "predict_linear" => vec![vec![scalars.0 * 1e4]; count],
+                    "double_exponential_smoothing" => vec![vec![scalars.0, scalars.1]; count],
+                    _ => vec![Vec::new()],
+                };
+                let w = SeriesWindows { ts_ms: &ts_ms, values: &values, windows: &windows, reach: &reach, scalars: &arguments };
+                let mut column = Column::new(count);
+                prop_assert!(kernel(&w, &mut column), "{}", entry.name);
+                let ours: Vec<_> = (0..count).map(|s| column.float(s).map(f64::to_bits)).collect();
+                let want = one_by_one(&w, &window, range_ms);
+                for step in 0..count {
+                    let nan = |b: Option<u64>| b.is_some_and(|b| f64::from_bits(b).is_nan());
+                    // Which NaN comes out of two is the processor's choice.
+                    prop_assert!(
+                        ours[step] == want[step] || nan(ours[step]) && nan(want[step]),
+                        "{} at step {step}: {:?} for {:?}",
+                        entry.name, ours[step].map(f64::from_bits), want[step].map(f64::from_bits)
+                    );
+                }
+            }
+        }
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use tsdb::histogram::{Combined, CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use tsdb::sample::Value;
 
+use super::lanes::{self, Lanes};
+use super::order::SortedWindow;
 use super::{Entry, Run, Samples, SeriesWindows, Window, WindowContext};
 use crate::annotations::go_float;
 use crate::eval::frame::Column;
 
 pub const ENTRIES: &[Entry] = &[
-    window("sum_over_time", sum, Some(|w, out| each(w, out, sum_floats))),
-    window("avg_over_time", avg, Some(|w, out| each(w, out, avg_floats))),
+    window("sum_over_time", sum, Some(sums)),
+    window("avg_over_time", avg, Some(averages)),
     window(
         "count_over_time",
         |_, s| Some(Value::Float(s.len() as f64)),
@@ -20,6 +22,7 @@ pub const ENTRIES: &[Entry] = &[
             for (step, (from, to)) in w.windows.iter().enumerate().filter(|(_, (a, b))| a < b) {
                 out.set_float(step, f64::from(to - from));
             }
+            true
         }),
     ),
     window(
@@ -41,10 +44,18 @@ pub const ENTRIES: &[Entry] = &[
     window("present_over_time", |_, _| Some(Value::Float(1.0)), Some(|w, out| each(w, out, |_| 1.0))),
     // The evaluator turns the presence of any series around.
     window("absent_over_time", |_, _| Some(Value::Float(1.0)), Some(|w, out| each(w, out, |_| 1.0))),
-    window("quantile_over_time", quantile_over_time, None),
-    window("mad_over_time", mad, None),
-    window("stddev_over_time", |c, s| variance(c, s).map(|v| Value::Float(v.sqrt())), None),
-    window("stdvar_over_time", |c, s| variance(c, s).map(Value::Float), None),
+    window("quantile_over_time", quantile_over_time, Some(sliding_quantile)),
+    window("mad_over_time", mad, Some(sliding_mad)),
+    window(
+        "stddev_over_time",
+        |c, s| variance(c, s).map(|v| Value::Float(v.sqrt())),
+        Some(|w, out| variances(w, out, f64::sqrt)),
+    ),
+    window(
+        "stdvar_over_time",
+        |c, s| variance(c, s).map(Value::Float),
+        Some(|w, out| variances(w, out, |v| v)),
+    ),
 ];
 
 const fn window(name: &'static str, run: super::WindowFn, kernel: Option<super::Kernel>) -> Entry {
@@ -56,12 +67,13 @@ const fn keeping_name(name: &'static str, run: super::WindowFn, kernel: super::K
 }
 
 /// One value per window, from its floats.
-fn each(w: &SeriesWindows<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) {
+fn each(w: &SeriesWindows<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) -> bool {
     for (step, &(from, to)) in w.windows.iter().enumerate() {
         if from < to {
             out.set_float(step, f(&w.values[from as usize..to as usize]));
         }
     }
+    true
 }
 
 fn at(s: &Samples<'_>, i: usize) -> Option<Value> {
@@ -104,6 +116,53 @@ fn sum_floats(values: &[f64]) -> f64 {
         (sum, c) = compensated_add(*v, sum, c);
     }
     if sum.is_infinite() { sum } else { sum + c }
+}
+
+/// Compensated sums of several windows at once.
+#[derive(Clone, Copy)]
+struct Sums {
+    sum: lanes::Value,
+    comp: lanes::Value,
+}
+
+impl Sums {
+    const START: Sums = Sums { sum: lanes::ZERO, comp: lanes::ZERO };
+}
+
+impl Lanes for Sums {
+    const TIMED: bool = false;
+
+    fn add(&mut self, _: usize, values: &lanes::Value, _: &lanes::Value) {
+        lanes::compensated_add(values, &mut self.sum, &mut self.comp);
+    }
+}
+
+fn sums(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
+    lanes::windows(
+        w,
+        Sums::START,
+        |_, _| 0,
+        |state, lane, step, _| {
+            let (sum, comp) = (state.sum[lane], state.comp[lane]);
+            out.set_float(step, if sum.is_infinite() { sum } else { sum + comp });
+        },
+    );
+    true
+}
+
+fn averages(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
+    lanes::windows(
+        w,
+        Sums::START,
+        |_, _| 0,
+        |state, lane, step, values| {
+            let (sum, comp, count) = (state.sum[lane], state.comp[lane], values.len() as f64);
+            // A sum that was infinite on the way is not finite at the end.
+            let mean = if sum.is_finite() { sum / count + comp / count } else { avg_floats(values) };
+            out.set_float(step, mean);
+        },
+    );
+    true
 }
 
 /// Sum over count, or the running mean from where the sum would overflow.
@@ -289,7 +348,7 @@ fn extreme(
 
 /// Minimum or maximum of all windows in one pass: a queue of the samples that may yet win, the best in front. `better(old, new)` is strict,
 /// so the earliest of equals stays.
-fn sliding_extreme(w: &SeriesWindows<'_>, out: &mut Column, better: fn(f64, f64) -> bool) {
+fn sliding_extreme(w: &SeriesWindows<'_>, out: &mut Column, better: fn(f64, f64) -> bool) -> bool {
     let mut queue: VecDeque<u32> = VecDeque::new();
     let mut next = 0;
     for (step, &(from, to)) in w.windows.iter().enumerate() {
@@ -313,6 +372,7 @@ fn sliding_extreme(w: &SeriesWindows<'_>, out: &mut Column, better: fn(f64, f64)
         // No number in the window: NaN it is.
         out.set_float(step, queue.front().map_or(w.values[from as usize], |best| w.values[*best as usize]));
     }
+    true
 }
 
 /// Upstream's order of values: NaN first.
@@ -336,13 +396,61 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(nan_first);
-    let n = values.len() as f64;
+    // Stable, so that what slides gives the same bits: zeros of both signs are equal in this order.
+    values.sort_by(nan_first);
+    quantile_of_sorted(q, values.len(), |i| values[i])
+}
+
+/// The φ-quantile for φ from 0 to 1 of `n` values, at least one, that are in order.
+fn quantile_of_sorted(q: f64, n: usize, value: impl Fn(usize) -> f64) -> f64 {
+    let n = n as f64;
     let rank = q * (n - 1.0);
     let lower = rank.floor().max(0.0);
     let upper = (lower + 1.0).min(n - 1.0);
     let weight = rank - rank.floor();
-    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+    value(lower as usize) * (1.0 - weight) + value(upper as usize) * weight
+}
+
+/// Quantiles of all windows from one sorted window that slides. A φ outside 0 to 1 is remarked on, which is left to the other way.
+fn sliding_quantile(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
+    let q = |step: usize| w.scalars(step)[0];
+    if !(0..w.windows.len()).all(|step| (0.0..=1.0).contains(&q(step))) {
+        return false;
+    }
+    let mut sorted = SortedWindow::default();
+    for (step, &(from, to)) in w.windows.iter().enumerate().filter(|(_, (from, to))| from < to) {
+        let values = sorted.move_to(w.values, from as usize, to as usize);
+        out.set_float(step, quantile_of_sorted(q(step), values.len(), |i| values[i]));
+    }
+    true
+}
+
+/// The median of the distances from the median, of all windows: sorted, the distances run outwards from it on both sides.
+fn sliding_mad(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
+    let mut sorted = SortedWindow::default();
+    for (step, &(from, to)) in w.windows.iter().enumerate().filter(|(_, (from, to))| from < to) {
+        let values = sorted.move_to(w.values, from as usize, to as usize);
+        let n = values.len();
+        let mad = if values[0].is_nan() {
+            f64::NAN
+        } else {
+            let median = quantile_of_sorted(0.5, n, |i| values[i]);
+            if median.is_finite() {
+                let below = values.partition_point(|v| *v < median);
+                let (left, right) = (&values[..below], &values[below..]);
+                quantile_of_sorted(0.5, n, |k| super::order::nth_distance(left, right, median, k))
+            } else {
+                mad_around(median, &mut values.to_vec())
+            }
+        };
+        out.set_float(step, mad);
+    }
+    true
+}
+
+fn mad_around(median: f64, values: &mut [f64]) -> f64 {
+    values.iter_mut().for_each(|v| *v = (*v - median).abs());
+    quantile(0.5, values)
 }
 
 fn quantile_over_time(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
@@ -364,8 +472,7 @@ fn mad(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
         return Some(Value::Float(f64::NAN));
     }
     let median = quantile(0.5, &mut values);
-    values.iter_mut().for_each(|v| *v = (*v - median).abs());
-    Some(Value::Float(quantile(0.5, &mut values)))
+    Some(Value::Float(mad_around(median, &mut values)))
 }
 
 /// Welford's method with compensated steps.
@@ -379,4 +486,38 @@ fn variance(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<f64> {
         aux = compensated_add(delta * (v - (mean.0 + mean.1)), aux.0, aux.1);
     }
     Some((aux.0 + aux.1) / count)
+}
+
+/// Welford's method with compensated steps, several windows at once. A sliding form (take the oldest out, put the newest in) has other
+/// last digits than a fresh one and drifts, and upstream's digits are the right ones: so each window is computed anew.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: Sums,
+    aux: Sums,
+}
+
+impl Lanes for Moments {
+    const TIMED: bool = false;
+
+    fn add(&mut self, i: usize, values: &lanes::Value, _: &lanes::Value) {
+        let count = (i + 1) as f64;
+        let delta: lanes::Value = std::array::from_fn(|l| values[l] - (self.mean.sum[l] + self.mean.comp[l]));
+        let part = std::array::from_fn(|l| delta[l] / count);
+        lanes::compensated_add(&part, &mut self.mean.sum, &mut self.mean.comp);
+        let square = std::array::from_fn(|l| delta[l] * (values[l] - (self.mean.sum[l] + self.mean.comp[l])));
+        lanes::compensated_add(&square, &mut self.aux.sum, &mut self.aux.comp);
+    }
+}
+
+fn variances(w: &SeriesWindows<'_>, out: &mut Column, last: fn(f64) -> f64) -> bool {
+    let start = Moments { mean: Sums::START, aux: Sums::START };
+    lanes::windows(
+        w,
+        start,
+        |_, _| 0,
+        |state, lane, step, values| {
+            out.set_float(step, last((state.aux.sum[lane] + state.aux.comp[lane]) / values.len() as f64));
+        },
+    );
+    true
 }

@@ -321,7 +321,7 @@ fn histogram_difference(c: &mut WindowContext<'_>, h: &Histograms<'_>, counter: 
 
 /// [`extrapolated`] over all windows of a series of floats. Resets are found once; each window adds up the few inside it, in order, so
 /// that the result has the bits of a fresh sum.
-fn extrapolated_floats(w: &SeriesWindows<'_>, out: &mut Column, counter: bool, rate: bool) {
+fn extrapolated_floats(w: &SeriesWindows<'_>, out: &mut Column, counter: bool, rate: bool) -> bool {
     let values = w.values;
     let resets: Vec<u32> = match counter {
         true => (1..values.len()).filter(|i| values[*i] < values[*i - 1]).map(|i| i as u32).collect(),
@@ -352,6 +352,7 @@ fn extrapolated_floats(w: &SeriesWindows<'_>, out: &mut Column, counter: bool, r
         let share = (counter && result > 0.0 && values[first] >= 0.0).then(|| values[first] / result);
         out.set_float(step, result * extent.factor(share, rate));
     }
+    true
 }
 
 /// Linear interpolation; with `counter` a fall counts as a start from zero.
@@ -606,7 +607,7 @@ fn instant_value(c: &mut WindowContext<'_>, s: &Samples<'_>, rate: bool) -> Opti
     }
 }
 
-fn instant_floats(w: &SeriesWindows<'_>, out: &mut Column, rate: bool) {
+fn instant_floats(w: &SeriesWindows<'_>, out: &mut Column, rate: bool) -> bool {
     for (step, &(from, to)) in w.windows.iter().enumerate() {
         if to - from < 2 {
             continue;
@@ -619,6 +620,7 @@ fn instant_floats(w: &SeriesWindows<'_>, out: &mut Column, rate: bool) {
         };
         out.set_float(step, v);
     }
+    true
 }
 
 /// Where counting starts: `anchored` begins with the newest sample at or before the range's start. `None`: nothing lies behind it.
@@ -665,7 +667,7 @@ fn changes(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
 }
 
 /// How many neighbours within each window are a pair of interest, from running counts.
-fn count_pairs(w: &SeriesWindows<'_>, out: &mut Column, pair: fn(f64, f64) -> bool) {
+fn count_pairs(w: &SeriesWindows<'_>, out: &mut Column, pair: fn(f64, f64) -> bool) -> bool {
     // running[i]: pairs that end at or before sample i.
     let mut running = Vec::with_capacity(w.values.len());
     let mut n = 0u32;
@@ -678,4 +680,5 @@ fn count_pairs(w: &SeriesWindows<'_>, out: &mut Column, pair: fn(f64, f64) -> bo
             out.set_float(step, f64::from(running[to as usize - 1] - running[from as usize]));
         }
     }
+    true
 }
