@@ -198,3 +198,29 @@ fn samples_are_counted_as_upstream_counts_them() {
     let plain = engine().run(&source(), &QueryRequest::instant("requests_total", MINUTE)).unwrap().stats;
     assert_eq!((plain.samples_total, plain.samples_per_step), (3, None));
 }
+
+/// Of several errors upstream tells the one of the earliest step, and of one step that of the side that has to be unique.
+#[test]
+fn of_two_matching_errors_the_earlier_is_told() {
+    let source = MemorySource::new();
+    let add = |name: &str, n: &str, minutes: &[i64]| {
+        for m in minutes {
+            source.append_float(&Labels::from_pairs([("__name__", name), ("n", n)]), m * MINUTE, 1.0);
+        }
+    };
+    // Two on the left from the start; two on the right only later.
+    add("left", "1", &[0, 10, 20, 30]);
+    add("left", "2", &[0, 10, 20, 30]);
+    add("right", "1", &[0, 10, 20, 30]);
+    add("right", "2", &[20, 30]);
+    let error = |start: i64| {
+        let request = QueryRequest::range("left + on () right", start * MINUTE, 30 * MINUTE, 10 * MINUTE);
+        engine().run(&source, &request).unwrap_err().message
+    };
+    assert!(error(0).starts_with("multiple matches for labels: many-to-one"), "{}", error(0));
+    assert!(
+        error(20).starts_with("found duplicate series for the match group {} on the right"),
+        "{}",
+        error(20)
+    );
+}

@@ -14,7 +14,7 @@ use super::{Evaluator, SAME_LABELSET, series_in};
 use crate::annotations::{Annotations, Severity};
 use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
 use crate::plan::{Binary, PlanExpr, PlanNode};
-use crate::value::QueryError;
+use crate::value::{ErrorKind, QueryError};
 
 /// A remark on one pair of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -420,10 +420,43 @@ impl Evaluator<'_> {
         m: &VectorMatching,
         span: Span,
     ) -> Result<Val, QueryError> {
-        let steps = self.steps.count;
         let swapped = m.card == Cardinality::OneToMany;
         // From here on `many` is matched against `one`.
         let (many, one) = if swapped { (r.rows, l.rows) } else { (l.rows, r.rows) };
+        let mut error = match self.matched(b, &many, &one, m, span) {
+            Err(e) if e.kind == ErrorKind::Execution && self.steps.count > 1 => e,
+            done => return done,
+        };
+        // Upstream goes step by step and tells the error of the first step that has one, here it is told whichever was come upon first.
+        // So the first step is looked for: none fails before `low`, one does before `high`.
+        let (mut low, mut high) = (0, self.steps.count);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let until = |rows: &[Row]| -> Vec<Row> {
+                let mut rows = rows.to_vec();
+                rows.iter_mut().for_each(|r| r.column.retain(|step| step < middle));
+                rows
+            };
+            match self.matched(b, &until(&many), &until(&one), m, span) {
+                Ok(_) => low = middle,
+                Err(e) if e.kind == ErrorKind::Execution => (error, high) = (e, middle),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(error)
+    }
+
+    /// `many` matched against `one`.
+    fn matched(
+        &mut self,
+        b: &Binary,
+        many: &[Row],
+        one: &[Row],
+        m: &VectorMatching,
+        span: Span,
+    ) -> Result<Val, QueryError> {
+        let steps = self.steps.count;
+        let swapped = m.card == Cardinality::OneToMany;
         // Upstream exchanges the operands for `group_right` but not the fill values.
         let (fill_one, fill_many) = (m.fill_right, m.fill_left);
         let mut signatures = Signatures::new(m);
@@ -434,8 +467,8 @@ impl Evaluator<'_> {
             ones[*sig].push(i);
         }
         let filling = fill_one.is_some() || fill_many.is_some();
-        let active = active_steps(&many, &one, steps, filling);
-        self.refuse_duplicates(&one, &one_sigs, &ones, &active, m, swapped)?;
+        let active = active_steps(many, one, steps, filling);
+        self.refuse_duplicates(one, &one_sigs, &ones, &active, m, swapped)?;
 
         let mut remarks = Remarks::default();
         let mut out = Output {

@@ -57,7 +57,8 @@ pub fn seconds(ns: u64) -> f64 {
     whole as f64 + rest as f64 / 1e9
 }
 
-/// Whether so many seconds overflow a count of nanoseconds.
+/// Whether so many seconds overflow a count of nanoseconds. NaN does: upstream lets it pass, and then Go's conversion makes of it what the
+/// processor likes (2^63 nanoseconds before the epoch on one, nothing on another), which is no answer to give.
 pub fn out_of_range(seconds: f64) -> bool {
     const MOST: f64 = 9_223_372_036_854_775_808.0 / 1e9;
     seconds.is_nan() || !(-MOST..=MOST).contains(&seconds)
