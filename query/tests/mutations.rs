@@ -40,7 +40,7 @@ fn store(names: &[String]) -> MemorySource {
                     let h = Histogram {
                         count: 3.0 + i as f64,
                         sum: i as f64,
-                        positive_spans: vec![BucketSpan { offset: 0, length: 2 }].into(),
+                        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
                         positive_buckets: vec![1.0, 2.0 + i as f64],
                         ..Histogram::default()
                     };
