@@ -15,9 +15,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tsdb::clock::{Clock, SystemClock};
 use tsdb::db::{Db, DbOptions, DeleteError, HeadStats};
+use tsdb::exemplar::SeriesExemplars;
 use tsdb::matcher::Matcher;
 use tsdb::sample::Metadata;
-use tsdb::source::Source;
+use tsdb::source::{Budget, Source, SourceError};
 use tsdb::tenant::TenantId;
 
 use crate::config::{self, Loaded, Settings, TABLE};
@@ -129,6 +130,9 @@ async fn open(
         clock: clock.clone(),
         cache_bytes: settings.cache_bytes.bytes(),
         commits: objstore::commits(location, settings)?,
+        exemplar_bytes: settings.exemplars_max.bytes() as u64,
+        exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
+        metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
         ..DbOptions::new(&settings.data_dir.0, store)
     };
     let db = Db::open(options).await.map_err(|e| e.to_string())?;
@@ -165,8 +169,23 @@ impl query::api::Storage for QueryStorage {
         self.db.source(tenant)
     }
 
-    fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+    fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
         self.db.metadata(tenant, metric)
+    }
+
+    fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        min_t_ms: i64,
+        max_t_ms: i64,
+        budget: &Budget,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        self.db.exemplars(tenant, selectors, min_t_ms, max_t_ms, budget)
     }
 
     fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {

@@ -69,6 +69,31 @@ impl Collector for StoreMetrics {
             ),
             ("hearth_tsdb_blocks", "Live blocks of all tenants", Some(c.blocks as f64)),
             (
+                "hearth_tsdb_exemplars_in_memory",
+                "Exemplars that are not in the object store yet",
+                Some(c.exemplars.exemplars as f64),
+            ),
+            (
+                "hearth_tsdb_exemplar_bytes_in_memory",
+                "Memory of exemplars that are not in the object store yet",
+                Some(c.exemplars.bytes as f64),
+            ),
+            (
+                "hearth_tsdb_exemplars_stored",
+                "Exemplars in the object store",
+                Some(c.stored_exemplars as f64),
+            ),
+            (
+                "hearth_tsdb_exemplar_files",
+                "Files of exemplars in the object store",
+                Some(c.exemplar_files as f64),
+            ),
+            (
+                "hearth_tsdb_exemplar_file_bytes",
+                "Size of the files of exemplars in the object store",
+                Some(c.exemplar_file_bytes as f64),
+            ),
+            (
                 "hearth_tsdb_block_bytes",
                 "Size of the live blocks in the object store",
                 Some(c.block_bytes as f64),

@@ -15,6 +15,7 @@ use ingest::sink::Sink;
 use messages::{v1, v2};
 use prost::Message;
 use tsdb::db::SeriesRef;
+use tsdb::exemplar::{Place, Refused};
 use tsdb::histogram::Histogram;
 use tsdb::sample::Metadata;
 
@@ -39,6 +40,9 @@ impl Sink for Nowhere {
     }
     fn histogram(&mut self, _: SeriesRef, ts_ms: i64, _: Arc<Histogram>, _: i64) {
         self.0 ^= ts_ms as u64;
+    }
+    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Place, Refused> {
+        Ok(Place::New)
     }
     fn metadata(&mut self, metric: &str, _: Metadata) {
         self.0 += metric.len() as u64;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use tsdb::db::SeriesRef;
+use tsdb::exemplar::{MAX_LABEL_CHARS, Refused};
 use tsdb::head::LabelPairs;
 use tsdb::labels::METRIC_NAME;
 use tsdb::sample::Metadata;
@@ -17,14 +18,16 @@ use crate::wire::Fault;
 /// What became of a decoded request, before the store has answered.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Series of which at least one sample was handed on.
+    /// Series of which at least one sample or exemplar was handed on.
     pub series: u64,
     /// Float samples handed on.
     pub samples: u64,
     /// Native histogram samples handed on.
     pub histograms: u64,
-    /// Exemplars read. None is stored yet.
+    /// Exemplars handed on, duplicates of what is stored among them.
     pub exemplars: u64,
+    /// Exemplars that cannot be kept: broken, too long, out of order, or without room.
+    pub exemplars_dropped: u64,
     /// Metadata entries handed on.
     pub metadata: u64,
     pub rejected: Rejections,
@@ -37,6 +40,16 @@ pub(crate) struct Float {
     pub(crate) value: f64,
     pub(crate) start_ts_ms: i64,
 }
+
+/// An exemplar whose labels stand in [`Pass::exemplar_labels`].
+struct ExemplarRead {
+    labels: std::ops::Range<usize>,
+    ts_ms: i64,
+    value: f64,
+}
+
+/// Labels of an exemplar beyond which it is too long whatever they are: each has a character of name and one of value.
+const MAX_EXEMPLAR_LABELS: usize = MAX_LABEL_CHARS / 2 + 1;
 
 /// The pass over one request. The vectors are filled and emptied once per series and keep their room, so that a series
 /// costs no allocation here.
@@ -57,8 +70,14 @@ pub(crate) struct Pass<'a, 'p, S> {
     /// The key under which the series at hand is to be known.
     key: Option<u64>,
     recalled: Vec<Option<SeriesRef>>,
-    /// Exemplars counted before the series at hand.
-    exemplars_before: u64,
+    /// Exemplars dropped before the series at hand.
+    dropped_before: u64,
+    exemplars: Vec<ExemplarRead>,
+    exemplar_labels: Vec<(&'a str, &'a str)>,
+    /// What is wrong with the exemplar at hand.
+    exemplar_fault: Option<String>,
+    /// Whether an exemplar that is out of order is told of: 2.0 wants it, 1.0's senders would drop the whole request.
+    pub(crate) tells_of_exemplars: bool,
     samples_left: usize,
     samples_limit: usize,
     pub(crate) outcome: Outcome,
@@ -80,7 +99,11 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
             known: None,
             key: None,
             recalled: Vec::new(),
-            exemplars_before: 0,
+            dropped_before: 0,
+            exemplars: Vec::new(),
+            exemplar_labels: Vec::new(),
+            exemplar_fault: None,
+            tells_of_exemplars: false,
             samples_left: samples_limit,
             samples_limit,
             outcome: Outcome::default(),
@@ -98,15 +121,17 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
     pub(crate) fn begin(&mut self, at: usize, key: u64) -> bool {
         self.known = self.recalled.get(at).copied().flatten();
         self.key = Some(key);
-        self.exemplars_before = self.outcome.exemplars;
+        self.dropped_before = self.outcome.exemplars_dropped;
         self.known.is_some()
     }
 
     /// Forgets what was read of the series at hand, and that it was known.
     #[cold]
     pub(crate) fn restart(&mut self) {
-        self.samples_left += self.floats.len() + self.histograms.len();
-        self.outcome.exemplars = self.exemplars_before;
+        let broken = self.outcome.exemplars_dropped - self.dropped_before;
+        self.samples_left +=
+            self.floats.len() + self.histograms.len() + self.exemplars.len() + broken as usize;
+        self.outcome.exemplars_dropped = self.dropped_before;
         self.clear();
     }
 
@@ -116,11 +141,12 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
         self.key = None;
     }
 
-    /// Whether something is wrong with a known series' samples, which cannot be told without its labels.
+    /// Whether something is or may be wrong with a known series' samples or exemplars, which cannot be told without its labels.
     #[inline]
     pub(crate) fn wants_labels(&self) -> bool {
         self.known.is_some()
-            && !(self.floats.iter().all(|f| self.window.contains(&f.ts_ms))
+            && !((self.exemplars.is_empty() || !self.tells_of_exemplars)
+                && self.floats.iter().all(|f| self.window.contains(&f.ts_ms))
                 && self.histograms.iter().all(|h| h.value.is_ok() && self.window.contains(&h.ts_ms)))
     }
 
@@ -159,6 +185,51 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
         Ok(())
     }
 
+    /// One label of the exemplar at hand, as bytes.
+    pub(crate) fn exemplar_label(&mut self, name: &'a [u8], value: &'a [u8]) {
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => self.exemplar_label_str(name, value),
+            _ => self.exemplar_fault("a label that is not UTF-8"),
+        }
+    }
+
+    pub(crate) fn exemplar_label_str(&mut self, name: &'a str, value: &'a str) {
+        let from = self.exemplars.last().map_or(0, |e| e.labels.end);
+        if name.is_empty() {
+            self.exemplar_fault("a label without a name");
+        } else if !value.is_empty() && self.exemplar_labels.len() - from < MAX_EXEMPLAR_LABELS {
+            self.exemplar_labels.push((name, value));
+        }
+    }
+
+    pub(crate) fn exemplar_fault(&mut self, what: impl Into<String>) {
+        self.exemplar_fault.get_or_insert(what.into());
+    }
+
+    /// Ends the exemplar at hand; what is wrong with it, if anything is.
+    pub(crate) fn end_exemplar(
+        &mut self,
+        ts_ms: i64,
+        value: f64,
+        here: &[u8],
+    ) -> Result<Option<String>, Fault> {
+        self.one_more(here)?;
+        let from = self.exemplars.last().map_or(0, |e| e.labels.end);
+        let labels = &mut self.exemplar_labels[from..];
+        labels.sort_by_key(|(name, _)| *name);
+        if labels.windows(2).any(|w| w[0].0 == w[1].0) {
+            self.exemplar_fault("a label name twice");
+        }
+        let fault = self.exemplar_fault.take();
+        if fault.is_some() {
+            self.exemplar_labels.truncate(from);
+            self.outcome.exemplars_dropped += 1;
+        } else {
+            self.exemplars.push(ExemplarRead { labels: from..self.exemplar_labels.len(), ts_ms, value });
+        }
+        Ok(fault)
+    }
+
     #[inline]
     fn one_more(&mut self, here: &[u8]) -> Result<(), Fault> {
         match self.samples_left.checked_sub(1) {
@@ -172,9 +243,9 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
         }
     }
 
-    /// How many samples the series at hand has.
+    /// How many samples and exemplars the series at hand has.
     pub(crate) fn pending(&self) -> u64 {
-        (self.floats.len() + self.histograms.len()) as u64
+        (self.floats.len() + self.histograms.len() + self.exemplars.len()) as u64
     }
 
     /// Fills in the start timestamp where a sample brought none.
@@ -194,6 +265,7 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
     #[cold]
     pub(crate) fn refuse_series(&mut self, reason: Reason, why: &str) {
         let labels = &self.labels;
+        self.outcome.exemplars_dropped += self.exemplars.len() as u64;
         self.outcome.rejected.add(reason, (self.floats.len() + self.histograms.len()) as u64, || {
             format!("series {}: {why}", show(labels))
         });
@@ -241,6 +313,8 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
         self.histograms.clear();
         self.known = None;
         self.key = None;
+        self.exemplars.clear();
+        self.exemplar_labels.clear();
     }
 
     /// Upstream's rules (UTF-8 names; a metric name; no name empty or twice) and our limits. Sorts where the sender did not
@@ -322,7 +396,8 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
     fn hand_on(&mut self) {
         let known = self.known;
         let mut series = known;
-        let before = self.outcome.samples + self.outcome.histograms;
+        let handed_on = |o: &Outcome| o.samples + o.histograms + o.exemplars;
+        let before = handed_on(&self.outcome);
         for f in &self.floats {
             if !self.window.contains(&f.ts_ms) {
                 out_of_bounds(&mut self.outcome, &self.labels, f.ts_ms, self.now_ms, self.limits);
@@ -351,7 +426,27 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
             self.sink.histogram(series, h.ts_ms, Arc::new(value), h.start_ts_ms);
             self.outcome.histograms += 1;
         }
-        self.outcome.series += u64::from(self.outcome.samples + self.outcome.histograms > before);
+        for e in std::mem::take(&mut self.exemplars) {
+            if !self.window.contains(&e.ts_ms) {
+                self.outcome.exemplars_dropped += 1;
+                continue;
+            }
+            let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
+            let labels = &self.exemplar_labels[e.labels];
+            match self.sink.exemplar(series, e.ts_ms, e.value, labels) {
+                Ok(_) => self.outcome.exemplars += 1,
+                Err(why) => {
+                    self.outcome.exemplars_dropped += 1;
+                    if self.tells_of_exemplars && why == Refused::OutOfOrder {
+                        let labels = &self.labels;
+                        self.outcome.rejected.add(Reason::OutOfOrderExemplar, 0, || {
+                            format!("series {}: {why} at {} ms", show(labels), e.ts_ms)
+                        });
+                    }
+                }
+            }
+        }
+        self.outcome.series += u64::from(handed_on(&self.outcome) > before);
         if known.is_none()
             && let (Some(key), Some(series)) = (self.key, series)
         {

@@ -168,14 +168,14 @@ impl From<WriteError> for Refusal {
 struct Written {
     samples: u64,
     histograms: u64,
+    exemplars: u64,
 }
 
 impl Written {
     fn tell(self, headers: &mut HeaderMap) {
         headers.insert("x-prometheus-remote-write-samples-written", self.samples.into());
         headers.insert("x-prometheus-remote-write-histograms-written", self.histograms.into());
-        // Exemplars are read and dropped, and a receiver must not claim what it did not keep.
-        headers.insert("x-prometheus-remote-write-exemplars-written", 0u64.into());
+        headers.insert("x-prometheus-remote-write-exemplars-written", self.exemplars.into());
     }
 }
 
@@ -280,13 +280,14 @@ async fn take(
         ran.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding ended unexpectedly"))??
     };
     state.metrics.refused(&outcome);
-    let appended = if outcome.samples + outcome.histograms + outcome.metadata > 0 {
+    let appended = if outcome.samples + outcome.histograms + outcome.exemplars + outcome.metadata > 0 {
         appender.commit().await?
     } else {
         Appended::default()
     };
     state.metrics.stored(&outcome, &appended);
-    *written = Written { samples: outcome.samples, histograms: outcome.histograms };
+    *written =
+        Written { samples: outcome.samples, histograms: outcome.histograms, exemplars: outcome.exemplars };
     if outcome.rejected.is_empty() {
         return Ok(());
     }

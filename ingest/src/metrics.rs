@@ -50,6 +50,7 @@ pub struct Metrics {
     bytes: Family<KindLabels, Counter>,
     duplicates: Counter,
     out_of_order: Counter,
+    exemplars: Counter,
     exemplars_dropped: Counter,
     metadata: Counter,
     rejected: Family<ReasonLabels, Counter>,
@@ -66,6 +67,7 @@ impl Metrics {
             bytes: Family::default(),
             duplicates: Counter::default(),
             out_of_order: Counter::default(),
+            exemplars: Counter::default(),
             exemplars_dropped: Counter::default(),
             metadata: Counter::default(),
             rejected: Family::default(),
@@ -91,9 +93,10 @@ impl Metrics {
             "Stored samples older than the newest of their series",
             m.out_of_order.clone(),
         );
+        r.register("exemplars", "Exemplars committed, duplicates among them", m.exemplars.clone());
         r.register(
             "exemplars_dropped",
-            "Exemplars received; none is stored yet",
+            "Exemplars not kept: broken, too long, out of order, or without room in memory",
             m.exemplars_dropped.clone(),
         );
         r.register("metadata", "Metadata entries taken", m.metadata.clone());
@@ -129,7 +132,7 @@ impl Metrics {
                 self.rejected.get_or_create(&ReasonLabels { reason }).inc_by(n);
             }
         }
-        self.exemplars_dropped.inc_by(outcome.exemplars);
+        self.exemplars_dropped.inc_by(outcome.exemplars_dropped);
     }
 
     pub(crate) fn stored(&self, outcome: &Outcome, appended: &Appended) {
@@ -139,6 +142,7 @@ impl Metrics {
         }
         self.duplicates.inc_by(appended.duplicates);
         self.out_of_order.inc_by(appended.out_of_order);
+        self.exemplars.inc_by(outcome.exemplars);
         self.metadata.inc_by(outcome.metadata);
     }
 }

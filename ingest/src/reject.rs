@@ -21,10 +21,12 @@ pub enum Reason {
     OutOfBounds,
     /// A native histogram that contradicts itself.
     InvalidHistogram,
+    /// An exemplar older than the newest of its series (2.0 only; 1.0 has no way to tell without losing the request).
+    OutOfOrderExemplar,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::InvalidUtf8,
         Reason::EmptyLabelName,
         Reason::DuplicateLabelName,
@@ -35,6 +37,7 @@ impl Reason {
         Reason::EmptySeries,
         Reason::OutOfBounds,
         Reason::InvalidHistogram,
+        Reason::OutOfOrderExemplar,
     ];
 
     /// As the `reason` label of `hearth_ingest_rejected_total` has it.
@@ -50,6 +53,7 @@ impl Reason {
             Reason::EmptySeries => "empty_series",
             Reason::OutOfBounds => "out_of_bounds",
             Reason::InvalidHistogram => "invalid_histogram",
+            Reason::OutOfOrderExemplar => "out_of_order_exemplar",
         }
     }
 }

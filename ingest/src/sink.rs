@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tsdb::db::{Appender, SeriesRef};
+use tsdb::exemplar::{Place, Refused};
 use tsdb::head::LabelPairs;
 use tsdb::histogram::Histogram;
 use tsdb::sample::Metadata;
@@ -16,6 +17,14 @@ pub trait Sink {
     fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef;
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64);
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64);
+    /// `labels` are ascending by name, unique and without empty values. What is a duplicate or late is for the store to know.
+    fn exemplar(
+        &mut self,
+        series: SeriesRef,
+        ts_ms: i64,
+        value: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<Place, Refused>;
     fn metadata(&mut self, metric: &str, metadata: Metadata);
 
     /// The series that came under these keys before and whose labels are still `same(at, labels)`, one entry for each key. What knows
@@ -69,6 +78,16 @@ impl Sink for Recalling {
         self.appender.histogram(series, ts_ms, value, start_ts_ms);
     }
 
+    fn exemplar(
+        &mut self,
+        series: SeriesRef,
+        ts_ms: i64,
+        value: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<Place, Refused> {
+        self.appender.exemplar(series, ts_ms, value, labels)
+    }
+
     fn metadata(&mut self, metric: &str, metadata: Metadata) {
         self.appender.metadata(metric, metadata);
     }
@@ -99,6 +118,16 @@ impl Sink for Appender {
 
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64) {
         Appender::histogram(self, series, ts_ms, value, start_ts_ms);
+    }
+
+    fn exemplar(
+        &mut self,
+        series: SeriesRef,
+        ts_ms: i64,
+        value: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<Place, Refused> {
+        Appender::exemplar(self, series, ts_ms, value, labels)
     }
 
     fn metadata(&mut self, metric: &str, metadata: Metadata) {

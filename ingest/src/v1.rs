@@ -200,8 +200,9 @@ fn fields<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<
                 pass.float(float, r.here())?;
             }
             SERIES_EXEMPLAR => {
-                exemplar(r.message()?)?;
-                pass.outcome.exemplars += 1;
+                let (ts_ms, value) = exemplar(r.message()?, pass)?;
+                // One that is broken is no reason to refuse the request: upstream does not either.
+                let _ = pass.end_exemplar(ts_ms, value, r.here())?;
             }
             SERIES_HISTOGRAM => {
                 let histogram = histogram::read(r.message()?, pass.limits)?;
@@ -239,17 +240,21 @@ fn sample(mut r: Reader<'_>) -> Result<Float, Fault> {
     Ok(float)
 }
 
-/// Checked for its form and no more: exemplars are not stored yet.
-fn exemplar(mut r: Reader<'_>) -> Result<(), Fault> {
+/// Hands its labels to the pass; answers its timestamp and value.
+fn exemplar<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<(i64, f64), Fault> {
+    let (mut ts_ms, mut value) = (0, 0.0);
     while !r.is_empty() {
         match r.key()? {
-            EXEMPLAR_LABEL => _ = label(r.message()?)?,
-            EXEMPLAR_VALUE => _ = r.double()?,
-            EXEMPLAR_TIMESTAMP => _ = r.varint()?,
+            EXEMPLAR_LABEL => {
+                let (name, text) = label(r.message()?)?;
+                pass.exemplar_label(name, text);
+            }
+            EXEMPLAR_VALUE => value = r.double()?,
+            EXEMPLAR_TIMESTAMP => ts_ms = r.varint()? as i64,
             other => r.skip(other, &[1, 2, 3])?,
         }
     }
-    Ok(())
+    Ok((ts_ms, value))
 }
 
 fn metadata<S: Sink>(mut r: Reader<'_>, pass: &mut Pass<'_, '_, S>) -> Result<(), Fault> {

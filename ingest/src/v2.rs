@@ -47,6 +47,7 @@ const META_UNIT: u32 = key(4, VARINT);
 /// what the sink has seen so far must be thrown away.
 pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -> Result<Outcome, Malformed> {
     let mut pass = Pass::new(samples_limit(body), limits, now_ms, sink);
+    pass.tells_of_exemplars = true;
     match request(body, &mut pass) {
         Ok(()) => Ok(pass.outcome),
         Err(fault) => Err(fault.within(body)),
@@ -130,7 +131,7 @@ fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<()
                     scratch.leading = scout.refs[at];
                 }
                 at += 1;
-                series(message, pass, &mut scratch)?;
+                series(message, pass, &mut scratch, &symbols)?;
                 end_series(pass, &mut scratch, &symbols);
             }
             SYMBOL => _ = r.bytes()?,
@@ -217,7 +218,8 @@ struct Scratch<'a> {
     refs: Vec<u32>,
     /// References beyond the limit of labels: counted, not kept.
     more_refs: usize,
-    exemplars: u64,
+    /// Of the exemplar at hand.
+    exemplar_refs: Vec<u32>,
     bad_exemplar: Option<String>,
     meta: Meta,
     created_ms: i64,
@@ -240,6 +242,7 @@ fn series<'a, S: Sink>(
     mut r: Reader<'a>,
     pass: &mut Pass<'a, '_, S>,
     scratch: &mut Scratch<'a>,
+    symbols: &Symbols<'a>,
 ) -> Result<(), Fault> {
     while !r.is_empty() {
         match r.key()? {
@@ -263,10 +266,10 @@ fn series<'a, S: Sink>(
                 pass.histogram(histogram, r.here())?;
             }
             SERIES_EXEMPLAR => {
-                if exemplar(r.message()?)? % 2 != 0 {
-                    scratch.bad_exemplar = Some("an exemplar has an odd number of label references".into());
-                } else {
-                    scratch.exemplars += 1;
+                let (ts_ms, value) = exemplar(r.message()?, &mut scratch.exemplar_refs)?;
+                exemplar_labels(&scratch.exemplar_refs, pass, symbols);
+                if let Some(fault) = pass.end_exemplar(ts_ms, value, r.here())? {
+                    scratch.bad_exemplar = Some(format!("an exemplar has {fault}"));
                 }
             }
             // Not repeated: a second one is merged into the first, field by field.
@@ -291,28 +294,44 @@ fn sample(mut r: Reader<'_>) -> Result<Float, Fault> {
     Ok(float)
 }
 
-/// Checked for its form and no more: exemplars are not stored yet. Answers how many references it has.
-fn exemplar(mut r: Reader<'_>) -> Result<usize, Fault> {
-    let mut refs = 0;
+/// Its references into `refs`; answers its timestamp and value.
+fn exemplar(mut r: Reader<'_>, refs: &mut Vec<u32>) -> Result<(i64, f64), Fault> {
+    let (mut ts_ms, mut value) = (0, 0.0);
+    refs.clear();
     while !r.is_empty() {
         match r.key()? {
             EXEMPLAR_REFS => {
                 let mut packed = r.message()?;
                 while !packed.is_empty() {
-                    packed.varint()?;
-                    refs += 1;
+                    refs.push(packed.varint()? as u32);
                 }
             }
-            EXEMPLAR_REF => {
-                r.varint()?;
-                refs += 1;
-            }
-            EXEMPLAR_VALUE => _ = r.double()?,
-            EXEMPLAR_TIMESTAMP => _ = r.varint()?,
+            EXEMPLAR_REF => refs.push(r.varint()? as u32),
+            EXEMPLAR_VALUE => value = r.double()?,
+            EXEMPLAR_TIMESTAMP => ts_ms = r.varint()? as i64,
             other => r.skip(other, &[1, 2, 3])?,
         }
     }
-    Ok(refs)
+    Ok((ts_ms, value))
+}
+
+/// Hands an exemplar's labels to the pass, or what is wrong with them.
+fn exemplar_labels<'a, S: Sink>(refs: &[u32], pass: &mut Pass<'a, '_, S>, symbols: &Symbols<'a>) {
+    let (pairs, odd) = refs.as_chunks::<2>();
+    if !odd.is_empty() {
+        return pass.exemplar_fault("an odd number of label references");
+    }
+    for [name, value] in pairs {
+        match (symbols.get(*name), symbols.get(*value)) {
+            (Ok(name), Ok(value)) => pass.exemplar_label_str(name, value),
+            (Err(Dangling::OutOfRange(r)), _) | (_, Err(Dangling::OutOfRange(r))) => {
+                pass.exemplar_fault(symbols.out_of_range(r));
+            }
+            (Err(Dangling::NotUtf8(_)), _) | (_, Err(Dangling::NotUtf8(_))) => {
+                pass.exemplar_fault("a label that is not UTF-8");
+            }
+        }
+    }
 }
 
 fn metadata(mut r: Reader<'_>, meta: &mut Meta) -> Result<(), Fault> {
@@ -359,7 +378,7 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
         problem = Some((Reason::TooManyLabels, why));
     }
     // Upstream's sender puts exemplars into series of their own, so that one with nothing but exemplars is no fault.
-    if problem.is_none() && pass.pending() == 0 && scratch.exemplars == 0 && scratch.bad_exemplar.is_none() {
+    if problem.is_none() && pass.pending() == 0 && scratch.bad_exemplar.is_none() {
         problem = Some((Reason::EmptySeries, "neither samples nor histograms nor exemplars".into()));
     }
     let meta = std::mem::take(&mut scratch.meta);
@@ -397,7 +416,6 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
             pass.refuse_series(reason, &why)
         }
         None => {
-            pass.outcome.exemplars += scratch.exemplars;
             if pass.end_series()
                 && let (Some(metric), Some((help, unit))) = (metric, texts)
                 && (meta.kind != 0 || !help.is_empty() || !unit.is_empty())
@@ -416,7 +434,6 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
     scratch.ref_bytes = 0;
     scratch.refs.clear();
     scratch.more_refs = 0;
-    scratch.exemplars = 0;
     scratch.created_ms = 0;
 }
 

@@ -20,6 +20,7 @@ use prost::Message;
 use tower::ServiceExt;
 use tsdb::clock::ManualClock;
 use tsdb::db::{Db, DbOptions, SeriesRef};
+use tsdb::exemplar::{Place, Refused};
 use tsdb::histogram::Histogram;
 use tsdb::matcher::Matcher;
 use tsdb::sample::{Metadata, is_stale};
@@ -112,6 +113,9 @@ impl Sink for Counts {
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, _: Arc<Histogram>, _start: i64) {
         self.facts.histograms += 1;
         self.seen.insert((series.0, ts_ms));
+    }
+    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Place, Refused> {
+        Ok(Place::New)
     }
     fn metadata(&mut self, _: &str, _: Metadata) {
         self.facts.metadata += 1;

@@ -8,6 +8,7 @@ use ingest::sink::Sink;
 use ingest::text::{Exposition, Format, append, parse, parse_as};
 use proptest::prelude::*;
 use tsdb::db::SeriesRef;
+use tsdb::exemplar::{Place, Refused};
 use tsdb::histogram::Histogram;
 use tsdb::sample::{Metadata, NORMAL_NAN_BITS};
 
@@ -161,6 +162,9 @@ impl Sink for Notes {
     }
     fn histogram(&mut self, _: SeriesRef, _: i64, _: Arc<Histogram>, _: i64) {
         unreachable!("text has no native histograms");
+    }
+    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Place, Refused> {
+        unreachable!("text hands on no exemplars")
     }
     fn metadata(&mut self, metric: &str, m: Metadata) {
         self.0.push(format!("{metric}: {} {:?} {:?}", m.kind, m.help, m.unit));

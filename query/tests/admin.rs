@@ -18,7 +18,7 @@ use tsdb::labels::Labels;
 use tsdb::matcher::Matcher;
 use tsdb::memory::MemorySource;
 use tsdb::sample::Metadata;
-use tsdb::source::Source;
+use tsdb::source::{Source, SourceError};
 use tsdb::tenant::TenantId;
 
 #[derive(Default)]
@@ -34,8 +34,12 @@ impl Storage for Store {
         self.source.clone()
     }
 
-    fn metadata(&self, _: &TenantId, _: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
-        BTreeMap::new()
+    fn metadata(
+        &self,
+        _: &TenantId,
+        _: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
+        Ok(BTreeMap::new())
     }
 
     fn head_stats(&self, _: &TenantId, _: usize) -> HeadStats {

@@ -34,7 +34,11 @@ impl Storage for Memory {
         self.tenants.get(tenant).cloned().unwrap_or_else(|| Arc::new(MemorySource::new()))
     }
 
-    fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+    fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
         let entry =
             |kind: &str, help: &str| Metadata { kind: kind.into(), help: help.into(), unit: String::new() };
         let mut all = BTreeMap::new();
@@ -43,7 +47,7 @@ impl Storage for Memory {
             all.insert("http_requests_total".to_string(), vec![entry("counter", "Requests.")]);
         }
         all.retain(|name, _| metric.is_none_or(|m| m == name));
-        all
+        Ok(all)
     }
 
     fn head_stats(&self, _: &TenantId, limit: usize) -> HeadStats {

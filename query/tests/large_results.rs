@@ -85,8 +85,12 @@ impl Storage for Memory {
         self.0.clone()
     }
 
-    fn metadata(&self, _: &TenantId, _: Option<&str>) -> std::collections::BTreeMap<String, Vec<Metadata>> {
-        Default::default()
+    fn metadata(
+        &self,
+        _: &TenantId,
+        _: Option<&str>,
+    ) -> Result<std::collections::BTreeMap<String, Vec<Metadata>>, SourceError> {
+        Ok(Default::default())
     }
 
     fn head_stats(&self, _: &TenantId, _: usize) -> HeadStats {

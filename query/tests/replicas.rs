@@ -26,8 +26,12 @@ impl Storage for Memory {
         self.0.clone()
     }
 
-    fn metadata(&self, _: &TenantId, _: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
-        BTreeMap::new()
+    fn metadata(
+        &self,
+        _: &TenantId,
+        _: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, tsdb::source::SourceError> {
+        Ok(BTreeMap::new())
     }
 
     fn head_stats(&self, _: &TenantId, _: usize) -> HeadStats {

@@ -9,6 +9,8 @@
 //! tenants/<tenant>/leases/<name>/00000000000000000001.json   claims on work, see `lease`
 //! tenants/<tenant>/imports/<key>.<ulid>.begun.json     which block an import is about to commit, see `intake`
 //! tenants/<tenant>/imports/<key>.done.json             what became of it
+//! tenants/<tenant>/exemplars/<ulid>.parquet
+//! tenants/<tenant>/metadata/<ulid>.parquet
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! register.json, owner.json                            what decides about commits where the store does not
@@ -107,6 +109,16 @@ pub fn import_entry(path: &Path) -> Option<(&str, Option<Ulid>)> {
     }
     let (key, block) = name.strip_suffix(".begun.json")?.rsplit_once('.')?;
     Some((key, Some(Ulid::from_string(block).ok()?)))
+}
+
+/// A file of exemplars.
+pub fn exemplars(tenant: &TenantId, ulid: Ulid) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "exemplars", &format!("{ulid}.parquet")])
+}
+
+/// A file of what is known of metrics.
+pub fn metadata(tenant: &TenantId, ulid: Ulid) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "metadata", &format!("{ulid}.parquet")])
 }
 
 /// Where one run of [`crate::catalog::probe`] writes; it removes it again.

@@ -12,6 +12,7 @@
 //!    ages, [`merge`] makes them one. What was deleted is hidden by a [`mask`] until compaction has taken it out. HA replicas of a
 //!    series are made one by [`dedup`].
 
+pub mod attachment;
 pub mod block;
 pub mod bucket;
 pub mod catalog;
@@ -23,6 +24,7 @@ pub mod db;
 pub mod dedup;
 pub mod depot;
 pub mod downsample;
+pub mod exemplar;
 pub mod flush;
 pub mod head;
 pub mod histogram;
@@ -34,6 +36,7 @@ pub mod mask;
 pub mod matcher;
 pub mod memory;
 pub mod merge;
+pub mod metadata;
 pub mod resolution;
 pub mod sample;
 pub mod source;

@@ -110,6 +110,14 @@ options! {
         "retention" retention: Span = "0",
             "Samples older than this are refused on arrival; 0 takes any age since 1970. Blocks are not deleted by age yet.";
     }
+    "Exemplars and metadata" {
+        "exemplars.max_bytes" exemplars_max: Size = "64MiB",
+            "Memory for exemplars that are not in the object store yet: from half of it on the head is flushed, past it they are not taken.";
+        "exemplars.retention" exemplars_retention: Span = "30d",
+            "How long exemplars are kept; 0 for ever. They point at traces, which are seldom kept longer.";
+        "metadata.retention" metadata_retention: Span = "0",
+            "How long the type, help and unit of a metric are kept after somebody has sent them last; 0 for ever.";
+    }
     "S3" {
         "s3.endpoint" s3_endpoint: Url = "",
             "URL of the S3 service. Empty: AWS_ENDPOINT_URL or AWS_ENDPOINT, or else Amazon's own for the region.";

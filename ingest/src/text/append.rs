@@ -43,6 +43,6 @@ pub fn append(
             Err(_) => pass.refuse_series(Reason::OutOfBounds, "more samples than were announced"),
         }
     }
-    pass.outcome.exemplars = exposition.exemplars;
+    pass.outcome.exemplars_dropped = exposition.exemplars;
     pass.outcome
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ingest::Limits;
 use ingest::sink::Sink;
 use tsdb::db::SeriesRef;
+use tsdb::exemplar::{Place, Refused};
 use tsdb::histogram::{BucketSpan, Histogram};
 use tsdb::sample::Metadata;
 
@@ -25,7 +26,11 @@ pub struct Series {
     /// Timestamp, bits of the value, start timestamp.
     pub floats: Vec<(i64, u64, i64)>,
     pub histograms: Vec<(i64, Shape, i64)>,
+    pub exemplars: Vec<Exemplar>,
 }
+
+/// Timestamp, bits of the value, labels.
+pub type Exemplar = (i64, u64, Vec<(String, String)>);
 
 /// A histogram in a form that compares bit for bit and does not depend on how buckets are cut into spans.
 #[derive(Debug, PartialEq, Clone)]
@@ -51,6 +56,18 @@ impl Sink for Notes {
     }
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64) {
         self.series[series.0 as usize].histograms.push((ts_ms, shape(&value), start_ts_ms));
+    }
+    fn exemplar(
+        &mut self,
+        series: SeriesRef,
+        ts_ms: i64,
+        value: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<Place, Refused> {
+        assert!(labels.windows(2).all(|w| w[0].0 < w[1].0), "ascending and unique: {labels:?}");
+        let labels = labels.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        self.series[series.0 as usize].exemplars.push((ts_ms, value.to_bits(), labels));
+        Ok(Place::New)
     }
     fn metadata(&mut self, metric: &str, metadata: Metadata) {
         self.metadata.push((metric.to_string(), metadata));
@@ -90,11 +107,13 @@ pub struct Expected {
 }
 
 impl Expected {
+    #[allow(clippy::too_many_arguments)]
     fn series(
         &mut self,
         labels: &[(&str, &str)],
         floats: &[(i64, f64, i64)],
         histograms: &[messages::Histogram],
+        exemplars: Vec<Exemplar>,
         created: i64,
         limits: &Limits,
         now_ms: i64,
@@ -133,11 +152,25 @@ impl Expected {
                 _ => self.refused += 1,
             }
         }
-        if !series.floats.is_empty() || !series.histograms.is_empty() {
+        series.exemplars = exemplars.into_iter().filter(|e| in_bounds(e.0)).collect();
+        self.exemplars += series.exemplars.len() as u64;
+        if !series.floats.is_empty() || !series.histograms.is_empty() || !series.exemplars.is_empty() {
             self.notes.series.push(series);
         }
         true
     }
+}
+
+/// An exemplar as it is handed on; `None` where its labels are broken.
+fn exemplar(labels: &[(&str, &str)], value: f64, ts_ms: i64) -> Option<Exemplar> {
+    let mut map = BTreeMap::new();
+    for (name, value) in labels {
+        if name.is_empty() || (!value.is_empty() && map.insert(name.to_string(), value.to_string()).is_some())
+        {
+            return None;
+        }
+    }
+    Some((ts_ms, value.to_bits(), map.into_iter().collect()))
 }
 
 const KINDS: [&str; 8] =
@@ -153,8 +186,11 @@ pub fn expect_v1(request: &v1::WriteRequest, limits: &Limits, now_ms: i64) -> Ex
     for s in &request.timeseries {
         let labels: Vec<_> = s.labels.iter().map(|l| (l.name.as_str(), l.value.as_str())).collect();
         let floats: Vec<_> = s.samples.iter().map(|s| (s.timestamp, s.value, 0)).collect();
-        e.series(&labels, &floats, &s.histograms, 0, limits, now_ms);
-        e.exemplars += s.exemplars.len() as u64;
+        let exemplars = s.exemplars.iter().filter_map(|x| {
+            let labels: Vec<_> = x.labels.iter().map(|l| (l.name.as_str(), l.value.as_str())).collect();
+            exemplar(&labels, x.value, x.timestamp)
+        });
+        e.series(&labels, &floats, &s.histograms, exemplars.collect(), 0, limits, now_ms);
     }
     for m in &request.metadata {
         if m.metric_family_name.is_empty() {
@@ -171,8 +207,13 @@ pub fn expect_v2(request: &v2::Request, limits: &Limits, now_ms: i64) -> Expecte
     let mut seen = Vec::new();
     for s in &request.timeseries {
         let symbol = |r: &u32| request.symbols.get(*r as usize).map(String::as_str);
-        let bad_exemplars = s.exemplars.iter().filter(|x| x.labels_refs.len() % 2 != 0).count();
-        e.refused += u64::from(bad_exemplars > 0);
+        let exemplars = s.exemplars.iter().filter_map(|x| {
+            let texts: Vec<&str> = x.labels_refs.iter().map(symbol).collect::<Option<_>>()?;
+            let labels: Vec<_> = texts.chunks(2).map(|p| Some((p[0], *p.get(1)?))).collect::<Option<_>>()?;
+            exemplar(&labels, x.value, x.timestamp)
+        });
+        let exemplars: Vec<_> = exemplars.collect();
+        e.refused += u64::from(exemplars.len() < s.exemplars.len());
         let texts: Option<Vec<&str>> = s.labels_refs.iter().map(symbol).collect();
         let meta = s.metadata.unwrap_or_default();
         let (help, unit) = (symbol(&meta.help_ref), symbol(&meta.unit_ref));
@@ -185,8 +226,7 @@ pub fn expect_v2(request: &v2::Request, limits: &Limits, now_ms: i64) -> Expecte
         };
         let labels: Vec<_> = texts.chunks(2).map(|p| (p[0], p[1])).collect();
         let floats: Vec<_> = s.samples.iter().map(|s| (s.timestamp, s.value, s.start_timestamp)).collect();
-        e.exemplars += (s.exemplars.len() - bad_exemplars) as u64;
-        if e.series(&labels, &floats, &s.histograms, s.created_timestamp, limits, now_ms) {
+        if e.series(&labels, &floats, &s.histograms, exemplars, s.created_timestamp, limits, now_ms) {
             let at = labels.iter().position(|(n, _)| *n == "__name__").expect("it was accepted");
             let name_ref = s.labels_refs[2 * at + 1];
             let metric = labels[at].1;

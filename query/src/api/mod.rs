@@ -7,6 +7,7 @@ pub mod answer;
 mod ast_json;
 mod begun;
 pub mod error;
+mod exemplars;
 mod explain;
 pub mod form;
 pub mod json;
@@ -44,7 +45,7 @@ pub fn router(state: ApiState) -> Router {
     Router::new()
         .route(&both("query"), get(queries::instant).post(queries::instant))
         .route(&both("query_range"), get(queries::range).post(queries::range))
-        .route(&both("query_exemplars"), get(queries::exemplars).post(queries::exemplars))
+        .route(&both("query_exemplars"), get(exemplars::exemplars).post(exemplars::exemplars))
         .route(&both("explain"), get(explain::explain).post(explain::explain))
         .route(&both("format_query"), get(queries::format).post(queries::format))
         .route(&both("parse_query"), get(queries::syntax_tree).post(queries::syntax_tree))

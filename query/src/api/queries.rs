@@ -1,4 +1,4 @@
-//! `query`, `query_range`, and what needs only the parser: `format_query`, `parse_query`, `query_exemplars`.
+//! `query`, `query_range`, and what needs only the parser: `format_query` and `parse_query`.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use axum::response::Response;
 use tsdb::matcher::quote;
 
 use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
+use super::ast_json;
 use super::begun::SeriesWriter;
 use super::error::{ApiError, ErrorType};
 use super::form::Form;
-use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
+use super::params::Time;
 use super::request::{Call, Lane};
 use super::state::ApiState;
-use super::{ast_json, json};
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::tally::Detail;
 use crate::parse;
@@ -193,7 +193,7 @@ fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     true
 }
 
-fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse::ParseError> {
+pub(super) fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse::ParseError> {
     parse::parse_expr(form.get("query"), &state.0.engine.options().parse)
 }
 
@@ -209,35 +209,4 @@ pub async fn syntax_tree(State(state): State<ApiState>, call: Call) -> Result<Re
     check_text(&state, call.form.get("query"))?;
     let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
     Ok(answer::success(&Remarks::default(), |out| ast_json::expr(out, &expr)))
-}
-
-/// `GET|POST /api/v1/query_exemplars`: Hearth keeps no exemplars, so every well-formed question has the empty answer.
-pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
-    let start = call.form.time_or("start", Time::from_ms(MIN_TIME_MS))?;
-    let end = call.form.time_or("end", Time::from_ms(MAX_TIME_MS))?;
-    if end < start {
-        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
-    }
-    check_text(&state, call.form.get("query"))?;
-    let expr = parsed(&state, &call.form).map_err(|e| ApiError::bad_data(e.to_string()))?;
-    if !has_selector(&expr) {
-        return Ok(answer::no_content());
-    }
-    Ok(answer::success(&Remarks::default(), |out| json::strings::<&str>(out, [])))
-}
-
-fn has_selector(expr: &parse::Expr) -> bool {
-    use parse::Node::*;
-    match &expr.node {
-        Number(_) | Str(_) => false,
-        Vector(_) | Matrix { .. } => true,
-        Subquery(s) => has_selector(&s.expr),
-        Call(c) => c.args.iter().any(has_selector),
-        Aggregate(a) => has_selector(&a.expr) || a.param.as_ref().is_some_and(has_selector),
-        Unary { expr, .. } | Paren(expr) => has_selector(expr),
-        Binary(_) => {
-            let (first, chain) = expr.left_spine();
-            has_selector(first) || chain.iter().any(|(b, _)| has_selector(&b.rhs))
-        }
-    }
 }

@@ -145,7 +145,7 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     state
         .run(Lane::Lookup, None, move |_, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
-            let all = inner.config.storage.metadata(&call.tenant, metric);
+            let all = inner.config.storage.metadata(&call.tenant, metric)?;
             Ok(answer::success(&Remarks::default(), |out| {
                 out.push(b'{');
                 let most = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -8,9 +8,10 @@ use axum::http::HeaderMap;
 use tokio::sync::Semaphore;
 use tsdb::clock::{Clock, SystemClock};
 use tsdb::db::HeadStats;
+use tsdb::exemplar::SeriesExemplars;
 use tsdb::matcher::Matcher;
 use tsdb::sample::Metadata;
-use tsdb::source::Source;
+use tsdb::source::{Budget, Source, SourceError};
 use tsdb::tenant::TenantId;
 
 use super::metrics::Metrics;
@@ -32,7 +33,24 @@ pub trait Storage: Send + Sync + 'static {
     fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
 
     /// What is known of metrics, by name; `metric` narrows it to one.
-    fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>>;
+    fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError>;
+
+    /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in ascending order and none
+    /// without an exemplar.
+    fn exemplars(
+        &self,
+        _tenant: &TenantId,
+        _selectors: &[Vec<Matcher>],
+        _min_t_ms: i64,
+        _max_t_ms: i64,
+        _budget: &Budget,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        Ok(Vec::new())
+    }
 
     /// Figures of the head, its lists at most `limit` long.
     fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats;

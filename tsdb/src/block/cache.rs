@@ -29,6 +29,8 @@ pub(crate) enum Key {
     /// The small columns of one row group of the samples.
     SmallRows(Ulid, u32),
     Timeline(Ulid, u32),
+    /// A decoded file of exemplars.
+    Exemplars(Ulid),
 }
 
 #[derive(Clone)]

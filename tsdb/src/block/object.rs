@@ -18,6 +18,8 @@ use super::cache::{BlockCache, FileKind, Key};
 use super::file::{CRC_BLOCK_BYTES, from_base64};
 use super::meta::{BlockMeta, FileMeta};
 use super::{BlockError, schema};
+use crate::attachment::{self, Attachment};
+use crate::exemplar::{self, SeriesExemplars};
 use crate::layout;
 use crate::source::SourceError;
 use crate::tenant::TenantId;
@@ -64,6 +66,44 @@ impl BlockStore {
             let _ = done.send(work.await);
         });
         result.recv().map_err(|_| SourceError::Storage("the server is stopping".to_string()))
+    }
+
+    /// Small objects whole, several at once, each checked, in the order asked.
+    pub(crate) fn read_whole(&self, wanted: Vec<(Path, Attachment)>) -> Result<Vec<Bytes>, SourceError> {
+        let store = self.store.clone();
+        let all = async move {
+            let reads = wanted.into_iter().map(|(path, about)| {
+                let store = store.clone();
+                async move { attachment::get(&*store, &path, &about).await }
+            });
+            let results: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_GETS).collect().await;
+            results.into_iter().collect::<Result<Vec<_>, _>>()
+        };
+        self.wait(all)?.map_err(|e| SourceError::Storage(e.to_string()))
+    }
+
+    /// Files of exemplars, from the cache or read and decoded.
+    pub(crate) fn exemplars(
+        &self,
+        tenant: &TenantId,
+        files: &[Arc<Attachment>],
+    ) -> Result<Vec<Arc<Vec<SeriesExemplars>>>, SourceError> {
+        let cached = files.iter().map(|f| self.cache.get(&Key::Exemplars(f.ulid)));
+        let mut found: Vec<Option<Arc<Vec<SeriesExemplars>>>> = cached.collect();
+        let missing: Vec<usize> = (0..files.len()).filter(|i| found[*i].is_none()).collect();
+        let path = |i: usize| layout::exemplars(tenant, files[i].ulid);
+        let wanted: Vec<_> = missing.iter().map(|i| (path(*i), (*files[*i]).clone())).collect();
+        if wanted.is_empty() {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        for (i, bytes) in missing.iter().copied().zip(self.read_whole(wanted)?) {
+            let series = exemplar::file::decode(path(i).as_ref(), bytes);
+            let series = Arc::new(series.map_err(|e| SourceError::Storage(e.to_string()))?);
+            let size = series.iter().map(SeriesExemplars::heap_bytes).sum();
+            self.cache.put(Key::Exemplars(files[i].ulid), series.clone(), size);
+            found[i] = Some(series);
+        }
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Several ranged reads at once, in the order asked.

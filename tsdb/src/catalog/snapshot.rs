@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::CatalogError;
+use crate::attachment::Attachment;
 use crate::block::BlockMeta;
 use crate::block::meta::ulid_texts;
 use crate::mask::{Mask, Tombstone, selector_text};
@@ -43,6 +44,12 @@ pub struct Snapshot {
     /// Live blocks that could not be read, and why: compaction leaves them alone. Queries that need them still say that they cannot be read.
     #[serde(with = "text_map", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantined: BTreeMap<Ulid, Quarantine>,
+    /// Files of exemplars, ascending by first time.
+    #[serde(with = "shared_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub exemplars: Vec<Arc<Attachment>>,
+    /// The file of what is known of metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Attachment>,
     /// CRC-32 of this text without this field, eight hexadecimal digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub crc32: String,
@@ -73,6 +80,11 @@ pub struct Edit {
     /// Live blocks that are damaged, and live blocks that are whole again.
     pub quarantine: Vec<(Ulid, Quarantine)>,
     pub release: Vec<Ulid>,
+    pub add_exemplars: Vec<Attachment>,
+    /// All must be there, else the edit fails: somebody else dropped them.
+    pub drop_exemplars: Vec<Ulid>,
+    /// The file that is there (`None`: none is), else the edit fails, and the one that takes its place.
+    pub metadata: Option<(Option<Ulid>, Attachment)>,
 }
 
 impl Edit {
@@ -95,6 +107,11 @@ impl Edit {
         Edit { bury: tombstones, ..Edit::default() }
     }
 
+    /// What is known of metrics, in the place of the file `replaces`.
+    pub fn metadata(replaces: Option<Ulid>, with: Attachment) -> Edit {
+        Edit { metadata: Some((replaces, with)), ..Edit::default() }
+    }
+
     /// Says that what is added was read through [`Snapshot::mask`] of this snapshot, so that its tombstones need not be applied again.
     pub fn masked_by(mut self, snapshot: &Snapshot) -> Edit {
         if let Some(newest) = snapshot.tombstones.last() {
@@ -107,7 +124,7 @@ impl Edit {
 impl Snapshot {
     /// The newest version of the text that this code reads and writes.
     pub const VERSION: u32 = 2;
-    /// The version of a snapshot without tombstones: older programs read it too.
+    /// The version of a snapshot that names nothing but blocks: older programs read it too.
     const PLAIN: u32 = 1;
 
     /// The state before anybody committed.
@@ -155,12 +172,12 @@ impl Snapshot {
         }
         let blocks = &next.blocks;
         next.quarantined.retain(|q, _| !edit.release.contains(q) && blocks.iter().any(|b| b.ulid == *q));
-        // A program that does not know tombstones would show what was deleted: it must refuse.
-        next.version = if next.tombstones.is_empty() && next.quarantined.is_empty() {
-            Self::PLAIN
-        } else {
-            Self::VERSION
-        };
+        next.edit_attachments(edit)?;
+        // A program that does not know tombstones would show what was deleted, and one that does not know the rest would drop it with
+        // its next commit: they must refuse.
+        let no_attachments = next.exemplars.is_empty() && next.metadata.is_none();
+        let plain = next.tombstones.is_empty() && next.quarantined.is_empty() && no_attachments;
+        next.version = if plain { Self::PLAIN } else { Self::VERSION };
         if next.commits.len() >= RECENT_COMMITS {
             next.commits.drain(..=next.commits.len() - RECENT_COMMITS);
         }
@@ -185,6 +202,28 @@ impl Snapshot {
         let ulid = Ulid::new();
         // Random beyond the first step, so that two writers with a clock behind do not choose the same.
         if ulid > newest { ulid } else { Ulid(newest.0.saturating_add(1 + ulid.random() % (1 << 40))) }
+    }
+
+    fn edit_attachments(&mut self, edit: &Edit) -> Result<(), CatalogError> {
+        for gone in &edit.drop_exemplars {
+            let Some(at) = self.exemplars.iter().position(|f| f.ulid == *gone) else {
+                return Err(CatalogError::Conflict(format!(
+                    "the file of exemplars {gone} is not live any more: another writer has joined or dropped it"
+                )));
+            };
+            self.exemplars.remove(at);
+        }
+        self.exemplars.extend(edit.add_exemplars.iter().cloned().map(Arc::new));
+        self.exemplars.sort_by_key(|f| (f.min_t_ms, f.ulid));
+        if let Some((replaces, with)) = &edit.metadata {
+            if self.metadata.as_ref().map(|f| f.ulid) != *replaces {
+                return Err(CatalogError::Conflict(
+                    "another writer has changed what is known of metrics meanwhile".to_string(),
+                ));
+            }
+            self.metadata = Some(with.clone());
+        }
+        Ok(())
     }
 
     fn bury(&mut self, tombstones: &[Tombstone]) -> Result<(), CatalogError> {

@@ -6,17 +6,28 @@ use std::sync::atomic::Ordering;
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Appended, Db, WriteError};
+use crate::exemplar::{Exemplar, Place, Refused};
 use crate::head::samples::Put;
 use crate::head::{LabelPairs, Series, TenantHead};
 use crate::histogram::Histogram;
+use crate::labels::Labels;
 use crate::sample::{Metadata, Value};
 use crate::tenant::TenantId;
-use crate::wal::record::{FloatRow, HistogramRow, put_floats, put_histograms, put_metadata, put_series};
+use crate::wal::record::{
+    FloatRow, HistogramRow, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
+};
 use crate::wal::{PATIENCE, Stale};
 
 /// A series within one [`Appender`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesRef(pub u32);
+
+/// An exemplar on its way.
+struct Waiting {
+    series: u32,
+    labels: Labels,
+    exemplar: Exemplar,
+}
 
 /// Collects the writes of one request. Dropped without [`Appender::commit`], it leaves nothing but perhaps a few empty series.
 pub struct Appender {
@@ -27,6 +38,8 @@ pub struct Appender {
     floats: Vec<FloatRow>,
     histograms: Vec<HistogramRow>,
     metadata: Vec<(String, Metadata)>,
+    exemplars: Vec<Waiting>,
+    exemplar_bytes: u64,
     gate: OwnedRwLockReadGuard<()>,
 }
 
@@ -39,6 +52,8 @@ impl Appender {
             floats: Vec::new(),
             histograms: Vec::new(),
             metadata: Vec::new(),
+            exemplars: Vec::new(),
+            exemplar_bytes: 0,
             gate,
         }
     }
@@ -92,15 +107,43 @@ impl Appender {
 
     /// What a metric is; kept once however often it is told.
     pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
-        if !self.tenant.knows(metric, &metadata) {
+        if !self.tenant.knows(metric, &metadata, self.db.options.clock.now_ms()) {
             self.metadata.push((metric.to_string(), metadata));
         }
+    }
+
+    /// An exemplar of a series; `labels` ascending by name, unique, without empty values. A duplicate of the newest is no fault and is
+    /// not kept twice.
+    pub fn exemplar(
+        &mut self,
+        series: SeriesRef,
+        ts_ms: i64,
+        value: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<Place, Refused> {
+        Exemplar::check_length(labels)?;
+        let exemplar = Exemplar { ts_ms, value, labels: Labels::from_sorted(labels.iter().copied()) };
+        let of_series = self.db.head.labels_of(&self.series[series.0 as usize]);
+        // A request may bring several of one series, and then they usually follow one another.
+        let before = self.exemplars.iter().rev().find(|w| w.labels == of_series);
+        if let Some(before) = before
+            && exemplar.place_after(&before.exemplar)? == Place::Duplicate
+        {
+            return Ok(Place::Duplicate);
+        }
+        let place = self.db.exemplars.check(&self.tenant.id, &of_series, &exemplar, self.exemplar_bytes)?;
+        if place == Place::New {
+            self.exemplar_bytes += exemplar.bytes();
+            self.exemplars.push(Waiting { series: series.0, labels: of_series, exemplar });
+        }
+        Ok(place)
     }
 
     /// Returns when all of it is durable and visible. Goes on to the end even if the caller loses interest, so that what is in the
     /// log and what queries see are the same.
     pub async fn commit(self) -> Result<Appended, WriteError> {
-        if self.floats.is_empty() && self.histograms.is_empty() && self.metadata.is_empty() {
+        let samples = self.floats.len() + self.histograms.len();
+        if samples == 0 && self.metadata.is_empty() && self.exemplars.is_empty() {
             return Ok(Appended::default());
         }
         match tokio::spawn(self.log_and_apply()).await {
@@ -159,6 +202,10 @@ impl Appender {
                 |r: &HistogramRow| HistogramRow { series: self.series[r.series as usize].id, ..r.clone() };
             put_histograms(&mut out, &self.histograms.iter().map(row).collect::<Vec<_>>());
         }
+        if !self.exemplars.is_empty() {
+            let row = |w: &'_ Waiting| self.series[w.series as usize].id;
+            put_exemplars(&mut out, self.exemplars.iter().map(|w| (row(w), &w.exemplar)));
+        }
         for (metric, metadata) in &self.metadata {
             put_metadata(&mut out, self.tenant.id.as_str(), metric, metadata);
         }
@@ -191,8 +238,13 @@ impl Appender {
             ));
         }
         head.finish();
+        let now_ms = self.db.options.clock.now_ms();
         for (metric, metadata) in self.metadata {
-            self.tenant.learn(&metric, &metadata);
+            self.tenant.learn(&metric, &metadata, now_ms);
+        }
+        for w in self.exemplars {
+            // Another request may have brought a later one meanwhile; then this one is left out, as upstream does.
+            let _ = self.db.exemplars.put(&self.tenant.id, &w.labels, w.exemplar);
         }
         drop(self.gate);
         appended

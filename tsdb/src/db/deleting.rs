@@ -1,5 +1,7 @@
 //! Deletion: what the head holds becomes blocks, then one commit hides the samples from every query.
 
+use std::sync::Arc;
+
 use super::{Db, newer};
 use crate::catalog::{CatalogError, Edit};
 use crate::mask::Tombstone;
@@ -23,7 +25,7 @@ impl Db {
     ///
     /// Returns when the deletion is durable and every new query sees it; the bytes go when compaction rewrites the blocks.
     pub async fn delete_series(
-        &self,
+        self: &Arc<Self>,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
         min_t_ms: i64,

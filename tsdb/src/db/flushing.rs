@@ -20,8 +20,7 @@ use crate::head::source::HeadSource;
 use crate::head::{Head, TenantHead};
 use crate::source::{SeriesColumns, SeriesCursor, SourceError};
 use crate::tenant::TenantId;
-use crate::wal::record::put_metadata;
-use crate::wal::{Stale, segment_path, segments};
+use crate::wal::{segment_path, segments};
 
 /// How long a flush waits for queries that still read a generation it is about to forget. They end by their own timeout.
 const READERS_PATIENCE: Duration = Duration::from_secs(150);
@@ -45,8 +44,6 @@ struct Frozen {
     generation: u64,
     /// The first segment of the log that is not part of it.
     next_segment: u64,
-    /// What is known of metrics has been written down again in the segments that stay.
-    metadata_logged: bool,
     /// Tenants whose blocks are committed, and the snapshot that says so.
     done: HashMap<TenantId, Arc<Snapshot>>,
     report: FlushReport,
@@ -61,26 +58,32 @@ impl Db {
             samples: self.head.samples_in_generation(),
             age_ms: self.options.clock.now_ms() - self.generation_began_ms.load(Ordering::Relaxed),
         };
-        flushing.frozen.is_some() || is_due(state, self.options.window_ms)
+        let alone = state.samples == 0 && self.exemplars.active() > 0;
+        let exemplars_due =
+            self.exemplars.is_half_full() || (alone && state.age_ms >= 2 * self.options.window_ms);
+        flushing.frozen.is_some() || exemplars_due || is_due(state, self.options.window_ms)
     }
 
     /// Turns all that the head holds into blocks now, and returns when they are committed. On failure the samples stay in head and
     /// log, and the next call takes it up again.
-    pub async fn flush(&self) -> Result<FlushReport, FlushError> {
+    pub async fn flush(self: &Arc<Self>) -> Result<FlushReport, FlushError> {
         let mut flushing = self.flushing.lock().await;
         let result = self.flush_locked(&mut flushing).await;
+        if result.is_ok() {
+            self.keep_exemplars().await;
+        }
         let count = if result.is_ok() { &self.counts.done } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
         result
     }
 
-    async fn flush_locked(&self, flushing: &mut Flushing) -> Result<FlushReport, FlushError> {
+    async fn flush_locked(self: &Arc<Self>, flushing: &mut Flushing) -> Result<FlushReport, FlushError> {
         let mut whole = FlushReport::default();
         if flushing.frozen.is_some() {
             // Left over from a failure: its samples first, then those that came since.
             whole = self.finish(flushing).await?;
         }
-        if self.head.samples_in_generation() == 0 {
+        if self.head.samples_in_generation() == 0 && self.exemplars.active() == 0 {
             return Ok(whole);
         }
         self.forget_retired(flushing).await?;
@@ -99,29 +102,22 @@ impl Db {
         let next_segment = self.log.cut().await.map_err(FlushError)?;
         self.log.advance_mark();
         let generation = self.head.freeze();
+        self.exemplars.freeze();
         self.generation_began_ms.store(self.options.clock.now_ms(), Ordering::Relaxed);
         drop(gate);
         tracing::debug!(generation, next_segment, "head frozen");
-        Ok(Frozen {
-            generation,
-            next_segment,
-            metadata_logged: false,
-            done: HashMap::new(),
-            report: FlushReport::default(),
-        })
+        Ok(Frozen { generation, next_segment, done: HashMap::new(), report: FlushReport::default() })
     }
 
     /// Makes blocks of the frozen generation and lets go of its log.
-    async fn finish(&self, flushing: &mut Flushing) -> Result<FlushReport, FlushError> {
+    async fn finish(self: &Arc<Self>, flushing: &mut Flushing) -> Result<FlushReport, FlushError> {
         let frozen = flushing.frozen.as_mut().expect("the caller froze one");
-        if !frozen.metadata_logged {
-            self.log_metadata().await?;
-            frozen.metadata_logged = true;
-        }
         for tenant in self.head.tenants() {
             if frozen.done.contains_key(&tenant.id) {
                 continue;
             }
+            // The log's segments of the generation go, and with them what they know of metrics.
+            self.store_metadata(&tenant.id).await?;
             if let Some(snapshot) = self.flush_tenant(&tenant, frozen).await? {
                 frozen.done.insert(tenant.id.clone(), snapshot);
             }
@@ -135,6 +131,7 @@ impl Db {
         });
         flushing.retired = Some((Arc::downgrade(&old), frozen.generation));
         drop(old);
+        self.exemplars.forget_frozen();
         self.remove_segments(frozen.next_segment).await;
         // Usually nobody reads the old state; else the next flush waits for them.
         if flushing.retired.as_ref().is_some_and(|(state, _)| state.strong_count() == 0) {
@@ -148,25 +145,6 @@ impl Db {
             "head flushed"
         );
         Ok(frozen.report)
-    }
-
-    /// The log's segments of a flushed generation go, and with them what was known of metrics: it is written down again first.
-    async fn log_metadata(&self) -> Result<(), FlushError> {
-        let mut records = Vec::new();
-        for tenant in self.head.tenants() {
-            for (metric, all) in tenant.metadata(None) {
-                for m in all {
-                    put_metadata(&mut records, tenant.id.as_str(), &metric, &m);
-                }
-            }
-        }
-        while !records.is_empty() {
-            match self.log.append(self.log.mark(), &records) {
-                Ok(pending) => return pending.durable().await.map_err(FlushError),
-                Err(Stale) => continue,
-            }
-        }
-        Ok(())
     }
 
     /// Writes, uploads and commits one tenant's blocks; `None` where it has nothing in the generation.
@@ -198,7 +176,8 @@ impl Db {
         });
         let made =
             made.await.map_err(|e| fail("encoding blocks", &e))?.map_err(|e| fail("encoding blocks", &e))?;
-        if made.is_empty() {
+        let exemplars = self.write_exemplars(&tenant.id).await?;
+        if made.is_empty() && exemplars.is_none() {
             return Ok(None);
         }
         for block in &made {
@@ -206,6 +185,7 @@ impl Db {
         }
         let mut edit = Edit::flush(None, &self.writer, frozen.next_segment - 1);
         edit.add.extend(made.iter().map(|b| b.meta.clone()));
+        edit.add_exemplars.extend(exemplars);
         let catalog = self.catalog(&tenant.id).await.map_err(|e| fail("opening the catalog", &e))?;
         let snapshot = catalog.commit(&edit).await.map_err(|e| fail("committing blocks", &e))?;
         for block in &made {

@@ -4,6 +4,7 @@
 //! and the head's generations that are not in them. A flush installs the next state in one step, so no query sees half of it.
 
 mod appender;
+mod beside;
 mod deleting;
 mod flushing;
 mod view;
@@ -23,9 +24,9 @@ use ulid::Ulid;
 use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
 use crate::clock::{Clock, SystemClock};
+use crate::exemplar::buffer::{Buffer, BufferCounts};
 use crate::head::source::HeadSource;
 use crate::head::{Head, HeadBytes};
-use crate::sample::Metadata;
 use crate::source::Source;
 use crate::tenant::TenantId;
 use crate::wal::replay::{Replayed, replay};
@@ -61,6 +62,11 @@ pub struct DbOptions {
     pub cache_bytes: usize,
     /// What makes a commit win exactly once; arranged before anything else.
     pub commits: Commits,
+    /// Memory for exemplars that are not in the object store yet; from half of it on the head is flushed, past it they are refused.
+    pub exemplar_bytes: u64,
+    /// How long exemplars, and metadata that nobody sends any more, are kept; `None` for ever.
+    pub exemplar_keep_ms: Option<i64>,
+    pub metadata_keep_ms: Option<i64>,
     /// Flush by itself when a window is complete. Tests switch it off.
     pub flush_when_due: bool,
 }
@@ -75,6 +81,9 @@ impl DbOptions {
             clock: Arc::new(SystemClock),
             cache_bytes: 256 << 20,
             commits: Commits::Conditional,
+            exemplar_bytes: 64 << 20,
+            exemplar_keep_ms: None,
+            metadata_keep_ms: None,
             flush_when_due: true,
         }
     }
@@ -156,6 +165,12 @@ pub struct DbCounts {
     pub flush_failures: u64,
     pub blocks: u64,
     pub block_bytes: u64,
+    /// In memory, not in the object store yet.
+    pub exemplars: BufferCounts,
+    /// In the object store.
+    pub exemplar_files: u64,
+    pub exemplar_file_bytes: u64,
+    pub stored_exemplars: u64,
 }
 
 /// See the module. Share it behind an `Arc`.
@@ -163,6 +178,8 @@ pub struct Db {
     options: DbOptions,
     writer: String,
     head: Arc<Head>,
+    exemplars: Arc<Buffer>,
+    beside: beside::Beside,
     log: Log,
     /// Held for reading by every writer from its first look-up until its samples are in the head; for writing while the log is cut.
     gate: Arc<tokio::sync::RwLock<()>>,
@@ -207,13 +224,15 @@ impl Db {
         }
         let log_dir = options.dir.join("log");
         let head = Arc::new(Head::default());
+        let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
         let marks: HashMap<TenantId, u64> =
             snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let highest = marks.values().copied().max().unwrap_or(0);
-        let (sync, replay_head) = (options.log_sync, head.clone());
+        let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
+        let now_ms = options.clock.now_ms();
         let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed)> {
             std::fs::create_dir_all(&log_dir)?;
-            let replayed = replay(&log_dir, &replay_head, |tenant, segment| {
+            let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, |tenant, segment| {
                 segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark)
             })?;
             let next = wal::segments(&log_dir)?.last().copied().unwrap_or(0).max(highest) + 1;
@@ -230,6 +249,8 @@ impl Db {
         let db = Arc::new(Db {
             writer,
             head,
+            exemplars,
+            beside: beside::Beside::default(),
             log,
             gate: Arc::default(),
             state: RwLock::new(Arc::new(ReadState { first_generation: 0, snapshots })),
@@ -287,11 +308,6 @@ impl Db {
         Arc::new(View::new(bucket, head, state))
     }
 
-    /// What is known of metrics, by name; `metric` narrows it to one.
-    pub fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
-        self.head.find_tenant(tenant).map(|t| t.metadata(metric)).unwrap_or_default()
-    }
-
     /// Tenants with anything in head or blocks.
     pub fn tenants(&self) -> Vec<TenantId> {
         let mut all: Vec<_> = self.state.read().snapshots.keys().cloned().collect();
@@ -318,6 +334,7 @@ impl Db {
         let log = self.log.counts();
         let state = self.state.read().clone();
         let blocks = || state.snapshots.values().flat_map(|s| s.blocks.iter());
+        let files = || state.snapshots.values().flat_map(|s| s.exemplars.iter());
         let span = self.head.span_ms();
         DbCounts {
             series: self.head.series_count(),
@@ -333,6 +350,10 @@ impl Db {
             flush_failures: self.counts.failed.load(Ordering::Relaxed),
             blocks: blocks().count() as u64,
             block_bytes: blocks().map(|b| b.files.bytes()).sum(),
+            exemplars: self.exemplars.counts(),
+            exemplar_files: files().count() as u64,
+            exemplar_file_bytes: files().map(|f| f.bytes).sum(),
+            stored_exemplars: files().map(|f| f.rows).sum(),
         }
     }
 

@@ -9,7 +9,7 @@ pub mod samples;
 pub mod source;
 pub mod symbols;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -19,6 +19,7 @@ use roaring::RoaringBitmap;
 
 use crate::db::{HeadStats, NamedCount};
 use crate::labels::{Labels, METRIC_NAME, hash_sorted};
+use crate::metadata::{Known, MAX_METRICS, MAX_PER_METRIC};
 use crate::sample::{Metadata, Value};
 use crate::tenant::TenantId;
 use postings::Postings;
@@ -27,10 +28,6 @@ use symbols::{Symbol, Symbols};
 
 /// Locks over the label-set table; a power of two.
 const SHARDS: usize = 64;
-
-/// Metrics of a tenant whose metadata is kept, and different entries for one; what comes beyond is passed over.
-const MAX_METADATA_METRICS: usize = 200_000;
-const MAX_METADATA_PER_METRIC: usize = 16;
 
 /// One series of one tenant.
 pub struct Series {
@@ -59,7 +56,8 @@ struct SeriesState {
 pub struct TenantHead {
     pub id: TenantId,
     postings: RwLock<Postings>,
-    metadata: RwLock<BTreeMap<String, BTreeSet<Metadata>>>,
+    /// With the time each entry was heard last, in milliseconds.
+    metadata: RwLock<BTreeMap<String, BTreeMap<Metadata, AtomicI64>>>,
 }
 
 /// All series of all tenants.
@@ -226,6 +224,11 @@ impl Head {
     /// cost more than the samples they count. The caller keeps the generation from being frozen meanwhile.
     pub fn writing(&self) -> Writing<'_> {
         Writing { head: self, generation: self.generation(), samples: 0, first: i64::MIN, newest: i64::MIN }
+    }
+
+    /// The labels of a series.
+    pub fn labels_of(&self, series: &Series) -> Labels {
+        labels_with(series, &self.symbols.read())
     }
 
     /// Runs `f` with the numbers and labels of some series, as the log wants them.
@@ -504,23 +507,40 @@ impl Series {
 
 impl TenantHead {
     /// Whether this is known of a metric, or there is no room to know more: metadata comes from outside and must have an end.
-    pub fn knows(&self, metric: &str, metadata: &Metadata) -> bool {
+    /// What is known already is noted as heard at `now_ms`.
+    pub fn knows(&self, metric: &str, metadata: &Metadata, now_ms: i64) -> bool {
         let all = self.metadata.read();
         match all.get(metric) {
-            Some(known) => known.contains(metadata) || known.len() >= MAX_METADATA_PER_METRIC,
-            None => all.len() >= MAX_METADATA_METRICS,
+            Some(known) => match known.get(metadata) {
+                Some(heard_ms) => {
+                    heard_ms.fetch_max(now_ms, Ordering::Relaxed);
+                    true
+                }
+                None => known.len() >= MAX_PER_METRIC,
+            },
+            None => all.len() >= MAX_METRICS,
         }
     }
 
     /// Notes what a metric is.
-    pub fn learn(&self, metric: &str, metadata: &Metadata) {
-        self.metadata.write().entry(metric.to_string()).or_default().insert(metadata.clone());
+    pub fn learn(&self, metric: &str, metadata: &Metadata, now_ms: i64) {
+        let mut all = self.metadata.write();
+        let known = all.entry(metric.to_string()).or_default();
+        known.entry(metadata.clone()).or_default().fetch_max(now_ms, Ordering::Relaxed);
     }
 
-    pub fn metadata(&self, metric: Option<&str>) -> BTreeMap<String, Vec<Metadata>> {
+    /// What was heard of metrics since the process started (or is in its log), and when last.
+    pub fn metadata(&self, metric: Option<&str>) -> Known {
         let all = self.metadata.read();
-        let wanted = all.iter().filter(|(name, _)| metric.is_none_or(|m| m == name.as_str()));
-        wanted.map(|(name, m)| (name.clone(), m.iter().cloned().collect())).collect()
+        let heard = |known: &BTreeMap<Metadata, AtomicI64>| {
+            known.iter().map(|(m, heard_ms)| (m.clone(), heard_ms.load(Ordering::Relaxed))).collect()
+        };
+        match metric {
+            Some(metric) => {
+                all.get_key_value(metric).map(|(m, k)| (m.clone(), heard(k))).into_iter().collect()
+            }
+            None => all.iter().map(|(m, k)| (m.clone(), heard(k))).collect(),
+        }
     }
 
     pub fn series_count(&self) -> u64 {

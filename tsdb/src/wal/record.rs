@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use crate::chunk::histogram;
+use crate::exemplar::Exemplar;
 use crate::histogram::Histogram;
+use crate::labels::Labels;
 use crate::sample::Metadata;
 use crate::varint::{put_bytes, put_i64, put_u64, take_8, take_bytes, take_i64, take_u64};
 
@@ -21,6 +23,7 @@ const FLOATS: u8 = 2;
 const FLOATS_WITH_START: u8 = 3;
 const HISTOGRAMS: u8 = 4;
 const METADATA: u8 = 5;
+const EXEMPLARS: u8 = 16;
 
 /// A float sample of a numbered series.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,13 @@ pub enum Record<'a> {
     Series(Vec<SeriesDefinition<'a>>),
     Floats(Vec<FloatRow>),
     Histograms(Vec<HistogramRow>),
-    Metadata { tenant: &'a str, metric: &'a str, metadata: Metadata },
+    Metadata {
+        tenant: &'a str,
+        metric: &'a str,
+        metadata: Metadata,
+    },
+    /// Numbers of series, and an exemplar of each.
+    Exemplars(Vec<(u32, Exemplar)>),
 }
 
 /// "From here on, this number is this series."
@@ -129,6 +138,19 @@ pub fn put_histograms(out: &mut Vec<u8>, rows: &[HistogramRow]) {
             put_i64(out, r.ts_ms);
             put_i64(out, r.start_ts_ms);
             histogram::put(out, &r.value, None);
+        }
+    });
+}
+
+/// Writes exemplars of numbered series.
+pub fn put_exemplars<'a>(out: &mut Vec<u8>, rows: impl ExactSizeIterator<Item = (u32, &'a Exemplar)>) {
+    frame(out, EXEMPLARS, |out| {
+        put_u64(out, rows.len() as u64);
+        for (series, e) in rows {
+            put_u64(out, u64::from(series));
+            put_i64(out, e.ts_ms);
+            out.extend_from_slice(&e.value.to_bits().to_le_bytes());
+            put_bytes(out, e.labels.as_bytes());
         }
     });
 }
@@ -223,6 +245,19 @@ fn parse<'a>(body: &'a [u8]) -> Option<Record<'a>> {
                 Metadata { kind: text(from)?.into(), help: text(from)?.into(), unit: text(from)?.into() };
             Some(Record::Metadata { tenant, metric, metadata })
         }
+        EXEMPLARS => {
+            let n = count(from)?;
+            let mut rows = Vec::with_capacity(n.min(4096));
+            for _ in 0..n {
+                let series = u32::try_from(take_u64(from)?).ok()?;
+                let (ts_ms, value) = (take_i64(from)?, f64::from_bits(take_8(from)?));
+                rows.push((
+                    series,
+                    Exemplar { ts_ms, value, labels: Labels::from_bytes(take_bytes(from)?)? },
+                ));
+            }
+            Some(Record::Exemplars(rows))
+        }
         _ => None,
     }
 }
@@ -260,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn noise_never_panics(mut body in proptest::collection::vec(any::<u8>(), 1..200), kind in 0u8..7) {
+        fn noise_never_panics(mut body in proptest::collection::vec(any::<u8>(), 1..200), kind in 0u8..20) {
             body[0] = kind;
             let _ = parse(&body);
             prop_assert!(take(&mut &body[..]).is_none() || body.len() > FRAME_BYTES);

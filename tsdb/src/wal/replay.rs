@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::record::{self, Record};
 use super::{HEADER_BYTES, MAGIC, segment_path, segments};
+use crate::exemplar::buffer::Buffer;
 use crate::head::{Head, Series};
 use crate::sample::Value;
 use crate::tenant::TenantId;
@@ -26,18 +27,22 @@ pub struct Replayed {
     pub cut_bytes: u64,
     /// Samples whose series' definition was lost with damaged bytes.
     pub orphans: u64,
+    pub exemplars: u64,
     pub took_ms: u64,
 }
 
-/// Applies every segment of `dir` to the head. `is_flushed(tenant, segment)` says what is in blocks already and is passed over.
+/// Applies every segment of `dir` to the head and the exemplars. `is_flushed(tenant, segment)` says what is in blocks already and is
+/// passed over. Metadata counts as heard at `now_ms`.
 pub fn replay(
     dir: &Path,
     head: &Head,
+    exemplars: &Buffer,
+    now_ms: i64,
     is_flushed: impl Fn(&TenantId, u64) -> bool,
 ) -> std::io::Result<Replayed> {
     let begun = Instant::now();
     let mut report = Replayed::default();
-    let mut applier = Applier::default();
+    let mut applier = Applier { now_ms, ..Applier::default() };
     let mut session = None;
     for number in segments(dir)? {
         let path = segment_path(dir, number);
@@ -58,7 +63,7 @@ pub fn replay(
             session = Some(found);
         }
         while let Some(record) = record::take(&mut at) {
-            applier.take(head, record, number, &is_flushed, &mut report);
+            applier.take(head, exemplars, record, number, &is_flushed, &mut report);
             if applier.gathered >= BATCH {
                 report.samples += applier.apply(head);
             }
@@ -108,12 +113,14 @@ struct Applier {
     /// Per lane, so that one series' samples stay in one lane and in order.
     lanes: Vec<Vec<(usize, i64, Value, i64)>>,
     gathered: usize,
+    now_ms: i64,
 }
 
 impl Applier {
     fn take(
         &mut self,
         head: &Head,
+        exemplars: &Buffer,
         record: Record<'_>,
         segment: u64,
         is_flushed: &impl Fn(&TenantId, u64) -> bool,
@@ -149,7 +156,23 @@ impl Applier {
             }
             Record::Metadata { tenant, metric, metadata } => {
                 if let Some(tenant) = self.tenant(tenant) {
-                    head.tenant(&tenant).learn(metric, &metadata);
+                    head.tenant(&tenant).learn(metric, &metadata, self.now_ms);
+                }
+            }
+            Record::Exemplars(rows) => {
+                for (number, exemplar) in rows {
+                    let Some(&at) = self.by_number.get(&number) else {
+                        report.orphans += 1;
+                        continue;
+                    };
+                    let series = &self.defined[at];
+                    if is_flushed(&series.tenant.id, segment) {
+                        continue;
+                    }
+                    // What is late or twice here was so when it was written, and was not acknowledged as new.
+                    if exemplars.put(&series.tenant.id, &head.labels_of(series), exemplar).is_ok() {
+                        report.exemplars += 1;
+                    }
                 }
             }
         }

@@ -1,0 +1,97 @@
+//! `query_exemplars`: the exemplars of every series that a query's selectors name.
+
+use axum::extract::State;
+use axum::response::Response;
+use tsdb::exemplar::SeriesExemplars;
+use tsdb::matcher::Matcher;
+
+use super::answer::{self, Remarks};
+use super::error::ApiError;
+use super::json;
+use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
+use super::queries::{check_text, parsed};
+use super::request::{Call, Lane};
+use super::state::ApiState;
+use crate::parse::{Expr, Node};
+
+/// `GET|POST /api/v1/query_exemplars`. Like upstream's, it takes the selectors as they stand: offsets, `@` and ranges do not move the times.
+pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    let start = call.form.time_or("start", Time::from_ms(MIN_TIME_MS))?;
+    let end = call.form.time_or("end", Time::from_ms(MAX_TIME_MS))?;
+    if end < start {
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+    }
+    check_text(&state, call.form.get("query"))?;
+    let expr = parsed(&state, &call.form).map_err(|e| ApiError::bad_data(e.to_string()))?;
+    let mut selectors = Vec::new();
+    gather(&expr, &mut selectors);
+    if selectors.is_empty() {
+        return Ok(answer::no_content());
+    }
+    let inner = state.0.clone();
+    state
+        .run(Lane::Lookup, None, move |budget, _| {
+            let storage = &inner.config.storage;
+            let found = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
+            Ok(answer::streamed(Found {
+                series: found.into_iter(),
+                begun: false,
+                remarks: Remarks::default(),
+            }))
+        })
+        .await
+}
+
+/// The matchers of all selectors in an expression.
+fn gather(expr: &Expr, out: &mut Vec<Vec<Matcher>>) {
+    match &expr.node {
+        Node::Number(_) | Node::Str(_) => {}
+        Node::Vector(v) => out.push(v.matchers.clone()),
+        Node::Matrix { selector, .. } => out.push(selector.matchers.clone()),
+        Node::Subquery(s) => gather(&s.expr, out),
+        Node::Call(c) => c.args.iter().for_each(|a| gather(a, out)),
+        Node::Aggregate(a) => {
+            gather(&a.expr, out);
+            if let Some(param) = &a.param {
+                gather(param, out);
+            }
+        }
+        Node::Unary { expr, .. } | Node::Paren(expr) => gather(expr, out),
+        Node::Binary(_) => {
+            let (first, chain) = expr.left_spine();
+            gather(first, out);
+            chain.iter().for_each(|(b, _)| gather(&b.rhs, out));
+        }
+    }
+}
+
+/// Series, written as the client takes them.
+struct Found {
+    series: std::vec::IntoIter<SeriesExemplars>,
+    begun: bool,
+    remarks: Remarks,
+}
+
+impl answer::Pieces for Found {
+    fn fill(&mut self, out: &mut Vec<u8>) -> bool {
+        answer::list(out, &mut self.begun, &mut self.series, &self.remarks, |out, s| {
+            out.extend_from_slice(br#"{"seriesLabels":"#);
+            json::labels(out, &s.labels);
+            out.extend_from_slice(br#","exemplars":["#);
+            for (i, e) in s.exemplars.iter().enumerate() {
+                out.extend_from_slice(if i > 0 {
+                    br#",{"labels":"#.as_slice()
+                } else {
+                    br#"{"labels":"#.as_slice()
+                });
+                json::labels(out, &e.labels);
+                out.extend_from_slice(br#","value":"#);
+                json::value(out, e.value);
+                out.extend_from_slice(br#","timestamp":"#);
+                json::timestamp(out, e.ts_ms);
+                out.push(b'}');
+            }
+            out.extend_from_slice(b"]}");
+        })
+    }
+}

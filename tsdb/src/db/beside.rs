@@ -1,0 +1,250 @@
+//! What is kept beside samples: exemplars and metadata, in files of their own that the same catalog names.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ulid::Ulid;
+
+use super::{Db, FlushError, newer};
+use crate::attachment::{self, Attachment};
+use crate::catalog::{CatalogError, Edit, Snapshot};
+use crate::exemplar::{Gathered, SeriesExemplars, file, keep};
+use crate::layout;
+use crate::matcher::Matcher;
+use crate::metadata::{self, Known};
+use crate::sample::Metadata;
+use crate::source::{Budget, SourceError};
+use crate::tenant::TenantId;
+
+/// How long a file that no snapshot names any more is left to those who still read by an older one.
+const LEFT_TO_READERS_MS: i64 = 10 * 60 * 1000;
+
+/// How often a change of metadata is tried again on what others have written meanwhile.
+const METADATA_ATTEMPTS: usize = 10;
+
+/// What a [`Db`] remembers of these files.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// The metadata read last of each tenant, by the file it was in.
+    metadata: Mutex<HashMap<TenantId, (Ulid, Arc<Known>)>>,
+    /// Files to be removed, and from when on.
+    doomed: Mutex<Vec<(object_store::path::Path, i64)>>,
+}
+
+impl Db {
+    /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in ascending order and none
+    /// without an exemplar. Blocks: call it from a thread that may.
+    pub fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        min_t_ms: i64,
+        max_t_ms: i64,
+        budget: &Budget,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        let keep = self.options.exemplar_keep_ms;
+        let first_kept = keep.map_or(i64::MIN, |keep| self.options.clock.now_ms().saturating_sub(keep));
+        let min_t_ms = min_t_ms.max(first_kept);
+        let mut all = Gathered::default();
+        // Memory first: what leaves it meanwhile is in the state that is taken after.
+        self.exemplars.select(tenant, selectors, min_t_ms, max_t_ms, &mut all);
+        let state = self.state.read().clone();
+        let files = state.snapshots.get(tenant).map(|s| s.exemplars.as_slice()).unwrap_or_default();
+        let wanted: Vec<_> = files.iter().filter(|f| f.overlaps(min_t_ms, max_t_ms)).cloned().collect();
+        for some in wanted.chunks(16) {
+            budget.check()?;
+            for file in self.bucket.exemplars(tenant, some)? {
+                budget.check()?;
+                for series in file.iter() {
+                    if selectors.iter().any(|m| crate::memory::matches_all(&series.labels, m)) {
+                        let inside = |t: i64| min_t_ms <= t && t <= max_t_ms;
+                        let found = series.exemplars.iter().filter(|e| inside(e.ts_ms));
+                        budget.read_samples(found.clone().count() as u64)?;
+                        all.add(&series.labels, found.cloned());
+                    }
+                }
+            }
+        }
+        Ok(all.finish())
+    }
+
+    /// What is known of metrics, by name; `metric` narrows it to one. Blocks: call it from a thread that may.
+    pub fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
+        let stored = self.state.read().snapshots.get(tenant).and_then(|s| s.metadata.clone());
+        let stored = match stored {
+            Some(file) => self.stored_metadata(tenant, &file)?,
+            None => Arc::default(),
+        };
+        let mut known: Known = match metric {
+            Some(metric) => {
+                stored.get_key_value(metric).map(|(m, e)| (m.clone(), e.clone())).into_iter().collect()
+            }
+            None => (*stored).clone(),
+        };
+        if let Some(head) = self.head.find_tenant(tenant) {
+            metadata::join(&mut known, &head.metadata(metric));
+        }
+        Ok(known.into_iter().map(|(metric, all)| (metric, all.into_keys().collect())).collect())
+    }
+
+    fn stored_metadata(&self, tenant: &TenantId, file: &Attachment) -> Result<Arc<Known>, SourceError> {
+        let read = &self.beside.metadata;
+        if let Some((ulid, known)) = read.lock().get(tenant)
+            && *ulid == file.ulid
+        {
+            return Ok(known.clone());
+        }
+        let path = layout::metadata(tenant, file.ulid);
+        let bytes = self.bucket.read_whole(vec![(path.clone(), file.clone())])?.remove(0);
+        let known =
+            metadata::decode(path.as_ref(), bytes).map_err(|e| SourceError::Storage(e.to_string()))?;
+        let known = Arc::new(known);
+        read.lock().insert(tenant.clone(), (file.ulid, known.clone()));
+        Ok(known)
+    }
+
+    /// Writes down in the object store what was heard of metrics, where it is more than is there.
+    pub(super) async fn store_metadata(self: &Arc<Self>, tenant: &TenantId) -> Result<(), FlushError> {
+        let fail = |what: &str, e: &dyn std::fmt::Display| {
+            FlushError(format!("{what} the metadata of tenant {tenant}: {e}"))
+        };
+        let Some(head) = self.head.find_tenant(tenant) else { return Ok(()) };
+        let heard = head.metadata(None);
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let catalog = self.catalog(tenant).await.map_err(|e| fail("opening the catalog for", &e))?;
+        let mut snapshot = catalog.snapshot();
+        for _ in 0..METADATA_ATTEMPTS {
+            let stored = match snapshot.metadata.clone() {
+                None => Arc::default(),
+                Some(file) => {
+                    let (db, of) = (self.clone(), tenant.clone());
+                    let read = tokio::task::spawn_blocking(move || db.stored_metadata(&of, &file)).await;
+                    read.map_err(|e| fail("reading", &e))?.map_err(|e| fail("reading", &e))?
+                }
+            };
+            let now_ms = self.options.clock.now_ms();
+            let Some(next) = metadata::next(&stored, &heard, self.options.metadata_keep_ms, now_ms) else {
+                return Ok(());
+            };
+            let (file, bytes) = metadata::encode(&next).map_err(|e| fail("encoding", &e))?;
+            let path = layout::metadata(tenant, file.ulid);
+            attachment::put(&*self.options.store, &path, bytes).await.map_err(|e| fail("uploading", &e))?;
+            let replaces = snapshot.metadata.as_ref().map(|f| f.ulid);
+            match catalog.commit(&Edit::metadata(replaces, file.clone())).await {
+                Ok(done) => {
+                    self.beside.metadata.lock().insert(tenant.clone(), (file.ulid, Arc::new(next)));
+                    self.doom(replaces.map(|old| layout::metadata(tenant, old)));
+                    self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
+                    return Ok(());
+                }
+                // Another writer was quicker: on top of its file, then.
+                Err(CatalogError::Conflict(_)) => snapshot = catalog.snapshot(),
+                Err(e) => return Err(fail("committing", &e)),
+            }
+            self.doom([path]);
+        }
+        Err(fail("committing", &"other writers were quicker each time"))
+    }
+
+    /// Writes the exemplars that were set aside of a tenant; the flush commits the file with its blocks.
+    pub(super) async fn write_exemplars(&self, tenant: &TenantId) -> Result<Option<Attachment>, FlushError> {
+        let frozen = self.exemplars.frozen_of(tenant);
+        if frozen.is_empty() {
+            return Ok(None);
+        }
+        let fail = |what: &str, e: &dyn std::fmt::Display| {
+            FlushError(format!("{what} the exemplars of tenant {tenant}: {e}"))
+        };
+        let encoded = tokio::task::spawn_blocking(move || file::encode(frozen)).await;
+        let (about, bytes) = encoded.map_err(|e| fail("encoding", &e))?.map_err(|e| fail("encoding", &e))?;
+        let path = layout::exemplars(tenant, about.ulid);
+        attachment::put(&*self.options.store, &path, bytes).await.map_err(|e| fail("uploading", &e))?;
+        Ok(Some(about))
+    }
+
+    /// Drops files of exemplars that have expired and makes one of those of a day that is over. Nothing depends on it, so failures only
+    /// show in the log.
+    pub(super) async fn keep_exemplars(self: &Arc<Self>) {
+        let snapshots: Vec<_> = self.state.read().snapshots.clone().into_iter().collect();
+        for (tenant, snapshot) in snapshots {
+            if let Err(e) = self.keep_exemplars_of(&tenant, &snapshot).await {
+                tracing::warn!(%tenant, "old files of exemplars could not be put in order, it will be tried again: {e}");
+            }
+        }
+        self.remove_doomed().await;
+    }
+
+    async fn keep_exemplars_of(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(), String> {
+        let now_ms = self.options.clock.now_ms();
+        let upkeep = keep::plan(&snapshot.exemplars, self.options.exemplar_keep_ms, now_ms);
+        if upkeep.expired.is_empty() && upkeep.join.is_empty() {
+            return Ok(());
+        }
+        let mut edit = Edit { drop_exemplars: upkeep.expired, ..Edit::default() };
+        if !upkeep.join.is_empty() {
+            let parts: Vec<_> =
+                snapshot.exemplars.iter().filter(|f| upkeep.join.contains(&f.ulid)).cloned().collect();
+            let (db, of) = (self.clone(), tenant.clone());
+            let joined = tokio::task::spawn_blocking(move || {
+                let mut all = Gathered::default();
+                for part in db.bucket.exemplars(&of, &parts).map_err(|e| e.to_string())? {
+                    part.iter().for_each(|s| all.add(&s.labels, s.exemplars.iter().cloned()));
+                }
+                file::encode(all.finish()).map_err(|e| e.to_string())
+            });
+            let (about, bytes) = joined.await.map_err(|e| e.to_string())??;
+            let path = layout::exemplars(tenant, about.ulid);
+            attachment::put(&*self.options.store, &path, bytes).await.map_err(|e| e.to_string())?;
+            edit.add_exemplars.push(about);
+            edit.drop_exemplars.extend(upkeep.join);
+        }
+        let catalog = self.catalog(tenant).await.map_err(|e| e.to_string())?;
+        match catalog.commit(&edit).await {
+            Ok(done) => {
+                self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
+                self.doom(edit.drop_exemplars.iter().map(|old| layout::exemplars(tenant, *old)));
+                Ok(())
+            }
+            Err(e) => {
+                if matches!(e, CatalogError::Conflict(_)) {
+                    self.doom(edit.add_exemplars.iter().map(|new| layout::exemplars(tenant, new.ulid)));
+                }
+                Err(e.to_string())
+            }
+        }
+    }
+
+    fn doom(&self, paths: impl IntoIterator<Item = object_store::path::Path>) {
+        let due_ms = self.options.clock.now_ms().saturating_add(LEFT_TO_READERS_MS);
+        self.beside.doomed.lock().extend(paths.into_iter().map(|path| (path, due_ms)));
+    }
+
+    async fn remove_doomed(&self) {
+        let now_ms = self.options.clock.now_ms();
+        let due: Vec<_> = {
+            let mut doomed = self.beside.doomed.lock();
+            let (due, later) =
+                std::mem::take(&mut *doomed).into_iter().partition(|(_, due_ms)| *due_ms <= now_ms);
+            *doomed = later;
+            due
+        };
+        for (path, _) in due {
+            match object_store::ObjectStoreExt::delete(&*self.options.store, &path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                // Left for whoever collects what no snapshot names.
+                Err(e) => tracing::warn!("{path}, which is not needed any more, could not be removed: {e}"),
+            }
+        }
+    }
+}
