@@ -83,6 +83,24 @@ remote_write:
         Prometheus::run(folder, free_port(), &config, &[])
     }
 
+    /// Scrapes one target (job `traced`) every second, keeps its exemplars and sends them with the samples.
+    pub fn with_exemplars(folder: &Path, target: u16, remote_write_url: &str) -> Prometheus {
+        let config = format!(
+            "global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+scrape_configs:
+  - job_name: traced
+    static_configs: [{{targets: ['127.0.0.1:{target}']}}]
+remote_write:
+  - url: {remote_write_url}
+    send_exemplars: true
+    queue_config: {{batch_send_deadline: 1s}}
+"
+        );
+        Prometheus::run(folder, free_port(), &config, &["--enable-feature=exemplar-storage"])
+    }
+
     /// Starts Prometheus so that it scrapes nothing and takes remote write, to hold exactly what a test sends it.
     pub fn receiver(folder: &Path) -> Prometheus {
         Prometheus::run(folder, free_port(), "scrape_configs: []\n", &["--web.enable-remote-write-receiver"])
