@@ -121,6 +121,11 @@ impl Settings {
     pub(crate) fn write_options(&self, resolution_ms: i64) -> WriteOptions {
         let part = usize::try_from(self.max_memory_bytes / if resolution_ms == 0 { 16 } else { 32 });
         let part = part.unwrap_or(usize::MAX).clamp(64 << 10, 256 << 20);
-        WriteOptions { row_group_bytes: part, timeline_memory_bytes: part, ..WriteOptions::compacted() }
+        WriteOptions {
+            row_group_bytes: part,
+            timeline_memory_bytes: part,
+            batch_bytes: (self.max_memory_bytes / 64).clamp(64 << 10, 8 << 20),
+            ..WriteOptions::compacted()
+        }
     }
 }

@@ -155,7 +155,7 @@ impl Compactor {
     }
 
     /// Rounds at the interval of the settings, until [`Compactor::stop`]. `changed` is called after rounds that changed a catalog.
-    pub async fn run(&self, changed: impl AsyncFn()) {
+    pub async fn run<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
         while !self.place.stop.load(Ordering::Relaxed) {
             let round = self.round().await;
             if round.jobs + round.expired_blocks > 0 {

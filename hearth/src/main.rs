@@ -8,10 +8,12 @@
 //!    store itself, which replays its log.
 //! 4. The roles' routes are joined ([`web`]) and `/-/ready` says yes. The first round of the process' own metrics ([`telemetry`]) is already
 //!    in the store ([`self_metrics`]).
+//!    Compaction goes on beside them, unless it runs elsewhere ([`compaction`]).
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0 ([`run`]).
 
 mod cli;
 mod commands;
+mod compaction;
 mod config;
 mod coordinator;
 mod objstore;

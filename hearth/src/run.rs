@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode};
+use compactor::worker::Compactor;
 use ingest::http::{IngestState, TenantRefused, TenantResolver};
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, ChangeError, Readiness};
@@ -14,13 +15,15 @@ use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tsdb::clock::{Clock, SystemClock};
-use tsdb::db::{Db, DbOptions, DeleteError, HeadStats};
+use tsdb::db::{Db, DbOptions, DeleteError, HeadStats, RetentionOf};
+use tsdb::depot::{Depot, Patience};
 use tsdb::exemplar::SeriesExemplars;
 use tsdb::matcher::Matcher;
 use tsdb::sample::Metadata;
 use tsdb::source::{Budget, Source, SourceError};
 use tsdb::tenant::TenantId;
 
+use crate::compaction;
 use crate::config::{self, Loaded, Settings, TABLE};
 use crate::objstore::{self, Location};
 use crate::self_metrics::SelfMetrics;
@@ -71,7 +74,7 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
     let serving = tokio::spawn(server::serve(listener, web.app(), bounds, until(stopped)));
 
     let opening = open(loaded, &location, &web, address);
-    let db = tokio::select! {
+    let (db, compactor) = tokio::select! {
         opened = opening => opened.map_err(Failure::Start)?,
         name = signals.next() => {
             tracing::info!("{name} while opening: stopping");
@@ -91,6 +94,8 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
         std::process::exit(EXIT_AT_ONCE);
     });
     web.stop();
+    // A job that runs is given up: its inputs stay as they are.
+    compactor.iter().for_each(|c| c.stop());
     let _ = stop.send(true);
     match serving.await {
         Ok(0) => {}
@@ -120,8 +125,10 @@ async fn open(
     location: &Location,
     web: &Server,
     address: SocketAddr,
-) -> Result<Arc<Db>, String> {
+) -> Result<(Arc<Db>, Option<Arc<Compactor>>), String> {
     let settings = &loaded.settings;
+    // What is wrong with it should be said before anything is opened.
+    let compaction = compaction::settings(settings)?;
     let store = objstore::open(location, settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = DbOptions {
@@ -133,6 +140,7 @@ async fn open(
         exemplar_bytes: settings.exemplars_max.bytes() as u64,
         exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
         metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
+        rules: retention_rules(settings),
         ..DbOptions::new(&settings.data_dir.0, store)
     };
     let db = Db::open(options).await.map_err(|e| e.to_string())?;
@@ -142,7 +150,15 @@ async fn open(
     let ingest =
         IngestState::new(db.clone(), limits(settings), clock.clone(), tenant.clone(), ingest_metrics);
     let query = ApiState::new(api_config(loaded, db.clone(), web, clock.clone(), tenant));
-    let roles = ingest::http::router(ingest).merge(query::api::router(query)).merge(query::ui::router());
+    let mut roles = ingest::http::router(ingest).merge(query::api::router(query)).merge(query::ui::router());
+    let mut compactor = None;
+    if settings.compactor_enabled {
+        let depot = Depot::new(db.object_store(), clock.clone(), Patience::default());
+        let metrics = web.register(compactor::metrics::Metrics::register);
+        let worker = Arc::new(Compactor::new(depot, compaction, db.writer(), metrics)?);
+        roles = roles.merge(compaction::router(worker.clone()));
+        compactor = Some(worker);
+    }
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     let every = settings.self_metrics_interval.0;
     if !every.is_zero() {
@@ -153,7 +169,29 @@ async fn open(
         tokio::spawn(own.run(every));
     }
     web.open(roles, db.clone());
-    Ok(db)
+    if let Some(worker) = compactor.clone() {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let changed = || {
+                let db = db.clone();
+                async move {
+                    if let Err(e) = db.refresh().await {
+                        tracing::debug!(
+                            "the catalog could not be read after compaction, it will be in a minute: {e}"
+                        );
+                    }
+                }
+            };
+            worker.run(changed).await;
+        });
+    }
+    Ok((db, compactor))
+}
+
+/// The rules of retention that queries apply, by tenant.
+fn retention_rules(settings: &Settings) -> RetentionOf {
+    let keep = compaction::keep(settings);
+    Arc::new(move |tenant| Arc::new(keep.rules_of(tenant)))
 }
 
 /// The store as queries see it.
@@ -277,7 +315,6 @@ fn engine_options(settings: &Settings) -> EngineOptions {
 }
 
 fn limits(settings: &Settings) -> ingest::Limits {
-    let retention_ms = settings.retention.ms();
     ingest::Limits {
         max_body_bytes: settings.ingest_max_body.bytes(),
         max_decoded_bytes: settings.ingest_max_decoded.bytes(),
@@ -287,7 +324,7 @@ fn limits(settings: &Settings) -> ingest::Limits {
         max_label_value_bytes: settings.ingest_max_label_value.bytes(),
         max_series_bytes: settings.ingest_max_series.bytes(),
         max_ahead_ms: settings.ingest_max_ahead.ms(),
-        retention_ms: (retention_ms > 0).then_some(retention_ms),
+        retention_ms: compaction::longest_raw_ms(settings),
         ..ingest::Limits::default()
     }
 }

@@ -79,6 +79,11 @@ impl Server {
         let _ = self.0.roles.set(Router::new().route("/-/flush", post(flush)).with_state(db).merge(roles));
     }
 
+    /// The same for a process without a store to flush.
+    pub fn open_roles(&self, roles: Router) {
+        let _ = self.0.roles.set(roles);
+    }
+
     /// From here on `/-/ready` says no, so that load balancers send nothing new.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);

@@ -70,6 +70,7 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
         "hearth/src/telemetry.rs",
         "ingest/src/metrics.rs",
         "query/src/api/metrics.rs",
+        "compactor/src/metrics.rs",
     ] {
         sources += &read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file));
     }
@@ -78,7 +79,7 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
             .iter()
             .find_map(|s| name.strip_suffix(s))
             .unwrap_or(&name);
-        let known = ["", "hearth_http_", "hearth_ingest_", "hearth_query_"]
+        let known = ["", "hearth_http_", "hearth_ingest_", "hearth_query_", "hearth_compactor_"]
             .iter()
             .filter_map(|prefix| family.strip_prefix(prefix))
             .any(|rest| sources.contains(&format!("\"{rest}\"")));

@@ -232,6 +232,7 @@ pub fn settings(scratch: &FilePath) -> Settings {
     s.attempts = 3;
     s.pause = Duration::from_micros(100);
     s.plan.grace_ms = 0;
+    s.plan.resolutions_ms = tsdb::window::RESOLUTIONS_MS.to_vec();
     s
 }
 

@@ -3,6 +3,7 @@
 //! A command gets the settings as they were loaded (flags, variables and file hold for commands too) and the place of the blocks, checked
 //! but not opened. It says what was asked on standard output and everything else on standard error, and answers with its exit code.
 
+mod compact;
 mod config;
 
 use std::process::ExitCode;
@@ -21,7 +22,10 @@ pub struct CommandSpec {
 }
 
 /// All commands, in the order of `--help`.
-pub static COMMANDS: &[CommandSpec] = &[CommandSpec { command: config::command, run: config::run }];
+pub static COMMANDS: &[CommandSpec] = &[
+    CommandSpec { command: compact::command, run: compact::run },
+    CommandSpec { command: config::command, run: config::run },
+];
 
 /// What the command line asks for; `None` where it names no command, which means to serve.
 pub fn asked(matches: &ArgMatches) -> Option<(&'static CommandSpec, &ArgMatches)> {

@@ -1,6 +1,7 @@
 //! Where settings come from: flag over environment over file over default, with every complaint naming its place.
 
 pub mod file;
+pub mod keep;
 pub mod table;
 pub mod value;
 

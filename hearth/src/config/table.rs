@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::keep::{KeepRules, TenantKeeps};
 use super::value::{
     Addressing, Count, Dedup, Features, HeaderOption, LabelNames, Listen, LogFormat, LogLevel, Path,
-    S3Checksum, Size, Span, Sync, Url, Value,
+    S3Checksum, Size, Span, Spans, Sync, Url, Value,
 };
 
 /// One option as the outside knows it.
@@ -108,7 +109,45 @@ options! {
         "wal.sync" wal_sync: Sync = "always",
             "When a write is acknowledged: after fsync (`always`), or at once with an fsync every so often (`100ms`), which a power loss may cost.";
         "retention" retention: Span = "0",
-            "Samples older than this are refused on arrival; 0 takes any age since 1970. Blocks are not deleted by age yet.";
+            "How long raw samples are kept; older ones are refused on arrival, blocks go when all of their samples are older. 0 keeps for ever.";
+        "retention_5m" retention_5m: Span = "0",
+            "How long samples downsampled to 5 minutes are kept. Raw blocks wait for them to be made.";
+        "retention_1h" retention_1h: Span = "0",
+            "How long samples downsampled to an hour are kept.";
+        "retention_rules" retention_rules: KeepRules = "",
+            "Other times for some series, at every resolution: `{job=\"debug\"}=3d`, or `team-a{job=\"debug\"}=3d` for one tenant. The first that matches decides. Queries see it at once, blocks are rewritten.";
+        "retention_tenants" retention_tenants: TenantKeeps = "",
+            "Other times for single tenants: `team-a=30d`, or `team-a=30d/1y/5y` for raw samples, 5 minutes and an hour.";
+    }
+    "Compaction" {
+        "compactor.enabled" compactor_enabled: bool = "true",
+            "Compact in this process too. Off where `hearth compact` runs beside it.";
+        "compactor.interval" compactor_interval: Span = "1m",
+            "How often there is a look for something to do.";
+        "compactor.levels" compactor_levels: Spans = "12h,2d,14d",
+            "Lengths of time that become one block, each a multiple of the one before.";
+        "compactor.grace" compactor_grace: Span = "1h",
+            "How long after its end such a length of time is compacted: time for the last flush to arrive.";
+        "compactor.late_wait" compactor_late_wait: Span = "30m",
+            "How long a few late samples wait for more, before they are merged into what is compacted already.";
+        "compactor.downsample" compactor_downsample: bool = "true",
+            "Make blocks of 5 minutes and an hour in the same pass.";
+        "compactor.dedup_replica_labels" compactor_dedup_replica_labels: LabelNames = "",
+            "Labels that tell HA replicas apart: compaction drops them and makes the replicas one series, for good.";
+        "compactor.max_memory_bytes" compactor_max_memory: Size = "512MiB",
+            "Memory that compaction may hold, whatever the size of blocks.";
+        "compactor.max_scratch_bytes" compactor_max_scratch: Size = "16GiB",
+            "Disk that compaction may use below the data folder.";
+        "compactor.max_block_bytes" compactor_max_block: Size = "4GiB",
+            "Blocks side by side are not merged into one larger than this.";
+        "compactor.max_inputs" compactor_max_inputs: Count = "16",
+            "Blocks that one job merges at most.";
+        "compactor.verify" compactor_verify: bool = "true",
+            "Read every block back from the store and compare it with what was merged, before its inputs are replaced.";
+        "compactor.delete_delay" compactor_delete_delay: Span = "30m",
+            "How long replaced blocks stay in the store for queries that still read them: longer than query.timeout.";
+        "compactor.orphan_grace" compactor_orphan_grace: Span = "6h",
+            "How long objects must have been there before they may be deleted as garbage: longer than any upload takes.";
     }
     "Exemplars and metadata" {
         "exemplars.max_bytes" exemplars_max: Size = "64MiB",

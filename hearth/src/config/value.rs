@@ -333,6 +333,28 @@ words! {
     Dedup: "hearth|thanos" { Hearth = "hearth", Thanos = "thanos" }
 }
 
+/// Several lengths of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spans(pub Vec<Span>);
+
+impl Value for Spans {
+    const NAME: &'static str = "DURATION,…";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let all = text.split(',').map(str::trim).filter(|t| !t.is_empty());
+        all.map(|t| Span::parse(t).map_err(|why| format!("has {t:?}, which {why}")))
+            .collect::<Result<_, _>>()
+            .map(Spans)
+    }
+}
+
+impl fmt::Display for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(Span::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
 /// Names of labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelNames(pub Vec<String>);

@@ -160,7 +160,6 @@ pub fn commits(location: &Location, settings: &Settings) -> Result<Commits, Stri
 
 /// Opens it for a command that commits to it from a process of its own: the store is asked whether it keeps its word, or what the settings put in its
 /// place is. `writer` is a name that stays over restarts. Whoever has an [`Arranged::owner`] gives it back at the end.
-#[allow(dead_code, reason = "for the commands that commit, which come next")]
 pub async fn open_to_commit(
     location: &Location,
     settings: &Settings,

@@ -21,6 +21,9 @@ use super::{BlockError, schema};
 /// Bytes that one checksum of a file's head covers.
 pub const CRC_BLOCK_BYTES: u64 = 4096;
 
+/// What is gathered before it is written to disk.
+const FILE_BUFFER_BYTES: usize = 256 << 10;
+
 /// A local file that sums what is written to it.
 struct SummedFile {
     file: BufWriter<File>,
@@ -89,7 +92,7 @@ impl ParquetFile {
     ) -> Result<ParquetFile, BlockError> {
         let file = File::create(path).map_err(|e| disk(path, &e))?;
         let sink = SummedFile {
-            file: BufWriter::with_capacity(1 << 20, file),
+            file: BufWriter::with_capacity(FILE_BUFFER_BYTES, file),
             bytes: 0,
             whole: Xxh3Default::new(),
             blocks: Vec::new(),
@@ -120,7 +123,7 @@ impl ParquetFile {
 
     /// About how many bytes of memory it holds.
     pub fn memory_bytes(&self) -> usize {
-        self.writer.memory_size() + (1 << 20)
+        self.writer.memory_size() + FILE_BUFFER_BYTES
     }
 
     /// Ends a row group.

@@ -15,15 +15,18 @@ use crate::mask::{Cutter, Mask, Stretches};
 use crate::source::{Budget, SeriesColumns, SeriesCursor, SourceError};
 use crate::tenant::TenantId;
 
-/// Series whose labels are in memory at a time.
-const RUN_SERIES: u32 = 8192;
+/// Series of a run: as many as fit, but not so few that each costs a read of its own, nor more than help.
+const RUN_SERIES: std::ops::RangeInclusive<u64> = 128..=8192;
+/// About what labels take in memory for each series, and a row's small columns and its place in the plan.
+const LABELS_BYTES: u64 = 300;
+const ROW_BYTES: u64 = 80;
 
 /// How a block is read.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
     /// First and last timestamp wanted, both included.
     pub range: (i64, i64),
-    /// About how many bytes of samples one batch holds; a series larger than that comes alone.
+    /// About how many bytes of samples one batch holds, and as much again labels and places of rows; a series larger than that comes alone.
     pub batch_bytes: u64,
     /// How often a read is tried, and the first pause between two; it doubles each time.
     pub attempts: u32,
@@ -45,6 +48,7 @@ impl Default for ReadOptions {
 pub struct BlockReader {
     block: Block,
     options: ReadOptions,
+    run_series: u32,
     mask: Option<Mask>,
     /// Which fate a series has under the mask, as a number for the cutter.
     fates: Vec<Stretches>,
@@ -77,7 +81,10 @@ impl BlockReader {
         options: ReadOptions,
     ) -> Result<BlockReader, SourceError> {
         let block = again(&options, || Block::open(store, tenant, meta))?;
+        let rows = meta.stats.rows / meta.stats.series.max(1);
+        let run_series = options.batch_bytes / (LABELS_BYTES + ROW_BYTES * (1 + rows));
         Ok(BlockReader {
+            run_series: run_series.clamp(*RUN_SERIES.start(), *RUN_SERIES.end()) as u32,
             mask: mask.concerns(meta).then(|| mask.clone()),
             block,
             options,
@@ -118,7 +125,7 @@ impl BlockReader {
         if u64::from(self.next) >= self.block.meta.stats.series {
             return Ok(None);
         }
-        let table = again(&self.options, || self.block.series_run(self.next, RUN_SERIES))?;
+        let table = again(&self.options, || self.block.series_run(self.next, self.run_series))?;
         let ids = self.next..self.next + table.len() as u32;
         self.next = ids.end;
         Ok(Some(ids.map(|s| table.labels(s)).collect()))
@@ -161,7 +168,7 @@ impl BlockReader {
         if u64::from(self.next) >= self.block.meta.stats.series {
             return Ok(false);
         }
-        let table = again(&self.options, || self.block.series_run(self.next, RUN_SERIES))?;
+        let table = again(&self.options, || self.block.series_run(self.next, self.run_series))?;
         let ids: Vec<u32> = (self.next..self.next + table.len() as u32)
             .filter(|s| self.keep.as_ref().is_none_or(|keep| keep(&table.labels(*s))))
             .collect();

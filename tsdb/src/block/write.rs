@@ -23,9 +23,6 @@ use crate::layout;
 use crate::source::{SeriesColumns, SourceError};
 use crate::tenant::TenantId;
 
-/// Bytes of series that wait to be encoded together, on all cores.
-const BATCH_BYTES: u64 = 2 << 20;
-
 /// How a block is written; [`WriteOptions::fresh`] and [`WriteOptions::compacted`] are the two sets in use.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
@@ -42,6 +39,8 @@ pub struct WriteOptions {
     pub row_group_bytes: usize,
     /// Most samples a row may hold.
     pub row_samples: usize,
+    /// Bytes of series that wait to be encoded together, on all cores, and of rows that wait for Parquet.
+    pub batch_bytes: u64,
     /// Bytes of timelines that are kept for comparison; beyond it older ones are no longer shared with.
     pub timeline_memory_bytes: usize,
 }
@@ -57,6 +56,7 @@ impl WriteOptions {
             row_group_samples: 4 << 20,
             row_group_bytes: 256 << 20,
             row_samples: 32 * 1024,
+            batch_bytes: 2 << 20,
             timeline_memory_bytes: 64 << 20,
         }
     }
@@ -157,11 +157,13 @@ impl Rows {
         }
     }
 
-    fn is_full(&self) -> bool {
-        match self {
+    /// Whether enough is held to be worth handing to Parquet, or more than may be.
+    fn is_full(&self, most_bytes: u64) -> bool {
+        let full = match self {
             Rows::Samples(rows) => rows.is_full(),
             Rows::Windows(rows) => rows.is_full(),
-        }
+        };
+        full || self.held_bytes() as u64 >= most_bytes
     }
 
     fn held_bytes(&self) -> usize {
@@ -314,7 +316,7 @@ impl BlockWriter {
         self.last = Some(series.labels.clone());
         self.waiting_bytes += series_bytes(&series);
         self.waiting.push(series);
-        if self.waiting_bytes >= BATCH_BYTES || self.waiting.len() >= 4096 {
+        if self.waiting_bytes >= self.options.batch_bytes || self.waiting.len() >= 4096 {
             self.encode_waiting()?;
         }
         Ok(())
@@ -362,7 +364,7 @@ impl BlockWriter {
                 }
                 _ => return Err(BlockError::Encode("rows of another kind than the block's".to_string())),
             }
-            if self.rows.is_full() {
+            if self.rows.is_full(self.options.batch_bytes) {
                 self.samples.write(&self.rows.take()?)?;
                 if self.row_group_samples >= self.options.row_group_samples
                     || self.samples.open_bytes() > self.options.row_group_bytes

@@ -208,7 +208,7 @@ impl Db {
     }
 
     /// Looks for what others have committed: new snapshots, new tenants.
-    pub(super) async fn refresh(&self) -> Result<(), CatalogError> {
+    pub async fn refresh(&self) -> Result<(), CatalogError> {
         let mut found = Vec::new();
         let known: HashSet<TenantId> = self.catalogs.lock().await.keys().cloned().collect();
         for tenant in

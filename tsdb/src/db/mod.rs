@@ -27,6 +27,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::exemplar::buffer::{Buffer, BufferCounts};
 use crate::head::source::HeadSource;
 use crate::head::{Head, HeadBytes};
+use crate::mask::Retention;
 use crate::source::Source;
 use crate::tenant::TenantId;
 use crate::wal::replay::{Replayed, replay};
@@ -47,6 +48,9 @@ pub enum LogSync {
     Every(Duration),
 }
 
+/// The rules of retention of a tenant.
+pub type RetentionOf = Arc<dyn Fn(&TenantId) -> Arc<Retention> + Send + Sync>;
+
 /// How a [`Db`] is opened.
 #[derive(Clone)]
 pub struct DbOptions {
@@ -60,6 +64,8 @@ pub struct DbOptions {
     pub clock: Arc<dyn Clock>,
     /// Bytes that blocks' indexes and small columns may hold in memory.
     pub cache_bytes: usize,
+    /// Series of a tenant that are kept for another time than the rest: what is older is not seen, whether its blocks were rewritten or not.
+    pub rules: RetentionOf,
     /// What makes a commit win exactly once; arranged before anything else.
     pub commits: Commits,
     /// Memory for exemplars that are not in the object store yet; from half of it on the head is flushed, past it they are refused.
@@ -80,6 +86,7 @@ impl DbOptions {
             log_sync: LogSync::Always,
             clock: Arc::new(SystemClock),
             cache_bytes: 256 << 20,
+            rules: Arc::new(|_| Arc::default()),
             commits: Commits::Conditional,
             exemplar_bytes: 64 << 20,
             exemplar_keep_ms: None,
@@ -279,6 +286,11 @@ impl Db {
         self.options.store.clone()
     }
 
+    /// The name under which this folder's log is known in catalogs.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
     /// What the log held when the store was opened.
     pub fn replayed(&self) -> &Replayed {
         &self.replayed
@@ -299,7 +311,9 @@ impl Db {
         let snapshot = state.snapshots.get(tenant).filter(|s| !s.blocks.is_empty());
         let bucket = snapshot.map(|snapshot| {
             let blocks = snapshot.blocks.clone();
-            BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(snapshot.mask())
+            let mask =
+                snapshot.mask().with_retention((self.options.rules)(tenant), self.options.clock.now_ms());
+            BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(mask)
         });
         let head = self
             .head

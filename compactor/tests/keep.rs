@@ -1,0 +1,205 @@
+//! What is not kept: retention by resolution, rules by selector, deletions, replicas; and what must not go with it.
+
+mod bucket;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bucket::{Seen, catalog, compactor, floats, late_clock, points, put_block, read, settings};
+use compactor::retention::expired;
+use compactor::settings::{Keep, TenantKeep, TenantRule};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use tsdb::block::BlockMeta;
+use tsdb::catalog::Edit;
+use tsdb::clock::ManualClock;
+use tsdb::mask::{RetentionRule, Tombstone};
+use tsdb::matcher::Matcher;
+use tsdb::tenant::TenantId;
+use tsdb::window::RESOLUTIONS_MS;
+
+const H: i64 = 3_600_000;
+const DAY: i64 = 24 * H;
+const T0: i64 = 1_767_225_600_000;
+
+async fn blocks_of(store: &Arc<dyn ObjectStore>) -> Vec<Arc<BlockMeta>> {
+    catalog(store, "reader").await.snapshot().blocks.clone()
+}
+
+/// Three days of two jobs, a block of two hours every six.
+async fn three_days(store: &Arc<dyn ObjectStore>) -> Seen {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut seen = Seen::new();
+    for n in 0..12i64 {
+        let block: Vec<_> = ["debug", "web"]
+            .iter()
+            .map(|job| {
+                let times = (1..=240).map(|i| T0 + n * 6 * H + i * 30_000);
+                floats(&[("__name__", "up"), ("job", job)], times.map(|t| (t, (t / 1000 % 997) as f64)))
+            })
+            .collect();
+        for s in &block {
+            seen.entry(s.labels.clone()).or_default().extend(points(s));
+        }
+        put_block(store, scratch.path(), n as u64 + 1, block).await.unwrap();
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_resolution_has_its_time_and_raw_waits_for_its_windows() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    three_days(&store).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let keep = Keep {
+        raw_ms: Some(10 * DAY),
+        resolutions_ms: BTreeMap::from([(RESOLUTIONS_MS[0], Some(30 * DAY)), (RESOLUTIONS_MS[1], None)]),
+        ..Keep::default()
+    };
+    let clock = ManualClock::at(T0 + 20 * DAY);
+    let mut s = settings(scratch.path());
+    s.keep = keep.clone();
+    // All raw samples have expired, and nothing was downsampled yet: nothing may go before it is.
+    let tenant = TenantId::single();
+    let none = Default::default();
+    assert!(
+        expired(&blocks_of(&store).await, &none, &tenant, &keep, &RESOLUTIONS_MS, T0 + 20 * DAY).is_empty()
+    );
+    let worker = compactor(&store, s, "c", &clock);
+    let first = worker.round().await;
+    assert_eq!((first.errors.len(), first.expired_blocks), (0, 0), "{first:?}");
+    let resolutions = |blocks: &[Arc<BlockMeta>]| {
+        let mut all: Vec<i64> = blocks.iter().map(|b| b.resolution_ms).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    assert_eq!(resolutions(&blocks_of(&store).await), [0, RESOLUTIONS_MS[0], RESOLUTIONS_MS[1]]);
+    assert!(worker.round().await.expired_blocks > 0);
+    assert_eq!(resolutions(&blocks_of(&store).await), RESOLUTIONS_MS);
+    clock.set(T0 + 40 * DAY);
+    worker.round().await;
+    assert_eq!(resolutions(&blocks_of(&store).await), [RESOLUTIONS_MS[1]]);
+    clock.set(T0 + 4000 * DAY);
+    assert_eq!(worker.round().await.expired_blocks, 0, "an hour is kept for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_takes_its_series_out_of_blocks_and_leaves_the_rest() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut seen = three_days(&store).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let mut s = settings(scratch.path());
+    s.keep.rules = vec![TenantRule {
+        tenant: None,
+        rule: RetentionRule { matchers: vec![Matcher::equal("job", "debug")], keep_ms: Some(3 * DAY) },
+    }];
+    let clock = ManualClock::at(T0 + 2 * DAY + 12 * H);
+    let worker = compactor(&store, s, "c", &clock);
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    assert_eq!(read(&store).await.unwrap(), seen, "nothing is older than the rule");
+    // The first two days are one block, all of it over for the debug series; the rest is written anew now, through the mask.
+    clock.set(T0 + 5 * DAY + 6 * H);
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    let after = read(&store).await.unwrap();
+    let of = |s: &Seen, job: &str| s.iter().find(|(l, _)| l.value("job") == job).unwrap().1.clone();
+    assert_eq!(of(&after, "web"), of(&seen, "web"));
+    let left: BTreeMap<i64, u64> =
+        of(&seen, "debug").into_iter().filter(|(t, _)| *t >= T0 + 2 * DAY + 6 * H).collect();
+    assert_eq!(of(&after, "debug"), left);
+    clock.set(T0 + 30 * DAY);
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    seen.retain(|l, _| l.value("job") == "web");
+    assert_eq!(read(&store).await.unwrap(), seen);
+    let jobs = worker.round().await.jobs;
+    assert_eq!(jobs, 0, "what was looked through is not looked through for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_become_physical_and_their_tombstones_go() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut seen = three_days(&store).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let worker = compactor(&store, settings(scratch.path()), "c", &late_clock());
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    let before: u64 =
+        blocks_of(&store).await.iter().filter(|b| b.resolution_ms == 0).map(|b| b.stats.samples).sum();
+    let (from, to) = (T0 + DAY, T0 + 2 * DAY);
+    let catalog = catalog(&store, "deleter").await;
+    let deletion = |job: &str| Tombstone::new(vec![Matcher::equal("job", job)], from, to, 0);
+    catalog.commit(&Edit::delete(vec![deletion("web"), deletion("nobody")])).await.unwrap();
+    for (labels, points) in &mut seen {
+        if labels.value("job") == "web" {
+            points.retain(|t, _| *t < from || *t > to);
+        }
+    }
+    assert_eq!(read(&store).await.unwrap(), seen, "masked at once");
+    let round = worker.round().await;
+    assert_eq!((round.errors.len(), round.jobs), (0, 1), "{round:?}");
+    let snapshot = catalog.refresh().await.unwrap();
+    assert!(snapshot.tombstones.is_empty(), "{:?}", snapshot.tombstones);
+    assert_eq!(read(&store).await.unwrap(), seen);
+    let after: u64 = snapshot.blocks.iter().filter(|b| b.resolution_ms == 0).map(|b| b.stats.samples).sum();
+    assert_eq!(after, seen.values().map(|p| p.len() as u64).sum::<u64>());
+    assert!(after < before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_become_one_series_whatever_their_labels_do_to_the_order() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let scratch = tempfile::tempdir().unwrap();
+    // Without `replica`, `m{a}` comes before `m{a,pod}`; with it, after.
+    let sets: [&[(&str, &str)]; 4] = [
+        &[("__name__", "m"), ("a", "1")],
+        &[("__name__", "m"), ("a", "1"), ("pod", "x")],
+        &[("__name__", "m"), ("a", "1"), ("pod", "x"), ("zone", "z")],
+        &[("__name__", "n")],
+    ];
+    for b in 0..3i64 {
+        let mut block = Vec::new();
+        for (r, replica) in ["one", "two"].iter().enumerate() {
+            for (s, set) in sets.iter().enumerate() {
+                let mut labels = set.to_vec();
+                labels.push(("replica", replica));
+                let times = (0..240).map(|i| T0 + b * 2 * H + 7 + i * 30_000 + r as i64 * 400);
+                // Replica one misses a scrape that two has.
+                let times = times.filter(|t| r == 1 || (t - T0) / 30_000 % 50 != 17);
+                block.push(floats(&labels, times.map(|t| (t, (t / 30_000 + s as i64) as f64))));
+            }
+        }
+        put_block(&store, scratch.path(), b as u64 + 1, block).await.unwrap();
+    }
+    let mut s = settings(scratch.path());
+    s.replica_labels = vec!["replica".to_string()];
+    let worker = compactor(&store, s, "c", &late_clock());
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    let seen = read(&store).await.unwrap();
+    assert_eq!(seen.len(), sets.len());
+    for (labels, points) in &seen {
+        assert_eq!(labels.get("replica"), None);
+        assert!((690..=720).contains(&points.len()), "{labels}: {} samples of 720 scrapes", points.len());
+    }
+    let run = worker.runs().into_iter().find_map(|r| r.result.ok()).unwrap();
+    assert!(run.samples_written * 2 < run.samples_read + 100);
+    // Late samples of one replica join what has no replica any more.
+    let late = [("__name__", "n"), ("replica", "two")];
+    put_block(&store, scratch.path(), 9, vec![floats(&late, [(T0 + 8 * H, 1.0)])]).await.unwrap();
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    assert_eq!(read(&store).await.unwrap().len(), sets.len());
+}
+
+#[test]
+fn tenants_may_have_times_of_their_own() {
+    let other = TenantId::new("team-a").unwrap();
+    let keep = Keep {
+        raw_ms: Some(5),
+        tenants: BTreeMap::from([(
+            other.clone(),
+            TenantKeep { raw_ms: Some(None), ..TenantKeep::default() },
+        )]),
+        resolutions_ms: BTreeMap::from([(300_000, Some(9))]),
+        ..Keep::default()
+    };
+    assert_eq!((keep.of(&TenantId::single(), 0), keep.of(&other, 0)), (Some(5), None));
+    assert_eq!((keep.of(&other, 300_000), keep.of(&other, 3_600_000)), (Some(9), None));
+}

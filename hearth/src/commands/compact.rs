@@ -1,0 +1,108 @@
+//! `hearth compact`: compaction, retention and clean-up of a bucket in a process of its own; any number of them share the work by leases.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use compactor::metrics::Metrics;
+use compactor::worker::{Compactor, Round};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tsdb::clock::SystemClock;
+use tsdb::depot::{Depot, Patience};
+use ulid::Ulid;
+
+use crate::config::Loaded;
+use crate::objstore::{self, Location};
+use crate::web::Server;
+use crate::{EXIT_USAGE, compaction, complain, say, server, telemetry};
+
+pub fn command() -> Command {
+    Command::new("compact")
+        .about("Compact the blocks of a bucket, apply retention and remove garbage, beside any number of others that do")
+        .arg(
+            Arg::new("once")
+                .long("once")
+                .action(ArgAction::SetTrue)
+                .help("Do all there is to do now, say what was done, and end"),
+        )
+}
+
+pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
+    telemetry::start_logging(&loaded.settings);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(work(&loaded, &location, matches.get_flag("once"))),
+        Err(e) => Err(format!("cannot start threads: {e}")),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            complain(format_args!("error: {why}"));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+/// Whether all went well.
+async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, String> {
+    let settings = &loaded.settings;
+    let mut registry = Registry::default();
+    telemetry::register(&mut registry);
+    let writer = format!("compactor-{}", Ulid::new());
+    let arranged = objstore::open_to_commit(location, settings, &writer).await?;
+    let depot = Depot::new(arranged.store, Arc::new(SystemClock), Patience::default());
+    let metrics = Metrics::register(&mut registry);
+    let compactor = Arc::new(Compactor::new(depot, compaction::settings(settings)?, &writer, metrics)?);
+    let stop = stop_on_signals(&compactor)?;
+    let fine = if once {
+        let round = compactor.round().await;
+        say(summary(&round));
+        round.errors.is_empty()
+    } else {
+        let (listener, address) = server::bind(&settings.listen.host, settings.listen.port).await?;
+        let web = Server::new(registry);
+        web.open_roles(compaction::router(compactor.clone()));
+        let bounds = server::Bounds {
+            max_connections: server::connections_that_fit(
+                settings.max_connections.get(),
+                server::raise_file_limit(),
+            ),
+            header_timeout: settings.header_timeout.0,
+            drain_timeout: settings.shutdown_timeout.0,
+        };
+        tokio::spawn(server::serve(listener, web.app(), bounds, std::future::pending()));
+        say(format_args!("Hearth compacts {location}; metrics on http://{address}/metrics\n"));
+        compactor.run(|| std::future::ready(())).await;
+        true
+    };
+    stop.abort();
+    if let Some(owner) = arranged.owner {
+        owner.release().await;
+    }
+    Ok(fine)
+}
+
+fn stop_on_signals(compactor: &Arc<Compactor>) -> Result<tokio::task::JoinHandle<()>, String> {
+    let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let compactor = compactor.clone();
+    Ok(tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        tracing::info!("stopping; a job that runs is given up, its inputs stay as they are");
+        compactor.stop();
+    }))
+}
+
+fn summary(round: &Round) -> String {
+    let mut text = format!(
+        "{} jobs done, {} left; {} blocks past their retention, {} folders of garbage removed\n",
+        round.jobs, round.left, round.expired_blocks, round.garbage_blocks
+    );
+    for e in &round.errors {
+        text += &format!("failed: {e}\n");
+    }
+    text
+}
