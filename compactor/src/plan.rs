@@ -212,6 +212,45 @@ pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, n
     found
 }
 
+/// The next job that rewrites a block for which `dirty` holds: the planner's own where it has one, else that block alone. `None` when there is
+/// no such block; an error where one cannot be rewritten.
+pub fn forced(
+    blocks: &[Arc<BlockMeta>],
+    marks: &Marks,
+    settings: &PlanSettings,
+    now_ms: i64,
+    dirty: impl Fn(&BlockMeta) -> bool,
+) -> Result<Option<Job>, String> {
+    let planned = plan(blocks, marks, settings, now_ms);
+    if let Some(job) = planned.jobs.into_iter().find(|j| j.inputs.iter().any(|b| dirty(b))) {
+        return Ok(Some(job));
+    }
+    let left = |b: &&Arc<BlockMeta>| b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid) && dirty(b);
+    let Some(block) = blocks.iter().find(left) else { return Ok(None) };
+    let mut p = Planner { blocks, marks, settings, now_ms, found: Plan::default() };
+    if !p.fits(block) {
+        return Err(format!(
+            "block {} with {} bytes needs more scratch disk than a job may have ({} bytes)",
+            block.ulid,
+            block.files.bytes(),
+            settings.max_scratch_bytes
+        ));
+    }
+    // The shortest span that holds it; where none does it is cut.
+    let fitting = settings.levels_ms.iter().find(|l| in_one_span(block.min_t_ms, block.max_t_ms, **l));
+    match (fitting, settings.levels_ms.last()) {
+        (Some(length), _) => {
+            let span = Span::containing(block.max_t_ms, *length);
+            Ok(Some(p.job(Why::Rewrite, span, vec![block.clone()], false)))
+        }
+        (None, Some(longest)) => {
+            p.cut(block, *longest);
+            Ok(p.found.jobs.pop())
+        }
+        (None, None) => Err("there are no levels of compaction".to_string()),
+    }
+}
+
 struct Planner<'a> {
     blocks: &'a [Arc<BlockMeta>],
     marks: &'a Marks,

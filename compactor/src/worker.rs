@@ -7,10 +7,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tsdb::block::BlockError;
+use tsdb::block::{BlockError, BlockMeta};
 use tsdb::bucket::BlockStore;
 use tsdb::catalog::{Catalog, CatalogError, Edit, Quarantine, Snapshot};
 use tsdb::depot::Depot;
@@ -23,7 +23,7 @@ use crate::job::{Done, JobError, Workplace};
 use crate::marks::{Remembered, look_through};
 use crate::merge::ReadError;
 use crate::metrics::Metrics;
-use crate::plan::{Job, Marks, Plan, plan};
+use crate::plan::{Job, Marks, Plan, forced, plan};
 use crate::retention::expired;
 use crate::settings::Settings;
 
@@ -31,6 +31,8 @@ use crate::settings::Settings;
 const REMEMBERED_RUNS: usize = 50;
 /// Jobs of one tenant before the next tenant's turn.
 const JOBS_PER_TURN: usize = 8;
+/// Seconds that a cleaning waits for others to finish with the same blocks.
+const CLEAN_PATIENCE: u64 = 600;
 /// The lease under which garbage is looked for.
 const GARBAGE_LEASE: &str = "garbage";
 
@@ -82,6 +84,8 @@ pub struct Compactor {
     runs: Mutex<VecDeque<Run>>,
     /// Quarantined blocks by tenant, as last seen.
     quarantined: Mutex<HashMap<TenantId, usize>>,
+    /// Callers that wait for a round to end because somebody waits for them.
+    urgent: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -97,6 +101,22 @@ struct Tenant {
     /// Blocks that could not be decoded although their bytes are whole, and how often.
     undecodable: HashMap<Ulid, u32>,
     garbage_after_ms: i64,
+}
+
+/// Counts a caller that waits, for as long as it does.
+struct Urgent<'a>(&'a AtomicUsize);
+
+impl<'a> Urgent<'a> {
+    fn new(count: &'a AtomicUsize) -> Urgent<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Urgent(count)
+    }
+}
+
+impl Drop for Urgent<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What happened to one job of a turn.
@@ -136,6 +156,7 @@ impl Compactor {
             state: tokio::sync::Mutex::default(),
             runs: Mutex::default(),
             quarantined: Mutex::default(),
+            urgent: AtomicUsize::new(0),
         })
     }
 
@@ -190,7 +211,7 @@ impl Compactor {
         }
         let mut pending = 0;
         let mut too_large = 0;
-        while !open.is_empty() && !self.place.stop.load(Ordering::Relaxed) {
+        while !open.is_empty() && !self.must_end() {
             for tenant in std::mem::take(&mut open) {
                 let of = state.tenants.get_mut(&tenant).expect("it was opened");
                 match self.turn(of, &mut round).await {
@@ -223,6 +244,53 @@ impl Compactor {
             round.errors.iter().for_each(|e| tracing::warn!("compaction: {e}"));
         }
         round
+    }
+
+    /// Rewrites a tenant's raw blocks that hold deleted samples without them, one after the other; returns how many. A round that is
+    /// running ends after its job and goes on with the next interval.
+    pub async fn clean_tombstones(&self, tenant: &TenantId) -> Result<u64, String> {
+        let mut state = {
+            let _waits = Urgent::new(&self.urgent);
+            self.state.lock().await
+        };
+        let mut round = Round::default();
+        self.begin(&mut state, tenant, &mut round).await.map_err(|e| e.to_string())?;
+        let of = state.tenants.get_mut(tenant).expect("it was opened");
+        let leases = self.place.depot.leases(tenant, &self.place.writer);
+        let mut rewritten = 0;
+        let mut waited = 0;
+        loop {
+            let snapshot = of.catalog.refresh().await.map_err(|e| e.to_string())?;
+            let marks = self.marks(of, &snapshot).await.map_err(|e| e.to_string())?;
+            let mask = snapshot.mask();
+            let dirty = |b: &BlockMeta| marks.dirty.contains(&b.ulid) && !mask.tombstones_of(b).is_empty();
+            let mut settings = self.place.settings.plan.clone();
+            settings.raw_retention_ms = self.place.settings.keep.of(tenant, 0);
+            let Some(job) = forced(&snapshot.blocks, &marks, &settings, self.now_ms(), dirty)? else {
+                return Ok(rewritten);
+            };
+            match self.attempt(of, &snapshot, &leases, &job).await {
+                Outcome::Done => (rewritten, waited) = (rewritten + job.inputs.len() as u64, 0),
+                Outcome::Failed(why) => return Err(why),
+                Outcome::Taken | Outcome::Stale => {
+                    if self.place.stop.load(Ordering::Relaxed) {
+                        return Err("the process is stopping".to_string());
+                    }
+                    waited += 1;
+                    if waited > CLEAN_PATIENCE {
+                        return Err(
+                            "another compactor has been at work on the same blocks for minutes".to_string()
+                        );
+                    }
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Whether a round should not begin anything more.
+    fn must_end(&self) -> bool {
+        self.place.stop.load(Ordering::Relaxed) || self.urgent.load(Ordering::Relaxed) > 0
     }
 
     fn now_ms(&self) -> i64 {
@@ -285,7 +353,7 @@ impl Compactor {
         let leases = self.place.depot.leases(&tenant, &self.place.writer);
         let mut turn = Turn::default();
         for _ in 0..JOBS_PER_TURN {
-            if self.place.stop.load(Ordering::Relaxed) {
+            if self.must_end() {
                 return Ok(turn);
             }
             let snapshot = of.catalog.refresh().await?;
