@@ -601,6 +601,7 @@ impl Compactor {
         let settings = &self.place.settings;
         // Listed first: a block that is committed after this is named by the snapshot that is read next.
         let folders = self.place.depot.folders(tenant).await.map_err(|e| e.to_string())?;
+        let beside = self.place.depot.attachments(tenant).await.map_err(|e| e.to_string())?;
         let named = self.place.depot.named(&of.catalog, millis(settings.delete_delay)).await;
         let named = named.map_err(|e| e.to_string())?;
         let mut removed = 0;
@@ -610,6 +611,11 @@ impl Compactor {
             removed += 1;
             self.metrics.garbage_blocks.inc();
             self.metrics.garbage_bytes.inc_by(folder.bytes);
+        }
+        for file in garbage(&beside, &named, now_ms, millis(settings.orphan_grace)) {
+            self.place.depot.remove_attachment(tenant, file.ulid).await.map_err(|e| e.to_string())?;
+            tracing::debug!(%tenant, file = %file.ulid, bytes = file.bytes, "deleted from the store");
+            self.metrics.garbage_bytes.inc_by(file.bytes);
         }
         of.catalog.prune().await;
         Ok(removed)

@@ -16,9 +16,12 @@ use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, Edit};
 use tsdb::clock::ManualClock;
 use tsdb::contract::drain;
+use tsdb::db::{Db, DbOptions};
+use tsdb::layout;
 use tsdb::mask::Tombstone;
 use tsdb::matcher::Matcher;
 use tsdb::memory::matches_all;
+use tsdb::sample::Metadata;
 use tsdb::tenant::TenantId;
 
 const HOUR: i64 = 3_600_000;
@@ -177,4 +180,41 @@ async fn a_store_that_fails_is_told_and_the_next_call_goes_on() {
     assert_eq!((stored(&good).await, tombstones(&good).await), (seen, 0));
     let open = Catalog::open(good, TenantId::single(), "check", options()).await.unwrap();
     assert!(open.snapshot().clean.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_exemplars_and_metadata_that_no_snapshot_names_are_garbage() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let dir = tempfile::tempdir().unwrap();
+    let options = DbOptions { flush_when_due: false, ..DbOptions::new(dir.path(), store.clone()) };
+    let db = Db::open(options).await.unwrap();
+    for i in 0..4 {
+        let mut appender = db.appender(&TenantId::single()).await.unwrap();
+        let s = appender.series(&[("__name__", "m")]);
+        appender.exemplar(s, T0 + i, 1.0, &[("trace_id", &i.to_string())]).unwrap();
+        let help = format!("Help {i}.");
+        appender.metadata("m", Metadata { kind: "counter".into(), help, unit: String::new() });
+        appender.commit().await.unwrap();
+        db.flush().await.unwrap();
+    }
+    let files = async || {
+        let mut names = BTreeSet::new();
+        for folder in layout::attachments(&TenantId::single()) {
+            let listed: Vec<_> = futures::TryStreamExt::try_collect(store.list(Some(&folder))).await.unwrap();
+            let path = |o: &object_store::ObjectMeta| layout::attachment_of_path(&o.location).unwrap();
+            names.extend(listed.iter().map(path));
+        }
+        names
+    };
+    let snapshot = catalog(&store, "reader").await.snapshot();
+    let live: BTreeSet<_> =
+        snapshot.exemplars.iter().map(|f| f.ulid).chain(snapshot.metadata.iter().map(|f| f.ulid)).collect();
+    assert_eq!(
+        (live.len(), files().await.len()),
+        (5, 8),
+        "each flush wrote all that is known of metrics anew"
+    );
+    let scratch = tempfile::tempdir().unwrap();
+    compactor(&store, settings(scratch.path()), "c", &late_clock()).round().await;
+    assert_eq!(files().await, live);
 }

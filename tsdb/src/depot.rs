@@ -12,7 +12,7 @@ use ulid::Ulid;
 
 use crate::block::{BlockError, BlockFiles, BlockMeta, inspect, upload};
 use crate::bucket::BlockStore;
-use crate::catalog::{Catalog, CatalogError, CatalogOptions};
+use crate::catalog::{Catalog, CatalogError, CatalogOptions, Snapshot};
 use crate::clock::Clock;
 use crate::layout;
 use crate::lease::Leases;
@@ -47,6 +47,13 @@ pub struct BlockFolder {
     pub bytes: u64,
     /// When the newest of its objects was written, by the store's clock, in milliseconds.
     pub written_ms: i64,
+}
+
+/// The names of all objects that a snapshot needs.
+fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Ulid> + '_ {
+    let blocks = snapshot.blocks.iter().map(|b| b.ulid);
+    let beside = snapshot.exemplars.iter().map(|f| f.ulid).chain(snapshot.metadata.iter().map(|f| f.ulid));
+    blocks.chain(beside)
 }
 
 impl Depot {
@@ -147,12 +154,12 @@ impl Depot {
         Ok(found.into_values().collect())
     }
 
-    /// The blocks that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against the clock). Whoever reads
+    /// The blocks and attachments that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against the clock). Whoever reads
     /// took its snapshot at most that long ago.
     pub async fn named(&self, catalog: &Catalog, delay_ms: i64) -> Result<BTreeSet<Ulid>, CatalogError> {
         let now_ms = self.clock.now_ms();
         let newest = catalog.refresh().await?;
-        let mut named: BTreeSet<Ulid> = newest.blocks.iter().map(|b| b.ulid).collect();
+        let mut named: BTreeSet<Ulid> = named_by(&newest).collect();
         let folder = layout::catalog(catalog.tenant());
         let listed: Vec<_> = self
             .store
@@ -170,11 +177,42 @@ impl Depot {
             if number < newest.number && now_ms.saturating_sub(until_ms) < delay_ms {
                 // One that was pruned meanwhile is older than a day.
                 if let Some(snapshot) = catalog.at(number).await? {
-                    named.extend(snapshot.blocks.iter().map(|b| b.ulid));
+                    named.extend(named_by(&snapshot));
                 }
             }
         }
         Ok(named)
+    }
+
+    /// What lies beside a tenant's blocks, files of exemplars and of metadata: two LISTs.
+    pub async fn attachments(&self, tenant: &TenantId) -> Result<Vec<BlockFolder>, BlockError> {
+        let mut found = Vec::new();
+        for folder in layout::attachments(tenant) {
+            let failed = |e: object_store::Error| BlockError::Store {
+                object: folder.to_string(),
+                cause: e.to_string(),
+            };
+            let mut objects = self.store.list(Some(&folder));
+            while let Some(object) = objects.try_next().await.map_err(failed)? {
+                let Some(ulid) = layout::attachment_of_path(&object.location) else { continue };
+                let written_ms = object.last_modified.timestamp_millis();
+                found.push(BlockFolder { ulid, objects: 1, bytes: object.size, written_ms });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes an attachment, whichever it is.
+    pub async fn remove_attachment(&self, tenant: &TenantId, ulid: Ulid) -> Result<(), BlockError> {
+        for path in [layout::exemplars(tenant, ulid), layout::metadata(tenant, ulid)] {
+            match self.store.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => {
+                    return Err(BlockError::Store { object: path.to_string(), cause: e.to_string() });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a block's objects, `meta.json` first, so that what is left of an interrupted deletion does not look like a block.

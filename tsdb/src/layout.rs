@@ -121,6 +121,16 @@ pub fn metadata(tenant: &TenantId, ulid: Ulid) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "metadata", &format!("{ulid}.parquet")])
 }
 
+/// The folders of files beside the blocks.
+pub fn attachments(tenant: &TenantId) -> [Path; 2] {
+    ["exemplars", "metadata"].map(|folder| Path::from_iter([TENANTS, tenant.as_str(), folder]))
+}
+
+/// The name of a file beside the blocks from its path; `None` for anything else that lies there.
+pub fn attachment_of_path(path: &Path) -> Option<Ulid> {
+    Ulid::from_string(path.filename()?.strip_suffix(".parquet")?).ok()
+}
+
 /// Where one run of [`crate::catalog::probe`] writes; it removes it again.
 pub fn probe(ulid: Ulid, name: &str) -> Path {
     Path::from_iter(["probe", &ulid.to_string(), name])

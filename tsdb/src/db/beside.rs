@@ -1,4 +1,5 @@
-//! What is kept beside samples: exemplars and metadata, in files of their own that the same catalog names.
+//! What is kept beside samples: exemplars and metadata, in files of their own that the same catalog names. Files that it does not name any
+//! more are garbage, which whoever compacts collects with the blocks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,9 +18,6 @@ use crate::sample::Metadata;
 use crate::source::{Budget, SourceError};
 use crate::tenant::TenantId;
 
-/// How long a file that no snapshot names any more is left to those who still read by an older one.
-const LEFT_TO_READERS_MS: i64 = 10 * 60 * 1000;
-
 /// How often a change of metadata is tried again on what others have written meanwhile.
 const METADATA_ATTEMPTS: usize = 10;
 
@@ -28,8 +26,6 @@ const METADATA_ATTEMPTS: usize = 10;
 pub(super) struct Beside {
     /// The metadata read last of each tenant, by the file it was in.
     metadata: Mutex<HashMap<TenantId, (Ulid, Arc<Known>)>>,
-    /// Files to be removed, and from when on.
-    doomed: Mutex<Vec<(object_store::path::Path, i64)>>,
 }
 
 impl Db {
@@ -140,7 +136,6 @@ impl Db {
             match catalog.commit(&Edit::metadata(replaces, file.clone())).await {
                 Ok(done) => {
                     self.beside.metadata.lock().insert(tenant.clone(), (file.ulid, Arc::new(next)));
-                    self.doom(replaces.map(|old| layout::metadata(tenant, old)));
                     self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
                     return Ok(());
                 }
@@ -148,7 +143,6 @@ impl Db {
                 Err(CatalogError::Conflict(_)) => snapshot = catalog.snapshot(),
                 Err(e) => return Err(fail("committing", &e)),
             }
-            self.doom([path]);
         }
         Err(fail("committing", &"other writers were quicker each time"))
     }
@@ -178,7 +172,6 @@ impl Db {
                 tracing::warn!(%tenant, "old files of exemplars could not be put in order, it will be tried again: {e}");
             }
         }
-        self.remove_doomed().await;
     }
 
     async fn keep_exemplars_of(
@@ -210,41 +203,8 @@ impl Db {
             edit.drop_exemplars.extend(upkeep.join);
         }
         let catalog = self.catalog(tenant).await.map_err(|e| e.to_string())?;
-        match catalog.commit(&edit).await {
-            Ok(done) => {
-                self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
-                self.doom(edit.drop_exemplars.iter().map(|old| layout::exemplars(tenant, *old)));
-                Ok(())
-            }
-            Err(e) => {
-                if matches!(e, CatalogError::Conflict(_)) {
-                    self.doom(edit.add_exemplars.iter().map(|new| layout::exemplars(tenant, new.ulid)));
-                }
-                Err(e.to_string())
-            }
-        }
-    }
-
-    fn doom(&self, paths: impl IntoIterator<Item = object_store::path::Path>) {
-        let due_ms = self.options.clock.now_ms().saturating_add(LEFT_TO_READERS_MS);
-        self.beside.doomed.lock().extend(paths.into_iter().map(|path| (path, due_ms)));
-    }
-
-    async fn remove_doomed(&self) {
-        let now_ms = self.options.clock.now_ms();
-        let due: Vec<_> = {
-            let mut doomed = self.beside.doomed.lock();
-            let (due, later) =
-                std::mem::take(&mut *doomed).into_iter().partition(|(_, due_ms)| *due_ms <= now_ms);
-            *doomed = later;
-            due
-        };
-        for (path, _) in due {
-            match object_store::ObjectStoreExt::delete(&*self.options.store, &path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                // Left for whoever collects what no snapshot names.
-                Err(e) => tracing::warn!("{path}, which is not needed any more, could not be removed: {e}"),
-            }
-        }
+        let done = catalog.commit(&edit).await.map_err(|e| e.to_string())?;
+        self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
+        Ok(())
     }
 }
