@@ -1,13 +1,21 @@
 //! The life of a block after it was written.
 //!
-//! 1. A flush wrote it: one window of one tenant, raw samples, committed in the tenant's catalog.
-//! 2. Blocks that lie side by side are merged into one of a day, and the catalog replaces them in one commit.
-//! 3. In the same pass it is downsampled to 5 minutes and 1 hour: count, sum, min, max, first, last, increase, resets, changes.
-//! 4. Past the retention of its resolution, a commit takes it out of the catalog.
-//! 5. Its objects are removed after a delay longer than the longest query that may still read them.
+//! 1. A flush or an import wrote it: raw samples, committed in the tenant's catalog, as *level 0*. Flushes keep to half days ([`tsdb::span`]).
+//! 2. [`plan`] looks at nothing but metadata and the hour. Where an aligned span of 14 d, 2 d or 12 h is over, all its raw blocks become one; blocks that
+//!    lie over one another (late data, copies, imports) are an ordinary input. A block that crosses boundaries is cut at them first.
+//! 3. A [`worker`] claims the job by [lease](tsdb::lease) and does it ([`job`]): [`merge`] reads all inputs series by series in order, masked as in
+//!    queries, [`write`] puts down the raw block and, in the same pass, its windows of 5 minutes and an hour ([`tsdb::downsample`]). Memory and scratch
+//!    disk stay below their settings, whatever the size of the blocks. What was uploaded is read back and compared with what was merged.
+//! 4. One commit puts the outputs in the place of the inputs and of the windows that they replace. It demands that all of them are still live, so two
+//!    compactors that do the same thing lose time and nothing else. Until then nothing is visible; a crash leaves objects that nobody names.
+//! 5. Deletions and rules of retention that hide series of it in queries at once become physical the next time it is written, and where they concern it
+//!    it is written again for their sake ([`marks`]).
+//! 6. Where it cannot be read it is quarantined: a mark in the catalog that every compactor sees. Queries that need it still say that they cannot read it.
+//! 7. Past the [`retention`] of its resolution a commit takes it out of the catalog; raw blocks not before their windows are committed.
+//! 8. Its objects are deleted when no snapshot names it that a query may still hold ([`garbage`]). So are those of uploads that were never committed.
 //!
-//! Today only step 1 exists, and it is done by [`tsdb`]: this crate holds the place and the arrows (it knows `tsdb`, never `ingest` or `query`)
-//! of what comes next. Until then blocks stay as they were flushed, and nothing removes them.
+//! Planning, retention and garbage are functions of values to values. This crate knows `tsdb`, never `ingest` or `query`, and sees the object store only
+//! through [`tsdb::depot`].
 
 pub mod garbage;
 pub mod job;
