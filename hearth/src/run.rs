@@ -303,6 +303,7 @@ fn engine_options(settings: &Settings) -> EngineOptions {
         delayed_name_removal: on("promql-delayed-name-removal"),
         use_start_timestamps: on("use-start-timestamps"),
         type_and_unit_labels: on("type-and-unit-labels"),
+        max_resolution: settings.query_max_source_resolution.0,
         parse: ParseOptions {
             experimental_functions: on("promql-experimental-functions"),
             duration_expressions: on("promql-duration-expr"),

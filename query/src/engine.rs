@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use tsdb::labels::Labels;
 use tsdb::sample::Value;
-use tsdb::source::{Budget, Source};
+use tsdb::source::{Answered, Budget, Source};
 
 use crate::annotations::Annotations;
+use crate::eval::answered::summary;
 use crate::eval::frame::{Column, Point, Row, Val};
 use crate::eval::handing::Handed;
 use crate::eval::range::{check_step_count, range_series};
@@ -16,6 +17,7 @@ use crate::eval::trace::Trace;
 use crate::eval::{Evaluator, Steps};
 use crate::explain::{self, Explained};
 use crate::parse::{Expr, ParseOptions, ValueType, parse_expr};
+use crate::plan::resolution::MaxResolution;
 use crate::plan::{self, Plan};
 use crate::value::{
     InstantSample, QueryError, QueryResult, QueryStats, QueryValue, RangeSeries, SamplesPerStep,
@@ -41,6 +43,8 @@ pub struct EngineOptions {
     /// Metadata labels `__type__` and `__unit__` are in use (upstream `type-and-unit-labels`).
     pub type_and_unit_labels: bool,
     pub parse: ParseOptions,
+    /// The coarsest resolution to answer from, where a query does not say.
+    pub max_resolution: MaxResolution,
 }
 
 impl Default for EngineOptions {
@@ -55,6 +59,7 @@ impl Default for EngineOptions {
             use_start_timestamps: false,
             type_and_unit_labels: false,
             parse: ParseOptions::default(),
+            max_resolution: MaxResolution::Auto,
         }
     }
 }
@@ -84,6 +89,10 @@ pub struct QueryOptions {
     pub budget: Option<Arc<Budget>>,
     /// How closely samples are counted for [`QueryStats`].
     pub samples: Detail,
+    /// Instead of [`EngineOptions::max_resolution`].
+    pub max_resolution: Option<MaxResolution>,
+    /// Where it is told, while the query runs, which resolution answered which part of time.
+    pub answered: Option<Arc<Answered>>,
 }
 
 /// Takes the series of a large range result, ascending by labels. An error ends the query.
@@ -264,12 +273,15 @@ impl Engine {
         let Prepared { plan, times, .. } = prepared;
         let instant = matches!(request.time, QueryTime::Instant { .. });
         let steps = self.steps(times)?;
+        let answered = request.options.answered.clone().unwrap_or_default();
         let new_evaluator = || {
             let mut ev = Evaluator::new(source, &self.options, plan, steps, budget.clone());
             if let Some(lookback_ms) = request.options.lookback_ms.filter(|l| *l > 0) {
                 ev.lookback_ms = lookback_ms;
             }
             ev.tally = Tally::new(request.options.samples, steps.count);
+            ev.max_resolution = request.options.max_resolution.unwrap_or(self.options.max_resolution);
+            ev.answered = answered.clone();
             ev.trace = trace.clone();
             ev
         };
@@ -355,6 +367,7 @@ impl Engine {
             eval: begun.elapsed(),
             sort,
             samples_read: budget.samples_read(),
+            answered: summary(answered.parts()),
             samples_total: total,
             samples_new: read,
             samples_per_step: (request.options.samples == Detail::Steps).then_some(SamplesPerStep {

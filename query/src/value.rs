@@ -6,7 +6,7 @@ use std::time::Duration;
 use tsdb::histogram::Histogram;
 use tsdb::labels::Labels;
 use tsdb::sample::Value;
-use tsdb::source::SourceError;
+use tsdb::source::{AnsweredPart, SourceError};
 
 use crate::annotations::{Annotations, line_and_column};
 use crate::parse::{ParseError, Span};
@@ -106,6 +106,8 @@ pub struct QueryStats {
     /// Samples that windows had not seen a step before, as upstream's `samplesRead`; 0 unless asked for.
     pub samples_new: u64,
     pub samples_per_step: Option<SamplesPerStep>,
+    /// Which resolution answered which part of time.
+    pub answered: Vec<AnsweredPart>,
     /// Most samples held at once, estimated from the bytes.
     pub samples_peak: u64,
     /// Most bytes held at once for samples and results.

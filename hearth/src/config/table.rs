@@ -6,6 +6,7 @@ use super::keep::{KeepRules, TenantKeeps};
 use super::value::{
     Addressing, Count, Dedup, Features, HeaderOption, LabelNames, Listen, LogFormat, LogLevel, Path,
     S3Checksum, Size, Span, Spans, Sync, Url, Value,
+    S3Checksum, Size, SourceResolution, Span, Sync, Url, Value,
 };
 
 /// One option as the outside knows it.
@@ -214,6 +215,8 @@ options! {
             "Labels that only tell HA replicas of one Prometheus apart: such series are shown as one, without these labels. A request can say otherwise (`dedup`, `replicaLabels[]`).";
         "query.dedup_mode" query_dedup_mode: Dedup = "hearth",
             "How replicas become one: `hearth`, which fills gaps and does not depend on the query's range, or `thanos`, to compare answers while moving.";
+        "query.max_source_resolution" query_max_source_resolution: SourceResolution = "auto",
+            "Coarsest downsampled data that answers, where a query does not say: `auto` takes the coarsest that is exact, `raw` none, `5m` or `1h` up to that even where it is approximate.";
         "enable_feature" enable_feature: Features = "",
             "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-duration-expr, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels.";
     }

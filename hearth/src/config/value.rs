@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use query::plan::resolution::MaxResolution;
 use tsdb::db::LogSync;
 
 /// A value of an option. `parse` says what is wrong and how to write it; `Display` gives text that `parse` takes.
@@ -378,6 +379,35 @@ impl Value for LabelNames {
 impl fmt::Display for LabelNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(","))
+    }
+}
+
+/// The coarsest resolution that a query may be answered from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceResolution(pub MaxResolution);
+
+impl Value for SourceResolution {
+    const NAME: &'static str = "auto|raw|DURATION";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(SourceResolution(match text {
+            "auto" => MaxResolution::Auto,
+            "raw" => MaxResolution::AtMost(0),
+            text => match Span::parse(text) {
+                Ok(span) => MaxResolution::AtMost(span.ms()),
+                Err(_) => return Err("is none of auto, raw, 5m, 1h".to_string()),
+            },
+        }))
+    }
+}
+
+impl fmt::Display for SourceResolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            MaxResolution::Auto => f.write_str("auto"),
+            MaxResolution::AtMost(0) => f.write_str("raw"),
+            MaxResolution::AtMost(ms) => Span(Duration::from_millis(ms.unsigned_abs())).fmt(f),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use axum::response::Response;
 use tsdb::labels::Labels;
 use tsdb::sample::Value;
 
-use super::json;
+use super::{json, resolution};
 use crate::value::{QueryStats, QueryValue, RangeSeries, SamplesPerStep};
 
 /// How large a piece grows before it is handed to the connection. At several hundred megabytes a second a piece costs the runtime's
@@ -358,6 +358,9 @@ pub(super) fn points(
 pub struct Stats {
     timings: Timings,
     samples: Samples,
+    /// Hearth's own: which resolution answered which part of time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resolutions: Vec<resolution::Part>,
 }
 
 #[derive(serde::Serialize)]
@@ -422,6 +425,7 @@ impl Stats {
                 samples_read: stats.samples_new,
                 peak_samples: stats.samples_peak,
             },
+            resolutions: resolution::parts(&stats.answered),
         }
     }
 }

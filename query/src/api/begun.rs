@@ -13,11 +13,11 @@ use axum::response::Response;
 use futures::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tsdb::source::{Budget, SourceError};
+use tsdb::source::{Answered, Budget, SourceError};
 
 use super::answer::{Grid, HEAD, PIECE_BYTES, Remarks, Stats, points, respond, tail};
-use super::json;
 use super::request::CancelOnDrop;
+use super::{json, resolution};
 use crate::value::{QueryError, RangeSeries};
 
 /// Pieces that may wait for the client, beside the one being written.
@@ -29,22 +29,30 @@ pub struct Piece {
     last: bool,
 }
 
+/// What the answer needs once it begins.
+pub struct Begun {
+    pieces: mpsc::Receiver<Piece>,
+    /// Told so far: all selectors whose series are among the first.
+    answered: Arc<Answered>,
+}
+
 /// With this, work on a blocking thread begins its answer.
 pub struct Early {
-    begin: Option<oneshot::Sender<mpsc::Receiver<Piece>>>,
+    begin: Option<oneshot::Sender<Begun>>,
     budget: Arc<Budget>,
     runtime: Handle,
 }
 
 /// Both ends. Must be called within the runtime.
-pub fn early(budget: Arc<Budget>) -> (Early, oneshot::Receiver<mpsc::Receiver<Piece>>) {
+pub fn early(budget: Arc<Budget>) -> (Early, oneshot::Receiver<Begun>) {
     let (begin, begun) = oneshot::channel();
     (Early { begin: Some(begin), budget, runtime: Handle::current() }, begun)
 }
 
 /// The answer that has begun. When it is dropped, which is what happens when the client goes away, the query is cancelled.
-pub fn response(pieces: mpsc::Receiver<Piece>, cancel: CancelOnDrop) -> Response {
-    respond(Body::from_stream(Rest { pieces: Some(pieces), _cancel: cancel }))
+pub fn response(begun: Begun, cancel: CancelOnDrop) -> Response {
+    let response = respond(Body::from_stream(Rest { pieces: Some(begun.pieces), _cancel: cancel }));
+    resolution::tell(response, &begun.answered)
 }
 
 struct Rest {
@@ -86,14 +94,20 @@ pub struct SeriesWriter {
     limit: usize,
     written: usize,
     cut: bool,
+    answered: Arc<Answered>,
 }
 
 impl SeriesWriter {
     /// `range` is `(start, step, steps)`.
-    pub fn new(range: Option<(i64, i64, usize)>, limit: usize, early: Early) -> SeriesWriter {
+    pub fn new(
+        range: Option<(i64, i64, usize)>,
+        limit: usize,
+        early: Early,
+        answered: Arc<Answered>,
+    ) -> SeriesWriter {
         let (start_ms, step_ms, steps) = range.unwrap_or((0, 1, 0));
         let grid = Grid::new(start_ms, step_ms, steps);
-        SeriesWriter { early, pieces: None, grid, out: Vec::new(), limit, written: 0, cut: false }
+        SeriesWriter { early, pieces: None, grid, out: Vec::new(), limit, written: 0, cut: false, answered }
     }
 
     /// Whether anything was sent.
@@ -110,7 +124,9 @@ impl SeriesWriter {
         if self.pieces.is_none() {
             let (to, from) = mpsc::channel(WAITING);
             let begin = self.early.begin.take();
-            if begin.is_none_or(|begin| begin.send(from).is_err()) {
+            if begin.is_none_or(|begin| {
+                begin.send(Begun { pieces: from, answered: self.answered.clone() }).is_err()
+            }) {
                 return Err(SourceError::Canceled.into());
             }
             self.pieces = Some(to);

@@ -5,10 +5,10 @@ use axum::response::Response;
 
 use super::answer::{self, Remarks};
 use super::error::ApiError;
-use super::json;
 use super::queries::{MAX_REMARKS, check_text, lookback, range_times, timeout};
 use super::request::{Call, Lane};
 use super::state::ApiState;
+use super::{json, resolution};
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::explain::{Done, Explained, Node, Reads, Tree, Window};
 
@@ -34,6 +34,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     };
     let timeout = timeout(form)?;
     let lookback_ms = lookback(form)?;
+    let max_resolution = resolution::max_source_resolution(form)?;
     check_text(&state, form.get("query"))?;
     let replicas = state.config().replicas.asked(form)?;
     let view = state.clone();
@@ -43,7 +44,8 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
             let text = call.form.get("query");
             let source = view.source(&call.tenant, replicas);
             let budget = Some(budget.clone());
-            let options = QueryOptions { lookback_ms, timeout, budget, ..QueryOptions::default() };
+            let options =
+                QueryOptions { lookback_ms, timeout, budget, max_resolution, ..QueryOptions::default() };
             let request = QueryRequest { text, time, options };
             let explained = inner.engine.explain(&*source, &request, analyze)?;
             let remarks = explained.ran.as_ref().map_or_else(Remarks::default, |ran| {

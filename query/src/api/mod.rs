@@ -16,6 +16,7 @@ pub mod params;
 mod queries;
 mod replicas;
 mod request;
+mod resolution;
 mod series;
 pub mod state;
 mod status;

@@ -1,13 +1,15 @@
 //! `query`, `query_range`, and what needs only the parser: `format_query` and `parse_query`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
 use tsdb::matcher::quote;
+use tsdb::source::Answered;
 
 use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
-use super::ast_json;
+use super::{ast_json, resolution};
 use super::begun::SeriesWriter;
 use super::error::{ApiError, ErrorType};
 use super::form::Form;
@@ -117,6 +119,7 @@ async fn run(
     timeout: Option<Duration>,
 ) -> Result<Response, ApiError> {
     let lookback_ms = lookback(&call.form)?;
+    let max_resolution = resolution::max_source_resolution(&call.form)?;
     check_text(&state, call.form.get("query"))?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
@@ -131,7 +134,15 @@ async fn run(
                 "all" => Detail::Steps,
                 _ => Detail::Reads,
             };
-            let options = QueryOptions { lookback_ms, timeout, budget: Some(budget.clone()), samples };
+            let answered = Arc::new(Answered::default());
+            let options = QueryOptions {
+                lookback_ms,
+                timeout,
+                budget: Some(budget.clone()),
+                samples,
+                max_resolution,
+                answered: Some(answered.clone()),
+            };
             let request = QueryRequest { text, time, options };
             let grid = match time {
                 QueryTime::Instant { .. } => None,
@@ -139,7 +150,7 @@ async fn run(
                     Some((start_ms, step_ms, ((end_ms - start_ms) / step_ms + 1).clamp(0, 20_000) as usize))
                 }
             };
-            let mut rows = SeriesWriter::new(grid, limit, early);
+            let mut rows = SeriesWriter::new(grid, limit, early, answered.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
             let done = inner.engine.run_handing_out(&*source, &request, from_bytes, &mut |s| rows.series(&s));
             let mut result = match done {
@@ -168,7 +179,8 @@ async fn run(
                 rows.finish(figures.as_ref(), &remarks);
                 return Ok(None);
             }
-            Ok(Some(answer::streamed(ResultWriter::new(result.value, grid, figures.as_ref(), &remarks))))
+            let answer = answer::streamed(ResultWriter::new(result.value, grid, figures.as_ref(), &remarks));
+            Ok(Some(resolution::tell(answer, &answered)))
         })
         .await
 }

@@ -42,7 +42,7 @@ struct RuntimeInfo<'a> {
     storage_retention: &'a str,
 }
 
-fn rfc3339(ms: i64) -> String {
+pub(super) fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "0001-01-01T00:00:00Z".into(), |t| t.to_string())
 }
 

@@ -4,6 +4,7 @@
 //! aggregation holds its groups and never all rows. Everything else is computed whole.
 
 mod aggregate;
+pub mod answered;
 mod binary;
 pub mod frame;
 pub mod functions;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tsdb::labels::Labels;
-use tsdb::source::{Budget, SeriesColumns, Source};
+use tsdb::source::{Answered, Budget, SeriesColumns, Source};
 
 use crate::annotations::Annotations;
 use crate::engine::EngineOptions;
@@ -29,6 +30,7 @@ use crate::eval::handing::spread_column;
 use crate::eval::tally::{Detail, Tally};
 use crate::eval::trace::{Trace, id};
 use crate::parse::ValueType;
+use crate::plan::resolution::{MaxResolution, Needs};
 use crate::plan::{Plan, PlanExpr, PlanNode};
 use crate::value::QueryError;
 
@@ -70,6 +72,12 @@ pub struct Evaluator<'a> {
     pub notes: Annotations,
     /// How often each selection of the plan is read.
     selection_uses: &'a [usize],
+    /// What all who read a selection need of it.
+    selection_needs: &'a [Needs],
+    /// Coarsest resolution to answer from.
+    pub max_resolution: MaxResolution,
+    /// Which resolution answered which part of time, all selectors together.
+    pub answered: Arc<Answered>,
     /// Selections that are read more than once, by number and time range.
     kept: HashMap<(usize, i64, i64), Arc<Vec<SeriesColumns>>>,
     /// Bytes of values that the node being evaluated holds; charged to the budget.
@@ -96,6 +104,9 @@ impl<'a> Evaluator<'a> {
             budget,
             notes: Annotations::new(),
             selection_uses: &plan.selection_uses,
+            selection_needs: &plan.selection_needs,
+            max_resolution: options.max_resolution,
+            answered: Arc::default(),
             kept: HashMap::new(),
             live_bytes: 0,
             tally: Tally::new(Detail::Total, steps.count),

@@ -7,8 +7,10 @@ use tsdb::histogram::{CounterResetHint, Histogram};
 use tsdb::labels::{Labels, METRIC_NAME};
 use tsdb::matcher::{MatchOp, quote};
 use tsdb::source::SeriesColumns;
+use tsdb::window::{Aggregates, WindowColumns};
 
 use super::frame::{Column, Frame, Point, Row, Val};
+use super::functions::windowed::{self, FloatWindows, Windowed};
 use super::functions::{Extended, Samples, SeriesWindows, Window, WindowContext};
 use super::scan::{series_bytes, without_stale};
 use super::tally::{self, Detail, Tally};
@@ -17,6 +19,7 @@ use super::trace::id;
 use super::{Evaluator, SAME_LABELSET, Steps};
 use crate::annotations::Annotations;
 use crate::parse::Span;
+use crate::plan::resolution::window_needs;
 use crate::plan::{Call, PlanExpr, PlanNode, Selector, Subquery};
 use crate::value::{QueryError, RangeSeries};
 
@@ -38,6 +41,8 @@ struct Job<'c> {
     /// Whether its samples are the steps of a subquery.
     subquery: bool,
     detail: Detail,
+    /// How it runs over downsampled windows, and what of them it needs.
+    windowed: Option<(Windowed, Aggregates)>,
 }
 
 /// What came out for one series.
@@ -135,6 +140,7 @@ impl Evaluator<'_> {
             operand: told_at(operand),
             subquery: matches!(operand.node, PlanNode::Subquery(_)),
             detail: self.tally.detail(),
+            windowed: windowed::find(name).zip(window_needs(name)),
         };
         let delayed = self.options.delayed_name_removal;
         let mut seen: HashSet<Labels> = HashSet::new();
@@ -499,6 +505,19 @@ impl Job<'_> {
             .map(|h| h.iter().map(|h| h.as_ref().map_or(1, |h| tally::weight(h))).collect());
         let fixed = self.reach.at_ms.is_some();
         let samples = tally::Windows::count(self.detail, ranges, sizes.as_deref(), self.subquery, fixed);
+        let over_windows = match (&series.windows, &self.windowed) {
+            (Some(w), Some((f, needs))) if self.extended == Extended::No && w.aggregates().has(*needs) => {
+                Some((w, f))
+            }
+            _ => None,
+        };
+        if let Some((columns, f)) = over_windows {
+            self.windows_of_series(&series, columns, f, ranges, &mut column, &mut notes);
+            if self.counter_names && column.float_count() > 0 {
+                self.remark_on_name(labels, &mut notes);
+            }
+            return Done { column, notes, error, samples };
+        }
         let done = match self.window.kernel {
             Some(kernel)
                 if series.histograms.is_none() && start_ts.is_none() && self.extended == Extended::No =>
@@ -554,6 +573,48 @@ impl Job<'_> {
             self.remark_on_name(labels, &mut notes);
         }
         Done { column, notes, error, samples }
+    }
+
+    /// All steps of a series of downsampled windows, markers removed.
+    fn windows_of_series(
+        &self,
+        series: &SeriesColumns,
+        columns: &WindowColumns,
+        f: &Windowed,
+        ranges: &[(u32, u32)],
+        column: &mut Column,
+        notes: &mut Annotations,
+    ) {
+        let view = SeriesWindows {
+            ts_ms: &series.ts_ms,
+            values: &series.values,
+            windows: ranges,
+            reach: &self.reach,
+        };
+        if columns.histograms.is_none() {
+            let floats = FloatWindows { series, columns, windows: ranges, view };
+            if (f.floats)(&floats, column).is_some() {
+                return;
+            }
+        }
+        let all: Vec<_> = (0..series.ts_ms.len()).map(|i| series.window(i)).collect();
+        for (step, &(from, to)) in ranges.iter().enumerate().filter(|(_, (a, b))| a < b) {
+            let end = self.reach.reference(step);
+            let mut context = WindowContext {
+                t_ms: self.reach.steps.at(step),
+                range_start_ms: end.saturating_sub(self.range_ms),
+                range_end_ms: end,
+                extended: Extended::No,
+                scalars: &[],
+                labels: &series.labels,
+                arg_spans: &self.arg_spans,
+                notes: &mut *notes,
+                error: &mut None,
+            };
+            if let Some(v) = (f.any)(&mut context, &all[from as usize..to as usize]) {
+                column.set(step, v);
+            }
+        }
     }
 
     fn remark_on_name(&self, labels: &Labels, notes: &mut Annotations) {

@@ -8,6 +8,7 @@ use tsdb::matcher::quote;
 use tsdb::sample::is_stale;
 use tsdb::source::{Hints, Selection, SeriesColumns};
 
+use super::answered::live_windows;
 use super::frame::{Column, Row};
 use super::timeline::{Memo, Reach, newest, windows};
 use super::trace::id;
@@ -73,16 +74,19 @@ impl Evaluator<'_> {
             }
             return Ok(());
         }
+        let (windows, needs, looks) = self.window_wish(s, reach, range_ms);
         let wish = Selection {
             matchers: s.matchers.clone(),
             min_t_ms,
             max_t_ms,
-            hints: hints(s, self.steps, range_ms),
+            hints: Hints { windows, ..hints(s, self.steps, range_ms) },
             budget: self.budget.clone(),
         };
         let source = self.source;
         let user = trace.as_ref().map(|(t, own)| t.switch(*own)).unwrap_or_default();
         let mut cursor = source.select(&wish)?;
+        let what = (if range_ms > 0 { s.func } else { "" }, s.metric_name());
+        self.note_answered(what, &wish.hints.windows, needs, looks, (min_t_ms, max_t_ms));
         let mut all = Vec::new();
         while let Some(mut batch) = cursor.next_batch()? {
             self.budget.check()?;
@@ -184,12 +188,16 @@ pub(crate) fn series_bytes(s: &SeriesColumns) -> u64 {
     let histograms =
         s.histograms.as_ref().map_or(0, |h| h.iter().flatten().map(|h| h.size_bytes() + 16).sum::<usize>());
     let shared = Arc::strong_count(&s.ts_ms).max(1);
-    (s.ts_ms.len() * 8 + s.ts_ms.len() * 8 / shared + histograms + 96) as u64
+    let windows = s.windows.as_ref().map_or(0, |w| w.bytes());
+    (s.ts_ms.len() * 8 + s.ts_ms.len() * 8 / shared + histograms + windows + 96) as u64
 }
 
 /// Leaves of each histogram its count and sum, and notes beside them whether the counter was reset since the histogram before, which
 /// nobody can tell any more without buckets (upstream `promql/histogram_stats_iterator.go`).
 fn leave_counts(series: &mut SeriesColumns) {
+    if series.windows.is_some() {
+        return;
+    }
     let mut last: Option<Arc<Histogram>> = None;
     for slot in series.histograms.iter_mut().flatten().flatten() {
         let mut hint = slot.counter_reset_hint;
@@ -315,6 +323,9 @@ fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotat
 
 /// The series without its staleness markers; the same columns where there are none.
 pub(crate) fn without_stale(series: &SeriesColumns) -> std::borrow::Cow<'_, SeriesColumns> {
+    if series.windows.is_some() {
+        return live_windows(series);
+    }
     if !series.values.iter().any(|v| is_stale(*v)) {
         return std::borrow::Cow::Borrowed(series);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tsdb::labels::METRIC_NAME;
 
 use super::duration::{QueryShape, milliseconds};
+use super::resolution::Needs;
 use super::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Selector, Subquery};
 use crate::eval::functions;
 use crate::parse::{self, At, Expr, Node, Span, ValueType};
@@ -47,12 +48,13 @@ pub fn build(expr: &Expr, times: Times) -> Result<Plan, QueryError> {
         shape: shape(times),
         selections: HashMap::new(),
         uses: Vec::new(),
+        needs: Vec::new(),
         depth: 0,
         around: Around::default(),
     };
     let built = b.expr(expr, "", 1)?;
     let root = if built.wrap { invariant(built.expr) } else { built.expr };
-    Ok(Plan { root, selection_uses: b.uses, depth: b.depth })
+    Ok(Plan { root, selection_uses: b.uses, selection_needs: b.needs, depth: b.depth })
 }
 
 fn shape(t: Times) -> QueryShape {
@@ -65,6 +67,7 @@ struct Builder {
     /// Selections by their written-out wish, so that equal ones are read once.
     selections: HashMap<String, usize>,
     uses: Vec<usize>,
+    needs: Vec<Needs>,
     depth: usize,
     around: Around,
 }
@@ -137,8 +140,13 @@ impl Builder {
         let selection = *self.selections.entry(key).or_insert(next);
         if selection == next {
             self.uses.push(0);
+            self.needs.push(Needs::default());
         }
         self.uses[selection] += 1;
+        let extended = s.anchored || s.smoothed;
+        // A name that no function has: the samples themselves are wanted.
+        let user = if extended { Some("") } else { (range_ms > 0).then_some(func) };
+        self.needs[selection].add(user);
         Ok(Selector {
             name: s.name.clone(),
             matchers: s.matchers.clone(),

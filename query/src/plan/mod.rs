@@ -2,6 +2,7 @@
 
 mod build;
 mod duration;
+pub mod resolution;
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub struct Plan {
     pub root: PlanExpr,
     /// How many selectors read each selection: what is read more than once is kept.
     pub selection_uses: Vec<usize>,
+    /// What those selectors need of each selection.
+    pub selection_needs: Vec<resolution::Needs>,
     /// Deepest nesting, chains of binary operators counted once.
     pub depth: usize,
 }

@@ -18,6 +18,7 @@ pub mod rate;
 mod scalars;
 mod timestamps;
 pub mod trend;
+pub mod windowed;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -348,7 +348,7 @@ fn extreme(
 
 /// Minimum or maximum of all windows in one pass: a queue of the samples that may yet win, the best in front. `better(old, new)` is strict,
 /// so the earliest of equals stays.
-fn sliding_extreme(w: &SeriesWindows<'_>, out: &mut Column, better: fn(f64, f64) -> bool) -> bool {
+pub(super) fn sliding_extreme(w: &SeriesWindows<'_>, out: &mut Column, better: fn(f64, f64) -> bool) -> bool {
     let mut queue: VecDeque<u32> = VecDeque::new();
     let mut next = 0;
     for (step, &(from, to)) in w.windows.iter().enumerate() {

@@ -36,30 +36,30 @@ const fn window(name: &'static str, run: super::WindowFn, kernel: Option<super::
     Entry { name, run: Run::Window(Window { keeps_name: false, run, kernel }) }
 }
 
-const MIXED_SCHEMAS: &str =
+pub(super) const MIXED_SCHEMAS: &str =
     "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
-const MIXED_KINDS: &str = "encountered a mix of histograms and floats for metric name";
+pub(super) const MIXED_KINDS: &str = "encountered a mix of histograms and floats for metric name";
 const RECONCILED_ADD: &str = "mismatched custom buckets were reconciled during addition";
-const RECONCILED_SUB: &str = "mismatched custom buckets were reconciled during subtraction";
+pub(super) const RECONCILED_SUB: &str = "mismatched custom buckets were reconciled during subtraction";
 
-fn mixed_kinds(c: &mut WindowContext<'_>) -> Option<Value> {
+pub(super) fn mixed_kinds(c: &mut WindowContext<'_>) -> Option<Value> {
     let text = format!("{MIXED_KINDS} {}", c.quoted_name());
     c.notes.warn(c.span(), text);
     None
 }
 
-fn mixed_schemas<T>(c: &mut WindowContext<'_>) -> Option<T> {
+pub(super) fn mixed_schemas<T>(c: &mut WindowContext<'_>) -> Option<T> {
     let text = format!("{MIXED_SCHEMAS} {}", c.quoted_name());
     c.notes.warn(c.span(), text);
     None
 }
 
-fn not_a_counter(c: &mut WindowContext<'_>) {
+pub(super) fn not_a_counter(c: &mut WindowContext<'_>) {
     let text = format!("this native histogram metric is not a counter: {}", c.quoted_name());
     c.notes.warn(c.span(), text);
 }
 
-fn not_a_gauge(c: &mut WindowContext<'_>) {
+pub(super) fn not_a_gauge(c: &mut WindowContext<'_>) {
     let text = format!("this native histogram metric is not a gauge: {}", c.quoted_name());
     c.notes.warn(c.span(), text);
 }
@@ -85,20 +85,20 @@ fn start_at<T: AsRef<[i64]>>(starts: &Option<T>, i: usize) -> i64 {
 }
 
 /// The two ends of what was measured and how the measure is carried on to the range's edges.
-struct Extent {
-    range_start_ms: i64,
-    range_end_ms: i64,
-    first_t: i64,
-    last_t: i64,
+pub(super) struct Extent {
+    pub range_start_ms: i64,
+    pub range_end_ms: i64,
+    pub first_t: i64,
+    pub last_t: i64,
     /// Samples less one.
-    gaps: usize,
+    pub gaps: usize,
 }
 
 impl Extent {
     /// What the difference must be multiplied with so that it stands for the whole range; per second where `rate`.
     /// `zero_share`: the first value over the difference, where both say how far back the counter's zero lies.
     #[inline]
-    fn factor(&self, zero_share: Option<f64>, rate: bool) -> f64 {
+    pub fn factor(&self, zero_share: Option<f64>, rate: bool) -> f64 {
         let mut to_start = (self.first_t - self.range_start_ms) as f64 / 1000.0;
         let mut to_end = (self.range_end_ms - self.last_t) as f64 / 1000.0;
         let sampled = (self.last_t - self.first_t) as f64 / 1000.0;
@@ -222,7 +222,7 @@ fn extrapolated(c: &mut WindowContext<'_>, s: &Samples<'_>, counter: bool, rate:
     Some(Value::Histogram(Arc::new(result)))
 }
 
-fn add_noting(c: &mut WindowContext<'_>, base: &mut Histogram, other: &Histogram) -> Option<()> {
+pub(super) fn add_noting(c: &mut WindowContext<'_>, base: &mut Histogram, other: &Histogram) -> Option<()> {
     match base.add(other) {
         Err(IncompatibleSchemas) => mixed_schemas(c),
         Ok(done) => {

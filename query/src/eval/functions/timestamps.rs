@@ -1,12 +1,15 @@
 //! When samples were taken: `timestamp`, `start_timestamp`, and the reading of times that `info` needs too.
 
+use std::sync::Arc;
+
 use tsdb::labels::Labels;
 use tsdb::matcher::Matcher;
-use tsdb::source::{Hints, Selection};
+use tsdb::source::{Answered, Hints, Selection, WindowWish};
 
 use super::{Entry, Run};
 use crate::eval::Evaluator;
 use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::plan::resolution::{Looks, Needs, wish};
 use crate::plan::{Call, PlanNode};
 use crate::value::QueryError;
 
@@ -36,11 +39,18 @@ impl Evaluator<'_> {
         window: &dyn Fn(usize) -> (i64, i64),
         func: &str,
     ) -> Result<Vec<TakenSeries>, QueryError> {
+        // The newest sample is a window's last one; start timestamps are not kept.
+        let needs = Needs { samples: func == "start_timestamp", ..Needs::default() };
+        let step_ms = if self.steps.count > 1 { window(1).1.saturating_sub(window(0).1) } else { 0 };
+        let looks = Looks { first_ms: window(0).1, step_ms, count: self.steps.count, range_ms: 0 };
+        let answered = Some(Arc::new(Answered::default()));
+        let windows = WindowWish { answered, ..wish(needs, looks, self.max_resolution) };
         let wish = Selection {
             matchers: matchers.to_vec(),
             min_t_ms: window(0).0.saturating_add(1),
             max_t_ms: window(self.steps.count - 1).1,
             hints: Hints {
+                windows,
                 step_ms: if self.steps.is_instant() { 0 } else { self.steps.step_ms },
                 func: func.to_string(),
                 ..Hints::default()
@@ -50,6 +60,8 @@ impl Evaluator<'_> {
         let mut out = Vec::new();
         let (source, steps) = (self.source, self.steps);
         let mut cursor = source.select(&wish)?;
+        let range = (wish.min_t_ms, wish.max_t_ms);
+        self.note_answered((func, None), &wish.hints.windows, needs, looks, range);
         while let Some(batch) = cursor.next_batch()? {
             self.budget.check()?;
             for series in batch {
