@@ -352,30 +352,37 @@ fn what_windows_give_is_what_the_samples_give() {
         let expected = run(&raw, text, time, MaxResolution::Auto);
         let got = run(&all, text, time, MaxResolution::Auto);
         assert_alike(text, &got, &expected);
-        assert_eq!(used(&got), want, "{text} {time:?}: {:?}", got.stats.answered);
+        let used = used(&got);
+        // A sample every 17 minutes may leave an edge without any.
+        let sparse = text.contains("sparse") && used.iter().all(|r| want.contains(r));
+        assert!(sparse || used == want, "{text} {time:?}: {:?}", got.stats.answered);
         assert!(got.stats.answered.iter().all(|p| p.exact), "{text}");
         // Where there are no hours, five minutes are as good.
         assert_alike(text, &run(&five, text, time, MaxResolution::Auto), &expected);
     };
-    for metric in METRICS {
-        for f in FUNCTIONS {
-            // Steps and range of whole hours; ranges longer than steps and shorter; of five minutes; neither.
-            check(&format!("{f}({metric}[1h])"), every(H, H, 22), &[60]);
-            check(&format!("{f}({metric}[3h])"), every(2 * H, H, 20), &[60]);
-            check(&format!("{f}({metric}[1h])"), every(H, 4 * H, 5), &[60]);
-            check(&format!("{f}({metric}[1h] offset 2h)"), every(4 * H, H, 18), &[60]);
-            check(&format!("{f}({metric}[15m])"), every(H, 10 * M, 100), &[5]);
-            check(&format!("{f}({metric}[1h])"), every(H + 5 * M, 30 * M, 40), &[5]);
-            check(&format!("{f}({metric}[7m])"), every(H, H, 20), &[0]);
-            check(&format!("{f}({metric}[1h])"), every(H + 1, H, 20), &[0]);
-            // Few evaluations anywhere: whole windows in the midst, finer ones at the edges, samples at the very ends.
-            check(&format!("{f}({metric}[20h])"), at(23 * H), &[60]);
-            check(&format!("{f}({metric}[20h7m])"), at(23 * H + 11 * M + 13_007), &[0, 5, 60]);
-            check(
-                &format!("{f}({metric}[9h] @ {}.5)", BASE_MS / 1000 + 40_000),
-                every(0, M, 60),
-                &[0, 5, 60],
-            );
+    for (m, metric) in METRICS.into_iter().enumerate() {
+        for (i, f) in FUNCTIONS.into_iter().enumerate() {
+            let questions = [
+                // Steps and range of whole hours; ranges longer than steps and shorter; of five minutes; neither.
+                (format!("{f}({metric}[1h])"), every(H, H, 22), &[60][..]),
+                (format!("{f}({metric}[3h])"), every(2 * H, H, 20), &[60]),
+                (format!("{f}({metric}[1h])"), every(H, 4 * H, 5), &[60]),
+                (format!("{f}({metric}[1h] offset 2h)"), every(4 * H, H, 18), &[60]),
+                (format!("{f}({metric}[15m])"), every(H, 10 * M, 100), &[5]),
+                (format!("{f}({metric}[1h])"), every(H + 5 * M, 30 * M, 40), &[5]),
+                (format!("{f}({metric}[7m])"), every(H, H, 20), &[0]),
+                (format!("{f}({metric}[1h])"), every(H + 1, H, 20), &[0]),
+                // Few evaluations anywhere: whole windows in the midst, finer ones at the edges, samples at the very ends.
+                (format!("{f}({metric}[20h])"), at(23 * H), &[60]),
+                (format!("{f}({metric}[20h7m])"), at(23 * H + 11 * M + 13_007), &[0, 5, 60]),
+                (format!("{f}({metric}[9h] @ {}.5)", BASE_MS / 1000 + 40_000), every(0, M, 60), &[0, 5, 60]),
+            ];
+            // Each question meets most functions and kinds of series; all of all would take minutes.
+            for (q, (text, time, want)) in questions.iter().enumerate() {
+                if (m + 2 * i + q) % 3 != 0 {
+                    check(text, *time, want);
+                }
+            }
         }
         check(metric, every(H, H, 20), &[60]);
         check(metric, every(H, 5 * M, 200), &[5]);

@@ -7,6 +7,7 @@ use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use tsdb::matcher::quote;
 use tsdb::sample::is_stale;
 use tsdb::source::{Hints, Selection, SeriesColumns};
+use tsdb::window::{HistogramFlags, WindowColumns};
 
 use super::answered::live_windows;
 use super::frame::{Column, Row};
@@ -195,7 +196,8 @@ pub(crate) fn series_bytes(s: &SeriesColumns) -> u64 {
 /// Leaves of each histogram its count and sum, and notes beside them whether the counter was reset since the histogram before, which
 /// nobody can tell any more without buckets (upstream `promql/histogram_stats_iterator.go`).
 fn leave_counts(series: &mut SeriesColumns) {
-    if series.windows.is_some() {
+    if let Some(windows) = &mut series.windows {
+        note_resets(windows, series.histograms.as_deref());
         return;
     }
     let mut last: Option<Arc<Histogram>> = None;
@@ -218,6 +220,28 @@ fn leave_counts(series: &mut SeriesColumns) {
         let whole = std::mem::replace(slot, Arc::new(counts));
         if !whole.is_stale() {
             last = Some(whole);
+        }
+    }
+}
+
+/// Windows keep their buckets, which are few; what their samples would say of resets is noted all the same.
+fn note_resets(windows: &mut WindowColumns, last: Option<&[Option<Arc<Histogram>>]>) {
+    let (Some(h), Some(resets)) = (&mut windows.histograms, &windows.resets) else { return };
+    for i in 0..h.count.len() {
+        if h.count[i] == 0 || h.flags[i].has(HistogramFlags::GAUGE) {
+            continue;
+        }
+        let (mut some, mut none) = (resets[i] > 0, h.count[i] - 1 > resets[i]);
+        let before = if i > 0 { last.and_then(|l| l[i - 1].as_ref()) } else { None };
+        if let (Some(before), Some(first)) = (before, &h.first[i]) {
+            let reset = first.detect_reset(before);
+            some |= reset;
+            none |= !reset;
+        }
+        for (found, flag) in [(some, HistogramFlags::RESET), (none, HistogramFlags::NOT_RESET)] {
+            if found {
+                h.flags[i] |= flag;
+            }
         }
     }
 }

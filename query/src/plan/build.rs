@@ -147,6 +147,10 @@ impl Builder {
         // A name that no function has: the samples themselves are wanted.
         let user = if extended { Some("") } else { (range_ms > 0).then_some(func) };
         self.needs[selection].add(user);
+        if counts_only && matches!(func, "sum_over_time" | "avg_over_time") {
+            // For the remarks about resets, which are looked for when buckets are left out.
+            self.needs[selection].add(Some("resets"));
+        }
         Ok(Selector {
             name: s.name.clone(),
             matchers: s.matchers.clone(),
