@@ -185,12 +185,12 @@ fn series(metric: &str, number: usize, random: &mut Random) -> SeriesColumns {
         let value = match metric {
             "constant" => 4.5,
             "gauge" => (any % 10_000) as f64 / 7.0 - 300.0,
-            "nans" if any % 3 > 0 || (i / 40) % 5 == 2 => f64::NAN,
-            "ends" if any % 40 == 0 || (i / 90) % 4 == 2 => stale_nan(),
+            "nans" if !any.is_multiple_of(3) || (i / 40) % 5 == 2 => f64::NAN,
+            "ends" if any.is_multiple_of(40) || (i / 90) % 4 == 2 => stale_nan(),
             "whole" => (any % 4) as f64,
             _ => level,
         };
-        let marker = any % 70 == 0;
+        let marker = any.is_multiple_of(70);
         let histogram = match metric {
             "native" | "custom" | "h_gauge" if !marker => Some(native(random, level, metric)),
             "mixed" if (i / 37) % 3 == 0 => Some(native(random, level, metric)),

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use super::keep::{KeepRules, TenantKeeps};
 use super::value::{
     Addressing, Count, Dedup, Features, HeaderOption, LabelNames, Listen, LogFormat, LogLevel, Path,
-    S3Checksum, Size, Span, Spans, Sync, Url, Value,
-    S3Checksum, Size, SourceResolution, Span, Sync, Url, Value,
+    S3Checksum, Size, SourceResolution, Span, Spans, Sync, Url, Value,
 };
 
 /// One option as the outside knows it.

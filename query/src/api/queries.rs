@@ -9,13 +9,13 @@ use tsdb::matcher::quote;
 use tsdb::source::Answered;
 
 use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
-use super::{ast_json, resolution};
 use super::begun::SeriesWriter;
 use super::error::{ApiError, ErrorType};
 use super::form::Form;
 use super::params::Time;
 use super::request::{Call, Lane};
 use super::state::ApiState;
+use super::{ast_json, resolution};
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::tally::Detail;
 use crate::parse;

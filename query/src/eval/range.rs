@@ -590,6 +590,7 @@ impl Job<'_> {
             values: &series.values,
             windows: ranges,
             reach: &self.reach,
+            scalars: &self.scalars,
         };
         if columns.histograms.is_none() {
             let floats = FloatWindows { series, columns, windows: ranges, view };

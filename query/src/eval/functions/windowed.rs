@@ -158,8 +158,7 @@ fn extreme_floats(
     out: &mut Column,
     better: fn(f64, f64) -> bool,
 ) -> Option<()> {
-    sliding_extreme(&SeriesWindows { values: column, ..w.view }, out, better);
-    Some(())
+    sliding_extreme(&SeriesWindows { values: column, ..w.view }, out, better).then_some(())
 }
 
 /// [`super::rate`]'s extrapolation: ends and falls are known, and how many samples there are.
