@@ -17,6 +17,7 @@ mod compaction;
 mod config;
 mod coordinator;
 mod objstore;
+mod query_storage;
 mod run;
 mod self_metrics;
 mod server;

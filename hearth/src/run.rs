@@ -1,6 +1,5 @@
 //! One process from listening to exit.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +8,20 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use compactor::worker::Compactor;
 use ingest::http::{IngestState, TenantRefused, TenantResolver};
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState, ChangeError, Readiness};
+use query::api::{ApiConfig, ApiState};
 use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tsdb::clock::{Clock, SystemClock};
-use tsdb::db::{Db, DbOptions, DeleteError, HeadStats, RetentionOf};
+use tsdb::db::{Db, DbOptions, RetentionOf};
 use tsdb::depot::{Depot, Patience};
-use tsdb::exemplar::SeriesExemplars;
-use tsdb::matcher::Matcher;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, Source, SourceError};
 use tsdb::tenant::TenantId;
 
 use crate::compaction;
 use crate::config::{self, Loaded, Settings, TABLE};
 use crate::objstore::{self, Location};
+use crate::query_storage::QueryStorage;
 use crate::self_metrics::SelfMetrics;
 use crate::server::{self, Bounds};
 use crate::store_metrics::StoreMetrics;
@@ -149,8 +145,7 @@ async fn open(
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
     let ingest =
         IngestState::new(db.clone(), limits(settings), clock.clone(), tenant.clone(), ingest_metrics);
-    let query = ApiState::new(api_config(loaded, db.clone(), web, clock.clone(), tenant));
-    let mut roles = ingest::http::router(ingest).merge(query::api::router(query)).merge(query::ui::router());
+    let mut roles = ingest::http::router(ingest).merge(query::ui::router());
     let mut compactor = None;
     if settings.compactor_enabled {
         let depot = Depot::new(db.object_store(), clock.clone(), Patience::default());
@@ -159,6 +154,14 @@ async fn open(
         roles = roles.merge(compaction::router(worker.clone()));
         compactor = Some(worker);
     }
+    let storage = QueryStorage {
+        db: db.clone(),
+        web: web.clone(),
+        compactor: compactor.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let query = ApiState::new(api_config(loaded, storage, web, clock.clone(), tenant));
+    roles = roles.merge(query::api::router(query));
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     let every = settings.self_metrics_interval.0;
     if !every.is_zero() {
@@ -194,70 +197,15 @@ fn retention_rules(settings: &Settings) -> RetentionOf {
     Arc::new(move |tenant| Arc::new(keep.rules_of(tenant)))
 }
 
-/// The store as queries see it.
-struct QueryStorage {
-    db: Arc<Db>,
-    web: Server,
-    /// Where what the API asks for on blocking threads is carried out.
-    runtime: tokio::runtime::Handle,
-}
-
-impl query::api::Storage for QueryStorage {
-    fn source(&self, tenant: &TenantId) -> Arc<dyn Source> {
-        self.db.source(tenant)
-    }
-
-    fn metadata(
-        &self,
-        tenant: &TenantId,
-        metric: Option<&str>,
-    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
-        self.db.metadata(tenant, metric)
-    }
-
-    fn exemplars(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        min_t_ms: i64,
-        max_t_ms: i64,
-        budget: &Budget,
-    ) -> Result<Vec<SeriesExemplars>, SourceError> {
-        self.db.exemplars(tenant, selectors, min_t_ms, max_t_ms, budget)
-    }
-
-    fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
-        self.db.head_stats(tenant, limit)
-    }
-
-    fn delete_series(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        min_t_ms: i64,
-        max_t_ms: i64,
-    ) -> Result<(), ChangeError> {
-        let deleted = self.runtime.block_on(self.db.delete_series(tenant, selectors, min_t_ms, max_t_ms));
-        deleted.map_err(|e| match e {
-            DeleteError::Unavailable(text) => ChangeError::Unavailable(text),
-            DeleteError::TooMany(text) => ChangeError::Refused(text),
-        })
-    }
-
-    fn readiness(&self) -> Readiness {
-        if self.web.stopping() { Readiness::Stopping } else { Readiness::Ready }
-    }
-}
-
 fn api_config(
     loaded: &Loaded,
-    db: Arc<Db>,
+    storage: QueryStorage,
     web: &Server,
     clock: Arc<dyn Clock>,
     tenant: TenantResolver,
 ) -> ApiConfig {
     let settings = &loaded.settings;
-    let storage = Arc::new(QueryStorage { db, web: web.clone(), runtime: tokio::runtime::Handle::current() });
+    let storage = Arc::new(storage);
     let metrics = web.register(query::api::Metrics::new);
     let flags = TABLE.iter().map(|o| (o.flag(), (o.show)(settings))).collect();
     let retention = settings.retention.to_string();

@@ -1,0 +1,91 @@
+//! The store as queries and the admin API see it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use compactor::worker::Compactor;
+use query::api::{ChangeError, Readiness};
+use tsdb::db::{Db, DeleteError, HeadStats};
+use tsdb::exemplar::SeriesExemplars;
+use tsdb::matcher::Matcher;
+use tsdb::sample::Metadata;
+use tsdb::source::{Budget, Source, SourceError};
+use tsdb::tenant::TenantId;
+
+use crate::web::Server;
+
+/// The store of this process.
+pub struct QueryStorage {
+    pub db: Arc<Db>,
+    pub web: Server,
+    /// Who rewrites blocks, if this process does.
+    pub compactor: Option<Arc<Compactor>>,
+    /// Where what the API asks for on blocking threads is carried out.
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl query::api::Storage for QueryStorage {
+    fn source(&self, tenant: &TenantId) -> Arc<dyn Source> {
+        self.db.source(tenant)
+    }
+
+    fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
+        self.db.metadata(tenant, metric)
+    }
+
+    fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        min_t_ms: i64,
+        max_t_ms: i64,
+        budget: &Budget,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        self.db.exemplars(tenant, selectors, min_t_ms, max_t_ms, budget)
+    }
+
+    fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
+        self.db.head_stats(tenant, limit)
+    }
+
+    fn delete_series(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        min_t_ms: i64,
+        max_t_ms: i64,
+    ) -> Result<(), ChangeError> {
+        let deleted = self.runtime.block_on(self.db.delete_series(tenant, selectors, min_t_ms, max_t_ms));
+        deleted.map_err(|e| match e {
+            DeleteError::Unavailable(text) => ChangeError::Unavailable(text),
+            DeleteError::TooMany(text) => ChangeError::Refused(text),
+        })
+    }
+
+    fn clean_tombstones(&self, tenant: &TenantId) -> Result<(), ChangeError> {
+        let Some(compactor) = &self.compactor else {
+            let text = "compaction is switched off here (compactor.enabled): `hearth compact` or another process rewrites the blocks";
+            return Err(ChangeError::Refused(text.into()));
+        };
+        self.runtime.block_on(async {
+            let cleaned = compactor.clean_tombstones(tenant).await;
+            let rewritten = cleaned.map_err(|e| {
+                ChangeError::Unavailable(format!(
+                    "not all blocks could be rewritten, deleted samples stay hidden: {e}"
+                ))
+            })?;
+            if rewritten > 0 {
+                self.db.refresh().await.map_err(|e| ChangeError::Unavailable(e.to_string()))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.web.stopping() { Readiness::Stopping } else { Readiness::Ready }
+    }
+}
