@@ -16,6 +16,7 @@ mod commands;
 mod compaction;
 mod config;
 mod coordinator;
+mod machine;
 mod objstore;
 mod query_storage;
 mod run;

@@ -20,6 +20,7 @@ use tsdb::tenant::TenantId;
 
 use crate::compaction;
 use crate::config::{self, Loaded, Settings, TABLE};
+use crate::machine;
 use crate::objstore::{self, Location};
 use crate::query_storage::QueryStorage;
 use crate::self_metrics::SelfMetrics;
@@ -131,6 +132,7 @@ async fn open(
         window_ms: settings.head_window.ms(),
         log_sync: settings.wal_sync.0,
         clock: clock.clone(),
+        max_head_bytes: machine::head_limit(settings.head_max_memory.0),
         cache_bytes: settings.cache_bytes.bytes(),
         commits: objstore::commits(location, settings)?,
         exemplar_bytes: settings.exemplars_max.bytes() as u64,

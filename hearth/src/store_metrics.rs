@@ -67,6 +67,11 @@ impl Collector for StoreMetrics {
                 "Newest sample in the head, since the Unix epoch",
                 c.head_max_t_ms.map(seconds),
             ),
+            (
+                "hearth_tsdb_head_limit_bytes",
+                "Memory the head may hold, see head.max_memory_bytes",
+                c.max_head_bytes.map(|b| b as f64),
+            ),
             ("hearth_tsdb_blocks", "Live blocks of all tenants", Some(c.blocks as f64)),
             (
                 "hearth_tsdb_exemplars_in_memory",
@@ -115,6 +120,16 @@ impl Collector for StoreMetrics {
                 "hearth_tsdb_flush_failures",
                 "Flushes that failed; their samples stay in head and log",
                 c.flush_failures as f64,
+            ),
+            (
+                "hearth_tsdb_early_flushes",
+                "Flushes before their time, because the head neared its memory limit",
+                c.early_flushes as f64,
+            ),
+            (
+                "hearth_tsdb_refused_writes",
+                "Writes refused because the head was at its memory limit",
+                c.refused_writes as f64,
             ),
         ];
         for (name, help, value) in counters {

@@ -132,6 +132,7 @@ impl Refusal {
     fn error_type(&self) -> &'static str {
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+            StatusCode::TOO_MANY_REQUESTS => "too_many_requests",
             s if s.is_server_error() => "internal",
             _ => "bad_data",
         }
@@ -144,7 +145,7 @@ impl IntoResponse for Refusal {
         let reason = serde_json::Value::from(self.reason.as_str());
         let body = format!(r#"{{"status":"error","errorType":"{}","error":{reason}}}"#, self.error_type());
         let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         if self.gave_up {
@@ -158,6 +159,7 @@ impl From<WriteError> for Refusal {
     fn from(e: WriteError) -> Self {
         match e {
             WriteError::Unavailable(reason) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason),
+            WriteError::Overloaded(reason) => Refusal::new(StatusCode::TOO_MANY_REQUESTS, reason),
         }
     }
 }
@@ -189,7 +191,10 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
     };
     let mut response = match result {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(refusal) => {
+        Err(mut refusal) => {
+            if refusal.status == StatusCode::TOO_MANY_REQUESTS && drops_on_429(&parts.headers) {
+                refusal.status = StatusCode::SERVICE_UNAVAILABLE;
+            }
             tracing::debug!(
                 protocol = protocol.as_str(),
                 status = refusal.status.as_u16(),
@@ -207,6 +212,12 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
     }
     state.metrics.answered(protocol, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// Whether a sender throws a batch away when it is answered 429: Prometheus does, unless `retry_on_http_429` is set in its configuration,
+/// which by default it is not. A 503 with `Retry-After` makes it wait and come again, which is all that is wanted of it.
+fn drops_on_429(headers: &HeaderMap) -> bool {
+    headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Prometheus/"))
 }
 
 /// Which protocol the headers speak. Without a content type, without its `proto` parameter or without an encoding, upstream
@@ -259,6 +270,8 @@ async fn take(
     written: &mut Written,
 ) -> Result<(), Refusal> {
     let tenant = (state.tenant)(headers).map_err(|e| Refusal::new(e.status, e.reason))?;
+    // Before the body is read: an overloaded server must not spend itself on what it will not take.
+    state.db.room()?;
     let limits = &state.limits;
     let received = match tokio::time::timeout(limits.max_body_time, receive(state, headers, body)).await {
         Ok(received) => received?,

@@ -38,10 +38,15 @@ fn tenant_of(headers: &HeaderMap) -> Result<TenantId, TenantRefused> {
 }
 
 async fn fixture(limits: Limits) -> Fixture {
+    fixture_with(limits, |_| ()).await
+}
+
+async fn fixture_with(limits: Limits, set: impl FnOnce(&mut DbOptions)) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(object_store::memory::InMemory::new());
     let mut options = DbOptions::new(dir.path(), store);
     options.clock = Arc::new(ManualClock::at(NOW_MS));
+    set(&mut options);
     let db = Db::open(options).await.unwrap();
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
@@ -647,4 +652,27 @@ fn in_pieces(bytes: Vec<u8>) -> Body {
     let pieces: Vec<_> =
         bytes.chunks(7).map(|c| Ok::<_, std::io::Error>(Bytes::copy_from_slice(c))).collect();
     Body::from_stream(futures::stream::iter(pieces))
+}
+
+#[tokio::test]
+async fn a_full_head_is_a_429_and_to_prometheus_which_would_drop_the_batch_a_503() {
+    let f = fixture_with(Limits::default(), |options| options.max_head_bytes = Some(0)).await;
+    let body = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
+    let answer = f.post(body.clone()).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers["retry-after"], "5");
+    assert!(answer.error("too_many_requests").contains("head.max_memory_bytes"));
+    let from = |agent: &str| {
+        let request = Request::post("/api/v1/write")
+            .header("content-encoding", "snappy")
+            .header("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+            .header("user-agent", agent);
+        request.body(Body::from(body.clone())).unwrap()
+    };
+    let answer = f.send(from("Prometheus/3.14.0")).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers["retry-after"], "5");
+    assert_eq!(answer.headers["x-prometheus-remote-write-samples-written"], "0");
+    assert_eq!(f.send(from("vmagent/1")).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(f.stored(&TenantId::single()).await.is_empty());
 }

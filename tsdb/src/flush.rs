@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use crate::head::HeadBytes;
 use crate::span::{in_one_span, span_end};
 
 /// Samples beyond which a block is not widened: bounds what one compaction input or one download is.
@@ -31,6 +32,31 @@ pub fn is_due(head: HeadState, window_ms: i64) -> bool {
     }
     let crossed = head.span_ms.is_some_and(|(a, b)| !in_one_span(a, b, window_ms));
     crossed || head.age_ms >= 2 * window_ms
+}
+
+/// What the head's memory asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// There is room.
+    None,
+    /// The current generation should become blocks before its time.
+    Flush,
+    /// There is no room: writes have to wait until a flush has made some.
+    Full,
+}
+
+/// Judges the head's memory by its limit. At three quarters a flush begins, because writes go on while it runs and what it frees is free only
+/// at its end; but not for less than a sixteenth, which would make many small blocks for little room.
+pub fn pressure(bytes: &HeadBytes, limit_bytes: u64) -> Pressure {
+    let total = bytes.total();
+    let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
+    if total >= limit_bytes {
+        Pressure::Full
+    } else if total >= limit_bytes / 4 * 3 && current >= limit_bytes / 16 {
+        Pressure::Flush
+    } else {
+        Pressure::None
+    }
 }
 
 /// The time ranges (ends included) of the blocks to make, given how many samples lie in each window of `window_ms`, keyed by the window's end
@@ -67,6 +93,18 @@ pub fn window_of(t_ms: i64, window_ms: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_asks_for_a_flush_before_it_asks_writers_to_wait() {
+        let held = |series, chunks, frozen| HeadBytes { series, chunks, frozen, ..HeadBytes::default() };
+        assert_eq!(pressure(&held(100, 600, 0), 1000), Pressure::None);
+        assert_eq!(pressure(&held(100, 700, 0), 1000), Pressure::Flush);
+        assert_eq!(pressure(&held(100, 700, 690), 1000), Pressure::None, "a flush is about to free it");
+        assert_eq!(pressure(&held(790, 10, 0), 1000), Pressure::None, "nothing to gain");
+        assert_eq!(pressure(&held(100, 900, 800), 1000), Pressure::Full);
+        assert_eq!(pressure(&held(0, 0, 0), 0), Pressure::Full);
+    }
+
     use proptest::prelude::*;
 
     const H: i64 = 3600 * 1000;

@@ -104,6 +104,8 @@ options! {
             "This process alone writes to the bucket: lets it use a store without conditional writes and without a coordinator. Two such processes lose data.";
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
+        "head.max_memory_bytes" head_max_memory: Size = "0",
+            "Memory the head may hold. Near it the head is flushed early; at it writes are told to come again (429, to Prometheus 503). 0: two fifths of the machine's or the container's memory.";
         "cache_bytes" cache_bytes: Size = "256MiB",
             "Memory for indexes and small columns of blocks.";
         "wal.sync" wal_sync: Sync = "always",

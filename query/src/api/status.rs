@@ -89,6 +89,18 @@ struct TsdbStatus {
     label_value_count_by_label_name: Vec<NamedCount>,
     memory_in_bytes_by_label_name: Vec<NamedCount>,
     series_count_by_label_value_pair: Vec<NamedCount>,
+    /// Not in upstream's answer: what the head's memory is made of, in bytes.
+    head_memory_in_bytes: HeadMemory,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadMemory {
+    labels: u64,
+    series: u64,
+    postings: u64,
+    chunks: u64,
+    out_of_order: u64,
 }
 
 #[derive(Serialize)]
@@ -133,6 +145,13 @@ pub async fn tsdb(State(state): State<ApiState>, call: Call) -> Result<Response,
                 label_value_count_by_label_name: s.values_by_label,
                 memory_in_bytes_by_label_name: s.bytes_by_label,
                 series_count_by_label_value_pair: s.series_by_pair,
+                head_memory_in_bytes: HeadMemory {
+                    labels: s.bytes.symbols,
+                    series: s.bytes.series,
+                    postings: s.bytes.postings,
+                    chunks: s.bytes.chunks,
+                    out_of_order: s.bytes.out_of_order,
+                },
             }))
         })
         .await

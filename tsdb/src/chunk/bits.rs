@@ -23,23 +23,29 @@ impl BitWriter {
 
     /// The `n` low bits of `value`, 0 to 64 of them.
     #[inline]
-    pub fn bits(&mut self, value: u64, mut n: u8) {
+    pub fn bits(&mut self, value: u64, n: u8) {
+        if n > 56 {
+            // With what is left of the last byte it would not fit into one word.
+            self.bits(value >> 32, n - 32);
+            self.bits(value, 32);
+            return;
+        }
+        if n == 0 {
+            return;
+        }
         if self.bytes.capacity() - self.bytes.len() < 9 {
             // Grow by little: doubling would leave up to half of the head's memory unused.
             self.bytes.reserve_exact((self.bytes.len() / 4).max(16));
         }
-        while n > 0 {
-            if self.free == 0 {
-                self.bytes.push(0);
-                self.free = 8;
-            }
-            let take = n.min(self.free);
-            let part = (value >> (n - take)) as u8 & (0xffu16 >> (8 - take)) as u8;
-            let last = self.bytes.len() - 1;
-            self.bytes[last] |= part << (self.free - take);
-            self.free -= take;
-            n -= take;
-        }
+        let (last, used) = match self.free {
+            0 => (0, 0),
+            free => (self.bytes.pop().unwrap_or(0), 8 - free),
+        };
+        // The last byte and the new bits behind it, topmost first, in one word; all of it is written at once.
+        let word = u64::from(last) << 56 | (value & (u64::MAX >> (64 - n))) << (64 - used - n);
+        let whole = (used + n).div_ceil(8);
+        self.bytes.extend_from_slice(&word.to_be_bytes()[..whole as usize]);
+        self.free = whole * 8 - (used + n);
     }
 }
 

@@ -184,7 +184,7 @@ impl Appender {
 
     /// The records of this request, and which series they define.
     fn encode(&self, mark: u64) -> (Vec<u8>, Vec<usize>) {
-        let mut out = Vec::with_capacity(64 + self.floats.len() * 12);
+        let mut out = Vec::with_capacity(64 + self.floats.len() * 6);
         let undefined = |at: &usize| self.series[*at].logged.load(Ordering::Acquire) != mark;
         let defined: Vec<usize> = (0..self.series.len()).filter(undefined).collect();
         if !defined.is_empty() {
@@ -195,7 +195,7 @@ impl Appender {
         }
         if !self.floats.is_empty() {
             let row = |r: &FloatRow| FloatRow { series: self.series[r.series as usize].id, ..*r };
-            put_floats(&mut out, &self.floats.iter().map(row).collect::<Vec<_>>());
+            put_floats(&mut out, self.floats.iter().map(row));
         }
         if !self.histograms.is_empty() {
             let row =

@@ -15,7 +15,8 @@ use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
 use crate::block::upload::upload;
 use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use crate::flush::{HeadState, is_due, plan, window_of};
+use crate::chunk::Columns;
+use crate::flush::{HeadState, Pressure, is_due, plan, window_of};
 use crate::head::source::HeadSource;
 use crate::head::{Head, TenantHead};
 use crate::source::{SeriesColumns, SeriesCursor, SourceError};
@@ -29,6 +30,8 @@ const READERS_PATIENCE: Duration = Duration::from_secs(150);
 pub(super) struct FlushCounts {
     pub done: AtomicU64,
     pub failed: AtomicU64,
+    pub early: AtomicU64,
+    pub refused: AtomicU64,
 }
 
 /// What a flush leaves to the next.
@@ -83,9 +86,11 @@ impl Db {
             // Left over from a failure: its samples first, then those that came since.
             whole = self.finish(flushing).await?;
         }
-        if self.head.samples_in_generation() == 0 && self.exemplars.active() == 0 {
+        let empty = self.head.samples_in_generation() == 0 && self.exemplars.active() == 0;
+        if empty && self.pressure() != Pressure::Full {
             return Ok(whole);
         }
+        // A head that is full of series alone takes no samples: an empty generation lets go of those that had none.
         self.forget_retired(flushing).await?;
         flushing.frozen = Some(self.freeze().await?);
         let report = self.finish(flushing).await?;
@@ -283,28 +288,21 @@ pub(super) fn newer(
     }
 }
 
-/// Samples per window of a frozen generation, keyed by the window's end. Decodes everything once: a few nanoseconds a sample.
+/// Samples per window of a frozen generation, keyed by the window's end. Chunks that lie in one window are counted without a look inside.
 fn windows(
     head: &Arc<Head>,
     tenant: &Arc<TenantHead>,
     generation: u64,
     window_ms: i64,
 ) -> Result<BTreeMap<i64, u64>, String> {
-    let mut range: Option<(i64, i64)> = None;
-    for (_, series) in head.matching(tenant, &[]) {
-        if let Some((a, b)) = series.range_ms(0..=generation) {
-            range = Some(range.map_or((a, b), |(x, y)| (x.min(a), y.max(b))));
-        }
-    }
-    let Some((min_t, max_t)) = range else { return Ok(BTreeMap::new()) };
     let end = |t: i64| window_of(t, window_ms);
     let mut counts = BTreeMap::new();
-    let source = HeadSource::new(head.clone(), tenant.clone(), 0..=generation);
-    for series in Rows::new(source.all(min_t, max_t)) {
-        for run in series.map_err(|e| e.to_string())?.ts_ms.chunk_by(|a, b| end(*a) == end(*b)) {
-            *counts.entry(end(run[0])).or_insert(0) += run.len() as u64;
+    let mut columns = Columns::default();
+    head.for_each_series(tenant, |series| {
+        for view in series.view(0..=generation, i64::MIN, i64::MAX) {
+            view.count_by(end, &mut columns, |end, n| *counts.entry(end).or_insert(0) += n);
         }
-    }
+    });
     Ok(counts)
 }
 

@@ -25,6 +25,7 @@ use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
 use crate::clock::{Clock, SystemClock};
 use crate::exemplar::buffer::{Buffer, BufferCounts};
+use crate::flush::{Pressure, pressure};
 use crate::head::source::HeadSource;
 use crate::head::{Head, HeadBytes};
 use crate::mask::Retention;
@@ -62,6 +63,8 @@ pub struct DbOptions {
     pub window_ms: i64,
     pub log_sync: LogSync,
     pub clock: Arc<dyn Clock>,
+    /// Bytes the head may hold: near them it is flushed early, at them writes are refused until there is room. `None`: no limit.
+    pub max_head_bytes: Option<u64>,
     /// Bytes that blocks' indexes and small columns may hold in memory.
     pub cache_bytes: usize,
     /// Series of a tenant that are kept for another time than the rest: what is older is not seen, whether its blocks were rewritten or not.
@@ -85,6 +88,7 @@ impl DbOptions {
             window_ms: 2 * 3600 * 1000,
             log_sync: LogSync::Always,
             clock: Arc::new(SystemClock),
+            max_head_bytes: None,
             cache_bytes: 256 << 20,
             rules: Arc::new(|_| Arc::default()),
             commits: Commits::Conditional,
@@ -107,6 +111,9 @@ pub enum WriteError {
     /// The log cannot be written now (disk full, folder read-only, shutting down): try again later.
     #[error("{0}")]
     Unavailable(String),
+    /// The head holds all it may: try again when a flush has made room, in seconds.
+    #[error("{0}")]
+    Overloaded(String),
 }
 
 /// What became of a write.
@@ -147,6 +154,8 @@ pub struct HeadStats {
     pub series: u64,
     pub label_pairs: u64,
     pub chunks: u64,
+    /// Memory of the whole head, all tenants together.
+    pub bytes: HeadBytes,
     /// 0 when the head is empty.
     pub min_t_ms: i64,
     pub max_t_ms: i64,
@@ -170,6 +179,11 @@ pub struct DbCounts {
     pub log_failures: u64,
     pub flushes: u64,
     pub flush_failures: u64,
+    /// Flushes that memory asked for.
+    pub early_flushes: u64,
+    /// Writes that were refused because the head was full.
+    pub refused_writes: u64,
+    pub max_head_bytes: Option<u64>,
     pub blocks: u64,
     pub block_bytes: u64,
     /// In memory, not in the object store yet.
@@ -298,11 +312,28 @@ impl Db {
 
     /// Begins one request's writes. Nothing is visible or durable before [`Appender::commit`].
     pub async fn appender(self: &Arc<Self>, tenant: &TenantId) -> Result<Appender, WriteError> {
+        self.room()?;
         let gate = self.gate.clone().read_owned().await;
         if self.closing.load(Ordering::Acquire) {
             return Err(WriteError::Unavailable("the server is stopping: try again in a moment".to_string()));
         }
         Ok(Appender::new(self.clone(), self.head.tenant(tenant), gate))
+    }
+
+    /// Whether writes are taken, as far as memory goes; costs next to nothing, so ask before reading what a client sends.
+    pub fn room(&self) -> Result<(), WriteError> {
+        if self.pressure() != Pressure::Full {
+            return Ok(());
+        }
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+        Err(WriteError::Overloaded(format!(
+            "the head holds the {} bytes it may (head.max_memory_bytes): try again when they are in blocks",
+            self.options.max_head_bytes.unwrap_or(0)
+        )))
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.options.max_head_bytes.map_or(Pressure::None, |limit| pressure(&self.head.bytes(), limit))
     }
 
     /// One consistent view of all that a tenant has: head and blocks, at this moment.
@@ -340,10 +371,10 @@ impl Db {
     pub fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
         let Some(t) = self.head.find_tenant(tenant) else { return HeadStats::default() };
         let first = self.state.read().first_generation;
-        self.head.stats(&t, first, limit)
+        HeadStats { bytes: self.head.bytes(), ..self.head.stats(&t, first, limit) }
     }
 
-    /// Figures for metrics; walks the head, so ask every few seconds at most.
+    /// Figures for metrics.
     pub fn counts(&self) -> DbCounts {
         let log = self.log.counts();
         let state = self.state.read().clone();
@@ -362,6 +393,9 @@ impl Db {
             log_failures: log.failures.load(Ordering::Relaxed),
             flushes: self.counts.done.load(Ordering::Relaxed),
             flush_failures: self.counts.failed.load(Ordering::Relaxed),
+            early_flushes: self.counts.early.load(Ordering::Relaxed),
+            refused_writes: self.counts.refused.load(Ordering::Relaxed),
+            max_head_bytes: self.options.max_head_bytes,
             blocks: blocks().count() as u64,
             block_bytes: blocks().map(|b| b.files.bytes()).sum(),
             exemplars: self.exemplars.counts(),
@@ -453,12 +487,15 @@ async fn open_catalog(
 /// How often the head is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Least time between two flushes that memory asks for: more often would make more small blocks than room.
+const RELIEF_TICKS: u64 = 5;
+
 /// How often other writers' commits are looked for.
 const REFRESH_TICKS: u64 = 60;
 
 /// Flushes when due, tries again after failures with growing pauses, and follows the catalog; ends with the store.
 async fn maintain(db: Weak<Db>) {
-    let (mut tick, mut wait) = (0u64, 0u64);
+    let (mut tick, mut wait, mut relieved) = (0u64, 0u64, 0u64);
     loop {
         tokio::time::sleep(TICK).await;
         let Some(db) = db.upgrade() else { return };
@@ -471,8 +508,23 @@ async fn maintain(db: Weak<Db>) {
         {
             tracing::warn!("the catalog could not be read again, answers go on with what is known: {e}");
         }
-        if !db.options.flush_when_due || tick < wait || !db.flush_is_due().await {
+        if !db.options.flush_when_due || tick < wait {
             continue;
+        }
+        let pressed = tick >= relieved && db.pressure() != Pressure::None;
+        if !pressed && !db.flush_is_due().await {
+            continue;
+        }
+        if pressed {
+            relieved = tick + RELIEF_TICKS;
+            db.counts.early.fetch_add(1, Ordering::Relaxed);
+            let bytes = db.head.bytes();
+            tracing::info!(
+                bytes = bytes.total(),
+                chunks = bytes.chunks,
+                series = bytes.series,
+                "flushing early: the head nears head.max_memory_bytes"
+            );
         }
         match db.flush().await {
             Ok(_) => wait = 0,

@@ -4,6 +4,7 @@
 //! one, makes blocks of it and forgets it, together with its log segments. A series keeps its identity across generations, so
 //! freezing costs nothing: each series moves its samples aside when the first sample of the next generation reaches it.
 
+mod names;
 pub mod postings;
 pub mod samples;
 pub mod source;
@@ -73,6 +74,21 @@ pub struct Head {
     /// The first such timestamp: with the newest, the stretch of data time the generation spans.
     first_t_ms: AtomicI64,
     samples_in_generation: AtomicU64,
+    bytes: Bytes,
+}
+
+/// Bytes held, counted along: signed, because parts of a difference may arrive before the other parts.
+#[derive(Default)]
+struct Bytes {
+    symbols: AtomicI64,
+    series: AtomicI64,
+    postings: AtomicI64,
+    /// Of the current generation.
+    chunks: AtomicI64,
+    out_of_order: AtomicI64,
+    /// Of the generation before, until it is forgotten.
+    frozen_chunks: AtomicI64,
+    frozen_out_of_order: AtomicI64,
 }
 
 #[derive(Default)]
@@ -89,6 +105,15 @@ pub struct HeadBytes {
     pub postings: u64,
     pub chunks: u64,
     pub out_of_order: u64,
+    /// Of `chunks` and `out_of_order`, what a flush is about to let go of.
+    pub frozen: u64,
+}
+
+impl HeadBytes {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.symbols + self.series + self.postings + self.chunks + self.out_of_order
+    }
 }
 
 impl Default for Head {
@@ -102,6 +127,7 @@ impl Default for Head {
             newest_t_ms: AtomicI64::new(i64::MIN),
             first_t_ms: AtomicI64::new(i64::MIN),
             samples_in_generation: AtomicU64::new(0),
+            bytes: Bytes::default(),
         }
     }
 }
@@ -134,6 +160,9 @@ impl Head {
         self.newest_t_ms.store(i64::MIN, Ordering::Relaxed);
         self.first_t_ms.store(i64::MIN, Ordering::Relaxed);
         self.samples_in_generation.store(0, Ordering::Relaxed);
+        let b = &self.bytes;
+        b.frozen_chunks.fetch_add(b.chunks.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        b.frozen_out_of_order.fetch_add(b.out_of_order.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::AcqRel)
     }
 
@@ -185,7 +214,13 @@ impl Head {
         });
         by_id.series[id as usize] = Some(series.clone());
         drop(by_id);
-        tenant.postings.write().insert(id, &series.labels);
+        self.bytes.symbols.store(symbols.heap_bytes() as i64, Ordering::Relaxed);
+        self.bytes.series.fetch_add(series.bytes(), Ordering::Relaxed);
+        let mut postings = tenant.postings.write();
+        let before = postings.heap_bytes() as i64;
+        postings.insert(id, &series.labels);
+        self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
+        drop(postings);
         shard.insert_unique(hash, series.clone(), |s| s.hash);
         series
     }
@@ -223,7 +258,15 @@ impl Head {
     /// Begins a run of writes into the current generation, whose counts are added up once at the end: counters that all writers share
     /// cost more than the samples they count. The caller keeps the generation from being frozen meanwhile.
     pub fn writing(&self) -> Writing<'_> {
-        Writing { head: self, generation: self.generation(), samples: 0, first: i64::MIN, newest: i64::MIN }
+        Writing {
+            head: self,
+            generation: self.generation(),
+            samples: 0,
+            first: i64::MIN,
+            newest: i64::MIN,
+            chunks: 0,
+            out_of_order: 0,
+        }
     }
 
     /// The labels of a series.
@@ -262,6 +305,17 @@ impl Head {
         series.map(|s| (labels_with(&s, symbols), s)).collect()
     }
 
+    /// Runs `f` for every series of a tenant, in no order that means anything. No lock is held meanwhile.
+    pub fn for_each_series(&self, tenant: &TenantHead, mut f: impl FnMut(&Series)) {
+        let ids = tenant.postings.read().all().clone();
+        for id in ids {
+            let series = self.by_id.read().series.get(id as usize).cloned().flatten();
+            if let Some(series) = series.filter(|s| std::ptr::eq(&*s.tenant, tenant)) {
+                f(&series);
+            }
+        }
+    }
+
     /// Forgets generations up to `flushed` and the series that have had no sample since before it. The caller keeps writers out while
     /// `drop_idle` is set: a writer may hold a series that would go.
     pub fn forget(&self, flushed: u64, drop_idle: bool) -> Forgotten {
@@ -288,12 +342,21 @@ impl Head {
         for s in idle {
             self.remove(&s);
         }
+        if self.generation() > flushed {
+            self.bytes.frozen_chunks.store(0, Ordering::Relaxed);
+            self.bytes.frozen_out_of_order.store(0, Ordering::Relaxed);
+        }
         forgotten
     }
 
     fn remove(&self, series: &Series) {
         let mut symbols = self.symbols.write();
-        series.tenant.postings.write().remove(series.id, &series.labels);
+        let mut postings = series.tenant.postings.write();
+        let before = postings.heap_bytes() as i64;
+        postings.remove(series.id, &series.labels);
+        self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
+        drop(postings);
+        self.bytes.series.fetch_sub(series.bytes(), Ordering::Relaxed);
         let mut shard = self.shards[series.hash as usize % SHARDS].write();
         if let Ok(entry) = shard.find_entry(series.hash, |s| s.id == series.id) {
             entry.remove();
@@ -306,26 +369,22 @@ impl Head {
             symbols.release(n);
             symbols.release(v);
         }
+        self.bytes.symbols.store(symbols.heap_bytes() as i64, Ordering::Relaxed);
     }
 
-    /// Bytes held, counted by walking everything: milliseconds per 100,000 series.
+    /// Bytes held, counted along with every change: asking costs nothing. What the allocator rounds up or keeps is not in it.
     pub fn bytes(&self) -> HeadBytes {
-        let mut bytes =
-            HeadBytes { symbols: self.symbols.read().heap_bytes() as u64, ..HeadBytes::default() };
-        for s in self.by_id.read().series.iter().flatten() {
-            bytes.series += (std::mem::size_of::<Series>() + 16 + s.labels.len() * 8 + 16) as u64;
-            let state = s.state.lock();
-            let frozen = state.frozen.as_ref().map(|f| f.1.heap_bytes()).unwrap_or_default();
-            let active = state.active.heap_bytes();
-            bytes.chunks += (active.0 + frozen.0) as u64;
-            bytes.out_of_order += (active.1 + frozen.1) as u64;
+        let read = |n: &AtomicI64| n.load(Ordering::Relaxed).max(0) as u64;
+        let b = &self.bytes;
+        let frozen = read(&b.frozen_chunks) + read(&b.frozen_out_of_order);
+        HeadBytes {
+            symbols: read(&b.symbols),
+            series: read(&b.series),
+            postings: read(&b.postings),
+            chunks: read(&b.chunks) + read(&b.frozen_chunks),
+            out_of_order: read(&b.out_of_order) + read(&b.frozen_out_of_order),
+            frozen,
         }
-        for t in self.tenants() {
-            for (_, values) in t.postings.read().iter() {
-                bytes.postings += values.values().map(|ids| ids.serialized_size() as u64 + 48).sum::<u64>();
-            }
-        }
-        bytes
     }
 
     /// What `status/tsdb` shows; walks the tenant's index and series.
@@ -394,6 +453,9 @@ pub struct Writing<'a> {
     samples: u64,
     first: i64,
     newest: i64,
+    /// Heap bytes that came on top.
+    chunks: i64,
+    out_of_order: i64,
 }
 
 impl Writing<'_> {
@@ -405,8 +467,12 @@ impl Writing<'_> {
             return None;
         }
         state.advance(self.generation);
+        let before = state.active.heap_bytes();
         let put = state.active.put(t, value, start);
+        let after = state.active.heap_bytes();
         drop(state);
+        self.chunks += after.0 as i64 - before.0 as i64;
+        self.out_of_order += after.1 as i64 - before.1 as i64;
         self.samples += u64::from(put != Put::Duplicate);
         if put == Put::InOrder {
             if self.first == i64::MIN {
@@ -420,6 +486,8 @@ impl Writing<'_> {
     /// Tells the head what was written.
     pub fn finish(self) {
         self.head.samples_in_generation.fetch_add(self.samples, Ordering::Relaxed);
+        self.head.bytes.chunks.fetch_add(self.chunks, Ordering::Relaxed);
+        self.head.bytes.out_of_order.fetch_add(self.out_of_order, Ordering::Relaxed);
         if self.newest != i64::MIN {
             self.head.newest_t_ms.fetch_max(self.newest, Ordering::Relaxed);
             let first = &self.head.first_t_ms;
@@ -454,6 +522,12 @@ impl SeriesState {
 }
 
 impl Series {
+    /// Heap bytes of the series itself: its places in the tables too, its samples not.
+    fn bytes(&self) -> i64 {
+        const TABLES: usize = 24;
+        (std::mem::size_of::<Series>() + 16 + self.labels.len() * 8 + TABLES) as i64
+    }
+
     #[inline]
     fn is(&self, hash: u64, tenant: &Arc<TenantHead>, labels: &[(&str, &str)], symbols: &Symbols) -> bool {
         self.hash == hash

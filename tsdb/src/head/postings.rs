@@ -12,13 +12,25 @@ use crate::matcher::{MatchOp, Matcher};
 pub struct Postings {
     by_name: HashMap<Symbol, HashMap<Symbol, RoaringBitmap>>,
     all: RoaringBitmap,
+    /// Pairs of a series and a label, and different labels.
+    entries: usize,
+    pairs: usize,
 }
+
+/// Bytes that an entry takes in a bitmap: two, and what the bitmaps' vectors keep in reserve.
+const ENTRY_BYTES: usize = 3;
+
+/// Bytes that a label takes beside its entries: its place in the map, the bitmap, and the first container.
+const PAIR_BYTES: usize = 112;
 
 impl Postings {
     pub fn insert(&mut self, id: u32, labels: &[(Symbol, Symbol)]) {
         for &(name, value) in labels {
-            self.by_name.entry(name).or_default().entry(value).or_default().insert(id);
+            let ids = self.by_name.entry(name).or_default().entry(value).or_default();
+            self.pairs += usize::from(ids.is_empty());
+            ids.insert(id);
         }
+        self.entries += labels.len();
         self.all.insert(id);
     }
 
@@ -28,6 +40,7 @@ impl Postings {
                 if let Some(ids) = values.get_mut(&value) {
                     ids.remove(id);
                     if ids.is_empty() {
+                        self.pairs -= 1;
                         values.remove(&value);
                     }
                 }
@@ -36,7 +49,13 @@ impl Postings {
                 }
             }
         }
+        self.entries -= labels.len();
         self.all.remove(id);
+    }
+
+    /// Heap bytes held, about; counted along, so that asking costs nothing.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries * ENTRY_BYTES + self.pairs * PAIR_BYTES
     }
 
     /// Every series.

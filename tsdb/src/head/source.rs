@@ -1,6 +1,5 @@
 //! The head as a source of queries: a fixed range of generations, read without holding any lock while decoding.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -95,15 +94,15 @@ impl Source for HeadSource {
     }
 
     fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        let mut names = BTreeSet::new();
-        self.for_each(wish, |labels| {
-            for (name, _) in &labels {
-                if !names.contains(name) {
-                    names.insert(name.to_string());
-                }
-            }
-        })?;
-        Ok(names.into_iter().collect())
+        wish.budget.check()?;
+        let range = (wish.min_t_ms, wish.max_t_ms);
+        Ok(self.head.label_names(&self.tenant, &wish.selectors, self.generations.clone(), range))
+    }
+
+    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        wish.budget.check()?;
+        let range = (wish.min_t_ms, wish.max_t_ms);
+        Ok(self.head.label_values(&self.tenant, name, &wish.selectors, self.generations.clone(), range))
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod record;
 pub mod replay;
+mod values;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

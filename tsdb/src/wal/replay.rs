@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::record::{self, Record};
+use super::record::{self, FloatRow, HistogramRow, Record};
 use super::{HEADER_BYTES, MAGIC, segment_path, segments};
 use crate::exemplar::buffer::Buffer;
 use crate::head::{Head, Series};
@@ -16,6 +16,9 @@ use crate::tenant::TenantId;
 
 /// Samples gathered before they are applied on all cores.
 const BATCH: usize = 1 << 18;
+
+/// Records whose columns are read at once.
+const FRAMES: usize = 128;
 
 /// What a replay found.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +31,8 @@ pub struct Replayed {
     /// Samples whose series' definition was lost with damaged bytes.
     pub orphans: u64,
     pub exemplars: u64,
+    /// Bytes of whole records that could not be read.
+    pub unread_bytes: u64,
     pub took_ms: u64,
 }
 
@@ -38,7 +43,7 @@ pub fn replay(
     head: &Head,
     exemplars: &Buffer,
     now_ms: i64,
-    is_flushed: impl Fn(&TenantId, u64) -> bool,
+    is_flushed: impl Fn(&TenantId, u64) -> bool + Sync,
 ) -> std::io::Result<Replayed> {
     let begun = Instant::now();
     let mut report = Replayed::default();
@@ -59,13 +64,26 @@ pub fn replay(
             continue;
         };
         if session != Some(found) {
+            // Numbers mean something else from here on.
+            applier.apply(head, &is_flushed, &mut report);
             applier.by_number.clear();
             session = Some(found);
         }
-        while let Some(record) = record::take(&mut at) {
-            applier.take(head, exemplars, record, number, &is_flushed, &mut report);
-            if applier.gathered >= BATCH {
-                report.samples += applier.apply(head);
+        loop {
+            let frames = record::take_frames(&mut at, FRAMES);
+            if frames.is_empty() {
+                break;
+            }
+            // Reading the columns is most of the work and needs nothing but the bytes.
+            let records: Vec<_> = frames.par_iter().map(|body| record::parse(body)).collect();
+            for (record, body) in records.into_iter().zip(frames) {
+                match record {
+                    Some(record) => applier.take(head, exemplars, record, number, &is_flushed, &mut report),
+                    // Its checksum is right: a later version wrote it, or a bug. What follows is whole all the same.
+                    None => {
+                        report.unread_bytes += body.len() as u64;
+                    }
+                }
             }
         }
         if !at.is_empty() {
@@ -83,7 +101,13 @@ pub fn replay(
             }
         }
     }
-    report.samples += applier.apply(head);
+    applier.apply(head, &is_flushed, &mut report);
+    if report.unread_bytes > 0 {
+        tracing::warn!(
+            "{} bytes of the log are records of a kind that this version does not know: passed over",
+            report.unread_bytes
+        );
+    }
     report.series = head.series_count();
     if report.orphans > 0 {
         tracing::warn!(
@@ -104,17 +128,21 @@ fn header(bytes: &[u8], number: u64) -> Option<(u64, &[u8])> {
         .then(|| (word(8), rest))
 }
 
+/// Gathers samples and writes them into the head, each core the series of its own.
 #[derive(Default)]
 struct Applier {
-    /// Every series that was defined, and whether its tenant has this part of the log in blocks.
-    defined: Vec<Arc<Series>>,
-    by_number: HashMap<u32, usize>,
+    /// By the number the session gave them.
+    by_number: Vec<Option<Arc<Series>>>,
     tenants: HashMap<String, TenantId>,
-    /// Per lane, so that one series' samples stay in one lane and in order.
-    lanes: Vec<Vec<(usize, i64, Value, i64)>>,
+    /// Gathered rows, with the segment they are from.
+    floats: Vec<(u64, Vec<FloatRow>)>,
+    histograms: Vec<(u64, Vec<HistogramRow>)>,
     gathered: usize,
     now_ms: i64,
 }
+
+/// Numbers beyond this are not believed: a table for them would take gigabytes.
+const MAX_NUMBER: u32 = 1 << 28;
 
 impl Applier {
     fn take(
@@ -123,36 +151,36 @@ impl Applier {
         exemplars: &Buffer,
         record: Record<'_>,
         segment: u64,
-        is_flushed: &impl Fn(&TenantId, u64) -> bool,
+        is_flushed: &(impl Fn(&TenantId, u64) -> bool + Sync),
         report: &mut Replayed,
     ) {
         match record {
             Record::Series(all) => {
                 for d in all {
                     let Some(tenant) = self.tenant(d.tenant) else { continue };
+                    if d.series > MAX_NUMBER {
+                        continue;
+                    }
                     let series = head.series(&head.tenant(&tenant), &d.labels);
-                    self.by_number.insert(d.series, self.defined.len());
-                    self.defined.push(series);
+                    let at = d.series as usize;
+                    if at >= self.by_number.len() {
+                        self.by_number.resize(at + 1, None);
+                    }
+                    if self.by_number[at].as_ref().is_some_and(|known| !Arc::ptr_eq(known, &series)) {
+                        // Given out again: what was gathered means the series before.
+                        self.apply(head, is_flushed, report);
+                    }
+                    self.by_number[at] = Some(series);
                 }
             }
             Record::Floats(rows) => {
-                for r in rows {
-                    self.sample(
-                        r.series,
-                        r.ts_ms,
-                        Value::Float(r.value),
-                        r.start_ts_ms,
-                        segment,
-                        is_flushed,
-                        report,
-                    );
-                }
+                self.gathered += rows.len();
+                self.floats.push((segment, rows));
             }
             Record::Histograms(rows) => {
-                for r in rows {
-                    let value = Value::Histogram(r.value);
-                    self.sample(r.series, r.ts_ms, value, r.start_ts_ms, segment, is_flushed, report);
-                }
+                // One weighs as much as some floats.
+                self.gathered += rows.len() * 16;
+                self.histograms.push((segment, rows));
             }
             Record::Metadata { tenant, metric, metadata } => {
                 if let Some(tenant) = self.tenant(tenant) {
@@ -161,11 +189,10 @@ impl Applier {
             }
             Record::Exemplars(rows) => {
                 for (number, exemplar) in rows {
-                    let Some(&at) = self.by_number.get(&number) else {
+                    let Some(series) = self.by_number.get(number as usize).and_then(Option::as_ref) else {
                         report.orphans += 1;
                         continue;
                     };
-                    let series = &self.defined[at];
                     if is_flushed(&series.tenant.id, segment) {
                         continue;
                     }
@@ -175,6 +202,9 @@ impl Applier {
                     }
                 }
             }
+        }
+        if self.gathered >= BATCH {
+            self.apply(head, is_flushed, report);
         }
     }
 
@@ -187,46 +217,55 @@ impl Applier {
         Some(tenant)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn sample(
+    /// Writes what was gathered into the head. Every core goes through all rows and takes those whose number falls to it, so that one series'
+    /// samples stay in their order and no row is moved before it is written. Floats and histograms of one series are told apart by chunk
+    /// anyway; where both have one timestamp, the histogram is the later one here as it is in a request.
+    fn apply(
         &mut self,
-        number: u32,
-        t: i64,
-        value: Value,
-        start: i64,
-        segment: u64,
-        is_flushed: &impl Fn(&TenantId, u64) -> bool,
+        head: &Head,
+        is_flushed: &(impl Fn(&TenantId, u64) -> bool + Sync),
         report: &mut Replayed,
     ) {
-        let Some(&at) = self.by_number.get(&number) else {
-            report.orphans += 1;
-            return;
-        };
-        let series = &self.defined[at];
-        if is_flushed(&series.tenant.id, segment) {
-            return;
-        }
-        if self.lanes.is_empty() {
-            self.lanes = vec![Vec::new(); rayon::current_num_threads().max(1)];
-        }
-        let lane = series.id as usize % self.lanes.len();
-        self.lanes[lane].push((at, t, value, start));
-        self.gathered += 1;
-    }
-
-    fn apply(&mut self, head: &Head) -> u64 {
         self.gathered = 0;
-        let defined = &self.defined;
-        self.lanes
-            .par_iter_mut()
-            .map(|lane| {
-                let n = lane.len() as u64;
-                for (at, t, value, start) in lane.drain(..) {
-                    // A replay runs alone: no series leaves the head meanwhile.
-                    head.put(&defined[at], t, value, start);
+        let (floats, histograms) = (std::mem::take(&mut self.floats), std::mem::take(&mut self.histograms));
+        if floats.is_empty() && histograms.is_empty() {
+            return;
+        }
+        let by_number = &self.by_number;
+        let lanes = rayon::current_num_threads().max(1) as u32;
+        let run = |lane: u32| {
+            let (mut writing, mut samples, mut orphans) = (head.writing(), 0u64, 0u64);
+            // A replay runs alone: no series leaves the head meanwhile, so that every put is taken.
+            let mut put = |segment: u64, number: u32, t: i64, value: Value, start: i64| match by_number
+                .get(number as usize)
+                .and_then(Option::as_ref)
+            {
+                Some(series) if is_flushed(&series.tenant.id, segment) => {}
+                Some(series) => {
+                    writing.put(series, t, value, start);
+                    samples += 1;
                 }
-                n
-            })
-            .sum()
+                None => orphans += 1,
+            };
+            // Blocks of numbers, because neighbours share cache lines.
+            let mine = |number: u32| (number >> 6) % lanes == lane;
+            for (segment, rows) in &floats {
+                for r in rows.iter().filter(|r| mine(r.series)) {
+                    put(*segment, r.series, r.ts_ms, Value::Float(r.value), r.start_ts_ms);
+                }
+            }
+            for (segment, rows) in &histograms {
+                for r in rows.iter().filter(|r| mine(r.series)) {
+                    put(*segment, r.series, r.ts_ms, Value::Histogram(r.value.clone()), r.start_ts_ms);
+                }
+            }
+            writing.finish();
+            (samples, orphans)
+        };
+        let counted: Vec<(u64, u64)> = (0..lanes).into_par_iter().map(run).collect();
+        for (samples, orphans) in counted {
+            report.samples += samples;
+            report.orphans += orphans;
+        }
     }
 }

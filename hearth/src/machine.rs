@@ -1,0 +1,58 @@
+//! How much memory the machine, or the container this runs in, has to give.
+
+use std::fs;
+
+/// The head's share of the memory where no limit is set: the rest is for writes in flight, queries, caches, and the flush itself.
+const HEAD_SHARE: (u64, u64) = (2, 5);
+
+/// Bytes the head may hold: what was set, or its share of what there is. `None` where the system does not say.
+pub fn head_limit(set_bytes: u64) -> Option<u64> {
+    let share = |all: u64| all / HEAD_SHARE.1 * HEAD_SHARE.0;
+    if set_bytes > 0 { Some(set_bytes) } else { memory_bytes().map(share) }
+}
+
+/// The container's limit (cgroup version 2, else 1), or the machine's memory where it is less.
+fn memory_bytes() -> Option<u64> {
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own_group(&groups).map(|path| format!("/sys/fs/cgroup{path}/memory.max"));
+    let machine = machine_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+    [
+        own.and_then(|path| number(&path)),
+        number("/sys/fs/cgroup/memory.max"),
+        number("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        machine,
+    ]
+    .into_iter()
+    .flatten()
+    .min()
+}
+
+/// The group of version 2 that a process is in, as `/proc/self/cgroup` tells it.
+fn own_group(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|l| l.strip_prefix("0::")).filter(|path| *path != "/")
+}
+
+fn machine_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_what_was_set_or_a_share_of_what_there_is() {
+        assert_eq!(head_limit(77), Some(77));
+        let all = memory_bytes().expect("this machine says how much memory it has");
+        assert!(head_limit(0).is_some_and(|limit| limit < all && limit > all / 4));
+        assert_eq!(machine_bytes("MemFree: 1 kB\nMemTotal:       16318188 kB\n"), Some(16_318_188 * 1024));
+        assert_eq!(
+            own_group("1:name=systemd:/x\n0::/system.slice/hearth.service\n"),
+            Some("/system.slice/hearth.service")
+        );
+        assert_eq!(own_group("0::/\n"), None);
+    }
+}
