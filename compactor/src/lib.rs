@@ -17,6 +17,7 @@
 //! Planning, retention and garbage are functions of values to values. This crate knows `tsdb`, never `ingest` or `query`, and sees the object store only
 //! through [`tsdb::depot`].
 
+pub mod export;
 pub mod garbage;
 pub mod job;
 pub mod marks;

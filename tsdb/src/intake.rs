@@ -25,9 +25,8 @@ use ulid::Ulid;
 use crate::block::upload::upload;
 use crate::block::{BlockFiles, BlockMeta, BlockOrigin};
 use crate::bucket::{BlockStore, BucketSource};
-use crate::catalog::{Catalog, CatalogOptions, Edit, Snapshot, probe};
+use crate::catalog::{Arranged, Catalog, CatalogOptions, Commits, Edit, Snapshot, arrange};
 use crate::layout;
-use crate::source::Source;
 use crate::tenant::TenantId;
 
 /// Cache for reading back what was written: each block is read once.
@@ -54,21 +53,22 @@ pub struct Intake {
     runtime: tokio::runtime::Handle,
     scratch: PathBuf,
     journal: Mutex<BTreeMap<String, Entry>>,
+    /// Shows for as long as it lives that this process may commit.
+    _arranged: Arranged,
 }
 
 impl Intake {
-    /// Opens the catalog and reads the names of the journal's entries: two LISTs. With `write`, the store is first asked whether it keeps its word on
-    /// conditional writes. `scratch` is a local folder for blocks under way.
+    /// Opens the catalog and reads the names of the journal's entries: two LISTs. `commits` is what the server is given as well
+    /// ([`Commits::Unasked`] for a dry run), `scratch` a local folder for blocks under way.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         tenant: TenantId,
         writer: &str,
         scratch: impl Into<PathBuf>,
-        write: bool,
+        commits: &Commits,
     ) -> Result<Intake, IntakeError> {
-        if write {
-            probe(&store).await.map_err(|e| IntakeError(e.to_string()))?;
-        }
+        let arranged = arrange(store, commits, writer).await.map_err(|e| IntakeError(e.to_string()))?;
+        let store = arranged.store.clone();
         let folder = layout::imports(&tenant);
         let catalog = Catalog::open(store.clone(), tenant, writer, CatalogOptions::default()).await;
         let catalog = catalog.map_err(|e| IntakeError(e.to_string()))?;
@@ -88,7 +88,15 @@ impl Intake {
         }
         let runtime = tokio::runtime::Handle::current();
         let blocks = BlockStore::new(store.clone(), runtime.clone(), CACHE_BYTES);
-        Ok(Intake { store, blocks, catalog, runtime, scratch: scratch.into(), journal: Mutex::new(journal) })
+        Ok(Intake {
+            store,
+            blocks,
+            catalog,
+            runtime,
+            scratch: scratch.into(),
+            journal: Mutex::new(journal),
+            _arranged: arranged,
+        })
     }
 
     pub fn tenant(&self) -> &TenantId {
@@ -100,8 +108,8 @@ impl Intake {
         &self.scratch
     }
 
-    /// Whether a unit was imported before. Settles what a run that died has left open; with `write`, also in the journal.
-    pub fn is_done(&self, key: &str, write: bool) -> Result<bool, IntakeError> {
+    /// Whether a unit was imported before. Settles what a run that died has left open.
+    pub fn is_done(&self, key: &str) -> Result<bool, IntakeError> {
         let begun = match self.journal.lock().get(key) {
             None => return Ok(false),
             Some(Entry::Done) => return Ok(true),
@@ -110,9 +118,7 @@ impl Intake {
         let snapshot = self.runtime.block_on(self.catalog.refresh());
         let snapshot = snapshot.map_err(|e| IntakeError(e.to_string()))?;
         let Some(there) = begun.iter().find(|b| names(&snapshot, **b)) else { return Ok(false) };
-        if write {
-            self.done(key, Some(*there), &"found in the catalog by a later run")?;
-        }
+        self.done(key, Some(*there), &"found in the catalog by a later run")?;
         Ok(true)
     }
 
@@ -146,13 +152,6 @@ impl Intake {
     /// Closes a unit that holds nothing.
     pub fn nothing(&self, key: &str, about: &impl Serialize) -> Result<(), IntakeError> {
         self.done(key, None, about)
-    }
-
-    /// The tenant's live blocks as one source, without what deletions hide.
-    pub fn everything(&self) -> Result<impl Source + use<>, IntakeError> {
-        let snapshot = self.runtime.block_on(self.catalog.refresh());
-        let snapshot = snapshot.map_err(|e| IntakeError(e.to_string()))?;
-        Ok(self.source(snapshot.blocks.clone()).masked(snapshot.mask()))
     }
 
     fn source(&self, blocks: Vec<Arc<BlockMeta>>) -> BucketSource {

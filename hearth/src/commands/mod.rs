@@ -5,6 +5,9 @@
 
 mod compact;
 mod config;
+mod console;
+mod export;
+mod import;
 
 use std::process::ExitCode;
 
@@ -25,6 +28,8 @@ pub struct CommandSpec {
 pub static COMMANDS: &[CommandSpec] = &[
     CommandSpec { command: compact::command, run: compact::run },
     CommandSpec { command: config::command, run: config::run },
+    CommandSpec { command: import::command, run: import::run },
+    CommandSpec { command: export::command, run: export::run },
 ];
 
 /// What the command line asks for; `None` where it names no command, which means to serve.

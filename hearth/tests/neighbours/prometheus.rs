@@ -106,6 +106,28 @@ remote_write:
         Prometheus::run(folder, free_port(), "scrape_configs: []\n", &["--web.enable-remote-write-receiver"])
     }
 
+    /// The same with the admin API, and samples kept however old they are: what it holds can be had as blocks.
+    pub fn keeper(folder: &Path) -> Prometheus {
+        let more = [
+            "--web.enable-remote-write-receiver",
+            "--web.enable-admin-api",
+            "--storage.tsdb.retention.time=100y",
+        ];
+        Prometheus::run(folder, free_port(), "scrape_configs: []\n", &more)
+    }
+
+    /// Where it keeps its data.
+    pub fn data_dir(folder: &Path) -> std::path::PathBuf {
+        folder.join("prometheus")
+    }
+
+    /// Has it write all it holds, the head included, as blocks; the folder of these.
+    pub fn snapshot(&self, folder: &Path) -> std::path::PathBuf {
+        let name = self.api.call("POST", "/api/v1/admin/tsdb/snapshot").data();
+        let name = name["name"].as_str().expect("a snapshot has a name").to_owned();
+        Prometheus::data_dir(folder).join("snapshots").join(name)
+    }
+
     fn run(folder: &Path, port: u16, config: &str, more: &[&str]) -> Prometheus {
         let file = folder.join("prometheus.yml");
         std::fs::write(&file, config).expect("Prometheus' configuration can be written");

@@ -8,7 +8,9 @@ use tsdb::labels::Labels;
 use tsdb::matcher::Matcher;
 use tsdb::merge::{SharedTimelines, merge_copies};
 use tsdb::source::SeriesColumns;
+use tsdb::window::{Aggregates, Window, WindowsBuilder, merge_overlapping};
 
+use super::aggregates;
 use super::chunk::{self, Samples};
 use super::index::{ChunkPlace, Index};
 use super::meta::SourceMeta;
@@ -33,7 +35,7 @@ pub struct Wish {
 }
 
 impl Wish {
-    fn takes(&self, labels: &Labels) -> bool {
+    pub(super) fn takes(&self, labels: &Labels) -> bool {
         let all = |matchers: &Vec<Matcher>| matchers.iter().all(|m| m.matches(labels.value(&m.name)));
         self.selectors.is_empty() || self.selectors.iter().any(all)
     }
@@ -184,8 +186,9 @@ impl SourceBlock {
         merging: &mut Merging,
         give: &mut dyn FnMut(SeriesColumns) -> Result<(), ImportError>,
     ) -> Result<(), ImportError> {
+        let resolution_ms = self.meta.resolution_ms();
         let decoded: Vec<Result<Option<SeriesColumns>, (ChunkPlace, String)>> =
-            batch.into_par_iter().map(|raw| raw.decode(range)).collect();
+            batch.into_par_iter().map(|raw| raw.decode(range, resolution_ms)).collect();
         for one in decoded {
             match one {
                 Ok(Some(series)) => merging.next(series, give)?,
@@ -224,6 +227,9 @@ impl Merging {
         match self.open.len() {
             0 => Ok(()),
             1 => self.open.pop().map_or(Ok(()), give),
+            _ if self.open.iter().any(|s| s.windows.is_some()) => {
+                give(merge_overlapping(std::mem::take(&mut self.open)))
+            }
             _ => give(merge_copies(std::mem::take(&mut self.open), &mut self.timelines)),
         }
     }
@@ -237,8 +243,15 @@ struct Raw {
 }
 
 impl Raw {
-    /// The samples in a range, without what was deleted; `None` where there are none.
-    fn decode(self, range: (i64, i64)) -> Result<Option<SeriesColumns>, (ChunkPlace, String)> {
+    /// The samples (or windows) in a range, without what was deleted; `None` where there are none.
+    fn decode(
+        self,
+        range: (i64, i64),
+        resolution_ms: i64,
+    ) -> Result<Option<SeriesColumns>, (ChunkPlace, String)> {
+        if resolution_ms > 0 {
+            return self.decode_windows(range, resolution_ms);
+        }
         let mut samples = Samples::default();
         for (place, encoding, data) in &self.chunks {
             let from = samples.ts_ms.len();
@@ -253,6 +266,36 @@ impl Raw {
             }
         }
         Ok(samples.into_series(self.labels, range, &self.deleted))
+    }
+
+    fn decode_windows(
+        self,
+        range: (i64, i64),
+        resolution_ms: i64,
+    ) -> Result<Option<SeriesColumns>, (ChunkPlace, String)> {
+        let mut windows: Vec<Window> = Vec::new();
+        for (place, encoding, data) in &self.chunks {
+            match *encoding {
+                chunk::AGGREGATES => {
+                    aggregates::decode(data, resolution_ms, &mut windows).map_err(|what| (*place, what))?;
+                }
+                // Some versions of Thanos left chunks without samples among them.
+                other if chunk::announced(other, data) == 0 => {}
+                other => {
+                    return Err((*place, format!("it has the encoding {other} in a downsampled block")));
+                }
+            }
+        }
+        let inside = |t: i64| range.0 <= t && t <= range.1 && !covers(&self.deleted, t);
+        windows.retain(|w| w.count > 0 && inside(w.ts_ms));
+        windows.sort_by_key(|w| w.ts_ms);
+        windows.dedup_by_key(|w| w.ts_ms);
+        if windows.is_empty() {
+            return Ok(None);
+        }
+        let mut out = WindowsBuilder::new(Aggregates::ALL);
+        windows.into_iter().for_each(|w| out.push(w));
+        Ok(Some(out.finish(self.labels)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tsdb::histogram::Histogram;
 use tsdb::source::SeriesColumns;
+use tsdb::window::Window;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Sums over series that came in order. Eight bytes a series.
@@ -59,7 +60,7 @@ impl Fingerprint {
     }
 }
 
-/// A checksum over labels, timestamps, bits of values, histograms and start timestamps.
+/// A checksum over labels, timestamps, bits of values, histograms and start timestamps, or all that windows tell.
 fn sum(series: &SeriesColumns) -> u64 {
     let mut hash = Xxh3Default::new();
     hash.update(series.labels.as_bytes());
@@ -78,7 +79,29 @@ fn sum(series: &SeriesColumns) -> u64 {
     if let Some(starts) = series.start_ts_ms.as_ref().filter(|s| s.iter().any(|s| *s != 0)) {
         starts.iter().for_each(|s| hash.update(&s.to_le_bytes()));
     }
+    if series.windows.is_some() {
+        (0..series.ts_ms.len()).for_each(|i| add_window(&mut hash, &series.window(i)));
+    }
     hash.digest()
+}
+
+fn add_window(hash: &mut Xxh3Default, w: &Window) {
+    for v in [w.resolution_ms, w.first.ts_ms, w.last.ts_ms] {
+        hash.update(&v.to_le_bytes());
+    }
+    for v in [w.count, w.resets, w.changes, w.histogram_count, w.schema as u32] {
+        hash.update(&v.to_le_bytes());
+    }
+    // Where a histogram stands at the beginning, a block keeps no float beside it.
+    let first = if w.first.histogram.is_some() { f64::NAN } else { w.first.value };
+    let floats = [first, w.last.value, w.whole_sum(), w.min, w.max, w.reset_sum];
+    floats.iter().for_each(|v| hash.update(&v.to_bits().to_le_bytes()));
+    for h in [&w.first.histogram, &w.last.histogram, &w.histogram_sum, &w.histogram_reset_sum] {
+        match h {
+            Some(h) => add_histogram(hash, h),
+            None => hash.update(b"-"),
+        }
+    }
 }
 
 fn add_histogram(hash: &mut Xxh3Default, h: &Histogram) {

@@ -56,7 +56,8 @@ impl Index {
             return Err(file.damaged("it does not begin as an index of Prometheus does"));
         }
         if head[4] != 2 {
-            let what = format!("its format is {}, and 2 is read, which Prometheus writes since 2.0", head[4]);
+            let what =
+                format!("its format is {}, and 2 is read, which Prometheus has written since 2018", head[4]);
             return Err(file.damaged(what));
         }
         let end = file

@@ -113,3 +113,71 @@ pub fn is_ulid(text: &str) -> bool {
     text.len() == 26
         && text.bytes().all(|b| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b)))
 }
+
+/// Which of some blocks have nothing that another does not have: compaction made one of them of several, and the old ones are not gone yet.
+pub fn superseded(blocks: &[SourceMeta]) -> Vec<bool> {
+    let holds = |a: &SourceMeta, b: &SourceMeta| {
+        let (from, of) = (&a.compaction.sources, &b.compaction.sources);
+        let labels = |m: &SourceMeta| m.thanos.as_ref().map(|t| t.labels.clone());
+        a.ulid != b.ulid
+            && !of.is_empty()
+            && from.len() > of.len()
+            && of.iter().all(|s| from.contains(s))
+            && a.min_time <= b.min_time
+            && a.max_time >= b.max_time
+            && a.resolution_ms() == b.resolution_ms()
+            && labels(a) == labels(b)
+    };
+    blocks.iter().map(|b| blocks.iter().any(|a| holds(a, b))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metas_of_both_programs_and_what_is_none() {
+        let plain = r#"{"ulid":"01M89V4NVBEZ22PMTH8DBF48XW","minTime":1,"maxTime":9,"stats":{"numSamples":5},"compaction":{"level":1,"sources":["01M89V4NVBEZ22PMTH8DBF48XW"]},"version":1}"#;
+        let meta = SourceMeta::parse(plain.as_bytes()).unwrap();
+        assert_eq!((meta.resolution_ms(), meta.stats.num_samples, meta.max_time), (0, 5, 9));
+        let thanos = plain.replace(
+            "\"version\":1}",
+            r#""version":1,"thanos":{"labels":{"a":"b"},"downsample":{"resolution":300000},"source":"compactor"}}"#,
+        );
+        let meta = SourceMeta::parse(thanos.as_bytes()).unwrap();
+        assert_eq!(meta.resolution_ms(), 300_000);
+        assert_eq!(meta.thanos.unwrap().labels["a"], "b");
+        for (from, to) in [
+            ("01M8", "../8"),
+            ("\"version\":1", "\"version\":2"),
+            ("\"minTime\":1", "\"minTime\":10"),
+            ("}", ""),
+        ] {
+            assert!(SourceMeta::parse(plain.replace(from, to).as_bytes()).is_err(), "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_went_into_another_is_superseded() {
+        let meta = |n: u8, min_time, max_time, sources: &[&str]| SourceMeta {
+            ulid: format!("01M89V4NVBEZ22PMTH8DBF48X{n}"),
+            min_time,
+            max_time,
+            stats: SourceStats::default(),
+            compaction: Compaction {
+                sources: sources.iter().map(|s| s.to_string()).collect(),
+                ..Compaction::default()
+            },
+            version: 1,
+            thanos: None,
+        };
+        let blocks = [
+            meta(1, 0, 10, &["a"]),
+            meta(2, 10, 20, &["b"]),
+            meta(3, 0, 20, &["a", "b"]),
+            meta(4, 20, 30, &["c"]),
+            meta(5, 0, 30, &[]),
+        ];
+        assert_eq!(superseded(&blocks), [true, true, false, false, false]);
+    }
+}

@@ -11,6 +11,7 @@
 //! What comes from outside is hostile here as everywhere: decoders check every length before they allocate, and a file that is damaged is an
 //! error that names it, never a wrong number.
 
+mod aggregates;
 mod bits;
 pub mod block;
 mod chunk;
@@ -18,8 +19,10 @@ mod crc32c;
 pub mod fingerprint;
 mod index;
 pub mod meta;
+pub mod openmetrics;
 pub mod relabel;
 mod segments;
+mod spool;
 mod tombstones;
 pub mod unit;
 mod window;

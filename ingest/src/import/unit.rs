@@ -1,12 +1,14 @@
 //! One unit of an import, from the source to a block in the catalog, checked on the way.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
-use tsdb::block::{BlockWriter, WriteOptions};
+use tsdb::block::{BlockOrigin, BlockWriter, WriteOptions};
 use tsdb::intake::Intake;
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source};
+use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source, WindowWish};
 use tsdb::span::Span;
+use tsdb::window::Aggregates;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ImportError;
@@ -29,13 +31,40 @@ pub struct Unit {
     pub identity: String,
     /// Times that are imported, both included.
     pub range: (i64, i64),
+    /// 0 for samples, else the length of the windows that the source gives.
+    pub resolution_ms: i64,
+    /// What the block's meta says of the outside world; the labels of series have to bring it themselves.
+    pub external_labels: BTreeMap<String, String>,
 }
 
 impl Unit {
+    /// A unit of samples.
+    pub fn raw(identity: &str, range: (i64, i64)) -> Unit {
+        Unit { identity: identity.to_owned(), range, resolution_ms: 0, external_labels: BTreeMap::new() }
+    }
+
     /// The key in the journal.
     pub fn key(&self) -> String {
         let text = format!("{}\n{}..={}", self.identity, self.range.0, self.range.1);
         format!("{:032x}", xxh3_128(text.as_bytes()))
+    }
+
+    /// How its block is written: read for years, so cut as compaction cuts it, and compressed no harder than an import has time for.
+    fn options(&self) -> WriteOptions {
+        let options = match self.resolution_ms {
+            0 => WriteOptions::compacted(),
+            ms => WriteOptions::downsampled(ms),
+        };
+        WriteOptions { zstd_level: 3, ..options }
+    }
+
+    fn begin(&self, intake: &Intake, key: &str) -> Result<BlockWriter, ImportError> {
+        let origin = BlockOrigin {
+            resolution_ms: self.resolution_ms,
+            external_labels: self.external_labels.clone(),
+            ..intake.begin(key)?
+        };
+        Ok(BlockWriter::create(intake.scratch(), origin, self.options())?)
     }
 }
 
@@ -61,11 +90,6 @@ struct About<'a> {
     checksum: String,
 }
 
-/// How blocks are written: read for years, so cut as compaction cuts them, and compressed no harder than an import has time for.
-fn options() -> WriteOptions {
-    WriteOptions { zstd_level: 3, ..WriteOptions::compacted() }
-}
-
 /// Takes series one after the other; what [`import`] hands to the source.
 pub type Give<'a> = dyn FnMut(SeriesColumns) -> Result<(), ImportError> + 'a;
 
@@ -76,7 +100,7 @@ pub fn import(
     read: impl FnOnce(&mut Give<'_>) -> Result<(), ImportError>,
 ) -> Result<Outcome, ImportError> {
     let key = unit.key();
-    if intake.is_done(&key, true)? {
+    if intake.is_done(&key)? {
         return Ok(Outcome::Before);
     }
     let mut fingerprint = Fingerprint::default();
@@ -86,7 +110,7 @@ pub fn import(
         let writer = match &mut writer {
             Some(writer) => writer,
             // Only what has something in it is begun: most spans of a sparse source are empty.
-            none => none.insert(BlockWriter::create(intake.scratch(), intake.begin(&key)?, options())?),
+            none => none.insert(unit.begin(intake, &key)?),
         };
         Ok(writer.append(series)?)
     })?;
@@ -107,7 +131,7 @@ pub fn import(
         return Ok(Outcome::Nothing);
     };
     let written = intake.upload(&files)?;
-    check(&fingerprint, &written)?;
+    check(&fingerprint, &written, unit.resolution_ms)?;
     intake.commit(&key, &files.meta, &about)?;
     Ok(Outcome::Written {
         block: files.meta.ulid.to_string(),
@@ -117,16 +141,16 @@ pub fn import(
 }
 
 /// Reads what was written and compares it with what the source gave.
-fn check(expected: &Fingerprint, written: &dyn Source) -> Result<(), ImportError> {
+fn check(expected: &Fingerprint, written: &dyn Source, resolution_ms: i64) -> Result<(), ImportError> {
     let mut found = Fingerprint::default();
-    walk(written, &mut |series| {
+    walk(written, resolution_ms, &mut |series| {
         found.add(series);
         ControlFlow::Continue(())
     })?;
     let name = |n: usize| {
         let mut at = 0;
         let mut name = None;
-        let looked = walk(written, &mut |series| {
+        let looked = walk(written, resolution_ms, &mut |series| {
             at += 1;
             if at > n {
                 name = Some(series.labels.to_string());
@@ -145,13 +169,16 @@ fn check(expected: &Fingerprint, written: &dyn Source) -> Result<(), ImportError
 /// Visits all series of a source in order.
 fn walk(
     source: &dyn Source,
+    resolution_ms: i64,
     visit: &mut dyn FnMut(&SeriesColumns) -> ControlFlow<()>,
 ) -> Result<(), ImportError> {
+    let windows =
+        WindowWish { max_resolution_ms: resolution_ms, aggregates: Aggregates::ALL, ..WindowWish::default() };
     let everything = Selection {
         matchers: Vec::new(),
         min_t_ms: i64::MIN,
         max_t_ms: i64::MAX,
-        hints: Hints::default(),
+        hints: Hints { windows, ..Hints::default() },
         budget: Budget::unlimited(),
     };
     let mut cursor = source.select(&everything)?;
@@ -180,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_key_is_of_what_is_imported_and_nothing_else() {
-        let unit = |identity: &str, range| Unit { identity: identity.into(), range }.key();
+        let unit = |identity: &str, range| Unit::raw(identity, range).key();
         assert_eq!(unit("a", (1, 2)), unit("a", (1, 2)));
         assert_ne!(unit("a", (1, 2)), unit("a", (1, 3)));
         assert_ne!(unit("a", (1, 2)), unit("b", (1, 2)));

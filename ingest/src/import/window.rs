@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::ImportError;
 
-/// Bytes that one read brings.
-const WINDOW_BYTES: usize = 1 << 20;
+/// Bytes that one read brings: few after a jump, more and more while reading goes on forwards. A span of a long block is short runs with long gaps
+/// between them, and reading the gaps too would read the block once per span.
+const FIRST_BYTES: usize = 8 << 10;
+const MOST_BYTES: usize = 1 << 20;
+/// A gap that costs less to read than to jump.
+const GAP_BYTES: u64 = 4 << 10;
 
 /// A file, and the part of it that was read last. Memory is the window, or the longest piece that was asked for.
 pub(super) struct Window {
@@ -16,6 +20,8 @@ pub(super) struct Window {
     length: u64,
     bytes: Vec<u8>,
     start: u64,
+    /// What the next read brings at least.
+    ahead: usize,
 }
 
 impl Window {
@@ -23,7 +29,7 @@ impl Window {
         let failed = |e: std::io::Error| ImportError::disk(path, &e);
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        Ok(Window { path: path.to_owned(), file, length, bytes: Vec::new(), start: 0 })
+        Ok(Window { path: path.to_owned(), file, length, bytes: Vec::new(), start: 0, ahead: FIRST_BYTES })
     }
 
     pub fn path(&self) -> &Path {
@@ -54,14 +60,17 @@ impl Window {
         let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
         let inside = at >= self.start && at + length as u64 <= self.start + self.bytes.len() as u64;
         if !inside {
-            let fill = length.max(WINDOW_BYTES.min(usize::try_from(left).unwrap_or(usize::MAX)));
+            let end = self.start + self.bytes.len() as u64;
+            let forwards = at >= self.start && at <= end + GAP_BYTES;
+            self.ahead = if forwards { (2 * self.ahead).min(MOST_BYTES) } else { FIRST_BYTES };
+            let fill = length.max(self.ahead.min(usize::try_from(left).unwrap_or(usize::MAX)));
             self.bytes.resize(fill, 0);
             self.start = at;
             if let Err(e) = self.file.read_exact_at(&mut self.bytes, at) {
                 self.bytes.clear();
                 return Err(ImportError::disk(&self.path, &e));
             }
-            if fill > 4 * WINDOW_BYTES {
+            if fill > 4 * MOST_BYTES {
                 self.bytes.shrink_to_fit();
             }
         }

@@ -86,20 +86,10 @@ pub fn parse_as(text: &str, format: Format) -> Result<Exposition<'_>, TextError>
     let mut lines = 0;
     for (i, text) in text.split('\n').enumerate() {
         lines = i + 1;
-        let mut line = Line::new(text);
-        let located = |p: Problem| TextError { line: i + 1, column: p.at + 1, what: p.what };
         if ended && !text.is_empty() {
-            return Err(located(line.problem("there is something after # EOF")));
+            return Err(TextError { line: lines, column: 1, what: "there is something after # EOF".into() });
         }
-        line.blanks();
-        if line.is_done() {
-            continue;
-        }
-        if line.eat('#') {
-            ended = comment(&mut line, format, &mut out).map_err(located)?;
-        } else {
-            sample(&mut line, format, &mut out).map_err(located)?;
-        }
+        ended |= parse_line(text, lines, format, &mut out)?;
     }
     if format == Format::OpenMetrics && !ended {
         return Err(TextError {
@@ -109,6 +99,26 @@ pub fn parse_as(text: &str, format: Format) -> Result<Exposition<'_>, TextError>
         });
     }
     Ok(out)
+}
+
+/// Reads one line (without its end) that has the given number, from 1. True for OpenMetrics' end mark, after which nothing may come.
+pub fn parse_line<'a>(
+    text: &'a str,
+    number: usize,
+    format: Format,
+    out: &mut Exposition<'a>,
+) -> Result<bool, TextError> {
+    let mut line = Line::new(text);
+    let located = |p: Problem| TextError { line: number, column: p.at + 1, what: p.what };
+    line.blanks();
+    if line.is_done() {
+        return Ok(false);
+    }
+    if line.eat('#') {
+        return comment(&mut line, format, out).map_err(located);
+    }
+    sample(&mut line, format, out).map_err(located)?;
+    Ok(false)
 }
 
 /// What follows a `#`. True for OpenMetrics' end mark.

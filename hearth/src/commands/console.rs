@@ -1,0 +1,164 @@
+//! How far a long command is: a line that is redrawn on a terminal, plain lines elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How often the line is redrawn, and how often a plain line is written.
+const REDRAW: Duration = Duration::from_millis(100);
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+const BAR_CELLS: usize = 24;
+
+/// Shows progress on standard error.
+pub struct Console {
+    terminal: bool,
+    begun: Instant,
+    shown: Instant,
+    drawn: bool,
+    /// What is worked on.
+    title: String,
+    /// Expected samples; 0 where it is not known.
+    total: u64,
+    samples: u64,
+    bytes: u64,
+}
+
+impl Console {
+    pub fn new(total: u64) -> Console {
+        let now = Instant::now();
+        let terminal = std::io::stderr().is_terminal();
+        Console {
+            terminal,
+            begun: now,
+            shown: now,
+            drawn: false,
+            title: String::new(),
+            total,
+            samples: 0,
+            bytes: 0,
+        }
+    }
+
+    pub fn title(&mut self, title: String) {
+        self.title = title;
+        self.show(self.terminal);
+    }
+
+    pub fn expect(&mut self, total: u64) {
+        self.total = total;
+    }
+
+    /// Begins a second pass over what was read: the count of samples, not of bytes, begins again.
+    pub fn restart(&mut self, total: u64) {
+        (self.total, self.samples) = (total, 0);
+    }
+
+    /// Counts samples and bytes that were read.
+    pub fn advance(&mut self, samples: u64, bytes: u64) {
+        self.samples += samples;
+        self.bytes += bytes;
+        let every = if self.terminal { REDRAW } else { PLAIN_EVERY };
+        if self.shown.elapsed() >= every {
+            self.show(true);
+        }
+    }
+
+    /// A line that stays.
+    pub fn line(&mut self, text: impl std::fmt::Display) {
+        self.clear();
+        crate::complain(text);
+    }
+
+    /// Removes the line.
+    pub fn clear(&mut self) {
+        if self.drawn {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+            self.drawn = false;
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn show(&mut self, now: bool) {
+        if !now {
+            return;
+        }
+        self.shown = Instant::now();
+        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
+        let speed = format!(
+            "{} samples, {}/s, {}/s",
+            count(self.samples),
+            count((self.samples as f64 / seconds) as u64),
+            size((self.bytes as f64 / seconds) as u64)
+        );
+        let done = (self.total > 0).then(|| (self.samples as f64 / self.total as f64).min(1.0));
+        if !self.terminal {
+            let percent = done.map_or(String::new(), |d| format!("{:.0} %, ", 100.0 * d));
+            return crate::complain(format_args!("{percent}{speed}: {}", self.title));
+        }
+        let bar = done.map_or(String::new(), |d| {
+            let full = (d * BAR_CELLS as f64) as usize;
+            let left = match (d > 0.02).then(|| Duration::from_secs_f64(seconds / d * (1.0 - d))) {
+                Some(left) => format!(", {} left", clock(left)),
+                None => String::new(),
+            };
+            format!("[{}{}] {:3.0} %{left}  ", "#".repeat(full), "-".repeat(BAR_CELLS - full), 100.0 * d)
+        });
+        let line: String = format!("{bar}{speed}  {}", self.title).chars().take(118).collect();
+        let _ = write!(std::io::stderr(), "\r\x1b[2K{line}");
+        let _ = std::io::stderr().flush();
+        self.drawn = true;
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// `1.23 M`.
+pub fn count(n: u64) -> String {
+    scaled(n as f64, 1000.0, &["", " k", " M", " G", " T"])
+}
+
+/// `1.23 MiB`.
+pub fn size(bytes: u64) -> String {
+    scaled(bytes as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+}
+
+fn scaled(mut n: f64, by: f64, units: &[&str]) -> String {
+    let mut at = 0;
+    while n >= by && at + 1 < units.len() {
+        n /= by;
+        at += 1;
+    }
+    if at == 0 { format!("{n:.0}{}", units[0]) } else { format!("{n:.2}{}", units[at]) }
+}
+
+fn clock(d: Duration) -> String {
+    let s = d.as_secs();
+    if s >= 3600 { format!("{}:{:02} h", s / 3600, s / 60 % 60) } else { format!("{}:{:02}", s / 60, s % 60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1.23 M");
+        assert_eq!(size(1536), "1.50 KiB");
+        assert_eq!(clock(Duration::from_secs(3725)), "1:02 h");
+    }
+}

@@ -1,0 +1,84 @@
+//! `hearth import`: what other programs kept becomes Hearth's blocks, straight in the object store, beside a server that may be running.
+
+mod openmetrics;
+mod prometheus;
+mod session;
+mod thanos;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::config::Loaded;
+use crate::objstore::Location;
+use crate::telemetry;
+
+use session::Session;
+
+pub use session::selectors;
+
+const ABOUT: &str = "Bring in what other programs kept: it becomes blocks in the object store, beside a server that may be running";
+
+const MORE: &str = "\
+Blocks go straight into the object store that the settings name (--objstore, or the data folder's), not through a server's log; a server on the same
+store sees them within a minute. Each block is read back and compared with its source, series by series, before it is committed. Running an import
+again imports nothing twice and goes on where the last run ended, also after a kill. Exit code 0: all of it is there. 1: something is not, as told.";
+
+pub fn command() -> Command {
+    Command::new("import")
+        .about(ABOUT)
+        .after_help(MORE)
+        .subcommand_required(true)
+        .subcommand(with_common(prometheus::command()))
+        .subcommand(with_common(thanos::command()))
+        .subcommand(with_common(openmetrics::command()))
+}
+
+/// The options that all kinds of import share.
+fn with_common(command: Command) -> Command {
+    command
+        .after_help(MORE)
+        .arg(
+            Arg::new("tenant")
+                .long("tenant")
+                .value_name("NAME")
+                .default_value("default")
+                .help("Tenant that the series go to"),
+        )
+        .arg(
+            Arg::new("match")
+                .long("match")
+                .value_name("SELECTOR")
+                .action(ArgAction::Append)
+                .help("Import only series that match, such as '{job=\"node\"}'; several: any of them"),
+        )
+        .arg(
+            Arg::new("dry-run")
+                .long("dry-run")
+                .action(ArgAction::SetTrue)
+                .help("Say what would be imported and write nothing"),
+        )
+        .arg(
+            Arg::new("scratch")
+                .long("scratch")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Local folder for blocks under way [default: the system's folder for temporary files]"),
+        )
+}
+
+pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
+    telemetry::start_logging(&loaded.settings);
+    let Some((kind, matches)) = matches.subcommand() else { return ExitCode::from(crate::EXIT_USAGE) };
+    let session = match Session::open(matches, &loaded.settings, &location) {
+        Ok(session) => session,
+        Err(e) => return crate::refuse(e),
+    };
+    match kind {
+        "prometheus" => prometheus::run(session, matches),
+        "thanos" => thanos::run(session, &loaded.settings, matches),
+        "openmetrics" => openmetrics::run(session, matches),
+        other => crate::refuse(format_args!("import {other} is not known")),
+    }
+}

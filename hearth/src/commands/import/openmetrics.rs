@@ -1,0 +1,100 @@
+//! `hearth import openmetrics`: a file or pipe of OpenMetrics text with timestamps.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use ingest::import::ImportError;
+use ingest::import::block::Wish;
+use ingest::import::openmetrics::{Spool, SpoolOptions, open};
+use ingest::import::relabel::Relabel;
+use ingest::import::unit::Unit;
+
+use super::session::{Session, when};
+use crate::commands::console::count;
+
+pub fn command() -> Command {
+    Command::new("openmetrics")
+        .about("Import OpenMetrics text in which every sample has a timestamp")
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("The text, ending with # EOF; .gz and .zst are decompressed; - is standard input"),
+        )
+        .arg(
+            Arg::new("label")
+                .long("label")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("A label that every series gets"),
+        )
+}
+
+pub fn run(mut session: Session, matches: &ArgMatches) -> ExitCode {
+    let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_else(|| "-".into());
+    let labels = matches.get_many::<String>("label").into_iter().flatten();
+    let relabel = match labels.map(|l| label(l)).collect::<Result<_, _>>() {
+        Ok(add) => Relabel { add, drop: Vec::new() },
+        Err(e) => return crate::refuse(e),
+    };
+    if let Err(e) = import(&mut session, &path, relabel)
+        && !matches!(e, ImportError::Stopped)
+    {
+        session.failed(e);
+    }
+    session.end()
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("--label {text:?}: write NAME=VALUE")),
+    }
+}
+
+fn import(session: &mut Session, path: &std::path::Path, relabel: Relabel) -> Result<(), ImportError> {
+    let name = if path.as_os_str() == "-" { "standard input".into() } else { path.display().to_string() };
+    let wish = Wish { selectors: session.selectors.clone(), relabel };
+    let folder = session.scratch.path().join("spool");
+    session.console.title(format!("reading {name}"));
+    let text = open(path)?;
+    let options = SpoolOptions::default();
+    let read = session.watch(|progress| Spool::read(&name, text, &wish, folder, options, progress));
+    let mut spool = read?;
+    let counts = spool.counts.clone();
+    let range = counts.span_ms.map_or(String::new(), |(a, b)| format!(", {} to {}", when(a), when(b)));
+    session.console.line(format_args!(
+        "{name}: {} samples on {} lines{range}",
+        count(counts.samples),
+        count(counts.lines)
+    ));
+    if counts.exemplars > 0 {
+        session.console.line(format_args!("{name}: {} exemplars are not imported", count(counts.exemplars)));
+    }
+    if session.dry_run {
+        return Ok(());
+    }
+    let identity = format!(
+        "openmetrics text {:032x}, select [{}], labels [{}]",
+        spool.hash,
+        session.selection,
+        wish.relabel.describe()
+    );
+    session.console.restart(counts.samples);
+    let spans = spool.spans();
+    let n = spans.len();
+    for (i, range) in spans.into_iter().enumerate() {
+        session.console.title(format!("block {} of {n}, up to {}", i + 1, when(range.1)));
+        let unit = Unit::raw(&identity, range);
+        session.unit(&unit, |progress, give| spool.series(range, progress, give))?;
+    }
+    if spool.conflicts() > 0 {
+        session.console.line(format_args!(
+            "{name}: {} samples have a later line with the same series and time and another value: the later line stands",
+            count(spool.conflicts())
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! `hearth import thanos`: the blocks of a Thanos bucket, raw ones where there are, downsampled ones where the raw are gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use futures::{StreamExt, TryStreamExt};
+use ingest::import::ImportError;
+use ingest::import::block::{SourceBlock, Wish};
+use ingest::import::meta::{MAX_META_BYTES, SourceMeta, is_ulid};
+use ingest::import::relabel::Relabel;
+use ingest::import::unit::{Unit, spans};
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::io::AsyncWriteExt;
+
+use super::prometheus::without_superseded;
+use super::session::{Session, when};
+use crate::commands::console::{count, size};
+use crate::config::Settings;
+use crate::objstore::{self, Location};
+
+/// Objects of one block that are downloaded at the same time.
+const DOWNLOADS: usize = 4;
+
+pub fn command() -> Command {
+    Command::new("thanos")
+        .about("Import the bucket of a Thanos: raw blocks, and downsampled ones where the raw are gone")
+        .arg(
+            Arg::new("url")
+                .value_name("URL")
+                .required(true)
+                .help("The bucket: s3://bucket/prefix (with the same settings as --objstore), file:///path, or a folder"),
+        )
+        .arg(
+            Arg::new("drop-label")
+                .long("drop-label")
+                .value_name("LABEL")
+                .action(ArgAction::Append)
+                .help("An external label that only tells replicas apart, such as `replica`: series are merged without it"),
+        )
+        .arg(
+            Arg::new("marked")
+                .long("marked")
+                .action(ArgAction::SetTrue)
+                .help("Import also what is marked for deletion"),
+        )
+}
+
+/// A block that is complete.
+struct Block {
+    meta: SourceMeta,
+    /// Names below the block's folder, and their bytes.
+    objects: Vec<(String, u64)>,
+}
+
+pub fn run(mut session: Session, settings: &Settings, matches: &ArgMatches) -> ExitCode {
+    let url = matches.get_one::<String>("url").map_or("", String::as_str);
+    let location = match locate(url) {
+        Ok(location) => location,
+        Err(e) => return crate::refuse(e),
+    };
+    let store = match objstore::open(&location, settings) {
+        Ok(store) => store,
+        Err(e) => return crate::refuse(e),
+    };
+    let found = session.runtime.block_on(list(&*store, matches.get_flag("marked")));
+    let (blocks, notes) = match found {
+        Ok(found) => found,
+        Err(e) => return crate::refuse(format_args!("{location}: {e}")),
+    };
+    for note in notes {
+        session.console.line(note);
+    }
+    if blocks.is_empty() {
+        return crate::refuse(format_args!("{location} has no complete block of Thanos"));
+    }
+    let blocks: Vec<_> = blocks.into_iter().map(|b| (b.meta.clone(), b)).collect();
+    let mut blocks = without_superseded(&mut session, blocks);
+    // Raw ones first: what they hold, nothing downsampled is needed for.
+    blocks.sort_by_key(|(meta, _)| (meta.resolution_ms(), meta.min_time, meta.ulid.clone()));
+    session.console.expect(blocks.iter().map(|(m, _)| m.stats.num_samples).sum());
+    let drop: Vec<String> = matches.get_many::<String>("drop-label").into_iter().flatten().cloned().collect();
+    let raw = RawSpans::of(blocks.iter().map(|(meta, _)| meta));
+    let n = blocks.len();
+    for (i, (meta, block)) in blocks.iter().enumerate() {
+        if session.should_stop() {
+            break;
+        }
+        session.console.title(format!("block {} of {n}, {}", i + 1, meta.ulid));
+        let add = meta.thanos.as_ref().map(|t| t.labels.clone()).unwrap_or_default();
+        let relabel = Relabel { add, drop: drop.clone() };
+        match import(&mut session, &store, &location, block, relabel, &raw) {
+            Ok(()) => {}
+            Err(ImportError::Stopped) => break,
+            Err(e) => session.failed(format_args!("block {}: {e}", meta.ulid)),
+        }
+    }
+    session.end()
+}
+
+/// A URL, or a folder as a shell names it.
+fn locate(url: &str) -> Result<Location, String> {
+    let location = match url.contains("://") {
+        true => objstore::parse(url)?,
+        false => Location::Folder(std::path::absolute(url).map_err(|e| format!("{url}: {e}"))?),
+    };
+    match &location {
+        Location::Folder(path) if !path.is_dir() => {
+            Err(format!("{} is no folder; a bucket is written s3://bucket/prefix", path.display()))
+        }
+        _ => Ok(location),
+    }
+}
+
+/// The complete blocks of a bucket, and what is said of the others.
+async fn list(store: &dyn ObjectStore, marked: bool) -> Result<(Vec<Block>, Vec<String>), String> {
+    let top = store.list_with_delimiter(None).await.map_err(|e| format!("cannot be listed: {e}"))?;
+    let mut found = Vec::new();
+    let mut notes = Vec::new();
+    for folder in top.common_prefixes {
+        let Some(ulid) = folder.filename().filter(|n| is_ulid(n)).map(str::to_owned) else { continue };
+        let listed: Vec<_> = store
+            .list(Some(&folder))
+            .try_collect()
+            .await
+            .map_err(|e| format!("{folder} cannot be listed: {e}"))?;
+        let objects: Vec<(String, u64)> = listed
+            .iter()
+            .filter_map(|o| {
+                let below = o.location.prefix_match(&folder)?;
+                let parts: Vec<String> = below.map(|p| p.as_ref().to_owned()).collect();
+                Some((parts.join("/"), o.size))
+            })
+            .collect();
+        let size_of = |name: &str| objects.iter().find(|(n, _)| n == name).map(|(_, size)| *size);
+        if size_of("deletion-mark.json").is_some() && !marked {
+            notes.push(format!(
+                "block {ulid}: left out, it is marked for deletion (--marked imports it all the same)"
+            ));
+            continue;
+        }
+        // Thanos uploads `meta.json` last.
+        match size_of("meta.json") {
+            None => {
+                notes.push(format!("block {ulid}: left out, its upload is not complete (no meta.json)"));
+                continue;
+            }
+            Some(bytes) if bytes > MAX_META_BYTES => {
+                return Err(format!("{folder}/meta.json has {bytes} bytes"));
+            }
+            Some(_) => {}
+        }
+        let path = folder.clone().join("meta.json");
+        let failed = |e: object_store::Error| format!("{path} cannot be read: {e}");
+        let text = store.get(&path).await.map_err(failed)?.bytes().await.map_err(failed)?;
+        let meta = match SourceMeta::parse(&text) {
+            Ok(meta) => meta,
+            Err(e) => {
+                notes.push(format!("block {ulid}: left out, its meta.json: {e}"));
+                continue;
+            }
+        };
+        let files = meta.thanos.as_ref().map(|t| t.files.clone()).unwrap_or_default();
+        let missing = files
+            .iter()
+            .filter(|f| f.rel_path != "meta.json")
+            .find(|f| size_of(&f.rel_path).is_none_or(|size| f.size_bytes > 0 && size != f.size_bytes));
+        if let Some(missing) = missing {
+            notes.push(format!(
+                "block {ulid}: left out, {} is missing or of another length",
+                missing.rel_path
+            ));
+            continue;
+        }
+        if size_of("index").is_none() {
+            notes.push(format!("block {ulid}: left out, it has no index"));
+            continue;
+        }
+        found.push(Block { meta, objects });
+    }
+    Ok((found, notes))
+}
+
+/// Which spans of time each stream (a set of external labels) has raw blocks for.
+struct RawSpans(BTreeMap<BTreeMap<String, String>, BTreeSet<i64>>);
+
+impl RawSpans {
+    fn of<'a>(metas: impl Iterator<Item = &'a SourceMeta>) -> RawSpans {
+        let mut out: BTreeMap<_, BTreeSet<i64>> = BTreeMap::new();
+        for meta in metas.filter(|m| m.resolution_ms() == 0) {
+            let of = out.entry(stream(meta)).or_default();
+            of.extend(spans((meta.min_time, meta.max_time - 1)).map(|(_, end)| end));
+        }
+        RawSpans(out)
+    }
+
+    fn has(&self, meta: &SourceMeta, span_end: i64) -> bool {
+        self.0.get(&stream(meta)).is_some_and(|ends| ends.contains(&span_end))
+    }
+}
+
+fn stream(meta: &SourceMeta) -> BTreeMap<String, String> {
+    meta.thanos.as_ref().map(|t| t.labels.clone()).unwrap_or_default()
+}
+
+fn import(
+    session: &mut Session,
+    store: &Arc<dyn ObjectStore>,
+    location: &Location,
+    block: &Block,
+    relabel: Relabel,
+    raw: &RawSpans,
+) -> Result<(), ImportError> {
+    let meta = &block.meta;
+    let resolution_ms = meta.resolution_ms();
+    let wanted: Vec<(i64, i64)> = spans((meta.min_time, meta.max_time - 1))
+        .filter(|(_, end)| resolution_ms == 0 || !raw.has(meta, *end))
+        .collect();
+    let kind = match resolution_ms {
+        0 => "raw".to_string(),
+        ms => format!("{} min windows", ms / 60_000),
+    };
+    let what = format!(
+        "block {}: {kind}, {} to {}, {} series, {} samples, {:?}",
+        meta.ulid,
+        when(meta.min_time),
+        when(meta.max_time),
+        count(meta.stats.num_series),
+        count(meta.stats.num_samples),
+        stream(meta),
+    );
+    if wanted.is_empty() {
+        session
+            .console
+            .line(format_args!("{what}: left out, the bucket has raw samples for all of its time"));
+        return Ok(());
+    }
+    session.console.line(what);
+    let identity = format!(
+        "thanos block {} of {resolution_ms} ms, select [{}], labels [{}]",
+        meta.ulid,
+        session.selection,
+        relabel.describe()
+    );
+    let unit = |range| Unit {
+        resolution_ms,
+        // Windows stand apart from the samples of other streams, which say nothing of theirs. Raw samples are merged with all others.
+        external_labels: if resolution_ms > 0 { stream(meta) } else { BTreeMap::new() },
+        ..Unit::raw(&identity, range)
+    };
+    let units: Vec<Unit> = wanted.into_iter().map(unit).collect();
+    if session.dry_run || session.all_done(&units)? {
+        return Ok(());
+    }
+    // A folder is read where it lies; a bucket's block is fetched whole, one at a time.
+    let fetched;
+    let folder = match location {
+        Location::Folder(path) => path.join(&meta.ulid),
+        _ => {
+            fetched = Fetched(session.scratch.path().join(&meta.ulid));
+            let bytes: u64 = block.objects.iter().map(|(_, size)| size).sum();
+            session.console.title(format!("fetching {} ({})", meta.ulid, size(bytes)));
+            let done = session.runtime.block_on(fetch(store, block, &fetched.0));
+            done.map_err(ImportError::Disk)?;
+            fetched.0.clone()
+        }
+    };
+    let wish = Wish { selectors: session.selectors.clone(), relabel };
+    let mut source = SourceBlock::open(&folder, wish)?;
+    for unit in &units {
+        session.unit(unit, |progress, give| source.read(unit.range, progress, give))?;
+    }
+    Ok(())
+}
+
+/// A block's copy, for as long as it is read.
+struct Fetched(PathBuf);
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Copies what is read of a block into a local folder.
+async fn fetch(store: &Arc<dyn ObjectStore>, block: &Block, folder: &Path) -> Result<(), String> {
+    let root = object_store::path::Path::from(block.meta.ulid.as_str());
+    let needed = |name: &str| {
+        let segment = name.strip_prefix("chunks/");
+        segment.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+            || ["meta.json", "index", "tombstones"].contains(&name)
+    };
+    std::fs::create_dir_all(folder.join("chunks")).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let copies = block.objects.iter().filter(|(name, _)| needed(name)).map(|(name, bytes)| {
+        let from = name.split('/').fold(root.clone(), |path, part| path.join(part));
+        let to = folder.join(name);
+        async move {
+            let failed =
+                |e: &dyn std::fmt::Display| format!("{from} could not be fetched into {}: {e}", to.display());
+            let mut file = tokio::fs::File::create(&to).await.map_err(|e| failed(&e))?;
+            let mut body = store.get(&from).await.map_err(|e| failed(&e))?.into_stream();
+            let mut got = 0;
+            while let Some(part) = body.next().await {
+                let part = part.map_err(|e| failed(&e))?;
+                got += part.len() as u64;
+                file.write_all(&part).await.map_err(|e| failed(&e))?;
+            }
+            file.flush().await.map_err(|e| failed(&e))?;
+            match got == *bytes {
+                true => Ok(()),
+                false => Err(failed(&format!("{got} of {bytes} bytes came"))),
+            }
+        }
+    });
+    futures::stream::iter(copies).buffer_unordered(DOWNLOADS).try_collect::<()>().await
+}
