@@ -13,11 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Times of all samples of `node_load1` of one replica.
 fn seen(api: &Api, replica: &str, since: i64) -> Vec<i64> {
-    let question = format!("node_load1{{replica='{replica}'}}[{}ms]", now_ms() - since);
+    let question = format!("node_load1{{replica='{replica}'}}[{}ms]", (now_ms() - since).max(1_000));
     let end = neighbours::api::seconds(now_ms());
     let answer = api.get("/api/v1/query", &[("query", &question), ("time", &end), ("dedup", "false")]);
     let all = neighbours::api::data(&answer.data()).matrix();
-    all.into_values().flatten().map(|(t, _)| t).collect()
+    all.into_values().flatten().map(|(t, _)| t).filter(|t| *t > since).collect()
 }
 
 fn wait_until_seen(api: &Api, replica: &str, since: i64) -> i64 {
