@@ -3,11 +3,11 @@
 // Each test that includes it uses a part.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path as FilePath;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use compactor::metrics::Metrics;
@@ -26,7 +26,7 @@ use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, CatalogOptions, Edit};
-use tsdb::clock::ManualClock;
+use tsdb::clock::{Clock, ManualClock};
 use tsdb::contract::drain;
 use tsdb::depot::{Depot, Patience};
 use tsdb::labels::Labels;
@@ -55,6 +55,9 @@ pub struct FatefulStore {
     pub operations: AtomicU64,
     /// From now on everything fails: the process that uses it is dead to the world.
     pub dead: AtomicBool,
+    /// Whose time objects have, instead of the machine's, and when each was written by it.
+    clock: Option<ManualClock>,
+    written_ms: Mutex<HashMap<Path, i64>>,
 }
 
 impl FatefulStore {
@@ -67,7 +70,25 @@ impl FatefulStore {
             choose: Box::new(choose),
             operations: AtomicU64::new(0),
             dead: AtomicBool::new(false),
+            clock: None,
+            written_ms: Mutex::default(),
         })
+    }
+
+    /// The same with a simulated clock, by which objects have their age.
+    pub fn at(
+        clock: &ManualClock,
+        choose: impl Fn(u64) -> Fate + Send + Sync + 'static,
+    ) -> Arc<FatefulStore> {
+        let mut store = FatefulStore::new(Arc::new(InMemory::new()), choose);
+        Arc::get_mut(&mut store).expect("nobody else has it yet").clock = Some(clock.clone());
+        store
+    }
+
+    fn note_time(&self, path: &Path) {
+        if let Some(clock) = &self.clock {
+            self.written_ms.lock().unwrap().insert(path.clone(), clock.now_ms());
+        }
     }
 
     fn fate(&self) -> Fate {
@@ -103,6 +124,15 @@ impl fmt::Display for FatefulStore {
     }
 }
 
+/// The object with the simulated time of its writing, where there is one.
+fn dated(mut meta: ObjectMeta, written_ms: &HashMap<Path, i64>) -> ObjectMeta {
+    if let Some(ms) = written_ms.get(&meta.location) {
+        let since_1970 = Duration::from_millis(u64::try_from(*ms).unwrap_or(0));
+        meta.last_modified = (std::time::UNIX_EPOCH + since_1970).into();
+    }
+    meta
+}
+
 fn broken() -> object_store::Error {
     object_store::Error::Generic { store: "FatefulStore", source: "the cable is cut".into() }
 }
@@ -110,6 +140,7 @@ fn broken() -> object_store::Error {
 #[async_trait::async_trait]
 impl ObjectStore for FatefulStore {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.note_time(path);
         self.around(self.inner.put_opts(path, payload, options)).await
     }
 
@@ -118,6 +149,7 @@ impl ObjectStore for FatefulStore {
         path: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        self.note_time(path);
         self.around(self.inner.put_multipart_opts(path, options)).await
     }
 
@@ -139,7 +171,10 @@ impl ObjectStore for FatefulStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.fate() {
             Fate::Refused | Fate::AnswerLost => futures::stream::once(async { Err(broken()) }).boxed(),
-            _ => self.inner.list(prefix),
+            _ => {
+                let written = self.written_ms.lock().unwrap().clone();
+                self.inner.list(prefix).map(move |meta| meta.map(|m| dated(m, &written))).boxed()
+            }
         }
     }
 
@@ -249,6 +284,6 @@ pub fn compactor(
 
 /// A clock that shows some time after all that is stored now, by the store's own times too.
 pub fn late_clock() -> ManualClock {
-    use tsdb::clock::{Clock, SystemClock};
+    use tsdb::clock::SystemClock;
     ManualClock::at(SystemClock.now_ms() + 100 * 365 * 24 * 3_600_000)
 }
