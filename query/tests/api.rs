@@ -791,6 +791,68 @@ async fn engine_options_reach_the_engine() {
     assert!(text.starts_with("query processing would load too many samples into memory"), "{text}");
 }
 
+/// Says that windows of an hour answered until 300 s, of five minutes until 600 s and samples from there on.
+struct Told(MemorySource);
+
+impl Source for Told {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        let windows = &wish.hints.windows;
+        for (min_t_ms, max_t_ms, resolution_ms) in
+            [(1, 300_000, 3_600_000), (300_001, 600_000, 300_000), (600_001, 900_000, 0)]
+        {
+            let exact = resolution_ms <= windows.max_resolution_ms;
+            let part = tsdb::source::AnsweredPart { min_t_ms, max_t_ms, resolution_ms, exact };
+            windows.answered.as_ref().expect("every selection of a query can tell").note(part);
+        }
+        self.0.select(wish)
+    }
+
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+        self.0.series(wish)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_which_resolution_it_came_from() {
+    let api = api_of(Arc::new(Told(sample_data())), |_| {});
+    // More evaluations than are told apart one by one, each at a multiple of five minutes.
+    let range = "start=0&end=6000&step=300&query=sum(up)";
+    let answer = api.get(&format!("query_range?{range}&stats=true")).await;
+    assert_eq!(
+        answer.headers["x-hearth-resolution"],
+        "~1h=1970-01-01T00:00:00.001Z/1970-01-01T00:05:00Z;5m=1970-01-01T00:05:00.001Z/1970-01-01T00:10:00Z;\
+         raw=1970-01-01T00:10:00.001Z/1970-01-01T00:15:00Z"
+    );
+    let json = answer.json();
+    let parts = json["data"]["stats"]["resolutions"].as_array().unwrap();
+    assert_eq!(parts.len(), 3);
+    assert_eq!(
+        parts[1],
+        json!({"resolution": "5m", "start": "1970-01-01T00:05:00.001Z", "end": "1970-01-01T00:10:00Z", "exact": true})
+    );
+    let warning = json["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("downsampled to 1h") && warning.contains("nothing finer is kept"), "{warning}");
+    // What is asked for is not remarked on as missing; with `raw` nothing coarser is exact.
+    let allowed = api.get(&format!("query_range?{range}&max_source_resolution=1h")).await;
+    assert!(allowed.json()["warnings"][0].as_str().unwrap().contains("as max_source_resolution allows"));
+    for (value, approximate) in
+        [("auto", 1), ("5m", 1), ("0s", 2), ("0", 2), ("raw", 2), ("300", 1), ("1h0m", 1)]
+    {
+        let answer = api.get(&format!("query_range?{range}&max_source_resolution={value}")).await;
+        let told = answer.headers["x-hearth-resolution"].to_str().unwrap();
+        assert_eq!(told.matches('~').count(), approximate, "{value}: {told}");
+    }
+    for bad in ["coarse", "-5m", "-1"] {
+        let (status, kind, text) = api.error("query", &format!("query=up&max_source_resolution={bad}")).await;
+        assert_eq!((status, kind.as_str()), (400, "bad_data"), "{text}");
+        assert!(text.contains("max_source_resolution"), "{text}");
+    }
+    // Nothing was read; samples alone.
+    assert!(!api.get("query?query=1%2B1").await.headers.contains_key("x-hearth-resolution"));
+    let plain = self::api().get("query?query=up&time=600").await;
+    assert_eq!(plain.headers["x-hearth-resolution"], "raw=1970-01-01T00:05:00.001Z/1970-01-01T00:10:00Z");
+}
+
 #[tokio::test]
 async fn explain_shows_the_plan_and_what_it_did() {
     let api = api();

@@ -235,3 +235,197 @@ fn cut_out(rest: &mut Vec<(i64, i64)>, min: i64, max: i64) -> Vec<(i64, i64)> {
     *rest = left;
     taken
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::BlockStats;
+    use crate::block::meta::BlockFileMetas;
+    use proptest::prelude::*;
+
+    fn block(
+        number: u128,
+        min_t_ms: i64,
+        max_t_ms: i64,
+        resolution_ms: i64,
+        sources: &[u128],
+    ) -> Arc<BlockMeta> {
+        Arc::new(BlockMeta {
+            version: 1,
+            ulid: Ulid(number),
+            tenant: "default".to_string(),
+            min_t_ms,
+            max_t_ms,
+            resolution_ms,
+            level: 0,
+            sources: sources.iter().map(|s| Ulid(*s)).collect(),
+            downsampled_ms: Vec::new(),
+            writer: String::new(),
+            external_labels: Default::default(),
+            stats: BlockStats::default(),
+            files: BlockFileMetas::default(),
+            crc32: String::new(),
+        })
+    }
+
+    fn told(parts: &[Part]) -> Vec<(i64, i64, i64, bool, Vec<usize>)> {
+        parts.iter().map(|p| (p.min_t_ms, p.max_t_ms, p.resolution_ms, p.exact, p.blocks.clone())).collect()
+    }
+
+    #[test]
+    fn the_coarsest_that_knows_everything_answers() {
+        // Samples of (0, 240] in one block, windows of 10 and of 60, late samples at 95 and 96, and fresh samples from 241 on.
+        let blocks = [
+            block(100, 1, 240, 0, &[1, 2]),
+            block(101, 1, 240, 10, &[1, 2]),
+            block(102, 1, 240, 60, &[1, 2]),
+            block(3, 95, 96, 0, &[]),
+            block(4, 241, 300, 0, &[]),
+        ];
+        let ask = |max_resolution_ms, blocks: &[Arc<BlockMeta>]| {
+            told(&choose(
+                blocks,
+                &Asked { min_t_ms: 31, max_t_ms: 300, max_resolution_ms, ..Asked::default() },
+            ))
+        };
+        assert_eq!(
+            ask(60, &blocks),
+            [
+                (31, 60, 60, true, vec![2]),
+                (61, 90, 10, true, vec![1]),
+                (91, 100, 0, true, vec![0, 3]),
+                (101, 120, 10, true, vec![1]),
+                (121, 240, 60, true, vec![2]),
+                (241, 300, 0, true, vec![4]),
+            ]
+        );
+        assert_eq!(ask(0, &blocks), [(31, 300, 0, true, vec![0, 3, 4])]);
+        // The samples have expired: windows speak alone, with what came late where it came.
+        assert_eq!(
+            ask(0, &blocks[1..]),
+            [
+                (31, 90, 10, false, vec![0]),
+                (91, 100, 10, false, vec![0, 2]),
+                (101, 240, 10, false, vec![0]),
+                (241, 300, 0, true, vec![3]),
+            ]
+        );
+        // Only the hours are left.
+        assert_eq!(ask(10, &blocks[2..3]), [(31, 240, 60, false, vec![0]), (241, 300, 0, true, vec![])]);
+        assert_eq!(ask(60, &blocks[2..3]), [(31, 240, 60, true, vec![0]), (241, 300, 0, true, vec![])]);
+    }
+
+    #[test]
+    fn cuts_and_samples_outside_of_blocks_make_windows_finer() {
+        let blocks =
+            [block(100, 1, 240, 0, &[1]), block(101, 1, 240, 10, &[1]), block(102, 1, 240, 60, &[1])];
+        let asked = Asked {
+            min_t_ms: 1,
+            max_t_ms: 240,
+            max_resolution_ms: 60,
+            cuts_ms: &[60, 70, 133],
+            unsettled_ms: &[(199, 203)],
+        };
+        assert_eq!(
+            told(&choose(&blocks, &asked)),
+            [
+                (1, 60, 60, true, vec![2]),
+                (61, 130, 10, true, vec![1]),
+                (131, 140, 0, true, vec![0]),
+                (141, 190, 10, true, vec![1]),
+                (191, 210, 0, true, vec![0]),
+                (211, 240, 10, true, vec![1]),
+            ]
+        );
+    }
+
+    /// What one time is answered by, found from the rules one by one.
+    fn by_hand(t: i64, blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> (i64, bool, Vec<usize>) {
+        let end = |r: i64| crate::span::span_end(t, r);
+        // Blocks outside of the question are not looked at, also where a window at its edge reaches beyond it.
+        let near = |b: &usize| blocks[*b].overlaps(asked.min_t_ms, asked.max_t_ms);
+        let at = |r: i64| -> (Vec<usize>, Vec<usize>) {
+            let touches = |b: &usize| {
+                let m = &blocks[*b];
+                let index = |t: i64| window_index(t, r);
+                near(b) && (index(m.min_t_ms)..=index(m.max_t_ms)).contains(&index(t)) && m.resolution_ms <= r
+            };
+            (0..blocks.len()).filter(touches).partition(|b| blocks[*b].resolution_ms == r)
+        };
+        let knows = |windows: &[usize], f: usize| {
+            sources(&blocks[f]).iter().all(|s| windows.iter().any(|w| sources(&blocks[*w]).contains(s)))
+        };
+        for r in [60, 10].into_iter().filter(|r| *r <= asked.max_resolution_ms) {
+            let (windows, finer) = at(r);
+            let inside = |c: &&i64| **c > end(r) - r && **c < end(r);
+            let cut = asked
+                .cuts_ms
+                .iter()
+                .filter(|c| **c >= asked.min_t_ms - 1 && **c <= asked.max_t_ms)
+                .any(|c| inside(&c));
+            let meets = |(a, b): &(i64, i64)| {
+                *a <= end(r) && *b > end(r) - r && *a <= asked.max_t_ms && *b >= asked.min_t_ms
+            };
+            if windows.len() == 1
+                && !cut
+                && !asked.unsettled_ms.iter().any(meets)
+                && finer.iter().all(|f| knows(&windows, *f))
+            {
+                return (r, true, windows);
+            }
+        }
+        for r in [10, 60] {
+            let (windows, finer) = at(r);
+            let sampled = |w: &usize| {
+                finer.iter().any(|f| {
+                    blocks[*f].resolution_ms == 0 && !sources(&blocks[*f]).is_disjoint(&sources(&blocks[*w]))
+                })
+            };
+            if windows.iter().any(|w| !sampled(w)) {
+                let late = finer.iter().filter(|f| blocks[**f].resolution_ms == 0 && !knows(&windows, **f));
+                let mut all: Vec<usize> = windows.iter().chain(late).copied().collect();
+                all.sort_unstable();
+                return (r, false, all);
+            }
+        }
+        let raw = |b: &usize| blocks[*b].resolution_ms == 0 && blocks[*b].overlaps(t, t);
+        (0, true, (0..blocks.len()).filter(raw).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn every_time_is_answered_once_as_the_rules_say(
+            given in proptest::collection::vec((0i64..400, 0i64..150, 0usize..3, proptest::collection::vec(1u128..6, 0..3)), 0..9),
+            min_t_ms in -20i64..300,
+            length in 0i64..300,
+            max_resolution_ms in prop_oneof![Just(0i64), Just(10), Just(30), Just(60)],
+            cuts in proptest::collection::vec(-20i64..500, 0..3),
+            unsettled in proptest::collection::vec((0i64..400, 0i64..30), 0..3),
+        ) {
+            let blocks: Vec<_> = given
+                .iter()
+                .enumerate()
+                .map(|(i, (from, length, r, sources))| block(100 + i as u128, *from, from + length, [0, 10, 60][*r], sources))
+                .collect();
+            let unsettled: Vec<_> = unsettled.into_iter().map(|(a, n)| (a, a + n)).collect();
+            let max_t_ms = min_t_ms + length;
+            let asked = Asked { min_t_ms, max_t_ms, max_resolution_ms, cuts_ms: &cuts, unsettled_ms: &unsettled };
+            let parts = choose(&blocks, &asked);
+            prop_assert_eq!(parts[0].min_t_ms, min_t_ms);
+            prop_assert_eq!(parts[parts.len() - 1].max_t_ms, max_t_ms);
+            prop_assert!(parts.windows(2).all(|p| p[0].max_t_ms + 1 == p[1].min_t_ms), "{:?}", parts);
+            for p in &parts {
+                for t in p.min_t_ms..=p.max_t_ms {
+                    let (resolution, exact, of) = by_hand(t, &blocks, &asked);
+                    prop_assert_eq!((p.resolution_ms, p.exact), (resolution, exact), "at {}: {:?}", t, p);
+                    // A part of samples lists all blocks of its length; one of windows exactly its own.
+                    prop_assert!(of.iter().all(|b| p.blocks.contains(b)), "at {}: {:?} {:?}", t, p, of);
+                    if resolution > 0 {
+                        prop_assert_eq!(&p.blocks, &of, "at {}", t);
+                    }
+                }
+            }
+        }
+    }
+}

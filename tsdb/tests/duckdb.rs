@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockOrigin, WriteOptions, write_block};
+use tsdb::downsample::downsample;
 use tsdb::histogram::{BucketSpan, Histogram};
 use tsdb::labels::Labels;
 use tsdb::layout;
@@ -171,4 +172,102 @@ fn duckdb_reads_a_block_and_finds_what_was_written() {
         assert_eq!(row[7].as_u64(), Some(distinct("job") as u64), "{name}: a common label");
         assert_eq!(row[8].as_u64(), Some(distinct("rare") as u64), "{name}: a rare label");
     }
+}
+
+/// Reads a downsampled block's folder: per metric, sums of what its windows tell, null lists filled in as `block/windows.rs` says.
+const WINDOWS_SCRIPT: &str = r#"
+import duckdb, json, sys
+db = duckdb.connect()
+folder = sys.argv[1]
+for name in ["series", "timelines", "samples"]:
+    db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{folder}/{name}.parquet')")
+rows = db.execute('''
+WITH rows AS (
+    SELECT s."__name__" AS name, t.ts, f.ts AS first_ts, m.count, m.last,
+        coalesce(m.first, m.last) AS first, coalesce(m.min, m.first, m.last) AS min, coalesce(m.max, m.last) AS max,
+        coalesce(m.sum, [c * v for c, v in list_zip(m.count, m.last)]) AS sum,
+        coalesce(m.reset_sum, [0.0 for x in t.ts]) AS reset_sum, coalesce(m.changes, [0 for x in t.ts]) AS changes
+    FROM samples m JOIN series s USING (series_id) JOIN timelines t USING (tsref) JOIN timelines f ON m.first_tsref = f.tsref
+    WHERE m.role = 'windows' AND m.last IS NOT NULL
+), windows AS (
+    SELECT name, unnest(ts) AS ts, unnest(first_ts) AS first_ts, unnest(count) AS count, unnest(last) AS last, unnest(first) AS first,
+        unnest(min) AS min, unnest(max) AS max, unnest(sum) AS sum, unnest(reset_sum) AS reset_sum, unnest(changes) AS changes
+    FROM rows
+)
+SELECT name, count(*), sum(count)::BIGINT, sum(sum), min(min), max(max), sum(last - first + reset_sum), sum(changes)::BIGINT,
+    sum(ts - first_ts)::BIGINT, max(((ts + 299999) // 300000) * 300000 - ts)::BIGINT
+FROM windows WHERE count > 0 GROUP BY name ORDER BY name'''.replace("[c * v for c, v in list_zip(m.count, m.last)]",
+    "list_transform(list_zip(m.count, m.last), lambda p: p[1] * p[2])").replace("[0.0 for x in t.ts]", "list_transform(t.ts, lambda x: 0.0)")
+    .replace("[0 for x in t.ts]", "list_transform(t.ts, lambda x: 0)")).fetchall()
+natives = db.execute("SELECT role, count(*), sum(list_sum(h_count)) FROM samples WHERE role <> 'windows' GROUP BY role ORDER BY role").fetchall()
+print(json.dumps({"rows": rows, "natives": natives}))
+"#;
+
+#[test]
+fn duckdb_reads_a_downsampled_block_as_plain_numbers() {
+    let (scratch, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let series = series();
+    let origin = BlockOrigin {
+        resolution_ms: 300_000,
+        ..BlockOrigin::flushed(Ulid::new(), TenantId::single(), "test")
+    };
+    let windows: Vec<SeriesColumns> = series.iter().map(|s| downsample(s, 300_000)).collect();
+    let options = WriteOptions::downsampled(300_000);
+    let files =
+        write_block(scratch.path(), origin, options, windows.iter().cloned().map(Ok)).unwrap().unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(bucket.path()).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(upload(&*store, &files)).unwrap();
+    let folder = bucket.path().join(layout::block(&TenantId::single(), files.meta.ulid).as_ref());
+    let answer = Command::new(python()).args(["-c", WINDOWS_SCRIPT]).arg(&folder).output().unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let rows = answer["rows"].as_array().unwrap();
+    let floats: Vec<&[SeriesColumns]> = series
+        .chunk_by(|a, b| a.labels.metric_name() == b.labels.metric_name())
+        .filter(|of| of[0].histograms.is_none())
+        .collect();
+    assert_eq!(rows.len(), floats.len());
+    for (row, of_metric) in rows.iter().zip(floats) {
+        let name = of_metric[0].labels.metric_name().unwrap();
+        assert_eq!(row[0].as_str(), Some(name));
+        // From the samples themselves: what windows must add up to.
+        let live = |s: &SeriesColumns| -> Vec<(i64, f64)> {
+            s.ts_ms.iter().copied().zip(s.values.iter().copied()).filter(|(_, v)| !is_stale(*v)).collect()
+        };
+        let mut by_window: std::collections::BTreeMap<(usize, i64), Vec<(i64, f64)>> = Default::default();
+        for (n, s) in of_metric.iter().enumerate() {
+            for (t, v) in live(s) {
+                by_window.entry((n, tsdb::span::span_end(t, 300_000))).or_default().push((t, v));
+            }
+        }
+        let near = |got: &serde_json::Value, want: f64, what: &str| {
+            let got = got.as_f64().unwrap();
+            assert!((got - want).abs() <= 1e-9 * want.abs().max(1.0), "{name}: {what} is {got}, not {want}");
+        };
+        let values = || by_window.values().flatten().map(|s| s.1);
+        assert_eq!(row[1].as_u64(), Some(by_window.len() as u64), "{name}: windows");
+        assert_eq!(row[2].as_u64(), Some(values().count() as u64), "{name}: samples");
+        near(&row[3], values().sum(), "the sum");
+        near(&row[4], values().fold(f64::INFINITY, f64::min), "the minimum");
+        near(&row[5], values().fold(f64::NEG_INFINITY, f64::max), "the maximum");
+        let grown: f64 = by_window
+            .values()
+            .map(|w| {
+                let falls: f64 = w.windows(2).filter(|p| p[1].1 < p[0].1).map(|p| p[0].1).sum();
+                w[w.len() - 1].1 - w[0].1 + falls
+            })
+            .sum();
+        near(&row[6], grown, "the increase");
+        let changes: usize =
+            by_window.values().map(|w| w.windows(2).filter(|p| p[1].1 != p[0].1).count()).sum();
+        assert_eq!(row[7].as_u64(), Some(changes as u64), "{name}: changes");
+        assert!(row[9].as_i64().unwrap() < 300_000, "{name}: a window's end is the next multiple");
+    }
+    let natives = answer["natives"].as_array().unwrap();
+    let roles: Vec<&str> = natives.iter().filter_map(|r| r[0].as_str()).collect();
+    assert_eq!(roles, ["first", "last", "sum"], "native histograms: none was reset");
+    let counts: f64 =
+        series.iter().flat_map(|s| s.histograms.iter().flatten().flatten()).map(|h| h.count).sum();
+    assert_eq!(natives[2][2].as_f64(), Some(counts), "sums of counts");
 }

@@ -73,7 +73,9 @@ async fn ninety_days_of_two_hundred_series() {
         if half_day % 30 == 7 {
             world.restart().await;
         }
-        if half_day % 10 == 0 { eprintln!("half day {half_day} {:?} {:?}", began.elapsed(), times); }
+        if half_day % 10 == 0 {
+            eprintln!("half day {half_day} {:?} {:?}", began.elapsed(), times);
+        }
         if half_day % 12 == 0 || half_day > 2 * size.days - 2 {
             let t0 = std::time::Instant::now();
             check::all(&mut world, 10).expect("the store is well");
