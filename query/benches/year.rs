@@ -155,18 +155,18 @@ fn main() {
         }
     }
     let samples = figures[&0].entries as f64;
-    println!(
+    eprintln!(
         "downsampling: {:.1} ns a sample to 5 m, {:.1} ns a window from there to 1 h",
         downsampling[0].as_nanos() as f64 / samples,
         downsampling[1].as_nanos() as f64 / figures[&FIVE_MS].entries as f64
     );
-    println!(
+    eprintln!(
         "\n| resolution | entries | bytes | bytes/entry | of that samples / timelines | write ns/entry | bytes/sample of raw |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    eprintln!("|---|---|---|---|---|---|---|");
     for (resolution, f) in &figures {
         let per = |b: u64| b as f64 / f.entries as f64;
-        println!(
+        eprintln!(
             "| {resolution} | {} | {} | {:.2} | {:.2} / {:.2} | {:.1} | {:.3} |",
             f.entries,
             f.bytes,
@@ -184,10 +184,10 @@ fn main() {
     let engine = Engine::new(options);
     let time =
         QueryTime::Range { start_ms: BASE_MS + HOUR_MS, end_ms: BASE_MS + days * DAY_MS, step_ms: HOUR_MS };
-    println!(
+    eprintln!(
         "\n| query over {days} days, steps of 1 h | resolution | first, cold cache | warm, median of 5 | entries read | ns/entry |"
     );
-    println!("|---|---|---|---|---|---|");
+    eprintln!("|---|---|---|---|---|---|");
     for text in [
         "sum by (job) (rate(x[1h]))",
         "max by (job) (max_over_time(temperature[6h]))",
@@ -211,7 +211,7 @@ fn main() {
             let (first, read) = run();
             let mut times: Vec<Duration> = (0..5).map(|_| run().0).collect();
             times.sort_unstable();
-            println!(
+            eprintln!(
                 "| `{text}` | {name} | {:.0} ms | {:.0} ms | {read} | {:.1} |",
                 first.as_secs_f64() * 1e3,
                 times[2].as_secs_f64() * 1e3,
