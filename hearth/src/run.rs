@@ -249,6 +249,7 @@ fn engine_options(settings: &Settings) -> EngineOptions {
         lookback_ms: settings.query_lookback.ms(),
         max_samples: settings.query_max_samples.0,
         max_memory_bytes: settings.query_max_memory.0,
+        max_total_memory_bytes: settings.query_max_total_memory.0,
         timeout: settings.query_timeout.0,
         delayed_name_removal: on("promql-delayed-name-removal"),
         use_start_timestamps: on("use-start-timestamps"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tsdb::labels::Labels;
 use tsdb::sample::Value;
-use tsdb::source::{Answered, Budget, Source};
+use tsdb::source::{Answered, Budget, MemoryPool, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::answered::summary;
@@ -34,6 +34,8 @@ pub struct EngineOptions {
     pub max_samples: u64,
     /// Most memory that one query's samples and results may hold at once.
     pub max_memory_bytes: u64,
+    /// Most memory that all queries of an engine may hold together.
+    pub max_total_memory_bytes: u64,
     /// Longest evaluation.
     pub timeout: Duration,
     /// Drop metric names at the very end (upstream `promql-delayed-name-removal`).
@@ -52,8 +54,9 @@ impl Default for EngineOptions {
         EngineOptions {
             lookback_ms: 5 * 60_000,
             default_subquery_step_ms: 60_000,
-            max_samples: 50_000_000,
-            max_memory_bytes: 2 << 30,
+            max_samples: 500_000_000,
+            max_memory_bytes: 1 << 30,
+            max_total_memory_bytes: 4 << 30,
             timeout: Duration::from_secs(120),
             delayed_name_removal: false,
             use_start_timestamps: false,
@@ -121,14 +124,26 @@ impl<'a> QueryRequest<'a> {
 }
 
 /// Evaluates PromQL.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     options: EngineOptions,
+    memory: Arc<MemoryPool>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Engine::new(EngineOptions::default())
+    }
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Self {
-        Engine { options }
+        Engine { memory: MemoryPool::new(options.max_total_memory_bytes), options }
+    }
+
+    /// The memory that the queries at work hold.
+    pub fn memory(&self) -> &Arc<MemoryPool> {
+        &self.memory
     }
 
     pub fn options(&self) -> &EngineOptions {
@@ -138,7 +153,8 @@ impl Engine {
     /// A budget with the engine's limits and a deadline `timeout` (at most the engine's own) from now.
     pub fn budget(&self, timeout: Option<Duration>) -> Arc<Budget> {
         let timeout = timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
-        Budget::new(
+        Budget::within(
+            self.memory.clone(),
             self.options.max_samples,
             self.options.max_memory_bytes,
             Instant::now().checked_add(timeout),

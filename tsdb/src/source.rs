@@ -161,9 +161,32 @@ pub enum SourceError {
     Storage(String),
 }
 
-/// Limits, cancellation and counters that all parts of one query share.
+/// Memory that all queries of a process may hold together.
+#[derive(Debug)]
+pub struct MemoryPool {
+    max_bytes: u64,
+    held: AtomicU64,
+}
+
+impl MemoryPool {
+    pub fn new(max_bytes: u64) -> Arc<MemoryPool> {
+        Arc::new(MemoryPool { max_bytes, held: AtomicU64::new(0) })
+    }
+
+    /// What the queries at work hold now.
+    pub fn held_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+}
+
+/// Limits, cancellation and counters that all parts of one query share. What it still holds when it is dropped goes back to the pool.
 #[derive(Debug)]
 pub struct Budget {
+    pool: Option<Arc<MemoryPool>>,
     cancelled: AtomicBool,
     deadline: Option<std::time::Instant>,
     max_samples: u64,
@@ -176,7 +199,27 @@ pub struct Budget {
 impl Budget {
     /// `max_samples` bounds the samples one query may read in all, `max_bytes` the memory its samples and results may hold at once.
     pub fn new(max_samples: u64, max_bytes: u64, deadline: Option<std::time::Instant>) -> Arc<Budget> {
-        Arc::new(Budget {
+        Arc::new(Budget::plain(None, max_samples, max_bytes, deadline))
+    }
+
+    /// The same, with its memory out of what all queries share.
+    pub fn within(
+        pool: Arc<MemoryPool>,
+        max_samples: u64,
+        max_bytes: u64,
+        deadline: Option<std::time::Instant>,
+    ) -> Arc<Budget> {
+        Arc::new(Budget::plain(Some(pool), max_samples, max_bytes, deadline))
+    }
+
+    fn plain(
+        pool: Option<Arc<MemoryPool>>,
+        max_samples: u64,
+        max_bytes: u64,
+        deadline: Option<std::time::Instant>,
+    ) -> Budget {
+        Budget {
+            pool,
             cancelled: AtomicBool::new(false),
             deadline,
             max_samples,
@@ -184,7 +227,7 @@ impl Budget {
             samples_read: AtomicU64::new(0),
             bytes_held: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
-        })
+        }
     }
 
     /// No limits: for tests and for the server's own reads.
@@ -220,14 +263,24 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts memory taken; pair with [`Budget::release`].
+    /// Counts memory taken; pair with [`Budget::release`]. What is refused is not counted.
     pub fn hold(&self, bytes: u64) -> Result<(), SourceError> {
         let held = self.bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        self.bytes_peak.fetch_max(held, Ordering::Relaxed);
         if held > self.max_bytes {
+            self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
             return Err(SourceError::Limit(format!(
                 "query needs more than {} bytes of memory, the limit of one query (query.max_memory_bytes): ask for fewer series, a shorter range or a longer step",
                 self.max_bytes
+            )));
+        }
+        self.bytes_peak.fetch_max(held, Ordering::Relaxed);
+        let Some(pool) = &self.pool else { return Ok(()) };
+        let all = pool.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if all > pool.max_bytes {
+            self.release(bytes);
+            return Err(SourceError::Limit(format!(
+                "all queries together need more than {} bytes of memory, the limit of the server (query.max_total_memory_bytes): ask again when it is less busy, or for less",
+                pool.max_bytes
             )));
         }
         Ok(())
@@ -235,6 +288,9 @@ impl Budget {
 
     pub fn release(&self, bytes: u64) {
         self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(pool) = &self.pool {
+            pool.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Takes back what a first attempt read that is now made again in another way.
@@ -258,5 +314,36 @@ impl Budget {
 
     pub fn bytes_peak(&self) -> u64 {
         self.bytes_peak.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.held.fetch_sub(self.bytes_held.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_share_the_pool_and_give_back_what_they_held() {
+        let pool = MemoryPool::new(100);
+        let a = Budget::within(pool.clone(), u64::MAX, 80, None);
+        let b = Budget::within(pool.clone(), u64::MAX, 80, None);
+        assert!(a.hold(81).unwrap_err().to_string().contains("query.max_memory_bytes"));
+        a.hold(60).unwrap();
+        b.hold(30).unwrap();
+        assert!(b.hold(20).unwrap_err().to_string().contains("query.max_total_memory_bytes"));
+        assert_eq!(pool.held_bytes(), 90, "what was refused is not counted");
+        drop(a);
+        b.hold(20).unwrap();
+        b.release(10);
+        assert_eq!((pool.held_bytes(), b.bytes_peak()), (40, 50));
+        drop(b);
+        assert_eq!(pool.held_bytes(), 0);
     }
 }

@@ -202,10 +202,12 @@ options! {
     "Queries" {
         "query.timeout" query_timeout: Span = "2m",
             "The longest a query may take.";
-        "query.max_samples" query_max_samples: Count = "50000000",
-            "Samples one query may read.";
+        "query.max_samples" query_max_samples: Count = "500000000",
+            "Samples one query may read in all; what it holds at once is bounded by memory.";
         "query.max_memory_bytes" query_max_memory: Size = "1GiB",
             "Memory the samples and results of one query may hold.";
+        "query.max_total_memory_bytes" query_max_total_memory: Size = "4GiB",
+            "Memory that all queries may hold together; one that would need more ends with an error.";
         "query.max_points" query_max_points: Count = "11000",
             "Steps one range query may have.";
         "query.max_concurrency" query_max_concurrency: Count = "20",

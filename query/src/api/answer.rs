@@ -1,10 +1,13 @@
 //! Successful answers: the envelope around small data, and query results written piece by piece as the client takes them.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use tsdb::labels::Labels;
 use tsdb::sample::Value;
+use tsdb::source::Budget;
 
 use super::{json, resolution};
 use crate::value::{QueryStats, QueryValue, RangeSeries, SamplesPerStep};
@@ -193,6 +196,8 @@ pub struct ResultWriter {
     begun: bool,
     /// What comes after the result: statistics, warnings, infos.
     tail: Vec<u8>,
+    /// The memory of the value counts as the query's until it is sent.
+    _budget: Option<Arc<Budget>>,
 }
 
 impl ResultWriter {
@@ -214,7 +219,13 @@ impl ResultWriter {
             step: 0,
             begun: false,
             tail,
+            _budget: None,
         }
+    }
+
+    /// Keeps the budget, to which the value was charged, as long as the value.
+    pub fn holding(self, budget: Arc<Budget>) -> ResultWriter {
+        ResultWriter { _budget: Some(budget), ..self }
     }
 }
 

@@ -156,7 +156,11 @@ async fn run(
             let mut result = match done {
                 Err(e) if rows.begun() => {
                     // The head of the answer is gone: all that is left is to break it off.
-                    tracing::warn!(error = %e, query = text, "a query failed while its result was being sent");
+                    if e.kind == ErrorKind::Canceled {
+                        tracing::debug!(query = text, "a client went away while a result was being sent");
+                    } else {
+                        tracing::warn!(error = %e, query = text, "a query failed while its result was being sent");
+                    }
                     let e = ApiError::from(e);
                     inner.config.metrics.failed("query_range", e.kind);
                     return Ok(None);
@@ -179,7 +183,8 @@ async fn run(
                 rows.finish(figures.as_ref(), &remarks);
                 return Ok(None);
             }
-            let answer = answer::streamed(ResultWriter::new(result.value, grid, figures.as_ref(), &remarks));
+            let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &remarks);
+            let answer = answer::streamed(writer.holding(budget.clone()));
             Ok(Some(resolution::tell(answer, &answered)))
         })
         .await

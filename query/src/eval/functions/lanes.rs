@@ -1,9 +1,7 @@
-//! Several windows at once, for what has to look at every sample of every window.
+//! Several windows at once, for what has to look at every sample of every window with a long chain of operations between one and the next.
 //!
-//! Compensated sums, Welford's moments and regressions give other last digits when they slide (the oldest sample taken out again) than
-//! when they are computed anew, and the digits of the latter are upstream's. So they are computed anew; but one window is a
-//! chain of additions of which each waits for the one before, and a core that waits has room for the chains of other windows. Each lane does
-//! exactly what one window alone would, so the bits are the same.
+//! A core that waits for one window's chain has room for those of others. Each lane does exactly what one window alone would, so the bits
+//! are the same. Worth it for moments (1.2 to 1.8 times as fast); plain sums and regressions came out no faster and are left alone.
 
 use super::SeriesWindows;
 
@@ -12,17 +10,6 @@ pub const LANES: usize = 8;
 
 /// One number per lane.
 pub type Value = [f64; LANES];
-
-pub const ZERO: Value = [0.0; LANES];
-
-/// What is known of the windows after some of their samples.
-pub trait Lanes: Copy {
-    /// Whether [`Lanes::add`] looks at times.
-    const TIMED: bool;
-
-    /// The `i`th sample of each window, and its time in seconds from the window's zero.
-    fn add(&mut self, i: usize, values: &Value, times: &Value);
-}
 
 /// [`tsdb::histogram::compensated_add`] in each lane, bit for bit, without branches.
 #[inline(always)]
@@ -36,38 +23,32 @@ pub fn compensated_add(inc: &Value, sum: &mut Value, comp: &mut Value) {
     }
 }
 
-/// Leads all windows that are not empty through states that begin with `start`. `zero_ms(step, from)` is the moment from which a window's times
-/// are counted, `done(state, lane, step, values)` is told each window when it is complete.
-pub fn windows<S: Lanes>(
+/// Leads all windows that are not empty through states that begin with `start`: `add(state, i, values)` takes the `i`th sample of each lane,
+/// `done(state, lane, step, n)` is told each window when its `n` samples are in.
+pub fn windows<S: Copy>(
     w: &SeriesWindows<'_>,
     start: S,
-    zero_ms: impl Fn(usize, usize) -> i64,
-    mut done: impl FnMut(&S, usize, usize, &[f64]),
+    add: impl Fn(&mut S, usize, &Value),
+    mut done: impl FnMut(&S, usize, usize, usize),
 ) {
     let mut coming = w.windows.iter().enumerate().filter(|(_, (from, to))| from < to).peekable();
-    let Some(last) = w.values.len().checked_sub(1) else { return };
     while coming.peek().is_some() {
-        let (mut from, mut len, mut steps, mut zero) = ([0; LANES], [0; LANES], [0; LANES], [0; LANES]);
+        let (mut from, mut len, mut steps) = ([0; LANES], [0; LANES], [0; LANES]);
         for (l, (step, &(a, b))) in coming.by_ref().take(LANES).enumerate() {
             (from[l], len[l], steps[l]) = (a as usize, (b - a) as usize, step);
-            zero[l] = zero_ms(step, a as usize);
         }
         let mut state = start;
         let mut at = 0;
-        // Up to the end of the shortest window, then of the next, … Lanes past their end go on with whatever comes: nobody looks.
+        // Up to the end of the shortest window, then of the next, …
         while let Some(end) = len.iter().copied().filter(|len| *len > at).min() {
-            for i in at..end {
-                let index: [usize; LANES] = std::array::from_fn(|l| (from[l] + i).min(last));
-                let values = std::array::from_fn(|l| w.values[index[l]]);
-                let times = match S::TIMED {
-                    true => std::array::from_fn(|l| (w.ts_ms[index[l]] - zero[l]) as f64 / 1e3),
-                    false => ZERO,
-                };
-                state.add(i, &values, &times);
-            }
+            // Lanes that are done go on with the first samples there are: nobody looks.
+            let part = |l: usize| if len[l] >= end { from[l] + at } else { 0 };
+            let values: [&[f64]; LANES] = std::array::from_fn(|l| &w.values[part(l)..][..end - at]);
+            let mut one = |i: usize| add(&mut state, at + i, &std::array::from_fn(|l| values[l][i]));
+            (0..end - at).for_each(&mut one);
             at = end;
             for l in (0..LANES).filter(|l| len[*l] == end) {
-                done(&state, l, steps[l], &w.values[from[l]..from[l] + end]);
+                done(&state, l, steps[l], end);
             }
         }
     }

@@ -5,6 +5,9 @@ use super::over_time::nan_first;
 /// A change moves half the window, which is quick, eight values at a time; so many of them take longer than to sort it anew.
 const MOST_CHANGES: usize = 256;
 
+/// So few are sorted anew as quickly as they are searched.
+const FEW: usize = 32;
+
 /// The values of one window in the order of [`nan_first`], equals in the order of time: what a stable sort would give.
 #[derive(Debug, Default)]
 pub struct SortedWindow {
@@ -17,7 +20,7 @@ impl SortedWindow {
     /// The window `from..to` of `values` in order. Neither end moves back from one call to the next.
     pub fn move_to(&mut self, values: &[f64], from: usize, to: usize) -> &[f64] {
         let changes = from.min(self.to) - self.from.min(from) + (to - self.to.max(from));
-        if from >= self.to || changes > MOST_CHANGES {
+        if to - from <= FEW || from >= self.to || changes > MOST_CHANGES {
             self.sorted.clear();
             self.sorted.extend_from_slice(&values[from..to]);
             self.sorted.sort_by(nan_first);

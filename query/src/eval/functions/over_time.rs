@@ -6,15 +6,15 @@ use std::sync::Arc;
 use tsdb::histogram::{Combined, CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use tsdb::sample::Value;
 
-use super::lanes::{self, Lanes};
+use super::lanes::{self, LANES};
 use super::order::SortedWindow;
 use super::{Entry, Run, Samples, SeriesWindows, Window, WindowContext};
 use crate::annotations::go_float;
 use crate::eval::frame::Column;
 
 pub const ENTRIES: &[Entry] = &[
-    window("sum_over_time", sum, Some(sums)),
-    window("avg_over_time", avg, Some(averages)),
+    window("sum_over_time", sum, Some(|w, out| each(w, out, sum_floats))),
+    window("avg_over_time", avg, Some(|w, out| each(w, out, avg_floats))),
     window(
         "count_over_time",
         |_, s| Some(Value::Float(s.len() as f64)),
@@ -116,53 +116,6 @@ fn sum_floats(values: &[f64]) -> f64 {
         (sum, c) = compensated_add(*v, sum, c);
     }
     if sum.is_infinite() { sum } else { sum + c }
-}
-
-/// Compensated sums of several windows at once.
-#[derive(Clone, Copy)]
-struct Sums {
-    sum: lanes::Value,
-    comp: lanes::Value,
-}
-
-impl Sums {
-    const START: Sums = Sums { sum: lanes::ZERO, comp: lanes::ZERO };
-}
-
-impl Lanes for Sums {
-    const TIMED: bool = false;
-
-    fn add(&mut self, _: usize, values: &lanes::Value, _: &lanes::Value) {
-        lanes::compensated_add(values, &mut self.sum, &mut self.comp);
-    }
-}
-
-fn sums(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
-    lanes::windows(
-        w,
-        Sums::START,
-        |_, _| 0,
-        |state, lane, step, _| {
-            let (sum, comp) = (state.sum[lane], state.comp[lane]);
-            out.set_float(step, if sum.is_infinite() { sum } else { sum + comp });
-        },
-    );
-    true
-}
-
-fn averages(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
-    lanes::windows(
-        w,
-        Sums::START,
-        |_, _| 0,
-        |state, lane, step, values| {
-            let (sum, comp, count) = (state.sum[lane], state.comp[lane], values.len() as f64);
-            // A sum that was infinite on the way is not finite at the end.
-            let mean = if sum.is_finite() { sum / count + comp / count } else { avg_floats(values) };
-            out.set_float(step, mean);
-        },
-    );
-    true
 }
 
 /// Sum over count, or the running mean from where the sum would overflow.
@@ -496,10 +449,21 @@ struct Moments {
     aux: Sums,
 }
 
-impl Lanes for Moments {
-    const TIMED: bool = false;
+/// A compensated sum per lane.
+#[derive(Clone, Copy)]
+struct Sums {
+    sum: lanes::Value,
+    comp: lanes::Value,
+}
 
-    fn add(&mut self, i: usize, values: &lanes::Value, _: &lanes::Value) {
+impl Moments {
+    const START: Moments = {
+        let none = Sums { sum: [0.0; LANES], comp: [0.0; LANES] };
+        Moments { mean: none, aux: none }
+    };
+
+    /// The `i`th sample of each window.
+    fn add(&mut self, i: usize, values: &lanes::Value) {
         let count = (i + 1) as f64;
         let delta: lanes::Value = std::array::from_fn(|l| values[l] - (self.mean.sum[l] + self.mean.comp[l]));
         let part = std::array::from_fn(|l| delta[l] / count);
@@ -510,14 +474,8 @@ impl Lanes for Moments {
 }
 
 fn variances(w: &SeriesWindows<'_>, out: &mut Column, last: fn(f64) -> f64) -> bool {
-    let start = Moments { mean: Sums::START, aux: Sums::START };
-    lanes::windows(
-        w,
-        start,
-        |_, _| 0,
-        |state, lane, step, values| {
-            out.set_float(step, last((state.aux.sum[lane] + state.aux.comp[lane]) / values.len() as f64));
-        },
-    );
+    lanes::windows(w, Moments::START, Moments::add, |state, lane, step, n| {
+        out.set_float(step, last((state.aux.sum[lane] + state.aux.comp[lane]) / n as f64));
+    });
     true
 }

@@ -3,18 +3,16 @@
 use tsdb::histogram::compensated_add;
 use tsdb::sample::Value;
 
-use super::lanes::{self, Lanes};
-use super::{Entry, Run, Samples, SeriesWindows, Window, WindowContext};
-use crate::eval::frame::Column;
+use super::{Entry, Run, Samples, Window, WindowContext};
 
 pub const ENTRIES: &[Entry] = &[
-    window("deriv", deriv, derivatives),
-    window("predict_linear", predict_linear, predictions),
-    window("double_exponential_smoothing", smoothing, smoothings),
+    window("deriv", deriv),
+    window("predict_linear", predict_linear),
+    window("double_exponential_smoothing", smoothing),
 ];
 
-const fn window(name: &'static str, run: super::WindowFn, kernel: super::Kernel) -> Entry {
-    Entry { name, run: Run::Window(Window { keeps_name: false, run, kernel: Some(kernel) }) }
+const fn window(name: &'static str, run: super::WindowFn) -> Entry {
+    Entry { name, run: Run::Window(Window { keeps_name: false, run, kernel: None }) }
 }
 
 /// The floats of a window, two at least; histograms beside one or more floats are remarked on.
@@ -52,123 +50,6 @@ fn regression(ts_ms: &[i64], values: &[f64], intercept_t_ms: i64) -> (f64, f64) 
     let (x, y, xy, xx) = (x.0 + x.1, y.0 + y.1, xy.0 + xy.1, xx.0 + xx.1);
     let slope = (xy - x * y / n) / (xx - x * x / n);
     (slope, y / n - slope * x / n)
-}
-
-/// The sums of a regression over several windows at once. What a window has is computed anew for it: sums that slide have other last
-/// digits, and the times are counted from another moment in each.
-#[derive(Clone, Copy)]
-struct Regressions {
-    x: [lanes::Value; 2],
-    y: [lanes::Value; 2],
-    xy: [lanes::Value; 2],
-    xx: [lanes::Value; 2],
-}
-
-impl Lanes for Regressions {
-    const TIMED: bool = true;
-
-    fn add(&mut self, _: usize, values: &lanes::Value, times: &lanes::Value) {
-        let add =
-            |[sum, comp]: &mut [lanes::Value; 2], v: &lanes::Value| lanes::compensated_add(v, sum, comp);
-        add(&mut self.x, times);
-        add(&mut self.y, values);
-        add(&mut self.xy, &std::array::from_fn(|l| times[l] * values[l]));
-        add(&mut self.xx, &std::array::from_fn(|l| times[l] * times[l]));
-    }
-}
-
-impl Regressions {
-    const START: Regressions = {
-        let zero = [lanes::ZERO; 2];
-        Regressions { x: zero, y: zero, xy: zero, xx: zero }
-    };
-
-    /// As [`regression`], of one lane.
-    fn line(&self, lane: usize, values: &[f64]) -> (f64, f64) {
-        let first = values[0];
-        if values.iter().all(|v| *v == first) {
-            return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
-        }
-        let n = values.len() as f64;
-        let of = |[sum, comp]: &[lanes::Value; 2]| sum[lane] + comp[lane];
-        let (x, y, xy, xx) = (of(&self.x), of(&self.y), of(&self.xy), of(&self.xx));
-        let slope = (xy - x * y / n) / (xx - x * x / n);
-        (slope, y / n - slope * x / n)
-    }
-}
-
-fn derivatives(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
-    let first = |_: usize, from: usize| w.ts_ms[from];
-    lanes::windows(w, Regressions::START, first, |state, lane, step, values| {
-        if values.len() >= 2 {
-            out.set_float(step, state.line(lane, values).0);
-        }
-    });
-    true
-}
-
-fn predictions(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
-    let now = |step: usize, _: usize| w.reach.steps.at(step);
-    lanes::windows(w, Regressions::START, now, |state, lane, step, values| {
-        if values.len() >= 2 {
-            let (slope, now) = state.line(lane, values);
-            out.set_float(step, slope * w.scalars(step)[0] + now);
-        }
-    });
-    true
-}
-
-/// Holt's method in several windows at once.
-#[derive(Clone, Copy)]
-struct Smoothings {
-    smoothing: f64,
-    trend: f64,
-    level: lanes::Value,
-    before: lanes::Value,
-    slope: lanes::Value,
-}
-
-impl Lanes for Smoothings {
-    const TIMED: bool = false;
-
-    fn add(&mut self, i: usize, values: &lanes::Value, _: &lanes::Value) {
-        if i == 0 {
-            self.level = *values;
-            return;
-        }
-        let (smoothing, trend) = (self.smoothing, self.trend);
-        for (l, v) in values.iter().enumerate() {
-            self.slope[l] = match i {
-                1 => v - self.level[l],
-                _ => trend * (self.level[l] - self.before[l]) + (1.0 - trend) * self.slope[l],
-            };
-            let next = smoothing * v + (1.0 - smoothing) * (self.level[l] + self.slope[l]);
-            self.before[l] = self.level[l];
-            self.level[l] = next;
-        }
-    }
-}
-
-/// Factors that are out of bounds, or other ones at each step, are left to the other way.
-fn smoothings(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
-    let factors = w.scalars(0);
-    let good = |v: &f64| *v > 0.0 && *v < 1.0;
-    if !factors.iter().all(good) || (0..w.windows.len()).any(|step| w.scalars(step) != factors) {
-        return false;
-    }
-    let (level, before, slope) = (lanes::ZERO, lanes::ZERO, lanes::ZERO);
-    let start = Smoothings { smoothing: factors[0], trend: factors[1], level, before, slope };
-    lanes::windows(
-        w,
-        start,
-        |_, _| 0,
-        |state, lane, step, values| {
-            if values.len() >= 2 {
-                out.set_float(step, state.level[lane]);
-            }
-        },
-    );
-    true
 }
 
 fn deriv(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
