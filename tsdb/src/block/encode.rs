@@ -82,10 +82,10 @@ impl Payload {
 
 /// Chooses the encoding that looks smallest. `values` must not be empty.
 pub fn encode(values: &[f64]) -> Encoded {
-    if let Some(constant) = as_constant(values) {
-        return constant;
+    if let Some(encoded) = constant(values) {
+        return encoded;
     }
-    if let Some((exp, mantissas, exceptions)) = as_decimals(values) {
+    if let Some((exp, mantissas, exceptions)) = decimals(values) {
         let kept = || mantissas.iter().copied();
         let packed = packed_bits(&mantissas);
         let planes = plane_bits(kept().map(|m| m as u64), mantissas.len());
@@ -112,7 +112,7 @@ pub fn power(exp: i32) -> Option<f64> {
 }
 
 /// One value but for staleness markers and the like.
-fn as_constant(values: &[f64]) -> Option<Encoded> {
+pub(crate) fn constant(values: &[f64]) -> Option<Encoded> {
     let is_odd = |v: f64| !v.is_finite() || v.to_bits() == (-0.0f64).to_bits();
     let bits = values.iter().find(|v| !is_odd(**v)).unwrap_or(&values[0]).to_bits();
     let mut exceptions = Vec::new();
@@ -146,7 +146,7 @@ fn smallest_exponent(v: f64, from: usize) -> Option<usize> {
 
 /// Exponent, mantissas (of exceptions: that of the value before) and exceptions, if nearly all values are decimals.
 #[allow(clippy::type_complexity)]
-fn as_decimals(values: &[f64]) -> Option<(i32, Vec<i64>, Vec<(i32, f64)>)> {
+pub(crate) fn decimals(values: &[f64]) -> Option<(i32, Vec<i64>, Vec<(i32, f64)>)> {
     let limit = values.len() / 8 + 1;
     // Eight values tell most vectors that are no decimals, at a tenth of the cost of asking all.
     let step = values.len().div_ceil(8);

@@ -134,6 +134,39 @@ impl Encoder {
     }
 }
 
+/// Timestamps alone, as they stand in a chunk: what series of one scrape share.
+pub fn encode_times(ts_ms: &[i64]) -> Vec<u8> {
+    let mut e = Encoder::new(false);
+    for &t in ts_ms {
+        if e.count == 0 {
+            e.out.bits(t as u64, 64);
+        } else {
+            let delta = t.wrapping_sub(e.last_t);
+            e.put_dod(delta.wrapping_sub(e.last_delta));
+            e.last_delta = delta;
+        }
+        e.last_t = t;
+        e.count = 1;
+    }
+    e.out.bytes().to_vec()
+}
+
+/// Appends `count` timestamps that [`encode_times`] wrote.
+pub fn decode_times(bytes: &[u8], count: u16, out: &mut Vec<i64>) {
+    let mut r = BitReader::new(bytes);
+    let (mut t, mut delta) = (0i64, 0i64);
+    out.reserve(count as usize);
+    for i in 0..count {
+        if i == 0 {
+            t = r.bits(64) as i64;
+        } else {
+            delta = delta.wrapping_add(take_dod(&mut r));
+            t = t.wrapping_add(delta);
+        }
+        out.push(t);
+    }
+}
+
 #[inline]
 fn take_dod(r: &mut BitReader<'_>) -> i64 {
     let zigzag = if !r.bit() {

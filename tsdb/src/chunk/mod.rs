@@ -1,11 +1,12 @@
 //! Compressed runs of samples as the head keeps them in memory; append-only, no I/O, private to one process's life.
 //!
-//! Two encodings: [`float`] packs bits (delta-of-delta timestamps, XOR values, after Pelkonen et al., "Gorilla", VLDB 2015);
-//! [`histogram`] packs whole histograms as differences to the one before.
+//! Three encodings: [`float`] packs bits (delta-of-delta timestamps, XOR values, after Pelkonen et al., "Gorilla", VLDB 2015);
+//! [`histogram`] packs whole histograms as differences to the one before; [`packed`] is what floats become when their chunk is full.
 
 mod bits;
 pub mod float;
 pub mod histogram;
+pub mod packed;
 
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Chunk {
     pub min_t_ms: i64,
     pub max_t_ms: i64,
     pub bytes: Arc<[u8]>,
+    /// The timestamps of a packed chunk.
+    pub times: Option<Arc<[u8]>>,
 }
 
 /// How a chunk's bytes are to be read.
@@ -35,6 +38,8 @@ pub enum Kind {
     FloatWithStart,
     /// Histograms, each with a start timestamp (0 = unknown).
     Histogram,
+    /// Floats without start timestamps, times apart.
+    Packed,
 }
 
 /// Columns that chunks are decoded into; all of one length, histogram and start columns filled only once one is seen.
@@ -127,6 +132,10 @@ impl Chunk {
                 max_t_ms,
                 out,
             ),
+            Kind::Packed => {
+                let times = self.times.as_deref().unwrap_or_default();
+                packed::decode(times, &self.bytes, self.count, min_t_ms, max_t_ms, out);
+            }
             Kind::Histogram => histogram::decode(&self.bytes, self.count, min_t_ms, max_t_ms, out),
         }
     }
@@ -218,6 +227,27 @@ impl OpenChunk {
             min_t_ms: self.first_t_ms(),
             max_t_ms: self.last_t_ms(),
             bytes: Arc::from(bytes),
+            times: None,
+        }
+    }
+
+    /// The chunk as it stays: packed where that is smaller. `share` makes one of equal timestamps.
+    pub fn close(&self, share: impl FnOnce(Vec<u8>) -> Arc<[u8]>) -> Chunk {
+        let plain = self.snapshot();
+        if plain.kind != Kind::Float {
+            return plain;
+        }
+        let mut columns = Columns::default();
+        plain.decode(i64::MIN, i64::MAX, &mut columns);
+        match packed::pack(&columns.values) {
+            // The pointer to the times counts too.
+            Some(values) if values.len() + 16 < plain.bytes.len() => Chunk {
+                kind: Kind::Packed,
+                bytes: values.into(),
+                times: Some(share(float::encode_times(&columns.ts_ms))),
+                ..plain
+            },
+            _ => plain,
         }
     }
 

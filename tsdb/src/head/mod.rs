@@ -9,6 +9,7 @@ pub mod postings;
 pub mod samples;
 pub mod source;
 pub mod symbols;
+pub mod timelines;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::tenant::TenantId;
 use postings::Postings;
 use samples::{Put, Samples, SamplesView};
 use symbols::{Symbol, Symbols};
+use timelines::Timelines;
 
 /// Locks over the label-set table; a power of two.
 const SHARDS: usize = 64;
@@ -75,6 +77,7 @@ pub struct Head {
     first_t_ms: AtomicI64,
     samples_in_generation: AtomicU64,
     bytes: Bytes,
+    timelines: Timelines,
 }
 
 /// Bytes held, counted along: signed, because parts of a difference may arrive before the other parts.
@@ -128,6 +131,7 @@ impl Default for Head {
             first_t_ms: AtomicI64::new(i64::MIN),
             samples_in_generation: AtomicU64::new(0),
             bytes: Bytes::default(),
+            timelines: Timelines::default(),
         }
     }
 }
@@ -468,7 +472,7 @@ impl Writing<'_> {
         }
         state.advance(self.generation);
         let before = state.active.heap_bytes();
-        let put = state.active.put(t, value, start);
+        let put = state.active.put(t, value, start, &self.head.timelines);
         let after = state.active.heap_bytes();
         drop(state);
         self.chunks += after.0 as i64 - before.0 as i64;

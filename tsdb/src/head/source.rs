@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::samples::{SamplesView, union};
-use super::{Head, TenantHead};
+use super::{Head, Series, TenantHead};
 use crate::chunk::Columns;
 use crate::labels::Labels;
 use crate::mask::Stretches;
@@ -28,9 +28,17 @@ impl HeadSource {
         HeadSource { head, tenant, generations }
     }
 
-    /// A cursor over all series with samples in the range: what a flush reads.
-    pub fn all(&self, min_t_ms: i64, max_t_ms: i64) -> HeadCursor {
-        self.cursor(&[], min_t_ms, max_t_ms, Budget::unlimited())
+    /// A cursor over all series with samples in the range: what a flush reads. Its generations are frozen, so it looks at each series only
+    /// when its turn comes: views of a million series at once would be as large as the head.
+    pub fn all(&self, min_t: i64, max_t: i64) -> HeadCursor {
+        let matching = self.head.matching(&self.tenant, &[]).into_iter();
+        let rest: Vec<_> = matching.map(|(labels, series)| (labels, Look::Later(series))).collect();
+        self.walk(rest, min_t, max_t, Budget::unlimited())
+    }
+
+    fn walk(&self, rest: Vec<(Labels, Look)>, min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
+        let generations = self.generations.clone();
+        HeadCursor { rest: rest.into_iter(), generations, min_t, max_t, budget, timelines: Vec::new() }
     }
 
     fn cursor(&self, matchers: &[Matcher], min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
@@ -39,10 +47,10 @@ impl HeadSource {
         for (labels, series) in matching {
             let view = series.view(self.generations.clone(), min_t, max_t);
             if !view.iter().all(SamplesView::is_empty) {
-                views.push((labels, view));
+                views.push((labels, Look::Taken(view)));
             }
         }
-        HeadCursor { rest: views.into_iter(), min_t, max_t, budget, timelines: Vec::new() }
+        self.walk(views, min_t, max_t, budget)
     }
 
     /// Where the samples of matching series lie, coarsely: ascending ranges, both ends included.
@@ -106,9 +114,18 @@ impl Source for HeadSource {
     }
 }
 
+/// How a cursor comes to the samples of a series.
+enum Look {
+    /// Seen when the cursor was made: a query sees one moment.
+    Taken([SamplesView; 2]),
+    /// Seen when its turn comes.
+    Later(Arc<Series>),
+}
+
 /// Decodes views batch by batch, on all cores.
 pub struct HeadCursor {
-    rest: std::vec::IntoIter<(Labels, [SamplesView; 2])>,
+    rest: std::vec::IntoIter<(Labels, Look)>,
+    generations: RangeInclusive<u64>,
     min_t: i64,
     max_t: i64,
     budget: Arc<Budget>,
@@ -139,7 +156,12 @@ impl SeriesCursor for HeadCursor {
                 return Ok(None);
             }
             let (min_t, max_t) = (self.min_t, self.max_t);
-            let decode = |(labels, [older, newer]): (Labels, [SamplesView; 2])| {
+            let generations = self.generations.clone();
+            let decode = |(labels, look): (Labels, Look)| {
+                let [older, newer] = match look {
+                    Look::Taken(views) => views,
+                    Look::Later(series) => series.view(generations.clone(), min_t, max_t),
+                };
                 let mut columns = Columns::default();
                 if newer.is_empty() || older.is_empty() {
                     older.decode(min_t, max_t, &mut columns);
