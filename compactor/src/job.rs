@@ -173,6 +173,7 @@ impl Workplace {
         let (here, tenant, mask, lineage, ledger) =
             (self.clone(), tenant.clone(), mask.clone(), lineage.clone(), ledger.clone());
         let (blocks, downsample) = (job.inputs.clone(), job.downsample);
+        let of_samples = blocks.iter().all(|b| b.resolution_ms == 0);
         let work = move || {
             let blocks: Vec<_> = blocks.into_iter().filter(|b| span.meets(b.min_t_ms, b.max_t_ms)).collect();
             let inputs = Inputs {
@@ -183,7 +184,8 @@ impl Workplace {
                 range: span.bounds(),
                 memory_bytes: here.settings.input_bytes(),
                 read: here.read_options(),
-                replica_labels: &here.settings.replica_labels,
+                // Windows of replicas were made one when they were made of samples.
+                replica_labels: if of_samples { &here.settings.replica_labels } else { &[] },
             };
             let resolutions = if downsample { &here.settings.plan.resolutions_ms[..] } else { &[] };
             write_span(&inputs, &here.settings, &here.scratch, &lineage, resolutions, &ledger, &here.stop)

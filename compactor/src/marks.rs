@@ -15,7 +15,7 @@ use tsdb::source::SourceError;
 use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
-use crate::plan::Marks;
+use crate::plan::{Marks, windows_alone};
 
 /// What is remembered of blocks that were looked through: how many rules had run out for them, and whether any of their series is concerned.
 #[derive(Debug, Default)]
@@ -38,7 +38,9 @@ pub fn suspects(
     now_ms: i64,
 ) -> Vec<(Arc<BlockMeta>, usize)> {
     let mask = snapshot.mask();
-    let readable = |b: &&Arc<BlockMeta>| b.resolution_ms == 0 && !snapshot.quarantined.contains_key(&b.ulid);
+    let alone: BTreeSet<Ulid> = windows_alone(&snapshot.blocks).iter().map(|b| b.ulid).collect();
+    let ours = |b: &BlockMeta| b.resolution_ms == 0 || alone.contains(&b.ulid);
+    let readable = |b: &&Arc<BlockMeta>| ours(b) && !snapshot.quarantined.contains_key(&b.ulid);
     let mut out = Vec::new();
     for block in snapshot.blocks.iter().filter(readable) {
         let run_out = run_out(block, rules, now_ms);

@@ -117,7 +117,7 @@ impl Why {
 pub struct Marks {
     /// Not to be touched: quarantined, or being worked on.
     pub blocked: BTreeSet<Ulid>,
-    /// Raw blocks that hold samples which deletion or a retention rule hides.
+    /// Blocks that hold samples (or windows, where the samples are gone) which deletion or a retention rule hides.
     pub dirty: BTreeSet<Ulid>,
 }
 
@@ -165,6 +165,20 @@ impl Job {
         format!("slot-{:02}", (hash >> 32) % SLOTS)
     }
 
+    /// One block as it is, but for what is hidden of it: for windows whose samples are gone.
+    fn same_again(block: Arc<BlockMeta>) -> Job {
+        Job {
+            why: Why::Rewrite,
+            span: Span { start_ms: block.min_t_ms.saturating_sub(1), end_ms: block.max_t_ms },
+            // Never cut: its own bounds are those of the span it was made in.
+            cut_ms: 1 << 61,
+            benefit: 0.0,
+            inputs: vec![block],
+            replaces: Vec::new(),
+            downsample: false,
+        }
+    }
+
     /// Bytes of all inputs.
     pub fn bytes(&self) -> u64 {
         self.inputs.iter().map(|b| b.files.bytes()).sum()
@@ -179,6 +193,14 @@ impl Job {
 /// The blocks as flushed or imported that a block was made of; itself where it was not made of others.
 pub fn sources_of(block: &BlockMeta) -> Vec<Ulid> {
     if block.sources.is_empty() { vec![block.ulid] } else { block.sources.clone() }
+}
+
+/// Downsampled blocks whose samples are gone: no live block of samples shares a source with them, so that nothing will ever replace them.
+pub fn windows_alone(blocks: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {
+    let raw: BTreeSet<Ulid> =
+        blocks.iter().filter(|b| b.resolution_ms == 0).flat_map(|b| sources_of(b)).collect();
+    let alone = |b: &&Arc<BlockMeta>| b.resolution_ms > 0 && sources_of(b).iter().all(|s| !raw.contains(s));
+    blocks.iter().filter(alone).cloned().collect()
 }
 
 /// Plans from the live blocks of one tenant.
@@ -199,6 +221,13 @@ pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, n
     for (span, mut inside) in by_span {
         inside.sort_by_key(|b| (b.order(), b.ulid));
         p.span(span, longest, &inside, &crossing);
+    }
+    if !marks.dirty.is_empty() {
+        for block in windows_alone(blocks) {
+            if marks.dirty.contains(&block.ulid) && !marks.blocked.contains(&block.ulid) && p.fits(&block) {
+                p.found.jobs.push(Job::same_again(block));
+            }
+        }
     }
     let mut found = p.found;
     found.jobs.sort_by(|a, b| {

@@ -78,7 +78,8 @@ pub fn write_span(
         };
         BlockWriter::create(scratch, origin, settings.write_options(resolution_ms))
     };
-    let mut raw = create(0)?;
+    // Samples, or windows that are written again as they are.
+    let mut raw = create(inputs.blocks.first().map_or(0, |b| b.resolution_ms))?;
     let mut others: Vec<(i64, BlockWriter)> = Vec::new();
     for resolution_ms in resolutions_ms {
         others.push((*resolution_ms, create(*resolution_ms)?));

@@ -23,6 +23,7 @@ use tsdb::matcher::Matcher;
 use tsdb::memory::matches_all;
 use tsdb::sample::Metadata;
 use tsdb::tenant::TenantId;
+use tsdb::window::RESOLUTIONS_MS;
 
 const HOUR: i64 = 3_600_000;
 /// The start of a span of every level.
@@ -214,4 +215,50 @@ async fn files_of_exemplars_and_metadata_that_no_snapshot_names_are_garbage() {
     let scratch = tempfile::tempdir().unwrap();
     compactor(&store, settings(scratch.path()), "c", &late_clock()).round().await;
     assert_eq!(files().await, live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_whose_samples_are_gone_are_written_again_without_what_was_deleted() {
+    const DAY: i64 = 24 * HOUR;
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    fill(&store).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let mut s = settings(scratch.path());
+    s.plan.resolutions_ms = RESOLUTIONS_MS.to_vec();
+    s.keep.raw_ms = Some(3 * DAY);
+    let worker = compactor(&store, s, "c", &ManualClock::at(T0 + 40 * DAY));
+    worker.round().await;
+    worker.round().await;
+    let live = catalog(&store, "reader").await.snapshot();
+    assert!(
+        !live.blocks.is_empty() && live.blocks.iter().all(|b| b.resolution_ms > 0),
+        "only windows are left"
+    );
+    let mut seen = read(&store).await.unwrap();
+    assert_eq!((seen.len(), stored(&store).await), (6, seen.clone()));
+    // Whole windows of five minutes, so that the model can tell what is left.
+    let (from, to) = (T0 + 5 * HOUR + 1, T0 + 9 * HOUR);
+    delete(&store, &mut seen, ("n", "3"), i64::MIN, i64::MAX).await;
+    delete(&store, &mut seen, ("job", "a"), from, to).await;
+    assert_eq!(read(&store).await.unwrap(), seen, "hidden at once");
+    assert_eq!(clean(&worker).await, live.blocks.len() as u64);
+    assert_eq!((stored(&store).await, tombstones(&store).await), (seen.clone(), 0));
+    let now = catalog(&store, "reader").await.snapshot();
+    let sums = |s: &tsdb::catalog::Snapshot, r: i64| {
+        let of: Vec<_> = s.blocks.iter().filter(|b| b.resolution_ms == r).collect();
+        (
+            of.len(),
+            of.iter().map(|b| b.stats.series).sum::<u64>(),
+            of.iter().map(|b| b.stats.samples).sum::<u64>(),
+        )
+    };
+    for r in RESOLUTIONS_MS {
+        let ((n, series, samples), (n_now, series_now, samples_now)) = (sums(&live, r), sums(&now, r));
+        assert_eq!((n_now, series_now), (n, series - n as u64), "one series of each block is gone");
+        assert!(samples_now < samples);
+    }
+    let sources =
+        |s: &tsdb::catalog::Snapshot| s.blocks.iter().map(|b| b.sources.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(sources(&live), sources(&now), "what came of what is still known");
+    assert_eq!(worker.round().await.jobs, 0);
 }

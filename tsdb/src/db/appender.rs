@@ -1,5 +1,6 @@
 //! One request's writes: looked up, logged, made durable, then visible.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,6 +40,8 @@ pub struct Appender {
     histograms: Vec<HistogramRow>,
     metadata: Vec<(String, Metadata)>,
     exemplars: Vec<Waiting>,
+    /// The latest of each series among them.
+    latest_exemplar: HashMap<Labels, usize>,
     exemplar_bytes: u64,
     gate: OwnedRwLockReadGuard<()>,
 }
@@ -53,6 +56,7 @@ impl Appender {
             histograms: Vec::new(),
             metadata: Vec::new(),
             exemplars: Vec::new(),
+            latest_exemplar: HashMap::new(),
             exemplar_bytes: 0,
             gate,
         }
@@ -124,16 +128,15 @@ impl Appender {
         Exemplar::check_length(labels)?;
         let exemplar = Exemplar { ts_ms, value, labels: Labels::from_sorted(labels.iter().copied()) };
         let of_series = self.db.head.labels_of(&self.series[series.0 as usize]);
-        // A request may bring several of one series, and then they usually follow one another.
-        let before = self.exemplars.iter().rev().find(|w| w.labels == of_series);
-        if let Some(before) = before
-            && exemplar.place_after(&before.exemplar)? == Place::Duplicate
+        if let Some(before) = self.latest_exemplar.get(&of_series)
+            && exemplar.place_after(&self.exemplars[*before].exemplar)? == Place::Duplicate
         {
             return Ok(Place::Duplicate);
         }
         let place = self.db.exemplars.check(&self.tenant.id, &of_series, &exemplar, self.exemplar_bytes)?;
         if place == Place::New {
             self.exemplar_bytes += exemplar.bytes();
+            self.latest_exemplar.insert(of_series.clone(), self.exemplars.len());
             self.exemplars.push(Waiting { series: series.0, labels: of_series, exemplar });
         }
         Ok(place)
