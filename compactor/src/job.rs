@@ -131,6 +131,7 @@ impl Workplace {
     ) -> Result<(), JobError> {
         let lineage = Lineage {
             writer: self.writer.clone(),
+            resolution_ms: job.resolution_ms,
             level: 1 + job.inputs.iter().map(|b| b.level).max().unwrap_or(0),
             sources: job
                 .inputs
@@ -145,7 +146,7 @@ impl Workplace {
             let written = self.write(tenant, mask, job, span, &lineage, ledger).await?;
             done.counts.add(&written.counts);
             let digest = written.digest;
-            for files in written.raw.into_iter().chain(written.downsampled) {
+            for files in written.merged.into_iter().chain(written.downsampled) {
                 self.upload(tenant, &files, digest, done).await?;
             }
         }

@@ -18,6 +18,8 @@ use tsdb::block::BlockMeta;
 use tsdb::span::{Span, in_one_span};
 use ulid::Ulid;
 
+use crate::windows;
+
 /// What the planner goes by. Lengths in milliseconds.
 #[derive(Clone, Debug)]
 pub struct PlanSettings {
@@ -130,7 +132,7 @@ pub struct Plan {
     pub too_large: Vec<Ulid>,
 }
 
-/// One piece of work: some raw blocks become one per span, in one commit.
+/// One piece of work: some blocks become one per span, in one commit.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub why: Why,
@@ -138,7 +140,9 @@ pub struct Job {
     pub span: Span,
     /// Outputs do not cross multiples of this.
     pub cut_ms: i64,
-    /// Raw blocks, oldest in [`BlockMeta::order`] first.
+    /// Of what its inputs and its output are: 0 for raw samples, else windows of that many milliseconds.
+    pub resolution_ms: i64,
+    /// Oldest in [`BlockMeta::order`] first.
     pub inputs: Vec<Arc<BlockMeta>>,
     /// Downsampled blocks that the outputs take the place of.
     pub replaces: Vec<Ulid>,
@@ -156,7 +160,7 @@ impl Job {
     pub fn name(&self) -> String {
         let text = match self.why {
             Why::Cut => format!("cut {}", self.inputs[0].ulid),
-            _ => format!("{} to {}", self.span.start_ms, self.span.end_ms),
+            _ => format!("{} to {} of {}", self.span.start_ms, self.span.end_ms, self.resolution_ms),
         };
         // FNV-1a: the same in every process, whatever it was built with.
         let hash = text
@@ -173,6 +177,7 @@ impl Job {
             // Never cut: its own bounds are those of the span it was made in.
             cut_ms: 1 << 61,
             benefit: 0.0,
+            resolution_ms: block.resolution_ms,
             inputs: vec![block],
             replaces: Vec::new(),
             downsample: false,
@@ -222,8 +227,12 @@ pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, n
         inside.sort_by_key(|b| (b.order(), b.ulid));
         p.span(span, longest, &inside, &crossing);
     }
+    p.found.jobs.extend(windows::jobs(blocks, marks, settings, now_ms));
     if !marks.dirty.is_empty() {
-        for block in windows_alone(blocks) {
+        // What is merged is read through the mask anyway.
+        let taken: BTreeSet<Ulid> =
+            p.found.jobs.iter().flat_map(|j| j.inputs.iter().map(|b| b.ulid)).collect();
+        for block in windows_alone(blocks).into_iter().filter(|b| !taken.contains(&b.ulid)) {
             if marks.dirty.contains(&block.ulid) && !marks.blocked.contains(&block.ulid) && p.fits(&block) {
                 p.found.jobs.push(Job::same_again(block));
             }
@@ -322,6 +331,7 @@ impl Planner<'_> {
             why: Why::Cut,
             span: Span { start_ms: first.start_ms, end_ms: last.end_ms },
             cut_ms,
+            resolution_ms: 0,
             inputs: vec![block.clone()],
             // Downsampled again with the pieces; made in one pass with the block, they hold nothing that it does not.
             replaces: self.superseded(std::slice::from_ref(block), None),
@@ -450,6 +460,7 @@ impl Planner<'_> {
             why,
             span,
             cut_ms: span.end_ms.saturating_sub(span.start_ms),
+            resolution_ms: 0,
             replaces: if downsample { self.superseded(&inputs, Some(span)) } else { Vec::new() },
             inputs,
             downsample,

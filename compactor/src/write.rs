@@ -36,6 +36,8 @@ pub enum WriteError {
 #[derive(Clone, Debug)]
 pub struct Lineage {
     pub writer: String,
+    /// Of inputs and output: 0 for raw samples.
+    pub resolution_ms: i64,
     pub level: u32,
     pub sources: Vec<Ulid>,
     pub external_labels: BTreeMap<String, String>,
@@ -43,12 +45,12 @@ pub struct Lineage {
 
 /// What was written of a span.
 pub struct Written {
-    /// `None` where nothing is left.
-    pub raw: Option<BlockFiles>,
+    /// Of the resolution of the inputs; `None` where nothing is left.
+    pub merged: Option<BlockFiles>,
     /// Finest first.
     pub downsampled: Vec<BlockFiles>,
     pub counts: Counts,
-    /// Samples of the raw block and their sum, as [`crate::verify`] takes it.
+    /// Samples (or windows) of it and their sum, as [`crate::verify`] takes it.
     pub digest: (u64, u64),
 }
 
@@ -78,8 +80,7 @@ pub fn write_span(
         };
         BlockWriter::create(scratch, origin, settings.write_options(resolution_ms))
     };
-    // Samples, or windows that are written again as they are.
-    let mut raw = create(inputs.blocks.first().map_or(0, |b| b.resolution_ms))?;
+    let mut merged = create(lineage.resolution_ms)?;
     let mut others: Vec<(i64, BlockWriter)> = Vec::new();
     for resolution_ms in resolutions_ms {
         others.push((*resolution_ms, create(*resolution_ms)?));
@@ -95,12 +96,12 @@ pub fn write_span(
             before = Some((*resolution_ms, windows.clone()));
             writer.append(windows)?;
         }
-        raw.append(series)?;
+        merged.append(series)?;
         if seen.is_multiple_of(LOOK_EVERY) {
             if stop.load(Ordering::Relaxed) {
                 return Err(WriteError::Stopped);
             }
-            let writers = || std::iter::once(&raw).chain(others.iter().map(|(_, w)| w));
+            let writers = || std::iter::once(&merged).chain(others.iter().map(|(_, w)| w));
             ledger.note(merge.held_bytes() + writers().map(BlockWriter::memory_bytes).sum::<u64>());
             if writers().map(BlockWriter::bytes).sum::<u64>() > settings.plan.max_scratch_bytes {
                 return Err(WriteError::Scratch(settings.plan.max_scratch_bytes));
@@ -108,18 +109,18 @@ pub fn write_span(
         }
         seen += 1;
     }
-    let mut raw = raw.finish()?;
+    let mut merged = merged.finish()?;
     let mut downsampled = Vec::new();
     for (_, writer) in others {
         downsampled.extend(writer.finish()?);
     }
-    if let Some(raw) = &mut raw {
-        raw.meta.downsampled_ms = resolutions_ms.to_vec();
+    if let Some(block) = &mut merged {
+        block.meta.downsampled_ms = resolutions_ms.to_vec();
     }
     let counts = merge.counts();
-    let written = raw.as_ref().map_or(0, |r| r.meta.stats.samples);
+    let written = merged.as_ref().map_or(0, |r| r.meta.stats.samples);
     if !counts.balance() || written != counts.merged {
         return Err(WriteError::Unbalanced(counts));
     }
-    Ok(Written { raw, downsampled, counts, digest: digest.finish() })
+    Ok(Written { merged, downsampled, counts, digest: digest.finish() })
 }

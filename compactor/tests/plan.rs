@@ -84,14 +84,18 @@ impl Model {
         for (span, instants) in by_span {
             assert!(job.why == Why::Cut || span == job.span, "{job:?}");
             let resolutions = if job.downsample { self.settings.resolutions_ms.clone() } else { Vec::new() };
-            for resolution in [0].into_iter().chain(resolutions.iter().copied()) {
+            for resolution in [job.resolution_ms].into_iter().chain(resolutions.iter().copied()) {
                 self.next += 1;
                 let (min, max) = (*instants.first().unwrap(), *instants.last().unwrap());
                 let made = BlockMeta {
                     resolution_ms: resolution,
                     level,
                     sources: sources.iter().copied().collect(),
-                    downsampled_ms: if resolution == 0 { resolutions.clone() } else { Vec::new() },
+                    downsampled_ms: if resolution == job.resolution_ms {
+                        resolutions.clone()
+                    } else {
+                        Vec::new()
+                    },
                     ..block(self.next, min, max, if resolution == 0 { bytes / pieces } else { bytes / 10 })
                 };
                 self.live.push((Arc::new(made), instants.clone()));
@@ -105,7 +109,7 @@ impl Model {
             assert!(!job.inputs.is_empty() && job.inputs.len() <= self.settings.max_inputs);
             for b in &job.inputs {
                 assert!(taken.insert(b.ulid), "two jobs share {}", b.ulid);
-                assert!(b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid));
+                assert!(b.resolution_ms == job.resolution_ms && !marks.blocked.contains(&b.ulid));
             }
             for r in &job.replaces {
                 assert!(taken.insert(*r), "two jobs replace {r}");
@@ -116,7 +120,7 @@ impl Model {
             for (b, _) in &self.live {
                 let between = (b.order(), b.ulid) > low && (b.order(), b.ulid) < high;
                 let over = job.inputs.iter().any(|i| i.overlaps(b.min_t_ms, b.max_t_ms));
-                let left_out = b.resolution_ms == 0
+                let left_out = b.resolution_ms == job.resolution_ms
                     && !marks.blocked.contains(&b.ulid)
                     && !orders.contains(&(b.order(), b.ulid));
                 assert!(!(between && over && left_out), "{} lies between the inputs of {job:?}", b.ulid);
