@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +11,11 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
+
+/// Every object is as old as the first listing: clean-up must not take what is being written for something forgotten.
+static STARTED: LazyLock<String> = LazyLock::new(|| {
+    jiff::Timestamp::now().round(jiff::Unit::Millisecond).expect("the time of day can be rounded").to_string()
+});
 
 type Objects = Arc<Mutex<BTreeMap<String, Bytes>>>;
 
@@ -189,9 +194,10 @@ fn list(objects: &Objects, folder: &str, prefix: &str, delimiter: Option<String>
             }
             None => {
                 contents += &format!(
-                    "<Contents><Key>{}</Key><Size>{}</Size><LastModified>2026-11-25T12:00:00.000Z</LastModified><ETag>x</ETag></Contents>",
+                    "<Contents><Key>{}</Key><Size>{}</Size><LastModified>{}</LastModified><ETag>x</ETag></Contents>",
                     xml(key),
-                    bytes.len()
+                    bytes.len(),
+                    *STARTED
                 );
             }
         }
