@@ -60,6 +60,19 @@ fn the_binary_compacts_beside_serving() {
     assert_eq!(count, model.samples());
     assert_eq!(hearth.api.range("sum(rate(packed_total[5m]))", begin, end, 300_000), before);
     assert_eq!(hearth.api.range("sum(increase(packed_total[1h]))", begin + HOUR_MS, end, HOUR_MS), hourly);
+    // Whole hours come from windows of an hour, and the answer says so.
+    let times = [("start", begin + HOUR_MS), ("end", end)].map(|(name, t)| (name, (t / 1000).to_string()));
+    let mut form = vec![("query", "sum(increase(packed_total[1h]))"), ("step", "3600"), ("stats", "true")];
+    form.extend(times.iter().map(|(name, t)| (*name, t.as_str())));
+    let told = hearth.api.get("/api/v1/query_range", &form);
+    let header = told.headers.get("x-hearth-resolution").expect("a header");
+    assert!(header.starts_with("1h="), "{header:?}");
+    let parts = told.json()["data"]["stats"]["resolutions"].clone();
+    assert_eq!(
+        (parts[0]["resolution"].as_str(), parts[0]["exact"].as_bool()),
+        (Some("1h"), Some(true)),
+        "{parts}"
+    );
     let status = hearth.api.try_get("/api/v1/status/compaction", &[]).expect("an answer");
     assert!(status.status == 200 && status.text().contains("\"samplesWritten\""), "{}", status.text());
     // Late samples find their way into what is compacted, at the next look.

@@ -78,8 +78,13 @@ impl BucketSource {
         let max_resolution_ms = wish.max_resolution_ms;
         let asked = Asked { min_t_ms, max_t_ms, max_resolution_ms, cuts_ms: &cuts_ms, unsettled_ms };
         let mut groups: BTreeMap<&BTreeMap<String, String>, Vec<Arc<BlockMeta>>> = BTreeMap::new();
-        for block in self.blocks.iter().filter(|b| b.overlaps(min_t_ms, max_t_ms)) {
-            groups.entry(&block.external_labels).or_default().push(block.clone());
+        let near = || self.blocks.iter().filter(|b| b.overlaps(min_t_ms, max_t_ms));
+        // Without windows there is nothing to choose, and blocks are best merged all together.
+        static TOGETHER: BTreeMap<String, String> = BTreeMap::new();
+        let apart = near().any(|b| b.resolution_ms > 0);
+        for block in near() {
+            let group = if apart { &block.external_labels } else { &TOGETHER };
+            groups.entry(group).or_default().push(block.clone());
         }
         let mut parts = Vec::new();
         for blocks in groups.into_values() {
