@@ -207,7 +207,7 @@ pub struct Window {
     pub last: Edge,
     pub sum: f64,
     /// What rounding took from `sum` so far.
-    sum_rest: f64,
+    pub(crate) sum_rest: f64,
     pub min: f64,
     pub max: f64,
     pub reset_sum: f64,
