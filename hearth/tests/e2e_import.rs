@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use differential::compare::{Said, Tolerance, difference, said};
 use differential::load::{self, SPAN_MS, START_MS};
 use neighbours::api::seconds;
+use neighbours::ceph::Ceph;
 use neighbours::prometheus::Prometheus;
 use neighbours::{Api, Data, Hearth, Series, hearth, installed, series};
 
@@ -366,4 +367,50 @@ fn a_thanos_bucket_keeps_its_answers_where_the_raw_samples_are_gone() {
     let labels = whole.api.instant("gauge", end).vector();
     let labels = labels.keys().next().unwrap();
     assert_eq!((labels["cluster"].as_str(), labels.get("replica")), ("eu", None));
+}
+
+/// Every file below a folder, by its path from there.
+fn files(folder: &Path, below: &str) -> Vec<(String, Vec<u8>)> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder.join(below)).unwrap().map(|e| e.unwrap()) {
+        let name = format!("{below}{}", entry.file_name().to_str().unwrap());
+        match entry.path().is_dir() {
+            true => out.extend(files(folder, &format!("{name}/"))),
+            false => out.push((name, std::fs::read(entry.path()).unwrap())),
+        }
+    }
+    out
+}
+
+#[test]
+fn a_thanos_bucket_on_s3_is_fetched_and_imported_into_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let ceph = Ceph::start(folder);
+    ceph.s3.create_bucket("thanos");
+    ceph.s3.create_bucket("hearth");
+    for (name, bytes) in files(&bucket(), "") {
+        ceph.s3.put("thanos", &format!("prod/{name}"), &bytes);
+    }
+    let import = |more: &[&str]| {
+        let args = [&["import", "thanos", "s3://thanos/prod", "--objstore", "s3://hearth"], more].concat();
+        succeed(&command(folder, &args).envs(ceph.environment()).output().unwrap())
+    };
+    let dry = import(&["--dry-run"]);
+    assert!(dry.contains("block 01M89W835D92RX0GYCNXQA97FK: raw"), "{dry}");
+    assert!(ceph.s3.list("hearth", "tenants/").is_empty());
+    let told = import(&[]);
+    assert!(told.contains("verified"), "{told}");
+    assert!(import(&[]).contains("imported 0 samples"));
+    let left = std::fs::read_dir(folder).unwrap().flatten();
+    let left: Vec<_> =
+        left.filter(|e| e.file_name().to_string_lossy().starts_with("hearth-import")).collect();
+    assert!(left.is_empty(), "copies of blocks stayed behind: {left:?}");
+    let mut start = hearth::Start::at(folder).config("self_metrics_interval: 0s\n");
+    start.objstore = Some("s3://hearth".to_owned());
+    start.env = ceph.environment();
+    let hearth = start.ready();
+    let end = 1_700_172_000_000;
+    let counted = hearth.api.instant("count_over_time(gauge{cluster=\"eu\",replica=\"a\"}[3d])", end);
+    assert_eq!(counted.single(), 2.0 * 24.0 * 60.0);
 }

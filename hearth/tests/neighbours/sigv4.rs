@@ -36,7 +36,17 @@ impl S3 {
         self.request("GET", &format!("/{bucket}/{key}"), &[])
     }
 
+    /// Writes an object in one request.
+    pub fn put(&self, bucket: &str, key: &str, body: &[u8]) {
+        let (status, answer) = self.send("PUT", &format!("/{bucket}/{key}"), &[], body);
+        assert_eq!(status, 200, "{key}: {answer}");
+    }
+
     fn request(&self, method: &str, path: &str, query: &[(&str, &str)]) -> (u16, String) {
+        self.send(method, path, query, b"")
+    }
+
+    fn send(&self, method: &str, path: &str, query: &[(&str, &str)], body: &[u8]) -> (u16, String) {
         let host = self.endpoint.trim_start_matches("http://");
         let path = percent(path.as_bytes(), true);
         let mut pairs: Vec<_> = query
@@ -47,7 +57,7 @@ impl S3 {
         let query = pairs.join("&");
         let time = amz_time(super::now_ms() / 1000);
         let day = &time[..8];
-        let payload = hex(digest::digest(&digest::SHA256, b"").as_ref());
+        let payload = hex(digest::digest(&digest::SHA256, body).as_ref());
         let signed = "host;x-amz-content-sha256;x-amz-date";
         let canonical = format!(
             "{method}\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{payload}\nx-amz-date:{time}\n\n{signed}\n{payload}"
@@ -81,7 +91,7 @@ impl S3 {
             ("authorization", authorization),
         ];
         let sent = if method == "PUT" {
-            headers.iter().fold(agent.put(url), |r, (k, v)| r.header(*k, v)).send_empty()
+            headers.iter().fold(agent.put(url), |r, (k, v)| r.header(*k, v)).send(body)
         } else {
             headers.iter().fold(agent.get(url), |r, (k, v)| r.header(*k, v)).call()
         };
