@@ -88,10 +88,11 @@ fn empty(ts_ms: i64, count: f64, resolution_ms: i64) -> Window {
     w.ts_ms = ts_ms;
     w.count = count as u32;
     (w.min, w.max) = (f64::NAN, f64::NAN);
-    let begin = ts_ms - ts_ms.rem_euclid(resolution_ms);
-    let step = (ts_ms - begin + 1) / i64::from(w.count.max(1));
+    // Of the window, up to its label: shorter where the chunk ended in its midst.
+    let length = ts_ms.rem_euclid(resolution_ms) + 1;
+    let step = length / i64::from(w.count.max(1));
     w.last.ts_ms = ts_ms;
-    w.first.ts_ms = ts_ms - step * i64::from(w.count.max(1) - 1);
+    w.first.ts_ms = ts_ms.saturating_sub(step * i64::from(w.count.max(1) - 1));
     w
 }
 
@@ -255,6 +256,44 @@ mod tests {
 
     fn ends(windows: &[Window]) -> Vec<(f64, f64)> {
         windows.iter().map(|w| (w.first.value, w.last.value)).collect()
+    }
+
+    #[test]
+    fn chunks_that_are_changed_are_read_or_refused() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/data/thanos/01M89W83CX57BT0RZM5V20EXBV");
+        let bytes = std::fs::read(folder.join("chunks/000001")).unwrap();
+        let mut rest = &bytes[8..];
+        let mut chunks = Vec::new();
+        while !rest.is_empty() {
+            let length = take_u64(&mut rest).unwrap() as usize;
+            assert_eq!(rest[0], chunk::AGGREGATES);
+            chunks.push(rest[1..=length].to_vec());
+            rest = &rest[length + 5..];
+        }
+        let mut seed = 3u64;
+        let mut dice = move |below: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % below
+        };
+        let mut read = 0;
+        for _ in 0..3_000 {
+            let mut data = chunks[dice(chunks.len())].clone();
+            if dice(3) == 0 {
+                data.truncate(dice(data.len()));
+            }
+            for _ in 0..1 + dice(3) {
+                if !data.is_empty() {
+                    // Lengths and first values lie at the front of each part.
+                    let at = if dice(2) == 0 { dice(data.len().min(32)) } else { dice(data.len()) };
+                    data[at] = dice(256) as u8;
+                }
+            }
+            let mut out = Vec::new();
+            read += usize::from(decode(&data, 300_000, &mut out).is_ok());
+            assert!(out.len() <= 65_535);
+        }
+        assert!(read > 50, "{read} of the changed chunks were still chunks");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tsdb::window::{Aggregates, Window, WindowsBuilder, merge_overlapping};
 use super::aggregates;
 use super::chunk::{self, Samples};
 use super::index::{ChunkPlace, Index};
-use super::meta::SourceMeta;
+use super::meta::{LONGEST_MS, SourceMeta};
 use super::relabel::Relabel;
 use super::segments::Segments;
 use super::tombstones::{Tombstones, covers};
@@ -80,6 +80,12 @@ impl SourceBlock {
             in_order &= last.as_ref().is_none_or(|l| l.series_cmp(&labels).is_lt());
             wanted.push(n as u32);
             last = Some(labels);
+        }
+        if let Some((a, b)) = span_ms
+            && b.checked_sub(a).is_none_or(|span| span > LONGEST_MS)
+        {
+            let what = format!("its chunks span {a} to {b} ms, more than a block can");
+            return Err(ImportError::damaged(&folder.join("index"), what));
         }
         if !in_order {
             let mut keyed = Vec::with_capacity(wanted.len());

@@ -268,3 +268,87 @@ fn parse_series(mut entry: &[u8], text: &str, ends: &[u32]) -> Result<SeriesEntr
     }
     Ok(SeriesEntry { labels, chunks })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tsdb::varint::{put_bytes, put_i64, put_u64};
+
+    fn series(labels: &[(u64, u64)], chunks: &[(i64, u64, i64)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_u64(&mut out, labels.len() as u64);
+        labels.iter().flat_map(|(n, v)| [n, v]).for_each(|r| put_u64(&mut out, *r));
+        put_u64(&mut out, chunks.len() as u64);
+        for (n, (t, length, reference)) in chunks.iter().enumerate() {
+            match n {
+                0 => put_i64(&mut out, *t),
+                _ => put_u64(&mut out, *t as u64),
+            }
+            put_u64(&mut out, *length);
+            match n {
+                0 => put_u64(&mut out, *reference as u64),
+                _ => put_i64(&mut out, *reference),
+            }
+        }
+        out
+    }
+
+    fn strings(all: &[&str]) -> Vec<u8> {
+        let mut out = (all.len() as u32).to_be_bytes().to_vec();
+        all.iter().for_each(|s| put_bytes(&mut out, s.as_bytes()));
+        out
+    }
+
+    #[test]
+    fn entries_are_read_as_they_are_written() {
+        let (text, ends) = symbols(&strings(&["", "__name__", "a", "up"])).unwrap();
+        let entry = series(&[(1, 3), (2, 0)], &[(-5, 10, 8 | 2 << 32), (1, 4, 100)]);
+        let read = parse_series(&entry, &text, &ends).unwrap();
+        assert_eq!(read.labels, Labels::from_pairs([("__name__", "up")]), "an empty value is no label");
+        let place = |offset, min_t_ms, max_t_ms| ChunkPlace { segment: 2, offset, min_t_ms, max_t_ms };
+        assert_eq!(read.chunks, [place(8, -5, 5), place(108, 6, 10)]);
+        for wrong in [series(&[(1, 9)], &[]), series(&[(0, 1)], &[]), series(&[(1, 3), (1, 2)], &[])] {
+            assert!(parse_series(&wrong, &text, &ends).is_err(), "{wrong:?}");
+        }
+        assert!(symbols(&[0xff, 0xff, 0xff, 0xff, 1, b'a']).unwrap_err().contains("names 4294967295"));
+    }
+
+    #[test]
+    fn entries_of_any_bytes_are_read_or_refused() {
+        let names: Vec<String> = (0..40).map(|i| format!("name{i}")).collect();
+        let table = strings(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let (text, ends) = symbols(&table).unwrap();
+        let labels: Vec<_> = (0..10).map(|i| (i, i + 10)).collect();
+        let chunks: Vec<_> = (0..50).map(|i| (i, 1000 * i as u64, 40)).collect();
+        let good = series(&labels, &chunks);
+        let mut seed = 17u64;
+        let mut dice = move |below: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % below
+        };
+        let mut read = 0;
+        for round in 0..20_000 {
+            let mut bytes = if round % 2 == 0 { good.clone() } else { table.clone() };
+            for _ in 0..1 + dice(4) {
+                let at = dice(bytes.len());
+                bytes[at] = dice(256) as u8;
+            }
+            bytes.truncate(1 + dice(bytes.len() * 2).min(bytes.len() - 1));
+            match round % 2 {
+                0 => {
+                    if let Ok(entry) = parse_series(&bytes, &text, &ends) {
+                        read += 1;
+                        assert!(entry.chunks.len() <= bytes.len() && entry.labels.len() <= bytes.len());
+                    }
+                }
+                _ => {
+                    if let Ok((text, ends)) = symbols(&bytes) {
+                        read += 1;
+                        assert!(text.len() <= bytes.len() && ends.len() <= bytes.len());
+                    }
+                }
+            }
+        }
+        assert!(read > 100, "{read} of the changed entries were still entries");
+    }
+}

@@ -10,6 +10,9 @@ use super::ImportError;
 /// The largest `meta.json` that is read: Thanos lists files and sources in it.
 pub const MAX_META_BYTES: u64 = 16 << 20;
 
+/// The longest time that one block may span: a century. An import is cut into half days, so a made-up time would never end.
+pub(super) const LONGEST_MS: i64 = 100 * 366 * 24 * 3600 * 1000;
+
 /// The part of `meta.json` that an import needs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,6 +101,9 @@ impl SourceMeta {
         }
         if meta.min_time > meta.max_time {
             return Err(format!("it begins at {} and ends at {}", meta.min_time, meta.max_time));
+        }
+        if meta.max_time.checked_sub(meta.min_time).is_none_or(|span| span > LONGEST_MS) {
+            return Err(format!("it spans {} to {} ms, more than a block can", meta.min_time, meta.max_time));
         }
         Ok(meta)
     }

@@ -191,7 +191,7 @@ impl RawSpans {
         let mut out: BTreeMap<_, BTreeSet<i64>> = BTreeMap::new();
         for meta in metas.filter(|m| m.resolution_ms() == 0) {
             let of = out.entry(stream(meta)).or_default();
-            of.extend(spans((meta.min_time, meta.max_time - 1)).map(|(_, end)| end));
+            of.extend(spans((meta.min_time, meta.max_time.saturating_sub(1))).map(|(_, end)| end));
         }
         RawSpans(out)
     }
@@ -215,7 +215,7 @@ fn import(
 ) -> Result<(), ImportError> {
     let meta = &block.meta;
     let resolution_ms = meta.resolution_ms();
-    let wanted: Vec<(i64, i64)> = spans((meta.min_time, meta.max_time - 1))
+    let wanted: Vec<(i64, i64)> = spans((meta.min_time, meta.max_time.saturating_sub(1)))
         .filter(|(_, end)| resolution_ms == 0 || !raw.has(meta, *end))
         .collect();
     let kind = match resolution_ms {
