@@ -196,7 +196,7 @@ impl Workplace {
     }
 
     /// Uploads one block and looks whether the store has what was written.
-    async fn upload(
+    pub(crate) async fn upload(
         &self,
         tenant: &TenantId,
         files: &BlockFiles,
@@ -264,7 +264,7 @@ impl Workplace {
     }
 
     /// Removes what was uploaded and will not be committed.
-    async fn clear_away(&self, tenant: &TenantId, outputs: &[BlockMeta]) {
+    pub(crate) async fn clear_away(&self, tenant: &TenantId, outputs: &[BlockMeta]) {
         for meta in outputs {
             if let Err(e) = self.depot.remove(tenant, meta.ulid).await {
                 tracing::debug!(block = %meta.ulid, "could not be removed now, it will be found as garbage: {e}");

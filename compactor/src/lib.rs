@@ -20,6 +20,7 @@
 
 pub mod export;
 pub mod garbage;
+pub mod inspect;
 pub mod job;
 pub mod marks;
 pub mod merge;
@@ -27,6 +28,7 @@ pub mod metrics;
 pub mod plan;
 mod replicas;
 pub mod retention;
+pub mod rewrite;
 pub mod settings;
 mod verify;
 pub mod windows;

@@ -47,6 +47,24 @@ fn yaml_and_json_parse() {
     }
 }
 
+/// Examples of settings are settings. The files of credentials that they name are not here, and that is the only complaint there may be.
+#[test]
+fn examples_of_object_stores_are_read() {
+    let examples: Vec<PathBuf> =
+        files(".yaml").into_iter().filter(|p| p.to_string_lossy().contains("objstore/")).collect();
+    assert!(examples.len() >= 5, "{examples:?}");
+    for path in examples {
+        let checked = Command::new(env!("CARGO_BIN_EXE_hearth"))
+            .args(["config", "check", "--config"])
+            .arg(&path)
+            .output()
+            .expect("hearth runs");
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        let fine = checked.status.success() || said.contains("cannot be read: No such file");
+        assert!(fine, "{}: {said}", path.display());
+    }
+}
+
 /// Every metric that dashboard and alerts ask for is one that Hearth exposes.
 #[test]
 fn dashboard_and_alerts_ask_for_metrics_that_exist() {

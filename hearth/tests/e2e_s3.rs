@@ -3,6 +3,7 @@
 mod neighbours;
 
 use neighbours::ceph::Ceph;
+use neighbours::plain_s3::PlainS3;
 use neighbours::{Model, Series, Start, now_ms, series};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -103,6 +104,86 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     assert_eq!(hearth.api.range("sum by (n) (rate(in_bucket[10m]))", begin, end, 5 * 60_000), rates);
     let names = hearth.api.get("/api/v1/label/n/values", &[("match[]", "in_bucket")]).data();
     assert_eq!(names.as_array().map(Vec::len), Some(20), "{names}");
+
+    // Older data, in spans that have ended: compacted and downsampled in the bucket by a process of its own, beside the server.
+    for hours in [80, 79, 78] {
+        let old = some(20, end - hours * HOUR_MS, 120, hours as f64);
+        hearth.api.write(&old);
+        model.acknowledged(&old);
+        hearth.api.flush();
+    }
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hearth"));
+        command.args(arguments).args(["--objstore", "s3://hearth-blocks/fleet", "--data-dir"]);
+        command.arg(folder.path().join("beside")).current_dir(folder.path()).envs(ceph.environment());
+        let out = command.output().expect("hearth runs");
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{arguments:?}: {said}");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    // The server compacts too; whoever is first does it, so there may be nothing left for this one.
+    eprintln!("{}", run(&["compact", "--once"]));
+    let compacted = || {
+        let listed: serde_json::Value =
+            serde_json::from_str(&run(&["bucket", "ls", "--json"])).expect("JSON");
+        let blocks = listed[0]["blocks"].as_array().cloned().unwrap_or_default();
+        let has = |resolution_ms: i64| {
+            blocks.iter().any(|b| b["level"].as_u64() >= Some(1) && b["resolution_ms"] == resolution_ms)
+        };
+        (has(0) && has(300_000) && has(3_600_000)).then_some(())
+    };
+    neighbours::wait_for(
+        "blocks to be compacted in the bucket",
+        std::time::Duration::from_secs(120),
+        compacted,
+    );
+    let verified = run(&["bucket", "verify"]);
+    assert!(verified.contains("all whole"), "{verified}");
+    let stats: serde_json::Value =
+        serde_json::from_str(&run(&["bucket", "stats", "--top", "1000", "--json"])).expect("JSON");
+    let metrics = stats[0]["metrics"].as_array().expect("metrics");
+    let shares: f64 = metrics.iter().filter_map(|m| m["bytes"].as_f64()).sum();
+    let whole = stats[0]["bytes"].as_f64().expect("a number");
+    assert!((shares - whole).abs() < 1.0, "every byte falls to some metric: {shares} of {whole}");
+    assert!(metrics.iter().any(|m| m["metric"] == "in_bucket" && m["series"] == 20), "{stats}");
+    // Windows and all are written anew as they are.
+    let rewritten: serde_json::Value =
+        serde_json::from_str(&run(&["bucket", "rewrite", "--all", "--commit", "--json"])).expect("JSON");
+    for block in rewritten["blocks"].as_array().expect("blocks") {
+        assert_eq!(block["samples"], block["new_samples"], "{rewritten}");
+    }
+    assert!(run(&["bucket", "verify"]).contains("all whole"));
+    let hearth = hearth.restart();
+    let when = "compacted in S3";
+    assert_eq!(model.check(&hearth.api, "in_bucket", end, 96 * HOUR_MS, when), model.samples(), "{when}");
+}
+
+#[test]
+fn a_bucket_of_googles_is_committed_to_by_its_own_condition() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // The same requests as Google's XML API takes, without its login.
+    let server = PlainS3::honest();
+    let gcs = format!(
+        "gcs:\n  endpoint: http://127.0.0.1:{}\n  allow_http: true\n  anonymous: true\n",
+        server.port()
+    );
+    let mut start = Start::at(folder.path()).config(&gcs);
+    start.objstore = Some("gs://plain/fleet".to_owned());
+    let hearth = start.ready();
+    let mut model = Model::default();
+    let end = now_ms();
+    let all = some(5, end - HOUR_MS, 100, 0.0);
+    hearth.api.write(&all);
+    model.acknowledged(&all);
+    hearth.api.flush();
+    let mut hearth = hearth;
+    hearth.kill();
+    std::fs::remove_dir_all(hearth.start.data_dir()).expect("the data folder can go");
+    let hearth = hearth.again();
+    let when = "on an empty disk";
+    assert_eq!(model.check(&hearth.api, "in_bucket", end, 2 * HOUR_MS, when), model.samples(), "{when}");
+    assert!(server.keys().iter().any(|k| k.starts_with("/plain/fleet/tenants/")), "{:?}", server.keys());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, CatalogError, CatalogOptions, Snapshot};
 use crate::clock::Clock;
 use crate::layout;
 use crate::lease::Leases;
+use crate::source::SourceError;
 use crate::tenant::TenantId;
 
 /// How often a request that failed is made again, and the first pause between two; it doubles each time.
@@ -54,6 +55,15 @@ fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Ulid> + '_ {
     let blocks = snapshot.blocks.iter().map(|b| b.ulid);
     let beside = snapshot.exemplars.iter().map(|f| f.ulid).chain(snapshot.metadata.iter().map(|f| f.ulid));
     blocks.chain(beside)
+}
+
+/// An object that belongs to no tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    pub object: String,
+    pub bytes: u64,
+    /// By the store's clock, in milliseconds.
+    pub written_ms: i64,
 }
 
 impl Depot {
@@ -152,6 +162,57 @@ impl Depot {
             of.written_ms = of.written_ms.max(object.last_modified.timestamp_millis());
         }
         Ok(found.into_values().collect())
+    }
+
+    /// The snapshots that are kept of a tenant's catalog, ascending: one LIST.
+    pub async fn snapshots(&self, tenant: &TenantId) -> Result<Vec<u64>, CatalogError> {
+        let folder = layout::catalog(tenant);
+        let listed: Result<Vec<_>, _> = self.store.list(Some(&folder)).try_collect().await;
+        let listed = listed.map_err(|e| CatalogError::Store(format!("cannot list {folder}: {e}")))?;
+        let mut numbers: Vec<u64> =
+            listed.iter().filter_map(|o| layout::snapshot_number(&o.location)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// What probes and interrupted commits left behind, beside everything that belongs to a tenant: two LISTs.
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>, BlockError> {
+        let mut found = Vec::new();
+        for folder in [layout::STAGED, layout::PROBE] {
+            let folder = object_store::path::Path::from(folder);
+            let listed: Result<Vec<_>, _> = self.store.list(Some(&folder)).try_collect().await;
+            let listed =
+                listed.map_err(|e| BlockError::Store { object: folder.to_string(), cause: e.to_string() })?;
+            found.extend(listed.into_iter().map(|o| Leftover {
+                object: o.location.to_string(),
+                bytes: o.size,
+                written_ms: o.last_modified.timestamp_millis(),
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Deletes one of them.
+    pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<(), BlockError> {
+        let path = object_store::path::Path::from(leftover.object.as_str());
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(BlockError::Store { object: leftover.object.clone(), cause: e.to_string() }),
+        }
+    }
+
+    /// Where a block's bytes go, column by column: reads its footers.
+    pub async fn columns(
+        &self,
+        tenant: &TenantId,
+        meta: &BlockMeta,
+    ) -> Result<Vec<inspect::ColumnSize>, SourceError> {
+        inspect::columns(&*self.store, tenant, meta).await
+    }
+
+    /// A block's own description, which lies beside its files.
+    pub async fn read_meta(&self, tenant: &TenantId, ulid: Ulid) -> Result<BlockMeta, BlockError> {
+        inspect::read_meta(&*self.store, tenant, ulid).await
     }
 
     /// The blocks and attachments that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against the clock). Whoever reads

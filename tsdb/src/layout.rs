@@ -131,9 +131,12 @@ pub fn attachment_of_path(path: &Path) -> Option<Ulid> {
     Ulid::from_string(path.filename()?.strip_suffix(".parquet")?).ok()
 }
 
+/// The folder of probes.
+pub const PROBE: &str = "probe";
+
 /// Where one run of [`crate::catalog::probe`] writes; it removes it again.
 pub fn probe(ulid: Ulid, name: &str) -> Path {
-    Path::from_iter(["probe", &ulid.to_string(), name])
+    Path::from_iter([PROBE, &ulid.to_string(), name])
 }
 
 /// The folder of objects that wait for their claim, see `catalog::arrange`.

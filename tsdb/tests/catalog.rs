@@ -175,6 +175,79 @@ fn the_same_when_reads_fail_too() {
     }
 }
 
+/// Two writers and a reader, one after the other and interleaved; the first of them meets a fault at its `at`-th request. What was acknowledged must be
+/// there once, what failed may be, and nothing else. Whether the fault was met at all.
+async fn one_fault(at: u64, fault: Fault, and_after: bool, through: bool) -> bool {
+    let told = format!("{fault:?} at request {at}, after it too: {and_after}");
+    let first = Arc::new(FaultyStore::default());
+    let others: Arc<dyn ObjectStore> = Arc::new(first.beside());
+    let quick = CatalogOptions { attempts: 3, keep_snapshots: 3, keep_for: Duration::ZERO, ..options() };
+    let second = Catalog::open(others.clone(), TenantId::single(), "second", quick.clone()).await.unwrap();
+    let (a, b, c) = (Ulid::from_parts(1, 1), Ulid::from_parts(2, 2), Ulid::from_parts(3, 3));
+    second.commit(&Edit::flush(Some(meta(a)), "second", 1)).await.unwrap();
+    let reader = Catalog::open(others.clone(), TenantId::single(), "reader", quick.clone()).await.unwrap();
+    let before = reader.snapshot();
+    *first.nth.lock().unwrap() = Some((at, fault, and_after));
+    let store: Arc<dyn ObjectStore> = first.clone();
+    let (mut acknowledged, mut tried) = (Vec::new(), Vec::new());
+    let mut replaced = false;
+    if let Ok(catalog) = Catalog::open(store, TenantId::single(), "first", quick.clone()).await {
+        tried.push(b);
+        if catalog.commit(&Edit::flush(Some(meta(b)), "first", 1)).await.is_ok() {
+            acknowledged.push(b);
+        }
+        if through {
+            // Another commits in between, so the next one is a race that is lost first.
+            second.commit(&Edit::flush(None, "second", 2)).await.unwrap();
+        }
+        tried.push(c);
+        let edit = Edit::replace(vec![a], vec![meta(c)]);
+        if catalog.commit(&edit).await.is_ok() {
+            acknowledged.push(c);
+            replaced = true;
+        }
+        catalog.prune().await;
+    }
+    // A reader across all that holds what it had, whole.
+    assert_eq!(before.blocks.iter().map(|m| m.ulid).collect::<Vec<_>>(), [a], "{told}");
+    tokio::time::sleep(Duration::from_millis(6)).await;
+    let after =
+        second.commit(&Edit::flush(None, "second", 9)).await.unwrap_or_else(|e| panic!("{told}: {e}"));
+    let fresh = open(&others, "fresh").await.snapshot();
+    assert_eq!(fresh, after, "{told}");
+    assert_eq!(reader.refresh().await.unwrap(), after, "{told}");
+    let live: Vec<Ulid> = after.blocks.iter().map(|m| m.ulid).collect();
+    for ulid in &acknowledged {
+        assert_eq!(live.iter().filter(|l| *l == ulid).count(), 1, "{told}: {ulid} in {live:?}");
+    }
+    assert!(live.iter().all(|l| *l == a || tried.contains(l)), "{told}: {live:?}");
+    // Never half of a replacement.
+    assert!(live.contains(&a) != live.contains(&c), "{told}: {live:?}");
+    assert!(!replaced || live.contains(&c), "{told}");
+    assert_eq!(after.watermark("second"), Some(9), "{told}");
+    if acknowledged.contains(&b) {
+        assert_eq!(after.watermark("first"), Some(1), "{told}");
+    }
+    first.requests.load(Ordering::Relaxed) > at
+}
+
+#[tokio::test]
+async fn each_request_in_turn_fails_is_late_or_is_the_last() {
+    for through in [false, true] {
+        for fault in [Fault::Refused, Fault::AnswerLost, Fault::Repeated, Fault::Slow, Fault::Late] {
+            for and_after in [false, true] {
+                let mut at = 0;
+                while one_fault(at, fault, and_after, through).await {
+                    at += 1;
+                    assert!(at < 200, "it never ends");
+                }
+                // With everything failing from the first request on there is only the opening, tried three times.
+                assert!(at >= 3, "{fault:?}: only {at} requests were reached");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn our_own_earlier_success_is_recognised() {
     for fault in [Fault::AnswerLost, Fault::Repeated] {

@@ -295,6 +295,18 @@ async fn a_decided_commit_is_seen_even_if_its_writer_died_before_carrying_it_out
     assert!(register.names.lock().unwrap().keys().all(|name| !name.contains('~')), "the claim has gone");
 }
 
+#[test]
+fn of_many_who_create_at_once_one_is_told_so() {
+    on_threads(async {
+        // The probe races eight writers for each of three keys, through register and claims, losers carrying out what winners began.
+        for _ in 0..40 {
+            let faulty = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
+            faulty.script(|n, _| if n % 3 == 0 { Fault::Slow } else { Fault::None });
+            arranged(&faulty, &Arc::new(Memory::default())).await;
+        }
+    });
+}
+
 #[tokio::test]
 async fn a_register_that_is_not_the_buckets_own_is_refused() {
     let faulty = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });

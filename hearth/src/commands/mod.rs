@@ -3,6 +3,7 @@
 //! A command gets the settings as they were loaded (flags, variables and file hold for commands too) and the place of the blocks, checked
 //! but not opened. It says what was asked on standard output and everything else on standard error, and answers with its exit code.
 
+mod bucket;
 mod compact;
 mod config;
 mod console;
@@ -26,6 +27,7 @@ pub struct CommandSpec {
 
 /// All commands, in the order of `--help`.
 pub static COMMANDS: &[CommandSpec] = &[
+    CommandSpec { command: bucket::command, run: bucket::run },
     CommandSpec { command: compact::command, run: compact::run },
     CommandSpec { command: config::command, run: config::run },
     CommandSpec { command: import::command, run: import::run },

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::{ClientConfigKey, ObjectStore, RetryConfig, StaticCredentialProvider};
 use reqwest::Url;
 
 use super::files::Watched;
@@ -106,7 +106,9 @@ pub fn gcs(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, St
         builder = builder.with_base_url(address);
     }
     if settings.gcs_anonymous {
-        builder = builder.with_skip_signature(true);
+        // Without the second, some requests would still ask the machine for a token.
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
+        builder = builder.with_skip_signature(true).with_credentials(Arc::new(nobody));
     } else if given(&settings.gcs_credentials_file) {
         let files = vec![("gcs.credentials_file", settings.gcs_credentials_file.0.clone())];
         let template = builder.clone();

@@ -1,5 +1,5 @@
 //! An S3 server in this process that answers 200 to every conditional write and overwrites, as Garage 2.5 does, with a little time between
-//! taking a request and doing it, so that writers truly race.
+//! taking a request and doing it, so that writers truly race. Or one that keeps its word, to S3's header and to Google's, whose XML API is alike.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,7 @@ struct Bucket {
     /// Parts of uploads under way, by upload and number.
     parts: Arc<Mutex<BTreeMap<(String, u32), Bytes>>>,
     next: Arc<AtomicU64>,
+    honest: bool,
 }
 
 pub struct PlainS3 {
@@ -37,10 +38,24 @@ pub struct PlainS3 {
 const MODIFIED: &str = "Wed, 25 Nov 2026 12:00:00 GMT";
 
 impl PlainS3 {
+    /// Ignores conditions.
     pub fn start() -> PlainS3 {
+        PlainS3::serve(false)
+    }
+
+    /// Creates an object only if it is absent, where it is asked to.
+    pub fn honest() -> PlainS3 {
+        PlainS3::serve(true)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn serve(honest: bool) -> PlainS3 {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("threads for an S3 server");
-        let bucket = Bucket::default();
+        let bucket = Bucket { honest, ..Bucket::default() };
         let app = Router::new().fallback(answer).with_state(bucket.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
@@ -120,7 +135,14 @@ async fn answer(State(bucket): State<Bucket>, request: Request) -> Response {
         (Method::PUT, None) => {
             // Between nothing and 6 ms.
             tokio::time::sleep(Duration::from_micros(turn.wrapping_mul(2_654_435_761) % 6_000)).await;
-            bucket.objects.lock().expect("nobody panicked with it").insert(path, body);
+            let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok());
+            let absent_only =
+                header("if-none-match") == Some("*") || header("x-goog-if-generation-match") == Some("0");
+            let mut objects = bucket.objects.lock().expect("nobody panicked with it");
+            if bucket.honest && absent_only && objects.contains_key(&path) {
+                return respond(412, "<Error><Code>PreconditionFailed</Code></Error>");
+            }
+            objects.insert(path, body);
             respond(200, "")
         }
         (Method::POST, Some(upload)) => {

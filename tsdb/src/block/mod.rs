@@ -24,6 +24,7 @@ pub mod schema;
 pub(crate) mod series_table;
 mod timelines;
 pub mod upload;
+pub mod weigh;
 mod windows;
 pub mod write;
 

@@ -15,8 +15,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload, PutResult, Result};
+use object_store::{Error, Extensions, ObjectStore, ObjectStoreExt, PutPayload, PutResult, Result};
 use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
@@ -126,10 +127,19 @@ impl Creator for ClaimedCreator {
             }
             return Err(taken(path));
         }
-        // Between our first look and the claim another may have created it and cleaned up.
-        if exists(store, path).await? {
-            self.clean(store, path, &ours, &staged).await;
-            return Err(taken(path));
+        match store.get(path).await {
+            Ok(found) => {
+                // Either a loser of this race has carried out our claim already, or between our first look and the claim another was created and
+                // its claim removed. The bytes tell: whoever relies on this writes something of its own.
+                let there = found.bytes().await?;
+                self.clean(store, path, &ours, &staged).await;
+                return match there == Bytes::from(payload) {
+                    true => Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() }),
+                    false => Err(taken(path)),
+                };
+            }
+            Err(Error::NotFound { .. }) => {}
+            Err(e) => return Err(e),
         }
         let done = store.put(path, payload).await?;
         self.clean(store, path, &ours, &staged).await;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -43,6 +44,10 @@ pub struct FaultyStore {
     pub failing_gets: AtomicU64,
     /// Treat create-if-absent as overwrite.
     pub lies: bool,
+    /// Which request of any kind (counted from 0) meets a fault, which, and whether all after it meet the same: what then fails
+    /// for ever is a process that died.
+    pub nth: Mutex<Option<(u64, Fault, bool)>>,
+    pub requests: AtomicU64,
     pub puts: AtomicU64,
     pub gets: AtomicU64,
     pub lists: AtomicU64,
@@ -71,6 +76,20 @@ impl FaultyStore {
         *self.on_put.lock().unwrap() = Some(Script(Box::new(script)));
     }
 
+    /// A process of its own on the same objects.
+    pub fn beside(&self) -> FaultyStore {
+        FaultyStore { inner: self.inner.clone(), lies: self.lies, ..FaultyStore::default() }
+    }
+
+    /// The fault of the next request.
+    fn turn(&self) -> Fault {
+        let n = self.requests.fetch_add(1, Ordering::Relaxed);
+        match *self.nth.lock().unwrap() {
+            Some((at, fault, after)) if n == at || (after && n > at) => fault,
+            _ => Fault::None,
+        }
+    }
+
     pub fn gets_so_far(&self) -> u64 {
         self.gets.load(Ordering::Relaxed)
     }
@@ -84,7 +103,11 @@ fn failure(what: &str) -> object_store::Error {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
         let n = self.puts.fetch_add(1, Ordering::Relaxed);
-        let fault = self.on_put.lock().unwrap().as_mut().map_or(Fault::None, |s| (s.0)(n, path));
+        let mut fault = self.on_put.lock().unwrap().as_mut().map_or(Fault::None, |s| (s.0)(n, path));
+        let turn = self.turn();
+        if turn != Fault::None {
+            fault = turn;
+        }
         if self.lies {
             options.mode = PutMode::Overwrite;
         }
@@ -128,16 +151,33 @@ impl ObjectStore for FaultyStore {
         if every > 0 && n.is_multiple_of(every) {
             return Err(failure("500 internal error"));
         }
+        match self.turn() {
+            Fault::None | Fault::Repeated => {}
+            Fault::Slow => tokio::time::sleep(Duration::from_millis(3)).await,
+            Fault::Refused | Fault::AnswerLost | Fault::Late => return Err(failure("500 internal error")),
+        }
         self.inner.get_opts(path, options).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(paths)
+        match self.turn() {
+            Fault::Refused => paths.map(|path| path.and_then(|_| Err(failure("503 slow down")))).boxed(),
+            Fault::AnswerLost | Fault::Late => {
+                let done = self.inner.delete_stream(paths);
+                done.map(|path| path.and_then(|_| Err(failure("connection reset")))).boxed()
+            }
+            _ => self.inner.delete_stream(paths),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         self.lists.fetch_add(1, Ordering::Relaxed);
-        self.inner.list(prefix)
+        match self.turn() {
+            Fault::Refused | Fault::AnswerLost | Fault::Late => {
+                futures::stream::once(async { Err(failure("500 internal error")) }).boxed()
+            }
+            _ => self.inner.list(prefix),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -1,0 +1,98 @@
+//! The blocks of a tenant, and one block in detail.
+
+use serde::Serialize;
+use tsdb::block::BlockMeta;
+use tsdb::block::inspect::ColumnSize;
+use tsdb::catalog::Snapshot;
+use tsdb::depot::Depot;
+use tsdb::tenant::TenantId;
+use ulid::Ulid;
+
+use super::InspectError;
+
+/// A block as a line of a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockLine {
+    pub block: String,
+    pub level: u32,
+    pub resolution_ms: i64,
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    pub series: u64,
+    pub samples: u64,
+    pub bytes: u64,
+    /// All files; 0 for a block without samples.
+    pub bytes_per_sample: f64,
+    /// Flushed or imported blocks that went into it.
+    pub sources: usize,
+    pub writer: String,
+}
+
+impl BlockLine {
+    pub fn of(meta: &BlockMeta) -> BlockLine {
+        let (samples, bytes) = (meta.stats.samples, meta.files.bytes());
+        BlockLine {
+            block: meta.ulid.to_string(),
+            level: meta.level,
+            resolution_ms: meta.resolution_ms,
+            min_t_ms: meta.min_t_ms,
+            max_t_ms: meta.max_t_ms,
+            series: meta.stats.series,
+            samples,
+            bytes,
+            bytes_per_sample: per(bytes, samples),
+            sources: meta.sources.len(),
+            writer: meta.writer.clone(),
+        }
+    }
+}
+
+/// Bytes per sample.
+pub fn per(bytes: u64, samples: u64) -> f64 {
+    if samples == 0 { 0.0 } else { bytes as f64 / samples as f64 }
+}
+
+/// What a tenant has.
+#[derive(Clone, Debug, Serialize)]
+pub struct TenantListing {
+    pub tenant: String,
+    /// Number of the newest snapshot of its catalog.
+    pub snapshot: u64,
+    /// In the order of time, then of resolution.
+    pub blocks: Vec<BlockLine>,
+    /// Deletions that are not yet physical.
+    pub tombstones: usize,
+}
+
+/// The blocks that a snapshot names.
+pub fn listing(tenant: &TenantId, snapshot: &Snapshot) -> TenantListing {
+    let mut blocks: Vec<BlockLine> = snapshot.blocks.iter().map(|b| BlockLine::of(b)).collect();
+    blocks.sort_by_key(|b| (b.min_t_ms, b.resolution_ms, b.block.clone()));
+    let tombstones = snapshot.tombstones.len();
+    TenantListing { tenant: tenant.to_string(), snapshot: snapshot.number, blocks, tombstones }
+}
+
+/// One block in detail.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockDetail {
+    /// Whether the newest snapshot names it.
+    pub live: bool,
+    pub meta: BlockMeta,
+    pub columns: Vec<ColumnSize>,
+}
+
+/// Reads a block's description and footers, be it live or not.
+pub async fn detail(
+    depot: &Depot,
+    tenant: &TenantId,
+    snapshot: &Snapshot,
+    ulid: Ulid,
+) -> Result<BlockDetail, InspectError> {
+    let live = snapshot.blocks.iter().find(|b| b.ulid == ulid);
+    let meta = match live {
+        Some(meta) => BlockMeta::clone(meta),
+        None => depot.read_meta(tenant, ulid).await?,
+    };
+    let columns = depot.columns(tenant, &meta).await?;
+    Ok(BlockDetail { live: live.is_some(), meta, columns })
+}

@@ -1,0 +1,209 @@
+//! A block written anew without some of its series or labels, or only in the present format, and put in its own place by one commit.
+//!
+//! What is deleted by tombstones goes in passing. The new block counts as the old one (its sources, its order), so nothing else changes.
+
+use std::sync::Arc;
+
+use tsdb::block::{BlockFiles, BlockMeta, BlockOrigin, BlockReader, BlockWriter};
+use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
+use tsdb::labels::Labels;
+use tsdb::mask::Mask;
+use tsdb::matcher::Matcher;
+use tsdb::source::{SeriesColumns, SeriesCursor};
+use tsdb::tenant::TenantId;
+use ulid::Ulid;
+
+use crate::job::{Done, JobError, Workplace};
+use crate::merge::ReadError;
+use crate::plan::sources_of;
+use crate::verify::Digest;
+use crate::write::WriteError;
+
+/// What is to be left out.
+#[derive(Clone, Debug, Default)]
+pub struct Rewrite {
+    /// Series for which all matchers of one of these hold.
+    pub drop_series: Vec<Vec<Matcher>>,
+    /// Labels that are taken off the series that stay.
+    pub drop_labels: Vec<String>,
+}
+
+/// What became of a block.
+#[derive(Clone, Debug)]
+pub enum Rewritten {
+    /// Nothing was left of it.
+    Gone,
+    /// This one stands in its place.
+    Replaced(Box<BlockMeta>),
+}
+
+impl Rewrite {
+    fn keeps(&self, labels: &Labels) -> bool {
+        let all_hold = |selector: &Vec<Matcher>| selector.iter().all(|m| m.matches(labels.value(&m.name)));
+        !self.drop_series.iter().any(all_hold)
+    }
+
+    fn trim(&self, labels: &Labels) -> Labels {
+        let stays = |(name, _): &(&str, &str)| !self.drop_labels.iter().any(|d| d == name);
+        Labels::from_sorted(labels.iter().filter(stays))
+    }
+
+    /// Whether it would change anything of a block beside its encoding. Reads its labels; blocks the thread.
+    pub fn concerns(
+        &self,
+        place: &Workplace,
+        tenant: &TenantId,
+        meta: &Arc<BlockMeta>,
+    ) -> Result<bool, JobError> {
+        let mut reader = open(place, tenant, meta, &Mask::default())?;
+        while let Some(run) = reader.next_labels().map_err(|e| unreadable(meta, e))? {
+            let changes =
+                |l: &Labels| !self.keeps(l) || l.iter().any(|(n, _)| self.drop_labels.iter().any(|d| d == n));
+            if run.iter().any(changes) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn unreadable(meta: &BlockMeta, e: tsdb::source::SourceError) -> JobError {
+    JobError::Store(format!("cannot read block {}: {e}", meta.ulid))
+}
+
+fn open(
+    place: &Workplace,
+    tenant: &TenantId,
+    meta: &Arc<BlockMeta>,
+    mask: &Mask,
+) -> Result<BlockReader, JobError> {
+    BlockReader::open(&place.store, tenant, meta, mask, place.read_options()).map_err(|e| unreadable(meta, e))
+}
+
+/// Rewrites one live block of a snapshot. Whatever fails leaves it as it was.
+pub async fn rewrite(
+    place: &Workplace,
+    catalog: &Catalog,
+    snapshot: &Snapshot,
+    meta: &Arc<BlockMeta>,
+    what: &Rewrite,
+) -> Result<Rewritten, JobError> {
+    let tenant = catalog.tenant().clone();
+    let (here, block, mask, wish) = (place.clone(), meta.clone(), snapshot.mask(), what.clone());
+    let of = tenant.clone();
+    let work = tokio::task::spawn_blocking(move || write(&here, &of, &block, &mask, &wish));
+    let written =
+        work.await.map_err(|e| JobError::Store(format!("a thread that writes a block ended: {e}")))?;
+    let (files, digest) = written?;
+    let mut done = Done::default();
+    let mut result = Ok(());
+    if let Some(files) = &files {
+        result = place.upload(&tenant, files, digest, &mut done).await;
+    }
+    if result.is_ok() {
+        let edit = Edit::replace(vec![meta.ulid], done.outputs.clone()).masked_by(snapshot);
+        result = match catalog.commit(&edit).await {
+            Ok(_) => Ok(()),
+            Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
+            Err(e) => Err(JobError::Unclear(format!("cannot commit: {e}"))),
+        };
+    }
+    if let Err(e) = result {
+        if !matches!(e, JobError::Unclear(_)) {
+            place.clear_away(&tenant, &done.outputs).await;
+        }
+        return Err(e);
+    }
+    Ok(match done.outputs.pop() {
+        Some(meta) => Rewritten::Replaced(Box::new(meta)),
+        None => Rewritten::Gone,
+    })
+}
+
+/// Writes what stays of a block into the scratch folder; `None` where nothing does.
+fn write(
+    place: &Workplace,
+    tenant: &TenantId,
+    meta: &Arc<BlockMeta>,
+    mask: &Mask,
+    what: &Rewrite,
+) -> Result<(Option<BlockFiles>, (u64, u64)), JobError> {
+    let origin = BlockOrigin {
+        ulid: Ulid::new(),
+        tenant: tenant.clone(),
+        writer: place.writer.clone(),
+        resolution_ms: meta.resolution_ms,
+        level: meta.level,
+        sources: sources_of(meta),
+        external_labels: meta.external_labels.clone(),
+    };
+    let scratch = |e| JobError::Write(WriteError::Block(e));
+    let options = place.settings.write_options(meta.resolution_ms);
+    let mut out = BlockWriter::create(&place.scratch, origin, options).map_err(scratch)?;
+    let mut digest = Digest::default();
+    let mut append = |series: SeriesColumns| {
+        if place.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(JobError::Stopped);
+        }
+        digest.add(&series);
+        out.append(series).map_err(scratch)
+    };
+    if what.drop_labels.is_empty() {
+        let wish = what.clone();
+        let mut reader = open(place, tenant, meta, mask)?.only(Box::new(move |labels| wish.keeps(labels)));
+        while let Some(batch) = reader.next_batch().map_err(|e| unreadable(meta, e))? {
+            batch.into_iter().try_for_each(&mut append)?;
+        }
+    } else {
+        let order = trimmed(place, tenant, meta, what)?;
+        let mut reader = open(place, tenant, meta, mask)?;
+        for (labels, id) in order {
+            if let Some(series) = reader.series(id).map_err(|e| unreadable(meta, e))? {
+                append(SeriesColumns { labels, ..series })?;
+            }
+        }
+    }
+    let mut files = out.finish().map_err(scratch)?;
+    if let Some(files) = &mut files {
+        files.meta.downsampled_ms = meta.downsampled_ms.clone();
+    }
+    Ok((files, digest.finish()))
+}
+
+/// The labels of all series that stay, in the order in which they are to be written, and the number of each. Two series that become one are an error: which
+/// of their samples are right is not for this to decide.
+fn trimmed(
+    place: &Workplace,
+    tenant: &TenantId,
+    meta: &Arc<BlockMeta>,
+    what: &Rewrite,
+) -> Result<Vec<(Labels, u32)>, JobError> {
+    let mut reader = open(place, tenant, meta, &Mask::default())?;
+    let (mut all, mut id) = (Vec::new(), 0u32);
+    while let Some(run) = reader.next_labels().map_err(|e| unreadable(meta, e))? {
+        for labels in run {
+            if what.keeps(&labels) {
+                all.push((what.trim(&labels), id));
+            }
+            id += 1;
+        }
+    }
+    all.sort_by(|a, b| a.0.series_cmp(&b.0));
+    if let Some(pair) = all.windows(2).find(|w| w[0].0 == w[1].0) {
+        return Err(JobError::Differs {
+            block: meta.ulid,
+            what: format!(
+                "without {} two of its series would both be {}; drop one of them by a matcher first",
+                what.drop_labels.join(", "),
+                pair[0].0
+            ),
+        });
+    }
+    Ok(all)
+}
+
+impl From<ReadError> for JobError {
+    fn from(e: ReadError) -> JobError {
+        JobError::Read(e)
+    }
+}

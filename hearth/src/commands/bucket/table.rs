@@ -1,0 +1,133 @@
+//! Tables for people: aligned columns, numbers with units, colour only on a terminal.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+/// A table that is put together line by line.
+pub struct Table {
+    titles: Vec<&'static str>,
+    /// By column, whether it is numbers, which stand to the right.
+    right: Vec<bool>,
+    lines: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Titles; one that begins with `>` is of a column of numbers.
+    pub fn new(titles: &[&'static str]) -> Table {
+        Table {
+            right: titles.iter().map(|t| t.starts_with('>')).collect(),
+            titles: titles.iter().map(|t| t.trim_start_matches('>')).collect(),
+            lines: Vec::new(),
+        }
+    }
+
+    pub fn line(&mut self, cells: Vec<String>) {
+        self.lines.push(cells);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The text of it. Widths are in characters.
+    pub fn render(&self, colour: bool) -> String {
+        let width = |i: usize| {
+            let cells = self.lines.iter().filter_map(|l| l.get(i)).map(|c| c.chars().count());
+            cells.max().unwrap_or(0).max(self.titles[i].chars().count())
+        };
+        let widths: Vec<usize> = (0..self.titles.len()).map(width).collect();
+        let mut out = String::new();
+        let titles: Vec<String> = self.titles.iter().map(|t| t.to_string()).collect();
+        let title = self.row(&titles, &widths);
+        out += &if colour { format!("\x1b[1m{title}\x1b[0m\n") } else { format!("{title}\n") };
+        for line in &self.lines {
+            out += &self.row(line, &widths);
+            out.push('\n');
+        }
+        out
+    }
+
+    fn row(&self, cells: &[String], widths: &[usize]) -> String {
+        let mut out = String::new();
+        for (i, cell) in cells.iter().enumerate() {
+            let space = widths[i].saturating_sub(cell.chars().count());
+            let gap = if i == 0 { "" } else { "  " };
+            let (before, after) = if self.right[i] { (space, 0) } else { (0, space) };
+            let _ = write!(out, "{gap}{:before$}{cell}{:after$}", "", "");
+        }
+        out.trim_end().to_owned()
+    }
+}
+
+/// Whether what goes to standard output may be coloured.
+pub fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// `1,234,567`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1.23 MiB`.
+pub fn size(bytes: f64) -> String {
+    let mut at = 0;
+    let mut n = bytes;
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    while n >= 1024.0 && at + 1 < UNITS.len() {
+        n /= 1024.0;
+        at += 1;
+    }
+    if at == 0 { format!("{n:.0} B") } else { format!("{n:.2} {}", UNITS[at]) }
+}
+
+/// `2026-11-25 17:05:03`, in UTC.
+pub fn time(ms: i64) -> String {
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(t) => t.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => format!("{ms} ms"),
+    }
+}
+
+/// `raw`, `5m`, `1h`.
+pub fn resolution(ms: i64) -> String {
+    match ms {
+        0 => "raw".into(),
+        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_numbers_stand_to_the_right() {
+        let mut table = Table::new(&["NAME", ">SERIES"]);
+        table.line(vec!["up".into(), count(1_234_567)]);
+        table.line(vec!["höher".into(), count(9)]);
+        assert_eq!(table.render(false), "NAME      SERIES\nup     1,234,567\nhöher          9\n");
+        assert!(table.render(true).starts_with("\x1b[1mNAME"));
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!((count(0), count(999), count(1000)), ("0".into(), "999".into(), "1,000".into()));
+        assert_eq!((size(1023.0), size(1536.0)), ("1023 B".into(), "1.50 KiB".into()));
+        assert_eq!(time(1_764_090_303_000), "2025-11-25 17:05:03");
+        assert_eq!(
+            (resolution(0), resolution(300_000), resolution(3_600_000)),
+            ("raw".into(), "5m".into(), "1h".into())
+        );
+    }
+}
