@@ -521,7 +521,7 @@ async fn status_and_what_hearth_does_not_do() {
     let tsdb = api.get("status/tsdb?limit=1").await;
     assert_eq!(
         tsdb.text,
-        r#"{"status":"success","data":{"headStats":{"numSeries":8,"numLabelPairs":9,"chunkCount":10,"minTime":1,"maxTime":2},"seriesCountByMetricName":[{"name":"http_requests_total","value":6}],"labelValueCountByLabelName":[],"memoryInBytesByLabelName":[],"seriesCountByLabelValuePair":[]}}"#
+        r#"{"status":"success","data":{"headStats":{"numSeries":8,"numLabelPairs":9,"chunkCount":10,"minTime":1,"maxTime":2},"seriesCountByMetricName":[{"name":"http_requests_total","value":6}],"labelValueCountByLabelName":[],"memoryInBytesByLabelName":[],"seriesCountByLabelValuePair":[],"headMemoryInBytes":{"labels":0,"series":0,"postings":0,"chunks":0,"outOfOrder":0}}}"#
     );
     let runtime = api.get("status/runtimeinfo").await.json()["data"].clone();
     assert_eq!(
@@ -882,6 +882,7 @@ async fn explain_shows_the_plan_and_what_it_did() {
     assert_eq!(plan["analysis"]["series"], 1);
     assert_eq!(plan["children"][0]["analysis"]["series"], 2);
     assert_eq!(plan["children"][0]["analysis"]["samplesRead"], plan["analysis"]["totalSamplesRead"]);
+    assert_eq!(stats["samples"]["samplesRead"], 2);
     assert!(plan["analysis"]["totalTime"].as_f64() <= stats["timings"]["execTotalTime"].as_f64());
     assert_eq!(
         api.get("explain?query=rate(up[1m])&analyze=1").await.json()["infos"].as_array().unwrap().len(),

@@ -10,6 +10,7 @@ use super::request::{Call, Lane};
 use super::state::ApiState;
 use super::{json, resolution};
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
+use crate::eval::tally::Detail;
 use crate::explain::{Done, Explained, Node, Reads, Tree, Window};
 
 /// `GET|POST /api/v1/explain`: with `start`, `end` and `step` as of `query_range`, else with `time` as of `query`. `analyze=true` runs the
@@ -44,8 +45,15 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
             let text = call.form.get("query");
             let source = view.source(&call.tenant, replicas);
             let budget = Some(budget.clone());
-            let options =
-                QueryOptions { lookback_ms, timeout, budget, max_resolution, ..QueryOptions::default() };
+            let samples = if analyze { Detail::Reads } else { Detail::Total };
+            let options = QueryOptions {
+                lookback_ms,
+                timeout,
+                budget,
+                samples,
+                max_resolution,
+                ..QueryOptions::default()
+            };
             let request = QueryRequest { text, time, options };
             let explained = inner.engine.explain(&*source, &request, analyze)?;
             let remarks = explained.ran.as_ref().map_or_else(Remarks::default, |ran| {
@@ -201,6 +209,10 @@ fn analysis(out: &mut Vec<u8>, done: &Done) {
             own.reused
         ),
     );
+    if own.max_resolution_ms > 0 {
+        raw(out, ",\"maxResolution\":");
+        seconds(out, own.max_resolution_ms);
+    }
     raw(out, ",\"selfTime\":");
     json::plain_number(out, own.time.as_secs_f64());
     raw(out, ",\"totalTime\":");

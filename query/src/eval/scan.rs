@@ -115,7 +115,10 @@ impl Evaluator<'_> {
         }
         if let Some((trace, own)) = &trace {
             trace.switch(user);
-            trace.note(*own, |f| f.runs += 1);
+            trace.note(*own, |f| {
+                f.runs += 1;
+                f.max_resolution_ms = wish.hints.windows.max_resolution_ms;
+            });
         }
         if keep {
             self.kept.insert(key, Arc::new(all));

@@ -37,6 +37,8 @@ pub struct Figures {
     pub time: Duration,
     /// A selection that another node had read already.
     pub reused: bool,
+    /// Of a selector: the coarsest downsampled windows that would have done for it, 0 where it needs samples.
+    pub max_resolution_ms: i64,
 }
 
 impl Figures {
@@ -50,6 +52,7 @@ impl Figures {
             bytes_peak: self.bytes_peak.max(other.bytes_peak),
             time: self.time + other.time,
             reused: self.reused || other.reused,
+            max_resolution_ms: self.max_resolution_ms.max(other.max_resolution_ms),
         }
     }
 }
