@@ -8,11 +8,12 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockOrigin, WriteOptions, write_block};
+use tsdb::db::{Db, DbOptions};
 use tsdb::downsample::downsample;
 use tsdb::histogram::{BucketSpan, Histogram};
 use tsdb::labels::Labels;
 use tsdb::layout;
-use tsdb::sample::{is_stale, stale_nan};
+use tsdb::sample::{Metadata, is_stale, stale_nan};
 use tsdb::source::SeriesColumns;
 use tsdb::tenant::TenantId;
 use ulid::Ulid;
@@ -270,4 +271,51 @@ fn duckdb_reads_a_downsampled_block_as_plain_numbers() {
     let counts: f64 =
         series.iter().flat_map(|s| s.histograms.iter().flatten().flatten()).map(|h| h.count).sum();
     assert_eq!(natives[2][2].as_f64(), Some(counts), "sums of counts");
+}
+
+/// Reads files of exemplars and of metadata as they lie in the store.
+const BESIDE: &str = r#"
+import duckdb, json, sys
+db = duckdb.connect()
+exemplars = db.execute(f'''
+SELECT metric, series['job'], count(*), sum(ts)::BIGINT, sum(value), min(labels['trace_id'])
+FROM read_parquet('{sys.argv[1]}/exemplars/*.parquet') GROUP BY ALL ORDER BY ALL''').fetchall()
+metadata = db.execute(f'''
+SELECT metric, type, unit, help FROM read_parquet('{sys.argv[1]}/metadata/*.parquet') ORDER BY ALL''').fetchall()
+print(json.dumps([exemplars, metadata]))
+"#;
+
+#[test]
+fn duckdb_reads_exemplars_and_metadata() {
+    let (dir, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(bucket.path()).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = DbOptions { flush_when_due: false, ..DbOptions::new(dir.path(), store.clone()) };
+        let db = Db::open(options).await.unwrap();
+        let mut appender = db.appender(&TenantId::single()).await.unwrap();
+        for job in ["a", "b"] {
+            let s = appender.series(&[("__name__", "rpc_seconds_bucket"), ("job", job)]);
+            for t in 1..=3i64 {
+                let trace = format!("{job}-größe-{t}");
+                appender.exemplar(s, t * 1000, t as f64 / 2.0, &[("trace_id", &trace)]).unwrap();
+            }
+        }
+        let (kind, help, unit) = ("histogram".into(), "How \"long\".".into(), "seconds".into());
+        appender.metadata("rpc_seconds", Metadata { kind, help, unit });
+        appender.commit().await.unwrap();
+        db.flush().await.unwrap();
+    });
+    let folder = bucket.path().join(layout::tenant(&TenantId::single()).as_ref());
+    let answer = Command::new(python()).args(["-c", BESIDE]).arg(&folder).output().unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let want = serde_json::json!([
+        [
+            ["rpc_seconds_bucket", "a", 3, 6000, 3.0, "a-größe-1"],
+            ["rpc_seconds_bucket", "b", 3, 6000, 3.0, "b-größe-1"]
+        ],
+        [["rpc_seconds", "histogram", "seconds", "How \"long\"."]]
+    ]);
+    assert_eq!(answer, want);
 }
