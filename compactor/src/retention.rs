@@ -33,6 +33,7 @@ fn longer(a: Option<i64>, b: Option<i64>) -> bool {
 /// The live blocks that may go now.
 ///
 /// A raw block waits until it has been downsampled to every resolution that is kept for longer than it, because nothing else could make those any more.
+/// It also waits for what lies over it and has not expired (late samples that were not merged with it yet), or their windows would be told apart for ever.
 /// One that is quarantined does not wait: it cannot be read. `resolutions_ms` are those that compaction makes.
 pub fn expired(
     blocks: &[Arc<BlockMeta>],
@@ -51,5 +52,15 @@ pub fn expired(
             || quarantined.contains(&b.ulid)
             || resolutions_ms.iter().filter(needed).all(|r| b.downsampled_ms.contains(r))
     };
-    blocks.iter().filter(|b| past(b) && succeeded(b)).map(|b| b.ulid).collect()
+    let waits = |b: &BlockMeta| {
+        let over = |o: &&Arc<BlockMeta>| {
+            o.resolution_ms == 0
+                && o.ulid != b.ulid
+                && !quarantined.contains(&o.ulid)
+                && o.overlaps(b.min_t_ms, b.max_t_ms)
+                && !past(o)
+        };
+        b.resolution_ms == 0 && !quarantined.contains(&b.ulid) && blocks.iter().any(|o| over(&o))
+    };
+    blocks.iter().filter(|b| past(b) && succeeded(b) && !waits(b)).map(|b| b.ulid).collect()
 }

@@ -66,7 +66,11 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
     for resolution_ms in allowed {
         // Two blocks of windows at one place hold samples that lie between each other's: their windows can be put together, but not exactly.
         let speaks = |at: &Here<'_>| {
-            at.windows.len() == 1 && !at.straddled && !at.unsettled && at.finer.iter().all(|f| at.knows(f))
+            at.windows.len() == 1
+                && !at.straddled
+                && !at.unsettled
+                && at.finer.iter().all(|f| at.knows(f))
+                && at.coarser.iter().all(|c| at.holds_all_of(c))
         };
         let taken = take(blocks, &sources, asked, *resolution_ms, true, speaks);
         place(taken, &mut rest, &mut parts);
@@ -75,7 +79,7 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
         // Samples are gone where no live block of them shares a source with the windows.
         let alone = |at: &Here<'_>| {
             let sampled = |w: &Known<'_>| at.finer.iter().any(|f| f.raw && !f.sources.is_disjoint(w.sources));
-            at.windows.iter().any(|w| !sampled(w))
+            at.windows.iter().any(|w| !sampled(w)) && at.coarser.iter().all(|c| at.holds_all_of(c))
         };
         let taken = take(blocks, &sources, asked, *resolution_ms, false, alone);
         place(taken, &mut rest, &mut parts);
@@ -108,6 +112,8 @@ struct Here<'a> {
     windows: Vec<&'a Known<'a>>,
     /// Blocks of finer resolutions, samples among them.
     finer: Vec<&'a Known<'a>>,
+    /// Blocks of coarser resolutions.
+    coarser: Vec<&'a Known<'a>>,
     /// A cut lies strictly inside.
     straddled: bool,
     unsettled: bool,
@@ -117,6 +123,14 @@ impl Here<'_> {
     /// Whether all that went into a finer block went into the windows too.
     fn knows(&self, finer: &Known<'_>) -> bool {
         finer.sources.iter().all(|s| self.windows.iter().any(|w| w.sources.contains(s)))
+    }
+
+    /// Whether all that went into a coarser block is in these windows or in samples beside them. It is not where samples that expired were downsampled
+    /// and others came later, by import: then only the coarser windows have all.
+    fn holds_all_of(&self, coarser: &Known<'_>) -> bool {
+        let raw = self.finer.iter().filter(|f| f.raw);
+        let held: Vec<_> = self.windows.iter().chain(raw).collect();
+        coarser.sources.iter().all(|s| held.iter().any(|h| h.sources.contains(s)))
     }
 }
 
@@ -134,7 +148,6 @@ fn take(
     // What begins or ends at which window; between these places nothing changes.
     let known: Vec<Known<'_>> = sources
         .iter()
-        .filter(|(b, _)| blocks[*b].resolution_ms <= resolution_ms)
         .map(|(at, sources)| Known { at: *at, raw: blocks[*at].resolution_ms == 0, sources })
         .collect();
     let span = |min: i64, max: i64| (index(min).max(first), index(max).min(last));
@@ -173,10 +186,13 @@ fn take(
             present.extend(enter.pop());
         }
         let of_resolution = |k: &usize| blocks[known[*k].at].resolution_ms == resolution_ms;
-        let (windows, finer): (Vec<usize>, Vec<usize>) = present.iter().partition(|k| of_resolution(k));
+        let (windows, others): (Vec<usize>, Vec<usize>) = present.iter().partition(|k| of_resolution(k));
+        let (finer, coarser): (Vec<usize>, Vec<usize>) =
+            others.iter().partition(|k| blocks[known[**k].at].resolution_ms < resolution_ms);
         let here = Here {
             windows: windows.iter().map(|k| &known[*k]).collect(),
             finer: finer.iter().map(|k| &known[*k]).collect(),
+            coarser: coarser.iter().map(|k| &known[*k]).collect(),
             straddled: straddled.contains(&from),
             unsettled: unsettled.iter().any(|(a, b)| *a <= from && from <= *b),
         };

@@ -517,3 +517,45 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
         assert_eq!(counts(&got), counts(&want), "{}", whole.labels);
     }
 }
+
+#[test]
+fn what_only_coarser_windows_hold_is_not_hidden_by_finer_ones_of_what_came_later() {
+    let bucket = Bucket::new();
+    let raw = all_series(12, 6);
+    // Half of the samples were downsampled and their samples and windows of five minutes are gone; the other half was imported later.
+    let half = |s: &SeriesColumns, which: usize| {
+        s.pick(&(0..s.ts_ms.len()).filter(|i| i % 2 == which).collect::<Vec<_>>())
+    };
+    let put = |which: usize, resolution: i64, source: Ulid| {
+        let windows: Vec<_> = raw.iter().map(|s| downsample(&half(s, which), resolution)).collect();
+        bucket.put(windows, resolution, &[source], WriteOptions::downsampled(resolution))
+    };
+    let (old, new) = (Ulid::new(), Ulid::new());
+    let blocks = [put(0, HOUR, old), put(1, FIVE_M, new), put(1, HOUR, new)];
+    for max_resolution_ms in [0, FIVE_M, HOUR] {
+        let answered = Arc::new(Answered::default());
+        let wish = WindowWish {
+            max_resolution_ms,
+            aggregates: Aggregates::ALL,
+            answered: Some(answered.clone()),
+            ..WindowWish::default()
+        };
+        let read =
+            drain(&bucket.source(&blocks), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
+        assert!(
+            answered.parts().iter().all(|p| p.resolution_ms == HOUR && !p.exact),
+            "{:?}",
+            answered.parts()
+        );
+        for (got, whole) in read.iter().zip(&raw) {
+            let (got, want) = (downsample(got, HOUR), downsample(whole, HOUR));
+            let counts = |s: &SeriesColumns| s.windows.as_ref().unwrap().count.clone();
+            assert_eq!(counts(&got), counts(&want), "{}", whole.labels);
+        }
+    }
+    // Five minutes speak where they have all.
+    let answered = Arc::new(Answered::default());
+    let wish = WindowWish { answered: Some(answered.clone()), ..WindowWish::default() };
+    drain(&bucket.source(&blocks[1..]), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
+    assert!(answered.parts().iter().all(|p| p.resolution_ms == FIVE_M), "{:?}", answered.parts());
+}

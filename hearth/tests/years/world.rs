@@ -108,6 +108,8 @@ pub struct Size {
     pub raw_keep_ms: i64,
     pub five_minutes_keep_ms: i64,
     pub debug_keep_ms: i64,
+    /// Late samples come at multiples of this.
+    pub late_ms: i64,
 }
 
 /// The series of a world: most live all the time, some only for days.
@@ -155,7 +157,7 @@ pub struct World {
     db: Option<Arc<Db>>,
     writes: Option<Router>,
     series: Vec<Spec>,
-    /// Late samples, with the time at which they arrive: all of four days at once, as from a place that was cut off.
+    /// Late samples, with the time at which they arrive: all of some days at once, as from a place that was cut off.
     late: Vec<(i64, Row)>,
     /// Samples of the last hours, some of which are sent again.
     recent: Vec<Row>,
@@ -230,7 +232,7 @@ impl World {
                     let metrics = ingest::metrics::Metrics::register(&mut Registry::default());
                     let state = IngestState::new(
                         db.clone(),
-                        ingest::Limits::default(),
+                        ingest::Limits { retention_ms: Some(self.size.raw_keep_ms), ..Default::default() },
                         Arc::new(self.clock.clone()),
                         Arc::new(|_| Ok(tenant())),
                         metrics,
@@ -297,7 +299,7 @@ impl World {
         let mut sent = Vec::new();
         for row in rows {
             match self.dice.below(100) {
-                0 => held.push((Span::containing(until + HOUR, 4 * DAY).end_ms, row)),
+                0 => held.push((Span::containing(until + HOUR, self.size.late_ms).end_ms, row)),
                 _ => sent.push(row),
             }
         }

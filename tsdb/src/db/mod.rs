@@ -339,17 +339,18 @@ impl Db {
     /// One consistent view of all that a tenant has: head and blocks, at this moment.
     pub fn source(&self, tenant: &TenantId) -> Arc<dyn Source> {
         let state = self.state.read().clone();
+        let (rules, now_ms) = ((self.options.rules)(tenant), self.options.clock.now_ms());
         let snapshot = state.snapshots.get(tenant).filter(|s| !s.blocks.is_empty());
         let bucket = snapshot.map(|snapshot| {
             let blocks = snapshot.blocks.clone();
-            let mask =
-                snapshot.mask().with_retention((self.options.rules)(tenant), self.options.clock.now_ms());
+            let mask = snapshot.mask().with_retention(rules.clone(), now_ms);
             BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(mask)
         });
         let head = self
             .head
             .find_tenant(tenant)
-            .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX));
+            .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX))
+            .map(|head| head.with_retention(rules, now_ms));
         Arc::new(View::new(bucket, head, state))
     }
 

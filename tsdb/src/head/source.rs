@@ -9,7 +9,7 @@ use super::samples::{SamplesView, union};
 use super::{Head, Series, TenantHead};
 use crate::chunk::Columns;
 use crate::labels::Labels;
-use crate::mask::Stretches;
+use crate::mask::{Retention, Stretches};
 use crate::matcher::Matcher;
 use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
@@ -21,11 +21,19 @@ pub struct HeadSource {
     head: Arc<Head>,
     tenant: Arc<TenantHead>,
     generations: RangeInclusive<u64>,
+    /// Rules of retention, and the hour they are applied at.
+    retention: Option<(Arc<Retention>, i64)>,
 }
 
 impl HeadSource {
     pub fn new(head: Arc<Head>, tenant: Arc<TenantHead>, generations: RangeInclusive<u64>) -> Self {
-        HeadSource { head, tenant, generations }
+        HeadSource { head, tenant, generations, retention: None }
+    }
+
+    /// The same without what rules of retention hide at `now_ms`, as in blocks: late samples may be older than their series is kept.
+    pub fn with_retention(self, rules: Arc<Retention>, now_ms: i64) -> Self {
+        let retention = (!rules.is_endless()).then_some((rules, now_ms));
+        HeadSource { retention, ..self }
     }
 
     /// A cursor over all series with samples in the range: what a flush reads. Its generations are frozen, so it looks at each series only
@@ -45,9 +53,15 @@ impl HeadSource {
         let matching = self.head.matching(&self.tenant, matchers);
         let mut views = Vec::with_capacity(matching.len());
         for (labels, series) in matching {
+            let kept =
+                self.retention.as_ref().and_then(|(rules, now_ms)| rules.first_kept_ms(&labels, *now_ms));
+            let min_t = kept.map_or(min_t, |first| first.max(min_t));
+            if min_t > max_t {
+                continue;
+            }
             let view = series.view(self.generations.clone(), min_t, max_t);
             if !view.iter().all(SamplesView::is_empty) {
-                views.push((labels, Look::Taken(view)));
+                views.push((labels, Look::Taken(view, min_t)));
             }
         }
         self.walk(views, min_t, max_t, budget)
@@ -116,8 +130,8 @@ impl Source for HeadSource {
 
 /// How a cursor comes to the samples of a series.
 enum Look {
-    /// Seen when the cursor was made: a query sees one moment.
-    Taken([SamplesView; 2]),
+    /// Seen when the cursor was made: a query sees one moment. With the first timestamp that is wanted of it.
+    Taken([SamplesView; 2], i64),
     /// Seen when its turn comes.
     Later(Arc<Series>),
 }
@@ -158,9 +172,9 @@ impl SeriesCursor for HeadCursor {
             let (min_t, max_t) = (self.min_t, self.max_t);
             let generations = self.generations.clone();
             let decode = |(labels, look): (Labels, Look)| {
-                let [older, newer] = match look {
-                    Look::Taken(views) => views,
-                    Look::Later(series) => series.view(generations.clone(), min_t, max_t),
+                let ([older, newer], min_t) = match look {
+                    Look::Taken(views, min_t) => (views, min_t),
+                    Look::Later(series) => (series.view(generations.clone(), min_t, max_t), min_t),
                 };
                 let mut columns = Columns::default();
                 if newer.is_empty() || older.is_empty() {
