@@ -240,8 +240,8 @@ fn a_process_that_dies_at_any_step_leaves_nothing_visible_and_nothing_behind() {
             if !runtime.block_on(dies_at(n, after_doing)) {
                 break;
             }
-            // Every step of the first job, a sieve over the rest.
-            n += if n < 60 { 1 } else { 5 };
+            // Every step of the first jobs, a sieve over the rest.
+            n += if n < 40 { 1 } else { 9 };
         }
         assert!(n > 100, "only {n} operations were reached");
     }

@@ -249,3 +249,32 @@ fn tenants_may_have_times_of_their_own() {
     assert_eq!((keep.of(&TenantId::single(), 0), keep.of(&other, 0)), (Some(5), None));
     assert_eq!((keep.of(&other, 300_000), keep.of(&other, 3_600_000)), (Some(9), None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
+    use bucket::{Fate, FatefulStore};
+    use tsdb::block::upload::upload;
+    use tsdb::block::{BlockError, BlockOrigin, WriteOptions, write_block};
+    use tsdb::depot::{Depot, Patience};
+
+    let inner = Arc::new(InMemory::new());
+    let tenant = TenantId::new("x(1)'*!_").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let origin = BlockOrigin::flushed(ulid::Ulid::from_parts(1, 1), tenant.clone(), "test");
+    let series = floats(&[("__name__", "m")], [(1, 1.0)]);
+    let files = write_block(scratch.path(), origin, WriteOptions::fresh(), [Ok(series)]).unwrap().unwrap();
+    upload(&*inner, &files).await.unwrap();
+    // Each GET of an object fails, each look whether it is there succeeds: operations alternate.
+    let store: Arc<dyn ObjectStore> =
+        FatefulStore::new(inner.clone(), |n| if n.is_multiple_of(2) { Fate::Refused } else { Fate::Fine });
+    let patience = Patience { attempts: 3, pause: std::time::Duration::from_micros(10) };
+    let depot = Depot::new(store, Arc::new(late_clock()), patience);
+    let found = depot.verify(&tenant, &files.meta).await;
+    assert!(matches!(found, Err(BlockError::Store { .. })), "{found:?}");
+    let healthy: Arc<dyn ObjectStore> = inner;
+    let depot = Depot::new(healthy, Arc::new(late_clock()), patience);
+    depot.verify(&tenant, &files.meta).await.unwrap();
+    depot.remove(&tenant, files.meta.ulid).await.unwrap();
+    let gone = depot.verify(&tenant, &files.meta).await;
+    assert!(matches!(gone, Err(BlockError::Corrupt { .. })), "{gone:?}");
+}

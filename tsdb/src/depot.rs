@@ -125,7 +125,9 @@ impl Depot {
             let found = inspect::verify(&*self.store, tenant, meta).await;
             match found {
                 Err(BlockError::Store { object, cause }) => {
-                    let path = object_store::path::Path::from(object.as_str());
+                    // As it is written in the error it is encoded already.
+                    let path = object_store::path::Path::parse(&object);
+                    let path = path.map_err(|e| BlockError::Input(format!("{object}: {e}")))?;
                     if let Err(object_store::Error::NotFound { .. }) = self.store.head(&path).await {
                         return Err(BlockError::Corrupt {
                             object,

@@ -92,6 +92,11 @@ impl Timelines {
         Ok(tsref)
     }
 
+    /// Bytes of the file so far.
+    pub fn bytes(&self) -> u64 {
+        self.file.bytes() + self.file.open_bytes() as u64
+    }
+
     /// About how many bytes of memory it holds.
     pub fn memory_bytes(&self) -> usize {
         self.packed.capacity()

@@ -264,7 +264,7 @@ impl BlockWriter {
 
     /// Bytes written so far, to end a block before its files grow too large.
     pub fn bytes(&self) -> u64 {
-        self.samples.bytes() + self.samples.open_bytes() as u64
+        self.samples.bytes() + self.samples.open_bytes() as u64 + self.timelines.bytes()
     }
 
     /// About how many bytes of memory it holds.
