@@ -146,7 +146,7 @@ fn infer(windows: &mut [Window], counter: Option<Counter<'_>>) {
             if i == 0 {
                 windows[i].first.value = counter.first;
             } else if proven[i - 1] {
-                windows[i].first.value = windows[i - 1].last.value.clamp(min, max);
+                windows[i].first.value = windows[i - 1].last.value.max(min).min(max);
             }
         }
         // The growth that the ends do not tell is what falls took away; where the ends are estimates it corrects them, in either direction.
