@@ -70,7 +70,7 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
                 && !at.straddled
                 && !at.unsettled
                 && at.finer.iter().all(|f| at.knows(f))
-                && at.coarser.iter().all(|c| at.holds_all_of(c))
+                && !at.coarser.iter().any(|c| at.knows_nothing_of(c))
         };
         let taken = take(blocks, &sources, asked, *resolution_ms, true, speaks);
         place(taken, &mut rest, &mut parts);
@@ -79,7 +79,7 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
         // Samples are gone where no live block of them shares a source with the windows.
         let alone = |at: &Here<'_>| {
             let sampled = |w: &Known<'_>| at.finer.iter().any(|f| f.raw && !f.sources.is_disjoint(w.sources));
-            at.windows.iter().any(|w| !sampled(w)) && at.coarser.iter().all(|c| at.holds_all_of(c))
+            at.windows.iter().any(|w| !sampled(w)) && !at.coarser.iter().any(|c| at.knows_nothing_of(c))
         };
         let taken = take(blocks, &sources, asked, *resolution_ms, false, alone);
         place(taken, &mut rest, &mut parts);
@@ -125,12 +125,11 @@ impl Here<'_> {
         finer.sources.iter().all(|s| self.windows.iter().any(|w| w.sources.contains(s)))
     }
 
-    /// Whether all that went into a coarser block is in these windows or in samples beside them. It is not where samples that expired were downsampled
-    /// and others came later, by import: then only the coarser windows have all.
-    fn holds_all_of(&self, coarser: &Known<'_>) -> bool {
+    /// Whether a coarser block holds other samples altogether than these windows and the samples beside them: those that expired were downsampled,
+    /// and what is here came later, by import. A coarser block that shares a source with them reaches farther in time, and that is no sign of it.
+    fn knows_nothing_of(&self, coarser: &Known<'_>) -> bool {
         let raw = self.finer.iter().filter(|f| f.raw);
-        let held: Vec<_> = self.windows.iter().chain(raw).collect();
-        coarser.sources.iter().all(|s| held.iter().any(|h| h.sources.contains(s)))
+        self.windows.iter().chain(raw).all(|h| h.sources.is_disjoint(coarser.sources))
     }
 }
 
