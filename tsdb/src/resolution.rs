@@ -359,19 +359,28 @@ mod tests {
         let end = |r: i64| crate::span::span_end(t, r);
         // Blocks outside of the question are not looked at, also where a window at its edge reaches beyond it.
         let near = |b: &usize| blocks[*b].overlaps(asked.min_t_ms, asked.max_t_ms);
-        let at = |r: i64| -> (Vec<usize>, Vec<usize>) {
+        let at = |r: i64| -> (Vec<usize>, Vec<usize>, bool) {
             let touches = |b: &usize| {
                 let m = &blocks[*b];
                 let index = |t: i64| window_index(t, r);
-                near(b) && (index(m.min_t_ms)..=index(m.max_t_ms)).contains(&index(t)) && m.resolution_ms <= r
+                near(b) && (index(m.min_t_ms)..=index(m.max_t_ms)).contains(&index(t))
             };
-            (0..blocks.len()).filter(touches).partition(|b| blocks[*b].resolution_ms == r)
+            let here: Vec<usize> = (0..blocks.len()).filter(touches).collect();
+            let of = |wanted: fn(i64, i64) -> bool| {
+                here.iter().copied().filter(|b| wanted(blocks[*b].resolution_ms, r)).collect::<Vec<_>>()
+            };
+            let (windows, finer, coarser) = (of(|a, r| a == r), of(|a, r| a < r), of(|a, r| a > r));
+            // Coarser windows of samples that nothing here was made of.
+            let raw = finer.iter().filter(|f| blocks[**f].resolution_ms == 0);
+            let held: HashSet<Ulid> = windows.iter().chain(raw).flat_map(|b| sources(&blocks[*b])).collect();
+            let hides = coarser.iter().any(|c| sources(&blocks[*c]).is_disjoint(&held));
+            (windows, finer, hides)
         };
         let knows = |windows: &[usize], f: usize| {
             sources(&blocks[f]).iter().all(|s| windows.iter().any(|w| sources(&blocks[*w]).contains(s)))
         };
         for r in [60, 10].into_iter().filter(|r| *r <= asked.max_resolution_ms) {
-            let (windows, finer) = at(r);
+            let (windows, finer, hides) = at(r);
             let inside = |c: &&i64| **c > end(r) - r && **c < end(r);
             let cut = asked
                 .cuts_ms
@@ -385,18 +394,19 @@ mod tests {
                 && !cut
                 && !asked.unsettled_ms.iter().any(meets)
                 && finer.iter().all(|f| knows(&windows, *f))
+                && !hides
             {
                 return (r, true, windows);
             }
         }
         for r in [10, 60] {
-            let (windows, finer) = at(r);
+            let (windows, finer, hides) = at(r);
             let sampled = |w: &usize| {
                 finer.iter().any(|f| {
                     blocks[*f].resolution_ms == 0 && !sources(&blocks[*f]).is_disjoint(&sources(&blocks[*w]))
                 })
             };
-            if windows.iter().any(|w| !sampled(w)) {
+            if windows.iter().any(|w| !sampled(w)) && !hides {
                 let late = finer.iter().filter(|f| blocks[**f].resolution_ms == 0 && !knows(&windows, **f));
                 let mut all: Vec<usize> = windows.iter().chain(late).copied().collect();
                 all.sort_unstable();
