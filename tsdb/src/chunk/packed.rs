@@ -1,7 +1,7 @@
 //! Floats of a chunk that is closed: times shared with the other series of their scrape, values as one constant or as packed decimals.
 //!
 //! XORed doubles are quick to append to and take 4 bytes a sample of a node exporter; most of its values are short decimals, whose mantissas
-//! are integers a third of that size. So a chunk is written again when it is full, which costs 20 ns a sample once.
+//! are integers a third of that size. So a chunk is written again when it is full: an estimated 20 ns a sample, once.
 //!
 //! Bytes: how many exceptions, each a place and 8 bytes; then 0 and 8 bytes of the constant, or 1, exponent, shift, the first mantissa,
 //! for each block of 32 differences their least and the bits of the rest, and those bits.

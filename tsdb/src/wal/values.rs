@@ -10,7 +10,7 @@
 //! | 13 | what a single-precision float holds | 4 |
 //! | 15 | the staleness marker | 0 |
 //!
-//! Three quarters of what a node exporter says are whole numbers or hundredths, half of them below 256.
+//! Most of what a node exporter says are whole numbers or hundredths, many of them small.
 
 use crate::sample::stale_nan;
 
