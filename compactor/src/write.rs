@@ -50,7 +50,7 @@ pub struct Written {
     /// Finest first.
     pub downsampled: Vec<BlockFiles>,
     pub counts: Counts,
-    /// Samples (or windows) of it and their sum, as [`crate::verify`] takes it.
+    /// Samples (or windows) of it and their sum, as `crate::verify` takes it.
     pub digest: (u64, u64),
 }
 

@@ -1,7 +1,7 @@
 //! Exemplars: single observations with labels of their own, a trace's above all, that stand beside a series' samples.
 //!
 //! They live as samples do, only apart: in the log with the writes they came with, in a [`buffer`] in memory, and after a flush in a
-//! [`file`] of their own in the object store, which the same commit makes live that lets go of the log. They have their own retention,
+//! [`mod@file`] of their own in the object store, which the same commit makes live that lets go of the log. They have their own retention,
 //! and compaction of blocks does not touch them.
 
 pub mod buffer;

@@ -105,7 +105,7 @@ pub fn put_series<'a>(
     });
 }
 
-/// Writes float samples, column by column: series and times as runs of equal differences, values as short as [`values`] makes them. Around
+/// Writes float samples, column by column: series and times as runs of equal differences, values as short as `values` makes them. Around
 /// 4 bytes a sample of a scrape (an estimate), for less time than writing and checking the rest should take.
 pub fn put_floats(out: &mut Vec<u8>, rows: impl ExactSizeIterator<Item = FloatRow> + Clone) {
     let with_start = rows.clone().any(|r| r.start_ts_ms != 0);
