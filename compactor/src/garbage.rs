@@ -1,22 +1,150 @@
-//! What may be deleted from the store: a decision over listings, values in, names out.
+//! What may be deleted from the store: decisions over listings, values in, names out, and the one place that has them carried out.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use tsdb::depot::BlockFolder;
+use tsdb::block::BlockError;
+use tsdb::catalog::Catalog;
+use tsdb::depot::{BesideFile, BlockFolder, Depot, JournalEntry};
+use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
-/// Folders below `blocks/` that nobody needs: no snapshot that a reader may still hold names them (`named`), and their newest object was written at
-/// least `grace_ms` ago, so that no upload of them can be under way. The block's own name says when it was begun: where it is younger than the store
-/// claims, it counts, so that a store whose clock is wrong costs nobody an upload.
-pub fn garbage(
-    folders: &[BlockFolder],
-    named: &BTreeSet<Ulid>,
+use crate::inspect::InspectError;
+
+/// How long it stays known what was imported: whoever runs the same import again after that imports it again. (What is there twice is merged.)
+pub const IMPORT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What of a tenant's objects nobody needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    pub blocks: Vec<BlockFolder>,
+    pub attachments: Vec<BesideFile>,
+    pub journal: Vec<JournalEntry>,
+}
+
+/// One piece of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Block(BlockFolder),
+    Attachment(BesideFile),
+    Journal(JournalEntry),
+}
+
+impl Garbage {
+    /// All of it, one after the other.
+    pub fn pieces(self) -> impl Iterator<Item = Piece> {
+        let blocks = self.blocks.into_iter().map(Piece::Block);
+        let attachments = self.attachments.into_iter().map(Piece::Attachment);
+        blocks.chain(attachments).chain(self.journal.into_iter().map(Piece::Journal))
+    }
+}
+
+impl Piece {
+    pub fn objects(&self) -> u64 {
+        match self {
+            Piece::Block(folder) => folder.objects,
+            Piece::Attachment(_) | Piece::Journal(_) => 1,
+        }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Piece::Block(folder) => folder.bytes,
+            Piece::Attachment(file) => file.bytes,
+            Piece::Journal(entry) => entry.bytes,
+        }
+    }
+
+    /// By the store's clock, in milliseconds.
+    pub fn written_ms(&self) -> i64 {
+        match self {
+            Piece::Block(folder) => folder.written_ms,
+            Piece::Attachment(file) => file.written_ms,
+            Piece::Journal(entry) => entry.written_ms,
+        }
+    }
+
+    /// The word for what it is, and its name.
+    pub fn name(&self) -> (&'static str, String) {
+        match self {
+            Piece::Block(folder) => ("block", folder.ulid.to_string()),
+            Piece::Attachment(file) => (file.kind.as_str(), file.ulid.to_string()),
+            Piece::Journal(entry) => ("import", entry.key.clone()),
+        }
+    }
+
+    /// Deletes it from the store.
+    pub async fn remove(&self, depot: &Depot, tenant: &TenantId) -> Result<(), BlockError> {
+        match self {
+            Piece::Block(folder) => depot.remove(tenant, folder.ulid).await,
+            Piece::Attachment(file) => depot.remove_attachment(tenant, file).await,
+            Piece::Journal(entry) => depot.remove_journal_entry(tenant, entry).await,
+        }
+    }
+}
+
+/// Looks through a tenant's objects. A snapshot counts for `readers` after it was followed by another, as long as any query may take; objects count as
+/// under way for `grace` after they were written.
+pub async fn find(
+    depot: &Depot,
+    catalog: &Catalog,
+    readers: Duration,
+    grace: Duration,
+) -> Result<Garbage, InspectError> {
+    let tenant = catalog.tenant();
+    // Listed first: what is committed after this is named by the snapshot that is read next.
+    let folders = depot.folders(tenant).await?;
+    let beside = depot.attachments(tenant).await?;
+    let journal = depot.journal(tenant).await?;
+    let named = depot.named(catalog, millis(readers)).await?;
+    let mut live: BTreeSet<Ulid> = BTreeSet::new();
+    for block in &catalog.snapshot().blocks {
+        live.insert(block.ulid);
+        live.extend(&block.sources);
+    }
+    let age = Age { now_ms: depot.clock().now_ms(), grace_ms: millis(grace) };
+    let needed = |ulid, written_ms| named.contains(&ulid) || !age.over(written_ms, Some(ulid));
+    Ok(Garbage {
+        blocks: folders.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).collect(),
+        attachments: beside.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).collect(),
+        journal: forgotten(journal, &live, age),
+    })
+}
+
+/// Whether objects are too old to be under way.
+#[derive(Clone, Copy, Debug)]
+struct Age {
     now_ms: i64,
     grace_ms: i64,
-) -> Vec<BlockFolder> {
-    let begun_ms = |f: &BlockFolder| i64::try_from(f.ulid.timestamp_ms()).unwrap_or(i64::MAX);
-    let old = |f: &&BlockFolder| now_ms.saturating_sub(f.written_ms.max(begun_ms(f))) >= grace_ms;
-    folders.iter().filter(|f| !named.contains(&f.ulid)).filter(old).cloned().collect()
+}
+
+impl Age {
+    /// The name says when it was begun: where it is younger than the store claims, it counts, so that a store whose clock is wrong costs nobody an upload.
+    fn over(self, written_ms: i64, name: Option<Ulid>) -> bool {
+        self.of(written_ms, name) >= self.grace_ms
+    }
+
+    fn of(self, written_ms: i64, name: Option<Ulid>) -> i64 {
+        let begun_ms = name.map_or(i64::MIN, |n| i64::try_from(n.timestamp_ms()).unwrap_or(i64::MAX));
+        self.now_ms.saturating_sub(written_ms.max(begun_ms))
+    }
+}
+
+/// Entries of the journal of imports that tell nothing any more: of a unit that was begun, once it is complete, or where the block was never committed
+/// (`live` has the live blocks and all that went into them); and every one that is older than [`IMPORT_KEEP`].
+fn forgotten(journal: Vec<JournalEntry>, live: &BTreeSet<Ulid>, age: Age) -> Vec<JournalEntry> {
+    let done: BTreeSet<String> =
+        journal.iter().filter(|e| e.block.is_none()).map(|e| e.key.clone()).collect();
+    let tells_nothing = |e: &JournalEntry| match e.block {
+        Some(block) => age.over(e.written_ms, e.block) && (done.contains(&e.key) || !live.contains(&block)),
+        None => false,
+    };
+    let too_old = |e: &JournalEntry| age.of(e.written_ms, e.block) >= millis(IMPORT_KEEP).max(age.grace_ms);
+    journal.into_iter().filter(|e| tells_nothing(e) || too_old(e)).collect()
+}
+
+fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -24,18 +152,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_no_reader_and_no_writer_can_need_is_garbage() {
-        let folder = |n: u64, written_ms| BlockFolder {
-            ulid: Ulid::from_parts(n, 0),
-            objects: 4,
-            bytes: 100,
+    fn an_object_is_as_old_as_the_younger_of_store_and_name_say() {
+        let age = Age { now_ms: 1000, grace_ms: 500 };
+        let name = |ms| Some(Ulid::from_parts(ms, 0));
+        assert!(age.over(0, None) && age.over(500, None) && age.over(500, name(500)));
+        assert!(!age.over(501, None) && !age.over(0, name(900)) && !age.over(900, name(0)));
+    }
+
+    #[test]
+    fn a_journal_keeps_what_a_later_run_would_ask_it() {
+        let day = 24 * 3600 * 1000;
+        let entry = |key: &str, block: Option<u64>, written_ms| JournalEntry {
+            key: key.to_string(),
+            block: block.map(|b| Ulid::from_parts(b, 0)),
+            bytes: 3,
             written_ms,
         };
-        // The last was begun a moment ago, whatever the store says of its objects.
-        let folders = [folder(1, 0), folder(2, 0), folder(3, 900), folder(4, 500), folder(900, 0)];
-        let named = BTreeSet::from([Ulid::from_parts(1, 0)]);
-        let found: Vec<u64> =
-            garbage(&folders, &named, 1000, 500).iter().map(|f| f.ulid.timestamp_ms()).collect();
-        assert_eq!(found, [2, 4]);
+        let journal = vec![
+            entry("complete", Some(1), 40 * day),
+            entry("complete", None, 40 * day),
+            // Died after the commit; its block went into another since.
+            entry("committed", Some(2), 40 * day),
+            // Died before it.
+            entry("abandoned", Some(3), 40 * day),
+            entry("under way", Some(4), 41 * day),
+            entry("long ago", Some(2), day),
+            entry("long ago", None, day),
+        ];
+        let live = BTreeSet::from([Ulid::from_parts(1, 0), Ulid::from_parts(2, 0)]);
+        let found = forgotten(journal, &live, Age { now_ms: 41 * day, grace_ms: day / 4 });
+        let found: Vec<_> = found.iter().map(|e| (e.key.as_str(), e.block.is_some())).collect();
+        assert_eq!(found, [("complete", true), ("abandoned", true), ("long ago", true), ("long ago", false)]);
     }
 }

@@ -140,6 +140,7 @@ impl Workplace {
                 .collect::<BTreeSet<_>>()
                 .into_iter()
                 .collect(),
+            approximate: job.inputs.iter().any(|b| b.approximate),
             external_labels: common_labels(&job.inputs),
         };
         for span in spans(job) {

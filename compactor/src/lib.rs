@@ -13,7 +13,8 @@
 //! 6. Where it cannot be read it is quarantined: a mark in the catalog that every compactor sees. Queries that need it still say that they cannot read it.
 //! 7. Past the [`retention`] of its resolution a commit takes it out of the catalog; raw blocks not before their windows are committed.
 //!    Windows that have outlived their samples are merged further by themselves ([`windows`]).
-//! 8. Its objects are deleted when no snapshot names it that a query may still hold ([`garbage`]). So are those of uploads that were never committed.
+//! 8. Its objects are deleted when no snapshot names it that a query may still hold ([`garbage`]). So are those of uploads that were never committed, files beside the blocks,
+//!    and what the journal of imports does not have to tell any more.
 //!
 //! Planning, retention and garbage are functions of values to values. This crate knows `tsdb`, never `ingest` or `query`, and sees the object store only
 //! through [`tsdb::depot`].

@@ -1,11 +1,13 @@
 //! A block written anew without some of its series or labels, or only in the present format, and put in its own place by one commit.
 //!
-//! What is deleted by tombstones goes in passing. The new block counts as the old one (its sources, its order), so nothing else changes.
+//! The same is done to files of exemplars, whose series bear the same labels. What is deleted by tombstones goes in passing. The new block counts as the old one (its sources, its order), so nothing else changes.
 
 use std::sync::Arc;
 
+use tsdb::attachment::Attachment;
 use tsdb::block::{BlockFiles, BlockMeta, BlockOrigin, BlockReader, BlockWriter};
 use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
+use tsdb::exemplar::{Gathered, SeriesExemplars};
 use tsdb::labels::Labels;
 use tsdb::mask::Mask;
 use tsdb::matcher::Matcher;
@@ -135,6 +137,7 @@ fn write(
         resolution_ms: meta.resolution_ms,
         level: meta.level,
         sources: sources_of(meta),
+        approximate: meta.approximate,
         external_labels: meta.external_labels.clone(),
     };
     let scratch = |e| JobError::Write(WriteError::Block(e));
@@ -168,6 +171,49 @@ fn write(
         files.meta.downsampled_ms = meta.downsampled_ms.clone();
     }
     Ok((files, digest.finish()))
+}
+
+/// What stays of a file of exemplars; `None` where all of it does, as it is.
+pub async fn exemplars_left(
+    place: &Workplace,
+    tenant: &TenantId,
+    file: &Attachment,
+    what: &Rewrite,
+) -> Result<Option<Vec<SeriesExemplars>>, JobError> {
+    let series = place.depot.read_exemplars(tenant, file).await;
+    let series = series.map_err(|e| JobError::Store(format!("cannot read exemplars {}: {e}", file.ulid)))?;
+    let (mut left, mut same) = (Gathered::default(), true);
+    for SeriesExemplars { labels, exemplars } in series {
+        let trimmed = what.trim(&labels);
+        let stays = what.keeps(&labels);
+        same &= stays && trimmed == labels;
+        if stays {
+            left.add(&trimmed, exemplars);
+        }
+    }
+    Ok((!same).then(|| left.finish()))
+}
+
+/// Puts what stays of a live file of exemplars in its place; `None` where that is nothing.
+pub async fn rewrite_exemplars(
+    place: &Workplace,
+    catalog: &Catalog,
+    file: &Attachment,
+    left: Vec<SeriesExemplars>,
+) -> Result<Option<Attachment>, JobError> {
+    let mut new = None;
+    if !left.is_empty() {
+        let uploaded = place.depot.upload_exemplars(catalog.tenant(), left).await;
+        new = Some(uploaded.map_err(|e| JobError::Store(format!("cannot write exemplars: {e}")))?);
+    }
+    let add_exemplars = new.iter().cloned().collect();
+    let edit = Edit { add_exemplars, drop_exemplars: vec![file.ulid], ..Edit::default() };
+    match catalog.commit(&edit).await {
+        Ok(_) => Ok(new),
+        // What was uploaded is found as garbage.
+        Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
+        Err(e) => Err(JobError::Unclear(format!("cannot commit: {e}"))),
+    }
 }
 
 /// The labels of all series that stay, in the order in which they are to be written, and the number of each. Two series that become one are an error: which

@@ -11,15 +11,18 @@ use crate::plan::{Job, Marks, PlanSettings, Why, scratch_bytes};
 
 /// The jobs for blocks of windows. Pure, as all planning.
 pub fn jobs(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, now_ms: i64) -> Vec<Job> {
-    let mut by_resolution: BTreeMap<i64, Vec<Arc<BlockMeta>>> = BTreeMap::new();
+    // Windows that are exact stay so: they are not put into one block with approximate ones. Nor are those of one replica with another's, which
+    // know nothing of each other.
+    let mut alike: BTreeMap<_, Vec<Arc<BlockMeta>>> = BTreeMap::new();
     for block in blocks.iter().filter(|b| b.resolution_ms > 0 && !marks.blocked.contains(&b.ulid)) {
-        by_resolution.entry(block.resolution_ms).or_default().push(block.clone());
+        let kind = (block.resolution_ms, block.approximate, &block.external_labels);
+        alike.entry(kind).or_default().push(block.clone());
     }
     let raw: Vec<&Arc<BlockMeta>> = blocks.iter().filter(|b| b.resolution_ms == 0).collect();
     let p = Planner { raw, settings, now_ms };
     let mut out = Vec::new();
-    for (_, of_resolution) in by_resolution {
-        p.level(settings.levels_ms.len(), &of_resolution, &mut out);
+    for blocks in alike.into_values() {
+        p.level(settings.levels_ms.len(), &blocks, &mut out);
     }
     out
 }

@@ -18,7 +18,7 @@ use tsdb::lease::Leases;
 use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
-use crate::garbage::garbage;
+use crate::garbage::{Piece, find};
 use crate::job::{Done, JobError, Workplace};
 use crate::marks::{Remembered, look_through};
 use crate::merge::ReadError;
@@ -592,30 +592,24 @@ impl Compactor {
         let Some(lease) = leases.take(GARBAGE_LEASE, settings.lease).await.map_err(|e| e.to_string())? else {
             return Ok(0);
         };
-        let removed = self.remove_garbage(of, &tenant, now_ms).await;
+        let removed = self.remove_garbage(of, &tenant).await;
         leases.give_back(lease).await;
         removed
     }
 
-    async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId, now_ms: i64) -> Result<u64, String> {
-        let settings = &self.place.settings;
-        // Listed first: a block that is committed after this is named by the snapshot that is read next.
-        let folders = self.place.depot.folders(tenant).await.map_err(|e| e.to_string())?;
-        let beside = self.place.depot.attachments(tenant).await.map_err(|e| e.to_string())?;
-        let named = self.place.depot.named(&of.catalog, millis(settings.delete_delay)).await;
-        let named = named.map_err(|e| e.to_string())?;
+    async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId) -> Result<u64, String> {
+        let (depot, settings) = (&self.place.depot, &self.place.settings);
+        let found = find(depot, &of.catalog, settings.delete_delay, settings.orphan_grace).await;
         let mut removed = 0;
-        for folder in garbage(&folders, &named, now_ms, millis(settings.orphan_grace)) {
-            self.place.depot.remove(tenant, folder.ulid).await.map_err(|e| e.to_string())?;
-            tracing::debug!(%tenant, block = %folder.ulid, bytes = folder.bytes, "deleted from the store");
-            removed += 1;
-            self.metrics.garbage_blocks.inc();
-            self.metrics.garbage_bytes.inc_by(folder.bytes);
-        }
-        for file in garbage(&beside, &named, now_ms, millis(settings.orphan_grace)) {
-            self.place.depot.remove_attachment(tenant, file.ulid).await.map_err(|e| e.to_string())?;
-            tracing::debug!(%tenant, file = %file.ulid, bytes = file.bytes, "deleted from the store");
-            self.metrics.garbage_bytes.inc_by(file.bytes);
+        for piece in found.map_err(|e| e.to_string())?.pieces() {
+            piece.remove(depot, tenant).await.map_err(|e| e.to_string())?;
+            let (what, name) = piece.name();
+            tracing::debug!(%tenant, what, name, bytes = piece.bytes(), "deleted from the store");
+            if let Piece::Block(_) = piece {
+                removed += 1;
+                self.metrics.garbage_blocks.inc();
+            }
+            self.metrics.garbage_bytes.inc_by(piece.bytes());
         }
         of.catalog.prune().await;
         Ok(removed)

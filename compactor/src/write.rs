@@ -40,6 +40,8 @@ pub struct Lineage {
     pub resolution_ms: i64,
     pub level: u32,
     pub sources: Vec<Ulid>,
+    /// Whether any input is [approximate](tsdb::block::BlockMeta::approximate).
+    pub approximate: bool,
     pub external_labels: BTreeMap<String, String>,
 }
 
@@ -76,6 +78,7 @@ pub fn write_span(
             resolution_ms,
             level: lineage.level,
             sources: lineage.sources.clone(),
+            approximate: lineage.approximate,
             external_labels: lineage.external_labels.clone(),
         };
         BlockWriter::create(scratch, origin, settings.write_options(resolution_ms))

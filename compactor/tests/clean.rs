@@ -10,8 +10,8 @@ use bucket::{
     settings,
 };
 use compactor::worker::Compactor;
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, Edit};
 use tsdb::clock::ManualClock;
@@ -215,6 +215,50 @@ async fn files_of_exemplars_and_metadata_that_no_snapshot_names_are_garbage() {
     let scratch = tempfile::tempdir().unwrap();
     compactor(&store, settings(scratch.path()), "c", &late_clock()).round().await;
     assert_eq!(files().await, live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_of_imports_goes_when_it_tells_nothing_any_more() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    fill(&store).await;
+    let (tenant, snapshot) = (TenantId::single(), catalog(&store, "reader").await.snapshot());
+    let live = snapshot.blocks[0].ulid;
+    let never = ulid::Ulid::from_parts(7, 7);
+    for path in [
+        layout::import_begun(&tenant, "complete", live),
+        layout::import_done(&tenant, "complete"),
+        layout::import_begun(&tenant, "committed", live),
+        layout::import_begun(&tenant, "abandoned", never),
+    ] {
+        store.put(&path, "{}".into()).await.unwrap();
+    }
+    let left = async || {
+        let all: Vec<_> =
+            futures::TryStreamExt::try_collect(store.list(Some(&layout::imports(&tenant)))).await.unwrap();
+        let entry = |o: &object_store::ObjectMeta| {
+            let (key, block) = layout::import_entry(&o.location).unwrap();
+            (key.to_string(), block.is_some())
+        };
+        all.iter().map(entry).collect::<BTreeSet<_>>()
+    };
+    let now_ms = tsdb::clock::Clock::now_ms(&tsdb::clock::SystemClock);
+    let round = async |at_ms: i64| {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut settings = settings(scratch.path());
+        settings.orphan_grace = std::time::Duration::from_secs(3600);
+        let round = compactor(&store, settings, "c", &ManualClock::at(at_ms)).round().await;
+        assert_eq!(round.errors, Vec::<String>::new());
+    };
+    round(now_ms).await;
+    assert_eq!(left().await.len(), 4, "any of them may be of an import that runs");
+    // Compaction has taken the live block by then: it is known by what went into another.
+    round(now_ms + 2 * HOUR).await;
+    let told =
+        |entries: &[(&str, bool)]| entries.iter().map(|(k, b)| (k.to_string(), *b)).collect::<BTreeSet<_>>();
+    assert_eq!(left().await, told(&[("complete", false), ("committed", true)]));
+    assert!(!catalog(&store, "reader").await.snapshot().blocks.iter().any(|b| b.ulid == live));
+    round(now_ms + 31 * 24 * HOUR).await;
+    assert_eq!(left().await, told(&[]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ fn block(n: u64, min_t_ms: i64, max_t_ms: i64, bytes: u64) -> BlockMeta {
         level: 0,
         sources: Vec::new(),
         downsampled_ms: Vec::new(),
+        approximate: false,
         writer: "test".to_string(),
         external_labels: BTreeMap::new(),
         stats: BlockStats { samples: bytes, ..BlockStats::default() },
@@ -259,6 +260,23 @@ fn downsampled_blocks_that_speak_alone_are_never_replaced() {
     let found = plan(&all, &Marks::default(), &s, 1000 * H);
     assert_eq!(found.jobs.len(), 1);
     assert_eq!(found.jobs[0].replaces, [Ulid::from_parts(12, 0)]);
+}
+
+#[test]
+fn exact_windows_are_not_merged_with_approximate_ones_nor_those_of_different_replicas() {
+    let windows = |n: u64, from: i64, approximate: bool, replica: &str| BlockMeta {
+        resolution_ms: 300_000,
+        approximate,
+        external_labels: BTreeMap::from([("replica".to_string(), replica.to_string())]),
+        ..block(n, from * H + 1, (from + 12) * H, MIB)
+    };
+    let (exact, imported) = (|n, from| windows(n, from, false, "a"), |n, from| windows(n, from, true, "a"));
+    let other = [windows(7, 0, true, "b"), windows(8, 12, true, "b")];
+    let all = [exact(1, 0), imported(2, 12), exact(3, 24), imported(4, 36), exact(5, 48), imported(6, 60)];
+    let merged: Vec<_> = planned(&[&all[..], &other].concat(), 10_000 * H, &settings());
+    let mut inputs: Vec<_> = merged.into_iter().map(|(_, _, inputs, _)| inputs).collect();
+    inputs.sort();
+    assert_eq!(inputs, [vec![1, 3, 5], vec![2, 4, 6], vec![7, 8]]);
 }
 
 #[test]

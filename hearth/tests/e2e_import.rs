@@ -351,7 +351,42 @@ fn a_thanos_bucket_keeps_its_answers_where_the_raw_samples_are_gone() {
     let again = succeed(&run(&bare, &["import", "thanos", &url, "--drop-label", "replica"]));
     assert!(again.contains("imported 0 samples"), "{again}");
 
+    // Compaction merges the windows and does not forget what they are.
+    let blocks = || {
+        let output = run(&bare, &["bucket", "ls", "--json"]);
+        succeed(&output);
+        let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let blocks = listed[0]["blocks"].as_array().unwrap().clone();
+        assert!(blocks.iter().all(|b| b["approximate"] == true && b["resolution_ms"] != 0), "{listed}");
+        blocks.len()
+    };
+    let before = blocks();
+    succeed(&run(&bare, &["compact", "--once"]));
+    assert!(blocks() < before, "{} of {before} are left", blocks());
+
     let (whole, bare) = (serve(&whole), serve(&bare));
+    // What came from them is not called exact, and what came from samples is.
+    let hours = [
+        ("query", "sum_over_time(gauge[1h])"),
+        ("start", "1700046000"),
+        ("end", "1700150400"),
+        ("step", "3600"),
+    ];
+    for (hearth, approximate) in [(&whole, false), (&bare, true)] {
+        let answer =
+            hearth.api.post_form("/api/v1/query_range", &[&hours[..], &[("stats", "true")]].concat());
+        let json = answer.json();
+        assert!(json["warnings"].is_null(), "{:?}", json["warnings"]);
+        let infos: Vec<_> = json["infos"].as_array().into_iter().flatten().collect();
+        assert_eq!(infos.len(), usize::from(approximate), "{infos:?}");
+        assert!(infos.iter().all(|i| {
+            let text = i.as_str().unwrap();
+            ["sum_over_time", "\"gauge\"", "windows of 1h", "Thanos"].iter().all(|part| text.contains(part))
+        }));
+        assert_eq!(answer.headers["x-hearth-resolution"].starts_with("~1h="), approximate);
+        let parts = json["data"]["stats"]["resolutions"].as_array().unwrap();
+        assert!(!parts.is_empty() && parts.iter().all(|p| p["exact"] == !approximate), "{parts:?}");
+    }
     // Half a day that begins where Thanos' windows do, seen from the last millisecond of one.
     let end = 1_700_085_600_000 - 1;
     for expr in [

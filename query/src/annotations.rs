@@ -70,6 +70,11 @@ impl Annotations {
         self.put(Severity::Warning, text.into(), Span { start: u32::MAX, end: u32::MAX }, Detail::None);
     }
 
+    /// An info of the same kind.
+    pub fn info_plain(&mut self, text: impl Into<String>) {
+        self.put(Severity::Info, text.into(), Span { start: u32::MAX, end: u32::MAX }, Detail::None);
+    }
+
     /// `histogram_quantile`'s input at `t_ms` had to be made monotonic between two bucket bounds, by at most `max_diff`.
     pub fn forced_monotonicity(
         &mut self,

@@ -800,8 +800,9 @@ impl Source for Told {
         for (min_t_ms, max_t_ms, resolution_ms) in
             [(1, 300_000, 3_600_000), (300_001, 600_000, 300_000), (600_001, 900_000, 0)]
         {
-            let exact = resolution_ms <= windows.max_resolution_ms;
-            let part = tsdb::source::AnsweredPart { min_t_ms, max_t_ms, resolution_ms, exact };
+            let coarse = resolution_ms > windows.max_resolution_ms;
+            let approximate = false;
+            let part = tsdb::source::AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate };
             windows.answered.as_ref().expect("every selection of a query can tell").note(part);
         }
         self.0.select(wish)

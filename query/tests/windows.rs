@@ -108,7 +108,8 @@ impl Source for Downsampled {
         }
         if let Some(answered) = &wish.hints.windows.answered {
             for ((resolution_ms, exact), (min_t_ms, max_t_ms)) in parts {
-                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, exact });
+                let coarse = !exact;
+                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate: false });
             }
         }
         Ok(Box::new(Batches::new(found)))
@@ -356,7 +357,7 @@ fn what_windows_give_is_what_the_samples_give() {
         // A sample every 17 minutes may leave an edge without any.
         let sparse = text.contains("sparse") && used.iter().all(|r| want.contains(r));
         assert!(sparse || used == want, "{text} {time:?}: {:?}", got.stats.answered);
-        assert!(got.stats.answered.iter().all(|p| p.exact), "{text}");
+        assert!(got.stats.answered.iter().all(|p| p.exact()), "{text}");
         // Where there are no hours, five minutes are as good.
         assert_alike(text, &run(&five, text, time, MaxResolution::Auto), &expected);
     };
@@ -436,7 +437,7 @@ fn where_samples_are_gone_the_answer_is_approximate_and_says_so() {
             !exact,
             "{text}: {warnings:?}"
         );
-        assert_eq!(result.stats.answered.iter().all(|p| p.exact), exact, "{text}");
+        assert_eq!(result.stats.answered.iter().all(|p| p.exact()), exact, "{text}");
         let labels = |r: &QueryResult| points(&r.value).into_keys().collect::<Vec<_>>();
         assert_eq!(labels(&result), labels(&run(&raw, text, time, MaxResolution::Auto)), "{text}");
     }
@@ -461,7 +462,7 @@ fn max_source_resolution_is_an_upper_bound_that_may_be_approximate() {
         let result = run(&all, text, time, most);
         let warned =
             result.annotations.raw(Severity::Warning).any(|w| w.contains("as max_source_resolution allows"));
-        assert_eq!(warned, result.stats.answered.iter().any(|p| !p.exact), "{text}");
+        assert_eq!(warned, result.stats.answered.iter().any(|p| !p.exact()), "{text}");
         (used(&result), warned)
     };
     let hourly = every(2 * H, H, 20);

@@ -18,9 +18,39 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::BlockError;
 use crate::block::meta::ulid_text;
+use crate::layout;
+use crate::tenant::TenantId;
 
 /// Longest object that is believed.
 pub const MAX_BYTES: u64 = 1 << 30;
+
+/// What such an object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Exemplars,
+    Metadata,
+}
+
+impl Kind {
+    /// In the order of [`layout::attachments`].
+    pub const ALL: [Kind; 2] = [Kind::Exemplars, Kind::Metadata];
+
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Exemplars => "exemplars",
+            Kind::Metadata => "metadata",
+        }
+    }
+
+    /// Where the object of that name lies.
+    pub fn path(self, tenant: &TenantId, ulid: Ulid) -> Path {
+        match self {
+            Kind::Exemplars => layout::exemplars(tenant, ulid),
+            Kind::Metadata => layout::metadata(tenant, ulid),
+        }
+    }
+}
 
 /// One such object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +131,38 @@ pub(crate) fn decode(object: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, Blo
         .and_then(|b| b.with_batch_size(16 * 1024).build())
         .map_err(|e| corrupt(e.to_string()))?;
     reader.map(|b| b.map_err(|e| corrupt(e.to_string()))).collect()
+}
+
+/// Reads one whole and looks whether it is what the catalog says: its bytes, its columns, the number of its rows and their times. `Corrupt` where not.
+pub(crate) async fn verify(
+    store: &dyn ObjectStore,
+    tenant: &TenantId,
+    kind: Kind,
+    about: &Attachment,
+) -> Result<(), BlockError> {
+    let path = kind.path(tenant, about.ulid);
+    let object = path.as_ref();
+    let bytes = get(store, &path, about).await?;
+    let rows: u64 = decode(object, bytes.clone())?.iter().map(|b| b.num_rows() as u64).sum();
+    let times: Vec<i64> = match kind {
+        Kind::Exemplars => {
+            let series = crate::exemplar::file::decode(object, bytes)?;
+            series.iter().flat_map(|s| s.exemplars.iter().map(|e| e.ts_ms)).collect()
+        }
+        Kind::Metadata => {
+            let known = crate::metadata::decode(object, bytes)?;
+            known.values().flat_map(|entries| entries.values().copied()).collect()
+        }
+    };
+    let span = (times.iter().min().copied().unwrap_or(0), times.iter().max().copied().unwrap_or(0));
+    if (rows, span) != (about.rows, (about.min_t_ms, about.max_t_ms)) {
+        let what = format!(
+            "{rows} rows from {} to {} ms were found, the catalog says {} from {} to {}",
+            span.0, span.1, about.rows, about.min_t_ms, about.max_t_ms
+        );
+        return Err(BlockError::Corrupt { object: object.to_string(), what });
+    }
+    Ok(())
 }
 
 /// Writes one to its place; nobody reads it before it is committed.

@@ -107,8 +107,8 @@ impl BucketSource {
         let mut wanted = Vec::new();
         for (at, (part, blocks)) in parts.iter().enumerate() {
             if let Some(answered) = &wish.hints.windows.answered {
-                let Part { min_t_ms, max_t_ms, resolution_ms, exact, .. } = *part;
-                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, exact });
+                let Part { min_t_ms, max_t_ms, resolution_ms, coarse, approximate, .. } = *part;
+                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate });
             }
             wanted.extend(blocks.iter().map(|b| (at, b.clone())));
         }

@@ -10,10 +10,12 @@ use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use ulid::Ulid;
 
+use crate::attachment::{self, Attachment, Kind};
 use crate::block::{BlockError, BlockFiles, BlockMeta, inspect, upload};
 use crate::bucket::BlockStore;
 use crate::catalog::{Catalog, CatalogError, CatalogOptions, Snapshot};
 use crate::clock::Clock;
+use crate::exemplar::{self, SeriesExemplars};
 use crate::layout;
 use crate::lease::Leases;
 use crate::source::SourceError;
@@ -53,8 +55,36 @@ pub struct BlockFolder {
 /// The names of all objects that a snapshot needs.
 fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Ulid> + '_ {
     let blocks = snapshot.blocks.iter().map(|b| b.ulid);
-    let beside = snapshot.exemplars.iter().map(|f| f.ulid).chain(snapshot.metadata.iter().map(|f| f.ulid));
-    blocks.chain(beside)
+    blocks.chain(snapshot.attachments().map(|(_, f)| f.ulid))
+}
+
+/// A file beside the blocks as it lies in the store, whether a snapshot names it or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BesideFile {
+    pub kind: Kind,
+    pub ulid: Ulid,
+    pub bytes: u64,
+    /// By the store's clock, in milliseconds.
+    pub written_ms: i64,
+}
+
+/// An entry of the journal of imports, see [`crate::intake`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// The unit it is about.
+    pub key: String,
+    /// The block that was about to be committed; `None` where it says that the unit is complete.
+    pub block: Option<Ulid>,
+    pub bytes: u64,
+    /// By the store's clock, in milliseconds.
+    pub written_ms: i64,
+}
+
+/// What is compared with the catalog's word.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    Block(&'a BlockMeta),
+    Attachment(Kind, &'a Attachment),
 }
 
 /// An object that belongs to no tenant.
@@ -119,10 +149,27 @@ impl Depot {
 
     /// Reads all of a block's objects and compares them with their checksums; `Corrupt` also where an object is not there.
     pub async fn verify(&self, tenant: &TenantId, meta: &BlockMeta) -> Result<(), BlockError> {
+        self.look(tenant, What::Block(meta)).await
+    }
+
+    /// Reads a file beside the blocks and compares it with what the catalog says of it; `Corrupt` also where it is not there.
+    pub async fn verify_attachment(
+        &self,
+        tenant: &TenantId,
+        kind: Kind,
+        about: &Attachment,
+    ) -> Result<(), BlockError> {
+        self.look(tenant, What::Attachment(kind, about)).await
+    }
+
+    async fn look(&self, tenant: &TenantId, what: What<'_>) -> Result<(), BlockError> {
         let mut pause = self.patience.pause;
         let mut attempt = 1;
         loop {
-            let found = inspect::verify(&*self.store, tenant, meta).await;
+            let found = match what {
+                What::Block(meta) => inspect::verify(&*self.store, tenant, meta).await,
+                What::Attachment(kind, about) => attachment::verify(&*self.store, tenant, kind, about).await,
+            };
             match found {
                 Err(BlockError::Store { object, cause }) => {
                     // As it is written in the error it is encoded already.
@@ -181,10 +228,7 @@ impl Depot {
     pub async fn leftovers(&self) -> Result<Vec<Leftover>, BlockError> {
         let mut found = Vec::new();
         for folder in [layout::STAGED, layout::PROBE] {
-            let folder = object_store::path::Path::from(folder);
-            let listed: Result<Vec<_>, _> = self.store.list(Some(&folder)).try_collect().await;
-            let listed =
-                listed.map_err(|e| BlockError::Store { object: folder.to_string(), cause: e.to_string() })?;
+            let listed = self.listed(&object_store::path::Path::from(folder)).await?;
             found.extend(listed.into_iter().map(|o| Leftover {
                 object: o.location.to_string(),
                 bytes: o.size,
@@ -196,11 +240,7 @@ impl Depot {
 
     /// Deletes one of them.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<(), BlockError> {
-        let path = object_store::path::Path::from(leftover.object.as_str());
-        match self.store.delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(BlockError::Store { object: leftover.object.clone(), cause: e.to_string() }),
-        }
+        self.delete(&object_store::path::Path::from(leftover.object.as_str())).await
     }
 
     /// Where a block's bytes go, column by column: reads its footers.
@@ -247,53 +287,93 @@ impl Depot {
         Ok(named)
     }
 
-    /// What lies beside a tenant's blocks, files of exemplars and of metadata: two LISTs.
-    pub async fn attachments(&self, tenant: &TenantId) -> Result<Vec<BlockFolder>, BlockError> {
+    /// What lies beside a tenant's blocks, whether a snapshot names it or not: two LISTs.
+    pub async fn attachments(&self, tenant: &TenantId) -> Result<Vec<BesideFile>, BlockError> {
         let mut found = Vec::new();
-        for folder in layout::attachments(tenant) {
-            let failed = |e: object_store::Error| BlockError::Store {
-                object: folder.to_string(),
-                cause: e.to_string(),
-            };
-            let mut objects = self.store.list(Some(&folder));
-            while let Some(object) = objects.try_next().await.map_err(failed)? {
+        for (kind, folder) in Kind::ALL.into_iter().zip(layout::attachments(tenant)) {
+            for object in self.listed(&folder).await? {
                 let Some(ulid) = layout::attachment_of_path(&object.location) else { continue };
                 let written_ms = object.last_modified.timestamp_millis();
-                found.push(BlockFolder { ulid, objects: 1, bytes: object.size, written_ms });
+                found.push(BesideFile { kind, ulid, bytes: object.size, written_ms });
             }
         }
         Ok(found)
     }
 
-    /// Deletes an attachment, whichever it is.
-    pub async fn remove_attachment(&self, tenant: &TenantId, ulid: Ulid) -> Result<(), BlockError> {
-        for path in [layout::exemplars(tenant, ulid), layout::metadata(tenant, ulid)] {
-            match self.store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => {
-                    return Err(BlockError::Store { object: path.to_string(), cause: e.to_string() });
-                }
-            }
+    /// Deletes one of them.
+    pub async fn remove_attachment(&self, tenant: &TenantId, file: &BesideFile) -> Result<(), BlockError> {
+        self.delete(&file.kind.path(tenant, file.ulid)).await
+    }
+
+    /// The exemplars of a file.
+    pub async fn read_exemplars(
+        &self,
+        tenant: &TenantId,
+        about: &Attachment,
+    ) -> Result<Vec<SeriesExemplars>, BlockError> {
+        let path = layout::exemplars(tenant, about.ulid);
+        let bytes = attachment::get(&*self.store, &path, about).await?;
+        exemplar::file::decode(path.as_ref(), bytes)
+    }
+
+    /// Writes a file of exemplars, at least one; nobody reads it before a commit names it.
+    pub async fn upload_exemplars(
+        &self,
+        tenant: &TenantId,
+        series: Vec<SeriesExemplars>,
+    ) -> Result<Attachment, BlockError> {
+        let (about, bytes) = exemplar::file::encode(series)?;
+        attachment::put(&*self.store, &layout::exemplars(tenant, about.ulid), bytes).await?;
+        Ok(about)
+    }
+
+    /// The journal of a tenant's imports: one LIST.
+    pub async fn journal(&self, tenant: &TenantId) -> Result<Vec<JournalEntry>, BlockError> {
+        let listed = self.listed(&layout::imports(tenant)).await?;
+        let entry = |o: object_store::ObjectMeta| {
+            let (key, block) = layout::import_entry(&o.location)?;
+            let (key, written_ms) = (key.to_string(), o.last_modified.timestamp_millis());
+            Some(JournalEntry { key, block, bytes: o.size, written_ms })
+        };
+        Ok(listed.into_iter().filter_map(entry).collect())
+    }
+
+    /// Deletes an entry of it.
+    pub async fn remove_journal_entry(
+        &self,
+        tenant: &TenantId,
+        entry: &JournalEntry,
+    ) -> Result<(), BlockError> {
+        self.delete(&match entry.block {
+            Some(block) => layout::import_begun(tenant, &entry.key, block),
+            None => layout::import_done(tenant, &entry.key),
+        })
+        .await
+    }
+
+    async fn listed(
+        &self,
+        folder: &object_store::path::Path,
+    ) -> Result<Vec<object_store::ObjectMeta>, BlockError> {
+        let listed: Result<Vec<_>, _> = self.store.list(Some(folder)).try_collect().await;
+        listed.map_err(|e| BlockError::Store { object: folder.to_string(), cause: e.to_string() })
+    }
+
+    /// Deletes an object, also where it is gone already.
+    async fn delete(&self, path: &object_store::path::Path) -> Result<(), BlockError> {
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(BlockError::Store { object: path.to_string(), cause: e.to_string() }),
         }
-        Ok(())
     }
 
     /// Deletes a block's objects, `meta.json` first, so that what is left of an interrupted deletion does not look like a block.
     pub async fn remove(&self, tenant: &TenantId, ulid: Ulid) -> Result<(), BlockError> {
-        let folder = layout::block(tenant, ulid);
-        let failed = |path: &object_store::path::Path, e: object_store::Error| BlockError::Store {
-            object: path.to_string(),
-            cause: e.to_string(),
-        };
-        let listed: Vec<_> =
-            self.store.list(Some(&folder)).try_collect().await.map_err(|e| failed(&folder, e))?;
-        let mut paths: Vec<_> = listed.into_iter().map(|o: object_store::ObjectMeta| o.location).collect();
+        let listed = self.listed(&layout::block(tenant, ulid)).await?;
+        let mut paths: Vec<_> = listed.into_iter().map(|o| o.location).collect();
         paths.sort_by_key(|p| p.filename() != Some(layout::META));
         for path in paths {
-            match self.store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(failed(&path, e)),
-            }
+            self.delete(&path).await?;
         }
         Ok(())
     }

@@ -121,7 +121,7 @@ pub fn metadata(tenant: &TenantId, ulid: Ulid) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "metadata", &format!("{ulid}.parquet")])
 }
 
-/// The folders of files beside the blocks.
+/// The folders of files beside the blocks, in the order of [`crate::attachment::Kind::ALL`].
 pub fn attachments(tenant: &TenantId) -> [Path; 2] {
     ["exemplars", "metadata"].map(|folder| Path::from_iter([TENANTS, tenant.as_str(), folder]))
 }

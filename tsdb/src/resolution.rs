@@ -5,8 +5,9 @@
 //!
 //! 1. by the coarsest resolution that the question can take and that is not stale there;
 //! 2. else by finer ones, in the end by samples;
-//! 3. where the samples that a downsampled block was made from are gone, by the finest resolution left, together with whatever came later, and the
-//!    part is marked as inexact.
+//! 3. where no such thing is left, by windows that another system made ([`BlockMeta::approximate`]), if they are all there is: the coarsest that the
+//!    question can take, and the part is marked as approximate;
+//! 4. else by the finest resolution left, together with whatever came later, and the part is marked as coarse.
 //!
 //! Every sample is in exactly one part, and every part has one resolution. Parts meet at multiples of the coarser resolution's window, left-open.
 
@@ -40,8 +41,10 @@ pub struct Part {
     pub max_t_ms: i64,
     /// 0: samples.
     pub resolution_ms: i64,
-    /// False where the windows are coarser than asked, or samples that came later cannot be told from those they hold: nothing better is left.
-    pub exact: bool,
+    /// The windows are coarser than asked, or samples that came later cannot be told from those they hold: nothing better is left.
+    pub coarse: bool,
+    /// Some windows were made by another system and tell less than Hearth's.
+    pub approximate: bool,
     /// Positions of its blocks among those given, ascending. Blocks of samples beside windows hold what came later.
     pub blocks: Vec<usize>,
 }
@@ -57,22 +60,27 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
         all.iter().map(|b| blocks[*b].resolution_ms).filter(|r| *r > 0).collect();
     if resolutions.is_empty() {
         let (min_t_ms, max_t_ms) = (asked.min_t_ms, asked.max_t_ms);
-        return vec![Part { min_t_ms, max_t_ms, resolution_ms: 0, exact: true, blocks: all }];
+        return vec![Part {
+            min_t_ms,
+            max_t_ms,
+            resolution_ms: 0,
+            coarse: false,
+            approximate: false,
+            blocks: all,
+        }];
     }
     let sources: Vec<(usize, HashSet<Ulid>)> = all.iter().map(|b| (*b, sources(&blocks[*b]))).collect();
     let mut rest = vec![(asked.min_t_ms, asked.max_t_ms)];
     let mut parts: Vec<Part> = Vec::new();
-    let allowed = resolutions.iter().rev().filter(|r| **r <= asked.max_resolution_ms);
-    for resolution_ms in allowed {
-        // Two blocks of windows at one place hold samples that lie between each other's: their windows can be put together, but not exactly.
-        let speaks = |at: &Here<'_>| {
-            at.windows.len() == 1
-                && !at.straddled
-                && !at.unsettled
-                && at.finer.iter().all(|f| at.knows(f))
-                && !at.coarser.iter().any(|c| at.knows_nothing_of(c))
-        };
-        let taken = take(blocks, &sources, asked, *resolution_ms, true, speaks);
+    let allowed = || resolutions.iter().rev().filter(|r| **r <= asked.max_resolution_ms);
+    for resolution_ms in allowed() {
+        let speaks = |at: &Here<'_>| at.speaks_for_all() && !at.windows[0].approximate;
+        let taken = take(blocks, &sources, asked, *resolution_ms, false, speaks);
+        place(taken, &mut rest, &mut parts);
+    }
+    // Approximate windows share sources with nothing: where they know of everything there are no samples, and no exact windows.
+    for resolution_ms in allowed() {
+        let taken = take(blocks, &sources, asked, *resolution_ms, false, |at: &Here<'_>| at.speaks_for_all());
         place(taken, &mut rest, &mut parts);
     }
     for resolution_ms in &resolutions {
@@ -81,13 +89,13 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
             let sampled = |w: &Known<'_>| at.finer.iter().any(|f| f.raw && !f.sources.is_disjoint(w.sources));
             at.windows.iter().any(|w| !sampled(w)) && !at.coarser.iter().any(|c| at.knows_nothing_of(c))
         };
-        let taken = take(blocks, &sources, asked, *resolution_ms, false, alone);
+        let taken = take(blocks, &sources, asked, *resolution_ms, true, alone);
         place(taken, &mut rest, &mut parts);
     }
     for (min_t_ms, max_t_ms) in rest {
         let raw = |b: &&usize| blocks[**b].resolution_ms == 0 && blocks[**b].overlaps(min_t_ms, max_t_ms);
         let blocks = all.iter().filter(raw).copied().collect();
-        parts.push(Part { min_t_ms, max_t_ms, resolution_ms: 0, exact: true, blocks });
+        parts.push(Part { min_t_ms, max_t_ms, resolution_ms: 0, coarse: false, approximate: false, blocks });
     }
     parts.sort_by_key(|p| p.min_t_ms);
     parts
@@ -97,6 +105,7 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
 struct Known<'a> {
     at: usize,
     raw: bool,
+    approximate: bool,
     sources: &'a HashSet<Ulid>,
 }
 
@@ -120,16 +129,29 @@ struct Here<'a> {
 }
 
 impl Here<'_> {
-    /// Whether all that went into a finer block went into the windows too.
+    /// Whether there is one block of windows and it tells of everything here. Two hold samples that lie between each other's: their windows can be put
+    /// together, but not exactly.
+    fn speaks_for_all(&self) -> bool {
+        self.windows.len() == 1
+            && !self.straddled
+            && !self.unsettled
+            && self.finer.iter().all(|f| self.knows(f))
+            && !self.coarser.iter().any(|c| self.knows_nothing_of(c))
+    }
+
+    /// Whether all that went into a finer block went into the windows too. Another system's windows of several lengths are imported side by side, each
+    /// as a source of its own, and tell of the same samples.
     fn knows(&self, finer: &Known<'_>) -> bool {
-        finer.sources.iter().all(|s| self.windows.iter().any(|w| w.sources.contains(s)))
+        let alike = finer.approximate && self.windows.iter().any(|w| w.approximate);
+        alike || finer.sources.iter().all(|s| self.windows.iter().any(|w| w.sources.contains(s)))
     }
 
     /// Whether a coarser block holds other samples altogether than these windows and the samples beside them: those that expired were downsampled,
     /// and what is here came later, by import. A coarser block that shares a source with them reaches farther in time, and that is no sign of it.
     fn knows_nothing_of(&self, coarser: &Known<'_>) -> bool {
+        let alike = coarser.approximate && self.windows.iter().any(|w| w.approximate);
         let raw = self.finer.iter().filter(|f| f.raw);
-        self.windows.iter().chain(raw).all(|h| h.sources.is_disjoint(coarser.sources))
+        !alike && self.windows.iter().chain(raw).all(|h| h.sources.is_disjoint(coarser.sources))
     }
 }
 
@@ -139,7 +161,7 @@ fn take(
     sources: &[(usize, HashSet<Ulid>)],
     asked: &Asked<'_>,
     resolution_ms: i64,
-    exact: bool,
+    coarse: bool,
     speaks: impl Fn(&Here<'_>) -> bool,
 ) -> Vec<Part> {
     let index = |t: i64| window_index(t, resolution_ms);
@@ -147,7 +169,10 @@ fn take(
     // What begins or ends at which window; between these places nothing changes.
     let known: Vec<Known<'_>> = sources
         .iter()
-        .map(|(at, sources)| Known { at: *at, raw: blocks[*at].resolution_ms == 0, sources })
+        .map(|(at, sources)| {
+            let BlockMeta { resolution_ms, approximate, .. } = *blocks[*at];
+            Known { at: *at, raw: resolution_ms == 0, approximate, sources }
+        })
         .collect();
     let span = |min: i64, max: i64| (index(min).max(first), index(max).min(last));
     let spans: Vec<(i64, i64)> =
@@ -199,14 +224,15 @@ fn take(
             continue;
         }
         let mut of_part: Vec<usize> = windows.iter().map(|k| known[*k].at).collect();
-        if !exact {
+        if coarse {
             // Samples that the windows cannot know of.
             of_part.extend(here.finer.iter().filter(|f| f.raw && !here.knows(f)).map(|f| f.at));
         }
         of_part.sort_unstable();
+        let approximate = here.windows.iter().any(|w| w.approximate);
         let min_t_ms = from.saturating_mul(resolution_ms).saturating_add(1);
         let max_t_ms = (until + 1).saturating_mul(resolution_ms);
-        found.push(Part { min_t_ms, max_t_ms, resolution_ms, exact, blocks: of_part });
+        found.push(Part { min_t_ms, max_t_ms, resolution_ms, coarse, approximate, blocks: of_part });
     }
     found
 }
@@ -217,7 +243,7 @@ fn place(found: Vec<Part>, rest: &mut Vec<(i64, i64)>, parts: &mut Vec<Part>) {
         for (min_t_ms, max_t_ms) in cut_out(rest, part.min_t_ms, part.max_t_ms) {
             match parts.last_mut() {
                 Some(before)
-                    if (before.resolution_ms, before.exact) == (part.resolution_ms, part.exact)
+                    if (before.resolution_ms, before.coarse) == (part.resolution_ms, part.coarse)
                         && before.blocks == part.blocks
                         && before.max_t_ms.checked_add(1) == Some(min_t_ms) =>
                 {
@@ -275,6 +301,7 @@ mod tests {
             level: 0,
             sources: sources.iter().map(|s| Ulid(*s)).collect(),
             downsampled_ms: Vec::new(),
+            approximate: false,
             writer: String::new(),
             external_labels: Default::default(),
             stats: BlockStats::default(),
@@ -284,7 +311,7 @@ mod tests {
     }
 
     fn told(parts: &[Part]) -> Vec<(i64, i64, i64, bool, Vec<usize>)> {
-        parts.iter().map(|p| (p.min_t_ms, p.max_t_ms, p.resolution_ms, p.exact, p.blocks.clone())).collect()
+        parts.iter().map(|p| (p.min_t_ms, p.max_t_ms, p.resolution_ms, !p.coarse, p.blocks.clone())).collect()
     }
 
     #[test]
@@ -330,6 +357,52 @@ mod tests {
         assert_eq!(ask(60, &blocks[2..3]), [(31, 240, 60, true, vec![0]), (241, 300, 0, true, vec![])]);
     }
 
+    fn approximate(block: Arc<BlockMeta>) -> Arc<BlockMeta> {
+        Arc::new(BlockMeta { approximate: true, ..(*block).clone() })
+    }
+
+    #[test]
+    fn windows_of_another_system_answer_where_nothing_else_does_and_are_never_called_exact() {
+        // Imported windows of 10 and 60 over all time, each a source of its own; samples up to 120, and exact windows of 10 up to 60.
+        let blocks = [
+            approximate(block(1, 121, 240, 10, &[])),
+            approximate(block(2, 121, 240, 60, &[])),
+            block(3, 1, 120, 0, &[]),
+            block(4, 1, 60, 10, &[3]),
+        ];
+        let ask = |max_resolution_ms, cuts_ms: &[i64], blocks: &[Arc<BlockMeta>]| {
+            let asked = Asked { min_t_ms: 1, max_t_ms: 240, max_resolution_ms, cuts_ms, ..Asked::default() };
+            let part = |p: Part| (p.min_t_ms, p.max_t_ms, p.resolution_ms, p.coarse, p.approximate);
+            choose(blocks, &asked).into_iter().map(part).collect::<Vec<_>>()
+        };
+        let (sure, about) = ((false, false), (false, true));
+        let parts = |list: &[(i64, i64, i64, (bool, bool))]| {
+            list.iter().map(|(a, b, r, (c, x))| (*a, *b, *r, *c, *x)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ask(60, &[], &blocks),
+            parts(&[(1, 60, 10, sure), (61, 120, 0, sure), (121, 240, 60, about)])
+        );
+        assert_eq!(
+            ask(60, &[130], &blocks),
+            parts(&[(1, 60, 10, sure), (61, 120, 0, sure), (121, 180, 10, about), (181, 240, 60, about)])
+        );
+        assert_eq!(
+            ask(10, &[], &blocks),
+            parts(&[(1, 60, 10, sure), (61, 120, 0, sure), (121, 240, 10, about)])
+        );
+        // Samples are asked for: the finest that is left.
+        assert_eq!(ask(0, &[], &blocks), parts(&[(1, 120, 0, sure), (121, 240, 10, (true, true))]));
+        // Samples and exact windows of the same time go before, whatever is imported beside them.
+        let all = [&blocks[..], &[block(5, 121, 240, 0, &[])], &[block(6, 121, 240, 60, &[5])]].concat();
+        let beside = ask(60, &[], &all);
+        assert_eq!(beside[beside.len() - 1], (121, 240, 10, true, true), "{beside:?}");
+        assert_eq!(
+            ask(60, &[], &all[2..]),
+            parts(&[(1, 60, 10, sure), (61, 120, 0, sure), (121, 240, 60, sure)])
+        );
+    }
+
     #[test]
     fn cuts_and_samples_outside_of_blocks_make_windows_finer() {
         let blocks =
@@ -355,7 +428,7 @@ mod tests {
     }
 
     /// What one time is answered by, found from the rules one by one.
-    fn by_hand(t: i64, blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> (i64, bool, Vec<usize>) {
+    fn by_hand(t: i64, blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> (i64, (bool, bool), Vec<usize>) {
         let end = |r: i64| crate::span::span_end(t, r);
         // Blocks outside of the question are not looked at, also where a window at its edge reaches beyond it.
         let near = |b: &usize| blocks[*b].overlaps(asked.min_t_ms, asked.max_t_ms);
@@ -373,13 +446,18 @@ mod tests {
             // Coarser windows of samples that nothing here was made of.
             let raw = finer.iter().filter(|f| blocks[**f].resolution_ms == 0);
             let held: HashSet<Ulid> = windows.iter().chain(raw).flat_map(|b| sources(&blocks[*b])).collect();
-            let hides = coarser.iter().any(|c| sources(&blocks[*c]).is_disjoint(&held));
+            let alike = |c: &usize| blocks[*c].approximate && windows.iter().any(|w| blocks[*w].approximate);
+            let hides = coarser.iter().any(|c| !alike(c) && sources(&blocks[*c]).is_disjoint(&held));
             (windows, finer, hides)
         };
         let knows = |windows: &[usize], f: usize| {
-            sources(&blocks[f]).iter().all(|s| windows.iter().any(|w| sources(&blocks[*w]).contains(s)))
+            (blocks[f].approximate && windows.iter().any(|w| blocks[*w].approximate))
+                || sources(&blocks[f])
+                    .iter()
+                    .all(|s| windows.iter().any(|w| sources(&blocks[*w]).contains(s)))
         };
-        for r in [60, 10].into_iter().filter(|r| *r <= asked.max_resolution_ms) {
+        let orders = [(60, false), (10, false), (60, true), (10, true)];
+        for (r, about) in orders.into_iter().filter(|(r, _)| *r <= asked.max_resolution_ms) {
             let (windows, finer, hides) = at(r);
             let inside = |c: &&i64| **c > end(r) - r && **c < end(r);
             let cut = asked
@@ -395,8 +473,9 @@ mod tests {
                 && !asked.unsettled_ms.iter().any(meets)
                 && finer.iter().all(|f| knows(&windows, *f))
                 && !hides
+                && blocks[windows[0]].approximate == about
             {
-                return (r, true, windows);
+                return (r, (false, about), windows);
             }
         }
         for r in [10, 60] {
@@ -410,18 +489,18 @@ mod tests {
                 let late = finer.iter().filter(|f| blocks[**f].resolution_ms == 0 && !knows(&windows, **f));
                 let mut all: Vec<usize> = windows.iter().chain(late).copied().collect();
                 all.sort_unstable();
-                return (r, false, all);
+                return (r, (true, windows.iter().any(|w| blocks[*w].approximate)), all);
             }
         }
         let raw = |b: &usize| blocks[*b].resolution_ms == 0 && blocks[*b].overlaps(t, t);
-        (0, true, (0..blocks.len()).filter(raw).collect())
+        (0, (false, false), (0..blocks.len()).filter(raw).collect())
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
         #[test]
         fn every_time_is_answered_once_as_the_rules_say(
-            given in proptest::collection::vec((0i64..400, 0i64..150, 0usize..3, proptest::collection::vec(1u128..6, 0..3)), 0..9),
+            given in proptest::collection::vec((0i64..400, 0i64..150, 0usize..5, proptest::collection::vec(1u128..6, 0..3)), 0..9),
             min_t_ms in -20i64..300,
             length in 0i64..300,
             max_resolution_ms in prop_oneof![Just(0i64), Just(10), Just(30), Just(60)],
@@ -431,7 +510,10 @@ mod tests {
             let blocks: Vec<_> = given
                 .iter()
                 .enumerate()
-                .map(|(i, (from, length, r, sources))| block(100 + i as u128, *from, from + length, [0, 10, 60][*r], sources))
+                .map(|(i, (from, length, r, sources))| {
+                    let one = block(100 + i as u128, *from, from + length, [0, 10, 60, 10, 60][*r], sources);
+                    if *r > 2 { approximate(one) } else { one }
+                })
                 .collect();
             let unsettled: Vec<_> = unsettled.into_iter().map(|(a, n)| (a, a + n)).collect();
             let max_t_ms = min_t_ms + length;
@@ -442,8 +524,9 @@ mod tests {
             prop_assert!(parts.windows(2).all(|p| p[0].max_t_ms + 1 == p[1].min_t_ms), "{:?}", parts);
             for p in &parts {
                 for t in p.min_t_ms..=p.max_t_ms {
-                    let (resolution, exact, of) = by_hand(t, &blocks, &asked);
-                    prop_assert_eq!((p.resolution_ms, p.exact), (resolution, exact), "at {}: {:?}", t, p);
+                    let (resolution, how, of) = by_hand(t, &blocks, &asked);
+                    let told = (p.coarse, p.approximate);
+                    prop_assert_eq!((p.resolution_ms, told), (resolution, how), "at {}: {:?}", t, p);
                     // A part of samples lists all blocks of its length; one of windows exactly its own.
                     prop_assert!(of.iter().all(|b| p.blocks.contains(b)), "at {}: {:?} {:?}", t, p, of);
                     if resolution > 0 {

@@ -65,8 +65,17 @@ pub struct AnsweredPart {
     pub min_t_ms: i64,
     pub max_t_ms: i64,
     pub resolution_ms: i64,
-    /// False where the windows are coarser than the selection could take exactly, because nothing finer is left.
-    pub exact: bool,
+    /// The windows are coarser than the selection could take exactly, because nothing finer is left.
+    pub coarse: bool,
+    /// The windows were made by another system, which kept less of the samples than Hearth does.
+    pub approximate: bool,
+}
+
+impl AnsweredPart {
+    /// Whether what is computed from it is what the samples would have given.
+    pub fn exact(&self) -> bool {
+        !self.coarse && !self.approximate
+    }
 }
 
 impl Answered {

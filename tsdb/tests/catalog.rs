@@ -30,6 +30,7 @@ fn meta(ulid: Ulid) -> BlockMeta {
         level: 0,
         sources: Vec::new(),
         downsampled_ms: Vec::new(),
+        approximate: false,
         writer: "test".to_string(),
         external_labels: BTreeMap::from([("cluster".to_string(), "lab".to_string())]),
         stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },

@@ -167,6 +167,7 @@ fn meta(order: u64, min_t_ms: i64, max_t_ms: i64, sources: &[Ulid]) -> BlockMeta
         level: 0,
         sources: sources.to_vec(),
         downsampled_ms: Vec::new(),
+        approximate: false,
         writer: "test".to_string(),
         external_labels: BTreeMap::new(),
         stats: BlockStats::default(),

@@ -28,6 +28,7 @@ fn meta(ulid: Ulid) -> BlockMeta {
         level: 0,
         sources: Vec::new(),
         downsampled_ms: Vec::new(),
+        approximate: false,
         writer: "test".to_string(),
         external_labels: BTreeMap::new(),
         stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },

@@ -479,7 +479,7 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
     let parts: Vec<(i64, i64, i64, bool)> = answered
         .parts()
         .iter()
-        .map(|p| ((p.min_t_ms - 1 - BASE_MS) / M, (p.max_t_ms - BASE_MS) / M, p.resolution_ms / M, p.exact))
+        .map(|p| ((p.min_t_ms - 1 - BASE_MS) / M, (p.max_t_ms - BASE_MS) / M, p.resolution_ms / M, p.exact()))
         .collect();
     // The fifth hour from samples throughout (late ones lie in each of its windows), five minutes around the cut from samples, the rest
     // of that hour from windows of five minutes.
@@ -509,7 +509,11 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
         WindowWish { answered: Some(answered.clone()), aggregates: Aggregates::ALL, ..WindowWish::default() };
     let left = bucket.source(&[five, hours, came_late]);
     let read = drain(&left, &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
-    assert!(answered.parts().iter().all(|p| p.resolution_ms == FIVE_M && !p.exact), "{:?}", answered.parts());
+    assert!(
+        answered.parts().iter().all(|p| p.resolution_ms == FIVE_M && !p.exact()),
+        "{:?}",
+        answered.parts()
+    );
     for (got, whole) in read.iter().zip(&raw) {
         let (got, want) = (downsample(got, HOUR), downsample(whole, HOUR));
         assert_eq!(got.ts_ms, want.ts_ms);
@@ -543,7 +547,7 @@ fn what_only_coarser_windows_hold_is_not_hidden_by_finer_ones_of_what_came_later
         let read =
             drain(&bucket.source(&blocks), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
         assert!(
-            answered.parts().iter().all(|p| p.resolution_ms == HOUR && !p.exact),
+            answered.parts().iter().all(|p| p.resolution_ms == HOUR && !p.exact()),
             "{:?}",
             answered.parts()
         );

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tsdb::attachment::Kind;
 use tsdb::block::{BlockError, BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
 use tsdb::catalog::{Catalog, CatalogError, Snapshot};
@@ -17,7 +18,8 @@ use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 use super::InspectError;
-use super::leftovers::orphans;
+use super::leftovers::{Orphan, orphans};
+use crate::garbage::Piece;
 use crate::plan::sources_of;
 
 /// How bad it is.
@@ -35,7 +37,7 @@ pub enum Severity {
 pub struct Finding {
     pub severity: Severity,
     pub tenant: String,
-    /// Empty where it is about no single block.
+    /// Empty where it is about no single block. (A file beside the blocks is named in the text.)
     pub block: String,
     pub what: String,
 }
@@ -48,6 +50,11 @@ pub struct Report {
     pub bytes: u64,
     pub series: u64,
     pub samples: u64,
+    /// Files beside the blocks, and what is in them.
+    pub attachments: u64,
+    pub exemplars: u64,
+    /// Entries of metrics' metadata.
+    pub metadata: u64,
     pub findings: Vec<Finding>,
 }
 
@@ -113,12 +120,30 @@ pub async fn check_catalog(
     for (block, what) in overlaps(&newest.blocks) {
         notes.add(Severity::Note, Some(block), what);
     }
-    for (orphan, folder) in orphans(depot, tenant, catalog, Duration::from_secs(24 * 3600)).await? {
+    let way_out = "`hearth bucket cleanup` removes";
+    // Imports write two entries for each half day: one line for all of them.
+    let (mut entries, mut entry_bytes) = (0u64, 0);
+    for (orphan, piece) in orphans(depot, catalog, Duration::from_secs(24 * 3600)).await? {
+        let Orphan { kind, name, objects, bytes, .. } = orphan;
+        match piece {
+            Piece::Block(folder) => {
+                let what =
+                    format!("{objects} objects ({bytes} bytes) that no snapshot names: {way_out} them");
+                notes.add(Severity::Note, Some(folder.ulid), what);
+            }
+            Piece::Attachment(_) => {
+                let what =
+                    format!("file of {kind} {name} ({bytes} bytes) that no snapshot names: {way_out} it");
+                notes.add(Severity::Note, None, what);
+            }
+            Piece::Journal(_) => (entries, entry_bytes) = (entries + 1, entry_bytes + bytes),
+        }
+    }
+    if entries > 0 {
         let what = format!(
-            "{} objects ({} bytes) that no snapshot names: `hearth bucket cleanup` removes them",
-            orphan.objects, orphan.bytes
+            "{entries} entries ({entry_bytes} bytes) in the journal of imports that tell nothing any more: {way_out} them"
         );
-        notes.add(Severity::Note, Some(folder.ulid), what);
+        notes.add(Severity::Note, None, what);
     }
     Ok(newest)
 }
@@ -143,6 +168,37 @@ fn overlaps(blocks: &[Arc<BlockMeta>]) -> Vec<(Ulid, String)> {
     }
     let say = |(a, b)| (a, format!("shares time and sources with block {b}: some samples are stored twice"));
     pairs.into_iter().map(say).collect()
+}
+
+/// Checks the files beside the blocks: that they are there, their bytes, and that they can be read.
+pub async fn check_attachments(
+    depot: &Depot,
+    catalog: &Catalog,
+    snapshot: &Snapshot,
+    report: &mut Report,
+) -> Result<(), InspectError> {
+    let tenant = catalog.tenant();
+    let mut notes = Notebook { tenant, report };
+    for (kind, file) in snapshot.attachments() {
+        match depot.verify_attachment(tenant, kind, file).await {
+            Ok(()) => {}
+            Err(BlockError::Corrupt { object, what }) => {
+                // A server may have put another in its place since, and a cleaner removed it.
+                if !catalog.refresh().await?.attachments().any(|(_, now)| now.ulid == file.ulid) {
+                    continue;
+                }
+                notes.add(Severity::Damage, None, format!("{object}: {what}"));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        notes.report.attachments += 1;
+        notes.report.bytes += file.bytes;
+        match kind {
+            Kind::Exemplars => notes.report.exemplars += file.rows,
+            Kind::Metadata => notes.report.metadata += file.rows,
+        }
+    }
+    Ok(())
 }
 
 /// Checks one block: the bytes of its objects, and with `decode` every series and sample in it. Blocks the thread; `runtime` does the requests.

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tsdb::catalog::Catalog;
-use tsdb::depot::{BlockFolder, Depot, Leftover};
-use tsdb::tenant::TenantId;
+use tsdb::depot::{Depot, Leftover};
 
 use super::InspectError;
-use crate::garbage::garbage;
+use crate::garbage::{Piece, find};
 
 /// How long a block may have been out of the newest snapshot and still be read: longer than any query.
 pub const READERS: Duration = Duration::from_secs(30 * 60);
 
-/// A folder of objects below `blocks/` that no snapshot names which a reader may still hold.
+/// Objects of a tenant that nobody needs: a block's folder, a file of exemplars or of metadata, or an entry of the journal of imports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Orphan {
     pub tenant: String,
-    pub block: String,
+    /// `block`, `exemplars`, `metadata` or `import`.
+    pub kind: &'static str,
+    /// A ULID; of an import the key of its unit.
+    pub name: String,
     pub objects: u64,
     pub bytes: u64,
     pub written_ms: i64,
@@ -26,26 +28,23 @@ pub struct Orphan {
 /// The orphans of a tenant whose newest object is at least so old.
 pub async fn orphans(
     depot: &Depot,
-    tenant: &TenantId,
     catalog: &Catalog,
     older_than: Duration,
-) -> Result<Vec<(Orphan, BlockFolder)>, InspectError> {
-    // Listed before it is asked what is named: what is committed in between is named.
-    let folders = depot.folders(tenant).await?;
-    let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-    let named = depot.named(catalog, ms(READERS)).await?;
-    let found = garbage(&folders, &named, depot.clock().now_ms(), ms(older_than));
-    let orphan = |f: BlockFolder| {
+) -> Result<Vec<(Orphan, Piece)>, InspectError> {
+    let found = find(depot, catalog, READERS, older_than).await?;
+    let orphan = |piece: Piece| {
+        let (kind, name) = piece.name();
         let line = Orphan {
-            tenant: tenant.to_string(),
-            block: f.ulid.to_string(),
-            objects: f.objects,
-            bytes: f.bytes,
-            written_ms: f.written_ms,
+            tenant: catalog.tenant().to_string(),
+            kind,
+            name,
+            objects: piece.objects(),
+            bytes: piece.bytes(),
+            written_ms: piece.written_ms(),
         };
-        (line, f)
+        (line, piece)
     };
-    Ok(found.into_iter().map(orphan).collect())
+    Ok(found.pieces().map(orphan).collect())
 }
 
 /// Objects of no tenant that are at least so old.

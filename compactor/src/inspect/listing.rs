@@ -1,6 +1,7 @@
 //! The blocks of a tenant, and one block in detail.
 
 use serde::Serialize;
+use tsdb::attachment::Kind;
 use tsdb::block::BlockMeta;
 use tsdb::block::inspect::ColumnSize;
 use tsdb::catalog::Snapshot;
@@ -16,6 +17,8 @@ pub struct BlockLine {
     pub block: String,
     pub level: u32,
     pub resolution_ms: i64,
+    /// Windows as another system made them.
+    pub approximate: bool,
     pub min_t_ms: i64,
     pub max_t_ms: i64,
     pub series: u64,
@@ -35,6 +38,7 @@ impl BlockLine {
             block: meta.ulid.to_string(),
             level: meta.level,
             resolution_ms: meta.resolution_ms,
+            approximate: meta.approximate,
             min_t_ms: meta.min_t_ms,
             max_t_ms: meta.max_t_ms,
             series: meta.stats.series,
@@ -62,14 +66,43 @@ pub struct TenantListing {
     pub blocks: Vec<BlockLine>,
     /// Deletions that are not yet physical.
     pub tombstones: usize,
+    /// Files beside the blocks.
+    pub exemplars: Beside,
+    pub metadata: Beside,
+}
+
+/// Files of one kind beside the blocks.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Beside {
+    pub files: u64,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+impl Beside {
+    /// All that a snapshot names of a kind.
+    pub fn of(snapshot: &Snapshot, kind: Kind) -> Beside {
+        let files = snapshot.attachments().filter(|(k, _)| *k == kind).map(|(_, f)| f);
+        files.fold(Beside::default(), |sum, f| Beside {
+            files: sum.files + 1,
+            rows: sum.rows + f.rows,
+            bytes: sum.bytes + f.bytes,
+        })
+    }
 }
 
 /// The blocks that a snapshot names.
 pub fn listing(tenant: &TenantId, snapshot: &Snapshot) -> TenantListing {
     let mut blocks: Vec<BlockLine> = snapshot.blocks.iter().map(|b| BlockLine::of(b)).collect();
     blocks.sort_by_key(|b| (b.min_t_ms, b.resolution_ms, b.block.clone()));
-    let tombstones = snapshot.tombstones.len();
-    TenantListing { tenant: tenant.to_string(), snapshot: snapshot.number, blocks, tombstones }
+    TenantListing {
+        tenant: tenant.to_string(),
+        snapshot: snapshot.number,
+        blocks,
+        tombstones: snapshot.tombstones.len(),
+        exemplars: Beside::of(snapshot, Kind::Exemplars),
+        metadata: Beside::of(snapshot, Kind::Metadata),
+    }
 }
 
 /// One block in detail.

@@ -61,6 +61,8 @@ impl Unit {
     fn begin(&self, intake: &Intake, key: &str) -> Result<BlockWriter, ImportError> {
         let origin = BlockOrigin {
             resolution_ms: self.resolution_ms,
+            // Whoever else makes windows makes them otherwise than Hearth.
+            approximate: self.resolution_ms > 0,
             external_labels: self.external_labels.clone(),
             ..intake.begin(key)?
         };

@@ -50,7 +50,7 @@ pub fn parts(answered: &[AnsweredPart]) -> Vec<Part> {
         resolution: resolution_name(p.resolution_ms),
         start: rfc3339(p.min_t_ms),
         end: rfc3339(p.max_t_ms),
-        exact: p.exact,
+        exact: p.exact(),
     };
     answered.iter().map(one).collect()
 }
@@ -59,7 +59,7 @@ pub fn parts(answered: &[AnsweredPart]) -> Vec<Part> {
 fn text(answered: &Answered) -> Option<HeaderValue> {
     let parts = summary(answered.parts());
     let one = |p: &AnsweredPart| {
-        let about = if p.exact { "" } else { "~" };
+        let about = if p.exact() { "" } else { "~" };
         format!("{about}{}={}/{}", resolution_name(p.resolution_ms), rfc3339(p.min_t_ms), rfc3339(p.max_t_ms))
     };
     let text = parts.iter().map(one).collect::<Vec<_>>().join(";");

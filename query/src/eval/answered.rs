@@ -53,29 +53,39 @@ impl Evaluator<'_> {
     ) {
         let mut parts = wish.answered.as_ref().map(|a| a.parts()).unwrap_or_default();
         if parts.is_empty() {
-            parts.push(AnsweredPart { min_t_ms, max_t_ms, resolution_ms: 0, exact: true });
+            let samples =
+                AnsweredPart { min_t_ms, max_t_ms, resolution_ms: 0, coarse: false, approximate: false };
+            parts.push(samples);
         }
         for part in parts {
-            let exact = part.resolution_ms == 0
-                || (part.exact
-                    && !needs.samples
-                    && (!wish.cuts_ms.is_empty() || looks.align_with(part.resolution_ms)));
-            if !exact {
-                let (func, name) = what;
+            let coarse = part.resolution_ms > 0
+                && (part.coarse
+                    || needs.samples
+                    || (wish.cuts_ms.is_empty() && !looks.align_with(part.resolution_ms)));
+            let (func, name) = what;
+            let about = || {
                 let func = if func.is_empty() { "the selector" } else { func };
                 let of = name.map(|n| format!(" for metric name {}", quote(n))).unwrap_or_default();
+                format!("Hearth: {func} is approximate{of}: part of it was computed from ")
+            };
+            let resolution = resolution_name(part.resolution_ms);
+            if coarse {
                 let why = match self.max_resolution {
                     MaxResolution::AtMost(ms) if part.resolution_ms <= ms => {
                         "as max_source_resolution allows"
                     }
                     _ => "because nothing finer is kept for all of the time asked for",
                 };
-                self.notes.warn_plain(format!(
-                    "Hearth: {func} is approximate{of}: part of it was computed from data downsampled to {}, {why}",
-                    resolution_name(part.resolution_ms)
+                self.notes.warn_plain(format!("{}data downsampled to {resolution}, {why}", about()));
+            }
+            if part.approximate {
+                self.notes.info_plain(format!(
+                    "{}windows of {resolution} that were imported as Thanos had downsampled them; they hold a sample exactly on a boundary one \
+                     window late, and estimates of what Thanos does not keep",
+                    about()
                 ));
             }
-            self.answered.note(AnsweredPart { exact, ..part });
+            self.answered.note(AnsweredPart { coarse, ..part });
         }
     }
 }
@@ -93,14 +103,12 @@ pub fn resolution_name(ms: i64) -> String {
 /// What all selectors of a query noted, as few parts in the order of time: those of one resolution that touch become one. They may overlap where
 /// selectors were answered differently.
 pub fn summary(mut parts: Vec<AnsweredPart>) -> Vec<AnsweredPart> {
-    parts.sort_by_key(|p| (p.resolution_ms, p.exact, p.min_t_ms));
+    let kind = |p: &AnsweredPart| (p.resolution_ms, p.coarse, p.approximate);
+    parts.sort_by_key(|p| (kind(p), p.min_t_ms));
     let mut out: Vec<AnsweredPart> = Vec::new();
     for part in parts {
         match out.last_mut() {
-            Some(last)
-                if (last.resolution_ms, last.exact) == (part.resolution_ms, part.exact)
-                    && part.min_t_ms <= last.max_t_ms.saturating_add(1) =>
-            {
+            Some(last) if kind(last) == kind(&part) && part.min_t_ms <= last.max_t_ms.saturating_add(1) => {
                 last.max_t_ms = last.max_t_ms.max(part.max_t_ms);
             }
             _ => out.push(part),
@@ -109,7 +117,7 @@ pub fn summary(mut parts: Vec<AnsweredPart>) -> Vec<AnsweredPart> {
     if out.len() > MOST_PARTS {
         // One of each kind, from its first to its last.
         out.dedup_by(|b, a| {
-            let same = (a.resolution_ms, a.exact) == (b.resolution_ms, b.exact);
+            let same = kind(a) == kind(b);
             if same {
                 a.max_t_ms = a.max_t_ms.max(b.max_t_ms);
             }
@@ -152,7 +160,8 @@ mod tests {
             min_t_ms,
             max_t_ms,
             resolution_ms,
-            exact: true,
+            coarse: false,
+            approximate: false,
         };
         let parts = vec![part(11, 20, 0), part(1, 10, 300_000), part(5, 15, 0), part(21, 30, 300_000)];
         assert_eq!(summary(parts), [part(1, 10, 300_000), part(5, 20, 0), part(21, 30, 300_000)]);

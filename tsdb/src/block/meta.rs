@@ -35,6 +35,9 @@ pub struct BlockMeta {
     /// Windows, in milliseconds, for which downsampled blocks were made in the pass that wrote this block of raw samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downsampled_ms: Vec<i64>,
+    /// Windows that another system made (Thanos), or made of such: they tell less than Hearth's own, and what is computed from them is approximate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approximate: bool,
     /// Who wrote it: the ingester's or compactor's own name.
     pub writer: String,
     /// Labels that hold for all its series without being part of them.

@@ -84,6 +84,8 @@ pub struct BlockOrigin {
     pub resolution_ms: i64,
     pub level: u32,
     pub sources: Vec<Ulid>,
+    /// See [`BlockMeta::approximate`].
+    pub approximate: bool,
     pub external_labels: BTreeMap<String, String>,
 }
 
@@ -97,6 +99,7 @@ impl BlockOrigin {
             resolution_ms: 0,
             level: 0,
             sources: Vec::new(),
+            approximate: false,
             external_labels: BTreeMap::new(),
         }
     }
@@ -428,6 +431,7 @@ impl BlockWriter {
             level: origin.level,
             sources: origin.sources,
             downsampled_ms: Vec::new(),
+            approximate: origin.approximate,
             writer: origin.writer,
             external_labels: origin.external_labels,
             stats: self.stats,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::CatalogError;
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, Kind};
 use crate::block::BlockMeta;
 use crate::block::meta::ulid_texts;
 use crate::mask::{Mask, Tombstone, selector_text};
@@ -122,6 +122,12 @@ impl Edit {
 }
 
 impl Snapshot {
+    /// The files beside the blocks.
+    pub fn attachments(&self) -> impl Iterator<Item = (Kind, &Attachment)> {
+        let exemplars = self.exemplars.iter().map(|f| (Kind::Exemplars, &**f));
+        exemplars.chain(self.metadata.iter().map(|f| (Kind::Metadata, f)))
+    }
+
     /// The newest version of the text that this code reads and writes.
     pub const VERSION: u32 = 2;
     /// The version of a snapshot that names nothing but blocks: older programs read it too.

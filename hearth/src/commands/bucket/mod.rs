@@ -8,15 +8,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use compactor::inspect::check::{Report, Severity, check_block, check_catalog};
+use compactor::inspect::check::{Report, Severity, check_attachments, check_block, check_catalog};
 use compactor::inspect::leftovers::{Orphan, orphans, strays};
-use compactor::inspect::listing::{BlockDetail, TenantListing, detail, listing, per};
+use compactor::inspect::listing::{Beside, BlockDetail, TenantListing, detail, listing, per};
 use compactor::inspect::stats::{Order, Stats, Tally};
 use compactor::job::{JobError, Workplace};
-use compactor::rewrite::{Rewrite, Rewritten, rewrite};
+use compactor::rewrite::{Rewrite, Rewritten, exemplars_left, rewrite, rewrite_exemplars};
 use object_store::ObjectStore;
 use query::parse::ParseOptions;
 use serde_json::{Value, json};
+use tsdb::attachment::Kind;
 use tsdb::bucket::BlockStore;
 use tsdb::catalog::Catalog;
 use tsdb::clock::SystemClock;
@@ -263,7 +264,7 @@ impl Bucket {
                 table.line(vec![
                     b.block.clone(),
                     b.level.to_string(),
-                    resolution(b.resolution_ms),
+                    resolution(b.resolution_ms, b.approximate),
                     time(b.min_t_ms),
                     time(b.max_t_ms),
                     count(b.series),
@@ -284,6 +285,7 @@ impl Bucket {
                 of.snapshot,
                 of.tombstones
             ));
+            say(beside(&of.exemplars, &of.metadata));
             if !table.is_empty() {
                 say(format_args!("{}\n", table.render(colour())));
             }
@@ -301,6 +303,16 @@ impl Bucket {
             let before = found.len();
             for tenant in &self.tenants {
                 let snapshot = self.catalog(tenant)?.snapshot();
+                if let Some((kind, file)) = snapshot.attachments().find(|(_, f)| f.ulid == *ulid) {
+                    why = format!(
+                        "{ulid} is no block but a file of {} of tenant {tenant}: {} rows, {}; any reader of Parquet shows it: {}",
+                        kind.as_str(),
+                        count(file.rows),
+                        size(file.bytes as f64),
+                        kind.path(tenant, *ulid)
+                    );
+                    continue;
+                }
                 match self.runtime.block_on(detail(&self.depot, tenant, &snapshot, *ulid)) {
                     Ok(one) => found.push(one),
                     Err(e) => why = e.to_string(),
@@ -324,6 +336,10 @@ impl Bucket {
             let catalog = self.catalog(tenant)?;
             let snapshot = self.runtime.block_on(check_catalog(&self.depot, &catalog, &mut report));
             let snapshot = snapshot.map_err(|e| e.to_string())?;
+            if blocks.is_empty() {
+                let checked = check_attachments(&self.depot, &catalog, &snapshot, &mut report);
+                self.runtime.block_on(checked).map_err(|e| e.to_string())?;
+            }
             for meta in snapshot.blocks.iter().filter(|b| blocks.is_empty() || blocks.contains(&b.ulid)) {
                 let (runtime, before) = (self.runtime.handle(), report.findings.len());
                 check_block(&self.depot, &self.store, runtime, tenant, meta, decode, &mut report)
@@ -354,38 +370,45 @@ impl Bucket {
             say(table.render(colour()));
         }
         say(format_args!(
-            "{} snapshots, {} blocks, {}, {} series, {} samples {}: {}\n",
+            "{} snapshots, {} blocks and {} files beside them, {}, {} series, {} samples {}, {} exemplars, {} entries of metadata: {}\n",
             count(report.snapshots),
             count(report.blocks),
+            count(report.attachments),
             size(report.bytes as f64),
             count(report.series),
             count(report.samples),
             if decode { "read" } else { "said (not decoded)" },
+            count(report.exemplars),
+            count(report.metadata),
             if fine { "all whole" } else { "DAMAGED" }
         ));
         Ok(fine)
     }
 
     fn stats(&self, order: Order, top: usize) -> Result<bool, String> {
-        let mut all: Vec<(String, Stats)> = Vec::new();
+        let mut all: Vec<(String, Stats, [Beside; 2])> = Vec::new();
         for tenant in &self.tenants {
             let snapshot = self.catalog(tenant)?.snapshot();
             let mut tally = Tally::default();
             for meta in &snapshot.blocks {
                 tally.add(&self.store, tenant, meta).map_err(|e| e.to_string())?;
             }
-            all.push((tenant.to_string(), tally.finish(order, top)));
+            let beside = Kind::ALL.map(|kind| Beside::of(&snapshot, kind));
+            all.push((tenant.to_string(), tally.finish(order, top), beside));
         }
         if self.json {
-            let list = all.iter().map(|(tenant, stats)| {
+            let list = all.iter().map(|(tenant, stats, beside)| {
                 let mut value = to_json(stats);
+                for (kind, of) in Kind::ALL.iter().zip(beside) {
+                    value[kind.as_str()] = to_json(of);
+                }
                 value["tenant"] = json!(tenant);
                 value
             });
             print(&Value::Array(list.collect()));
             return Ok(true);
         }
-        for (tenant, stats) in &all {
+        for (tenant, stats, [exemplars, metadata]) in &all {
             say(format_args!(
                 "tenant {tenant}: {} blocks, {}, {} distinct series, {} samples\n",
                 stats.blocks,
@@ -393,6 +416,7 @@ impl Bucket {
                 count(stats.series),
                 count(stats.samples)
             ));
+            say(beside(exemplars, metadata));
             let share = |bytes: f64| format!("{:.1} %", 100.0 * bytes / (stats.bytes as f64).max(1.0));
             let mut metrics = Table::new(&["METRIC", ">SERIES", ">SAMPLES", ">SIZE", ">SHARE", ">B/SAMPLE"]);
             for m in &stats.metrics {
@@ -425,9 +449,9 @@ impl Bucket {
         let mut failed = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
-            let of = self.runtime.block_on(orphans(&self.depot, tenant, &catalog, older_than));
-            for (orphan, folder) in of.map_err(|e| e.to_string())? {
-                if delete && let Err(e) = self.runtime.block_on(self.depot.remove(tenant, folder.ulid)) {
+            let of = self.runtime.block_on(orphans(&self.depot, &catalog, older_than));
+            for (orphan, piece) in of.map_err(|e| e.to_string())? {
+                if delete && let Err(e) = self.runtime.block_on(piece.remove(&self.depot, tenant)) {
                     failed.push(e.to_string());
                 }
                 found.push(orphan);
@@ -450,7 +474,7 @@ impl Bucket {
                 .map(|s| json!({ "object": s.object, "bytes": s.bytes, "written_ms": s.written_ms }))
                 .collect();
             print(
-                &json!({ "deleted": delete, "objects": objects, "bytes": bytes, "blocks": to_json(&found), "strays": strays, "failures": failed }),
+                &json!({ "deleted": delete, "objects": objects, "bytes": bytes, "orphans": to_json(&found), "strays": strays, "failures": failed }),
             );
             return Ok(failed.is_empty());
         }
@@ -458,7 +482,7 @@ impl Bucket {
         for o in &found {
             let line = [
                 o.tenant.clone(),
-                format!("block {}", o.block),
+                format!("{} {}", o.kind, o.name),
                 count(o.objects),
                 size(o.bytes as f64),
                 time(o.written_ms),
@@ -489,6 +513,31 @@ impl Bucket {
         Ok(failed.is_empty())
     }
 
+    /// Files of exemplars bear the same series as blocks do: what is said of them, a line each.
+    fn rewrite_exemplars(
+        &self,
+        place: &Workplace,
+        catalog: &Catalog,
+        wanted: impl Fn(Ulid) -> bool,
+        what: &Rewrite,
+        commit: bool,
+    ) -> Result<Vec<Value>, String> {
+        let (tenant, snapshot) = (catalog.tenant(), catalog.snapshot());
+        let mut lines = Vec::new();
+        for file in snapshot.exemplars.iter().filter(|f| wanted(f.ulid)) {
+            let left = self.runtime.block_on(exemplars_left(place, tenant, file, what));
+            let Some(left) = left.map_err(|e| e.to_string())? else { continue };
+            let mut line = json!({ "tenant": tenant.as_str(), "file": file.ulid.to_string(), "bytes": file.bytes, "samples": file.rows });
+            if commit {
+                let done = self.runtime.block_on(rewrite_exemplars(place, catalog, file, left));
+                let became = done.map(|new| new.map(|n| (n.ulid, n.bytes, n.rows)));
+                tell_became(&mut line, became);
+            }
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
     fn rewrite(
         &self,
         blocks: &[Ulid],
@@ -510,7 +559,7 @@ impl Bucket {
             stop: Arc::new(AtomicBool::new(false)),
         };
         let mut lines: Vec<Value> = Vec::new();
-        let mut fine = true;
+        let mut exemplars: Vec<Value> = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
             for meta in
@@ -522,32 +571,30 @@ impl Bucket {
                 let mut line = json!({ "tenant": tenant.as_str(), "block": meta.ulid.to_string(), "bytes": meta.files.bytes(), "samples": meta.stats.samples });
                 if commit {
                     let snapshot = catalog.snapshot();
-                    match self.runtime.block_on(rewrite(&place, &catalog, &snapshot, meta, &what)) {
-                        Ok(Rewritten::Gone) => line["became"] = json!("nothing"),
-                        Ok(Rewritten::Replaced(new)) => {
-                            line["became"] = json!(new.ulid.to_string());
-                            line["new_bytes"] = json!(new.files.bytes());
-                            line["new_samples"] = json!(new.stats.samples);
-                        }
-                        // A compactor had it first; what it made is found by the next run.
-                        Err(JobError::Lost(why)) => {
-                            line["failed"] = json!(format!("{why}; run it again"));
-                            fine = false;
-                        }
-                        Err(e) => {
-                            line["failed"] = json!(e.to_string());
-                            fine = false;
-                        }
-                    }
+                    let done = self.runtime.block_on(rewrite(&place, &catalog, &snapshot, meta, &what));
+                    let became = done.map(|done| match done {
+                        Rewritten::Gone => None,
+                        Rewritten::Replaced(new) => Some((new.ulid, new.files.bytes(), new.stats.samples)),
+                    });
+                    tell_became(&mut line, became);
                 }
                 lines.push(line);
             }
+            let wanted = |ulid| blocks.is_empty() || blocks.contains(&ulid);
+            exemplars.extend(self.rewrite_exemplars(&place, &catalog, wanted, &what, commit)?);
         }
+        let fine = lines.iter().chain(&exemplars).all(|l| l["failed"].is_null());
         if self.json {
-            print(&json!({ "committed": commit, "blocks": lines }));
+            print(&json!({ "committed": commit, "blocks": lines, "exemplars": exemplars }));
             return Ok(fine);
         }
         let mut table = Table::new(&["TENANT", "BLOCK", ">SAMPLES", ">SIZE", "BECAME", ">SAMPLES", ">SIZE"]);
+        let of_exemplars = exemplars.len();
+        let blocks = lines.len();
+        for mut line in exemplars {
+            line["block"] = json!(format!("exemplars {}", line["file"].as_str().unwrap_or("")));
+            lines.push(line);
+        }
         for line in &lines {
             let text = |key: &str| line[key].as_str().unwrap_or("").to_owned();
             let number = |key: &str| line[key].as_u64().map(count).unwrap_or_default();
@@ -573,13 +620,47 @@ impl Bucket {
                 line["failed"].as_str().unwrap_or("")
             ));
         }
+        let which = match of_exemplars {
+            0 => format!("{blocks} blocks"),
+            n => format!("{blocks} blocks and {n} files of exemplars"),
+        };
         let done = match (lines.len(), commit) {
             (0, _) => "no block holds anything of it".to_owned(),
-            (n, true) => format!("{n} blocks written anew; the old ones are removed as garbage later"),
-            (n, false) => format!("{n} blocks are concerned: `--commit` writes them anew"),
+            (_, true) => format!("{which} written anew; the old ones are removed as garbage later"),
+            (_, false) => format!("{which} are concerned: `--commit` writes them anew"),
         };
         say(format_args!("{done}\n"));
         Ok(fine)
+    }
+}
+
+/// What became of something that was written anew: its new name, bytes and samples; `None` where nothing was left.
+fn tell_became(line: &mut Value, became: Result<Option<(Ulid, u64, u64)>, JobError>) {
+    match became {
+        Ok(None) => line["became"] = json!("nothing"),
+        Ok(Some((ulid, bytes, samples))) => {
+            line["became"] = json!(ulid.to_string());
+            line["new_bytes"] = json!(bytes);
+            line["new_samples"] = json!(samples);
+        }
+        // Another had it first; what it made is found by the next run.
+        Err(JobError::Lost(why)) => line["failed"] = json!(format!("{why}; run it again")),
+        Err(e) => line["failed"] = json!(e.to_string()),
+    }
+}
+
+/// A line about the files beside a tenant's blocks; nothing where there are none.
+fn beside(exemplars: &Beside, metadata: &Beside) -> String {
+    let one = |of: &Beside, what: &str| {
+        format!("{} {what} in {} files, {}", count(of.rows), of.files, size(of.bytes as f64))
+    };
+    match exemplars.files + metadata.files {
+        0 => String::new(),
+        _ => format!(
+            "beside them: {}; {}\n",
+            one(exemplars, "exemplars"),
+            one(metadata, "entries of metadata")
+        ),
     }
 }
 
@@ -611,7 +692,7 @@ fn show_block(block: &BlockDetail) -> String {
         m.ulid,
         if block.live { "" } else { " (not live: no part of the newest snapshot)" },
         m.tenant,
-        resolution(m.resolution_ms),
+        resolution(m.resolution_ms, m.approximate),
         m.level,
         m.version,
         m.writer,

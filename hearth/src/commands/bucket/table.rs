@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 
+use query::eval::answered::resolution_name;
+
 /// A table that is put together line by line.
 pub struct Table {
     titles: Vec<&'static str>,
@@ -97,14 +99,9 @@ pub fn time(ms: i64) -> String {
     }
 }
 
-/// `raw`, `5m`, `1h`.
-pub fn resolution(ms: i64) -> String {
-    match ms {
-        0 => "raw".into(),
-        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        ms => format!("{ms}ms"),
-    }
+/// `raw`, `5m`, `1h`; `~5m` where the windows are approximate, as queries have it.
+pub fn resolution(ms: i64, approximate: bool) -> String {
+    format!("{}{}", if approximate { "~" } else { "" }, resolution_name(ms))
 }
 
 #[cfg(test)]
@@ -126,8 +123,8 @@ mod tests {
         assert_eq!((size(1023.0), size(1536.0)), ("1023 B".into(), "1.50 KiB".into()));
         assert_eq!(time(1_764_090_303_000), "2025-11-25 17:05:03");
         assert_eq!(
-            (resolution(0), resolution(300_000), resolution(3_600_000)),
-            ("raw".into(), "5m".into(), "1h".into())
+            (resolution(0, false), resolution(300_000, true), resolution(3_600_000, false)),
+            ("raw".into(), "~5m".into(), "1h".into())
         );
     }
 }
