@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::dice::Dice;
-use crate::target::{Exposed, Value, exposed};
+use crate::target::{Exposed, Value, exposed, on_dashboards};
 
 /// What kind of fleet; the same options give the same bytes on every machine.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct FleetOptions {
     /// Share of the scrapes that come late, by up to `late_by_ms`.
     pub late: f64,
     pub late_by_ms: i64,
+    /// Ten series a target, those that [`crate::queries::dashboards`] asks for, instead of all.
+    pub narrow: bool,
 }
 
 impl FleetOptions {
@@ -30,9 +32,17 @@ impl FleetOptions {
         self.duration_ms / self.interval_ms
     }
 
+    fn exposed(&self) -> Vec<Exposed> {
+        let mut all = exposed();
+        if self.narrow {
+            all.retain(on_dashboards);
+        }
+        all
+    }
+
     /// Series that are alive at any moment.
     pub fn active_series(&self) -> u64 {
-        u64::from(self.targets) * exposed().len() as u64 * if self.ha { 2 } else { 1 }
+        u64::from(self.targets) * self.exposed().len() as u64 * if self.ha { 2 } else { 1 }
     }
 }
 
@@ -102,7 +112,7 @@ impl Fleet {
     pub fn part(options: &FleetOptions, part: u32, parts: u32) -> Fleet {
         let mut fleet = Fleet {
             options: options.clone(),
-            exposed: exposed(),
+            exposed: options.exposed(),
             names: Names::default(),
             targets: Vec::new(),
             row: Vec::new(),
@@ -210,6 +220,7 @@ mod tests {
             restarts_per_hour: 0.2,
             late: 0.1,
             late_by_ms: 1_800_000,
+            narrow: false,
         }
     }
 

@@ -20,7 +20,7 @@ mod target;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
@@ -48,6 +48,8 @@ enum Command {
     Ingest(Options),
     /// Ingest, then `kill -9`, and the time until it is ready again
     Restart(Options),
+    /// As `run`, with ten series a target and the panels of a dashboard over a day; `--targets 100 --minutes 1440` has 1,000 series
+    Dashboards(Options),
 }
 
 #[derive(Args, Clone)]
@@ -115,10 +117,11 @@ enum Parts {
     Everything,
     Ingest,
     Restart,
+    Dashboards,
 }
 
 impl Options {
-    fn fleet(&self) -> FleetOptions {
+    fn fleet(&self, narrow: bool) -> FleetOptions {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         let interval_ms = self.interval * 1000;
         let duration_ms = self.minutes * 60_000;
@@ -135,6 +138,7 @@ impl Options {
             restarts_per_hour: self.restarts,
             late: self.late,
             late_by_ms: self.late_minutes * 60_000,
+            narrow,
         }
     }
 
@@ -148,6 +152,7 @@ fn main() -> ExitCode {
         Command::Run(o) => (o, Parts::Everything),
         Command::Ingest(o) => (o, Parts::Ingest),
         Command::Restart(o) => (o, Parts::Restart),
+        Command::Dashboards(o) => (o, Parts::Dashboards),
     };
     match run(&options, parts) {
         Ok(()) => ExitCode::SUCCESS,
@@ -164,7 +169,7 @@ fn tell(what: &str) {
 }
 
 fn run(options: &Options, parts: Parts) -> io::Result<()> {
-    let fleet = options.fleet();
+    let fleet = options.fleet(parts == Parts::Dashboards);
     let begun = Instant::now();
     let spool_dir = options.dir.join("spool");
     let spool =
@@ -249,9 +254,11 @@ fn measure(
     if parts == Parts::Ingest {
         return Ok(answers);
     }
-    let questions = queries::mix(fleet);
+    let asks = matches!(parts, Parts::Everything | Parts::Dashboards);
+    let questions = if fleet.narrow { queries::dashboards(fleet) } else { queries::mix(fleet) };
     server.catch_up();
-    if parts == Parts::Everything {
+    if asks {
+        server.come_to_rest();
         answers.push(note(queries::ask(&server, &questions, options.query_times), "head", into));
     }
     if !matches!(kind, Kind::Running { .. }) {
@@ -259,7 +266,7 @@ fn measure(
         into.add("ready after kill -9, s", Better::Less, server.spawn()?.as_secs_f64());
         into.add("CPU until ready, s", Better::Less, server.cpu_seconds());
     }
-    if parts == Parts::Everything {
+    if asks {
         let cpu = server.cpu_seconds();
         if let Some(folder) = server.settle()? {
             let per_sample = folder_bytes(&folder) as f64 / sent.samples as f64;
@@ -267,7 +274,7 @@ fn measure(
             into.add("CPU to make blocks, s", Better::Less, server.cpu_seconds() - cpu);
         }
         // Whatever begins after a flush shall not be in the queries' CPU time.
-        std::thread::sleep(Duration::from_secs(1));
+        server.come_to_rest();
         answers.push(note(queries::ask(&server, &questions, options.query_times), "blocks", into));
     }
     Ok(answers)

@@ -99,6 +99,53 @@ pub fn mix(fleet: &FleetOptions) -> Vec<Question> {
     ]
 }
 
+/// The ten commonest panels: a day in steps of a minute, over a narrow fleet; and what a dashboard's menus and single numbers ask.
+pub fn dashboards(fleet: &FleetOptions) -> Vec<Question> {
+    let end = (fleet.begin_ms + fleet.steps() * fleet.interval_ms) / 1000;
+    let begin = (end - 86_400).max(fleet.begin_ms / 1000);
+    let times = [("start", begin.to_string()), ("end", end.to_string())];
+    let day = |class, query: &str, own_way| Question {
+        class,
+        path: "/api/v1/query_range".into(),
+        parameters: [("query", query.to_string()), ("step", "60".into())]
+            .into_iter()
+            .chain(times.clone())
+            .collect(),
+        own_way,
+    };
+    let now = |class, query: &str, own_way| Question {
+        class,
+        path: "/api/v1/query".into(),
+        parameters: vec![("query", query.into()), ("time", end.to_string())],
+        own_way,
+    };
+    let lookup =
+        |class, path: &str| Question { class, path: path.into(), parameters: times.to_vec(), own_way: false };
+    let host = r#"node_cpu_seconds_total{instance="node-00003-0.eu-central-1.compute.internal:9100"}"#;
+    let memory = "node_memory_MemAvailable_bytes";
+    let cpu = "rate(node_cpu_seconds_total[5m])";
+    let buckets = "sum by (le) (rate(http_request_duration_seconds_bucket[5m]))";
+    vec![
+        day("one host", host, false),
+        day("one metric", memory, false),
+        day("rate", cpu, true),
+        day("sum by rate", &format!("sum by (instance) ({cpu})"), true),
+        day("avg", &format!("avg({memory})"), false),
+        day("topk", &format!("topk(5, {memory})"), false),
+        day("quantile", &format!("quantile(0.9, {memory})"), false),
+        day("ratio", &format!("1 - {memory} / node_memory_MemTotal_bytes"), false),
+        day("max_over_time 1h", &format!("max_over_time({memory}[1h])"), false),
+        day("avg_over_time 1h", &format!("avg_over_time({memory}[1h])"), false),
+        day("histogram_quantile", &format!("histogram_quantile(0.99, {buckets})"), true),
+        now("one host, now", host, false),
+        now("sum by rate, now", &format!("sum by (instance) ({cpu})"), true),
+        now("topk, now", &format!("topk(5, {memory})"), false),
+        now("a day's increase, now", "sum(increase(node_cpu_seconds_total[1d]))", true),
+        lookup("label names", "/api/v1/labels"),
+        lookup("label values", "/api/v1/label/instance/values"),
+    ]
+}
+
 /// Asks everything: a few times unmeasured, then `times` times.
 pub fn ask(server: &Server, questions: &[Question], times: u32) -> Vec<Answered> {
     let agent = agent(Duration::from_secs(120));

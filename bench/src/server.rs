@@ -209,6 +209,17 @@ impl Server {
         }
     }
 
+    /// Waits until the server has nothing to do any more, at most some minutes: blocks are merged in the background.
+    pub fn come_to_rest(&self) {
+        for _ in 0..60 {
+            let cpu = self.cpu_seconds();
+            std::thread::sleep(Duration::from_secs(3));
+            if self.cpu_seconds() - cpu < 0.1 {
+                return;
+            }
+        }
+    }
+
     /// Makes all that was written long-term storage. Answers the folder whose bytes count, if the server has one.
     pub fn settle(&self) -> io::Result<Option<PathBuf>> {
         let agent = agent(Duration::from_secs(1800));

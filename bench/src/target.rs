@@ -278,6 +278,19 @@ pub fn exposed() -> Vec<Exposed> {
     all
 }
 
+/// Ten of a target's series: four CPUs, two of memory, four buckets of one histogram.
+pub fn on_dashboards(e: &Exposed) -> bool {
+    let label = |name: &str| e.labels.iter().find(|(n, _)| *n == name).map_or("", |(_, v)| v.as_str());
+    match e.name.as_str() {
+        "node_cpu_seconds_total" => label("mode") == "user" && label("cpu") < "4",
+        "node_memory_MemAvailable_bytes" | "node_memory_MemTotal_bytes" => true,
+        "http_request_duration_seconds_bucket" => {
+            label("handler") == "/metrics" && ["0.1", "0.5", "2.5", "+Inf"].contains(&label("le"))
+        }
+        _ => false,
+    }
+}
+
 /// The value of a series as it goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Value(pub f64);
