@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tsdb::labels::Labels;
 use tsdb::sample::Value;
-use tsdb::source::{Answered, Budget, MemoryPool, Source};
+use tsdb::source::{Answered, Budget, Held, MemoryPool, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::answered::summary;
@@ -14,7 +14,7 @@ use crate::eval::handing::Handed;
 use crate::eval::range::{check_step_count, range_series};
 use crate::eval::tally::{Detail, Tally};
 use crate::eval::trace::Trace;
-use crate::eval::{Evaluator, Steps};
+use crate::eval::{Evaluator, Steps, row_held};
 use crate::explain::{self, Explained};
 use crate::parse::{Expr, ParseOptions, ValueType, parse_expr};
 use crate::plan::resolution::MaxResolution;
@@ -30,7 +30,8 @@ pub struct EngineOptions {
     pub lookback_ms: i64,
     /// Step of `[5m:]`.
     pub default_subquery_step_ms: i64,
-    /// Most samples one query may read, and most points one value may hold.
+    /// Most samples and points one query may hold at once, as upstream's `query.max-samples` counts; how many it reads one after the other is
+    /// bounded by its time.
     pub max_samples: u64,
     /// Most memory that one query's samples and results may hold at once.
     pub max_memory_bytes: u64,
@@ -54,7 +55,7 @@ impl Default for EngineOptions {
         EngineOptions {
             lookback_ms: 5 * 60_000,
             default_subquery_step_ms: 60_000,
-            max_samples: 500_000_000,
+            max_samples: 50_000_000,
             max_memory_bytes: 1 << 30,
             max_total_memory_bytes: 4 << 30,
             timeout: Duration::from_secs(120),
@@ -361,8 +362,9 @@ impl Engine {
                         let mut all = Vec::with_capacity(frame.rows.len());
                         for row in frame.rows.into_iter().filter(|r| !r.column.is_empty()) {
                             // Each row goes as its points come, which have a timestamp each.
-                            budget.hold(16 * row.column.len() as u64)?;
-                            budget.release(row.column.bytes());
+                            let samples = row_held(&row).samples;
+                            budget.hold(Held { bytes: 16 * row.column.len() as u64, samples })?;
+                            budget.release(Held { bytes: row.column.bytes(), samples });
                             all.push(range_series(row, &steps));
                         }
                         sorted(all)
@@ -392,7 +394,7 @@ impl Engine {
                 total: total_per_step,
                 read: read_per_step,
             }),
-            samples_peak: bytes_peak / 16,
+            samples_peak: budget.samples_peak(),
             bytes_peak,
             steps: steps.count as u64,
             series,

@@ -108,7 +108,7 @@ pub struct QueryStats {
     pub samples_per_step: Option<SamplesPerStep>,
     /// Which resolution answered which part of time.
     pub answered: Vec<AnsweredPart>,
-    /// Most samples held at once, estimated from the bytes.
+    /// Most samples and points of results held at once.
     pub samples_peak: u64,
     /// Most bytes held at once for samples and results.
     pub bytes_peak: u64,

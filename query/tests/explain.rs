@@ -70,7 +70,7 @@ fn every_node_has_its_text_and_its_reads() {
 
 #[test]
 fn what_is_measured_adds_up() {
-    let e = explain("sum(rate(requests_total[5m])) / sum(requests_total) + sum(requests_total)", true);
+    let e = explain("sum(rate(requests_total[5m])) / sum(requests_total) + max(requests_total)", true);
     let root = e.tree.nodes[0].done.unwrap();
     let ran = e.ran.as_ref().unwrap();
     let own: u64 = e.tree.nodes.iter().map(|n| n.done.unwrap().own.samples_read).sum();
@@ -94,6 +94,53 @@ fn what_is_measured_adds_up() {
     assert!(done[1].reused && done[1].samples_read == 0 && done[1].series == 3, "{done:?}");
     assert!(e.tree.nodes.iter().all(|n| n.done.unwrap().own.runs == 1), "{:?}", e.tree);
     assert!(ran.stats.bytes_peak > 0 && done[0].bytes_peak > 0);
+}
+
+#[test]
+fn equal_expressions_are_computed_once_and_counted_at_every_place() {
+    let stats = |text: &str| explain(text, true).ran.unwrap().stats;
+    for (twice, once) in [
+        ("sum(rate(requests_total[5m])) + sum ( rate(requests_total[5m]) )", "sum(rate(requests_total[5m]))"),
+        (
+            "sum(requests_total) by(job) / on(job) (sum by (job) (requests_total) + 1)",
+            "sum by (job) (requests_total)",
+        ),
+        (
+            "max_over_time(sum(requests_total)[5m:1m]) - min_over_time(sum(requests_total)[5m:1m])",
+            "sum(requests_total)",
+        ),
+        ("-(requests_total + 1) or (requests_total + 1)", "requests_total + 1"),
+    ] {
+        let e = explain(twice, true);
+        let alike: Vec<_> = e.tree.nodes.iter().filter(|n| n.text == once).collect();
+        assert_eq!(alike.len(), 2, "{twice}");
+        let done: Vec<_> = alike.iter().map(|n| n.done.unwrap().own).collect();
+        assert!(!done[0].reused && done[1].reused, "{twice}: {done:?}");
+        assert_eq!(done[0].bytes, done[1].bytes, "{twice}");
+    }
+    // Upstream computes them anew, so its samples count twice.
+    let (one, two) = (stats("sum(requests_total)"), stats("sum(requests_total) + sum(requests_total)"));
+    assert_eq!((two.samples_total, two.samples_new), (2 * one.samples_total, 2 * one.samples_new));
+    assert_eq!(two.samples_read, one.samples_read);
+    // Other steps, other matchers, another operator, another place of time: not equal.
+    for text in [
+        "sum(requests_total) + max_over_time(sum(requests_total)[5m:1m])",
+        "sum(requests_total) + sum(requests_total{job=\"a\"})",
+        "sum(requests_total) + sum(requests_total offset 1m)",
+        "sum by (job) (requests_total) + on(job) sum by (job, x) (requests_total)",
+        "topk(1, requests_total) or topk(2, requests_total)",
+    ] {
+        let e = explain(text, true);
+        let reused = |n: &&query::explain::Node| n.kind != "vectorSelector" && n.done.unwrap().own.reused;
+        assert_eq!(e.tree.nodes.iter().filter(reused).count(), 0, "{text}");
+    }
+    // What has a remark is computed at each place, because the remark names it.
+    let text =
+        "sum(quantile_over_time(2, requests_total[5m])) + sum(quantile_over_time(2, requests_total[5m]))";
+    let e = explain(text, true);
+    let sums: Vec<_> =
+        e.tree.nodes.iter().filter(|n| n.text == "sum(quantile_over_time(2, requests_total[5m]))").collect();
+    assert!(sums.len() == 2 && sums.iter().all(|n| !n.done.unwrap().own.reused));
 }
 
 #[test]

@@ -125,6 +125,7 @@ fn api(series: usize, breaks_at: usize, stream_from_bytes: u64) -> Api {
     let mut registry = Registry::default();
     let mut config = ApiConfig::new(Arc::new(Memory(source)), Metrics::new(&mut registry));
     config.limits.stream_from_bytes = stream_from_bytes;
+    config.limits.max_concurrency = 1;
     Api { router: router(ApiState::new(config)), registry, batches, called_off }
 }
 
@@ -272,4 +273,29 @@ async fn a_client_that_does_not_read_has_until_the_timeout() {
         last = frame.map(drop).map_err(|e| e.to_string());
     }
     assert!(last.is_err(), "the query was over before its result was sent");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_keep_others_waiting() {
+    let api = api(4_000, NEVER, 1 << 20);
+    // There is one place. Those who do not read leave it to others, but for so many: each has a thread.
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let (status, mut body) = api.ask("wide", "").await;
+        assert_eq!(status, 200);
+        body.frame().await.unwrap().unwrap();
+        slow.push(body);
+        let (status, text) = api.text("wide{i=\"00007\"}", "").await;
+        assert_eq!(status, 200, "{text:.200}");
+    }
+    let (status, _fifth) = api.ask("wide", "").await;
+    assert_eq!(status, 200);
+    let (status, text) = api.text("wide{i=\"00007\"}", "&timeout=300ms").await;
+    assert_eq!(status, 503, "the fifth keeps the place: {text:.200}");
+    // Whoever reads on gets a place again, and all of the answer.
+    drop(_fifth);
+    let last = slow.pop().unwrap().collect().await.unwrap().to_bytes();
+    let answer: Value = serde_json::from_slice(&last).map_err(|e| e.to_string()).unwrap_or_default();
+    assert!(answer.is_null(), "its first piece was taken before");
+    assert!(last.ends_with(b"}"), "the answer was broken off");
 }

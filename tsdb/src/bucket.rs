@@ -26,6 +26,8 @@ pub use crate::block::object::BlockStore;
 const BATCH_SAMPLES: u64 = 256 * 1024;
 /// Rows that one step reads at most, where rows are short.
 const BATCH_ROWS: usize = 16 * 1024;
+/// A selection's samples are kept in the cache where they take at most one part in so many of it.
+const KEPT_PART: u64 = 4;
 /// Blocks that are opened at the same time when they are not in the cache.
 const PARALLEL_OPENS: usize = 16;
 
@@ -112,13 +114,15 @@ impl BucketSource {
             }
             wanted.extend(blocks.iter().map(|b| (at, b.clone())));
         }
+        let keep_bytes = self.store.cache.capacity_bytes() as u64 / KEPT_PART / wanted.len().max(1) as u64;
         let cursors = self.for_each(
             &wanted,
             |(_, b)| b,
             |(at, meta)| {
                 wish.budget.check()?;
                 let part = &parts[*at].0;
-                Ok((*at, BlockCursor::open(self, meta, wish, (part.min_t_ms, part.max_t_ms))?))
+                let range = (part.min_t_ms, part.max_t_ms);
+                Ok((*at, BlockCursor::open(self, meta, wish, range, keep_bytes)?))
             },
         )?;
         let mut by_part: Vec<Vec<Box<dyn SeriesCursor + '_>>> = parts.iter().map(|_| Vec::new()).collect();
@@ -269,12 +273,13 @@ struct BlockCursor {
 }
 
 impl BlockCursor {
-    /// `None` if the block has nothing of it.
+    /// `None` if the block has nothing of it. Its samples stay in the cache if they take `keep_bytes` at most.
     fn open(
         source: &BucketSource,
         meta: &Arc<BlockMeta>,
         wish: &Selection,
         range: (i64, i64),
+        keep_bytes: u64,
     ) -> Result<Option<BlockCursor>, SourceError> {
         let block = Block::open(&source.store, &source.tenant, meta)?;
         let table = block.series_table()?;
@@ -287,7 +292,7 @@ impl BlockCursor {
             let (min_t, max_t) = (range.0.max(meta.min_t_ms), range.1.min(meta.max_t_ms));
             series.retain(|s| !mask.covers(*s, min_t, max_t));
         }
-        let plan = block.plan(&series, range.0, range.1)?;
+        let plan = block.plan(&series, range.0, range.1)?.keeping_rows(keep_bytes);
         let aggregates = wish.hints.windows.aggregates;
         let budget = wish.budget.clone();
         let mut cursor =

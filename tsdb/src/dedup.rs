@@ -218,7 +218,7 @@ impl DedupCursor<'_> {
             let group = self.next;
             self.next += 1;
             let Some(copies) = self.waiting.remove(&(group as u32)) else { continue };
-            let released = copies.iter().map(bytes).sum();
+            let released: u64 = copies.iter().map(bytes).sum();
             self.held -= released;
             self.budget.release(released);
             let merged = if self.plan.plain[group] {

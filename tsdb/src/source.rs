@@ -192,6 +192,40 @@ impl MemoryPool {
     }
 }
 
+/// What a part of a query holds. From a number it is so many bytes and no samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub bytes: u64,
+    /// Samples and points of results, a histogram for as many as it takes 16 bytes: what upstream's `query.max-samples` counts.
+    pub samples: u64,
+}
+
+impl From<u64> for Held {
+    fn from(bytes: u64) -> Held {
+        Held { bytes, samples: 0 }
+    }
+}
+
+impl std::ops::Add for Held {
+    type Output = Held;
+
+    fn add(self, other: Held) -> Held {
+        Held { bytes: self.bytes + other.bytes, samples: self.samples + other.samples }
+    }
+}
+
+impl std::ops::AddAssign for Held {
+    fn add_assign(&mut self, other: Held) {
+        *self = *self + other;
+    }
+}
+
+impl std::iter::Sum for Held {
+    fn sum<I: Iterator<Item = Held>>(all: I) -> Held {
+        all.fold(Held::default(), |a, b| a + b)
+    }
+}
+
 /// Limits, cancellation and counters that all parts of one query share. What it still holds when it is dropped goes back to the pool.
 #[derive(Debug)]
 pub struct Budget {
@@ -201,12 +235,14 @@ pub struct Budget {
     max_samples: u64,
     max_bytes: u64,
     samples_read: AtomicU64,
+    samples_held: AtomicU64,
+    samples_peak: AtomicU64,
     bytes_held: AtomicU64,
     bytes_peak: AtomicU64,
 }
 
 impl Budget {
-    /// `max_samples` bounds the samples one query may read in all, `max_bytes` the memory its samples and results may hold at once.
+    /// `max_samples` and `max_bytes` bound what a query's samples and results may be and take at once.
     pub fn new(max_samples: u64, max_bytes: u64, deadline: Option<std::time::Instant>) -> Arc<Budget> {
         Arc::new(Budget::plain(None, max_samples, max_bytes, deadline))
     }
@@ -234,6 +270,8 @@ impl Budget {
             max_samples,
             max_bytes,
             samples_read: AtomicU64::new(0),
+            samples_held: AtomicU64::new(0),
+            samples_peak: AtomicU64::new(0),
             bytes_held: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
         }
@@ -261,21 +299,25 @@ impl Budget {
     }
 
     /// Counts samples that were read.
-    pub fn read_samples(&self, n: u64) -> Result<(), SourceError> {
-        let total = self.samples_read.fetch_add(n, Ordering::Relaxed).saturating_add(n);
-        if total > self.max_samples {
-            return Err(SourceError::Limit(format!(
-                "query processing would load too many samples into memory: it needs more than {}, the limit of one query (query.max_samples)",
-                self.max_samples
-            )));
-        }
-        Ok(())
+    pub fn read_samples(&self, n: u64) {
+        self.samples_read.fetch_add(n, Ordering::Relaxed);
     }
 
     /// Counts memory taken; pair with [`Budget::release`]. What is refused is not counted.
-    pub fn hold(&self, bytes: u64) -> Result<(), SourceError> {
+    pub fn hold(&self, what: impl Into<Held>) -> Result<(), SourceError> {
+        let Held { bytes, samples } = what.into();
+        let held = self.samples_held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
+        if held > self.max_samples {
+            self.samples_held.fetch_sub(samples, Ordering::Relaxed);
+            return Err(SourceError::Limit(format!(
+                "query processing would load too many samples into memory in query execution: it needs more than {} at once, the limit of one query (query.max_samples)",
+                self.max_samples
+            )));
+        }
+        self.samples_peak.fetch_max(held, Ordering::Relaxed);
         let held = self.bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if held > self.max_bytes {
+            self.samples_held.fetch_sub(samples, Ordering::Relaxed);
             self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
             return Err(SourceError::Limit(format!(
                 "query needs more than {} bytes of memory, the limit of one query (query.max_memory_bytes): ask for fewer series, a shorter range or a longer step",
@@ -286,7 +328,7 @@ impl Budget {
         let Some(pool) = &self.pool else { return Ok(()) };
         let all = pool.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if all > pool.max_bytes {
-            self.release(bytes);
+            self.release(Held { bytes, samples });
             return Err(SourceError::Limit(format!(
                 "all queries together need more than {} bytes of memory, the limit of the server (query.max_total_memory_bytes): ask again when it is less busy, or for less",
                 pool.max_bytes
@@ -295,7 +337,9 @@ impl Budget {
         Ok(())
     }
 
-    pub fn release(&self, bytes: u64) {
+    pub fn release(&self, what: impl Into<Held>) {
+        let Held { bytes, samples } = what.into();
+        self.samples_held.fetch_sub(samples, Ordering::Relaxed);
         self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(pool) = &self.pool {
             pool.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -321,6 +365,11 @@ impl Budget {
         self.samples_read.load(Ordering::Relaxed)
     }
 
+    /// Most samples and points that were held at once.
+    pub fn samples_peak(&self) -> u64 {
+        self.samples_peak.load(Ordering::Relaxed)
+    }
+
     pub fn bytes_peak(&self) -> u64 {
         self.bytes_peak.load(Ordering::Relaxed)
     }
@@ -337,6 +386,19 @@ impl Drop for Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_count_while_they_are_held() {
+        let budget = Budget::new(100, u64::MAX, None);
+        budget.read_samples(1_000);
+        let some = |samples| Held { bytes: 16 * samples, samples };
+        budget.hold(some(60)).unwrap();
+        assert!(budget.hold(some(41)).unwrap_err().to_string().contains("query.max_samples"));
+        budget.hold(some(40)).unwrap();
+        budget.release(some(100));
+        budget.hold(some(70)).unwrap();
+        assert_eq!((budget.samples_peak(), budget.samples_read(), budget.bytes_peak()), (100, 1_000, 1_600));
+    }
 
     #[test]
     fn queries_share_the_pool_and_give_back_what_they_held() {

@@ -419,6 +419,63 @@ fn one_series_reads_few_bytes_in_few_rounds() {
 }
 
 #[test]
+fn samples_of_small_selections_are_kept_decoded() {
+    let ts: Vec<i64> = (0..400i64).map(|i| i * 15_000).collect();
+    let odd = |i: usize| if i % 90 == 7 { tsdb::sample::stale_nan() } else { (i * i % 1009) as f64 / 8.0 };
+    let series: Vec<SeriesColumns> = (0..20usize)
+        .map(|s| SeriesColumns {
+            labels: Labels::from_pairs([("__name__", "m".to_string()), ("i", format!("{s:02}"))]),
+            ts_ms: ts.clone().into(),
+            // Decimals with exceptions, constants with and without, whole numbers.
+            values: (0..ts.len())
+                .map(|i| match s % 4 {
+                    0 => odd(i),
+                    1 => 4.5,
+                    2 if i == 100 => -0.0,
+                    2 => 7.0,
+                    _ => (i * s) as f64,
+                })
+                .collect(),
+            histograms: None,
+            start_ts_ms: (s % 3 == 0).then(|| ts.iter().map(|t| t / 600_000 * 600_000 - 1).collect()),
+            windows: None,
+        })
+        .collect();
+    let cut = |s: &SeriesColumns, from: i64, to: i64| {
+        let keep: Vec<usize> = (0..ts.len()).filter(|i| (from..=to).contains(&ts[*i])).collect();
+        s.pick(&keep)
+    };
+    for options in [WriteOptions::fresh(), tiny()] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let meta = put_block(&store, Ulid::new(), options, series.clone()).unwrap();
+        // Four times what the samples take, and hardly less.
+        for (cache_bytes, kept) in [(64 << 20, true), (4 * 8 * 400 * 20 - 1, false)] {
+            let blocks = BlockStore::new(store.clone(), runtime().handle().clone(), cache_bytes);
+            let source = BucketSource::new(blocks.clone(), TenantId::single(), vec![meta.clone()]);
+            let mut hits = Vec::new();
+            for (from, to) in [(1_000_000, 2_000_000), (0, 6_000_000), (0, 6_000_000), (1_500_000, 1_500_000)]
+            {
+                let wish = Selection { min_t_ms: from, max_t_ms: to, ..everything() };
+                let before = blocks.cache_stats();
+                let got = drain(&source, &wish).unwrap();
+                hits.push((
+                    blocks.cache_stats().hits - before.hits,
+                    blocks.cache_stats().entries - before.entries,
+                ));
+                assert_eq!(got.len(), series.len());
+                for (got, want) in got.iter().zip(&series) {
+                    tsdb::contract::assert_same(got, &cut(want, from, to), "kept rows");
+                }
+            }
+            // Once read, the third time nothing but the cache answers; of a row of a slice the first reading kept all.
+            let listed = series.iter().enumerate().filter(|(s, _)| s % 4 != 1 || s % 3 == 0).count() as u64;
+            assert_eq!(hits[2].0 >= listed, kept, "{hits:?}");
+            assert!(!kept || hits[2].1 == 0, "{hits:?}");
+        }
+    }
+}
+
+#[test]
 fn the_recording_comes_back_bit_for_bit() {
     let (series, which) = match recording::path() {
         Some(path) => (recording::series(&path), "the shared recording"),

@@ -107,7 +107,7 @@ options! {
         "head.max_memory_bytes" head_max_memory: Size = "0",
             "Memory the head may hold. Near it the head is flushed early; at it writes are told to come again (429, to Prometheus 503). 0: two fifths of the machine's or the container's memory.";
         "cache_bytes" cache_bytes: Size = "256MiB",
-            "Memory for indexes and small columns of blocks.";
+            "Memory for what is read of blocks: indexes, small columns, pages, and the decoded samples of selections that fit into a quarter of it.";
         "wal.sync" wal_sync: Sync = "always",
             "When a write is acknowledged: after fsync (`always`), or at once with an fsync every so often (`100ms`), which a power loss may cost.";
         "retention" retention: Span = "0",
@@ -202,8 +202,8 @@ options! {
     "Queries" {
         "query.timeout" query_timeout: Span = "2m",
             "The longest a query may take.";
-        "query.max_samples" query_max_samples: Count = "500000000",
-            "Samples one query may read in all; what it holds at once is bounded by memory.";
+        "query.max_samples" query_max_samples: Count = "50000000",
+            "Samples and points of results one query may hold at once, as Prometheus counts for its `--query.max-samples`.";
         "query.max_memory_bytes" query_max_memory: Size = "1GiB",
             "Memory the samples and results of one query may hold.";
         "query.max_total_memory_bytes" query_max_total_memory: Size = "4GiB",

@@ -12,7 +12,8 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures::Stream;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsdb::source::{Answered, Budget, SourceError};
 
 use super::answer::{Grid, HEAD, PIECE_BYTES, Remarks, Stats, points, respond, tail};
@@ -36,17 +37,42 @@ pub struct Begun {
     answered: Arc<Answered>,
 }
 
+/// A query's place among those that run. A query whose client does not read gives it up until the client does, as long as not too many
+/// wait like that: each keeps its thread.
+pub struct Place {
+    held: Option<OwnedSemaphorePermit>,
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Place {
+    pub fn new(held: OwnedSemaphorePermit, places: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Place {
+        Place { held: Some(held), places, waiting }
+    }
+
+    /// Waits for `sent` without the place, where that is possible, and then for a place.
+    async fn away<T>(&mut self, sent: impl Future<Output = T>) -> T {
+        let Ok(_waiting) = self.waiting.try_acquire() else { return sent.await };
+        self.held = None;
+        let sent = sent.await;
+        // Places are never closed; without one the query would go on all the same.
+        self.held = self.places.clone().acquire_owned().await.ok();
+        sent
+    }
+}
+
 /// With this, work on a blocking thread begins its answer.
 pub struct Early {
     begin: Option<oneshot::Sender<Begun>>,
     budget: Arc<Budget>,
     runtime: Handle,
+    place: Place,
 }
 
 /// Both ends. Must be called within the runtime.
-pub fn early(budget: Arc<Budget>) -> (Early, oneshot::Receiver<Begun>) {
+pub fn early(budget: Arc<Budget>, place: Place) -> (Early, oneshot::Receiver<Begun>) {
     let (begin, begun) = oneshot::channel();
-    (Early { begin: Some(begin), budget, runtime: Handle::current() }, begun)
+    (Early { begin: Some(begin), budget, runtime: Handle::current(), place }, begun)
 }
 
 /// The answer that has begun. When it is dropped, which is what happens when the client goes away, the query is cancelled.
@@ -161,14 +187,20 @@ impl SeriesWriter {
         }
     }
 
-    /// Waits until the client has taken enough, at most until the query's deadline.
+    /// Waits until the client has taken enough, and for a place again, at most until the query's deadline.
     fn send(&mut self, last: bool) -> Result<(), QueryError> {
         let Some(pieces) = &self.pieces else { return Ok(()) };
         let fresh = Vec::with_capacity(if last { 0 } else { PIECE_BYTES + (8 << 10) });
-        let bytes = Bytes::from(std::mem::replace(&mut self.out, fresh));
+        let piece = Piece { bytes: Bytes::from(std::mem::replace(&mut self.out, fresh)), last };
+        let piece = match pieces.try_send(piece) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(SourceError::Canceled.into()),
+            Err(TrySendError::Full(piece)) => piece,
+        };
         let deadline = self.early.budget.deadline().map(tokio::time::Instant::from_std);
+        let place = &mut self.early.place;
         let sent = self.early.runtime.block_on(async {
-            let send = pieces.send(Piece { bytes, last });
+            let send = place.away(pieces.send(piece));
             match deadline {
                 Some(deadline) => {
                     tokio::time::timeout_at(deadline, send).await.map_err(|_| SourceError::TimedOut)

@@ -1,13 +1,16 @@
 //! What the API tells about itself: durations, queries in flight, samples read, errors.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tsdb::source::MemoryPool;
 
 use super::error::ErrorType;
 
@@ -40,6 +43,33 @@ pub struct Metrics {
     in_flight: Gauge,
     queued: Gauge,
     samples: Counter,
+    memory: Memory,
+}
+
+/// Tells what the queries at work hold, as soon as there is an engine that knows.
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<OnceLock<Arc<MemoryPool>>>);
+
+impl Collector for Memory {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let Some(pool) = self.0.get() else { return Ok(()) };
+        for (name, help, bytes) in [
+            (
+                "hearth_query_memory_bytes",
+                "Memory that samples and results of queries take",
+                pool.held_bytes(),
+            ),
+            (
+                "hearth_query_memory_limit_bytes",
+                "Memory that all queries together may take, from where on they are refused",
+                pool.max_bytes(),
+            ),
+        ] {
+            let metric = ConstGauge::new(bytes);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Metrics {
@@ -51,7 +81,9 @@ impl Metrics {
             in_flight: Gauge::default(),
             queued: Gauge::default(),
             samples: Counter::default(),
+            memory: Memory::default(),
         };
+        registry.register_collector(Box::new(m.memory.clone()));
         registry.register(
             "hearth_query_duration_seconds",
             "Time from a request to the head of its answer, by endpoint",
@@ -70,6 +102,11 @@ impl Metrics {
             m.samples.clone(),
         );
         m
+    }
+
+    /// Whose memory is told; the first one stays.
+    pub(super) fn watch(&self, pool: &Arc<MemoryPool>) {
+        self.memory.0.get_or_init(|| pool.clone());
     }
 
     pub(super) fn observe(&self, endpoint: &str, took: Duration, failed: Option<ErrorType>) {

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tsdb::source::Budget;
 use tsdb::tenant::TenantId;
 
-use super::begun::{self, Early};
+use super::begun::{self, Early, Place};
 use super::error::{ApiError, ErrorType};
 use super::form::Form;
 use super::state::ApiState;
@@ -99,8 +99,7 @@ impl ApiState {
     }
 
     /// As [`ApiState::run`], for work that may begin its answer before it is done, by means of the [`Early`] it gets. It then gives
-    /// `None`, or an error that nobody sees. While it sends, it keeps its place, so a slow reader of such an answer has until the
-    /// query's timeout.
+    /// `None`, or an error that nobody sees. While its client does not read it gives its place to others (see [`begun::Place`]).
     pub(super) async fn run_beginning<F>(
         &self,
         lane: Lane,
@@ -125,9 +124,9 @@ impl ApiState {
             }
         };
         let metrics = self.config().metrics.clone();
-        let (early, begun) = begun::early(budget.clone());
+        let place = Place::new(place, places.clone(), self.0.waiting.clone());
+        let (early, begun) = begun::early(budget.clone(), place);
         let job = tokio::task::spawn_blocking(move || {
-            let _place = place;
             let answer = work(&budget, arrived.elapsed(), early);
             metrics.read_samples(budget.samples_read());
             answer

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use tsdb::labels::{Labels, METRIC_NAME};
 use tsdb::matcher::quote;
+use tsdb::source::Held;
 
 use super::Evaluator;
 use super::column_bytes;
@@ -50,8 +51,8 @@ impl Evaluator<'_> {
         let mut states: Vec<State> = Vec::new();
         let mut notes = Annotations::new();
         let budget = self.budget.clone();
-        let per_group = 3 * column_bytes(steps);
-        let mut held = 0;
+        let per_group = Held { bytes: 3 * column_bytes(steps), samples: steps as u64 };
+        let mut held = Held::default();
         let span = a.expr.span;
         self.stream(&a.expr, &mut |row| {
             if row.column.is_empty() {
@@ -66,7 +67,7 @@ impl Evaluator<'_> {
             states[at].add(&row, span, &mut notes);
             Ok(())
         })?;
-        self.live_bytes += held;
+        self.live += held;
         let mut rows = Vec::with_capacity(states.len());
         for (labels, state) in groups.labels.into_iter().zip(states) {
             let drop_name = state.drop_name;

@@ -306,6 +306,9 @@ impl Evaluator<'_> {
         while let PlanNode::Binary(b) = &leftmost.node {
             chain.push((&**b, leftmost));
             leftmost = &b.lhs;
+            if leftmost.shared.is_some() {
+                break;
+            }
         }
         let mut lhs = self.eval(leftmost)?;
         for (b, whole) in chain.into_iter().rev() {

@@ -6,14 +6,14 @@
 
 use hashbrown::HashSet;
 use tsdb::labels::Labels;
-use tsdb::source::LabelWish;
+use tsdb::source::{Held, LabelWish};
 
 use super::frame::{Column, Frame, Row, without_name};
 use super::functions::Run;
 use super::range::matrix_reach;
 use super::rowwise::{RowOp, operand};
 use super::scan::instant_reach;
-use super::{Evaluator, Steps, row_bytes};
+use super::{Evaluator, Steps, row_held};
 use crate::parse::ValueType;
 use crate::plan::{PlanExpr, PlanNode, Selector};
 use crate::value::QueryError;
@@ -167,7 +167,7 @@ impl Evaluator<'_> {
         // Whether the rows will come in the order of the result.
         let in_order = |way: &Way<'_, '_>| -> Result<bool, QueryError> {
             let mut all = source.series(&wish)?;
-            let bytes = all.iter().map(|l| l.as_bytes().len() as u64 + 48).sum();
+            let bytes: u64 = all.iter().map(|l| l.as_bytes().len() as u64 + 48).sum();
             wish.budget.hold(bytes)?;
             all.sort_by(|a, b| a.series_cmp(b));
             let mut last: Option<Labels> = None;
@@ -184,17 +184,17 @@ impl Evaluator<'_> {
             wish.budget.release(bytes);
             Ok(ascending)
         };
-        let (mut held, mut bytes) = (Vec::new(), 0);
+        let (mut held, mut taken) = (Vec::new(), Held::default());
         let (mut sending, mut whole) = (false, false);
         let streamed = self.stream(leaf, &mut |row| {
             let row = way.through(row);
             if sending {
                 return way.out(row);
             }
-            budget.hold(row_bytes(&row))?;
-            bytes += row_bytes(&row);
+            budget.hold(row_held(&row))?;
+            taken += row_held(&row);
             held.push(row);
-            if bytes < from_bytes {
+            if taken.bytes < from_bytes {
                 return Ok(());
             }
             if !in_order(way)? {
@@ -203,9 +203,9 @@ impl Evaluator<'_> {
             }
             sending = true;
             for row in held.drain(..) {
-                let bytes = row_bytes(&row);
+                let taken = row_held(&row);
                 way.out(row)?;
-                budget.release(bytes);
+                budget.release(taken);
             }
             Ok(())
         });
@@ -215,14 +215,14 @@ impl Evaluator<'_> {
             whole |= !way.ops.is_empty() && streamed.is_ok() && !held.iter().all(|r| seen.insert(&r.labels));
         }
         if whole {
-            budget.release(bytes);
+            budget.release(taken);
             return Ok(Handed::Whole);
         }
         streamed?;
         if sending {
             return Ok(Handed::Out(way.count));
         }
-        self.live_bytes += bytes;
+        self.live += taken;
         held.retain(|r| !r.column.is_empty());
         Ok(Handed::Held(Frame { rows: held }))
     }
@@ -252,8 +252,8 @@ impl Evaluator<'_> {
             for (_, row) in rows {
                 let column = spread_column(&row.column, all);
                 let row = way.through(Row { column, ..row });
-                self.budget.hold(row_bytes(&row))?;
-                self.live_bytes += row_bytes(&row);
+                self.budget.hold(row_held(&row))?;
+                self.live += row_held(&row);
                 held.push(row);
             }
             held.retain(|r| !r.column.is_empty());

@@ -12,6 +12,7 @@ pub(crate) mod handing;
 pub(crate) mod range;
 mod rowwise;
 pub(crate) mod scan;
+mod shared;
 pub mod tally;
 pub mod timeline;
 pub mod trace;
@@ -20,13 +21,14 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tsdb::labels::Labels;
-use tsdb::source::{Answered, Budget, SeriesColumns, Source};
+use tsdb::source::{Answered, Budget, Held, SeriesColumns, Source};
 
 use crate::annotations::Annotations;
 use crate::engine::EngineOptions;
 use crate::eval::frame::{Frame, Row, Val, without_name};
 use crate::eval::functions::Run;
 use crate::eval::handing::spread_column;
+use crate::eval::shared::SharedValues;
 use crate::eval::tally::{Detail, Tally};
 use crate::eval::trace::{Trace, id};
 use crate::parse::ValueType;
@@ -80,8 +82,10 @@ pub struct Evaluator<'a> {
     pub answered: Arc<Answered>,
     /// Selections that are read more than once, by number and time range.
     kept: HashMap<(usize, i64, i64), Arc<Vec<SeriesColumns>>>,
-    /// Bytes of values that the node being evaluated holds; charged to the budget.
-    live_bytes: u64,
+    /// Values of what stands more than once.
+    values: SharedValues,
+    /// Values that the node being evaluated holds; charged to the budget.
+    live: Held,
     /// Samples as `stats` reports them.
     pub tally: Tally,
     /// Where it is written down what each node does, if anybody asked.
@@ -108,7 +112,8 @@ impl<'a> Evaluator<'a> {
             max_resolution: options.max_resolution,
             answered: Arc::default(),
             kept: HashMap::new(),
-            live_bytes: 0,
+            values: SharedValues::default(),
+            live: Held::default(),
             tally: Tally::new(Detail::Total, steps.count),
             trace: None,
         }
@@ -124,24 +129,23 @@ impl<'a> Evaluator<'a> {
                 _ => Val::Vector(Frame::default()),
             });
         }
-        let before = std::mem::take(&mut self.live_bytes);
+        let before = std::mem::take(&mut self.live);
         let outer = self.trace.as_ref().map(|t| t.switch(id(expr)));
-        let val = self.node(expr)?;
+        let val = match expr.shared {
+            None => self.node(expr)?,
+            Some(shared) => self.shared_node(expr, shared)?,
+        };
         if let (Some(trace), Some(outer)) = (&self.trace, outer) {
             trace.switch(outer);
         }
-        let bytes = match &val {
-            Val::Scalar(v) => 8 * v.len() as u64,
-            Val::Str(_) => 0,
-            Val::Vector(f) => f.rows.iter().map(row_bytes).sum(),
-        };
-        self.budget.release(self.live_bytes);
-        self.budget.hold(bytes)?;
-        self.live_bytes = before + bytes;
+        let held = val_held(&val);
+        self.budget.release(self.live);
+        self.budget.hold(held)?;
+        self.live = before + held;
         if let Some(trace) = &self.trace {
             trace.note(id(expr), |f| {
                 f.runs += 1;
-                f.bytes = f.bytes.max(bytes);
+                f.bytes = f.bytes.max(held.bytes);
                 if !streams(expr) {
                     f.series += series_in(&val);
                 }
@@ -153,14 +157,14 @@ impl<'a> Evaluator<'a> {
     /// All rows that [`Evaluator::stream`] hands out, charged as they come.
     pub(crate) fn materialize(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
         let budget = self.budget.clone();
-        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let (mut rows, mut held) = (Vec::new(), Held::default());
         self.stream(expr, &mut |row| {
-            budget.hold(row_bytes(&row))?;
-            bytes += row_bytes(&row);
+            budget.hold(row_held(&row))?;
+            held += row_held(&row);
             rows.push(row);
             Ok(())
         })?;
-        self.live_bytes += bytes;
+        self.live += held;
         Ok(Val::Vector(Frame { rows }))
     }
 
@@ -402,6 +406,17 @@ pub(crate) fn column_bytes(steps: usize) -> u64 {
     (steps as u64).saturating_mul(8) + (steps as u64) / 8 + 160
 }
 
-pub(crate) fn row_bytes(row: &Row) -> u64 {
-    row.column.bytes() + row.labels.as_bytes().len() as u64 + 96
+/// What a value holds.
+pub(crate) fn val_held(val: &Val) -> Held {
+    match val {
+        Val::Scalar(v) => Held { bytes: 8 * v.len() as u64, samples: v.len() as u64 },
+        Val::Str(_) => Held::default(),
+        Val::Vector(f) => f.rows.iter().map(row_held).sum(),
+    }
+}
+
+/// What a row holds.
+pub(crate) fn row_held(row: &Row) -> Held {
+    let bytes = row.column.bytes() + row.labels.as_bytes().len() as u64 + 96;
+    Held { bytes, samples: tally::samples(&row.column) }
 }

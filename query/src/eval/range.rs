@@ -6,13 +6,13 @@ use hashbrown::HashSet;
 use tsdb::histogram::{CounterResetHint, Histogram};
 use tsdb::labels::{Labels, METRIC_NAME};
 use tsdb::matcher::{MatchOp, quote};
-use tsdb::source::SeriesColumns;
+use tsdb::source::{Held, SeriesColumns};
 use tsdb::window::{Aggregates, WindowColumns};
 
 use super::frame::{Column, Frame, Point, Row, Val};
 use super::functions::windowed::{self, FloatWindows, Windowed};
 use super::functions::{Extended, Samples, SeriesWindows, Window, WindowContext};
-use super::scan::{series_bytes, without_stale};
+use super::scan::{series_held, without_stale};
 use super::tally::{self, Detail, Tally};
 use super::timeline::{Memo, Reach, windows};
 use super::trace::id;
@@ -236,7 +236,7 @@ impl Evaluator<'_> {
             trace.note(id(sub), |f| {
                 f.runs += 1;
                 f.series += series.len() as u64;
-                f.bytes += series.iter().map(series_bytes).sum::<u64>();
+                f.bytes += series.iter().map(series_held).sum::<Held>().bytes;
             });
         }
         Ok((series, drops))
@@ -293,9 +293,10 @@ impl Evaluator<'_> {
                         let histograms: u64 = found.histograms.iter().map(|h| tally::weight(h)).sum();
                         ev.tally.at(0, found.values.len() as u64 + histograms);
                         if !found.is_empty() {
-                            let bytes = 32 * found.len() as u64 + 96;
-                            ev.budget.hold(bytes)?;
-                            ev.live_bytes += bytes;
+                            let samples = found.values.len() as u64 + histograms;
+                            let held = Held { bytes: 32 * found.len() as u64 + 96, samples };
+                            ev.budget.hold(held)?;
+                            ev.live += held;
                             out.push(found);
                         }
                     }

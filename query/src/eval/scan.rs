@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use tsdb::matcher::quote;
 use tsdb::sample::is_stale;
-use tsdb::source::{Hints, Selection, SeriesColumns};
+use tsdb::source::{Held, Hints, Selection, SeriesColumns};
 use tsdb::window::{HistogramFlags, WindowColumns};
 
 use super::answered::live_windows;
@@ -88,29 +88,35 @@ impl Evaluator<'_> {
         let mut cursor = source.select(&wish)?;
         let what = (if range_ms > 0 { s.func } else { "" }, s.metric_name());
         self.note_answered(what, &wish.hints.windows, needs, looks, (min_t_ms, max_t_ms));
-        let mut all = Vec::new();
+        let (mut all, mut kept, mut keep) = (Vec::new(), Held::default(), keep);
         while let Some(mut batch) = cursor.next_batch()? {
             self.budget.check()?;
             if s.counts_only {
                 batch.iter_mut().for_each(leave_counts);
             }
-            let bytes: u64 = batch.iter().map(series_bytes).sum();
-            self.budget.hold(bytes)?;
+            let held: Held = batch.iter().map(series_held).sum();
+            self.budget.hold(held)?;
             if let Some((trace, own)) = &trace {
                 trace.switch(user);
                 trace.note(*own, |f| {
                     f.series += batch.len() as u64;
-                    f.bytes += bytes;
+                    f.bytes += held.bytes;
                 });
             }
             each(self, &batch)?;
             if let Some((trace, own)) = &trace {
                 trace.switch(*own);
             }
-            if keep {
+            kept += held;
+            if keep && !self.may_keep(kept) {
+                // Too much to hold until the next who reads it: that one reads it again.
+                keep = false;
+                all = Vec::new();
+                self.budget.release(kept);
+            } else if keep {
                 all.extend(batch);
             } else {
-                self.budget.release(bytes);
+                self.budget.release(held);
             }
         }
         if let Some((trace, own)) = &trace {
@@ -187,13 +193,14 @@ impl Evaluator<'_> {
     }
 }
 
-/// Bytes a series' columns hold, a shared timeline counted in part.
-pub(crate) fn series_bytes(s: &SeriesColumns) -> u64 {
+/// What a series' columns hold, a shared timeline counted in part.
+pub(crate) fn series_held(s: &SeriesColumns) -> Held {
     let histograms =
         s.histograms.as_ref().map_or(0, |h| h.iter().flatten().map(|h| h.size_bytes() + 16).sum::<usize>());
     let shared = Arc::strong_count(&s.ts_ms).max(1);
     let windows = s.windows.as_ref().map_or(0, |w| w.bytes());
-    (s.ts_ms.len() * 8 + s.ts_ms.len() * 8 / shared + histograms + windows + 96) as u64
+    let bytes = (s.ts_ms.len() * 8 + s.ts_ms.len() * 8 / shared + histograms + windows + 96) as u64;
+    Held { bytes, samples: (s.ts_ms.len() + histograms / 16) as u64 }
 }
 
 /// Leaves of each histogram its count and sum, and notes beside them whether the counter was reset since the histogram before, which

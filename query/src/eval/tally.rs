@@ -45,6 +45,12 @@ pub(crate) fn weight(h: &Histogram) -> u64 {
     (h.size_bytes() as u64 + 8) / 16
 }
 
+/// How many samples a column is.
+pub(crate) fn samples(column: &Column) -> u64 {
+    let histograms: u64 = column.histograms().iter().map(|(_, h)| weight(h)).sum();
+    column.float_count() as u64 + histograms
+}
+
 impl Tally {
     pub fn new(detail: Detail, steps: usize) -> Self {
         let per_step = || if detail == Detail::Steps { vec![0; steps] } else { Vec::new() };
@@ -72,8 +78,7 @@ impl Tally {
 
     /// What an instant selector took of one series.
     pub(crate) fn column(&mut self, column: &Column) {
-        let histograms: u64 = column.histograms().iter().map(|(_, h)| weight(h)).sum();
-        let n = column.float_count() as u64 + histograms;
+        let n = samples(column);
         self.total += n;
         if self.detail == Detail::Total {
             return;
@@ -105,6 +110,19 @@ impl Tally {
             self.total_per_step[step] += u64::from(*all);
             self.read_per_step[step] += u64::from(*new);
         }
+    }
+
+    /// Counters of nothing yet, for a part of the same steps.
+    pub(crate) fn for_part(&self, steps: usize) -> Tally {
+        Tally::new(self.detail, steps)
+    }
+
+    /// What a part of the same steps counted.
+    pub(crate) fn and(&mut self, part: &Tally) {
+        self.total += part.total;
+        self.read += part.read;
+        self.total_per_step.iter_mut().zip(&part.total_per_step).for_each(|(n, more)| *n += more);
+        self.read_per_step.iter_mut().zip(&part.read_per_step).for_each(|(n, more)| *n += more);
     }
 
     /// What was evaluated once and holds for all `steps`: looked at again at each of them, read once.

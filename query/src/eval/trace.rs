@@ -35,7 +35,7 @@ pub struct Figures {
     /// Most bytes that the whole query held while it was at work.
     pub bytes_peak: u64,
     pub time: Duration,
-    /// A selection that another node had read already.
+    /// A selection that another node had read already, or an expression whose value was known from another place.
     pub reused: bool,
     /// Of a selector: the coarsest downsampled windows that would have done for it, 0 where it needs samples.
     pub max_resolution_ms: i64,

@@ -7,7 +7,7 @@ use tsdb::labels::METRIC_NAME;
 
 use super::duration::{QueryShape, milliseconds};
 use super::resolution::Needs;
-use super::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Selector, Subquery};
+use super::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Selector, Subquery, shared};
 use crate::eval::functions;
 use crate::parse::{self, At, Expr, Node, Span, ValueType};
 use crate::value::QueryError;
@@ -53,8 +53,10 @@ pub fn build(expr: &Expr, times: Times) -> Result<Plan, QueryError> {
         around: Around::default(),
     };
     let built = b.expr(expr, "", 1)?;
-    let root = if built.wrap { invariant(built.expr) } else { built.expr };
-    Ok(Plan { root, selection_uses: b.uses, selection_needs: b.needs, depth: b.depth })
+    let mut root = if built.wrap { invariant(built.expr) } else { built.expr };
+    // Where a chain of operators is cut by what stands elsewhere too, it takes more levels than it has brackets.
+    let depth = b.depth + shared::mark(&mut root);
+    Ok(Plan { root, selection_uses: b.uses, selection_needs: b.needs, depth })
 }
 
 fn shape(t: Times) -> QueryShape {
@@ -103,7 +105,7 @@ struct Built {
 
 fn invariant(expr: PlanExpr) -> PlanExpr {
     let (kind, span) = (expr.kind, expr.span);
-    PlanExpr { node: PlanNode::StepInvariant(Box::new(expr)), kind, span }
+    PlanExpr::new(PlanNode::StepInvariant(Box::new(expr)), kind, span)
 }
 
 impl Built {
@@ -180,7 +182,7 @@ impl Builder {
         self.depth = self.depth.max(depth);
         let kind = e.value_type();
         let node = |node: PlanNode, invariant: bool, wrap: bool| {
-            Ok(Built { expr: PlanExpr { node, kind, span: e.span }, invariant, wrap })
+            Ok(Built { expr: PlanExpr::new(node, kind, e.span), invariant, wrap })
         };
         match &e.node {
             Node::Number(n) => node(PlanNode::Number(n.value), true, false),
@@ -277,7 +279,7 @@ impl Builder {
                 matching: b.matching.clone(),
                 return_bool: b.return_bool,
             }));
-            lhs = Built { expr: PlanExpr { node, kind, span: whole.span }, invariant: fixed, wrap: fixed };
+            lhs = Built { expr: PlanExpr::new(node, kind, whole.span), invariant: fixed, wrap: fixed };
         }
         self.around = around;
         Ok(lhs)
@@ -287,11 +289,7 @@ impl Builder {
         let name = c.func.name;
         let kind = e.value_type();
         let number = |v: f64| {
-            Ok(Built {
-                expr: PlanExpr { node: PlanNode::Number(v), kind, span: e.span },
-                invariant: true,
-                wrap: false,
-            })
+            Ok(Built { expr: PlanExpr::new(PlanNode::Number(v), kind, e.span), invariant: true, wrap: false })
         };
         match name {
             "start" => return number(self.times.start_ms as f64 / 1000.0),
@@ -320,7 +318,7 @@ impl Builder {
         let whole = fixed || timestamp_of_fixed;
         let args = args.into_iter().map(|a| if whole { a.expr } else { a.wrapped() }).collect();
         let node = PlanNode::Call(Call { entry, args, span: e.span });
-        Ok(Built { expr: PlanExpr { node, kind, span: e.span }, invariant: whole, wrap: whole })
+        Ok(Built { expr: PlanExpr::new(node, kind, e.span), invariant: whole, wrap: whole })
     }
 }
 

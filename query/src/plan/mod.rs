@@ -3,10 +3,12 @@
 mod build;
 mod duration;
 pub mod resolution;
+mod shared;
 
 use std::sync::Arc;
 
 pub use build::{Times, build};
+pub use shared::Shared;
 
 use tsdb::matcher::Matcher;
 
@@ -31,6 +33,8 @@ pub struct PlanExpr {
     pub node: PlanNode,
     pub kind: ValueType,
     pub span: Span,
+    /// Of what stands more than once: its value is computed once.
+    pub shared: Option<Shared>,
 }
 
 #[derive(Debug)]
@@ -114,8 +118,7 @@ pub struct Binary {
 /// A chain of operators may be thousands long: it is dropped in a loop, not by recursion.
 impl Drop for Binary {
     fn drop(&mut self) {
-        let hollow =
-            || PlanExpr { node: PlanNode::Number(0.0), kind: ValueType::Scalar, span: Span::default() };
+        let hollow = || PlanExpr::new(PlanNode::Number(0.0), ValueType::Scalar, Span::default());
         let mut next = std::mem::replace(&mut self.lhs, hollow());
         while let PlanNode::Binary(b) = &mut next.node {
             next = std::mem::replace(&mut b.lhs, hollow());
@@ -124,6 +127,10 @@ impl Drop for Binary {
 }
 
 impl PlanExpr {
+    pub(crate) fn new(node: PlanNode, kind: ValueType, span: Span) -> PlanExpr {
+        PlanExpr { node, kind, span, shared: None }
+    }
+
     /// The expression inside step-invariant wrappers.
     pub fn unwrapped(&self) -> &PlanExpr {
         match &self.node {

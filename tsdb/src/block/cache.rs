@@ -1,10 +1,10 @@
 //! What readers of blocks keep in memory: the least recently used goes first, and the bytes are bounded.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use ulid::Ulid;
 
@@ -29,6 +29,8 @@ pub(crate) enum Key {
     /// The small columns of one row group of the samples.
     SmallRows(Ulid, u32),
     Timeline(Ulid, u32),
+    /// The decoded floats of a row of the samples, by row group and row.
+    Row(Ulid, u32, u32),
     /// A decoded file of exemplars.
     Exemplars(Ulid),
 }
@@ -68,6 +70,8 @@ struct Entry {
 const NONE: usize = usize::MAX;
 /// What an entry costs beside its value.
 const ENTRY_BYTES: usize = 160;
+/// Keys looked up before others get their turn.
+const KEYS_PER_LOCK: usize = 256;
 
 /// How a cache does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +118,28 @@ impl BlockCache {
             Value::Decoded(d) => d.downcast().ok(),
             Value::Bytes(_) => None,
         }
+    }
+
+    /// As [`BlockCache::get`] for many keys, with the lock taken seldom.
+    pub(crate) fn get_each<T: Any + Send + Sync>(
+        &self,
+        keys: impl ExactSizeIterator<Item = Option<Key>>,
+    ) -> Vec<Option<Arc<T>>> {
+        let mut out = Vec::with_capacity(keys.len());
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
+            let mut inner = self.inner.lock();
+            out.extend(keys.by_ref().take(KEYS_PER_LOCK).map(|key| match inner.get(&key?)? {
+                Value::Decoded(d) => d.downcast().ok(),
+                Value::Bytes(_) => None,
+            }));
+        }
+        out
+    }
+
+    /// What all entries together may take.
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        self.capacity_bytes
     }
 
     pub(crate) fn put_bytes(&self, key: Key, bytes: Bytes) {

@@ -1,5 +1,6 @@
 //! Reads series of one block: which rows, which columns of them, and the samples they make.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -69,6 +70,29 @@ pub(crate) struct PlannedRow {
 pub(crate) struct Plan {
     pub rows: Vec<PlannedRow>,
     pub(super) small: BTreeMap<u32, Arc<SmallRows>>,
+    /// Whether rows are looked for in the cache, and left there whole when they have been decoded.
+    keep_rows: bool,
+}
+
+impl Plan {
+    /// Has the rows of a block of samples kept in the cache if all of them fit into `bytes`: what is read once is often read again, and a
+    /// selection that does not fit would only drive everything else out.
+    pub fn keeping_rows(self, bytes: u64) -> Plan {
+        let samples: u64 = self.rows.iter().map(|r| u64::from(r.n)).sum();
+        Plan { keep_rows: samples.saturating_mul(8) <= bytes, ..self }
+    }
+}
+
+/// The floats of one row and, where they are listed, its start timestamps: decoded, whole.
+struct KeptRow {
+    values: Vec<f64>,
+    starts: Vec<i64>,
+}
+
+impl KeptRow {
+    fn bytes(&self) -> usize {
+        8 * (self.values.len() + self.starts.len()) + size_of::<KeptRow>()
+    }
 }
 
 impl Block {
@@ -196,7 +220,7 @@ impl Block {
                 }
             }
         }
-        Ok(Plan { rows, small })
+        Ok(Plan { rows, small, keep_rows: false })
     }
 
     /// Whether a row group's statistics allow for such rows; where there are none, they do.
@@ -233,13 +257,18 @@ impl Block {
         if self.meta.resolution_ms != 0 {
             return self.read_windows(table, plan, rows, range, mask, Aggregates::ALL, budget);
         }
-        let lists = self.read_lists(plan, rows)?;
+        let kept = self.kept_rows(plan, rows);
+        let lists = self.read_lists(plan, rows, &kept)?;
         let mut clipped = ClippedTimelines::new(lists.timelines, range);
         let mut out = Vec::new();
+        let mut kept = kept.iter();
         for of_series in rows.chunk_by(|a, b| a.series == b.series) {
             budget.check()?;
-            let parts: Result<Vec<Part<'_>>, SourceError> =
-                of_series.iter().map(|row| self.part(plan, row, &lists.columns, &clipped)).collect();
+            let parts: Result<Vec<Part<'_>>, SourceError> = of_series
+                .iter()
+                .zip(kept.by_ref())
+                .map(|(row, kept)| self.part(plan, row, kept.as_deref(), &lists.columns, &clipped))
+                .collect();
             let parts: Vec<Part<'_>> = parts?.into_iter().filter(|p| p.from < p.to).collect();
             if parts.is_empty() {
                 continue;
@@ -251,22 +280,42 @@ impl Block {
             {
                 continue;
             }
-            budget.read_samples(found.ts_ms.len() as u64)?;
+            budget.read_samples(found.ts_ms.len() as u64);
             out.push(found);
         }
         Ok(out)
     }
 
-    /// Everything that rows need beside their small columns, with all requests together.
-    fn read_lists(&self, plan: &Plan, rows: &[PlannedRow]) -> Result<Lists, SourceError> {
+    /// The rows that the cache has, `None` for the others.
+    fn kept_rows(&self, plan: &Plan, rows: &[PlannedRow]) -> Vec<Option<Arc<KeptRow>>> {
+        if !plan.keep_rows {
+            return vec![None; rows.len()];
+        }
+        let key = |r: &PlannedRow| {
+            let keeps = plan.small[&r.row_group].lists_floats(r.row as usize);
+            keeps.then_some(Key::Row(self.meta.ulid, r.row_group, r.row))
+        };
+        self.store.cache.get_each(rows.iter().map(key))
+    }
+
+    /// Everything that rows need beside their small columns and what is kept of them, with all requests together.
+    fn read_lists(
+        &self,
+        plan: &Plan,
+        rows: &[PlannedRow],
+        kept: &[Option<Arc<KeptRow>>],
+    ) -> Result<Lists, SourceError> {
         // Rows by (column, row group). Rows come by row group, so a column's latest list is found by its position.
         let mut wanted: Vec<((usize, u32), Vec<u32>)> = Vec::new();
         let mut latest: [Option<usize>; SAMPLE_COLUMNS.len()] = [None; SAMPLE_COLUMNS.len()];
         let mut tsrefs = Vec::with_capacity(rows.len());
-        for r in rows {
+        for (r, kept) in rows.iter().zip(kept) {
             let small = &plan.small[&r.row_group];
             let at = r.row as usize;
             tsrefs.push(small.tsref[at]);
+            if kept.is_some() {
+                continue;
+            }
             let mut want = |name: &str| {
                 let column = column(name);
                 match latest[column].filter(|at| wanted[*at].0.1 == r.row_group) {
@@ -355,6 +404,7 @@ impl Block {
         &self,
         plan: &Plan,
         row: &PlannedRow,
+        kept: Option<&'a KeptRow>,
         lists: &'a HashMap<(usize, u32, u32), (ListArray, usize)>,
         clipped: &ClippedTimelines,
     ) -> Result<Part<'a>, SourceError> {
@@ -368,7 +418,18 @@ impl Block {
         if timeline.ts_ms.len() != n {
             return Err(damaged("its timeline has another length"));
         }
-        let (from, to) = (timeline.from, timeline.to);
+        let (from, to) = (timeline.from, timeline.to.max(timeline.from));
+        let starts_at = |listed: &'a [i64]| match small.starts_listed[at] && from < to {
+            true => PartStarts::Each(&listed[from..to]),
+            false => PartStarts::Same(small.start_t[at]),
+        };
+        if let Some(kept) = kept {
+            let (values, starts) = (Cow::Borrowed(&kept.values[from..to]), starts_at(&kept.starts));
+            return Ok(Part { tsref, from, to, values, histograms: None, starts });
+        }
+        let keep = plan.keep_rows && from < to && small.lists_floats(at);
+        // What is kept is kept whole.
+        let (first, last) = if keep { (0, n) } else { (from, to) };
         let list = |name: &str| {
             let found = lists.get(&(column(name), row.row_group, row.row));
             found.ok_or_else(|| damaged(&format!("its column {name} was not read")))
@@ -385,24 +446,26 @@ impl Block {
                 .filter(|v| v.len() == n)
                 .ok_or_else(|| damaged(&format!("its column {name} does not have {n} numbers")))
         };
-        let mut values = Vec::with_capacity(to.saturating_sub(from));
+        let mut values = Vec::with_capacity(last - first);
         let mut histograms = None;
         match small.enc[at] {
-            _ if from >= to => {}
-            Encoding::Const => values.resize(to - from, small.constant[at]),
+            _ if first >= last => {}
+            Encoding::Const => values.resize(last - first, small.constant[at]),
             enc @ (Encoding::Vi | Encoding::Vb) => {
-                decode_mantissas(&ints(enc.as_str())?[from..to], small.exp[at], &mut values)
+                decode_mantissas(&ints(enc.as_str())?[first..last], small.exp[at], &mut values)
                     .ok_or_else(|| damaged("its exponent is out of range"))?;
             }
-            enc @ (Encoding::Vf | Encoding::Vp) => values.extend_from_slice(&floats(enc.as_str())?[from..to]),
+            enc @ (Encoding::Vf | Encoding::Vp) => {
+                values.extend_from_slice(&floats(enc.as_str())?[first..last])
+            }
             Encoding::Hist => {
                 let of = |name: &str| list(name).map_err(|e| e.to_string());
-                let all = histograms_of(n, from, to, &of).map_err(|what| damaged(&what))?;
+                let all = histograms_of(n, first, last, &of).map_err(|what| damaged(&what))?;
                 values.extend(all.iter().map(|h| h.sum));
                 histograms = Some(all);
             }
         }
-        if small.nx[at] > 0 && from < to {
+        if small.nx[at] > 0 && first < last {
             let (positions, p) = list("vx_pos")?;
             let (odd, o) = list("vx")?;
             let positions =
@@ -416,15 +479,20 @@ impl Block {
                 if position >= n {
                     return Err(damaged("an exception lies beyond its end"));
                 }
-                if (from..to).contains(&position) {
-                    values[position - from] = *value;
+                if (first..last).contains(&position) {
+                    values[position - first] = *value;
                 }
             }
         }
-        let starts = match small.starts_listed[at] && from < to {
-            true => PartStarts::Each(&ints("start_ts")?[from..to]),
-            false => PartStarts::Same(small.start_t[at]),
-        };
+        let listed = if small.starts_listed[at] && from < to { ints("start_ts")? } else { &[] };
+        if keep {
+            let within = values[from..to].to_vec();
+            let row_kept =
+                KeptRow { values: std::mem::replace(&mut values, within), starts: listed.to_vec() };
+            let bytes = row_kept.bytes();
+            self.store.cache.put(Key::Row(self.meta.ulid, row.row_group, row.row), Arc::new(row_kept), bytes);
+        }
+        let (values, starts) = (Cow::Owned(values), starts_at(listed));
         Ok(Part { tsref, from, to, values, histograms, starts })
     }
 }
@@ -548,6 +616,15 @@ pub(super) fn histograms_of<'a>(
 }
 
 impl SmallRows {
+    /// Whether a row's values are floats of which some stand in a list.
+    fn lists_floats(&self, at: usize) -> bool {
+        match self.enc[at] {
+            Encoding::Hist => false,
+            Encoding::Const => self.nx[at] > 0 || self.starts_listed[at],
+            _ => true,
+        }
+    }
+
     fn decode(file: &BlockFile, batches: &[RecordBatch], of_windows: bool) -> Result<SmallRows, SourceError> {
         let mut out = SmallRows::default();
         for batch in batches {
@@ -625,7 +702,7 @@ struct Part<'a> {
     tsref: u32,
     from: usize,
     to: usize,
-    values: Vec<f64>,
+    values: Cow<'a, [f64]>,
     histograms: Option<Vec<Arc<Histogram>>>,
     starts: PartStarts<'a>,
 }
@@ -680,7 +757,10 @@ fn assemble(
             }
         }
         // The usual series has one row: its values are moved, not copied.
-        if values.is_empty() { values = p.values } else { values.extend(p.values) }
+        match values.is_empty() {
+            true => values = p.values.into_owned(),
+            false => values.extend_from_slice(&p.values),
+        }
     }
     let mut found = SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms, windows: None };
     if !one_row && found.ts_ms.windows(2).any(|w| w[0] >= w[1]) {

@@ -18,6 +18,8 @@ use crate::window;
 
 /// Series per batch of a merged cursor.
 const BATCH_SERIES: usize = 256;
+/// Samples from which on a batch is full, however few its series are: a year of one is two million.
+const BATCH_SAMPLES: usize = 1 << 20;
 /// Timestamps that are kept to be shared among series.
 const SHARED_TIMESTAMPS: usize = 1 << 20;
 
@@ -108,8 +110,8 @@ impl SeriesCursor for MergeCursor<'_> {
         if let [only] = &mut self.inputs[..] {
             return only.cursor.next_batch();
         }
-        let mut batch = Vec::new();
-        while batch.len() < BATCH_SERIES {
+        let (mut batch, mut samples) = (Vec::new(), 0);
+        while batch.len() < BATCH_SERIES && samples < BATCH_SAMPLES {
             for input in &mut self.inputs {
                 input.fill()?;
             }
@@ -125,7 +127,9 @@ impl SeriesCursor for MergeCursor<'_> {
                 _ => None,
             };
             let copies: Vec<SeriesColumns> = self.inputs.iter_mut().filter_map(same).collect();
-            batch.push(merge_copies(copies, &mut self.timelines));
+            let series = merge_copies(copies, &mut self.timelines);
+            samples += series.ts_ms.len();
+            batch.push(series);
         }
         Ok((!batch.is_empty()).then_some(batch))
     }

@@ -16,6 +16,7 @@ pub mod over_time;
 mod quantile;
 pub mod rate;
 mod scalars;
+mod sums;
 mod timestamps;
 pub mod trend;
 pub mod windowed;
@@ -314,6 +315,11 @@ mod tests {
             prop::collection::vec(plain.clone(), 1..150),
             prop::collection::vec(prop_oneof![20 => plain, 1 => odd], 1..150),
             (1usize..150, 0.0f64..100.0).prop_map(|(n, v)| vec![v; n]),
+            prop::collection::vec((-5_000i32..5_000).prop_map(|m| f64::from(m) / 100.0), 1..150),
+            prop::collection::vec(
+                prop_oneof![Just(1e100), Just(-1e100), Just(0.1), Just(f64::EPSILON), Just(1.0)],
+                1..150
+            ),
         ]
     }
 

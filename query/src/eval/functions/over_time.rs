@@ -13,8 +13,8 @@ use crate::annotations::go_float;
 use crate::eval::frame::Column;
 
 pub const ENTRIES: &[Entry] = &[
-    window("sum_over_time", sum, Some(|w, out| each(w, out, sum_floats))),
-    window("avg_over_time", avg, Some(|w, out| each(w, out, avg_floats))),
+    window("sum_over_time", sum, Some(super::sums::sums)),
+    window("avg_over_time", avg, Some(super::sums::means)),
     window(
         "count_over_time",
         |_, s| Some(Value::Float(s.len() as f64)),
@@ -67,7 +67,7 @@ const fn keeping_name(name: &'static str, run: super::WindowFn, kernel: super::K
 }
 
 /// One value per window, from its floats.
-fn each(w: &SeriesWindows<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) -> bool {
+pub(super) fn each(w: &SeriesWindows<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) -> bool {
     for (step, &(from, to)) in w.windows.iter().enumerate() {
         if from < to {
             out.set_float(step, f(&w.values[from as usize..to as usize]));
@@ -110,7 +110,7 @@ fn floats_only<'a>(c: &mut WindowContext<'_>, s: &Samples<'a>) -> Option<super::
     Some(floats)
 }
 
-fn sum_floats(values: &[f64]) -> f64 {
+pub(super) fn sum_floats(values: &[f64]) -> f64 {
     let (mut sum, mut c) = (0.0, 0.0);
     for v in values {
         (sum, c) = compensated_add(*v, sum, c);
@@ -119,7 +119,7 @@ fn sum_floats(values: &[f64]) -> f64 {
 }
 
 /// Sum over count, or the running mean from where the sum would overflow.
-fn avg_floats(values: &[f64]) -> f64 {
+pub(super) fn avg_floats(values: &[f64]) -> f64 {
     let (mut sum, mut c, mut mean) = (values[0], 0.0, 0.0);
     let mut incremental = false;
     let mut count = 1.0;
