@@ -11,6 +11,7 @@
 //!    Compaction goes on beside them, unless it runs elsewhere ([`compaction`]).
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0 ([`run`]).
 
+mod causes;
 mod cli;
 mod commands;
 mod compaction;

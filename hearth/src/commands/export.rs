@@ -17,6 +17,7 @@ use tsdb::catalog::{Catalog, CatalogOptions};
 use tsdb::tenant::TenantId;
 
 use super::console::{Console, count, size};
+use crate::causes::causes;
 use crate::commands::import::selectors;
 use crate::config::Loaded;
 use crate::objstore::{self, Location};
@@ -212,13 +213,17 @@ fn time(text: &str) -> Option<i64> {
 
 async fn flush(url: &str) -> Result<(), String> {
     let url = format!("{}/-/flush", url.trim_end_matches('/'));
-    let failed = |e: &dyn std::fmt::Display| format!("--flush-url: POST {url}: {e}");
-    let client = reqwest::Client::builder().build().map_err(|e| failed(&e))?;
-    let answer = client.post(&url).send().await.map_err(|e| failed(&e))?;
-    match answer.status() {
-        status if status.is_success() => Ok(()),
-        status => Err(failed(&status)),
+    let failed = |why: String| format!("--flush-url: POST {url}: {why}");
+    let broken = |e: reqwest::Error| failed(causes(&e.without_url()));
+    let client = reqwest::Client::builder().build().map_err(broken)?;
+    let answer = client.post(&url).send().await.map_err(broken)?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
     }
+    let said = answer.text().await.unwrap_or_default();
+    let said: String = said.trim().chars().take(300).collect();
+    Err(failed(format!("status {status}: {said}")))
 }
 
 struct Run {

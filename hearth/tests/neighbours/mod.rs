@@ -11,6 +11,7 @@
 pub mod api;
 pub mod ceph;
 pub mod coordinators;
+pub mod garage;
 pub mod hearth;
 pub mod model;
 pub mod plain_s3;
