@@ -257,7 +257,6 @@ fn engine_options(settings: &Settings) -> EngineOptions {
         max_resolution: settings.query_max_source_resolution.0,
         parse: ParseOptions {
             experimental_functions: on("promql-experimental-functions"),
-            duration_expressions: on("promql-duration-expr"),
             extended_range_selectors: on("promql-extended-range-selectors"),
             fill_modifiers: on("promql-binop-fill-modifiers"),
             ..ParseOptions::default()

@@ -79,6 +79,7 @@ fn at(labels: &[(&[u8], &[u8])], samples: &[(i64, f64)]) -> Series {
     Series {
         labels: labels.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect(),
         samples: samples.to_vec(),
+        histograms: Vec::new(),
     }
 }
 

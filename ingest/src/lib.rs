@@ -28,7 +28,7 @@ pub mod limits;
 pub mod metrics;
 pub mod reject;
 pub mod sink;
-mod snappy;
+pub mod snappy;
 pub mod text;
 pub mod v1;
 pub mod v2;

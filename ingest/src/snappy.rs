@@ -1,7 +1,7 @@
 //! Snappy's block format: what a body says it will become, and what it becomes.
 
 /// Longest preamble: a length of 32 bits as a varint.
-pub(crate) const PREAMBLE_BYTES: usize = 5;
+pub const PREAMBLE_BYTES: usize = 5;
 
 /// Why a body is not a snappy block.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub(crate) const PREAMBLE_BYTES: usize = 5;
 pub struct NotSnappy(pub String);
 
 /// The decoded length that the first bytes of a block declare. `None` while there are too few of them to tell.
-pub(crate) fn declared_len(start: &[u8]) -> Result<Option<usize>, NotSnappy> {
+pub fn declared_len(start: &[u8]) -> Result<Option<usize>, NotSnappy> {
     let mut len = 0u64;
     for (i, &byte) in start.iter().take(PREAMBLE_BYTES).enumerate() {
         len |= u64::from(byte & 0x7f) << (7 * i);
@@ -27,7 +27,7 @@ pub(crate) fn declared_len(start: &[u8]) -> Result<Option<usize>, NotSnappy> {
 }
 
 /// Decodes a block. The caller has checked the declared length: that much is allocated here.
-pub(crate) fn decode(block: &[u8]) -> Result<Vec<u8>, NotSnappy> {
+pub fn decode(block: &[u8]) -> Result<Vec<u8>, NotSnappy> {
     if block.is_empty() {
         return Err(NotSnappy("it is empty".into()));
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
+use crate::matcher::{is_legacy_label_name, quote};
+
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
@@ -190,7 +192,11 @@ impl fmt::Display for Labels {
             if i > 0 {
                 f.write_str(", ")?;
             }
-            write!(f, "{n}={v:?}")?;
+            if is_legacy_label_name(n) {
+                write!(f, "{n}={}", quote(v))?;
+            } else {
+                write!(f, "{}={}", quote(n), quote(v))?;
+            }
         }
         f.write_str("}")
     }

@@ -3,4 +3,7 @@
 
 pub mod compare;
 pub mod generate;
+pub mod language;
 pub mod load;
+pub mod native;
+pub mod strict;

@@ -1,7 +1,7 @@
 //! Debian's Prometheus and node exporter as neighbours.
 
 use super::{Api, Process, free_port, installed, wait_for};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -101,9 +101,31 @@ remote_write:
         Prometheus::run(folder, free_port(), &config, &["--enable-feature=exemplar-storage"])
     }
 
-    /// Starts Prometheus so that it scrapes nothing and takes remote write, to hold exactly what a test sends it.
-    pub fn receiver(folder: &Path) -> Prometheus {
-        Prometheus::run(folder, free_port(), "scrape_configs: []\n", &["--web.enable-remote-write-receiver"])
+    /// Starts a Prometheus of any version so that it scrapes nothing and takes remote write, to hold exactly what a test sends it.
+    pub fn receiver(folder: &Path, program: &Path, features: &str) -> Prometheus {
+        let features = format!("--enable-feature={features}");
+        let more = ["--web.enable-remote-write-receiver", &features];
+        Prometheus::run_program(program, folder, free_port(), "scrape_configs: []\n", &more)
+    }
+
+    /// Debian's, where nothing else was asked for.
+    pub fn debian() -> PathBuf {
+        installed("prometheus", "prometheus")
+    }
+
+    /// Such as 3 and 14, as the program itself says.
+    pub fn version_of(program: &Path) -> (u32, u32) {
+        let said = Command::new(program)
+            .arg("--version")
+            .output()
+            .unwrap_or_else(|e| panic!("{} does not run: {e}", program.display()));
+        let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        let version = text.split("version ").nth(1).unwrap_or_else(|| panic!("no version in {text}"));
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+            _ => panic!("no version in {text}"),
+        }
     }
 
     /// The same with the admin API, and samples kept however old they are: what it holds can be had as blocks.
@@ -129,9 +151,13 @@ remote_write:
     }
 
     fn run(folder: &Path, port: u16, config: &str, more: &[&str]) -> Prometheus {
+        Prometheus::run_program(&Prometheus::debian(), folder, port, config, more)
+    }
+
+    fn run_program(program: &Path, folder: &Path, port: u16, config: &str, more: &[&str]) -> Prometheus {
         let file = folder.join("prometheus.yml");
         std::fs::write(&file, config).expect("Prometheus' configuration can be written");
-        let mut command = Command::new(installed("prometheus", "prometheus"));
+        let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()))

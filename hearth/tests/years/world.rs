@@ -343,7 +343,7 @@ impl World {
             if !samples.is_empty() {
                 let bytes = |s: &str| s.as_bytes().to_vec();
                 let labels = pairs.iter().map(|(n, v)| (bytes(n), bytes(v))).collect();
-                floats.push(Series { labels, samples });
+                floats.push(Series { labels, samples, histograms: Vec::new() });
             }
             for (_, t, value) in of_series {
                 if let Value::Histogram(h) = value {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use tsdb::histogram::{CounterResetHint, Histogram};
 use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::matcher::{MatchOp, quote};
+use tsdb::matcher::{MatchOp, Matcher, quote};
 use tsdb::source::{Held, SeriesColumns};
 use tsdb::window::{Aggregates, WindowColumns};
 
@@ -362,11 +362,17 @@ fn check_extended(name: &str, extended: Extended) -> Result<(), QueryError> {
     )))
 }
 
-/// The labels that a selector matches exactly: what `absent` gives its result.
+/// The labels that a selector matches exactly: what `absent` gives its result. A label that is also matched otherwise is left out, wherever
+/// the other matcher stands: those that only take series away come last, as Prometheus' storage reorders them before it is asked for labels.
 pub fn absent_labels(s: &Selector) -> Labels {
     let mut b = tsdb::labels::LabelsBuilder::default();
     let mut has: HashSet<&str> = HashSet::new();
-    for m in s.matchers.iter().filter(|m| &*m.name != METRIC_NAME) {
+    let takes_away = |m: &Matcher| {
+        m.matches("") && (!m.op.is_positive() || s.matchers.iter().all(|o| o.name != m.name || o.matches("")))
+    };
+    let (first, last): (Vec<&Matcher>, Vec<&Matcher>) =
+        s.matchers.iter().filter(|m| &*m.name != METRIC_NAME).partition(|m| !takes_away(m));
+    for m in first.into_iter().chain(last) {
         if m.op == MatchOp::Equal && has.insert(&m.name) {
             b.set(&m.name, &m.value);
         } else {

@@ -57,7 +57,7 @@ pub fn parse_metric_selector(text: &str, options: &ParseOptions) -> Result<Vec<M
 pub struct ParseOptions {
     /// `promql-experimental-functions`
     pub experimental_functions: bool,
-    /// `promql-duration-expr`
+    /// Arithmetic in durations. Prometheus had it behind `promql-duration-expr`, and has it always since 3.14.
     pub duration_expressions: bool,
     /// `promql-extended-range-selectors`: `anchored` and `smoothed`
     pub extended_range_selectors: bool,
@@ -75,7 +75,7 @@ impl Default for ParseOptions {
     fn default() -> Self {
         ParseOptions {
             experimental_functions: false,
-            duration_expressions: false,
+            duration_expressions: true,
             extended_range_selectors: false,
             fill_modifiers: false,
             max_text_bytes: 64 << 10,
