@@ -223,8 +223,12 @@ impl Builder {
                 node(PlanNode::Subquery(Box::new(sub)), at_ms.is_some(), false)
             }
             Node::Unary { negative, expr } => {
-                let inner = self.in_path(expr, func, depth + 1, path)?;
+                let mut inner = self.in_path(expr, func, depth + 1, path)?;
                 if !negative {
+                    // A plus does nothing, but it is where an argument begins for what is said of it. These two know their own place.
+                    if matches!(inner.expr.node, PlanNode::Selector(_) | PlanNode::Call(_)) {
+                        inner.expr.span = e.span;
+                    }
                     return Ok(inner);
                 }
                 let (fixed, wrap) = (inner.invariant, inner.wrap);

@@ -106,10 +106,12 @@ fn of_selector(
             (t.saturating_sub(lookback_ms), t)
         }
         // Upstream reads the samples that `offset` asks for and then looks for one at the time of `@` itself
-        // (`rangeEvalTimestampFunctionOverVectorSelector`), so only what both windows share is seen.
+        // (`rangeEvalTimestampFunctionOverVectorSelector`), so only what both windows share is seen. `smoothed` asks for more on both sides.
         Some(at) => {
             let moved = at.saturating_sub(offset_ms);
-            (at.max(moved).saturating_sub(lookback_ms), at.min(moved))
+            let more = if selector.smoothed { lookback_ms } else { 0 };
+            let from = at.max(moved.saturating_sub(more)).saturating_sub(lookback_ms);
+            (from, at.min(moved.saturating_add(more)))
         }
     };
     let series = ev.taken_samples(&selector.matchers, &window, call.entry.name)?;
