@@ -13,6 +13,7 @@
 //!    series are made one by [`dedup`].
 
 pub mod attachment;
+pub mod bits;
 pub mod block;
 pub mod bucket;
 pub mod catalog;

@@ -1,17 +1,12 @@
-//! Reads the bit strings that Prometheus' chunks are, most significant bit first, and says where they end.
+//! Reads the bit strings that Prometheus' chunks are, and says where they end.
+
+use tsdb::bits::BitReader;
 
 /// Why a chunk could not be decoded.
 pub(super) type Wrong = String;
 
 /// What is left of a chunk. Everything answers an error at the end, so a chunk that was cut short is never read as zeros.
-pub(super) struct Bits<'a> {
-    bytes: &'a [u8],
-    /// Next byte to load.
-    at: usize,
-    /// Bits loaded, the next one topmost.
-    window: u64,
-    have: u32,
-}
+pub(super) struct Bits<'a>(BitReader<'a>);
 
 fn ended() -> Wrong {
     "it ends in the middle of a sample".to_string()
@@ -19,69 +14,23 @@ fn ended() -> Wrong {
 
 impl<'a> Bits<'a> {
     pub fn new(bytes: &'a [u8]) -> Bits<'a> {
-        Bits { bytes, at: 0, window: 0, have: 0 }
+        Bits(BitReader::new(bytes))
     }
 
     /// Bits not read yet.
     pub fn left(&self) -> u64 {
-        u64::from(self.have) + 8 * (self.bytes.len() - self.at) as u64
-    }
-
-    #[inline]
-    fn refill(&mut self) {
-        if let Some(eight) = self.bytes.get(self.at..self.at + 8) {
-            let next = u64::from_be_bytes(eight.try_into().expect("eight bytes"));
-            let bytes = (64 - self.have) / 8;
-            if bytes == 8 {
-                self.window = next;
-            } else {
-                self.window |= (next >> (64 - 8 * bytes)) << (64 - self.have - 8 * bytes);
-            }
-            self.at += bytes as usize;
-            self.have += 8 * bytes;
-            return;
-        }
-        while self.have <= 56 && self.at < self.bytes.len() {
-            self.window |= u64::from(self.bytes[self.at]) << (56 - self.have);
-            self.at += 1;
-            self.have += 8;
-        }
+        self.0.left()
     }
 
     #[inline]
     pub fn bit(&mut self) -> Result<bool, Wrong> {
-        if self.have == 0 {
-            self.refill();
-            if self.have == 0 {
-                return Err(ended());
-            }
-        }
-        let bit = self.window >> 63 == 1;
-        self.window <<= 1;
-        self.have -= 1;
-        Ok(bit)
+        self.bits(1).map(|b| b == 1)
     }
 
     /// The next `n` bits, 0 to 64.
     #[inline]
     pub fn bits(&mut self, n: u32) -> Result<u64, Wrong> {
-        if n == 0 {
-            return Ok(0);
-        }
-        if n > 56 {
-            let high = self.bits(n - 32)?;
-            return Ok(high << 32 | self.bits(32)?);
-        }
-        if self.have < n {
-            self.refill();
-            if self.have < n {
-                return Err(ended());
-            }
-        }
-        let v = self.window >> (64 - n);
-        self.window <<= n;
-        self.have -= n;
-        Ok(v)
+        self.0.checked_bits(n as u8).ok_or_else(ended)
     }
 
     /// How many ones come before the next zero, `most` of them at most (then no zero follows).

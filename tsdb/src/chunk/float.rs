@@ -4,7 +4,7 @@
 //! differences, because real scrapes jitter by a few milliseconds; the first sample is 64 + 64 bits.
 
 use super::Columns;
-use super::bits::{BitReader, BitWriter};
+use crate::bits::{BitReader, BitWriter};
 
 /// Appends samples in ascending order of time.
 #[derive(Clone, Debug)]

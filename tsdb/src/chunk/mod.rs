@@ -3,7 +3,6 @@
 //! Three encodings: [`float`] packs bits (delta-of-delta timestamps, XOR values, after Pelkonen et al., "Gorilla", VLDB 2015);
 //! [`histogram`] packs whole histograms as differences to the one before; [`packed`] is what floats become when their chunk is full.
 
-mod bits;
 pub mod float;
 pub mod histogram;
 pub mod packed;

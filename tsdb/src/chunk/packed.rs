@@ -7,8 +7,8 @@
 //! for each block of 32 differences their least and the bits of the rest, and those bits.
 
 use super::Columns;
-use super::bits::{BitReader, BitWriter};
 use super::float;
+use crate::bits::{BitReader, BitWriter};
 use crate::block::encode::{Encoded, Payload, constant, decimals, power};
 use crate::varint::{put_i64, put_u64, take_8, take_i64, take_u64};
 
