@@ -12,6 +12,7 @@ use tsdb::clock::SystemClock;
 use tsdb::depot::{Depot, Patience};
 use ulid::Ulid;
 
+use super::errand;
 use crate::config::Loaded;
 use crate::objstore::{self, Location};
 use crate::web::Server;
@@ -30,12 +31,8 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
     telemetry::start_logging(&loaded.settings);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(work(&loaded, &location, matches.get_flag("once"))),
-        Err(e) => Err(format!("cannot start threads: {e}")),
-    };
-    match result {
+    let once = matches.get_flag("once");
+    match errand::threads().and_then(|threads| threads.block_on(work(&loaded, &location, once))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {

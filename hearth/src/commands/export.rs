@@ -17,8 +17,8 @@ use tsdb::catalog::{Catalog, CatalogOptions};
 use tsdb::tenant::TenantId;
 
 use super::console::{Console, count, size};
+use super::errand;
 use crate::causes::causes;
-use crate::commands::import::selectors;
 use crate::config::Loaded;
 use crate::objstore::{self, Location};
 use crate::telemetry;
@@ -112,19 +112,11 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
         Ok(found) => found,
         Err(e) => return crate::refuse(e),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match errand::threads() {
         Ok(runtime) => runtime,
-        Err(e) => return crate::refuse(format_args!("cannot start threads: {e}")),
+        Err(e) => return crate::refuse(e),
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    runtime.spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if asked.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        }
-    });
+    let stop = errand::stop_sign(&runtime, "stopping at the next series");
     let opened = runtime.block_on(async {
         if let Some(url) = matches.get_one::<String>("flush-url") {
             flush(url).await?;
@@ -172,9 +164,7 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
 }
 
 fn wanted(matches: &ArgMatches) -> Result<(Wanted, TenantId), String> {
-    let tenant = matches.get_one::<String>("tenant").map_or("default", String::as_str);
-    let tenant = TenantId::new(tenant).map_err(|e| format!("--tenant: {e}"))?;
-    let texts: Vec<&String> = matches.get_many::<String>("match").into_iter().flatten().collect();
+    let tenant = errand::tenant(matches)?;
     let at = |name: &str, usual: i64| {
         match matches.get_one::<String>(name) {
         Some(text) => time(text).ok_or_else(|| {
@@ -189,7 +179,7 @@ fn wanted(matches: &ArgMatches) -> Result<(Wanted, TenantId), String> {
         _ => 0,
     };
     let wanted = Wanted {
-        selectors: selectors(&texts)?,
+        selectors: errand::selectors(matches)?.1,
         min_t_ms: at("start", i64::MIN)?,
         max_t_ms: at("end", i64::MAX)?,
         resolution_ms,

@@ -7,6 +7,7 @@ mod bucket;
 mod compact;
 mod config;
 mod console;
+mod errand;
 mod export;
 mod import;
 

@@ -27,6 +27,7 @@ use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 use self::table::{Table, colour, count, resolution, size, time};
+use crate::commands::errand;
 use crate::config::value::{Span, Value as _};
 use crate::config::{Loaded, Settings};
 use crate::objstore::{self, Location};
@@ -158,8 +159,7 @@ fn dispatch(name: &str, of: &ArgMatches, settings: &Settings, location: &Locatio
             folder.display()
         ));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
-    let runtime = runtime.map_err(|e| format!("cannot start threads: {e}"))?;
+    let runtime = errand::threads()?;
     let writer = format!("bucket-{}", Ulid::new());
     let commits = name == "rewrite" && of.get_flag("commit");
     let (store, owner): (Arc<dyn ObjectStore>, _) = if commits {

@@ -16,8 +16,6 @@ use crate::telemetry;
 
 use session::Session;
 
-pub use session::selectors;
-
 const ABOUT: &str = "Bring in what other programs kept: it becomes blocks in the object store, beside a server that may be running";
 
 const MORE: &str = "\

@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::ArgMatches;
 use ingest::import::unit::{self, Outcome, Unit};
 use ingest::import::{ImportError, Progress};
-use query::parse::{ParseOptions, parse_metric_selector};
 use tokio::runtime::Runtime;
 use tsdb::catalog::Commits;
 use tsdb::intake::Intake;
 use tsdb::matcher::Matcher;
 use tsdb::source::SeriesColumns;
-use tsdb::tenant::TenantId;
 
 use crate::commands::console::{Console, count, size};
+use crate::commands::errand;
 use crate::config::Settings;
 use crate::objstore::{self, Location};
 
@@ -80,11 +79,9 @@ impl Progress for Watch<'_> {
 impl Session {
     /// Opens the store that is imported into. An error is one of usage or configuration.
     pub fn open(matches: &ArgMatches, settings: &Settings, location: &Location) -> Result<Session, String> {
-        let tenant = matches.get_one::<String>("tenant").map_or("default", String::as_str);
-        let tenant = TenantId::new(tenant).map_err(|e| format!("--tenant: {e}"))?;
-        let texts: Vec<&String> = matches.get_many::<String>("match").into_iter().flatten().collect();
-        let selectors = selectors(&texts)?;
-        let selection = texts.iter().map(|t| t.as_str()).collect::<Vec<_>>().join(" or ");
+        let tenant = errand::tenant(matches)?;
+        let (texts, selectors) = errand::selectors(matches)?;
+        let selection = texts.join(" or ");
         let dry_run = matches.get_flag("dry-run");
         let parent = matches.get_one::<PathBuf>("scratch").cloned().unwrap_or_else(std::env::temp_dir);
         let scratch = Scratch(parent.join(format!("hearth-import-{}", std::process::id())));
@@ -92,22 +89,12 @@ impl Session {
             format!("cannot make the folder {}: {e}. Give another with --scratch", scratch.0.display())
         };
         std::fs::create_dir_all(&scratch.0).map_err(failed)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| format!("cannot start threads: {e}"))?;
+        let runtime = errand::threads()?;
         let store = objstore::open(location, settings)?;
         let commits = if dry_run { Commits::Unasked } else { objstore::commits(location, settings)? };
         let opening = Intake::open(store, tenant, "import", scratch.0.join("blocks"), &commits);
         let intake = runtime.block_on(opening).map_err(|e| e.to_string())?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = stop.clone();
-        runtime.spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if asked.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-                crate::complain("\nstopping at the next series; again: at once");
-            }
-        });
+        let stop = errand::stop_sign(&runtime, "stopping at the next series");
         let console = Console::new(0);
         let totals = Totals::default();
         Ok(Session { intake, selectors, selection, dry_run, console, scratch, runtime, stop, totals })
@@ -198,15 +185,6 @@ impl Session {
         }
         ExitCode::SUCCESS
     }
-}
-
-/// Selectors as PromQL writes them.
-pub fn selectors(texts: &[&String]) -> Result<Vec<Vec<Matcher>>, String> {
-    let parse = |text: &&String| {
-        let parsed = parse_metric_selector(text, &ParseOptions::default());
-        parsed.map_err(|e| format!("--match {text:?}: {e}"))
-    };
-    texts.iter().map(parse).collect()
 }
 
 /// `2024-05-01T12:00:00Z`, for people.
