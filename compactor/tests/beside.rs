@@ -52,7 +52,7 @@ async fn check(store: &Arc<dyn ObjectStore>) -> Report {
     let (depot, catalog) = (depot(store), catalog(store, "checker").await);
     let mut report = Report::default();
     let snapshot = check_catalog(&depot, &catalog, &mut report).await.unwrap();
-    check_attachments(&depot, &catalog, &snapshot, &mut report).await.unwrap();
+    check_attachments(&depot, &catalog, &snapshot, &[], &mut report).await.unwrap();
     report
 }
 

@@ -160,6 +160,32 @@ fn a_bucket_is_listed_checked_counted_cleaned_and_rewritten_beside_its_server() 
 }
 
 #[test]
+fn what_is_not_in_the_bucket_is_said_and_not_called_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let start = Start::at(folder.path()).config("self_metrics_interval: 0\n");
+    let hearth = start.clone().ready();
+    hearth.api.write(&some("m", "a", 2, now_ms() - HOUR_MS));
+    hearth.api.flush();
+    let unknown = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    for (arguments, part) in [
+        (&["verify", unknown][..], "is not live"),
+        (&["rewrite", "--all", unknown], "is not live"),
+        (&["inspect", unknown], unknown),
+        (&["ls", "--tenant", "nobody"], "holds nothing of it, but of default"),
+        (&["stats", "--tenant", "a/b"], "--tenant"),
+    ] {
+        let output = bucket(&start, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));
+        assert!(text(&output).contains(part), "{arguments:?}: {}", text(&output));
+    }
+    let mut export = Command::new(env!("CARGO_BIN_EXE_hearth"));
+    export.args(["export", "openmetrics", "--out", "-", "--tenant", "nobody", "--data-dir"]);
+    let output = export.arg(start.data_dir()).current_dir(&start.folder).output().expect("hearth runs");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("holds nothing of tenant nobody"), "{}", text(&output));
+}
+
+#[test]
 fn a_bucket_that_is_not_there_is_said_to_be_missing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Start::at(folder.path());

@@ -70,7 +70,9 @@ fn race(kind: Kind) {
     );
 
     let mut coordinator = Coordinator::start(kind, folder.path());
-    let lock = format!("catalog:\n  lock: {}\n", coordinator.url("hearth/test"));
+    // Who is killed while it compacts holds its lease for minutes: compaction has its turn below.
+    let lock =
+        format!("compactor:\n  enabled: false\ncatalog:\n  lock: {}\n", coordinator.url("hearth/test"));
     let mut hearths: Vec<Hearth> =
         ["a", "b"].iter().map(|name| start(folder.path(), name, &s3, &lock).ready()).collect();
     let mut model = Model::default();
@@ -130,7 +132,7 @@ fn race(kind: Kind) {
     };
     check("all commits of both");
 
-    // Two that compact at once, beside all that serve and compact too.
+    // Two that compact at once, beside all that serve.
     let url = coordinator.url("hearth/test");
     let lock = [("HEARTH_CATALOG_LOCK", url.as_str())];
     let compacting: Vec<_> = ["x", "y"]
@@ -151,8 +153,7 @@ fn race(kind: Kind) {
     let old = |b: &&serde_json::Value| b["max_t_ms"].as_i64().is_some_and(|t| t < end - 24 * HOUR_MS);
     let raw = blocks.iter().filter(old).filter(|b| b["resolution_ms"] == 0);
     let levels: Vec<_> = raw.map(|b| b["level"].as_u64().unwrap_or(0)).collect();
-    // Late blocks beside a compacted one wait for more of their kind.
-    assert!(levels.iter().any(|l| *l > 0), "{levels:?}");
+    assert!(!levels.is_empty() && levels.iter().all(|l| *l > 0), "{levels:?}");
     succeed(command(folder.path(), "x", &s3, &lock, &["bucket", "verify"]));
     // The reader looks at the catalog anew before long.
     check("compacted by several");

@@ -170,16 +170,17 @@ fn overlaps(blocks: &[Arc<BlockMeta>]) -> Vec<(Ulid, String)> {
     pairs.into_iter().map(say).collect()
 }
 
-/// Checks the files beside the blocks: that they are there, their bytes, and that they can be read.
+/// Checks the files beside the blocks (those in `only`, or all where it is empty): that they are there, their bytes, and that they can be read.
 pub async fn check_attachments(
     depot: &Depot,
     catalog: &Catalog,
     snapshot: &Snapshot,
+    only: &[Ulid],
     report: &mut Report,
 ) -> Result<(), InspectError> {
     let tenant = catalog.tenant();
     let mut notes = Notebook { tenant, report };
-    for (kind, file) in snapshot.attachments() {
+    for (kind, file) in snapshot.attachments().filter(|(_, f)| only.is_empty() || only.contains(&f.ulid)) {
         match depot.verify_attachment(tenant, kind, file).await {
             Ok(()) => {}
             Err(BlockError::Corrupt { object, what }) => {

@@ -18,6 +18,8 @@ pub struct Console {
     title: String,
     /// Expected samples; 0 where it is not known.
     total: u64,
+    /// Expected bytes, for what is read before it is known how many samples it has; 0 where that is not known either.
+    total_bytes: u64,
     samples: u64,
     bytes: u64,
 }
@@ -33,6 +35,7 @@ impl Console {
             drawn: false,
             title: String::new(),
             total,
+            total_bytes: 0,
             samples: 0,
             bytes: 0,
         }
@@ -47,9 +50,13 @@ impl Console {
         self.total = total;
     }
 
+    pub fn expect_bytes(&mut self, total: u64) {
+        self.total_bytes = total;
+    }
+
     /// Begins a second pass over what was read: the count of samples, not of bytes, begins again.
     pub fn restart(&mut self, total: u64) {
-        (self.total, self.samples) = (total, 0);
+        (self.total, self.total_bytes, self.samples) = (total, 0, 0);
     }
 
     /// Counts samples and bytes that were read.
@@ -88,6 +95,12 @@ impl Console {
         self.bytes
     }
 
+    /// The part that is done, 0 to 1, where it is known what the whole is.
+    fn done(&self) -> Option<f64> {
+        let part = |done: u64, total: u64| (total > 0).then(|| (done as f64 / total as f64).min(1.0));
+        part(self.samples, self.total).or_else(|| part(self.bytes, self.total_bytes))
+    }
+
     fn show(&mut self, now: bool) {
         if !now {
             return;
@@ -100,7 +113,7 @@ impl Console {
             count((self.samples as f64 / seconds) as u64),
             size((self.bytes as f64 / seconds) as u64)
         );
-        let done = (self.total > 0).then(|| (self.samples as f64 / self.total as f64).min(1.0));
+        let done = self.done();
         if !self.terminal {
             let percent = done.map_or(String::new(), |d| format!("{:.0} %, ", 100.0 * d));
             return crate::complain(format_args!("{percent}{speed}: {}", self.title));
@@ -153,6 +166,19 @@ fn clock(d: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_part_that_is_done_is_of_samples_or_else_of_bytes() {
+        let mut console = Console::new(0);
+        console.advance(5, 50);
+        assert_eq!(console.done(), None);
+        console.expect_bytes(200);
+        assert_eq!(console.done(), Some(0.25));
+        console.restart(10);
+        assert_eq!(console.done(), Some(0.0));
+        console.advance(20, 0);
+        assert_eq!(console.done(), Some(1.0));
+    }
 
     #[test]
     fn numbers_for_people() {

@@ -124,6 +124,9 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
         let store = objstore::open(&location, &loaded.settings)?;
         let catalog = Catalog::open(store.clone(), tenant.clone(), "export", CatalogOptions::default()).await;
         let snapshot = catalog.map_err(|e| e.to_string())?.snapshot();
+        if snapshot.number == 0 {
+            return Err(format!("{location} holds nothing of tenant {tenant}"));
+        }
         let blocks = BlockStore::new(store, tokio::runtime::Handle::current(), CACHE_BYTES);
         Ok::<_, String>((snapshot, blocks))
     });

@@ -59,7 +59,7 @@ pub fn command() -> Command {
         .subcommand(sub("ls", "List tenants and their blocks"))
         .subcommand(sub("inspect", "Show a block: its description, and its columns with their sizes").arg(blocks().required(true)))
         .subcommand(
-            sub("verify", "Check catalog, checksums, order and counts; exit code 1 if anything is damaged")
+            sub("verify", "Check catalog, checksums, order and counts, exemplars and metadata; exit code 1 if anything is damaged")
                 .arg(
                     Arg::new("checksums-only")
                         .long("checksums-only")
@@ -169,11 +169,10 @@ fn dispatch(name: &str, of: &ArgMatches, settings: &Settings, location: &Locatio
         (objstore::open(location, settings)?, None)
     };
     let depot = Depot::new(store, Arc::new(SystemClock), Patience::default());
+    let all = runtime.block_on(depot.tenants()).map_err(|e| e.to_string())?;
     let tenants = match of.get_many::<String>("tenant") {
-        Some(names) => names
-            .map(|n| TenantId::new(n).map_err(|e| format!("--tenant {n}: {e}")))
-            .collect::<Result<Vec<_>, _>>()?,
-        None => runtime.block_on(depot.tenants()).map_err(|e| e.to_string())?,
+        Some(names) => names.map(|n| named(n, &all)).collect::<Result<_, _>>()?,
+        None => all,
     };
     let store = {
         let _entered = runtime.enter();
@@ -206,6 +205,20 @@ fn dispatch(name: &str, of: &ArgMatches, settings: &Settings, location: &Locatio
         bucket.runtime.block_on(owner.release());
     }
     result
+}
+
+/// A tenant by its name, which has to be in the bucket.
+fn named(name: &str, all: &[TenantId]) -> Result<TenantId, String> {
+    let tenant = TenantId::new(name).map_err(|e| format!("--tenant {name:?}: {e}"))?;
+    if !all.contains(&tenant) {
+        let there: Vec<&str> = all.iter().take(10).map(TenantId::as_str).collect();
+        let more = if all.len() > 10 { ", …" } else { "" };
+        return Err(format!(
+            "--tenant {name:?}: the bucket holds nothing of it, but of {}{more}",
+            if there.is_empty() { "nobody".to_owned() } else { there.join(", ") }
+        ));
+    }
+    Ok(tenant)
 }
 
 fn ulids(of: &ArgMatches) -> Result<Vec<Ulid>, String> {
@@ -330,16 +343,30 @@ impl Bucket {
         Ok(true)
     }
 
+    /// Fails for a block, or file beside them, that is not live.
+    fn must_be_live(&self, blocks: &[Ulid]) -> Result<(), String> {
+        let mut live = std::collections::BTreeSet::new();
+        for tenant in self.tenants.iter().filter(|_| !blocks.is_empty()) {
+            let snapshot = self.catalog(tenant)?.snapshot();
+            live.extend(
+                snapshot.blocks.iter().map(|b| b.ulid).chain(snapshot.attachments().map(|(_, f)| f.ulid)),
+            );
+        }
+        match blocks.iter().find(|b| !live.contains(*b)) {
+            Some(missing) => Err(format!("block {missing} is not live in the catalog of any of the tenants")),
+            None => Ok(()),
+        }
+    }
+
     fn verify(&self, blocks: &[Ulid], decode: bool) -> Result<bool, String> {
+        self.must_be_live(blocks)?;
         let mut report = Report::default();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
             let snapshot = self.runtime.block_on(check_catalog(&self.depot, &catalog, &mut report));
             let snapshot = snapshot.map_err(|e| e.to_string())?;
-            if blocks.is_empty() {
-                let checked = check_attachments(&self.depot, &catalog, &snapshot, &mut report);
-                self.runtime.block_on(checked).map_err(|e| e.to_string())?;
-            }
+            let checked = check_attachments(&self.depot, &catalog, &snapshot, blocks, &mut report);
+            self.runtime.block_on(checked).map_err(|e| e.to_string())?;
             for meta in snapshot.blocks.iter().filter(|b| blocks.is_empty() || blocks.contains(&b.ulid)) {
                 let (runtime, before) = (self.runtime.handle(), report.findings.len());
                 check_block(&self.depot, &self.store, runtime, tenant, meta, decode, &mut report)
@@ -549,6 +576,7 @@ impl Bucket {
         if what.drop_series.is_empty() && what.drop_labels.is_empty() && !all {
             return Err("say what to leave out with --drop-series or --drop-label, or give --all to write blocks anew as they are".into());
         }
+        self.must_be_live(blocks)?;
         let scratch = tempfile_in(&settings.data_dir.0)?;
         let place = Workplace {
             depot: self.depot.clone(),

@@ -60,6 +60,10 @@ fn import(session: &mut Session, path: &std::path::Path, relabel: Relabel) -> Re
     let folder = session.scratch.path().join("spool");
     session.console.title(format!("reading {name}"));
     let text = open(path)?;
+    // How long it is once it is decompressed is not known.
+    let plain = !path.extension().is_some_and(|e| e == "gz" || e == "zst");
+    let length = std::fs::metadata(path).ok().filter(|m| plain && m.is_file()).map_or(0, |m| m.len());
+    session.console.expect_bytes(length);
     let options = SpoolOptions::default();
     let read = session.watch(|progress| Spool::read(&name, text, &wish, folder, options, progress));
     let mut spool = read?;

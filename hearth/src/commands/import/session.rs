@@ -179,7 +179,11 @@ impl Session {
         if failed > 0 || self.should_stop() {
             crate::complain(format_args!(
                 "{}run the same command again to go on: what was committed is not imported twice",
-                if failed > 0 { format!("{failed} sources could not be imported; ") } else { String::new() }
+                match failed {
+                    0 => String::new(),
+                    1 => "one source could not be imported; ".to_owned(),
+                    n => format!("{n} sources could not be imported; "),
+                }
             ));
             return ExitCode::FAILURE;
         }
