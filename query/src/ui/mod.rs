@@ -74,6 +74,15 @@ mod tests {
         (parts.status, parts.headers, text)
     }
 
+    #[test]
+    fn the_box_completes_every_function() {
+        for function in crate::parse::functions::all() {
+            // `start` and `end` are keywords as well.
+            let (listed, keyword) = (format!(" {}: '", function.name), format!("'{}',", function.name));
+            assert!(SCRIPT.contains(&listed) || SCRIPT.contains(&keyword), "{}", function.name);
+        }
+    }
+
     #[tokio::test]
     async fn every_file_the_page_names_is_there_and_none_comes_from_elsewhere() {
         let (status, headers, page) = ask("/", None).await;

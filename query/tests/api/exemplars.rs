@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Method, Request, header};
-use http_body_util::BodyExt;
+use axum::http::Method;
 use object_store::memory::InMemory;
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState, Metrics, Readiness, Storage, router};
-use tower::ServiceExt;
+use query::api::{ApiConfig, ApiState, Metrics, Storage, router};
 use tsdb::db::{Db, DbOptions, HeadStats};
 use tsdb::exemplar::SeriesExemplars;
 use tsdb::matcher::Matcher;
 use tsdb::sample::Metadata;
 use tsdb::source::{Budget, Source, SourceError};
 use tsdb::tenant::TenantId;
+
+use super::frame::{answer_of, form_of};
 
 struct Store(Arc<Db>);
 
@@ -46,10 +45,6 @@ impl Storage for Store {
 
     fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
         self.0.head_stats(tenant, limit)
-    }
-
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
     }
 }
 
@@ -89,15 +84,8 @@ async fn api() -> Api {
 
 impl Api {
     async fn ask(&self, form: &str) -> (u16, String) {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri("/api/v1/query_exemplars")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(form.to_string()))
-            .unwrap();
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        (parts.status.as_u16(), String::from_utf8(bytes.into()).unwrap())
+        let answer = answer_of(&self.router, form_of(Method::POST, "query_exemplars", form)).await;
+        (answer.status.as_u16(), answer.text)
     }
 }
 

@@ -8,13 +8,11 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState, Metrics, Readiness, Storage, router};
+use query::api::{ApiConfig, ApiState, Metrics, Storage, router};
 use serde_json::Value;
 use tower::ServiceExt;
-use tsdb::db::HeadStats;
 use tsdb::labels::Labels;
 use tsdb::memory::matches_all;
-use tsdb::sample::Metadata;
 use tsdb::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 use tsdb::tenant::TenantId;
 
@@ -83,22 +81,6 @@ struct Memory(Arc<dyn Source>);
 impl Storage for Memory {
     fn source(&self, _: &TenantId) -> Arc<dyn Source> {
         self.0.clone()
-    }
-
-    fn metadata(
-        &self,
-        _: &TenantId,
-        _: Option<&str>,
-    ) -> Result<std::collections::BTreeMap<String, Vec<Metadata>>, SourceError> {
-        Ok(Default::default())
-    }
-
-    fn head_stats(&self, _: &TenantId, _: usize) -> HeadStats {
-        HeadStats::default()
-    }
-
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
     }
 }
 

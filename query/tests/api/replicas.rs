@@ -1,45 +1,26 @@
 //! `dedup` and `replicaLabels[]` on every endpoint that shows series.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState, Metrics, Readiness, Replicas, Storage, router};
+use query::api::{ApiConfig, ApiState, Metrics, Replicas, Storage, router};
 use serde_json::{Value, json};
-use tower::ServiceExt;
-use tsdb::db::HeadStats;
 use tsdb::dedup::DedupMode;
 use tsdb::labels::Labels;
 use tsdb::memory::MemorySource;
-use tsdb::sample::Metadata;
 use tsdb::source::Source;
 use tsdb::tenant::TenantId;
+
+use super::frame::answer_of;
 
 struct Memory(Arc<MemorySource>);
 
 impl Storage for Memory {
     fn source(&self, _: &TenantId) -> Arc<dyn Source> {
         self.0.clone()
-    }
-
-    fn metadata(
-        &self,
-        _: &TenantId,
-        _: Option<&str>,
-    ) -> Result<BTreeMap<String, Vec<Metadata>>, tsdb::source::SourceError> {
-        Ok(BTreeMap::new())
-    }
-
-    fn head_stats(&self, _: &TenantId, _: usize) -> HeadStats {
-        HeadStats::default()
-    }
-
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
     }
 }
 
@@ -68,10 +49,8 @@ fn app(replicas: Replicas) -> Router {
 
 async fn get(app: &Router, path: &str) -> (StatusCode, Value) {
     let request = Request::get(format!("/api/v1/{path}")).body(Body::empty()).unwrap();
-    let response = app.clone().oneshot(request).await.unwrap();
-    let status = response.status();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, serde_json::from_slice(&body).unwrap())
+    let answer = answer_of(app, request).await;
+    (answer.status, answer.json())
 }
 
 async fn data(app: &Router, path: &str) -> Value {

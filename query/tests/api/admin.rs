@@ -1,25 +1,21 @@
 //! The admin API: closed unless opened, upstream's parameters and errors, and what it does to a store.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Method, Request, header};
-use http_body_util::BodyExt;
+use axum::http::Method;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState, ChangeError, Metrics, Readiness, Storage, router};
+use query::api::{ApiConfig, ApiState, ChangeError, Metrics, Storage, router};
 use serde_json::{Value, json};
-use tower::ServiceExt;
-use tsdb::db::HeadStats;
 use tsdb::labels::Labels;
 use tsdb::matcher::Matcher;
 use tsdb::memory::MemorySource;
-use tsdb::sample::Metadata;
-use tsdb::source::{Source, SourceError};
+use tsdb::source::Source;
 use tsdb::tenant::TenantId;
+
+use super::frame::{answer_of, form_of};
 
 #[derive(Default)]
 struct Store {
@@ -32,18 +28,6 @@ struct Store {
 impl Storage for Store {
     fn source(&self, _: &TenantId) -> Arc<dyn Source> {
         self.source.clone()
-    }
-
-    fn metadata(
-        &self,
-        _: &TenantId,
-        _: Option<&str>,
-    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
-        Ok(BTreeMap::new())
-    }
-
-    fn head_stats(&self, _: &TenantId, _: usize) -> HeadStats {
-        HeadStats::default()
     }
 
     fn delete_series(
@@ -65,10 +49,6 @@ impl Storage for Store {
         self.cleaned.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
-
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
-    }
 }
 
 struct Api {
@@ -89,15 +69,8 @@ fn api(open: bool) -> Api {
 
 impl Api {
     async fn send(&self, method: Method, uri: &str, form: &str) -> (u16, String) {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/api/v1/{uri}"))
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(form.to_string()))
-            .unwrap();
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        (parts.status.as_u16(), String::from_utf8(bytes.into()).unwrap())
+        let answer = answer_of(&self.router, form_of(method, uri, form)).await;
+        (answer.status.as_u16(), answer.text)
     }
 
     async fn delete(&self, form: &str) -> (u16, String) {

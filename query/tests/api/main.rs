@@ -1,0 +1,12 @@
+//! The HTTP API from outside: every endpoint, every parameter's error, both methods, each status.
+
+mod admin;
+mod bounds;
+mod exemplars;
+mod frame;
+mod language;
+mod large_results;
+mod queries;
+mod replicas;
+mod series;
+mod status;
