@@ -169,7 +169,10 @@ impl Grid {
                 bytes[..text.len()].copy_from_slice(&text);
                 *len = text.len() as u8;
             }
-            out.extend_from_slice(&bytes[..*len as usize]);
+            // A copy of fixed length takes two moves; what is too much is cut.
+            let end = out.len() + *len as usize;
+            out.extend_from_slice(bytes);
+            out.truncate(end);
             return;
         }
         point_start(out, t_ms);

@@ -114,6 +114,11 @@ fn shortest(out: &mut Vec<u8>, v: f64, exponent: Exponent) {
     let magnitude = v.abs();
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(magnitude).as_bytes();
+    // What lies in between comes as it is to be written, which is most of what is computed.
+    if (1e-4..1e15).contains(&magnitude) && !text.contains(&b'e') && !text.ends_with(b".0") {
+        out.extend_from_slice(text);
+        return;
+    }
     // Taken apart into digits without leading or trailing zeros and the place of the point: 0.digits × 10^point.
     let mut digits = [0u8; 32];
     let mut n = 0;

@@ -172,9 +172,9 @@ impl Evaluator<'_> {
                 job.range_ms = *range_ms;
                 (job.reach, job.extended) = matrix_reach(selector, *range_ms, self.steps, self.lookback_ms);
                 check_extended(name, job.extended)?;
-                let wide = job.reach;
+                let (wide, memo) = (job.reach, Memo::new(self.steps));
                 self.select(selector, &wide, *range_ms, &mut |ev, batch| {
-                    let made = ev.per_series(batch, |memo, s| job.series(memo, s))?;
+                    let made = ev.per_series(batch, |s| job.series(&memo, s))?;
                     for (series, done) in batch.iter().zip(made) {
                         emit(ev, &series.labels, false, done)?;
                     }
@@ -191,9 +191,10 @@ impl Evaluator<'_> {
                     ahead_ms: 0,
                 };
                 let (series, drops) = self.subquery_series(sub)?;
+                let memo = Memo::new(self.steps);
                 for (part, drops) in series.chunks(256).zip(drops.chunks(256)) {
                     self.budget.check()?;
-                    let made = self.per_series(part, |memo, s| job.series(memo, s))?;
+                    let made = self.per_series(part, |s| job.series(&memo, s))?;
                     for ((series, drop), done) in part.iter().zip(drops).zip(made) {
                         emit(self, &series.labels, *drop, done)?;
                     }
@@ -497,11 +498,12 @@ fn extended_points(
 
 impl Job<'_> {
     /// All windows of one series.
-    fn series(&self, memo: &mut Memo<Vec<(u32, u32)>>, series: &SeriesColumns) -> Done {
+    fn series(&self, memo: &Memo<Vec<(u32, u32)>>, series: &SeriesColumns) -> Done {
         let steps = self.reach.steps;
         let labels = &series.labels;
         let series = without_stale(series);
         let ranges = memo.get(&series.ts_ms, |ts| windows(ts, &self.reach));
+        let ranges = &ranges[..];
         let mut column = Column::new(steps.count);
         let mut notes = Annotations::new();
         let mut error = None;

@@ -140,17 +140,17 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         let reach = instant_reach(s, self.steps, self.lookback_ms);
         let (smoothed, span) = (s.smoothed, s.span);
+        let memo = Memo::new(self.steps);
         self.select(s, &reach, 0, &mut |ev, batch| {
-            let made: Vec<(Option<Column>, Annotations)> =
-                ev.per_series(batch, |memo: &mut Memo<Vec<u32>>, series| {
-                    if smoothed {
-                        let mut notes = Annotations::new();
-                        (smooth(series, &reach, span, &mut notes), notes)
-                    } else {
-                        let index = memo.get(&series.ts_ms, |ts| newest(ts, &reach));
-                        (seen(series, index), Annotations::new())
-                    }
-                })?;
+            let made: Vec<(Option<Column>, Annotations)> = ev.per_series(batch, |series| {
+                if smoothed {
+                    let mut notes = Annotations::new();
+                    (smooth(series, &reach, span, &mut notes), notes)
+                } else {
+                    let index = memo.get(&series.ts_ms, |ts| newest(ts, &reach));
+                    (seen(series, &index), Annotations::new())
+                }
+            })?;
             for (series, (column, notes)) in batch.iter().zip(made) {
                 if !notes.is_empty() {
                     ev.notes.merge(notes);
@@ -166,11 +166,11 @@ impl Evaluator<'_> {
         })
     }
 
-    /// Runs `f` over every series of a batch, on several cores where that is worth it. `M` is a memo per core.
-    pub(crate) fn per_series<M: Default, T: Send>(
+    /// Runs `f` over every series of a batch, on several cores where that is worth it.
+    pub(crate) fn per_series<T: Send>(
         &self,
         batch: &[SeriesColumns],
-        f: impl Fn(&mut M, &SeriesColumns) -> T + Sync,
+        f: impl Fn(&SeriesColumns) -> T + Sync,
     ) -> Result<Vec<T>, QueryError> {
         self.expect_rows(batch.len(), self.steps.count)?;
         let work: usize = batch.iter().map(|s| s.ts_ms.len() + self.steps.count).sum();
@@ -178,17 +178,13 @@ impl Evaluator<'_> {
             let chunk = (PARALLEL_FROM / (work / batch.len()).max(1)).clamp(1, 64);
             Ok(batch
                 .par_chunks(chunk)
-                .map(|part| {
-                    let mut memo = M::default();
-                    part.iter().map(|s| f(&mut memo, s)).collect::<Vec<T>>()
-                })
+                .map(|part| part.iter().map(&f).collect::<Vec<T>>())
                 .collect::<Vec<_>>()
                 .into_iter()
                 .flatten()
                 .collect())
         } else {
-            let mut memo = M::default();
-            Ok(batch.iter().map(|s| f(&mut memo, s)).collect())
+            Ok(batch.iter().map(f).collect())
         }
     }
 }
@@ -360,7 +356,9 @@ pub(crate) fn without_stale(series: &SeriesColumns) -> std::borrow::Cow<'_, Seri
     if series.windows.is_some() {
         return live_windows(series);
     }
-    if !series.values.iter().any(|v| is_stale(*v)) {
+    // Several at once, without a way out after each, is what vector registers can do.
+    let any = |values: &[f64]| values.iter().fold(false, |any, v| any | is_stale(*v));
+    if !series.values.chunks(64).any(any) {
         return std::borrow::Cow::Borrowed(series);
     }
     let keep: Vec<usize> = (0..series.values.len()).filter(|i| !is_stale(series.values[*i])).collect();

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
 use super::Steps;
 
 /// Which part of time a selector looks at, relative to the steps.
@@ -31,24 +34,44 @@ impl Reach {
     }
 }
 
-/// The last timeline that was worked out, with what came out: series of one scrape follow one another.
+/// What was worked out for the timelines of a selection, shared by all cores: series of one scrape have one timeline, but seldom follow one another.
 pub struct Memo<T> {
-    last: Option<(Arc<[i64]>, T)>,
+    /// Slots of one result.
+    steps: usize,
+    known: Mutex<Known<T>>,
 }
 
-impl<T> Default for Memo<T> {
-    fn default() -> Self {
-        Memo { last: None }
-    }
+/// Address and length of a timeline.
+type Place = (usize, usize);
+
+struct Known<T> {
+    /// The timeline is held, so that its place stays its own.
+    by_timeline: HashMap<Place, (Arc<[i64]>, Arc<T>)>,
+    slots: usize,
 }
+
+/// Slots and timestamps that a memo holds at most, eight bytes each: the timelines of some hundred targets over a day.
+const MEMO_SLOTS: usize = 4 << 20;
 
 impl<T> Memo<T> {
-    pub fn get(&mut self, timeline: &Arc<[i64]>, make: impl FnOnce(&[i64]) -> T) -> &T {
-        let known = self.last.as_ref().is_some_and(|(t, _)| Arc::ptr_eq(t, timeline));
-        if !known {
-            self.last = Some((timeline.clone(), make(timeline)));
+    pub fn new(steps: Steps) -> Self {
+        Memo { steps: steps.count, known: Mutex::new(Known { by_timeline: HashMap::new(), slots: 0 }) }
+    }
+
+    pub fn get(&self, timeline: &Arc<[i64]>, make: impl FnOnce(&[i64]) -> T) -> Arc<T> {
+        let key = (timeline.as_ptr().addr(), timeline.len());
+        if let Some((_, made)) = self.known.lock().by_timeline.get(&key) {
+            return made.clone();
         }
-        &self.last.as_ref().expect("just set").1
+        let made = Arc::new(make(timeline));
+        let mut known = self.known.lock();
+        let slots = known.slots + timeline.len() + self.steps;
+        // Only what somebody else holds too can come again. What is there stays: the rest comes in the same order, series after series.
+        if Arc::strong_count(timeline) > 1 && slots <= MEMO_SLOTS {
+            known.slots = slots;
+            known.by_timeline.insert(key, (timeline.clone(), made.clone()));
+        }
+        made
     }
 }
 
@@ -56,13 +79,15 @@ impl<T> Memo<T> {
 struct Walk<'t> {
     ts_ms: &'t [i64],
     at: usize,
+    /// How far the step before went: the next mostly goes as far.
+    stride: usize,
     /// Few steps over many samples: search instead of walking.
     search: bool,
 }
 
 impl<'t> Walk<'t> {
     fn new(ts_ms: &'t [i64], steps: usize) -> Self {
-        Walk { ts_ms, at: 0, search: ts_ms.len() / 16 > steps }
+        Walk { ts_ms, at: 0, stride: 0, search: ts_ms.len() / 16 > steps }
     }
 
     #[inline]
@@ -70,9 +95,15 @@ impl<'t> Walk<'t> {
         if self.search {
             self.at += self.ts_ms[self.at..].partition_point(|x| *x <= t);
         } else {
+            let before = self.at;
+            let there = before + self.stride;
+            if there > before && self.ts_ms.get(there - 1).is_some_and(|x| *x <= t) {
+                self.at = there;
+            }
             while self.at < self.ts_ms.len() && self.ts_ms[self.at] <= t {
                 self.at += 1;
             }
+            self.stride = self.at - before;
         }
         self.at
     }
@@ -123,6 +154,22 @@ mod tests {
             [0],
             "a sample exactly as old as the lookback is too old"
         );
+    }
+
+    #[test]
+    fn a_timeline_is_worked_out_once_as_long_as_there_is_room() {
+        let memo = Memo::new(Steps { start_ms: 0, step_ms: 1, count: MEMO_SLOTS / 3 });
+        let timelines: Vec<Arc<[i64]>> = (0..4).map(|i| vec![i].into()).collect();
+        let others = timelines.clone();
+        let mut made = 0;
+        for timeline in [&timelines, &others].into_iter().flatten() {
+            assert_eq!(*memo.get(timeline, |ts| (made += 1, ts[0])), ((), timeline[0]));
+        }
+        assert_eq!(made, 4 + 2, "two fit");
+        drop(others);
+        let alone: Arc<[i64]> = vec![7].into();
+        assert_eq!(*memo.get(&alone, |ts| ((), ts[0])), ((), 7));
+        assert_eq!(Arc::strong_count(&alone), 1);
     }
 
     #[test]

@@ -252,6 +252,11 @@ impl SeriesTable {
                 continue;
             }
             match self.column(&m.name) {
+                // One value: its code is looked up and no other value is.
+                Some(column) if m.op == MatchOp::Equal && !m.value.is_empty() => {
+                    let Some(code) = column.symbols.numbers.get(&*m.value) else { return Vec::new() };
+                    left = Some(keep(left, &range, |s| column.codes[s as usize] == *code));
+                }
                 Some(column) => {
                     let empty = m.matches_empty();
                     let fits: Vec<bool> = column.symbols.strings.iter().map(|v| m.matches(v)).collect();
