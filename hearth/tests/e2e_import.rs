@@ -365,27 +365,28 @@ fn a_thanos_bucket_keeps_its_answers_where_the_raw_samples_are_gone() {
     assert!(blocks() < before, "{} of {before} are left", blocks());
 
     let (whole, bare) = (serve(&whole), serve(&bare));
-    // What came from them is not called exact, and what came from samples is.
-    let hours = [
-        ("query", "sum_over_time(gauge[1h])"),
-        ("start", "1700046000"),
-        ("end", "1700150400"),
-        ("step", "3600"),
-    ];
-    for (hearth, approximate) in [(&whole, false), (&bare, true)] {
-        let answer =
-            hearth.api.post_form("/api/v1/query_range", &[&hours[..], &[("stats", "true")]].concat());
-        let json = answer.json();
-        assert!(json["warnings"].is_null(), "{:?}", json["warnings"]);
-        let infos: Vec<_> = json["infos"].as_array().into_iter().flatten().collect();
-        assert_eq!(infos.len(), usize::from(approximate), "{infos:?}");
-        assert!(infos.iter().all(|i| {
-            let text = i.as_str().unwrap();
-            ["sum_over_time", "\"gauge\"", "windows of 1h", "Thanos"].iter().all(|part| text.contains(part))
-        }));
-        assert_eq!(answer.headers["x-hearth-resolution"].starts_with("~1h="), approximate);
-        let parts = json["data"]["stats"]["resolutions"].as_array().unwrap();
-        assert!(!parts.is_empty() && parts.iter().all(|p| p["exact"] == !approximate), "{parts:?}");
+    // What came from them is not called exact, and what came from samples is. Of the windows the coarsest that fit the steps are read.
+    for (step, resolution) in [("3600", "1h"), ("300", "5m")] {
+        let expr = format!("sum_over_time(gauge[{resolution}])");
+        let (from, to) = ("1700046000", "1700150400");
+        let asked =
+            [("query", expr.as_str()), ("start", from), ("end", to), ("step", step), ("stats", "true")];
+        for (hearth, approximate) in [(&whole, false), (&bare, true)] {
+            let answer = hearth.api.post_form("/api/v1/query_range", &asked);
+            let json = answer.json();
+            assert!(json["warnings"].is_null(), "{:?}", json["warnings"]);
+            let infos: Vec<_> = json["infos"].as_array().into_iter().flatten().collect();
+            assert_eq!(infos.len(), usize::from(approximate), "{infos:?}");
+            let window = format!("windows of {resolution}");
+            assert!(infos.iter().all(|i| {
+                let text = i.as_str().unwrap();
+                ["sum_over_time", "\"gauge\"", &window, "Thanos"].iter().all(|part| text.contains(part))
+            }));
+            let told = &answer.headers["x-hearth-resolution"];
+            assert_eq!(told.starts_with(&format!("~{resolution}=")), approximate, "{told}");
+            let parts = json["data"]["stats"]["resolutions"].as_array().unwrap();
+            assert!(!parts.is_empty() && parts.iter().all(|p| p["exact"] == !approximate), "{parts:?}");
+        }
     }
     // Half a day that begins where Thanos' windows do, seen from the last millisecond of one.
     let end = 1_700_085_600_000 - 1;
