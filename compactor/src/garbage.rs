@@ -14,29 +14,12 @@ use crate::inspect::InspectError;
 /// How long it stays known what was imported: whoever runs the same import again after that imports it again. (What is there twice is merged.)
 pub const IMPORT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// What of a tenant's objects nobody needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Garbage {
-    pub blocks: Vec<BlockFolder>,
-    pub attachments: Vec<BesideFile>,
-    pub journal: Vec<JournalEntry>,
-}
-
-/// One piece of it.
+/// Something of a tenant's that nobody needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     Block(BlockFolder),
     Attachment(BesideFile),
     Journal(JournalEntry),
-}
-
-impl Garbage {
-    /// All of it, one after the other.
-    pub fn pieces(self) -> impl Iterator<Item = Piece> {
-        let blocks = self.blocks.into_iter().map(Piece::Block);
-        let attachments = self.attachments.into_iter().map(Piece::Attachment);
-        blocks.chain(attachments).chain(self.journal.into_iter().map(Piece::Journal))
-    }
 }
 
 impl Piece {
@@ -83,14 +66,14 @@ impl Piece {
     }
 }
 
-/// Looks through a tenant's objects. A snapshot counts for `readers` after it was followed by another, as long as any query may take; objects count as
+/// Looks through a tenant's objects for what nobody needs. A snapshot counts for `readers` after it was followed by another, as long as any query may take; objects count as
 /// under way for `grace` after they were written.
 pub async fn find(
     depot: &Depot,
     catalog: &Catalog,
     readers: Duration,
     grace: Duration,
-) -> Result<Garbage, InspectError> {
+) -> Result<Vec<Piece>, InspectError> {
     let tenant = catalog.tenant();
     // Listed first: what is committed after this is named by the snapshot that is read next.
     let folders = depot.folders(tenant).await?;
@@ -104,11 +87,10 @@ pub async fn find(
     }
     let age = Age { now_ms: depot.clock().now_ms(), grace_ms: millis(grace) };
     let needed = |ulid, written_ms| named.contains(&ulid) || !age.over(written_ms, Some(ulid));
-    Ok(Garbage {
-        blocks: folders.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).collect(),
-        attachments: beside.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).collect(),
-        journal: forgotten(journal, &live, age),
-    })
+    let blocks = folders.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Block);
+    let beside = beside.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Attachment);
+    let journal = forgotten(journal, &live, age).into_iter().map(Piece::Journal);
+    Ok(blocks.chain(beside).chain(journal).collect())
 }
 
 /// Whether objects are too old to be under way.

@@ -601,7 +601,7 @@ impl Compactor {
         let (depot, settings) = (&self.place.depot, &self.place.settings);
         let found = find(depot, &of.catalog, settings.delete_delay, settings.orphan_grace).await;
         let mut removed = 0;
-        for piece in found.map_err(|e| e.to_string())?.pieces() {
+        for piece in found.map_err(|e| e.to_string())? {
             piece.remove(depot, tenant).await.map_err(|e| e.to_string())?;
             let (what, name) = piece.name();
             tracing::debug!(%tenant, what, name, bytes = piece.bytes(), "deleted from the store");

@@ -4,6 +4,7 @@ mod neighbours;
 
 use neighbours::ceph::Ceph;
 use neighbours::plain_s3::PlainS3;
+use neighbours::roles::{MACHINE_KEY, POD_KEY, POD_TOKEN, Roles};
 use neighbours::{Model, Series, Start, now_ms, series};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -184,6 +185,33 @@ fn a_bucket_of_googles_is_committed_to_by_its_own_condition() {
     let when = "on an empty disk";
     assert_eq!(model.check(&hearth.api, "in_bucket", end, 2 * HOUR_MS, when), model.samples(), "{when}");
     assert!(server.keys().iter().any(|k| k.starts_with("/plain/fleet/tenants/")), "{:?}", server.keys());
+}
+
+#[test]
+fn credentials_come_from_the_role_of_the_machine_or_of_the_pod() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let roles = Roles::start();
+    let token = folder.path().join("token");
+    std::fs::write(&token, POD_TOKEN).expect("a token");
+    let pod = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/pod", roles.url)),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.display().to_string()),
+    ];
+    let machine = [("AWS_METADATA_ENDPOINT", roles.url.clone())];
+    for (name, role, key) in [("pod", &pod[..], POD_KEY), ("machine", &machine[..], MACHINE_KEY)] {
+        let server = PlainS3::honest();
+        let own = folder.path().join(name);
+        std::fs::create_dir_all(&own).expect("a folder");
+        let mut start = Start::at(&own);
+        start.objstore = Some("s3://plain/fleet".to_owned());
+        start.env = server.environment();
+        start.env.retain(|(name, _)| !name.contains("ACCESS_KEY"));
+        start.env.extend(role.iter().map(|(name, value)| (name.to_string(), value.clone())));
+        let hearth = start.ready();
+        hearth.api.write(&some(2, now_ms() - HOUR_MS, 5, 0.0));
+        hearth.api.flush();
+        assert_eq!(server.signers(), [(key.to_owned(), format!("session of {key}"))], "{name}");
+    }
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub async fn orphans(
         };
         (line, piece)
     };
-    Ok(found.pieces().map(orphan).collect())
+    Ok(found.into_iter().map(orphan).collect())
 }
 
 /// Objects of no tenant that are at least so old.

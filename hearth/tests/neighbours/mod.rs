@@ -17,6 +17,7 @@ pub mod model;
 pub mod plain_s3;
 pub mod prometheus;
 pub mod remote_write;
+pub mod roles;
 pub mod sigv4;
 
 use std::fs::File;

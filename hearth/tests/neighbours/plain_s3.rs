@@ -1,7 +1,7 @@
 //! An S3 server in this process that answers 200 to every conditional write and overwrites, as Garage 2.5 does, with a little time between
 //! taking a request and doing it, so that writers truly race. Or one that keeps its word, to S3's header and to Google's, whose XML API is alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -26,6 +26,8 @@ struct Bucket {
     /// Parts of uploads under way, by upload and number.
     parts: Arc<Mutex<BTreeMap<(String, u32), Bytes>>>,
     next: Arc<AtomicU64>,
+    /// Keys that requests were signed with, and the session tokens they bore.
+    signers: Arc<Mutex<BTreeSet<(String, String)>>>,
     honest: bool,
 }
 
@@ -76,6 +78,11 @@ impl PlainS3 {
         .to_vec()
     }
 
+    /// The keys that requests were signed with, each with its session token.
+    pub fn signers(&self) -> Vec<(String, String)> {
+        self.bucket.signers.lock().expect("nobody panicked with it").iter().cloned().collect()
+    }
+
     /// All keys with their bucket, sorted.
     pub fn keys(&self) -> Vec<String> {
         self.bucket.objects.lock().expect("nobody panicked with it").keys().cloned().collect()
@@ -124,6 +131,12 @@ async fn answer(State(bucket): State<Bucket>, request: Request) -> Response {
         .map(|p| p.split_once('=').map_or((plain(p), String::new()), |(k, v)| (plain(k), plain(v))))
         .collect();
     let of = |name: &str| query.get(name).cloned();
+    let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let signer = header("authorization").split("Credential=").nth(1).and_then(|c| c.split('/').next());
+    if let Some(key) = signer {
+        let signer = (key.to_owned(), header("x-amz-security-token").to_owned());
+        bucket.signers.lock().expect("nobody panicked with it").insert(signer);
+    }
     let range = head.headers.get("range").and_then(|r| r.to_str().ok()).map(str::to_owned);
     let turn = bucket.next.fetch_add(1, Ordering::Relaxed);
     match (head.method, of("uploadId")) {
