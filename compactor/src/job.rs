@@ -1,4 +1,4 @@
-//! A job carried out: read, merge, write, upload, read back, and one commit that puts the outputs in the place of the inputs.
+//! A job carried out: read, merge, write, upload, read back, output after output, and one commit that puts them all in the place of the inputs.
 //!
 //! Whatever fails or ends before the commit leaves the catalog as it was, and objects that no snapshot names. Whoever else did the same work
 //! meanwhile wins: the commit demands that all inputs are still live.
@@ -19,9 +19,10 @@ use ulid::Ulid;
 
 use crate::merge::{Counts, Inputs, Ledger, ReadError};
 use crate::plan::{Job, sources_of};
+use crate::replicas;
 use crate::settings::Settings;
 use crate::verify::read_back;
-use crate::write::{Lineage, WriteError, Written, write_span};
+use crate::write::{Bench, Lineage, Pass, WriteError};
 
 /// Why a job was not done. Nothing was replaced, but see [`JobError::Unclear`].
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +103,7 @@ impl Workplace {
         let tenant = catalog.tenant().clone();
         let ledger = Arc::new(Ledger::default());
         let mut done = Done { read_bytes: job.bytes(), ..Done::default() };
-        let result = self.make(&tenant, &mask, job, &ledger, &mut done).await;
+        let result = self.make(&tenant, snapshot, &mask, job, &ledger, &mut done).await;
         let committed = match result {
             Ok(()) => self.commit(catalog, snapshot, job, &done).await,
             Err(e) => Err(e),
@@ -124,6 +125,7 @@ impl Workplace {
     async fn make(
         &self,
         tenant: &TenantId,
+        snapshot: &Snapshot,
         mask: &Mask,
         job: &Job,
         ledger: &Arc<Ledger>,
@@ -144,12 +146,34 @@ impl Workplace {
             external_labels: common_labels(&job.inputs),
         };
         for span in spans(job) {
-            let written = self.write(tenant, mask, job, span, &lineage, ledger).await?;
-            done.counts.add(&written.counts);
-            let digest = written.digest;
-            for files in written.merged.into_iter().chain(written.downsampled) {
-                self.upload(tenant, &files, digest, done).await?;
+            let bench = Bench {
+                settings: self.settings.clone(),
+                scratch: self.scratch.clone(),
+                tenant: tenant.clone(),
+                lineage: lineage.clone(),
+                resolutions_ms: if job.downsample {
+                    self.settings.plan.resolutions_ms.clone()
+                } else {
+                    Vec::new()
+                },
+                ledger: ledger.clone(),
+                stop: self.stop.clone(),
+            };
+            let mut pass = self.begin(bench, snapshot, mask, job, span).await?;
+            loop {
+                let work = move || -> Result<_, WriteError> {
+                    let written = pass.next_share()?;
+                    Ok((pass, written))
+                };
+                let (after, written) = merging(work).await?;
+                pass = after;
+                let Some(written) = written else { break };
+                // Each is gone from the scratch disk before the next begins.
+                for files in std::iter::once(written.merged).chain(written.downsampled) {
+                    self.upload(tenant, &files, written.digest, done).await?;
+                }
             }
+            done.counts.add(&pass.finish()?);
         }
         if done.counts.read != job.samples() {
             let block = job.inputs[0].ulid;
@@ -163,25 +187,33 @@ impl Workplace {
         Ok(())
     }
 
-    async fn write(
+    /// Opens what a job has in a span.
+    async fn begin(
         &self,
-        tenant: &TenantId,
+        bench: Bench,
+        snapshot: &Snapshot,
         mask: &Mask,
         job: &Job,
         span: Span,
-        lineage: &Lineage,
-        ledger: &Arc<Ledger>,
-    ) -> Result<Written, JobError> {
-        let (here, tenant, mask, lineage, ledger) =
-            (self.clone(), tenant.clone(), mask.clone(), lineage.clone(), ledger.clone());
-        let (blocks, downsample) = (job.inputs.clone(), job.downsample);
-        let of_samples = blocks.iter().all(|b| b.resolution_ms == 0);
-        let work = move || {
-            let blocks: Vec<_> = blocks.into_iter().filter(|b| span.meets(b.min_t_ms, b.max_t_ms)).collect();
+    ) -> Result<Pass, JobError> {
+        let (here, mask) = (self.clone(), mask.clone());
+        let meets = |b: &&Arc<BlockMeta>| span.meets(b.min_t_ms, b.max_t_ms);
+        let blocks: Vec<_> = job.inputs.iter().filter(meets).cloned().collect();
+        let of_samples = job.inputs.iter().all(|b| b.resolution_ms == 0);
+        let near = replicas::before(span.bounds()).map(|(_, read)| read);
+        let before = |b: &&Arc<BlockMeta>| {
+            b.resolution_ms == 0
+                && !snapshot.quarantined.contains_key(&b.ulid)
+                && near.is_some_and(|(from, to)| b.overlaps(from, to))
+        };
+        let before: Vec<_> = snapshot.blocks.iter().filter(before).cloned().collect();
+        merging(move || {
+            let tenant = bench.tenant.clone();
             let inputs = Inputs {
                 store: &here.store,
                 tenant: &tenant,
                 blocks: &blocks,
+                before: &before,
                 mask: &mask,
                 range: span.bounds(),
                 memory_bytes: here.settings.input_bytes(),
@@ -189,11 +221,9 @@ impl Workplace {
                 // Windows of replicas were made one when they were made of samples.
                 replica_labels: if of_samples { &here.settings.replica_labels } else { &[] },
             };
-            let resolutions = if downsample { &here.settings.plan.resolutions_ms[..] } else { &[] };
-            write_span(&inputs, &here.settings, &here.scratch, &lineage, resolutions, &ledger, &here.stop)
-        };
-        let written = tokio::task::spawn_blocking(work).await;
-        Ok(written.map_err(|e| JobError::Store(format!("a thread that merges blocks ended: {e}")))??)
+            Pass::begin(bench, &inputs)
+        })
+        .await
     }
 
     /// Uploads one block and looks whether the store has what was written.
@@ -272,6 +302,14 @@ impl Workplace {
             }
         }
     }
+}
+
+/// Runs a part of a job on a thread that may block.
+async fn merging<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WriteError> + Send + 'static,
+) -> Result<T, JobError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|e| JobError::Store(format!("a thread that merges blocks ended: {e}")))??)
 }
 
 /// The spans of a job's outputs.

@@ -4,8 +4,9 @@
 //! 2. [`plan`] looks at nothing but metadata and the hour. Where an aligned span of 14 d, 2 d or 12 h is over, all its raw blocks become one; blocks that
 //!    lie over one another (late data, copies, imports) are an ordinary input. A block that crosses boundaries is cut at them first.
 //! 3. A [`worker`] claims the job by [lease](tsdb::lease) and does it ([`job`]): [`merge`] reads all inputs series by series in order, masked as in
-//!    queries, [`mod@write`] puts down the raw block and, in the same pass, its windows of 5 minutes and an hour ([`tsdb::downsample`]). Memory and scratch
-//!    disk stay below their settings, whatever the size of the blocks. What was uploaded is read back and compared with what was merged.
+//!    queries, [`mod@write`] puts down the raw block and, in the same pass, its windows of 5 minutes and an hour ([`tsdb::downsample`]). What would be too
+//!    large for one block becomes several, one after the other, each with a run of the series. So memory and scratch disk stay below their settings, whatever
+//!    there is to merge. What was uploaded is read back and compared with what was merged.
 //! 4. One commit puts the outputs in the place of the inputs and of the windows that they replace. It demands that all of them are still live, so two
 //!    compactors that do the same thing lose time and nothing else. Until then nothing is visible; a crash leaves objects that nobody names.
 //! 5. Deletions and rules of retention that hide series of it in queries at once become physical the next time it is written, and where they concern it
@@ -31,6 +32,7 @@ mod replicas;
 pub mod retention;
 pub mod rewrite;
 pub mod settings;
+mod unit;
 mod verify;
 pub mod windows;
 pub mod worker;

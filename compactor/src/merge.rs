@@ -1,7 +1,8 @@
 //! Many blocks as one stream of series: the k-way merge that compaction writes down, in memory that does not grow with the blocks.
 //!
 //! Every input gives its series in order; those with the same labels are copies of one series, merged by the rule that queries use
-//! ([`tsdb::merge::merge_copies`]). What is deleted or expired is masked in each input before that, as in queries.
+//! ([`tsdb::merge::merge_copies`]). What is deleted or expired is masked in each input before that, as in queries. The shares of a whole are one input:
+//! they are read one after the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tsdb::source::{SeriesColumns, SeriesCursor, SourceError};
 use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
-use crate::replicas::{self, ReplicaPlan};
+use crate::replicas::{self, Lane, ReplicaPlan};
 
 /// What a job holds in memory, by its own account.
 #[derive(Debug, Default)]
@@ -49,8 +50,10 @@ pub struct ReadError {
 pub struct Inputs<'a> {
     pub store: &'a Arc<BlockStore>,
     pub tenant: &'a TenantId,
-    /// Oldest in [`BlockMeta::order`] first.
+    /// Oldest in [`BlockMeta::order`] first, shares of a whole one after the other.
     pub blocks: &'a [Arc<BlockMeta>],
+    /// Blocks that lie right before the range: they are not merged, but where replicas are, the last of them matters.
+    pub before: &'a [Arc<BlockMeta>],
     pub mask: &'a Mask,
     /// First and last timestamp wanted, both included.
     pub range: (i64, i64),
@@ -102,19 +105,64 @@ impl Counts {
     }
 }
 
+fn samples_of(series: &[(usize, SeriesColumns)]) -> u64 {
+    series.iter().map(|(_, s)| s.ts_ms.len() as u64).sum()
+}
+
+/// The copies of each replica as one; `found` by replica, and of each its copies, oldest first.
+fn by_replica(
+    mut found: Vec<(usize, SeriesColumns)>,
+    timelines: &mut SharedTimelines,
+) -> Vec<(usize, SeriesColumns)> {
+    // Stable: within a replica the order of blocks stays.
+    found.sort_by_key(|(replica, _)| *replica);
+    let mut out = Vec::new();
+    while let Some((replica, _)) = found.first() {
+        let replica = *replica;
+        let rest = found.split_off(found.partition_point(|(r, _)| *r == replica));
+        let copies = std::mem::replace(&mut found, rest).into_iter().map(|(_, s)| s).collect();
+        out.push((replica, merge_copies(copies, timelines)));
+    }
+    out
+}
+
 /// See the module.
 pub struct Merge {
     inputs: Vec<Input>,
     timelines: SharedTimelines,
     counts: Counts,
     range: (i64, i64),
+    opener: Opener,
+    /// Whether replicas are made one, and which is the replica of series without a replica's label.
+    replicas: Option<Option<usize>>,
+    /// What lies before the range.
+    before: Vec<Input>,
+}
+
+/// Opens blocks as all of a merge are read.
+#[derive(Clone)]
+struct Opener {
     store: Arc<BlockStore>,
-    replicas: bool,
+    tenant: TenantId,
+    mask: Mask,
+    read: ReadOptions,
+}
+
+impl Opener {
+    fn open(&self, block: &Arc<BlockMeta>) -> Result<BlockReader, ReadError> {
+        let read = self.read.clone();
+        BlockReader::open(&self.store, &self.tenant, block, &self.mask, read)
+            .map_err(|error| ReadError { block: block.ulid, error })
+    }
 }
 
 struct Input {
     cursor: Source,
     block: Ulid,
+    /// The shares that come after it.
+    rest: VecDeque<Arc<BlockMeta>>,
+    /// Of shares that have ended: samples read, and those of them that were hidden.
+    ended_counts: (u64, u64),
     /// Which replica its series are of; all of one input are of one. Also the order of preference.
     replica: usize,
     /// Labels to take out of its series.
@@ -147,12 +195,19 @@ impl Source {
 }
 
 impl Input {
-    fn fill(&mut self, counts: &mut Counts) -> Result<(), ReadError> {
+    fn fill(&mut self, counts: &mut Counts, opener: &Opener) -> Result<(), ReadError> {
         while self.ready.is_empty() && !self.ended {
             let batch = self.cursor.next_batch().map_err(|error| ReadError { block: self.block, error })?;
             let Some(mut batch) = batch else {
-                self.ended = true;
-                break;
+                match self.rest.pop_front() {
+                    Some(next) => {
+                        self.ended_counts = self.counts();
+                        self.block = next.ulid;
+                        self.cursor = Source::Block(Box::new(opener.open(&next)?));
+                    }
+                    None => self.ended = true,
+                }
+                continue;
             };
             counts.series_read += batch.len() as u64;
             self.ready_bytes = batch.iter().map(series_bytes).sum();
@@ -167,6 +222,12 @@ impl Input {
     fn held_bytes(&self) -> u64 {
         self.ready_bytes + self.cursor.reader().held_bytes()
     }
+
+    /// Samples read, and those of them that were hidden.
+    fn counts(&self) -> (u64, u64) {
+        let ((read, hidden), before) = (self.cursor.reader().counts(), self.ended_counts);
+        (before.0 + read, before.1 + hidden)
+    }
 }
 
 impl Merge {
@@ -176,42 +237,64 @@ impl Merge {
             [] => None,
             labels => ReplicaPlan::make(of, labels)?,
         };
-        let mut inputs = Vec::new();
-        let lanes = plan.as_ref().map_or(of.blocks.len(), |p| p.lanes()).max(1) as u64;
-        let read = ReadOptions {
-            range: of.range,
-            batch_bytes: (of.memory_bytes / lanes / 2).clamp(32 << 10, 8 << 20),
-            ..of.read.clone()
+        let wholes: Vec<&[Arc<BlockMeta>]> =
+            of.blocks.chunk_by(|a, b| a.whole() == b.whole() && a.resolution_ms == b.resolution_ms).collect();
+        let lanes = plan.as_ref().map_or(wholes.len(), |p| p.lanes()).max(1) as u64;
+        let opener = Opener {
+            store: of.store.clone(),
+            tenant: of.tenant.clone(),
+            mask: of.mask.clone(),
+            read: ReadOptions {
+                range: of.range,
+                batch_bytes: (of.memory_bytes / lanes / 2).clamp(32 << 10, 8 << 20),
+                ..of.read.clone()
+            },
         };
-        for (at, block) in of.blocks.iter().enumerate() {
-            let open = || {
-                BlockReader::open(of.store, of.tenant, block, of.mask, read.clone())
-                    .map_err(|error| ReadError { block: block.ulid, error })
-            };
-            let input = |cursor, replica, drop| Input {
-                cursor,
-                block: block.ulid,
-                replica,
-                drop,
-                ready: VecDeque::new(),
-                ready_bytes: 0,
-                ended: false,
-            };
-            match &plan {
-                None => inputs.push(input(Source::Block(Box::new(open()?)), 0, Arc::default())),
-                Some(plan) => {
-                    for lane in plan.of_block(at) {
-                        let reader = open()?.only(lane.chooser());
-                        inputs.push(input(
-                            Source::Block(Box::new(reader)),
-                            lane.replica,
-                            plan.labels.clone(),
-                        ));
+        let input = |cursor, block: &BlockMeta, rest: &[Arc<BlockMeta>], replica, drop| Input {
+            cursor,
+            block: block.ulid,
+            rest: rest.iter().cloned().collect(),
+            ended_counts: (0, 0),
+            replica,
+            drop,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            ended: false,
+        };
+        let mut inputs = Vec::new();
+        let mut before = Vec::new();
+        match &plan {
+            None => {
+                for whole in wholes {
+                    let Some((first, rest)) = whole.split_first() else { continue };
+                    let cursor = Source::Block(Box::new(opener.open(first)?));
+                    inputs.push(input(cursor, first, rest, 0, Arc::default()));
+                }
+            }
+            // Without a label the order of series may be another across shares too: each is read by itself.
+            Some(plan) => {
+                let lanes = |opener: &Opener, block: &Arc<BlockMeta>, lanes: &[Lane]| {
+                    let mut inputs = Vec::new();
+                    for lane in lanes {
+                        let labels = || plan.labels.clone();
+                        let cursor = Source::Block(Box::new(opener.open(block)?.only(lane.chooser())));
+                        inputs.push(input(cursor, block, &[], lane.replica, labels()));
                         if !lane.strays.is_empty() {
-                            let strays =
-                                Source::Strays(Box::new(replicas::Strays::new(open()?, lane.strays.clone())));
-                            inputs.push(input(strays, lane.replica, plan.labels.clone()));
+                            let strays = replicas::Strays::new(opener.open(block)?, lane.strays.clone());
+                            let cursor = Source::Strays(Box::new(strays));
+                            inputs.push(input(cursor, block, &[], lane.replica, labels()));
                         }
+                    }
+                    Ok(inputs)
+                };
+                for (at, block) in of.blocks.iter().enumerate() {
+                    inputs.extend(lanes(&opener, block, plan.of_block(at))?);
+                }
+                if let Some((_, range)) = replicas::before(of.range) {
+                    let opener =
+                        Opener { read: ReadOptions { range, ..opener.read.clone() }, ..opener.clone() };
+                    for (at, block) in of.before.iter().enumerate() {
+                        before.extend(lanes(&opener, block, plan.of_block_before(at))?);
                     }
                 }
             }
@@ -221,9 +304,39 @@ impl Merge {
             timelines: SharedTimelines::default(),
             counts: Counts::default(),
             range: of.range,
-            store: of.store.clone(),
-            replicas: plan.is_some(),
+            opener,
+            replicas: plan.map(|p| p.unnamed),
+            before,
         })
+    }
+
+    /// What was said last before the range of a series.
+    fn said(&mut self, labels: &Labels) -> Option<SeriesColumns> {
+        let (said, _) = replicas::before(self.range)?;
+        let mut found: Vec<(usize, SeriesColumns)> = Vec::new();
+        // Not of the samples that are merged.
+        let mut aside = Counts::default();
+        for input in &mut self.before {
+            loop {
+                if let Err(e) = input.fill(&mut aside, &self.opener) {
+                    tracing::warn!(
+                        "what lies before a span cannot be read, replicas are chosen without it: {e}"
+                    );
+                    input.ended = true;
+                }
+                let Some(series) = input.ready.front() else { break };
+                let order = series.labels.series_cmp(labels);
+                if order.is_gt() {
+                    break;
+                }
+                found.extend(input.ready.pop_front().filter(|_| order.is_eq()).map(|s| (input.replica, s)));
+            }
+        }
+        if found.is_empty() {
+            return None;
+        }
+        let replicas = by_replica(found, &mut self.timelines);
+        replicas::merge(labels.clone(), replicas.into_iter().map(|(_, s)| s).collect(), None, said)
     }
 
     /// The next series in the order of [`Labels::series_cmp`]; `None` at the end.
@@ -231,7 +344,7 @@ impl Merge {
         loop {
             let mut first: Option<&Labels> = None;
             for input in &mut self.inputs {
-                input.fill(&mut self.counts)?;
+                input.fill(&mut self.counts, &self.opener)?;
             }
             for series in self.inputs.iter().filter_map(|i| i.ready.front()) {
                 if first.is_none_or(|f| series.labels.series_cmp(f).is_lt()) {
@@ -252,8 +365,10 @@ impl Merge {
                     }
                 }
             }
-            let merged =
-                if self.replicas { self.merge_replicas(first, found) } else { self.merge_copies(found) };
+            let merged = match self.replicas {
+                Some(unnamed) => self.merge_replicas(first, found, unnamed),
+                None => self.merge_copies(found),
+            };
             if let Some(series) = merged {
                 self.counts.series_merged += 1;
                 self.counts.merged += series.ts_ms.len() as u64;
@@ -263,12 +378,8 @@ impl Merge {
     }
 
     fn merge_copies(&mut self, found: Vec<(usize, SeriesColumns)>) -> Option<SeriesColumns> {
-        let copies: Vec<SeriesColumns> = found.into_iter().map(|(_, s)| s).collect();
-        let before: u64 = copies.iter().map(|c| c.ts_ms.len() as u64).sum();
-        if copies.is_empty() {
-            return None;
-        }
-        let merged = merge_copies(copies, &mut self.timelines);
+        let before = samples_of(&found);
+        let merged = by_replica(found, &mut self.timelines).pop().map(|(_, s)| s)?;
         self.counts.duplicates += before - merged.ts_ms.len() as u64;
         Some(merged)
     }
@@ -276,23 +387,26 @@ impl Merge {
     fn merge_replicas(
         &mut self,
         labels: Labels,
-        mut found: Vec<(usize, SeriesColumns)>,
+        found: Vec<(usize, SeriesColumns)>,
+        unnamed: Option<usize>,
     ) -> Option<SeriesColumns> {
-        // Stable: within a replica the order of blocks stays.
-        found.sort_by_key(|(replica, _)| *replica);
-        let mut replicas = Vec::new();
-        while !found.is_empty() {
-            let replica = found[0].0;
-            let rest = found.split_off(found.partition_point(|(r, _)| *r == replica));
-            replicas.extend(self.merge_copies(std::mem::replace(&mut found, rest)));
+        let all = samples_of(&found);
+        let mut replicas = by_replica(found, &mut self.timelines);
+        let before = samples_of(&replicas);
+        self.counts.duplicates += all - before;
+        // It is no replica, to queries neither.
+        if let [(only, _)] = &replicas[..]
+            && Some(*only) == unnamed
+        {
+            return replicas.pop().map(|(_, s)| s);
         }
-        if replicas.len() == 1 {
-            return replicas.pop();
+        if replicas.len() > 1 {
+            self.counts.replica_series += replicas.len() as u64;
+            self.counts.replica_series_merged += 1;
         }
-        let before: u64 = replicas.iter().map(|c| c.ts_ms.len() as u64).sum();
-        self.counts.replica_series += replicas.len() as u64;
-        self.counts.replica_series_merged += 1;
-        let merged = replicas::merge(labels, replicas, self.range);
+        let said = self.said(&labels);
+        let replicas = replicas.into_iter().map(|(_, s)| s).collect();
+        let merged = replicas::merge(labels, replicas, said.as_ref(), self.range);
         self.counts.replicas += before - merged.as_ref().map_or(0, |m| m.ts_ms.len() as u64);
         merged
     }
@@ -301,7 +415,7 @@ impl Merge {
     pub fn counts(&self) -> Counts {
         let mut counts = self.counts;
         for input in &self.inputs {
-            let (read, hidden) = input.cursor.reader().counts();
+            let (read, hidden) = input.counts();
             counts.read += read;
             counts.hidden += hidden;
         }
@@ -310,6 +424,7 @@ impl Merge {
 
     /// About how many bytes of memory it holds, the cache of blocks included.
     pub fn held_bytes(&self) -> u64 {
-        self.inputs.iter().map(Input::held_bytes).sum::<u64>() + self.store.cache_stats().bytes as u64
+        self.inputs.iter().chain(&self.before).map(Input::held_bytes).sum::<u64>()
+            + self.opener.store.cache_stats().bytes as u64
     }
 }

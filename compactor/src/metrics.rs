@@ -35,7 +35,6 @@ pub struct Metrics {
     pub(crate) peak_memory_bytes: Gauge,
     pub(crate) pending_jobs: Gauge,
     pub(crate) quarantined_blocks: Gauge,
-    pub(crate) too_large_blocks: Gauge,
     pub(crate) expired_blocks: Counter,
     pub(crate) garbage_blocks: Counter,
     pub(crate) garbage_bytes: Counter,
@@ -59,7 +58,6 @@ impl Metrics {
             peak_memory_bytes: Gauge::default(),
             pending_jobs: Gauge::default(),
             quarantined_blocks: Gauge::default(),
-            too_large_blocks: Gauge::default(),
             expired_blocks: Counter::default(),
             garbage_blocks: Counter::default(),
             garbage_bytes: Counter::default(),
@@ -99,11 +97,6 @@ impl Metrics {
         );
         r.register("pending_jobs", "Jobs that are planned and not done", m.pending_jobs.clone());
         r.register("quarantined_blocks", "Live blocks that cannot be read", m.quarantined_blocks.clone());
-        r.register(
-            "too_large_blocks",
-            "Live blocks that should be rewritten and need more scratch disk than compactor.max_scratch_bytes",
-            m.too_large_blocks.clone(),
-        );
         r.register(
             "expired_blocks",
             "Blocks taken out of the catalog by retention",

@@ -6,7 +6,8 @@
 //!   included), and the same pass makes the downsampled blocks. A block that is alone is rewritten too where its downsampled blocks are missing.
 //! - In a span that is not finished, blocks are merged only where many lie over one another.
 //! - A block that crosses the boundaries it should keep (imports, changed settings) is first cut at them.
-//! - A span whose blocks together are too large stays at the level below.
+//! - A span whose blocks together are too large stays at the level below: merging late samples into it writes all of it again.
+//! - What becomes larger than one block may be is written as several, the [shares](tsdb::block::Share) of one whole. For plans they are one block.
 //!
 //! Of two blocks that disagree about a sample the one with the higher [`BlockMeta::order`] wins, and a merged block has the order of its newest input.
 //! So inputs are always neighbours in that order among all blocks of their span, or a block left out would change sides.
@@ -18,6 +19,7 @@ use tsdb::block::BlockMeta;
 use tsdb::span::{Span, in_one_span};
 use ulid::Ulid;
 
+use crate::unit::Unit;
 use crate::windows;
 
 /// What the planner goes by. Lengths in milliseconds.
@@ -31,12 +33,10 @@ pub struct PlanSettings {
     pub late_wait_ms: i64,
     /// So many blocks over one another in an unfinished span are merged without waiting.
     pub overlap_blocks: usize,
-    /// Most inputs of one job: each costs memory.
+    /// Most inputs of one job, shares of one whole counted once: each costs memory.
     pub max_inputs: usize,
-    /// Blocks that lie side by side are not merged into one larger than this.
-    pub max_block_bytes: u64,
-    /// Most bytes that a job may write to scratch disk.
-    pub max_scratch_bytes: u64,
+    /// Blocks that lie side by side are not merged into more than this, in however many shares.
+    pub max_span_bytes: u64,
     /// Windows of the downsampled blocks to make, in milliseconds; empty for none.
     pub resolutions_ms: Vec<i64>,
     /// How long raw samples are kept; `None` for ever.
@@ -52,8 +52,7 @@ impl Default for PlanSettings {
             late_wait_ms: HOUR / 2,
             overlap_blocks: 6,
             max_inputs: 16,
-            max_block_bytes: 4 << 30,
-            max_scratch_bytes: 16 << 30,
+            max_span_bytes: 4 << 30,
             resolutions_ms: Vec::new(),
             raw_retention_ms: None,
         }
@@ -128,11 +127,9 @@ pub struct Marks {
 pub struct Plan {
     /// The most useful first. No two jobs have an input in common.
     pub jobs: Vec<Job>,
-    /// Blocks that would have to be rewritten and need more scratch disk than a job may have.
-    pub too_large: Vec<Ulid>,
 }
 
-/// One piece of work: some blocks become one per span, in one commit.
+/// One piece of work: some blocks become one per span (or the shares of one), in one commit.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub why: Why,
@@ -142,7 +139,7 @@ pub struct Job {
     pub cut_ms: i64,
     /// Of what its inputs and its output are: 0 for raw samples, else windows of that many milliseconds.
     pub resolution_ms: i64,
-    /// Oldest in [`BlockMeta::order`] first.
+    /// Oldest in [`BlockMeta::order`] first; all shares of a whole or none, one after the other.
     pub inputs: Vec<Arc<BlockMeta>>,
     /// Downsampled blocks that the outputs take the place of.
     pub replaces: Vec<Ulid>,
@@ -169,16 +166,16 @@ impl Job {
         format!("slot-{:02}", (hash >> 32) % SLOTS)
     }
 
-    /// One block as it is, but for what is hidden of it: for windows whose samples are gone.
-    fn same_again(block: Arc<BlockMeta>) -> Job {
+    /// One whole as it is, but for what is hidden of it: for windows whose samples are gone.
+    fn same_again(unit: Unit) -> Job {
         Job {
             why: Why::Rewrite,
-            span: Span { start_ms: block.min_t_ms.saturating_sub(1), end_ms: block.max_t_ms },
+            span: Span { start_ms: unit.min_t_ms.saturating_sub(1), end_ms: unit.max_t_ms },
             // Never cut: its own bounds are those of the span it was made in.
             cut_ms: 1 << 61,
             benefit: 0.0,
-            resolution_ms: block.resolution_ms,
-            inputs: vec![block],
+            resolution_ms: unit.blocks[0].resolution_ms,
+            inputs: unit.blocks,
             replaces: Vec::new(),
             downsample: false,
         }
@@ -212,19 +209,18 @@ pub fn windows_alone(blocks: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {
 pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, now_ms: i64) -> Plan {
     let Some(longest) = settings.levels_ms.len().checked_sub(1) else { return Plan::default() };
     let mut p = Planner { blocks, marks, settings, now_ms, found: Plan::default() };
-    let mut crossing: Vec<&Arc<BlockMeta>> = Vec::new();
-    let mut by_span: BTreeMap<Span, Vec<Arc<BlockMeta>>> = BTreeMap::new();
-    for block in blocks.iter().filter(|b| b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid)) {
-        if let Some(cut_ms) = p.boundaries_crossed(block) {
-            crossing.push(block);
-            p.cut(block, cut_ms);
+    let mut crossing: Vec<Unit> = Vec::new();
+    let mut by_span: BTreeMap<Span, Vec<Unit>> = BTreeMap::new();
+    for unit in p.free_units() {
+        if let Some(cut_ms) = p.boundaries_crossed(&unit) {
+            p.cut(&unit, cut_ms);
+            crossing.push(unit);
         } else {
-            let span = Span::containing(block.max_t_ms, settings.levels_ms[longest]);
-            by_span.entry(span).or_default().push(block.clone());
+            let span = Span::containing(unit.max_t_ms, settings.levels_ms[longest]);
+            by_span.entry(span).or_default().push(unit);
         }
     }
-    for (span, mut inside) in by_span {
-        inside.sort_by_key(|b| (b.order(), b.ulid));
+    for (span, inside) in by_span {
         p.span(span, longest, &inside, &crossing);
     }
     p.found.jobs.extend(windows::jobs(blocks, marks, settings, now_ms));
@@ -232,9 +228,9 @@ pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, n
         // What is merged is read through the mask anyway.
         let taken: BTreeSet<Ulid> =
             p.found.jobs.iter().flat_map(|j| j.inputs.iter().map(|b| b.ulid)).collect();
-        for block in windows_alone(blocks).into_iter().filter(|b| !taken.contains(&b.ulid)) {
-            if marks.dirty.contains(&block.ulid) && !marks.blocked.contains(&block.ulid) && p.fits(&block) {
-                p.found.jobs.push(Job::same_again(block));
+        for unit in Unit::all_of(&windows_alone(blocks)) {
+            if unit.is_any_of(&marks.dirty) && !unit.is_any_of(&taken) && !unit.is_any_of(&marks.blocked) {
+                p.found.jobs.push(Job::same_again(unit));
             }
         }
     }
@@ -263,26 +259,17 @@ pub fn forced(
     if let Some(job) = planned.jobs.into_iter().find(|j| j.inputs.iter().any(|b| dirty(b))) {
         return Ok(Some(job));
     }
-    let left = |b: &&Arc<BlockMeta>| b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid) && dirty(b);
-    let Some(block) = blocks.iter().find(left) else { return Ok(None) };
     let mut p = Planner { blocks, marks, settings, now_ms, found: Plan::default() };
-    if !p.fits(block) {
-        return Err(format!(
-            "block {} with {} bytes needs more scratch disk than a job may have ({} bytes)",
-            block.ulid,
-            block.files.bytes(),
-            settings.max_scratch_bytes
-        ));
-    }
+    let Some(unit) = p.free_units().into_iter().find(|u| u.any(&dirty)) else { return Ok(None) };
     // The shortest span that holds it; where none does it is cut.
-    let fitting = settings.levels_ms.iter().find(|l| in_one_span(block.min_t_ms, block.max_t_ms, **l));
+    let fitting = settings.levels_ms.iter().find(|l| in_one_span(unit.min_t_ms, unit.max_t_ms, **l));
     match (fitting, settings.levels_ms.last()) {
         (Some(length), _) => {
-            let span = Span::containing(block.max_t_ms, *length);
-            Ok(Some(p.job(Why::Rewrite, span, vec![block.clone()], false)))
+            let span = Span::containing(unit.max_t_ms, *length);
+            Ok(Some(p.job(Why::Rewrite, span, std::slice::from_ref(&unit), false)))
         }
         (None, Some(longest)) => {
-            p.cut(block, *longest);
+            p.cut(&unit, *longest);
             Ok(p.found.jobs.pop())
         }
         (None, None) => Err("there are no levels of compaction".to_string()),
@@ -298,45 +285,40 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// Raw blocks that nobody else works on and nothing is wrong with, in order.
+    fn free_units(&self) -> Vec<Unit> {
+        let mut units = Unit::all_of(self.blocks.iter().filter(|b| b.resolution_ms == 0));
+        units.retain(|u| !u.is_any_of(&self.marks.blocked));
+        units
+    }
+
     /// The length of the spans whose boundaries a block should keep and does not.
-    fn boundaries_crossed(&self, block: &BlockMeta) -> Option<i64> {
+    fn boundaries_crossed(&self, unit: &Unit) -> Option<i64> {
         let lengths = &self.settings.levels_ms;
-        let (min, max) = (block.min_t_ms, block.max_t_ms);
+        let (min, max) = (unit.min_t_ms, unit.max_t_ms);
         let duration = max.saturating_sub(min);
         // As flushed or imported: the longest level that it fills, or else the first. Afterwards only the longest counts, for spans of blocks
         // that were merged may have holes.
-        let of_level = match block.level {
+        let of_level = match unit.level() {
             0 => lengths.iter().rev().find(|l| **l <= duration).or(lengths.first()),
             _ => lengths.last(),
         };
         of_level.copied().filter(|l| !in_one_span(min, max, *l))
     }
 
-    /// Whether one block can be rewritten with the scratch disk there is.
-    fn fits(&mut self, block: &Arc<BlockMeta>) -> bool {
-        let fits = scratch_bytes(block.files.bytes(), true) <= self.settings.max_scratch_bytes;
-        if !fits {
-            self.found.too_large.push(block.ulid);
-        }
-        fits
-    }
-
-    fn cut(&mut self, block: &Arc<BlockMeta>, cut_ms: i64) {
-        if !self.fits(block) {
-            return;
-        }
-        let first = Span::containing(block.min_t_ms, cut_ms);
-        let last = Span::containing(block.max_t_ms, cut_ms);
+    fn cut(&mut self, unit: &Unit, cut_ms: i64) {
+        let first = Span::containing(unit.min_t_ms, cut_ms);
+        let last = Span::containing(unit.max_t_ms, cut_ms);
         let job = Job {
             why: Why::Cut,
             span: Span { start_ms: first.start_ms, end_ms: last.end_ms },
             cut_ms,
             resolution_ms: 0,
-            inputs: vec![block.clone()],
+            inputs: unit.blocks.clone(),
             // Downsampled again with the pieces; made in one pass with the block, they hold nothing that it does not.
-            replaces: self.superseded(std::slice::from_ref(block), None),
+            replaces: self.superseded(&unit.blocks, None),
             downsample: false,
-            benefit: 1.0 / (1 + block.files.bytes()) as f64,
+            benefit: 1.0 / (1 + unit.bytes) as f64,
         };
         self.found.jobs.push(job);
     }
@@ -366,7 +348,7 @@ impl Planner<'_> {
     }
 
     /// Plans one span of a level; `inside` are its raw blocks in their order, each of them wholly inside.
-    fn span(&mut self, span: Span, level: usize, inside: &[Arc<BlockMeta>], crossing: &[&Arc<BlockMeta>]) {
+    fn span(&mut self, span: Span, level: usize, inside: &[Unit], crossing: &[Unit]) {
         if inside.is_empty() {
             return;
         }
@@ -375,7 +357,7 @@ impl Planner<'_> {
             self.finished_span(span, inside);
         } else if level > 0 {
             let length = self.settings.levels_ms[level - 1];
-            let mut below: BTreeMap<Span, Vec<Arc<BlockMeta>>> = BTreeMap::new();
+            let mut below: BTreeMap<Span, Vec<Unit>> = BTreeMap::new();
             // What fills more than one span below is done already, or waits for this span to be finished.
             for block in inside.iter().filter(|b| in_one_span(b.min_t_ms, b.max_t_ms, length)) {
                 below.entry(Span::containing(block.max_t_ms, length)).or_default().push(block.clone());
@@ -392,46 +374,38 @@ impl Planner<'_> {
         } else if untidy {
             // Its turn comes when what crosses its boundaries is cut.
         } else if depth(inside) >= self.settings.overlap_blocks.max(2) {
-            let inputs = self.window(inside);
-            if inputs.len() >= 2 {
-                let job = self.job(Why::Overlap, span, inputs, false);
-                self.found.jobs.push(job);
-            }
+            let job = self.job(Why::Overlap, span, self.window(inside), false);
+            self.found.jobs.push(job);
         } else {
-            for block in inside.iter().filter(|b| self.marks.dirty.contains(&b.ulid)) {
-                if self.fits(block) {
-                    let job = self.job(Why::Rewrite, span, vec![block.clone()], false);
-                    self.found.jobs.push(job);
-                }
+            for unit in inside.iter().filter(|u| u.is_any_of(&self.marks.dirty)) {
+                let job = self.job(Why::Rewrite, span, std::slice::from_ref(unit), false);
+                self.found.jobs.push(job);
             }
         }
     }
 
-    /// Whether blocks that could stay apart would be too large as one, or too many for one job.
-    fn stays_below(&self, level: usize, inside: &[Arc<BlockMeta>]) -> bool {
+    /// Whether blocks that could stay apart would be too large together, or too many for one job.
+    fn stays_below(&self, level: usize, inside: &[Unit]) -> bool {
         let Some(below) = level.checked_sub(1).map(|l| self.settings.levels_ms[l]) else { return false };
-        let bytes: u64 = inside.iter().map(|b| b.files.bytes()).sum();
-        let too_much = bytes > self.settings.max_block_bytes
-            || scratch_bytes(bytes, true) > self.settings.max_scratch_bytes
-            || inside.len() > self.settings.max_inputs;
-        let apart = inside.iter().all(|b| in_one_span(b.min_t_ms, b.max_t_ms, below));
+        if !inside.iter().all(|b| in_one_span(b.min_t_ms, b.max_t_ms, below)) {
+            return false;
+        }
+        if inside.iter().map(|b| b.bytes).sum::<u64>() > self.settings.max_span_bytes {
+            return true;
+        }
         // Too many blocks become fewer below; then it is this span's turn again.
-        let fewer_below = || {
-            let mut spans = BTreeSet::new();
-            !inside.iter().all(|b| spans.insert(Span::containing(b.max_t_ms, below)))
-        };
-        let too_large = bytes > self.settings.max_block_bytes
-            || scratch_bytes(bytes, true) > self.settings.max_scratch_bytes;
-        too_much && apart && (too_large || fewer_below())
+        let mut spans = BTreeSet::new();
+        inside.len() > self.settings.max_inputs
+            && !inside.iter().all(|b| spans.insert(Span::containing(b.max_t_ms, below)))
     }
 
-    fn finished_span(&mut self, span: Span, inside: &[Arc<BlockMeta>]) {
-        let made = inside.iter().all(|b| self.downsampled(b));
-        let dirty = inside.iter().any(|b| self.marks.dirty.contains(&b.ulid));
-        if let [only] = inside {
-            if (!made || dirty) && self.fits(only) {
+    fn finished_span(&mut self, span: Span, inside: &[Unit]) {
+        let made = inside.iter().all(|u| u.blocks.iter().all(|b| self.downsampled(b)));
+        let dirty = inside.iter().any(|b| b.is_any_of(&self.marks.dirty));
+        if inside.len() == 1 {
+            if !made || dirty {
                 let why = if dirty { Why::Rewrite } else { Why::Downsample };
-                let job = self.job(why, span, vec![only.clone()], true);
+                let job = self.job(why, span, inside, true);
                 self.found.jobs.push(job);
             }
             return;
@@ -441,21 +415,17 @@ impl Planner<'_> {
             return;
         }
         let inputs = self.window(inside);
-        if inputs.len() < 2 {
-            let ulids = inside.iter().map(|b| b.ulid);
-            self.found.too_large.extend(ulids);
-            return;
-        }
         let all = inputs.len() == inside.len();
         let job = self.job(if overlap { Why::Overlap } else { Why::Merge }, span, inputs, all);
         self.found.jobs.push(job);
     }
 
-    fn job(&self, why: Why, span: Span, inputs: Vec<Arc<BlockMeta>>, all: bool) -> Job {
+    fn job(&self, why: Why, span: Span, units: &[Unit], all: bool) -> Job {
         let downsample = all && !self.settings.resolutions_ms.is_empty();
-        let bytes: u64 = inputs.iter().map(|b| b.files.bytes()).sum();
+        let bytes: u64 = units.iter().map(|u| u.bytes).sum();
+        let inputs: Vec<Arc<BlockMeta>> = units.iter().flat_map(|u| u.blocks.iter().cloned()).collect();
         let missing = inputs.iter().any(|b| !self.downsampled(b));
-        let gained = inputs.len() - 1 + if downsample && missing { 2 } else { 0 };
+        let gained = units.len() - 1 + if downsample && missing { 2 } else { 0 };
         Job {
             why,
             span,
@@ -476,47 +446,31 @@ impl Planner<'_> {
     }
 
     /// Whether all that is new beside one large compacted block is little and young.
-    fn late_ones_wait(&self, inside: &[Arc<BlockMeta>]) -> bool {
-        let Some(largest) = inside.iter().max_by_key(|b| b.files.bytes()).filter(|b| b.level > 0) else {
+    fn late_ones_wait(&self, inside: &[Unit]) -> bool {
+        let Some(largest) = inside.iter().max_by_key(|b| b.bytes).filter(|b| b.level() > 0) else {
             return false;
         };
-        let late: Vec<_> = inside.iter().filter(|b| b.ulid != largest.ulid).collect();
-        let bytes: u64 = late.iter().map(|b| b.files.bytes()).sum();
-        let young = |b: &&&Arc<BlockMeta>| {
+        let late: Vec<&Unit> = inside.iter().filter(|b| b.order() != largest.order()).collect();
+        let bytes: u64 = late.iter().map(|b| b.bytes).sum();
+        let old = |b: &BlockMeta| {
             let age_ms = self.now_ms.saturating_sub(i64::try_from(b.ulid.timestamp_ms()).unwrap_or(i64::MAX));
-            (0..self.settings.late_wait_ms).contains(&age_ms)
+            !(0..self.settings.late_wait_ms).contains(&age_ms)
         };
         late.len() < self.settings.overlap_blocks.max(2)
-            && bytes < largest.files.bytes() / 10
-            && late.iter().all(|b| b.level == 0)
-            && late.iter().filter(young).count() == late.len()
+            && bytes < largest.bytes / 10
+            && !late.iter().any(|u| u.any(|b| b.level > 0 || old(b)))
     }
 
     /// As many neighbours in order as one job may have, the cheapest there are; all of them where that is possible.
-    fn window(&self, inside: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {
-        let bytes = |w: &[Arc<BlockMeta>]| w.iter().map(|b| b.files.bytes()).sum::<u64>();
-        let fits = |w: &[Arc<BlockMeta>]| {
-            scratch_bytes(bytes(w), w.len() == inside.len()) <= self.settings.max_scratch_bytes
-        };
-        let mut count = inside.len().min(self.settings.max_inputs);
-        while count >= 2 {
-            let cheapest = inside.windows(count).filter(|w| fits(w)).min_by_key(|w| bytes(w));
-            if let Some(found) = cheapest {
-                return found.to_vec();
-            }
-            count -= 1;
-        }
-        Vec::new()
+    fn window<'u>(&self, inside: &'u [Unit]) -> &'u [Unit] {
+        let count = inside.len().min(self.settings.max_inputs.max(2));
+        let bytes = |w: &&[Unit]| w.iter().map(|b| b.bytes).sum::<u64>();
+        inside.windows(count).min_by_key(bytes).unwrap_or(inside)
     }
 }
 
-/// What a job over so many bytes of inputs may need on scratch disk, at most: raw output, downsampled output, spooled labels.
-pub fn scratch_bytes(input_bytes: u64, downsample: bool) -> u64 {
-    input_bytes + if downsample { input_bytes / 2 } else { 0 } + input_bytes / 8
-}
-
 /// The most blocks that lie over one instant.
-fn depth(blocks: &[Arc<BlockMeta>]) -> usize {
+fn depth(blocks: &[Unit]) -> usize {
     let mut edges: Vec<(i64, i32)> = Vec::with_capacity(2 * blocks.len());
     for b in blocks {
         edges.push((b.min_t_ms, 1));

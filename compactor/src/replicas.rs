@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use tsdb::block::{BlockReader, Keep, ReadOptions};
+use tsdb::block::{BlockMeta, BlockReader, Keep, ReadOptions};
 use tsdb::labels::Labels;
-use tsdb::merge::replicas::{ReplicaRule, merge_replicas};
+use tsdb::merge::replicas::{ReplicaRule, grid, merge_replicas_after};
 use tsdb::source::{SeriesColumns, SourceError};
 
 use crate::merge::{Inputs, ReadError};
@@ -30,19 +30,32 @@ fn replica_of(labels: &Labels, of: &[String]) -> Replica {
     of.iter().map(|n| labels.value(n).to_string()).collect()
 }
 
-/// One series out of its replicas, most preferred first.
+/// One series out of its replicas, most preferred first; `said` is what it became right before the range.
 pub(crate) fn merge(
     labels: Labels,
     replicas: Vec<SeriesColumns>,
+    said: Option<&SeriesColumns>,
     range: (i64, i64),
 ) -> Option<SeriesColumns> {
-    merge_replicas(labels, replicas, range, ReplicaRule::Grid)
+    merge_replicas_after(labels, replicas, said, range, ReplicaRule::Grid)
+}
+
+/// The range (ends included) of which the last sample matters to what comes after it, and what has to be read to know it; `None` where what comes
+/// after it does not begin at a wall.
+pub(crate) fn before(range: (i64, i64)) -> Option<((i64, i64), (i64, i64))> {
+    let wall_ms = range.0.checked_sub(1).filter(|t| t % grid::WALL_MS == 0)?;
+    let said = grid::before_wall(wall_ms);
+    Some((said, grid::reach(said)))
 }
 
 /// How the blocks of a job are read.
 pub(crate) struct ReplicaPlan {
     pub labels: Arc<[String]>,
     blocks: Vec<Vec<Lane>>,
+    /// Of the blocks before the range.
+    before: Vec<Vec<Lane>>,
+    /// The replica of series that have none of the labels.
+    pub unnamed: Option<usize>,
 }
 
 /// The series of one replica in one block.
@@ -54,65 +67,107 @@ pub(crate) struct Lane {
     pub strays: Arc<[(Labels, u32)]>,
 }
 
+/// The strays of each replica.
+type Found = BTreeMap<Replica, Vec<(Labels, u32)>>;
+
+/// Looks through the labels of a block; `None` where its values are too many to be replicas.
+fn look_through(
+    of: &Inputs<'_>,
+    block: &Arc<BlockMeta>,
+    range: (i64, i64),
+    labels: &[String],
+) -> Result<Option<Found>, ReadError> {
+    let failed = |error| ReadError { block: block.ulid, error };
+    let read = ReadOptions { range, ..of.read.clone() };
+    let mut reader = BlockReader::open(of.store, of.tenant, block, of.mask, read).map_err(failed)?;
+    let mut last: BTreeMap<Replica, Labels> = BTreeMap::new();
+    let mut strays = Found::new();
+    let (mut id, mut count) = (0, 0);
+    while let Some(batch) = reader.next_labels().map_err(failed)? {
+        for series in batch {
+            let replica = replica_of(&series, labels);
+            let left = without(&series, labels);
+            let out_of_order = last.get(&replica).is_some_and(|l| left.series_cmp(l).is_lt());
+            let of_replica = strays.entry(replica.clone()).or_default();
+            if out_of_order {
+                of_replica.push((left, id));
+                count += 1;
+            } else {
+                last.insert(replica, left);
+            }
+            id += 1;
+        }
+        if strays.len() > MAX_REPLICAS || count > MAX_STRAYS {
+            tracing::warn!(
+                block = %block.ulid, replicas = strays.len(), strays = count,
+                "replicas are not merged here: the labels {labels:?} have too many values, or too many series change places without them"
+            );
+            return Ok(None);
+        }
+    }
+    Ok(Some(strays))
+}
+
 impl ReplicaPlan {
     /// Looks through the labels of all blocks; `None` where there is nothing to merge, or too much of it to be replicas.
     pub fn make(of: &Inputs<'_>, labels: &[String]) -> Result<Option<ReplicaPlan>, ReadError> {
         let labels: Arc<[String]> = labels.into();
         let mut all: BTreeSet<Replica> = BTreeSet::new();
-        let mut blocks: Vec<BTreeMap<Replica, Vec<(Labels, u32)>>> = Vec::new();
-        let mut count = 0;
+        let mut blocks: Vec<Found> = Vec::new();
         for block in of.blocks {
-            let failed = |error| ReadError { block: block.ulid, error };
-            let read = ReadOptions { range: of.range, ..of.read.clone() };
-            let mut reader = BlockReader::open(of.store, of.tenant, block, of.mask, read).map_err(failed)?;
-            let mut last: BTreeMap<Replica, Labels> = BTreeMap::new();
-            let mut strays: BTreeMap<Replica, Vec<(Labels, u32)>> = BTreeMap::new();
-            let mut id = 0;
-            while let Some(batch) = reader.next_labels().map_err(failed)? {
-                for series in batch {
-                    let replica = replica_of(&series, &labels);
-                    let left = without(&series, &labels);
-                    let out_of_order = last.get(&replica).is_some_and(|l| left.series_cmp(l).is_lt());
-                    let of_replica = strays.entry(replica.clone()).or_default();
-                    if out_of_order {
-                        of_replica.push((left, id));
-                        count += 1;
-                    } else {
-                        last.insert(replica, left);
-                    }
-                    id += 1;
-                }
-                if strays.len() > MAX_REPLICAS || count > MAX_STRAYS {
-                    tracing::warn!(
-                        block = %block.ulid, replicas = strays.len(), strays = count,
-                        "replicas are not merged here: the labels {labels:?} have too many values, or too many series change places without them"
-                    );
-                    return Ok(None);
-                }
-            }
+            let Some(strays) = look_through(of, block, of.range, &labels)? else { return Ok(None) };
             all.extend(strays.keys().cloned());
             blocks.push(strays);
         }
+        let strays: usize = blocks.iter().flat_map(BTreeMap::values).map(Vec::len).sum();
         let named = all.iter().any(|r| r.iter().any(|v| !v.is_empty()));
-        if !named || all.len() > MAX_REPLICAS {
+        if !named || all.len() > MAX_REPLICAS || strays > MAX_STRAYS {
             return Ok(None);
+        }
+        let mut before: Vec<Found> = Vec::new();
+        for block in of.before {
+            let range = self::before(of.range).map_or(of.range, |(_, read)| read);
+            // Without it a false reset may stay, which is not worth a job that fails.
+            let found = look_through(of, block, range, &labels).unwrap_or_else(|e| {
+                tracing::warn!("what lies before a span cannot be read, replicas are chosen without it: {e}");
+                None
+            });
+            let found = found.unwrap_or_default();
+            if all.iter().chain(found.keys()).collect::<BTreeSet<_>>().len() <= MAX_REPLICAS {
+                all.extend(found.keys().cloned());
+                before.push(found);
+            } else {
+                before.push(Found::new());
+            }
         }
         let number: BTreeMap<&Replica, usize> = all.iter().enumerate().map(|(i, r)| (r, i)).collect();
         let lane = |(value, mut strays): (Replica, Vec<(Labels, u32)>)| {
             strays.sort_by(|a, b| a.0.series_cmp(&b.0));
             Lane { replica: number[&value], value, labels: labels.clone(), strays: strays.into() }
         };
-        let blocks = blocks.into_iter().map(|b| b.into_iter().map(lane).collect()).collect();
-        Ok(Some(ReplicaPlan { labels: labels.clone(), blocks }))
+        let lanes =
+            |found: Vec<Found>| found.into_iter().map(|b| b.into_iter().map(lane).collect()).collect();
+        let unnamed = all.iter().position(|r| r.iter().all(String::is_empty));
+        Ok(Some(ReplicaPlan {
+            labels: labels.clone(),
+            blocks: lanes(blocks),
+            before: lanes(before),
+            unnamed,
+        }))
     }
 
     /// How many readers it takes.
     pub fn lanes(&self) -> usize {
-        self.blocks.iter().flatten().map(|l| 1 + usize::from(!l.strays.is_empty())).sum()
+        self.blocks.iter().chain(&self.before).flatten().map(|l| 1 + usize::from(!l.strays.is_empty())).sum()
     }
 
     pub fn of_block(&self, at: usize) -> &[Lane] {
         &self.blocks[at]
+    }
+
+    /// Of one of the blocks before the range.
+    pub fn of_block_before(&self, at: usize) -> &[Lane] {
+        &self.before[at]
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which blocks are past their time: metadata and the hour in, names out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tsdb::block::BlockMeta;
@@ -33,7 +33,8 @@ fn longer(a: Option<i64>, b: Option<i64>) -> bool {
 /// The live blocks that may go now.
 ///
 /// A raw block waits until it has been downsampled to every resolution that is kept for longer than it, because nothing else could make those any more.
-/// It also waits for what lies over it and has not expired (late samples that were not merged with it yet), or their windows would be told apart for ever.
+/// Shares of a whole go together, or what is left of it would be taken for all there is.
+/// A raw block also waits for what lies over it and has not expired (late samples that were not merged with it yet), or their windows would be told apart for ever.
 /// One that is quarantined does not wait: it cannot be read. `resolutions_ms` are those that compaction makes.
 pub fn expired(
     blocks: &[Arc<BlockMeta>],
@@ -43,8 +44,14 @@ pub fn expired(
     resolutions_ms: &[i64],
     now_ms: i64,
 ) -> Vec<Ulid> {
+    let mut ends: HashMap<(i64, Ulid), i64> = HashMap::new();
+    for b in blocks {
+        let end = ends.entry((b.resolution_ms, b.whole())).or_insert(b.max_t_ms);
+        *end = (*end).max(b.max_t_ms);
+    }
     let past = |b: &BlockMeta| {
-        nothing_kept_before_ms(keep, tenant, b.resolution_ms, now_ms).is_some_and(|first| b.max_t_ms < first)
+        let end = ends.get(&(b.resolution_ms, b.whole())).copied().unwrap_or(b.max_t_ms);
+        nothing_kept_before_ms(keep, tenant, b.resolution_ms, now_ms).is_some_and(|first| end < first)
     };
     let succeeded = |b: &BlockMeta| {
         let needed = |r: &&i64| longer(keep.of(tenant, **r), keep.of(tenant, 0));

@@ -169,6 +169,8 @@ fn write(
     let mut files = out.finish().map_err(scratch)?;
     if let Some(files) = &mut files {
         files.meta.downsampled_ms = meta.downsampled_ms.clone();
+        // Without a label series may be in another order, and no longer between those of other shares: compaction makes a new whole of them all.
+        files.meta.share = meta.share.clone().filter(|_| what.drop_labels.is_empty());
     }
     Ok((files, digest.finish()))
 }

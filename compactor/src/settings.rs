@@ -65,6 +65,10 @@ pub struct Settings {
     pub plan: PlanSettings,
     /// Memory one job may hold, in bytes.
     pub max_memory_bytes: u64,
+    /// About how many bytes a block may have: what would become larger is written as several.
+    pub max_block_bytes: u64,
+    /// About how many bytes a job may have on scratch disk at a time; it writes smaller blocks rather than more. A single series always fits.
+    pub max_scratch_bytes: u64,
     /// Folder for blocks that are being written; one process at a time has a part of it.
     pub scratch: PathBuf,
     pub keep: Keep,
@@ -93,6 +97,8 @@ impl Settings {
         Settings {
             plan: PlanSettings::default(),
             max_memory_bytes: 512 << 20,
+            max_block_bytes: 512 << 20,
+            max_scratch_bytes: 16 << 30,
             scratch: scratch.into(),
             keep: Keep::default(),
             replica_labels: Vec::new(),

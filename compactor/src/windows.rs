@@ -7,16 +7,21 @@ use std::sync::Arc;
 use tsdb::block::BlockMeta;
 use tsdb::span::{Span, in_one_span};
 
-use crate::plan::{Job, Marks, PlanSettings, Why, scratch_bytes};
+use crate::plan::{Job, Marks, PlanSettings, Why};
+use crate::unit::Unit;
 
 /// The jobs for blocks of windows. Pure, as all planning.
 pub fn jobs(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, now_ms: i64) -> Vec<Job> {
     // Windows that are exact stay so: they are not put into one block with approximate ones. Nor are those of one replica with another's, which
     // know nothing of each other.
-    let mut alike: BTreeMap<_, Vec<Arc<BlockMeta>>> = BTreeMap::new();
-    for block in blocks.iter().filter(|b| b.resolution_ms > 0 && !marks.blocked.contains(&b.ulid)) {
-        let kind = (block.resolution_ms, block.approximate, &block.external_labels);
-        alike.entry(kind).or_default().push(block.clone());
+    let mut alike: BTreeMap<_, Vec<Unit>> = BTreeMap::new();
+    let units = Unit::all_of(blocks.iter().filter(|b| b.resolution_ms > 0));
+    for unit in &units {
+        if !unit.is_any_of(&marks.blocked) {
+            let first = &unit.blocks[0];
+            let kind = (first.resolution_ms, first.approximate, &first.external_labels);
+            alike.entry(kind).or_default().push(unit.clone());
+        }
     }
     let raw: Vec<&Arc<BlockMeta>> = blocks.iter().filter(|b| b.resolution_ms == 0).collect();
     let p = Planner { raw, settings, now_ms };
@@ -41,24 +46,23 @@ impl Planner<'_> {
     }
 
     /// Plans the spans of the levels below `level`, longest first.
-    fn level(&self, level: usize, blocks: &[Arc<BlockMeta>], out: &mut Vec<Job>) {
+    fn level(&self, level: usize, units: &[Unit], out: &mut Vec<Job>) {
         let Some(level) = level.checked_sub(1) else { return };
         let length = self.settings.levels_ms[level];
-        let mut by_span: BTreeMap<Span, Vec<Arc<BlockMeta>>> = BTreeMap::new();
-        for block in blocks.iter().filter(|b| in_one_span(b.min_t_ms, b.max_t_ms, length)) {
-            by_span.entry(Span::containing(block.max_t_ms, length)).or_default().push(block.clone());
+        let mut by_span: BTreeMap<Span, Vec<Unit>> = BTreeMap::new();
+        for unit in units.iter().filter(|b| in_one_span(b.min_t_ms, b.max_t_ms, length)) {
+            by_span.entry(Span::containing(unit.max_t_ms, length)).or_default().push(unit.clone());
         }
         for (span, mut inside) in by_span {
-            inside.sort_by_key(|b| (b.min_t_ms, b.ulid));
+            inside.sort_by_key(|b| (b.min_t_ms, b.order()));
             if !self.outlived(span) {
                 self.level(level, &inside, out);
                 continue;
             }
             let mut bytes = 0;
             let fitting = inside.iter().take(self.settings.max_inputs).take_while(|b| {
-                bytes += b.files.bytes();
-                bytes <= self.settings.max_block_bytes
-                    && scratch_bytes(bytes, false) <= self.settings.max_scratch_bytes
+                bytes += b.bytes;
+                bytes <= self.settings.max_span_bytes
             });
             let inputs: Vec<_> = fitting.cloned().collect();
             // Windows that lie over one another cannot be put together exactly: they stay as they are.
@@ -69,16 +73,16 @@ impl Planner<'_> {
         }
     }
 
-    fn job(&self, why: Why, span: Span, mut inputs: Vec<Arc<BlockMeta>>) -> Job {
-        let bytes: u64 = inputs.iter().map(|b| b.files.bytes()).sum();
-        let gained = inputs.len() - 1;
-        inputs.sort_by_key(|b| (b.order(), b.ulid));
+    fn job(&self, why: Why, span: Span, mut units: Vec<Unit>) -> Job {
+        let bytes: u64 = units.iter().map(|b| b.bytes).sum();
+        let gained = units.len() - 1;
+        units.sort_by_key(Unit::order);
         Job {
             why,
             span,
             cut_ms: span.end_ms.saturating_sub(span.start_ms),
-            resolution_ms: inputs[0].resolution_ms,
-            inputs,
+            resolution_ms: units[0].blocks[0].resolution_ms,
+            inputs: units.into_iter().flat_map(|u| u.blocks).collect(),
             replaces: Vec::new(),
             downsample: false,
             benefit: gained as f64 / ((1 << 20) + bytes) as f64,

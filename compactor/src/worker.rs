@@ -210,16 +210,12 @@ impl Compactor {
             }
         }
         let mut pending = 0;
-        let mut too_large = 0;
         while !open.is_empty() && !self.must_end() {
             for tenant in std::mem::take(&mut open) {
                 let of = state.tenants.get_mut(&tenant).expect("it was opened");
                 match self.turn(of, &mut round).await {
                     Ok(turn) if turn.more => open.push(tenant),
-                    Ok(turn) => {
-                        pending += turn.left;
-                        too_large += turn.too_large;
-                    }
+                    Ok(turn) => pending += turn.left,
                     Err(e) => round.errors.push(format!("tenant {tenant}: {e}")),
                 }
             }
@@ -234,7 +230,6 @@ impl Compactor {
         }
         round.left = pending;
         self.metrics.pending_jobs.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        self.metrics.too_large_blocks.set(i64::try_from(too_large).unwrap_or(i64::MAX));
         let quarantined: usize = self.quarantined.lock().values().sum();
         self.metrics.quarantined_blocks.set(i64::try_from(quarantined).unwrap_or(i64::MAX));
         if round.errors.is_empty() {
@@ -358,11 +353,7 @@ impl Compactor {
             }
             let snapshot = of.catalog.refresh().await?;
             let planned = self.plan(of, &snapshot).await?;
-            turn = Turn {
-                more: false,
-                left: planned.jobs.len() as u64,
-                too_large: planned.too_large.len() as u64,
-            };
+            turn = Turn { more: false, left: planned.jobs.len() as u64 };
             let mut worked = false;
             for job in &planned.jobs {
                 let name = job.name();
@@ -621,7 +612,6 @@ struct Turn {
     /// There may be more to do at once.
     more: bool,
     left: u64,
-    too_large: u64,
 }
 
 fn millis(d: std::time::Duration) -> i64 {

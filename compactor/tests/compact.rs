@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bucket::{
-    Fate, FatefulStore, Seen, catalog, compactor, floats, late_clock, points, put_block, read, settings,
+    Fate, FatefulStore, Seen, catalog, compactor, everything, floats, late_clock, points, put_block, read,
+    settings,
 };
+use compactor::settings::Settings;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::BlockMeta;
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::contract::{Given, contract};
+use tsdb::contract::{Given, contract, drain};
+use tsdb::matcher::Matcher;
 use tsdb::sample::Value;
 use tsdb::source::{Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 use tsdb::tenant::TenantId;
@@ -93,7 +96,9 @@ fn a_compacted_bucket_keeps_the_contract_of_sources() {
             for (k, part) in parts.into_iter().enumerate() {
                 put_block(&store, scratch.path(), k as u64 + 1, part).await;
             }
-            let done = compactor(&store, settings(scratch.path()), "c", &late_clock()).round().await;
+            let shares = round.get().is_multiple_of(2);
+            let s = if shares { small_blocks(scratch.path()) } else { settings(scratch.path()) };
+            let done = compactor(&store, s, "c", &late_clock()).round().await;
             assert_eq!(done.errors, Vec::<String>::new());
             let snapshot = catalog(&store, "reader").await.snapshot();
             assert!(snapshot.blocks.iter().all(|b| b.level > 0), "round {}", round.get());
@@ -141,22 +146,31 @@ async fn blocks_of(store: &Arc<dyn ObjectStore>) -> Vec<Arc<BlockMeta>> {
     catalog(store, "reader").await.snapshot().blocks.clone()
 }
 
-/// Panics where two blocks of one resolution lie over one another, or a raw one lacks its windows.
+/// Panics where two blocks of one resolution lie over one another and are not shares of one whole, or a raw one lacks its windows.
 fn assert_tidy(live: &[Arc<BlockMeta>], context: &str) {
     for (i, a) in live.iter().enumerate() {
         for b in &live[i + 1..] {
-            let apart = a.resolution_ms != b.resolution_ms || !a.overlaps(b.min_t_ms, b.max_t_ms);
+            let apart = a.resolution_ms != b.resolution_ms
+                || a.whole() == b.whole()
+                || !a.overlaps(b.min_t_ms, b.max_t_ms);
             assert!(apart, "{context}: {a:?} and {b:?} overlap");
         }
         if a.resolution_ms == 0 {
             assert_eq!(a.downsampled_ms, RESOLUTIONS_MS, "{context}");
             for r in RESOLUTIONS_MS {
-                let of_it = |b: &&Arc<BlockMeta>| b.resolution_ms == r && b.sources == a.sources;
+                let of_it = |b: &&Arc<BlockMeta>| {
+                    b.resolution_ms == r && b.sources == a.sources && b.share == a.share
+                };
                 let of_it = live.iter().filter(of_it).filter(|b| a.overlaps(b.min_t_ms, b.max_t_ms));
                 assert_eq!(of_it.count(), 1, "{context}: windows of {r} ms");
             }
         }
     }
+}
+
+/// Settings with blocks so small that a handful of series fills one.
+fn small_blocks(scratch: &std::path::Path) -> Settings {
+    Settings { max_block_bytes: 400, ..settings(scratch) }
 }
 
 async fn folders(store: &Arc<dyn ObjectStore>) -> BTreeSet<String> {
@@ -192,8 +206,136 @@ async fn blocks_become_one_a_span_and_what_is_replaced_goes() {
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "the scratch folder is empty");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_one_block_becomes_several_of_one_whole() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let seen = some_bucket(&store, 0).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let worker = compactor(&store, small_blocks(scratch.path()), "c", &late_clock());
+    let round = worker.round().await;
+    assert_eq!(round.errors, Vec::<String>::new());
+    assert_eq!(read(&store).await.unwrap(), seen);
+    let live = blocks_of(&store).await;
+    assert_tidy(&live, "in shares");
+    let raw: Vec<_> = live.iter().filter(|b| b.resolution_ms == 0).collect();
+    let wholes: BTreeSet<_> = raw.iter().map(|b| b.whole()).collect();
+    assert!(raw.len() >= 2 * wholes.len(), "{} blocks of {} wholes", raw.len(), wholes.len());
+    for whole in wholes {
+        let mut shares: Vec<_> = raw.iter().filter(|b| b.whole() == whole).collect();
+        shares.sort_by_key(|b| b.share.as_ref().map(|s| s.number));
+        let names = shares.iter().filter_map(|b| b.share.as_ref());
+        assert!(names.clone().enumerate().all(|(i, s)| s.number as usize == i), "{shares:?}");
+        let names: Vec<_> = names.flat_map(|s| [&s.first_name, &s.last_name]).collect();
+        assert!(names.is_sorted(), "{names:?}");
+    }
+    assert_eq!(
+        catalog(&store, "reader").await.snapshot().version,
+        3,
+        "what does not know shares refuses them"
+    );
+    // A question for one metric opens the blocks that may have it, and gets all there is of it.
+    let snapshot = catalog(&store, "reader").await.snapshot();
+    let blocks = BlockStore::new(store.clone(), tokio::runtime::Handle::current(), 16 << 20);
+    let source = BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone());
+    for name in ["m0", "m1", "m2"] {
+        let matchers = vec![Matcher::equal("__name__", name)];
+        let wish = Selection { matchers: matchers.clone(), ..everything() };
+        let (found, labels) = tokio::task::block_in_place(|| {
+            let budget = source::Budget::unlimited();
+            let wish_labels = source::LabelWish {
+                selectors: vec![matchers],
+                min_t_ms: i64::MIN,
+                max_t_ms: i64::MAX,
+                budget,
+            };
+            (drain(&source, &wish).unwrap(), source.series(&wish_labels).unwrap())
+        });
+        let of_metric = seen.iter().filter(|(l, _)| l.metric_name() == Some(name));
+        let found: Seen = found.into_iter().map(|s| (s.labels.clone(), points(&s))).collect();
+        assert_eq!(found, of_metric.map(|(l, p)| (l.clone(), p.clone())).collect());
+        assert_eq!(labels.len(), found.len());
+    }
+    let rounds = worker.round().await;
+    assert_eq!((rounds.jobs, rounds.left), (0, 0), "shares are not merged with one another");
+    // Late samples over them go into all that they concern, once.
+    let mut late = seen.clone();
+    let (from, to) = (T0 + 2 * H, T0 + 3 * H);
+    let block: Vec<SeriesColumns> = (0..5)
+        .map(|s| {
+            let name = format!("m{}", s % 2);
+            let instance = format!("i{s}");
+            let samples = (from..to).step_by(77_000).map(|t| (t, -(s as f64)));
+            floats(&[("__name__", &name), ("instance", &instance)], samples)
+        })
+        .collect();
+    block.iter().for_each(|s| late.entry(s.labels.clone()).or_default().extend(points(s)));
+    put_block(&store, scratch.path(), 100, block).await.unwrap();
+    assert_eq!(read(&store).await.unwrap(), late);
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    assert_eq!(read(&store).await.unwrap(), late);
+    let live = blocks_of(&store).await;
+    assert_tidy(&live, "with late samples");
+    assert_eq!(folders(&store).await, live.iter().map(|b| b.ulid.to_string()).collect());
+    // Larger blocks again, once there is a reason to write them.
+    put_block(&store, scratch.path(), 101, vec![floats(&[("__name__", "m9")], [(from, 1.0)])]).await.unwrap();
+    let seen = read(&store).await.unwrap();
+    let round = compactor(&store, settings(scratch.path()), "d", &late_clock()).round().await;
+    assert_eq!(round.errors, Vec::<String>::new());
+    assert_eq!(read(&store).await.unwrap(), seen);
+    assert!(blocks_of(&store).await.iter().any(|b| b.share.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scratch_disk_stays_below_its_bound_whatever_there_is_to_merge() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let scratch = tempfile::tempdir().unwrap();
+    // Nothing compresses it: eight bytes a value.
+    let (blocks, hosts, samples) = (3i64, 600i64, 240i64);
+    for b in 0..blocks {
+        let series = (0..hosts)
+            .map(|s| {
+                let instance = format!("host-{s:05}");
+                let times = (0..samples).map(|i| T0 + b * 2 * H + 1 + i * 30_000);
+                let values = times.map(|t| (t, ((t * 7919 + s * 104_729) as f64).sin()));
+                floats(&[("__name__", "noise"), ("instance", &instance)], values)
+            })
+            .collect();
+        put_block(&store, scratch.path(), b as u64 + 1, series).await.unwrap();
+    }
+    let mut s = settings(scratch.path());
+    s.max_scratch_bytes = 1 << 20;
+    s.max_memory_bytes = 8 << 20;
+    let bound = s.max_scratch_bytes;
+    let worker = Arc::new(compactor(&store, s, "c", &late_clock()));
+    let working = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.round().await }
+    });
+    let mut most = 0;
+    while !working.is_finished() {
+        most = most.max(folder_bytes(scratch.path()));
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    assert_eq!(working.await.unwrap().errors, Vec::<String>::new());
+    let run = worker.runs()[0].result.clone().unwrap();
+    assert_eq!(run.samples_written, (blocks * hosts * samples) as u64);
+    assert!(run.written_bytes > 3 * bound && run.outputs >= 9, "{run:?}: nothing is shown");
+    assert!(most > bound / 4 && most <= bound, "{most} of {bound}");
+}
+
+/// Bytes of all files below a folder, which may change meanwhile.
+fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let size = |e: std::fs::DirEntry| match e.metadata() {
+        Ok(m) if m.is_dir() => folder_bytes(&e.path()),
+        Ok(m) => m.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
 /// One process that dies at an operation, and one that comes after it.
-async fn dies_at(n: u64, after_doing: bool) -> bool {
+async fn dies_at(n: u64, after_doing: bool, shares: bool) -> bool {
     let inner = Arc::new(InMemory::new());
     let healthy: Arc<dyn ObjectStore> = inner.clone();
     let seen = some_bucket(&healthy, n as i64).await;
@@ -213,7 +355,7 @@ async fn dies_at(n: u64, after_doing: bool) -> bool {
     let scratch = tempfile::tempdir().unwrap();
     let clock = late_clock();
     {
-        let mut s = settings(scratch.path());
+        let mut s = if shares { small_blocks(scratch.path()) } else { settings(scratch.path()) };
         // A dead process does not try again.
         s.attempts = 1;
         let store: Arc<dyn ObjectStore> = dying;
@@ -232,16 +374,22 @@ async fn dies_at(n: u64, after_doing: bool) -> bool {
 
 #[test]
 fn a_process_that_dies_at_any_step_leaves_nothing_visible_and_nothing_behind() {
-    for after_doing in [false, true] {
+    for (after_doing, shares) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut n = 0;
         loop {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            if !runtime.block_on(dies_at(n, after_doing)) {
+            if !runtime.block_on(dies_at(n, after_doing, shares)) {
                 break;
             }
             // Every step of the first jobs, a sieve over the rest.
-            n += if n < 40 { 1 } else { 9 };
+            n += if n < 40 {
+                1
+            } else if shares {
+                31
+            } else {
+                9
+            };
         }
         assert!(n > 100, "only {n} operations were reached");
     }
@@ -270,7 +418,8 @@ async fn race(seed: u64, compactors: usize) {
     let clock = late_clock();
     let workers: Vec<_> = (0..compactors)
         .map(|i| {
-            let mut s = settings(scratch.path());
+            let small = seed % 4 == 2;
+            let mut s = if small { small_blocks(scratch.path()) } else { settings(scratch.path()) };
             // Odd seeds race without leases: only the catalog stands between them.
             if seed % 2 == 1 {
                 s.lease = Duration::ZERO;

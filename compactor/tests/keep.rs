@@ -85,6 +85,35 @@ async fn each_resolution_has_its_time_and_raw_waits_for_its_windows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shares_of_a_whole_expire_together() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let scratch = tempfile::tempdir().unwrap();
+    let until = |name, end| {
+        let times = (1..=100).map(|i| T0 + i * H / 2).filter(move |t| *t <= T0 + end);
+        floats(&[("__name__", name)], times.map(|t| (t, (t / 1000 % 97) as f64)))
+    };
+    // One metric ends a day before the other.
+    put_block(&store, scratch.path(), 1, vec![until("a", DAY), until("b", 2 * DAY)]).await.unwrap();
+    let mut s = settings(scratch.path());
+    s.plan.levels_ms = vec![4 * DAY];
+    s.max_block_bytes = 1;
+    let clock = ManualClock::at(T0 + 10 * DAY);
+    assert_eq!(compactor(&store, s, "c", &clock).round().await.errors, Vec::<String>::new());
+    let live = blocks_of(&store).await;
+    assert!(live.len() == 6 && live.iter().all(|b| b.share.is_some()), "{live:?}");
+    let keep = Keep {
+        raw_ms: Some(10 * DAY),
+        resolutions_ms: RESOLUTIONS_MS.map(|r| (r, Some(10 * DAY))).into(),
+        ..Keep::default()
+    };
+    let gone = |now_ms| {
+        expired(&live, &Default::default(), &TenantId::single(), &keep, &RESOLUTIONS_MS, now_ms).len()
+    };
+    let last = live.iter().map(|b| b.max_t_ms).max().unwrap() + 10 * DAY;
+    assert_eq!((gone(last - DAY / 2), gone(last), gone(last + 1)), (0, 0, 6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_takes_its_series_out_of_blocks_and_leaves_the_rest() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let mut seen = three_days(&store).await;
@@ -232,6 +261,38 @@ async fn replicas_become_one_series_whatever_their_labels_do_to_the_order() {
     put_block(&store, scratch.path(), 9, vec![floats(&late, [(T0 + 8 * H, 1.0)])]).await.unwrap();
     assert_eq!(worker.round().await.errors, Vec::<String>::new());
     assert_eq!(read(&store).await.unwrap().len(), sets.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_changes_at_the_edge_of_a_span_makes_no_reset() {
+    let wall = T0 + 12 * H;
+    for stepwise in [false, true] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let scratch = tempfile::tempdir().unwrap();
+        // One speaks up to the edge and is gone; two, whose samples are 40 s old, goes on.
+        for (b, from) in [(1, wall - 2 * H), (2, wall)] {
+            let block =
+                ["one", "two"].iter().enumerate().filter(|(r, _)| *r == 1 || b == 1).map(|(r, replica)| {
+                    let times = (1..=480).map(|i| from + i * 15_000 - 9_000 + r as i64 * 4_000);
+                    let shown = |t: i64| ((t - r as i64 * 40_000 - T0) / 100) as f64;
+                    floats(&[("__name__", "m"), ("replica", replica)], times.map(|t| (t, shown(t))))
+                });
+            put_block(&store, scratch.path(), b, block.collect()).await.unwrap();
+        }
+        let mut s = settings(scratch.path());
+        s.replica_labels = vec!["replica".to_string()];
+        s.plan.levels_ms = vec![12 * H];
+        let clock = ManualClock::at(if stepwise { wall + 1 } else { wall + 20 * H });
+        let worker = compactor(&store, s, "c", &clock);
+        assert_eq!((worker.round().await.errors, stepwise), (Vec::<String>::new(), stepwise));
+        clock.set(wall + 20 * H);
+        assert_eq!(worker.round().await.errors, Vec::<String>::new());
+        let seen = read(&store).await.unwrap();
+        let values: Vec<f64> = seen.values().flat_map(|p| p.values().map(|v| f64::from_bits(*v))).collect();
+        assert_eq!(seen.len(), 1);
+        assert!(values.is_sorted(), "stepwise {stepwise}: {:?}", &values[470..490]);
+        assert!((955..=960).contains(&values.len()), "{}", values.len());
+    }
 }
 
 #[test]

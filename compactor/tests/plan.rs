@@ -6,7 +6,7 @@ use std::sync::Arc;
 use compactor::plan::{Job, Marks, PlanSettings, Why, plan, sources_of};
 use proptest::prelude::*;
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION, FileMeta};
-use tsdb::block::{BlockMeta, BlockStats};
+use tsdb::block::{BlockMeta, BlockStats, Share};
 use tsdb::span::{Span, in_one_span};
 use ulid::Ulid;
 
@@ -25,6 +25,7 @@ fn block(n: u64, min_t_ms: i64, max_t_ms: i64, bytes: u64) -> BlockMeta {
         sources: Vec::new(),
         downsampled_ms: Vec::new(),
         approximate: false,
+        share: None,
         writer: "test".to_string(),
         external_labels: BTreeMap::new(),
         stats: BlockStats { samples: bytes, ..BlockStats::default() },
@@ -36,7 +37,7 @@ fn block(n: u64, min_t_ms: i64, max_t_ms: i64, bytes: u64) -> BlockMeta {
     }
 }
 
-/// A block with the instants at which the model says it has samples.
+/// A block with the instants at which the model says it has samples; shares of a whole have different ones.
 type Stored = (Arc<BlockMeta>, BTreeSet<i64>);
 
 /// Samples (an instant of an original block) by the live raw block that has them, and the same for each resolution.
@@ -44,11 +45,13 @@ struct Model {
     live: Vec<Stored>,
     next: u64,
     settings: PlanSettings,
+    /// What is larger is written as several shares.
+    share_bytes: u64,
 }
 
 impl Model {
-    fn new(settings: PlanSettings) -> Model {
-        Model { live: Vec::new(), next: 1_000_000, settings }
+    fn new(settings: PlanSettings, share_bytes: u64) -> Model {
+        Model { live: Vec::new(), next: 1_000_000, settings, share_bytes }
     }
 
     fn add(&mut self, n: u64, instants: BTreeSet<i64>, bytes: u64) {
@@ -85,32 +88,74 @@ impl Model {
         for (span, instants) in by_span {
             assert!(job.why == Why::Cut || span == job.span, "{job:?}");
             let resolutions = if job.downsample { self.settings.resolutions_ms.clone() } else { Vec::new() };
-            for resolution in [job.resolution_ms].into_iter().chain(resolutions.iter().copied()) {
-                self.next += 1;
-                let (min, max) = (*instants.first().unwrap(), *instants.last().unwrap());
-                let made = BlockMeta {
-                    resolution_ms: resolution,
-                    level,
-                    sources: sources.iter().copied().collect(),
-                    downsampled_ms: if resolution == job.resolution_ms {
-                        resolutions.clone()
-                    } else {
-                        Vec::new()
-                    },
-                    ..block(self.next, min, max, if resolution == 0 { bytes / pieces } else { bytes / 10 })
-                };
-                self.live.push((Arc::new(made), instants.clone()));
+            self.next += 1;
+            let (whole, of_span) = (Ulid::from_parts(self.next, 7), bytes / pieces);
+            let shares = of_span.div_ceil(self.share_bytes).clamp(1, 5);
+            for number in 0..shares {
+                let instants: BTreeSet<i64> =
+                    instants.iter().copied().filter(|t| (t / H) as u64 % shares == number).collect();
+                let (Some(min), Some(max)) = (instants.first(), instants.last()) else { continue };
+                for resolution in [job.resolution_ms].into_iter().chain(resolutions.iter().copied()) {
+                    self.next += 1;
+                    let bytes = if resolution == 0 { of_span / shares } else { bytes / 10 };
+                    let (first_name, last_name) = (String::new(), String::new());
+                    let made = BlockMeta {
+                        resolution_ms: resolution,
+                        level,
+                        sources: sources.iter().copied().collect(),
+                        share: (shares > 1).then_some(Share {
+                            whole,
+                            number: number as u32,
+                            first_name,
+                            last_name,
+                        }),
+                        downsampled_ms: if resolution == job.resolution_ms {
+                            resolutions.clone()
+                        } else {
+                            Vec::new()
+                        },
+                        ..block(self.next, *min, *max, bytes)
+                    };
+                    self.live.push((Arc::new(made), instants.clone()));
+                }
             }
         }
     }
 
+    /// Blocks that are damaged, and those that belong together with them.
+    fn aside(&self, marks: &Marks) -> BTreeSet<Ulid> {
+        let wholes: BTreeSet<Ulid> = self
+            .live
+            .iter()
+            .filter(|(b, _)| marks.blocked.contains(&b.ulid))
+            .map(|(b, _)| b.whole())
+            .collect();
+        self.live.iter().filter(|(b, _)| wholes.contains(&b.whole())).map(|(b, _)| b.ulid).collect()
+    }
+
     fn check_jobs(&self, jobs: &[Job], marks: &Marks) {
         let mut taken = BTreeSet::new();
+        let aside = self.aside(marks);
         for job in jobs {
-            assert!(!job.inputs.is_empty() && job.inputs.len() <= self.settings.max_inputs);
+            let wholes: BTreeSet<Ulid> = job.inputs.iter().map(|b| b.whole()).collect();
+            assert!(!wholes.is_empty() && wholes.len() <= self.settings.max_inputs);
+            let inputs: BTreeSet<Ulid> = job.inputs.iter().map(|b| b.ulid).collect();
+            for (b, _) in self.live.iter().filter(|(b, _)| b.resolution_ms == job.resolution_ms) {
+                let alike = wholes.contains(&b.whole()) == inputs.contains(&b.ulid);
+                assert!(alike, "{} and its whole do not go together in {job:?}", b.ulid);
+            }
+            for (d, _) in self.live.iter().filter(|(d, _)| job.replaces.contains(&d.ulid)) {
+                let siblings = self
+                    .live
+                    .iter()
+                    .filter(|(o, _)| (o.resolution_ms, o.whole()) == (d.resolution_ms, d.whole()));
+                for (o, _) in siblings {
+                    assert!(job.replaces.contains(&o.ulid), "{} stays without {} in {job:?}", o.ulid, d.ulid);
+                }
+            }
             for b in &job.inputs {
                 assert!(taken.insert(b.ulid), "two jobs share {}", b.ulid);
-                assert!(b.resolution_ms == job.resolution_ms && !marks.blocked.contains(&b.ulid));
+                assert!(b.resolution_ms == job.resolution_ms && !aside.contains(&b.ulid));
             }
             for r in &job.replaces {
                 assert!(taken.insert(*r), "two jobs replace {r}");
@@ -122,7 +167,7 @@ impl Model {
                 let between = (b.order(), b.ulid) > low && (b.order(), b.ulid) < high;
                 let over = job.inputs.iter().any(|i| i.overlaps(b.min_t_ms, b.max_t_ms));
                 let left_out = b.resolution_ms == job.resolution_ms
-                    && !marks.blocked.contains(&b.ulid)
+                    && !aside.contains(&b.ulid)
                     && !orders.contains(&(b.order(), b.ulid));
                 assert!(!(between && over && left_out), "{} lies between the inputs of {job:?}", b.ulid);
             }
@@ -147,9 +192,10 @@ proptest! {
         blocks in proptest::collection::vec(some_block(), 1..60),
         blocked in proptest::collection::btree_set(0usize..60, 0..3),
         large in proptest::bool::weighted(0.2),
+        share_mib in prop_oneof![Just(u64::MAX / MIB), 1u64..600],
     ) {
         let limit = if large { 300 * MIB } else { u64::MAX };
-        let mut model = Model::new(PlanSettings { max_block_bytes: limit, max_scratch_bytes: u64::MAX / 4, ..settings() });
+        let mut model = Model::new(PlanSettings { max_span_bytes: limit, ..settings() }, share_mib * MIB);
         for (i, (start, hours, off, mib)) in blocks.iter().enumerate() {
             // Some instants of it, its ends and hours in between, shifted so that boundaries are met and missed.
             let instants = (0..=*hours).map(|h| (start + h) * H + off).collect();
@@ -165,7 +211,6 @@ proptest! {
         loop {
             let found = plan(&model.blocks(), &marks, &model.settings, now);
             model.check_jobs(&found.jobs, &marks);
-            prop_assert!(found.too_large.is_empty());
             if found.jobs.is_empty() {
                 break;
             }
@@ -183,6 +228,9 @@ proptest! {
             prop_assert!(in_one_span(a.min_t_ms, a.max_t_ms, longest));
             prop_assert!(a.downsampled_ms == [300_000, H], "{:?} was not downsampled", a);
             for (b, _) in &raw[i + 1..] {
+                if a.whole() == b.whole() {
+                    continue;
+                }
                 prop_assert!(!a.overlaps(b.min_t_ms, b.max_t_ms), "{:?} and {:?} overlap", a, b);
                 if !large {
                     prop_assert!(Span::containing(a.max_t_ms, longest) != Span::containing(b.max_t_ms, longest));
@@ -192,11 +240,14 @@ proptest! {
         // Each raw block's downsampled ones are there, and no others lie over them.
         for (a, _) in &raw {
             for resolution in [300_000, H] {
-                let of = model.live.iter().filter(|(d, _)| {
+                let of: Vec<_> = model.live.iter().filter(|(d, _)| {
                     d.resolution_ms == resolution && d.overlaps(a.min_t_ms, a.max_t_ms)
                         && sources_of(d).iter().all(|s| a.sources.contains(s))
-                });
-                prop_assert_eq!(of.count(), 1, "of {:?}", a);
+                }).collect();
+                let wholes: BTreeSet<_> = of.iter().map(|(d, _)| d.whole()).collect();
+                prop_assert_eq!(wholes.len(), 1, "of {:?}", a);
+                let same = of.iter().filter(|(d, _)| (&d.share, d.min_t_ms, d.max_t_ms) == (&a.share, a.min_t_ms, a.max_t_ms));
+                prop_assert_eq!(same.count(), 1, "of {:?}", a);
             }
         }
     }
@@ -292,14 +343,44 @@ fn what_expires_soon_is_left_but_not_before_it_is_downsampled() {
 }
 
 #[test]
-fn what_does_not_fit_the_scratch_disk_is_named_and_the_rest_goes_on() {
-    let s = PlanSettings { max_scratch_bytes: 10 * MIB, ..settings() };
-    let blocks: Vec<_> =
-        [block(1, 1, 2, 100 * MIB), block(2, 13 * H, 14 * H, MIB)].into_iter().map(Arc::new).collect();
-    let found = plan(&blocks, &Marks::default(), &s, 1000 * H);
-    assert_eq!(found.too_large, [Ulid::from_parts(1, 0)]);
-    assert_eq!(found.jobs.len(), 1);
-    assert!(s.check().is_ok() && PlanSettings { levels_ms: vec![5, 12], ..s }.check().is_err());
+fn shares_of_a_whole_are_planned_as_one_block() {
+    let s = settings();
+    let share = |n: u64, number, from, to| BlockMeta {
+        level: 1,
+        sources: vec![Ulid::from_parts(1, 0), Ulid::from_parts(2, 0)],
+        share: Some(Share {
+            whole: Ulid::from_parts(9, 0),
+            number,
+            first_name: String::new(),
+            last_name: String::new(),
+        }),
+        downsampled_ms: s.resolutions_ms.clone(),
+        ..block(n, from, to, 100 * MIB)
+    };
+    let windows = |b: BlockMeta, n| BlockMeta { ulid: Ulid::from_parts(n, 0), resolution_ms: H, ..b };
+    let done = [share(10, 0, 1, 11 * H), share(11, 1, 5, 14 * 24 * H)];
+    let mut all = vec![done[1].clone(), done[0].clone()];
+    all.extend([windows(done[0].clone(), 20), windows(done[1].clone(), 21)]);
+    let now = 1000 * H;
+    assert_eq!(planned(&all, now, &s), [], "they are not merged with one another");
+    // What comes late is merged with all of them, and their windows are made again.
+    all.push(block(30, 3 * H, 4 * H, MIB));
+    assert_eq!(planned(&all, now, &s), [(Why::Overlap, 14 * 24, vec![10, 11, 30], true)]);
+    let live: Vec<_> = all.iter().cloned().map(Arc::new).collect();
+    let job = plan(&live, &Marks::default(), &s, now).jobs.remove(0);
+    assert_eq!(job.replaces, [Ulid::from_parts(20, 0), Ulid::from_parts(21, 0)]);
+    // One that is damaged keeps the others out; so does one with deleted samples draw them in.
+    let marks = Marks { blocked: BTreeSet::from([Ulid::from_parts(10, 0)]), ..Marks::default() };
+    let jobs = plan(&live, &marks, &s, now).jobs;
+    assert_eq!(jobs.iter().map(|j| j.inputs[0].ulid.timestamp_ms()).collect::<Vec<_>>(), [30]);
+    let marks = Marks { dirty: BTreeSet::from([Ulid::from_parts(11, 0)]), ..Marks::default() };
+    let jobs = plan(&live[..4], &marks, &s, now).jobs;
+    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (Why::Rewrite, 2, 2));
+    // Levels that one of them crosses cut all of them.
+    let shorter = PlanSettings { levels_ms: vec![12 * H, 24 * H], ..s };
+    let jobs = plan(&live[..4], &Marks::default(), &shorter, now).jobs;
+    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (Why::Cut, 2, 2));
+    assert!(PlanSettings { levels_ms: vec![5, 12], ..shorter }.check().is_err());
 }
 
 #[test]

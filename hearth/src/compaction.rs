@@ -47,8 +47,7 @@ pub fn settings(from: &Settings) -> Result<CompactorSettings, String> {
         grace_ms: from.compactor_grace.ms(),
         late_wait_ms: from.compactor_late_wait.ms(),
         max_inputs: from.compactor_max_inputs.get(),
-        max_block_bytes: from.compactor_max_block.0,
-        max_scratch_bytes: from.compactor_max_scratch.0,
+        max_span_bytes: from.compactor_max_span.0,
         resolutions_ms: if from.compactor_downsample { RESOLUTIONS_MS.to_vec() } else { Vec::new() },
         ..PlanSettings::default()
     };
@@ -56,6 +55,8 @@ pub fn settings(from: &Settings) -> Result<CompactorSettings, String> {
     Ok(CompactorSettings {
         plan,
         max_memory_bytes: from.compactor_max_memory.0,
+        max_block_bytes: from.compactor_max_block.0,
+        max_scratch_bytes: from.compactor_max_scratch.0,
         keep: keep(from),
         replica_labels: from.compactor_dedup_replica_labels.0.clone(),
         delete_delay: from.compactor_delete_delay.0,

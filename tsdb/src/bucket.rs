@@ -112,7 +112,7 @@ impl BucketSource {
                 let Part { min_t_ms, max_t_ms, resolution_ms, coarse, approximate, .. } = *part;
                 answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate });
             }
-            wanted.extend(blocks.iter().map(|b| (at, b.clone())));
+            wanted.extend(blocks.iter().filter(|b| b.may_hold(&wish.matchers)).map(|b| (at, b.clone())));
         }
         let keep_bytes = self.store.cache.capacity_bytes() as u64 / KEPT_PART / wanted.len().max(1) as u64;
         let cursors = self.for_each(
@@ -180,7 +180,10 @@ impl BucketSource {
     fn wished(&self, wish: &LabelWish) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
         wish.budget.check()?;
         let parts = self.parts((wish.min_t_ms, wish.max_t_ms), &WindowWish::default(), &[]);
-        let mut blocks: Vec<Arc<BlockMeta>> = parts.into_iter().flat_map(|p| p.1).collect();
+        let may_hold = |b: &Arc<BlockMeta>| {
+            wish.selectors.is_empty() || wish.selectors.iter().any(|matchers| b.may_hold(matchers))
+        };
+        let mut blocks: Vec<Arc<BlockMeta>> = parts.into_iter().flat_map(|p| p.1).filter(may_hold).collect();
         blocks.sort_by_key(|b| (b.order(), b.ulid));
         blocks.dedup_by_key(|b| b.ulid);
         self.for_each(

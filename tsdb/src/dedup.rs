@@ -12,7 +12,9 @@ use hashbrown::HashMap;
 
 use crate::labels::Labels;
 use crate::merge::replicas::{ReplicaRule, cut, grid, merge_replicas};
-use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::source::{
+    Answered, AnsweredPart, Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+};
 
 /// How replicas become one in queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -54,6 +56,40 @@ impl DedupSource {
         DedupSource { inner, replica_labels, mode }
     }
 
+    /// Passes on what answered: of replicas that were downsampled apart one window speaks in the place of samples that would have been chosen one by one,
+    /// so such a part is not exact.
+    fn tell(&self, own: &Answered, told: &Answered, names: &LabelWish) -> Result<(), SourceError> {
+        let mut parts = own.parts();
+        let in_windows = |p: &AnsweredPart| p.resolution_ms > 0 && !p.coarse;
+        // Few questions: neighbours of one resolution are one.
+        let mut asked: Option<(AnsweredPart, bool)> = None;
+        for at in 0..parts.len() {
+            let part = parts[at];
+            if !in_windows(&part) {
+                continue;
+            }
+            let same = |(other, _): &(AnsweredPart, bool)| {
+                part.min_t_ms >= other.min_t_ms && part.max_t_ms <= other.max_t_ms
+            };
+            if !asked.as_ref().is_some_and(same) {
+                let alike = |p: &&AnsweredPart| in_windows(p) && p.resolution_ms == part.resolution_ms;
+                let all = || parts.iter().filter(alike);
+                let (min_t_ms, max_t_ms) = (
+                    all().map(|p| p.min_t_ms).min().unwrap_or(part.min_t_ms),
+                    all().map(|p| p.max_t_ms).max().unwrap_or(part.max_t_ms),
+                );
+                let series = self.inner.series(&LabelWish { min_t_ms, max_t_ms, ..names.clone() })?;
+                let merges = Plan::new(series, &self.replica_labels).merges();
+                asked = Some((AnsweredPart { min_t_ms, max_t_ms, ..part }, merges));
+            }
+            if asked.as_ref().is_some_and(|(_, merges)| *merges) {
+                parts[at].coarse = true;
+            }
+        }
+        parts.into_iter().for_each(|p| told.note(p));
+        Ok(())
+    }
+
     fn is_replica_label(&self, name: &str) -> bool {
         self.replica_labels.iter().any(|r| r == name)
     }
@@ -80,8 +116,15 @@ impl Source for DedupSource {
         let plan = Plan::new(series, &self.replica_labels);
         let held = plan.bytes();
         wish.budget.hold(held)?;
+        let told = std::mem::take(&mut wider.hints.windows.answered);
+        let own = Arc::new(Answered::default());
+        wider.hints.windows.answered = Some(own.clone());
+        let inner = self.inner.select(&wider)?;
+        if let Some(told) = told {
+            self.tell(&own, &told, &names)?;
+        }
         Ok(Box::new(DedupCursor {
-            inner: self.inner.select(&wider)?,
+            inner,
             plan,
             at: 0,
             next: 0,
@@ -160,6 +203,11 @@ impl Plan {
             plan.complete_at.push(complete_at);
         }
         plan
+    }
+
+    /// Whether any group is more than one series.
+    fn merges(&self) -> bool {
+        self.groups.len() < self.series.len()
     }
 
     fn bytes(&self) -> u64 {
@@ -361,6 +409,47 @@ mod tests {
         assert_eq!(source.label_names(&names).unwrap(), ["__name__", "instance", "zone"]);
         assert_eq!(source.label_values("instance", &names).unwrap(), ["x", "y"]);
         assert!(source.label_values("replica", &names).unwrap().is_empty());
+    }
+
+    /// A source that says it answered from windows.
+    struct FromWindows(MemorySource);
+
+    impl Source for FromWindows {
+        fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+            let (min_t_ms, max_t_ms) = (wish.min_t_ms, wish.max_t_ms);
+            for resolution_ms in [0, 300_000] {
+                let part =
+                    AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse: false, approximate: false };
+                wish.hints.windows.answered.iter().for_each(|a| a.note(part));
+            }
+            self.0.select(wish)
+        }
+
+        fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+            self.0.series(wish)
+        }
+    }
+
+    #[test]
+    fn windows_of_replicas_are_not_said_to_be_exact() {
+        for both in [false, true] {
+            let inner = MemorySource::new();
+            for replica in if both { &["a", "b"][..] } else { &["a"] } {
+                inner.append_float(&Labels::from_pairs([("__name__", "m"), ("replica", replica)]), T0, 1.0);
+            }
+            let source = DedupSource::new(
+                Arc::new(FromWindows(inner)),
+                vec!["replica".to_string()],
+                DedupMode::Hearth,
+            );
+            let mut wish = wish(Vec::new(), T0 - 1000, T0 + 1000, Budget::unlimited());
+            let answered = Arc::new(Answered::default());
+            wish.hints.windows.answered = Some(answered.clone());
+            assert_eq!(drain(&source, &wish).unwrap().len(), 1);
+            let exact: Vec<(i64, bool)> =
+                answered.parts().iter().map(|p| (p.resolution_ms, p.exact())).collect();
+            assert_eq!(exact, [(0, true), (300_000, !both)]);
+        }
     }
 
     #[test]

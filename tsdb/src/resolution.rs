@@ -106,6 +106,7 @@ struct Known<'a> {
     at: usize,
     raw: bool,
     approximate: bool,
+    whole: Ulid,
     sources: &'a HashSet<Ulid>,
 }
 
@@ -129,10 +130,10 @@ struct Here<'a> {
 }
 
 impl Here<'_> {
-    /// Whether there is one block of windows and it tells of everything here. Two hold samples that lie between each other's: their windows can be put
-    /// together, but not exactly.
+    /// Whether there is one block of windows (or shares of one whole, which have different series) and it tells of everything here. Two hold samples that lie
+    /// between each other's: their windows can be put together, but not exactly.
     fn speaks_for_all(&self) -> bool {
-        self.windows.len() == 1
+        self.windows.first().is_some_and(|first| self.windows.iter().all(|w| w.whole == first.whole))
             && !self.straddled
             && !self.unsettled
             && self.finer.iter().all(|f| self.knows(f))
@@ -171,7 +172,7 @@ fn take(
         .iter()
         .map(|(at, sources)| {
             let BlockMeta { resolution_ms, approximate, .. } = *blocks[*at];
-            Known { at: *at, raw: resolution_ms == 0, approximate, sources }
+            Known { at: *at, raw: resolution_ms == 0, approximate, whole: blocks[*at].whole(), sources }
         })
         .collect();
     let span = |min: i64, max: i64| (index(min).max(first), index(max).min(last));
@@ -280,8 +281,8 @@ fn cut_out(rest: &mut Vec<(i64, i64)>, min: i64, max: i64) -> Vec<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::BlockStats;
     use crate::block::meta::BlockFileMetas;
+    use crate::block::{BlockStats, Share};
     use proptest::prelude::*;
 
     fn block(
@@ -302,6 +303,7 @@ mod tests {
             sources: sources.iter().map(|s| Ulid(*s)).collect(),
             downsampled_ms: Vec::new(),
             approximate: false,
+            share: None,
             writer: String::new(),
             external_labels: Default::default(),
             stats: BlockStats::default(),
@@ -403,6 +405,32 @@ mod tests {
         );
     }
 
+    fn share_of(whole: u128, number: u32, block: &BlockMeta) -> Arc<BlockMeta> {
+        let (first_name, last_name) = (String::new(), String::new());
+        let share = Some(Share { whole: Ulid(whole), number, first_name, last_name });
+        Arc::new(BlockMeta { share, ..block.clone() })
+    }
+
+    #[test]
+    fn shares_of_one_whole_speak_together_whatever_time_each_of_them_spans() {
+        let shares = |number: u128, from: i64, to: i64| {
+            let raw = block(100 + number, from, to, 0, &[1, 2]);
+            let windows = block(200 + number, from, to, 10, &[1, 2]);
+            [raw, windows].map(|b| share_of(50, number as u32, &b))
+        };
+        let [[a, wa], [b, wb]] = [shares(0, 1, 120), shares(1, 41, 240)];
+        let mut blocks = vec![a, b, wa.clone(), wb.clone()];
+        let asked = Asked { min_t_ms: 1, max_t_ms: 240, max_resolution_ms: 60, ..Asked::default() };
+        let all =
+            [(1, 40, 10, true, vec![2]), (41, 120, 10, true, vec![2, 3]), (121, 240, 10, true, vec![3])];
+        assert_eq!(told(&choose(&blocks, &asked)), all);
+        // As wholes by themselves they would be told apart, and samples are read where both are.
+        for (at, w) in [(2, &wa), (3, &wb)] {
+            blocks[at] = Arc::new(BlockMeta { share: None, ..(**w).clone() });
+        }
+        assert_eq!(told(&choose(&blocks, &asked))[1], (41, 120, 0, true, vec![0, 1]));
+    }
+
     #[test]
     fn cuts_and_samples_outside_of_blocks_make_windows_finer() {
         let blocks =
@@ -468,7 +496,8 @@ mod tests {
             let meets = |(a, b): &(i64, i64)| {
                 *a <= end(r) && *b > end(r) - r && *a <= asked.max_t_ms && *b >= asked.min_t_ms
             };
-            if windows.len() == 1
+            let wholes: HashSet<Ulid> = windows.iter().map(|w| blocks[*w].whole()).collect();
+            if wholes.len() == 1
                 && !cut
                 && !asked.unsettled_ms.iter().any(meets)
                 && finer.iter().all(|f| knows(&windows, *f))
@@ -500,7 +529,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(400))]
         #[test]
         fn every_time_is_answered_once_as_the_rules_say(
-            given in proptest::collection::vec((0i64..400, 0i64..150, 0usize..5, proptest::collection::vec(1u128..6, 0..3)), 0..9),
+            given in proptest::collection::vec((0i64..400, 0i64..150, 0usize..5, proptest::collection::vec(1u128..6, 0..3), 0u128..4), 0..9),
             min_t_ms in -20i64..300,
             length in 0i64..300,
             max_resolution_ms in prop_oneof![Just(0i64), Just(10), Just(30), Just(60)],
@@ -510,9 +539,12 @@ mod tests {
             let blocks: Vec<_> = given
                 .iter()
                 .enumerate()
-                .map(|(i, (from, length, r, sources))| {
+                .map(|(i, (from, length, r, sources, whole))| {
                     let one = block(100 + i as u128, *from, from + length, [0, 10, 60, 10, 60][*r], sources);
-                    if *r > 2 { approximate(one) } else { one }
+                    let one = if *r > 2 { approximate(one) } else { one };
+                    // All of a whole are of one make.
+                    let whole = whole + if *r > 2 { 10 } else { 0 };
+                    if whole % 10 < 2 { one } else { share_of(1000 + whole, i as u32, &one) }
                 })
                 .collect();
             let unsettled: Vec<_> = unsettled.into_iter().map(|(a, n)| (a, a + n)).collect();

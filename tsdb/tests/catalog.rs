@@ -31,6 +31,7 @@ fn meta(ulid: Ulid) -> BlockMeta {
         sources: Vec::new(),
         downsampled_ms: Vec::new(),
         approximate: false,
+        share: None,
         writer: "test".to_string(),
         external_labels: BTreeMap::from([("cluster".to_string(), "lab".to_string())]),
         stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },

@@ -168,6 +168,7 @@ fn meta(order: u64, min_t_ms: i64, max_t_ms: i64, sources: &[Ulid]) -> BlockMeta
         sources: sources.to_vec(),
         downsampled_ms: Vec::new(),
         approximate: false,
+        share: None,
         writer: "test".to_string(),
         external_labels: BTreeMap::new(),
         stats: BlockStats::default(),
@@ -303,9 +304,9 @@ async fn a_newer_version_is_refused_by_its_number() {
         text.contains(r#""version":2,"#) && text.contains(r#"{"name":"job","op":"=","value":"x"}"#),
         "{text}"
     );
-    store.put(&path, text.replacen(r#""version":2"#, r#""version":3"#, 1).into()).await.unwrap();
+    store.put(&path, text.replacen(r#""version":2"#, r#""version":9"#, 1).into()).await.unwrap();
     let refused = Catalog::open(store, TenantId::single(), "w", options()).await.err().unwrap().to_string();
-    assert!(refused.contains("catalog version 3") && refused.contains("upgrade"), "{refused}");
+    assert!(refused.contains("catalog version 9") && refused.contains("upgrade"), "{refused}");
 }
 
 fn db_options(dir: &Path, store: &Arc<dyn ObjectStore>) -> DbOptions {

@@ -29,6 +29,7 @@ fn meta(ulid: Ulid) -> BlockMeta {
         sources: Vec::new(),
         downsampled_ms: Vec::new(),
         approximate: false,
+        share: None,
         writer: "test".to_string(),
         external_labels: BTreeMap::new(),
         stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },

@@ -160,7 +160,8 @@ fn overlaps(blocks: &[Arc<BlockMeta>]) -> Vec<(Ulid, String)> {
     for of in holders.values() {
         for (i, a) in of.iter().enumerate() {
             for b in &of[i + 1..] {
-                if a.overlaps(b.min_t_ms, b.max_t_ms) {
+                // Shares of one whole have different series.
+                if a.whole() != b.whole() && a.overlaps(b.min_t_ms, b.max_t_ms) {
                     pairs.insert((a.ulid, b.ulid));
                 }
             }

@@ -139,11 +139,13 @@ options! {
         "compactor.max_memory_bytes" compactor_max_memory: Size = "512MiB",
             "Memory that compaction may hold, whatever the size of blocks.";
         "compactor.max_scratch_bytes" compactor_max_scratch: Size = "16GiB",
-            "Disk that compaction may use below the data folder.";
-        "compactor.max_block_bytes" compactor_max_block: Size = "4GiB",
-            "Blocks side by side are not merged into one larger than this.";
+            "Disk that compaction may use below the data folder at a time: it writes smaller blocks rather than more.";
+        "compactor.max_block_bytes" compactor_max_block: Size = "512MiB",
+            "About how large a block may be: what would become larger is written as several, each with a run of the series.";
+        "compactor.max_span_bytes" compactor_max_span: Size = "4GiB",
+            "Blocks side by side are not merged into more than this: late samples have all of it written again.";
         "compactor.max_inputs" compactor_max_inputs: Count = "16",
-            "Blocks that one job merges at most.";
+            "Blocks that one job merges at most; those that were written as several count once.";
         "compactor.verify" compactor_verify: bool = "true",
             "Read every block back from the store and compare it with what was merged, before its inputs are replaced.";
         "compactor.delete_delay" compactor_delete_delay: Span = "30m",

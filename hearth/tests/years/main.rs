@@ -34,6 +34,7 @@ async fn ninety_days_of_two_hundred_series() {
         five_minutes_keep_ms: 45 * DAY,
         debug_keep_ms: 3 * DAY,
         late_ms: 4 * DAY,
+        max_block_bytes: 200 << 10,
     };
     let clock = ManualClock::at(START);
     let store: Arc<dyn ObjectStore> = FatefulStore::at(&clock, |_| Fate::Fine);
@@ -85,7 +86,11 @@ async fn ninety_days_of_two_hundred_series() {
     // Deletions were made physical wherever there are samples; where only windows are left, they stay hidden.
     let hidden = |t: &&Arc<tsdb::mask::Tombstone>| of(0).any(|b| t.concerns(b));
     assert!(!snapshot.tombstones.iter().any(|t| hidden(&t)), "{:?}", snapshot.tombstones);
-    assert!(snapshot.blocks.len() < 80, "{} blocks", snapshot.blocks.len());
+    let wholes: std::collections::BTreeSet<_> = of(0).map(|b| b.whole()).collect();
+    assert!(of(0).count() > wholes.len(), "no block of samples was so large that it became several");
+    let wholes: std::collections::BTreeSet<_> =
+        snapshot.blocks.iter().map(|b| (b.resolution_ms, b.whole())).collect();
+    assert!(wholes.len() < 80, "{} blocks, {} wholes", snapshot.blocks.len(), wholes.len());
     eprintln!("{} samples written; {} blocks live at the end", world.samples, snapshot.blocks.len());
 }
 
@@ -99,6 +104,7 @@ async fn seeded(seed: u64) {
         five_minutes_keep_ms: 4 * DAY,
         debug_keep_ms: DAY,
         late_ms: DAY,
+        max_block_bytes: if seed.is_multiple_of(2) { 2000 } else { u64::MAX },
     };
     let clock = ManualClock::at(START);
     // Of a thousand operations.

@@ -110,6 +110,8 @@ pub struct Size {
     pub debug_keep_ms: i64,
     /// Late samples come at multiples of this.
     pub late_ms: i64,
+    /// Larger blocks are written as several.
+    pub max_block_bytes: u64,
 }
 
 /// The series of a world: most live all the time, some only for days.
@@ -210,6 +212,7 @@ impl World {
         settings.plan.resolutions_ms = tsdb::window::RESOLUTIONS_MS.to_vec();
         settings.plan.grace_ms = HOUR;
         settings.keep = self.keep();
+        settings.max_block_bytes = self.size.max_block_bytes;
         settings.delete_delay = Duration::from_secs(30 * 60);
         settings.orphan_grace = Duration::from_secs(6 * 3600);
         settings.garbage_interval = Duration::from_secs(15 * 60);

@@ -74,6 +74,9 @@ impl Evaluator<'_> {
                     MaxResolution::AtMost(ms) if part.resolution_ms <= ms => {
                         "as max_source_resolution allows"
                     }
+                    _ if part.resolution_ms <= wish.max_resolution_ms => {
+                        "because nothing finer is kept for all of the time asked for, or replicas were downsampled before they became one"
+                    }
                     _ => "because nothing finer is kept for all of the time asked for",
                 };
                 self.notes.warn_plain(format!("{}data downsampled to {resolution}, {why}", about()));

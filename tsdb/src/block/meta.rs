@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::BlockError;
+use crate::labels::METRIC_NAME;
+use crate::matcher::{MatchOp, Matcher};
 
 /// The newest version of the format that this code reads. Each kind of block is written in the oldest version that has it.
 pub const FORMAT_VERSION: u32 = 2;
@@ -38,6 +40,9 @@ pub struct BlockMeta {
     /// Windows that another system made (Thanos), or made of such: they tell less than Hearth's own, and what is computed from them is approximate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approximate: bool,
+    /// Which share of a larger whole it is; `None` where it is a whole by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
     /// Who wrote it: the ingester's or compactor's own name.
     pub writer: String,
     /// Labels that hold for all its series without being part of them.
@@ -48,6 +53,20 @@ pub struct BlockMeta {
     /// CRC-32 of this text without this field, eight hexadecimal digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub crc32: String,
+}
+
+/// Blocks that one pass wrote of one span, because together they would have been too large: each has a run of the series, in their order. They have their
+/// sources in common and are committed, planned and replaced together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The same for all shares, those of other resolutions included.
+    #[serde(with = "ulid_text")]
+    pub whole: Ulid,
+    /// From 0: all series of a share come before those of the next.
+    pub number: u32,
+    /// Metric names of its first and of its last series; empty where a series has none.
+    pub first_name: String,
+    pub last_name: String,
 }
 
 /// What is in a block, counted while it was written.
@@ -97,6 +116,21 @@ impl BlockMeta {
     /// its newest source, so that compaction never changes an answer.
     pub fn order(&self) -> Ulid {
         self.sources.iter().copied().max().unwrap_or(self.ulid)
+    }
+
+    /// What it is a share of; its own name where it is a whole.
+    pub fn whole(&self) -> Ulid {
+        self.share.as_ref().map_or(self.ulid, |s| s.whole)
+    }
+
+    /// Whether its series may include one with these labels, as far as metric names tell.
+    pub fn may_hold(&self, matchers: &[Matcher]) -> bool {
+        let Some(share) = &self.share else { return true };
+        let names = share.first_name.as_str()..=share.last_name.as_str();
+        let outside = |m: &Matcher| {
+            *m.name == *METRIC_NAME && m.op == MatchOp::Equal && !names.contains(&m.value.as_ref())
+        };
+        !matchers.iter().any(outside)
     }
 
     /// Whether any of its samples can lie in a range, ends included.

@@ -28,7 +28,7 @@ pub mod weigh;
 mod windows;
 pub mod write;
 
-pub use meta::{BlockMeta, BlockStats, FileMeta};
+pub use meta::{BlockMeta, BlockStats, FileMeta, Share};
 pub use reader::{BlockReader, Keep, ReadOptions, series_bytes};
 pub use write::{BlockFiles, BlockOrigin, BlockWriter, WriteOptions, write_block};
 

@@ -23,6 +23,10 @@ use crate::layout;
 use crate::source::{SeriesColumns, SourceError};
 use crate::tenant::TenantId;
 
+/// How many times smaller samples, and labels, become by being encoded, at least as a rule: for estimates.
+const SAMPLES_SHRINK: u64 = 8;
+const LABELS_SHRINK: u64 = 4;
+
 /// How a block is written; [`WriteOptions::fresh`] and [`WriteOptions::compacted`] are the two sets in use.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
@@ -198,6 +202,7 @@ pub struct BlockWriter {
     /// Labels of all series so far: the columns of `series.parquet` are known only at the end.
     spool: BufWriter<File>,
     spool_path: PathBuf,
+    spooled_bytes: u64,
     /// In how many series each label name occurs.
     label_names: BTreeMap<String, u64>,
     last: Option<Labels>,
@@ -250,6 +255,7 @@ impl BlockWriter {
             scratch,
             spool,
             spool_path,
+            spooled_bytes: 0,
             label_names: BTreeMap::new(),
             last: None,
             waiting: Vec::new(),
@@ -265,8 +271,19 @@ impl BlockWriter {
         })
     }
 
-    /// Bytes written so far, to end a block before its files grow too large.
+    /// About how many bytes its files would have if it ended here.
     pub fn bytes(&self) -> u64 {
+        let waiting = self.waiting_bytes + self.rows.held_bytes() as u64;
+        self.written_bytes() + waiting / SAMPLES_SHRINK + self.spooled_bytes / LABELS_SHRINK
+    }
+
+    /// About how many bytes of scratch disk it takes until it is finished and gone, rather too many than too few: labels lie there twice for a moment.
+    pub fn scratch_bytes(&self) -> u64 {
+        let waiting = self.waiting_bytes / 2 + self.rows.held_bytes() as u64;
+        self.written_bytes() + waiting + 2 * self.spooled_bytes
+    }
+
+    fn written_bytes(&self) -> u64 {
         self.samples.bytes() + self.samples.open_bytes() as u64 + self.timelines.bytes()
     }
 
@@ -390,6 +407,7 @@ impl BlockWriter {
             }
         }
         let bytes = labels.as_bytes();
+        self.spooled_bytes += bytes.len() as u64 + 4;
         let written = self
             .spool
             .write_all(&(bytes.len() as u32).to_le_bytes())
@@ -432,6 +450,7 @@ impl BlockWriter {
             sources: origin.sources,
             downsampled_ms: Vec::new(),
             approximate: origin.approximate,
+            share: None,
             writer: origin.writer,
             external_labels: origin.external_labels,
             stats: self.stats,

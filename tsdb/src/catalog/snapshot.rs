@@ -129,9 +129,13 @@ impl Snapshot {
     }
 
     /// The newest version of the text that this code reads and writes.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
     /// The version of a snapshot that names nothing but blocks: older programs read it too.
     const PLAIN: u32 = 1;
+    /// That of one that names more than blocks, and of one with blocks that are [shares](crate::block::Share): a program that does not know them would
+    /// replace some of a whole and leave the others.
+    const MORE: u32 = 2;
+    const SHARES: u32 = 3;
 
     /// The state before anybody committed.
     pub fn empty() -> Snapshot {
@@ -183,7 +187,11 @@ impl Snapshot {
         // its next commit: they must refuse.
         let no_attachments = next.exemplars.is_empty() && next.metadata.is_none();
         let plain = next.tombstones.is_empty() && next.quarantined.is_empty() && no_attachments;
-        next.version = if plain { Self::PLAIN } else { Self::VERSION };
+        next.version = match plain {
+            _ if next.blocks.iter().any(|b| b.share.is_some()) => Self::SHARES,
+            true => Self::PLAIN,
+            false => Self::MORE,
+        };
         if next.commits.len() >= RECENT_COMMITS {
             next.commits.drain(..=next.commits.len() - RECENT_COMMITS);
         }

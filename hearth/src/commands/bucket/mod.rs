@@ -739,6 +739,10 @@ fn show_block(block: &BlockDetail) -> String {
         size(m.files.samples.bytes as f64),
         per(m.files.bytes(), m.stats.samples)
     );
+    if let Some(share) = &m.share {
+        let names = format!("{:?} to {:?}", share.first_name, share.last_name);
+        out += &format!("  share {} of {}: metrics {names}\n", share.number, share.whole);
+    }
     for (name, value) in &m.external_labels {
         out += &format!("  external label {name}={value:?}\n");
     }

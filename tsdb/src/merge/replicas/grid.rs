@@ -17,8 +17,13 @@
 //! 5. After the last sample of a replica its next one is awaited for one and a half intervals before another is heard, unless others show that time went
 //!    on. So the freshest samples of a query do not come and go.
 //!
-//! What is decided in a cell depends on that cell and two on either side, less what lies beyond a multiple of 12 h: there a replica is taken to
-//! have been scraping already if it does within one and a half intervals. That is what makes a compacted span final whatever follows it.
+//! 6. At a wall, a multiple of 12 h, who spoke before it is not known, only what was said. A sample after it that is behind the last of that, or behind a
+//!    fall shortly before, as its replica shows within the lag, is left out, unless the replica keeps the beat: where its first samples come whole intervals after that
+//!    one, to a fiftieth, it spoke before.
+//!
+//! What is decided in a cell depends on that cell and two on either side, less what lies beyond a wall: there a replica is taken to have been scraping
+//! already if it does within one and a half intervals. And it depends on the result of the last two lags before the wall, where that is no longer ago.
+//! That is what makes a compacted span final whatever follows it, and what is before it may be compacted already.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -32,7 +37,7 @@ use crate::span::Span;
 
 /// Length of a cell of the grid.
 pub const CELL_MS: i64 = 300_000;
-/// No decision looks across a multiple of this; a multiple of [`CELL_MS`].
+/// No decision looks across a multiple of this, but for rule 6; a multiple of [`CELL_MS`].
 pub const WALL_MS: i64 = 12 * 3_600_000;
 /// How far apart in time two replicas may show the same moment of a counter: phase of the scrape, clocks, proxies.
 pub const LAG_MS: i64 = 60_000;
@@ -40,26 +45,64 @@ pub const LAG_MS: i64 = 60_000;
 const GAUGE_FALLS: usize = 3;
 
 /// What has to be read for the range `keep` (first and last timestamp, both included): what is outside changes nothing inside.
-/// That is between 10 and 15 minutes more on either side, and nothing beyond a multiple of [`WALL_MS`].
+/// That is between 10 and 15 minutes more on either side, and nothing beyond a multiple of [`WALL_MS`]; up to 16 where it begins near one.
 pub fn reach(keep: (i64, i64)) -> (i64, i64) {
-    let (first, last) = (Span::containing(keep.0, CELL_MS), Span::containing(keep.1, CELL_MS));
-    let (left, right) = (Span::containing(keep.0, WALL_MS), Span::containing(keep.1, WALL_MS));
+    let begin = begin_ms(keep);
+    let (first, last) = (Span::containing(begin, CELL_MS), Span::containing(keep.1, CELL_MS));
+    let (left, right) = (Span::containing(begin, WALL_MS), Span::containing(keep.1, WALL_MS));
     let min = first.start_ms.saturating_sub(2 * CELL_MS).max(left.start_ms).saturating_add(1);
     let max = last.end_ms.saturating_add(2 * CELL_MS).min(right.end_ms);
     (min.min(keep.0), max.max(keep.1))
 }
 
+/// Where the result has to begin for a range: at what was said before a wall, where the range begins so near to one that this matters.
+fn begin_ms(keep: (i64, i64)) -> i64 {
+    let wall_ms = Span::containing(keep.0.saturating_add(2 * LAG_MS), WALL_MS).start_ms;
+    if keep.0 <= wall_ms.saturating_add(LAG_MS) { before_wall(wall_ms).0.min(keep.0) } else { keep.0 }
+}
+
+/// The range (ends included) before a wall of which the result may matter after it.
+pub fn before_wall(wall_ms: i64) -> (i64, i64) {
+    (wall_ms.saturating_sub(2 * LAG_MS).saturating_add(1), wall_ms)
+}
+
+/// `said`: what was said before the first wall of the range, where that is not among the copies.
 pub(super) fn merge(
     labels: Labels,
     mut copies: Vec<SeriesColumns>,
+    said: Option<&SeriesColumns>,
     keep: (i64, i64),
 ) -> Option<SeriesColumns> {
-    if first_covers_all(&copies, keep) {
+    if first_covers_all(&copies, keep) && climbs_over_walls(&copies[0], said, keep) {
         let mut first = copies.swap_remove(0);
         first.labels = labels;
         return cut(first, keep);
     }
-    by_cell(labels, &copies, keep)
+    by_cell(labels, &copies, said, keep)
+}
+
+/// Whether rule 6 has nothing to do where one replica of floats speaks alone: nothing falls from shortly before a wall to right after it.
+pub(super) fn climbs_over_walls(
+    only: &SeriesColumns,
+    said: Option<&SeriesColumns>,
+    keep: (i64, i64),
+) -> bool {
+    let climbs = |values: &[f64]| !values.windows(2).any(|w| w[1] < w[0]);
+    let over = |wall_ms: i64| {
+        let near = |s: &SeriesColumns, range| s.values[within(&s.ts_ms, range)].to_vec();
+        let mut around = near(only, before_wall(wall_ms));
+        if around.is_empty() && wall_ms < keep.0 {
+            around.extend(said.iter().flat_map(|s| near(s, before_wall(wall_ms))));
+        }
+        around.extend(near(only, (wall_ms.saturating_add(1), wall_ms.saturating_add(LAG_MS))));
+        climbs(&around) && !around.iter().any(|v| is_stale(*v))
+    };
+    let kept = within(&only.ts_ms, keep);
+    let (Some(from), Some(to)) = (only.ts_ms[kept.clone()].first(), only.ts_ms[kept].last()) else {
+        return true;
+    };
+    let first = Span::containing(*from, WALL_MS).start_ms;
+    (0..).map(|i: i64| first.saturating_add(i.saturating_mul(WALL_MS))).take_while(|w| w < to).all(over)
 }
 
 /// Whether a gap is one that a steady scrape has.
@@ -202,7 +245,8 @@ impl Cell {
         // Two samples say little beside sixty: such a replica has no say in the order.
         let known = |(samples, _): &(usize, Option<i64>)| *samples > 0 && 4 * samples + 1 >= most;
         let least = seen.iter().filter(|s| known(s)).filter_map(|(_, interval)| *interval).min();
-        let least = least.unwrap_or(CELL_MS);
+        // Where nobody has two samples near, they come that seldom.
+        let least = least.unwrap_or(2 * CELL_MS);
         let intervals: Vec<Option<i64>> =
             seen.iter().map(|s| known(s).then_some(s.1.unwrap_or(least))).collect();
         Cell {
@@ -321,6 +365,47 @@ impl View<'_> {
             }
             _ => false,
         }
+    }
+
+    /// Whether anything falls shortly before a wall or from there to right after it: if not, there is nothing for rule 6.
+    fn falls_over_wall(&self, said: &Lane<'_>) -> bool {
+        let last = said.ts_ms.len() - 1;
+        last_fall(said).is_some()
+            || self.lanes.iter().zip(&self.seen).any(|(lane, seen)| {
+                let mut near = seen.clone().take_while(|i| lane.ts_ms[*i] <= said.ts_ms[last] + LAG_MS);
+                near.any(|i| falls((said, last), (lane, i)))
+            })
+    }
+
+    /// Rule 6: whether a living sample after a wall shows an earlier moment of a counter than what was said before it.
+    fn is_behind_wall(&self, c: Candidate, said: &Lane<'_>, counter: &mut Option<bool>) -> bool {
+        let (last, lane) = (said.ts_ms.len() - 1, &self.lanes[c.lane]);
+        let lower = falls((said, last), (lane, c.at));
+        // Where it is lower it climbs to where the other was already, where it is not it has a fall before it that the other had: both within the lag.
+        let since_ms = if lower { Some(said.ts_ms[last]) } else { last_fall(said).map(|k| said.ts_ms[k]) };
+        let Some(until_ms) = since_ms.map(|t| t + LAG_MS).filter(|until| c.t_ms <= *until) else {
+            return false;
+        };
+        if self.keeps_the_beat(c.lane, said.ts_ms[last])
+            || !*counter.get_or_insert_with(|| self.looks_like_a_counter())
+        {
+            return false;
+        }
+        let end = self.seen[c.lane].end;
+        let mut next = (c.at + 1..end).take_while(|j| lane.ts_ms[j - 1] <= until_ms);
+        // Where it ends before nobody knows what would have come next.
+        next.any(|j| lane.fell(j) || lower && !falls((said, last), (lane, j)))
+            || lower && lane.ts_ms[end - 1] <= until_ms
+    }
+
+    /// Whether the first samples of a replica after a wall come whole intervals after one before it.
+    fn keeps_the_beat(&self, lane: usize, last_ms: i64) -> bool {
+        let interval_ms = self.cell.interval_ms[lane].max(1);
+        let first = &self.lanes[lane].ts_ms[self.seen[lane].clone()];
+        first.iter().take(3).all(|t| {
+            let beats = (t - last_ms + interval_ms / 2) / interval_ms;
+            beats > 0 && 50 * (t - last_ms - beats * interval_ms).abs() <= interval_ms
+        })
     }
 
     fn walled_left(&self) -> bool {
@@ -529,14 +614,20 @@ impl View<'_> {
 }
 
 /// The rules, cell by cell.
-pub(super) fn by_cell(labels: Labels, copies: &[SeriesColumns], keep: (i64, i64)) -> Option<SeriesColumns> {
+pub(super) fn by_cell(
+    labels: Labels,
+    copies: &[SeriesColumns],
+    said: Option<&SeriesColumns>,
+    keep: (i64, i64),
+) -> Option<SeriesColumns> {
     let lanes: Vec<Lane<'_>> = copies.iter().map(Lane::new).collect();
     let mut picks = Picks::default();
     // Where in the result a histogram is not preceded by what it was compared with.
     let mut strangers = Vec::new();
     let mut kept: Vec<Cell> = Vec::new();
     let mut candidates = Vec::new();
-    let mut from_ms = keep.0;
+    let begin = begin_ms(keep);
+    let mut from_ms = begin;
     while let Some(first) = next_timestamp(&lanes, from_ms).filter(|t| *t <= keep.1) {
         let span = Span::containing(first, CELL_MS);
         let wall = Span::containing(first, WALL_MS);
@@ -565,8 +656,13 @@ pub(super) fn by_cell(labels: Labels, copies: &[SeriesColumns], keep: (i64, i64)
             seen: lanes.iter().map(|l| l.of(horizon)).collect(),
         };
         let (min, max) = span.bounds();
-        let bounds = (min.max(keep.0), max.min(keep.1));
-        if let Some((lane, range)) = view.only_speaker() {
+        let bounds = (min.max(begin), max.min(keep.1));
+        let told = match span.start_ms == wall.start_ms {
+            true => told_before(wall.start_ms, &picks, copies, said),
+            false => None,
+        };
+        let told = told.as_ref().map(Lane::new).filter(|said| view.falls_over_wall(said));
+        if let Some((lane, range)) = view.only_speaker().filter(|_| told.is_none()) {
             let inside = within(&lanes[lane].ts_ms[range.clone()], bounds);
             let inside = range.start + inside.start..range.start + inside.end;
             match lanes[lane].at {
@@ -599,7 +695,9 @@ pub(super) fn by_cell(labels: Labels, copies: &[SeriesColumns], keep: (i64, i64)
                     if view.takes_marker(*c) {
                         picks.push(c.lane, c.at..c.at + 1);
                     }
-                } else if view.takes(*c, &mut counter) {
+                } else if view.takes(*c, &mut counter)
+                    && !told.as_ref().is_some_and(|said| view.is_behind_wall(*c, said, &mut counter))
+                {
                     if lanes[c.lane].histogram(c.at).is_some() && !view.follows_its_own(c.lane, c.at) {
                         strangers.push(picks.len);
                     }
@@ -623,7 +721,28 @@ pub(super) fn by_cell(labels: Labels, copies: &[SeriesColumns], keep: (i64, i64)
             }
         }
     }
-    Some(merged)
+    cut(merged, keep)
+}
+
+/// The last sample of what was said that is below the one before it.
+fn last_fall(said: &Lane<'_>) -> Option<usize> {
+    (1..said.ts_ms.len()).rev().find(|k| falls((said, k - 1), (said, *k)))
+}
+
+/// What was said shortly before a wall: by the result so far, or else by what is known of what is before it. `None` where its last living sample is longer ago
+/// than the lag.
+fn told_before(
+    wall_ms: i64,
+    picks: &Picks,
+    copies: &[SeriesColumns],
+    said: Option<&SeriesColumns>,
+) -> Option<SeriesColumns> {
+    let range = before_wall(wall_ms);
+    let recent = picks.since(range.0, copies);
+    let told = recent.or_else(|| said.and_then(|s| cut(s.clone(), range)))?;
+    let living: Vec<usize> = (0..told.values.len()).filter(|i| !is_stale(told.values[*i])).collect();
+    let last = told.ts_ms[*living.last()?];
+    (last > wall_ms.saturating_sub(LAG_MS)).then(|| told.pick(&living))
 }
 
 /// The first sample or marker at a time or after it.

@@ -4,8 +4,8 @@
 //! use it, with the replicas of one series in the order of their labels, which is also their order of preference.
 //!
 //! - [`ReplicaRule::Grid`], Hearth's own, is described in [`grid`]. What it decides at a time depends on nothing farther away than
-//!   [`grid::reach`] says, and never on what lies beyond a multiple of 12 h. So a query that is split anywhere gives the same samples, and
-//!   so does compaction over a span whose ends are multiples of 12 h.
+//!   [`grid::reach`] says, and beyond a multiple of 12 h only on the last of the result before it. So a query that is split anywhere gives the same
+//!   samples, and so does compaction over a span whose ends are multiples of 12 h.
 //! - [`ReplicaRule::Penalty`] is Thanos', for those who compare answers while they move: its state begins where the data begins.
 
 pub mod grid;
@@ -38,37 +38,55 @@ pub enum ReplicaRule {
 /// place of samples, each window is that of the replica which has most of it.
 pub fn merge_replicas(
     labels: Labels,
+    copies: Vec<SeriesColumns>,
+    keep: (i64, i64),
+    rule: ReplicaRule,
+) -> Option<SeriesColumns> {
+    merge_replicas_after(labels, copies, None, keep, rule)
+}
+
+/// The same where what lies before the range is one series already: `said`, of which [`grid::before_wall`] of the range's first wall is enough.
+pub fn merge_replicas_after(
+    labels: Labels,
     mut copies: Vec<SeriesColumns>,
+    said: Option<&SeriesColumns>,
     keep: (i64, i64),
     rule: ReplicaRule,
 ) -> Option<SeriesColumns> {
     copies.retain(|c| !c.ts_ms.is_empty());
     match copies.len() {
         0 => None,
-        1 => merge_samples(labels, copies, keep, rule),
+        1 => merge_samples(labels, copies, said, keep, rule),
         _ if copies.iter().any(|c| c.coarsest_ms() > 0) => windowed::merge(labels, copies, keep, rule),
-        _ => merge_samples(labels, copies, keep, rule),
+        _ => merge_samples(labels, copies, said, keep, rule),
     }
 }
 
 fn merge_samples(
     labels: Labels,
     mut copies: Vec<SeriesColumns>,
+    said: Option<&SeriesColumns>,
     keep: (i64, i64),
     rule: ReplicaRule,
 ) -> Option<SeriesColumns> {
     copies.retain(|c| !c.ts_ms.is_empty());
-    if copies.is_empty() {
-        return None;
-    }
-    // Of histograms, what they say of the one before may have to go where a replica begins, be there another or not.
-    if copies.len() == 1 && (copies[0].histograms.is_none() || copies[0].windows.is_some()) {
+    let plain = match &copies[..] {
+        [] => return None,
+        [only] if only.windows.is_some() => true,
+        // Of histograms, what they say of the one before may have to go where a replica begins, be there another or not.
+        [only] => {
+            let on = || rule != ReplicaRule::Grid || grid::climbs_over_walls(only, said, keep);
+            only.histograms.is_none() && on()
+        }
+        _ => false,
+    };
+    if plain {
         let mut only = copies.pop()?;
         only.labels = labels;
         return cut(only, keep);
     }
     match rule {
-        ReplicaRule::Grid => grid::merge(labels, copies, keep),
+        ReplicaRule::Grid => grid::merge(labels, copies, said, keep),
         ReplicaRule::Penalty { counter } => penalty::merge(labels, copies, keep, counter),
     }
 }
@@ -135,6 +153,21 @@ impl Picks {
             _ if range.is_empty() => {}
             _ => self.runs.push(Run { copy, range }),
         }
+    }
+
+    /// The latest picked samples, from a time on, `None` where there are none.
+    fn since(&self, from_ms: i64, copies: &[SeriesColumns]) -> Option<SeriesColumns> {
+        let mut recent = Picks::default();
+        for run in self.runs.iter().rev() {
+            let ts = &copies[run.copy].ts_ms[run.range.clone()];
+            let start = run.range.start + ts.partition_point(|t| *t < from_ms);
+            if start == run.range.end {
+                break;
+            }
+            recent.len += run.range.end - start;
+            recent.runs.insert(0, Run { copy: run.copy, range: start..run.range.end });
+        }
+        recent.gather(Labels::empty(), copies)
     }
 
     /// The picked samples as a series, `None` where none were.

@@ -44,7 +44,7 @@ pub(super) fn merge(
             raw.windows = None;
             raw
         });
-        pieces.extend(merge_samples(labels.clone(), raw.collect(), (from, to), rule));
+        pieces.extend(merge_samples(labels.clone(), raw.collect(), None, (from, to), rule));
     };
     let mut from = keep.0;
     for span in spans {
