@@ -7,7 +7,7 @@ use tsdb::labels::METRIC_NAME;
 
 use super::duration::{QueryShape, milliseconds};
 use super::resolution::Needs;
-use super::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Selector, Subquery, shared};
+use super::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Selector, Subquery, repeats};
 use crate::eval::functions;
 use crate::parse::{self, At, Expr, Node, Span, ValueType};
 use crate::value::QueryError;
@@ -55,7 +55,7 @@ pub fn build(expr: &Expr, times: Times) -> Result<Plan, QueryError> {
     let built = b.expr(expr, "", 1)?;
     let mut root = if built.wrap { invariant(built.expr) } else { built.expr };
     // Where a chain of operators is cut by what stands elsewhere too, it takes more levels than it has brackets.
-    let depth = b.depth + shared::mark(&mut root);
+    let depth = b.depth + repeats::mark(&mut root);
     Ok(Plan { root, selection_uses: b.uses, selection_needs: b.needs, depth })
 }
 

@@ -2,13 +2,13 @@
 
 mod build;
 mod duration;
+mod repeats;
 pub mod resolution;
-mod shared;
 
 use std::sync::Arc;
 
 pub use build::{Times, build};
-pub use shared::Shared;
+pub use repeats::Shared;
 
 use tsdb::matcher::Matcher;
 
