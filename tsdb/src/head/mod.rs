@@ -475,8 +475,35 @@ impl Writing<'_> {
         let put = state.active.put(t, value, start, &self.head.timelines);
         let after = state.active.heap_bytes();
         drop(state);
+        self.grown(before, after);
+        self.note(t, put);
+        Some(put)
+    }
+
+    /// Writes floats of one series, each a timestamp, a value and a start timestamp. `None`: the series has left the head.
+    pub fn put_run(&mut self, series: &Series, rows: impl Iterator<Item = (i64, f64, i64)>) -> Option<()> {
+        let mut state = series.state.lock();
+        if state.gone {
+            return None;
+        }
+        state.advance(self.generation);
+        let before = state.active.heap_bytes();
+        for (t, v, start) in rows {
+            let put = state.active.put(t, Value::Float(v), start, &self.head.timelines);
+            self.note(t, put);
+        }
+        self.grown(before, state.active.heap_bytes());
+        Some(())
+    }
+
+    #[inline]
+    fn grown(&mut self, before: (usize, usize), after: (usize, usize)) {
         self.chunks += after.0 as i64 - before.0 as i64;
         self.out_of_order += after.1 as i64 - before.1 as i64;
+    }
+
+    #[inline]
+    fn note(&mut self, t: i64, put: Put) {
         self.samples += u64::from(put != Put::Duplicate);
         if put == Put::InOrder {
             if self.first == i64::MIN {
@@ -484,7 +511,6 @@ impl Writing<'_> {
             }
             self.newest = self.newest.max(t);
         }
-        Some(put)
     }
 
     /// Tells the head what was written.

@@ -10,12 +10,16 @@ use rayon::prelude::*;
 use super::record::{self, FloatRow, HistogramRow, Record};
 use super::{HEADER_BYTES, MAGIC, segment_path, segments};
 use crate::exemplar::buffer::Buffer;
-use crate::head::{Head, Series};
+use crate::head::{Head, Series, Writing};
 use crate::sample::Value;
 use crate::tenant::TenantId;
 
-/// Samples gathered before they are applied on all cores.
-const BATCH: usize = 1 << 18;
+/// Samples gathered for each series before they are applied, on the average: the memory of a series is brought into the cache once for all of
+/// them, which is most of what a sample costs here.
+const SAMPLES_PER_SERIES: usize = 16;
+
+/// Bounds of a batch, in samples of 32 bytes.
+const BATCH: std::ops::RangeInclusive<usize> = 1 << 18..=1 << 22;
 
 /// Records whose columns are read at once.
 const FRAMES: usize = 128;
@@ -53,6 +57,9 @@ pub fn replay(
         let path = segment_path(dir, number);
         let bytes = std::fs::read(&path)?;
         report.segments += 1;
+        // What is gathered is of one segment, so that one look says of each series whether it is in blocks already.
+        applier.apply(head, &is_flushed, &mut report);
+        applier.segment = number;
         let Some((found, mut at)) = header(&bytes, number) else {
             // A crash between creating the file and writing its header leaves this; so may a disk.
             tracing::warn!(
@@ -65,7 +72,6 @@ pub fn replay(
         };
         if session != Some(found) {
             // Numbers mean something else from here on.
-            applier.apply(head, &is_flushed, &mut report);
             applier.by_number.clear();
             session = Some(found);
         }
@@ -78,7 +84,7 @@ pub fn replay(
             let records: Vec<_> = frames.par_iter().map(|body| record::parse(body)).collect();
             for (record, body) in records.into_iter().zip(frames) {
                 match record {
-                    Some(record) => applier.take(head, exemplars, record, number, &is_flushed, &mut report),
+                    Some(record) => applier.take(head, exemplars, record, &is_flushed, &mut report),
                     // Its checksum is right: a later version wrote it, or a bug. What follows is whole all the same.
                     None => {
                         report.unread_bytes += body.len() as u64;
@@ -134,9 +140,10 @@ struct Applier {
     /// By the number the session gave them.
     by_number: Vec<Option<Arc<Series>>>,
     tenants: HashMap<String, TenantId>,
-    /// Gathered rows, with the segment they are from.
-    floats: Vec<(u64, Vec<FloatRow>)>,
-    histograms: Vec<(u64, Vec<HistogramRow>)>,
+    /// Gathered rows, and the segment they are from.
+    floats: Vec<FloatRow>,
+    histograms: Vec<HistogramRow>,
+    segment: u64,
     gathered: usize,
     now_ms: i64,
 }
@@ -150,7 +157,6 @@ impl Applier {
         head: &Head,
         exemplars: &Buffer,
         record: Record<'_>,
-        segment: u64,
         is_flushed: &(impl Fn(&TenantId, u64) -> bool + Sync),
         report: &mut Replayed,
     ) {
@@ -175,12 +181,12 @@ impl Applier {
             }
             Record::Floats(rows) => {
                 self.gathered += rows.len();
-                self.floats.push((segment, rows));
+                self.floats.extend_from_slice(&rows);
             }
             Record::Histograms(rows) => {
                 // One weighs as much as some floats.
                 self.gathered += rows.len() * 16;
-                self.histograms.push((segment, rows));
+                self.histograms.extend(rows);
             }
             Record::Metadata { tenant, metric, metadata } => {
                 if let Some(tenant) = self.tenant(tenant) {
@@ -193,7 +199,7 @@ impl Applier {
                         report.orphans += 1;
                         continue;
                     };
-                    if is_flushed(&series.tenant.id, segment) {
+                    if is_flushed(&series.tenant.id, self.segment) {
                         continue;
                     }
                     // What is late or twice here was so when it was written, and was not acknowledged as new.
@@ -203,7 +209,7 @@ impl Applier {
                 }
             }
         }
-        if self.gathered >= BATCH {
+        if self.gathered >= (self.by_number.len() * SAMPLES_PER_SERIES).clamp(*BATCH.start(), *BATCH.end()) {
             self.apply(head, is_flushed, report);
         }
     }
@@ -217,9 +223,10 @@ impl Applier {
         Some(tenant)
     }
 
-    /// Writes what was gathered into the head. Every core goes through all rows and takes those whose number falls to it, so that one series'
-    /// samples stay in their order and no row is moved before it is written. Floats and histograms of one series are told apart by chunk
-    /// anyway; where both have one timestamp, the histogram is the later one here as it is in a request.
+    /// Writes what was gathered into the head, each core the series whose number falls to it and one series after the other: a batch holds
+    /// many scrapes, and going through it scrape by scrape would fetch every series from memory again for each sample. Floats and
+    /// histograms of one series are told apart by chunk anyway; where both have one timestamp, the histogram is the later one here as it is
+    /// in a request.
     fn apply(
         &mut self,
         head: &Head,
@@ -227,37 +234,41 @@ impl Applier {
         report: &mut Replayed,
     ) {
         self.gathered = 0;
-        let (floats, histograms) = (std::mem::take(&mut self.floats), std::mem::take(&mut self.histograms));
-        if floats.is_empty() && histograms.is_empty() {
+        if self.floats.is_empty() && self.histograms.is_empty() {
             return;
         }
-        let by_number = &self.by_number;
+        let (by_number, segment) = (&self.by_number, self.segment);
+        let (floats, histograms) = (&self.floats, &self.histograms);
         let lanes = rayon::current_num_threads().max(1) as u32;
         let run = |lane: u32| {
             let (mut writing, mut samples, mut orphans) = (head.writing(), 0u64, 0u64);
             // A replay runs alone: no series leaves the head meanwhile, so that every put is taken.
-            let mut put = |segment: u64, number: u32, t: i64, value: Value, start: i64| match by_number
-                .get(number as usize)
-                .and_then(Option::as_ref)
-            {
-                Some(series) if is_flushed(&series.tenant.id, segment) => {}
-                Some(series) => {
-                    writing.put(series, t, value, start);
-                    samples += 1;
+            let mut each = |number: usize, rows: &[u32], put: &mut dyn FnMut(&mut Writing<'_>, &Series)| {
+                match by_number.get(number).and_then(Option::as_ref) {
+                    Some(series) if is_flushed(&series.tenant.id, segment) => {}
+                    Some(series) => {
+                        samples += rows.len() as u64;
+                        put(&mut writing, series);
+                    }
+                    None => orphans += rows.len() as u64,
                 }
-                None => orphans += 1,
             };
             // Blocks of numbers, because neighbours share cache lines.
             let mine = |number: u32| (number >> 6) % lanes == lane;
-            for (segment, rows) in &floats {
-                for r in rows.iter().filter(|r| mine(r.series)) {
-                    put(*segment, r.series, r.ts_ms, Value::Float(r.value), r.start_ts_ms);
-                }
+            let order = Order::of(floats.iter().map(|r| r.series), by_number.len(), mine);
+            for (number, rows) in order.runs() {
+                each(number, rows, &mut |writing, series| {
+                    let row = |i: &u32| &floats[*i as usize];
+                    writing.put_run(series, rows.iter().map(row).map(|r| (r.ts_ms, r.value, r.start_ts_ms)));
+                });
             }
-            for (segment, rows) in &histograms {
-                for r in rows.iter().filter(|r| mine(r.series)) {
-                    put(*segment, r.series, r.ts_ms, Value::Histogram(r.value.clone()), r.start_ts_ms);
-                }
+            let order = Order::of(histograms.iter().map(|r| r.series), by_number.len(), mine);
+            for (number, rows) in order.runs() {
+                each(number, rows, &mut |writing, series| {
+                    for r in rows.iter().map(|i| &histograms[*i as usize]) {
+                        writing.put(series, r.ts_ms, Value::Histogram(r.value.clone()), r.start_ts_ms);
+                    }
+                });
             }
             writing.finish();
             (samples, orphans)
@@ -266,6 +277,77 @@ impl Applier {
         for (samples, orphans) in counted {
             report.samples += samples;
             report.orphans += orphans;
+        }
+        self.floats.clear();
+        self.histograms.clear();
+    }
+}
+
+/// Rows of a batch, those of one series together and in the order they came in.
+struct Order {
+    /// By number, where the series' rows end.
+    ends: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl Order {
+    /// Sorts by counting the rows whose number is `mine`. Numbers from `known` on have no series and count as `known`.
+    fn of(
+        numbers: impl ExactSizeIterator<Item = u32> + Clone,
+        known: usize,
+        mine: impl Fn(u32) -> bool,
+    ) -> Order {
+        if numbers.len() == 0 {
+            return Order { ends: Vec::new(), rows: Vec::new() };
+        }
+        let place = |number: u32| (number as usize).min(known);
+        let mut ends = vec![0u32; known + 1];
+        numbers.clone().filter(|n| mine(*n)).for_each(|n| ends[place(n)] += 1);
+        let mut all = 0;
+        for end in &mut ends {
+            // Where its first row goes: it becomes the end as the rows are put.
+            (*end, all) = (all, all + *end);
+        }
+        let mut rows = vec![0u32; all as usize];
+        for (row, n) in numbers.enumerate().filter(|(_, n)| mine(*n)) {
+            let at = &mut ends[place(n)];
+            rows[*at as usize] = row as u32;
+            *at += 1;
+        }
+        Order { ends, rows }
+    }
+
+    /// Numbers, ascending, and their rows; none without any.
+    fn runs(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        let mut from = 0;
+        self.ends.iter().enumerate().filter_map(move |(number, end)| {
+            let rows = &self.rows[from..*end as usize];
+            from = *end as usize;
+            (!rows.is_empty()).then_some((number, rows))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_row_falls_to_one_lane_and_one_series_in_its_order(numbers in proptest::collection::vec(0u32..300, 0..400), known in 0usize..300) {
+            let mut seen = vec![false; numbers.len()];
+            for lane in 0..3 {
+                let order = Order::of(numbers.iter().copied(), known, |n| (n >> 6) % 3 == lane);
+                for (number, rows) in order.runs() {
+                    prop_assert!(rows.is_sorted());
+                    for row in rows {
+                        prop_assert_eq!((numbers[*row as usize] as usize).min(known), number);
+                        prop_assert!(!std::mem::replace(&mut seen[*row as usize], true));
+                    }
+                }
+            }
+            prop_assert!(seen.iter().all(|s| *s));
         }
     }
 }
