@@ -1,16 +1,24 @@
 //! A growing string of bits, most significant first, and its reader.
 
-/// Writes bits behind one another.
+/// Writes bits behind one another. The last of them wait in a word beside the vector, so that a write only stores to the heap and never loads
+/// from it: between two samples of a series those of all others go by, and the load would wait for memory each time.
 #[derive(Clone, Debug, Default)]
 pub struct BitWriter {
     bytes: Vec<u8>,
-    /// Free bits in the last byte.
-    free: u8,
+    /// Bits that are not in `bytes` yet, the first one topmost.
+    word: u64,
+    /// How many, 0 to 63.
+    waiting: u8,
 }
 
 impl BitWriter {
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// All that was written, filled up with zeros to a whole byte.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let waiting = usize::from(self.waiting.div_ceil(8));
+        let mut all = Vec::with_capacity(self.bytes.len() + waiting);
+        all.extend_from_slice(&self.bytes);
+        all.extend_from_slice(&self.word.to_be_bytes()[..waiting]);
+        all
     }
 
     pub fn capacity(&self) -> usize {
@@ -25,28 +33,28 @@ impl BitWriter {
     /// The `n` low bits of `value`, 0 to 64 of them.
     #[inline]
     pub fn bits(&mut self, value: u64, n: u8) {
-        if n > 56 {
-            // With what is left of the last byte it would not fit into one word.
-            self.bits(value >> 32, n - 32);
-            self.bits(value, 32);
-            return;
-        }
         if n == 0 {
             return;
         }
-        if self.bytes.capacity() - self.bytes.len() < 9 {
+        let value = value & (u64::MAX >> (64 - n));
+        let free = 64 - self.waiting;
+        if n < free {
+            self.word |= value << (free - n);
+            self.waiting += n;
+            return;
+        }
+        let over = n - free;
+        self.flush(self.word | value >> over);
+        self.word = if over == 0 { 0 } else { value << (64 - over) };
+        self.waiting = over;
+    }
+
+    fn flush(&mut self, word: u64) {
+        if self.bytes.capacity() - self.bytes.len() < 8 {
             // Grow by little: doubling would leave up to half of the head's memory unused.
             self.bytes.reserve_exact((self.bytes.len() / 4).max(16));
         }
-        let (last, used) = match self.free {
-            0 => (0, 0),
-            free => (self.bytes.pop().unwrap_or(0), 8 - free),
-        };
-        // The last byte and the new bits behind it, topmost first, in one word; all of it is written at once.
-        let word = u64::from(last) << 56 | (value & (u64::MAX >> (64 - n))) << (64 - used - n);
-        let whole = (used + n).div_ceil(8);
-        self.bytes.extend_from_slice(&word.to_be_bytes()[..whole as usize]);
-        self.free = whole * 8 - (used + n);
+        self.bytes.extend_from_slice(&word.to_be_bytes());
     }
 }
 
@@ -162,7 +170,9 @@ mod tests {
                 writer.bits(*v, *n);
             }
             let written: u64 = numbers.iter().map(|(_, n)| u64::from(*n)).sum();
-            let (mut plain, mut checked) = (BitReader::new(writer.bytes()), BitReader::new(writer.bytes()));
+            let bytes = writer.to_bytes();
+            prop_assert_eq!(bytes.len() as u64, written.div_ceil(8));
+            let (mut plain, mut checked) = (BitReader::new(&bytes), BitReader::new(&bytes));
             prop_assert_eq!(checked.left(), written.div_ceil(8) * 8);
             for (v, n) in &numbers {
                 prop_assert_eq!(plain.bits(*n), low(*v, *n));

@@ -59,8 +59,8 @@ impl Encoder {
         self.has_start
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        self.out.bytes()
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.out.to_bytes()
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -148,7 +148,7 @@ pub fn encode_times(ts_ms: &[i64]) -> Vec<u8> {
         e.last_t = t;
         e.count = 1;
     }
-    e.out.bytes().to_vec()
+    e.out.to_bytes()
 }
 
 /// Appends `count` timestamps that [`encode_times`] wrote.
@@ -233,7 +233,7 @@ mod tests {
             e.push(t, f64::from_bits(v), st);
         }
         let mut out = Columns::default();
-        decode(e.bytes(), e.count(), has_start, i64::MIN, i64::MAX, &mut out);
+        decode(&e.to_bytes(), e.count(), has_start, i64::MIN, i64::MAX, &mut out);
         let got: Vec<_> =
             (0..out.len()).map(|i| (out.ts_ms[i], out.values[i].to_bits(), out.start(i))).collect();
         let want: Vec<_> = samples.iter().map(|&(t, v, st)| (t, v, if has_start { st } else { 0 })).collect();
@@ -246,7 +246,7 @@ mod tests {
         for i in 0..120 {
             e.push(1_700_000_000_000 + i * 15_000, 1.0, 0);
         }
-        assert!(e.bytes().len() < 60, "{} bytes", e.bytes().len());
+        assert!(e.to_bytes().len() < 60, "{} bytes", e.to_bytes().len());
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
             e.push(i * 10, i as f64, 0);
         }
         let mut out = Columns::default();
-        decode(e.bytes(), 100, false, 100, 200, &mut out);
+        decode(&e.to_bytes(), 100, false, 100, 200, &mut out);
         assert_eq!(out.ts_ms, (10..=20).map(|i| i * 10).collect::<Vec<_>>());
         assert_eq!(out.values[0], 10.0);
     }

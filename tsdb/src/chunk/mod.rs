@@ -216,16 +216,16 @@ impl OpenChunk {
     /// The chunk as it is now.
     pub fn snapshot(&self) -> Chunk {
         let (kind, bytes) = match self {
-            OpenChunk::Float(e) if e.has_start() => (Kind::FloatWithStart, e.bytes()),
-            OpenChunk::Float(e) => (Kind::Float, e.bytes()),
-            OpenChunk::Histogram(e) => (Kind::Histogram, e.bytes()),
+            OpenChunk::Float(e) if e.has_start() => (Kind::FloatWithStart, e.to_bytes().into()),
+            OpenChunk::Float(e) => (Kind::Float, e.to_bytes().into()),
+            OpenChunk::Histogram(e) => (Kind::Histogram, Arc::from(e.bytes())),
         };
         Chunk {
             kind,
             count: self.count(),
             min_t_ms: self.first_t_ms(),
             max_t_ms: self.last_t_ms(),
-            bytes: Arc::from(bytes),
+            bytes,
             times: None,
         }
     }

@@ -66,7 +66,7 @@ fn put_mantissas(out: &mut Vec<u8>, mantissas: &[i64]) {
             bits.bits((d - least) as u64, width);
         }
     }
-    out.extend_from_slice(bits.bytes());
+    out.extend_from_slice(&bits.to_bytes());
 }
 
 /// Appends those of `count` samples that lie within `min_t..=max_t`. Damaged bytes make fewer samples or others, and no panic.

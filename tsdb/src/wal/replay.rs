@@ -243,16 +243,18 @@ impl Applier {
         let run = |lane: u32| {
             let (mut writing, mut samples, mut orphans) = (head.writing(), 0u64, 0u64);
             // A replay runs alone: no series leaves the head meanwhile, so that every put is taken.
-            let mut each = |number: usize, rows: &[u32], put: &mut dyn FnMut(&mut Writing<'_>, &Series)| {
-                match by_number.get(number).and_then(Option::as_ref) {
+            let mut each =
+                |number: usize, rows: &[u32], put: &mut dyn FnMut(&mut Writing<'_>, &Series)| match by_number
+                    .get(number)
+                    .and_then(Option::as_ref)
+                {
                     Some(series) if is_flushed(&series.tenant.id, segment) => {}
                     Some(series) => {
                         samples += rows.len() as u64;
                         put(&mut writing, series);
                     }
                     None => orphans += rows.len() as u64,
-                }
-            };
+                };
             // Blocks of numbers, because neighbours share cache lines.
             let mine = |number: u32| (number >> 6) % lanes == lane;
             let order = Order::of(floats.iter().map(|r| r.series), by_number.len(), mine);
