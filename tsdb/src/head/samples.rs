@@ -94,6 +94,10 @@ impl Samples {
                     shared
                 });
                 self.closed_bytes += chunk_bytes(&chunk) + times;
+                if self.closed.len() < 4 {
+                    // The usual series closes a few before its generation ends: room for four at once would be a tenth of the head.
+                    self.closed.reserve_exact(1);
+                }
                 self.closed.push(chunk);
                 *open = OpenChunk::begin(t, &value, start);
             }
