@@ -2,6 +2,8 @@
 
 mod neighbours;
 
+use std::process::Command;
+
 use neighbours::ceph::Ceph;
 use neighbours::plain_s3::PlainS3;
 use neighbours::roles::{MACHINE_KEY, POD_KEY, POD_TOKEN, Roles};
@@ -114,7 +116,7 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
         hearth.api.flush();
     }
     let run = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hearth"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
         command.args(arguments).args(["--objstore", "s3://hearth-blocks/fleet", "--data-dir"]);
         command.arg(folder.path().join("beside")).current_dir(folder.path()).envs(ceph.environment());
         let out = command.output().expect("hearth runs");
@@ -185,6 +187,35 @@ fn a_bucket_of_googles_is_committed_to_by_its_own_condition() {
     let when = "on an empty disk";
     assert_eq!(model.check(&hearth.api, "in_bucket", end, 2 * HOUR_MS, when), model.samples(), "{when}");
     assert!(server.keys().iter().any(|k| k.starts_with("/plain/fleet/tenants/")), "{:?}", server.keys());
+}
+
+#[test]
+fn a_service_account_of_googles_signs_every_request() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = PlainS3::honest();
+    let made = Command::new(neighbours::installed("openssl", "openssl"))
+        .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
+        .output()
+        .expect("openssl runs");
+    let account = serde_json::json!({
+        "type": "service_account",
+        "client_email": "hearth@example.iam.gserviceaccount.com",
+        "private_key_id": "the-key",
+        "private_key": String::from_utf8(made.stdout).expect("a key is text"),
+    });
+    let file = folder.path().join("account.json");
+    std::fs::write(&file, account.to_string()).expect("a file of credentials");
+    let gcs = format!(
+        "gcs:\n  endpoint: http://127.0.0.1:{}\n  allow_http: true\n  credentials_file: {}\n",
+        server.port(),
+        file.display()
+    );
+    let mut start = Start::at(folder.path()).config(&gcs);
+    start.objstore = Some("gs://plain/fleet".to_owned());
+    let hearth = start.ready();
+    hearth.api.write(&some(2, now_ms() - HOUR_MS, 5, 0.0));
+    hearth.api.flush();
+    assert_eq!(server.signers(), [("the-key".to_owned(), String::new())]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ struct Bucket {
     /// Parts of uploads under way, by upload and number.
     parts: Arc<Mutex<BTreeMap<(String, u32), Bytes>>>,
     next: Arc<AtomicU64>,
-    /// Keys that requests were signed with, and the session tokens they bore.
+    /// Keys that requests were signed with, and Amazon's session tokens that they bore.
     signers: Arc<Mutex<BTreeSet<(String, String)>>>,
     honest: bool,
 }
@@ -118,6 +118,14 @@ fn plain(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// The name of the key that a JSON Web Token is signed with, as Google's service accounts sign them.
+fn key_of_token(token: &str) -> Option<String> {
+    use base64::Engine;
+    let head = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
+    let head: serde_json::Value = serde_json::from_slice(&head).ok()?;
+    (head["alg"] == "RS256").then(|| head["kid"].as_str().map(str::to_owned))?
+}
+
 async fn answer(State(bucket): State<Bucket>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, 64 << 20).await else { return respond(400, "") };
@@ -132,9 +140,10 @@ async fn answer(State(bucket): State<Bucket>, request: Request) -> Response {
         .collect();
     let of = |name: &str| query.get(name).cloned();
     let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let signer = header("authorization").split("Credential=").nth(1).and_then(|c| c.split('/').next());
-    if let Some(key) = signer {
-        let signer = (key.to_owned(), header("x-amz-security-token").to_owned());
+    let signature = header("authorization");
+    let amazons = signature.split("Credential=").nth(1).and_then(|c| c.split('/').next()).map(str::to_owned);
+    if let Some(key) = amazons.or_else(|| signature.strip_prefix("Bearer ").and_then(key_of_token)) {
+        let signer = (key, header("x-amz-security-token").to_owned());
         bucket.signers.lock().expect("nobody panicked with it").insert(signer);
     }
     let range = head.headers.get("range").and_then(|r| r.to_str().ok()).map(str::to_owned);
