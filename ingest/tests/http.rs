@@ -1,135 +1,18 @@
 //! Every status the write path answers, by requests that earn it, and what is in the store afterwards.
 
+mod fixture;
 mod messages;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Request, StatusCode};
-use http_body_util::BodyExt;
+use axum::http::{Request, StatusCode};
+use fixture::{NOW_MS, fixture, fixture_with, v2_request};
 use ingest::Limits;
-use ingest::http::{IngestState, TenantRefused, TenantResolver, router};
-use ingest::metrics::Metrics;
 use messages::{compress, series, snappy, v1, v2};
-use prometheus_client::registry::Registry;
 use tower::ServiceExt;
-use tsdb::clock::ManualClock;
-use tsdb::db::{Db, DbOptions};
-use tsdb::matcher::Matcher;
-use tsdb::source::{Budget, Hints, Selection};
+use tsdb::source::Budget;
 use tsdb::tenant::TenantId;
-
-const NOW_MS: i64 = 1_795_000_000_000;
-
-/// A write path over a store of its own.
-struct Fixture {
-    router: Router,
-    db: Arc<Db>,
-    registry: Registry,
-    _dir: tempfile::TempDir,
-}
-
-fn tenant_of(headers: &HeaderMap) -> Result<TenantId, TenantRefused> {
-    match headers.get("x-scope-orgid") {
-        None => Ok(TenantId::single()),
-        Some(name) => TenantId::new(&String::from_utf8_lossy(name.as_bytes())).map_err(TenantRefused::from),
-    }
-}
-
-async fn fixture(limits: Limits) -> Fixture {
-    fixture_with(limits, |_| ()).await
-}
-
-async fn fixture_with(limits: Limits, set: impl FnOnce(&mut DbOptions)) -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(object_store::memory::InMemory::new());
-    let mut options = DbOptions::new(dir.path(), store);
-    options.clock = Arc::new(ManualClock::at(NOW_MS));
-    set(&mut options);
-    let db = Db::open(options).await.unwrap();
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
-    let tenant: TenantResolver = Arc::new(tenant_of);
-    let state = IngestState::new(db.clone(), limits, Arc::new(ManualClock::at(NOW_MS)), tenant, metrics);
-    Fixture { router: router(state), db, registry, _dir: dir }
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
-}
-
-impl Answer {
-    /// The `error` of a JSON error body, after checking its other fields.
-    #[track_caller]
-    fn error(&self, error_type: &str) -> String {
-        assert_eq!(self.headers["content-type"], "application/json");
-        assert!(
-            self.body.starts_with(r#"{"status":"error","errorType":""#),
-            "upstream's order: {}",
-            self.body
-        );
-        let json: serde_json::Value = serde_json::from_str(&self.body).expect("a JSON body");
-        assert_eq!(json["status"], "error");
-        assert_eq!(json["errorType"], error_type, "{json}");
-        json["error"].as_str().expect("a text").to_string()
-    }
-}
-
-impl Fixture {
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        }
-    }
-
-    async fn post(&self, body: Vec<u8>) -> Answer {
-        let request = Request::post("/api/v1/write").header("content-encoding", "snappy");
-        self.send(request.header("content-type", "application/x-protobuf").body(Body::from(body)).unwrap())
-            .await
-    }
-
-    /// All samples of a tenant as `labels timestamp value`.
-    async fn stored(&self, tenant: &TenantId) -> Vec<String> {
-        // Sources block on their store, so they are read beside the runtime and never on it.
-        let (db, tenant) = (self.db.clone(), tenant.clone());
-        tokio::task::spawn_blocking(move || stored(&db, &tenant)).await.unwrap()
-    }
-
-    fn metrics(&self) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        text
-    }
-}
-
-fn stored(db: &Arc<Db>, tenant: &TenantId) -> Vec<String> {
-    let source = db.source(tenant);
-    let wish = Selection {
-        matchers: vec![Matcher::equal("", "")],
-        min_t_ms: i64::MIN,
-        max_t_ms: i64::MAX,
-        hints: Hints::default(),
-        budget: Budget::unlimited(),
-    };
-    let mut cursor = source.select(&wish).unwrap();
-    let mut out = Vec::new();
-    while let Some(batch) = cursor.next_batch().unwrap() {
-        for s in batch {
-            for (t, v) in s.ts_ms.iter().zip(&s.values) {
-                out.push(format!("{} {t} {v}", s.labels));
-            }
-        }
-    }
-    out
-}
 
 fn request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
     snappy(&v1::WriteRequest { timeseries, metadata: vec![] })
@@ -355,31 +238,6 @@ async fn sizes_are_refused_before_they_cost_anything() {
     bomb.extend([0x12, 0x00].repeat(250));
     let a = f.post(compress(&bomb)).await;
     assert!(a.error("bad_data").contains("samples in so few bytes"), "{}", a.body);
-}
-
-fn v2_request(timeseries: Vec<v2::TimeSeries>) -> Vec<u8> {
-    let symbols = ["", "__name__", "up", "job", "a", "Whether it is up."].map(String::from).to_vec();
-    snappy(&v2::Request { symbols, timeseries })
-}
-
-impl Fixture {
-    async fn post_v2(&self, body: Vec<u8>) -> Answer {
-        let request = Request::post("/api/v1/write").header("content-encoding", "snappy");
-        let request =
-            request.header("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
-        self.send(request.body(Body::from(body)).unwrap()).await
-    }
-}
-
-impl Answer {
-    /// What a 2.0 answer says was written: samples, histograms, exemplars.
-    #[track_caller]
-    fn written(&self) -> [u64; 3] {
-        ["samples", "histograms", "exemplars"].map(|what| {
-            let name = format!("x-prometheus-remote-write-{what}-written");
-            self.headers[&name].to_str().unwrap().parse().unwrap()
-        })
-    }
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub(crate) struct SeriesTable {
     /// Labels without a column: for each series a run of (name, value) codes, ascending by name.
     other_starts: Vec<u32>,
     others: Vec<(u32, u32)>,
+    /// The series that carry each of those names, ascending; made once all series are there.
+    carriers: Vec<Vec<u32>>,
     other_names: Symbols,
     other_values: Symbols,
 }
@@ -37,6 +39,16 @@ struct Column {
     name: Box<str>,
     symbols: Symbols,
     codes: Vec<u32>,
+}
+
+impl Column {
+    /// The run of series with a value, where series are sorted by this column.
+    fn run_of(&self, value: &str) -> Range<u32> {
+        let text = |code: u32| if code == ABSENT { "" } else { &*self.symbols.strings[code as usize] };
+        let from = self.codes.partition_point(|c| text(*c) < value);
+        let to = self.codes.partition_point(|c| text(*c) <= value);
+        from as u32..to as u32
+    }
 }
 
 /// Distinct strings by number.
@@ -94,7 +106,17 @@ impl SeriesTable {
         if table.len as u64 != meta.stats.series {
             return Err(file.damaged(format!("it has {} series, not {}", table.len, meta.stats.series)));
         }
+        table.carriers = table.find_carriers();
         Ok(table)
+    }
+
+    fn find_carriers(&self) -> Vec<Vec<u32>> {
+        let mut carriers = vec![Vec::new(); self.other_names.strings.len()];
+        for series in 0..self.len as u32 {
+            self.others_of(series).iter().for_each(|(name, _)| carriers[*name as usize].push(series));
+        }
+        carriers.iter_mut().for_each(Vec::shrink_to_fit);
+        carriers
     }
 
     /// At most `count` series from a given one on, never beyond a row group: for readers of whole blocks, whose memory must not grow with them.
@@ -149,6 +171,7 @@ impl SeriesTable {
                 .collect(),
             other_starts: vec![0],
             others: Vec::new(),
+            carriers: Vec::new(),
             other_names: Symbols::default(),
             other_values: Symbols::default(),
         })
@@ -196,6 +219,7 @@ impl SeriesTable {
         let columns: usize = self.columns.iter().map(|c| c.codes.len() * 4 + c.symbols.bytes()).sum();
         columns
             + self.others.len() * 8
+            + self.carriers.iter().map(|c| c.len() * 4 + 24).sum::<usize>()
             + self.other_starts.len() * 4
             + self.other_names.bytes()
             + self.other_values.bytes()
@@ -238,83 +262,65 @@ impl SeriesTable {
         // Series are sorted by metric name first, so an equality on it is a range.
         let mut range = 0..self.len as u32;
         for m in matchers {
-            if m.op == MatchOp::Equal && *m.name == *METRIC_NAME {
-                range = intersect(&range, &self.metric_range(&m.value));
+            if m.op == MatchOp::Equal
+                && *m.name == *METRIC_NAME
+                && let Some(column) = self.column(METRIC_NAME)
+            {
+                range = intersect(&range, &column.run_of(&m.value));
             }
         }
         if range.is_empty() {
             return Vec::new();
         }
-        // The range rules out most series at once; the rest are asked column by column.
+        // The range rules out most series at once; the rest are asked label by label.
         let mut left: Option<Vec<u32>> = None;
         for m in matchers {
-            if m.op == MatchOp::Equal && *m.name == *METRIC_NAME {
+            if m.op == MatchOp::Equal && *m.name == *METRIC_NAME && self.column(METRIC_NAME).is_some() {
                 continue;
             }
-            match self.column(&m.name) {
+            let empty = m.matches_empty();
+            left = match (self.column(&m.name), self.other_names.numbers.get(&*m.name)) {
                 // One value: its code is looked up and no other value is.
-                Some(column) if m.op == MatchOp::Equal && !m.value.is_empty() => {
+                (Some(column), _) if m.op == MatchOp::Equal && !m.value.is_empty() => {
                     let Some(code) = column.symbols.numbers.get(&*m.value) else { return Vec::new() };
-                    left = Some(keep(left, &range, |s| column.codes[s as usize] == *code));
+                    Some(keep(left, &range, |s| column.codes[s as usize] == *code))
                 }
-                Some(column) => {
-                    let empty = m.matches_empty();
+                (Some(column), _) => {
                     let fits: Vec<bool> = column.symbols.strings.iter().map(|v| m.matches(v)).collect();
                     let holds = |s: u32| match column.codes[s as usize] {
                         ABSENT => empty,
                         code => fits[code as usize],
                     };
-                    left = Some(keep(left, &range, holds));
+                    Some(keep(left, &range, holds))
                 }
-                None => match self.other_names.numbers.get(&*m.name) {
-                    None => {
-                        if !m.matches_empty() {
-                            return Vec::new();
-                        }
+                (None, Some(&name)) => {
+                    // Those that carry the label and whose value says the contrary of what its lack would.
+                    let mut known: HashMap<u32, bool> = HashMap::new();
+                    let mut differs = |s: &u32| {
+                        let own = self.others_of(*s).iter().find(|(n, _)| *n == name);
+                        let fits = |v: &u32| m.matches(&self.other_values.strings[*v as usize]);
+                        own.is_some_and(|(_, v)| *known.entry(*v).or_insert_with_key(fits) != empty)
+                    };
+                    let carriers = within(&self.carriers[name as usize], &range);
+                    let differing: Vec<u32> = carriers.iter().copied().filter(&mut differs).collect();
+                    let mut walk = differing.iter().peekable();
+                    let mut is_one = |s: u32| {
+                        while walk.next_if(|d| **d < s).is_some() {}
+                        walk.peek().is_some_and(|d| **d == s)
+                    };
+                    match (left, empty) {
+                        (None, false) => Some(differing),
+                        (left, _) => Some(keep(left, &range, |s| is_one(s) != empty)),
                     }
-                    Some(&name) => {
-                        // Asked lazily: rare names may have values by the hundred thousand.
-                        let mut known: HashMap<u32, bool> = HashMap::new();
-                        let empty = m.matches_empty();
-                        let holds = |s: u32| match self.others_of(s).iter().find(|(n, _)| *n == name) {
-                            None => empty,
-                            Some((_, v)) => *known
-                                .entry(*v)
-                                .or_insert_with(|| m.matches(&self.other_values.strings[*v as usize])),
-                        };
-                        left = Some(keep(left, &range, holds));
-                    }
-                },
-            }
+                }
+                (None, None) if !empty => return Vec::new(),
+                (None, None) => left,
+            };
             if left.as_ref().is_some_and(Vec::is_empty) {
                 return Vec::new();
             }
         }
         left.unwrap_or_else(|| range.collect())
-    }
-
-    /// The run of series with a metric name.
-    fn metric_range(&self, name: &str) -> Range<u32> {
-        let all = 0..self.len as u32;
-        let Some(column) = self.column(METRIC_NAME) else {
-            // Without a column of its own the name may still be in the map, or no series has one.
-            return if name.is_empty() || self.other_names.numbers.contains_key(METRIC_NAME) {
-                self.metric_range_by_scan(name)
-            } else {
-                0..0
-            };
-        };
-        let value = |code: u32| if code == ABSENT { "" } else { &*column.symbols.strings[code as usize] };
-        let from = column.codes.partition_point(|c| value(*c) < name);
-        let to = column.codes.partition_point(|c| value(*c) <= name);
-        intersect(&all, &(from as u32..to as u32))
-    }
-
-    fn metric_range_by_scan(&self, name: &str) -> Range<u32> {
-        let is = |s: &u32| self.labels(*s).value(METRIC_NAME) == name;
-        let Some(first) = (0..self.len as u32).find(is) else { return 0..0 };
-        let count = (first..self.len as u32).take_while(is).count();
-        first..first + count as u32
     }
 
     /// Adds the label names that occur on some series.
@@ -361,7 +367,7 @@ impl SeriesTable {
                     .for_each(|(_, v)| seen[*v as usize] = true);
             };
             match series {
-                None => (0..self.len as u32).for_each(&mut one),
+                None => self.carriers[name as usize].iter().for_each(|s| one(*s)),
                 Some(series) => series.iter().for_each(|s| one(*s)),
             }
             seen.iter().zip(&self.other_values.strings).filter(|(s, _)| **s).for_each(|(_, v)| add(v));
@@ -382,6 +388,12 @@ fn dictionary_schema(file: &BlockFile) -> Arc<Schema> {
 fn intersect(a: &Range<u32>, b: &Range<u32>) -> Range<u32> {
     let from = a.start.max(b.start);
     from..a.end.min(b.end).max(from)
+}
+
+/// The part of ascending numbers that lies in a range.
+fn within<'a>(numbers: &'a [u32], range: &Range<u32>) -> &'a [u32] {
+    let from = numbers.partition_point(|n| *n < range.start);
+    &numbers[from..numbers.partition_point(|n| *n < range.end)]
 }
 
 fn keep(left: Option<Vec<u32>>, range: &Range<u32>, mut holds: impl FnMut(u32) -> bool) -> Vec<u32> {

@@ -1,8 +1,10 @@
 //! Which series carry which label: roaring bitmaps by name and value, and the sets that matchers pick from them.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 
-use roaring::RoaringBitmap;
+use hashbrown::HashMap;
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use roaring::{MultiOps, RoaringBitmap};
 
 use super::symbols::{Symbol, Symbols};
 use crate::matcher::{MatchOp, Matcher};
@@ -10,12 +12,34 @@ use crate::matcher::{MatchOp, Matcher};
 /// The index of one tenant's series.
 #[derive(Default)]
 pub struct Postings {
-    by_name: HashMap<Symbol, HashMap<Symbol, RoaringBitmap>>,
+    by_name: HashMap<Symbol, OfName>,
     all: RoaringBitmap,
     /// Pairs of a series and a label, and different labels.
     entries: usize,
     pairs: usize,
 }
+
+/// The series that carry a label, by its value.
+pub type ByValue = HashMap<Symbol, RoaringBitmap>;
+
+#[derive(Default)]
+struct OfName {
+    values: ByValue,
+    asked: RwLock<Asked>,
+}
+
+/// What is made of a label only once a matcher asks for it, and kept along from then on: most labels are never asked so.
+#[derive(Default)]
+struct Asked {
+    /// The series that carry the label, whatever its value.
+    carriers: Option<RoaringBitmap>,
+    /// The values by text, but for those that came later. Gone when a value goes: its number may stand for another text then.
+    sorted: Option<Vec<Symbol>>,
+    later: Vec<Symbol>,
+}
+
+/// Values that came later than the sorted ones and are looked through one by one; as many again for each eighth of the sorted ones.
+const UNSORTED: usize = 1024;
 
 /// Bytes that an entry takes in a bitmap: two, and what the bitmaps' vectors keep in reserve.
 const ENTRY_BYTES: usize = 3;
@@ -23,12 +47,111 @@ const ENTRY_BYTES: usize = 3;
 /// Bytes that a label takes beside its entries: its place in the map, the bitmap, and the first container.
 const PAIR_BYTES: usize = 112;
 
+impl OfName {
+    fn insert(&mut self, value: Symbol, id: u32) -> bool {
+        let ids = self.values.entry(value).or_default();
+        let new = ids.is_empty();
+        ids.insert(id);
+        let asked = self.asked.get_mut();
+        if let Some(carriers) = &mut asked.carriers {
+            carriers.insert(id);
+        }
+        if new && asked.sorted.is_some() {
+            asked.later.push(value);
+        }
+        new
+    }
+
+    fn remove(&mut self, value: Symbol, id: u32) -> bool {
+        let Some(ids) = self.values.get_mut(&value) else { return false };
+        ids.remove(id);
+        let asked = self.asked.get_mut();
+        if let Some(carriers) = &mut asked.carriers {
+            carriers.remove(id);
+        }
+        if !ids.is_empty() {
+            return false;
+        }
+        self.values.remove(&value);
+        (asked.sorted, asked.later) = (None, Vec::new());
+        true
+    }
+
+    fn carriers(&self) -> MappedRwLockReadGuard<'_, RoaringBitmap> {
+        if self.asked.read().carriers.is_none() {
+            let mut asked = self.asked.write();
+            asked.carriers.get_or_insert_with(|| self.values.values().union());
+        }
+        RwLockReadGuard::map(self.asked.read(), |a| a.carriers.as_ref().expect("just made, and kept along"))
+    }
+
+    /// Runs `f` with each value that starts with one of the prefixes, and perhaps with others.
+    fn starting(&self, prefixes: &[String], symbols: &Symbols, mut f: impl FnMut(Symbol)) {
+        let unsorted =
+            |a: &Asked| a.sorted.as_ref().is_none_or(|sorted| a.later.len() > UNSORTED + sorted.len() / 8);
+        if unsorted(&self.asked.read()) {
+            let mut asked = self.asked.write();
+            if unsorted(&asked) {
+                let mut sorted: Vec<Symbol> = self.values.keys().copied().collect();
+                sorted.sort_unstable_by_key(|v| symbols.text(*v));
+                (asked.sorted, asked.later) = (Some(sorted), Vec::new());
+            }
+        }
+        let asked = self.asked.read();
+        let sorted = asked.sorted.as_deref().expect("just made, and kept along");
+        for prefix in prefixes {
+            let place = |v: &Symbol| {
+                let text = symbols.text(*v);
+                if text.starts_with(prefix.as_str()) { Ordering::Equal } else { text.cmp(prefix) }
+            };
+            let from = sorted.partition_point(|v| place(v) == Ordering::Less);
+            let count = sorted[from..].partition_point(|v| place(v) == Ordering::Equal);
+            sorted[from..from + count].iter().for_each(|v| f(*v));
+        }
+        asked.later.iter().for_each(|v| f(*v));
+    }
+
+    /// The series whose value of this label satisfies (`holds`) or fails the matcher.
+    fn with_value(&self, m: &Matcher, holds: bool, symbols: &Symbols) -> RoaringBitmap {
+        let one = |text: &str| symbols.find(text).and_then(|v| self.values.get(&v));
+        let Some(re) = m.regex() else {
+            // What carries the label has a value, and what equals it is easier found than what does not.
+            let equal = one(&m.value);
+            return match (m.op == MatchOp::Equal) == holds {
+                true => equal.cloned().unwrap_or_default(),
+                false => equal.map_or_else(|| self.carriers().clone(), |equal| &*self.carriers() - equal),
+            };
+        };
+        // From here on in the regex' own terms.
+        let matching = (m.op == MatchOp::Regex) == holds;
+        if re.matches_all() {
+            return if matching { self.carriers().clone() } else { RoaringBitmap::new() };
+        }
+        if let Some(set) = re.set_matches() {
+            let equal = set.iter().filter_map(|text| one(text)).union();
+            return if matching { equal } else { &*self.carriers() - equal };
+        }
+        let mut found: Vec<&RoaringBitmap> = Vec::new();
+        if !re.prefixes().is_empty() {
+            self.starting(re.prefixes(), symbols, |v| {
+                if re.is_match(symbols.text(v)) {
+                    found.extend(self.values.get(&v));
+                }
+            });
+        } else {
+            found.extend(
+                self.values.iter().filter(|(v, _)| re.is_match(symbols.text(**v))).map(|(_, ids)| ids),
+            );
+        }
+        let found = found.into_iter().union();
+        if matching { found } else { &*self.carriers() - found }
+    }
+}
+
 impl Postings {
     pub fn insert(&mut self, id: u32, labels: &[(Symbol, Symbol)]) {
         for &(name, value) in labels {
-            let ids = self.by_name.entry(name).or_default().entry(value).or_default();
-            self.pairs += usize::from(ids.is_empty());
-            ids.insert(id);
+            self.pairs += usize::from(self.by_name.entry(name).or_default().insert(value, id));
         }
         self.entries += labels.len();
         self.all.insert(id);
@@ -36,15 +159,9 @@ impl Postings {
 
     pub fn remove(&mut self, id: u32, labels: &[(Symbol, Symbol)]) {
         for &(name, value) in labels {
-            if let Some(values) = self.by_name.get_mut(&name) {
-                if let Some(ids) = values.get_mut(&value) {
-                    ids.remove(id);
-                    if ids.is_empty() {
-                        self.pairs -= 1;
-                        values.remove(&value);
-                    }
-                }
-                if values.is_empty() {
+            if let Some(of_name) = self.by_name.get_mut(&name) {
+                self.pairs -= usize::from(of_name.remove(value, id));
+                if of_name.values.is_empty() {
                     self.by_name.remove(&name);
                 }
             }
@@ -64,12 +181,12 @@ impl Postings {
     }
 
     /// Names, their values and how many series carry each.
-    pub fn iter(&self) -> impl Iterator<Item = (Symbol, &HashMap<Symbol, RoaringBitmap>)> {
-        self.by_name.iter().map(|(n, v)| (*n, v))
+    pub fn iter(&self) -> impl Iterator<Item = (Symbol, &ByValue)> {
+        self.by_name.iter().map(|(n, of_name)| (*n, &of_name.values))
     }
 
-    pub fn values(&self, name: Symbol) -> Option<&HashMap<Symbol, RoaringBitmap>> {
-        self.by_name.get(&name)
+    pub fn values(&self, name: Symbol) -> Option<&ByValue> {
+        self.by_name.get(&name).map(|of_name| &of_name.values)
     }
 
     /// The series that satisfy all matchers.
@@ -79,7 +196,7 @@ impl Postings {
         let (naming, excluding): (Vec<&Matcher>, Vec<&Matcher>) =
             matchers.iter().partition(|m| !m.matches_empty());
         for m in naming {
-            let with = self.with_value(m, symbols, |m, v| m.matches(v));
+            let with = self.with_value(m, true, symbols);
             found = Some(match found {
                 None => with,
                 Some(f) => f & with,
@@ -91,42 +208,15 @@ impl Postings {
         let mut found = found.unwrap_or_else(|| self.all.clone());
         for m in excluding {
             // Series without the label satisfy it, so only those with a value that does not are taken out.
-            found -= self.with_value(m, symbols, |m, v| !m.matches(v));
+            found -= self.with_value(m, false, symbols);
         }
         found
     }
 
-    /// The series whose value of the matcher's label satisfies `wanted`.
-    fn with_value(
-        &self,
-        m: &Matcher,
-        symbols: &Symbols,
-        wanted: impl Fn(&Matcher, &str) -> bool,
-    ) -> RoaringBitmap {
-        let Some(values) = symbols.find(&m.name).and_then(|n| self.by_name.get(&n)) else {
-            return RoaringBitmap::new();
-        };
-        let one = |text: &str| symbols.find(text).and_then(|v| values.get(&v));
-        match m.op {
-            MatchOp::Equal if !m.value.is_empty() => return one(&m.value).cloned().unwrap_or_default(),
-            MatchOp::NotEqual if !m.value.is_empty() => return one(&m.value).cloned().unwrap_or_default(),
-            MatchOp::Regex if !m.matches_empty() => {
-                if let Some(set) = m.regex().and_then(|re| re.set_matches()) {
-                    return set
-                        .iter()
-                        .filter_map(|text| one(text))
-                        .fold(RoaringBitmap::new(), |all, ids| all | ids);
-                }
-            }
-            _ => {}
-        }
-        let mut found = RoaringBitmap::new();
-        for (&v, ids) in values {
-            if wanted(m, symbols.text(v)) {
-                found |= ids;
-            }
-        }
-        found
+    /// The series that carry the matcher's label with a value that satisfies (`holds`) or fails it.
+    fn with_value(&self, m: &Matcher, holds: bool, symbols: &Symbols) -> RoaringBitmap {
+        let of_name = symbols.find(&m.name).and_then(|n| self.by_name.get(&n));
+        of_name.map_or_else(RoaringBitmap::new, |of_name| of_name.with_value(m, holds, symbols))
     }
 }
 
@@ -161,5 +251,85 @@ mod tests {
         assert_eq!(pick(MatchOp::NotRegex, "b", ".+"), [0]);
         assert_eq!(pick(MatchOp::NotRegex, "nowhere", ".+"), [0, 1, 2]);
         assert!(pick(MatchOp::Equal, "nowhere", "x").is_empty());
+    }
+
+    /// Every kind of matcher against a look at each series, while series come and go and what was asked before is kept along.
+    #[test]
+    fn selections_are_what_a_look_at_each_series_finds() {
+        let (mut symbols, mut postings) = (Symbols::default(), Postings::default());
+        let mut there: Vec<Option<Vec<(String, String)>>> = Vec::new();
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut roll = move |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let asked = [
+            (MatchOp::Equal, "pod", "web-7"),
+            (MatchOp::NotEqual, "pod", "web-7"),
+            (MatchOp::Equal, "pod", ""),
+            (MatchOp::NotEqual, "pod", ""),
+            (MatchOp::Regex, "pod", "web-1.*"),
+            (MatchOp::NotRegex, "pod", "web-1.*"),
+            (MatchOp::Regex, "pod", "web-1.*|api-[0-4]+"),
+            (MatchOp::NotRegex, "pod", "(web|db)-.*"),
+            (MatchOp::Regex, "pod", "web-1|api-2|none"),
+            (MatchOp::NotRegex, "pod", "web-1|api-2|none"),
+            (MatchOp::Regex, "pod", "web-1|"),
+            (MatchOp::NotRegex, "pod", "web-1|"),
+            (MatchOp::Regex, "pod", ".*-1"),
+            (MatchOp::NotRegex, "pod", ".*-1"),
+            (MatchOp::Regex, "pod", ".*"),
+            (MatchOp::Regex, "pod", ".+"),
+            (MatchOp::NotRegex, "pod", ".*"),
+            (MatchOp::NotRegex, "pod", ".+"),
+            (MatchOp::Regex, "pod", "(web-.*)?"),
+            (MatchOp::Equal, "nowhere", ""),
+            (MatchOp::NotEqual, "nowhere", ""),
+        ]
+        .map(|(op, name, value)| Matcher::new(op, name, value).unwrap());
+        for round in 0..40 {
+            for _ in 0..100 {
+                if round % 7 == 6 && roll(3) > 0 {
+                    let id = roll(there.len() as u64) as usize;
+                    if let Some(gone) = there[id].take() {
+                        let find = |text: &str| symbols.find(text).unwrap();
+                        let labels: Vec<_> = gone.iter().map(|(n, v)| (find(n), find(v))).collect();
+                        postings.remove(id as u32, &labels);
+                        labels.iter().for_each(|(n, v)| {
+                            symbols.release(*n);
+                            symbols.release(*v);
+                        });
+                    }
+                    continue;
+                }
+                let mut labels = vec![("job".to_string(), format!("job-{}", roll(3)))];
+                if roll(4) > 0 {
+                    labels.push((
+                        "pod".into(),
+                        format!("{}-{}", ["web", "api", "db"][roll(3) as usize], roll(900)),
+                    ));
+                }
+                let symbols: Vec<_> =
+                    labels.iter().map(|(n, v)| (symbols.take(n), symbols.take(v))).collect();
+                postings.insert(there.len() as u32, &symbols);
+                there.push(Some(labels));
+            }
+            for m in &asked {
+                let with = [m.clone(), Matcher::new(MatchOp::NotEqual, "job", "job-0").unwrap()];
+                let value = |labels: &[(String, String)], name: &str| {
+                    labels.iter().find(|l| l.0 == name).map(|l| l.1.clone()).unwrap_or_default()
+                };
+                for matchers in [&with[..1], &with] {
+                    let holds = |labels: &Vec<(String, String)>| {
+                        matchers.iter().all(|m| m.matches(&value(labels, &m.name)))
+                    };
+                    let want: Vec<u32> = (0..there.len() as u32)
+                        .filter(|id| there[*id as usize].as_ref().is_some_and(holds))
+                        .collect();
+                    let got: Vec<u32> = postings.select(matchers, &symbols).iter().collect();
+                    assert_eq!(got, want, "{matchers:?} in round {round}");
+                }
+            }
+        }
     }
 }

@@ -13,6 +13,9 @@ const MAX_PROGRAM_BYTES: usize = 10 << 20;
 /// Most strings a set of literals may have; beyond, looking each up costs more than running the engine.
 const MAX_SET: usize = 1024;
 
+/// Most prefixes that are told apart; of more, what they have in common is all that is known.
+const MAX_PREFIXES: usize = 64;
+
 /// A compiled, fully anchored expression: `^(?s:…)$`.
 pub struct Re2 {
     hir: Hir,
@@ -20,7 +23,7 @@ pub struct Re2 {
     regex: OnceLock<Regex>,
     plan: Plan,
     set: Option<Vec<String>>,
-    prefix: String,
+    prefixes: Vec<String>,
 }
 
 impl std::fmt::Debug for Re2 {
@@ -71,16 +74,13 @@ impl Re2 {
             set
         });
         let plan = if set.is_some() { Plan::Set } else { plan(&inner) };
-        let prefix = match &set {
-            Some(set) => common_prefix(set),
-            None => prefix(&inner).0,
-        };
+        let prefixes = shortest(beginnings(&inner).0);
         let hir = Hir::concat(vec![Hir::look(Look::Start), inner, Hir::look(Look::End)]);
         let regex = OnceLock::new();
         if matches!(plan, Plan::Engine) {
             let _ = regex.set(compile(&hir, expr)?);
         }
-        Ok(Re2 { hir, regex, plan, set, prefix })
+        Ok(Re2 { hir, regex, plan, set, prefixes })
     }
 
     #[inline]
@@ -124,9 +124,14 @@ impl Re2 {
         self.set.as_deref()
     }
 
-    /// What every matching value starts with; empty where nothing is known.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
+    /// Texts with one of which every matching value starts, ascending, none the beginning of another; empty where nothing is known.
+    pub fn prefixes(&self) -> &[String] {
+        &self.prefixes
+    }
+
+    /// Whether it is known to match every value that is not empty: `.*`, `.+`.
+    pub fn matches_all(&self) -> bool {
+        matches!(self.plan, Plan::All | Plan::NonEmpty)
     }
 
     /// About how much memory it holds, in bytes: its program and its set.
@@ -205,36 +210,59 @@ fn literals(hir: &Hir) -> Option<Vec<String>> {
     }
 }
 
-fn common_prefix(sorted: &[String]) -> String {
-    let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else {
-        return String::new();
-    };
-    first.chars().zip(last.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+/// Leaves out what begins with another one of them; nothing is left where one is empty.
+fn shortest(mut prefixes: Vec<String>) -> Vec<String> {
+    prefixes.sort_unstable();
+    prefixes.dedup_by(|longer, shorter| longer.starts_with(shorter.as_str()));
+    if prefixes.first().is_some_and(String::is_empty) { Vec::new() } else { prefixes }
 }
 
-/// What every match of a tree starts with, and whether that is the whole of every match.
-fn prefix(hir: &Hir) -> (String, bool) {
+/// Texts with one of which every match of a tree begins, and whether they are the whole of every match.
+fn beginnings(hir: &Hir) -> (Vec<String>, bool) {
+    let unknown = || (vec![String::new()], false);
     match hir.kind() {
-        HirKind::Empty => (String::new(), true),
+        HirKind::Empty | HirKind::Look(_) => (vec![String::new()], true),
         HirKind::Literal(l) => match std::str::from_utf8(&l.0) {
-            Ok(text) => (text.to_string(), true),
-            Err(_) => (String::new(), false),
+            Ok(text) => (vec![text.to_string()], true),
+            Err(_) => unknown(),
         },
-        HirKind::Capture(c) => prefix(&c.sub),
-        HirKind::Repetition(r) if r.min > 0 => (prefix(&r.sub).0, false),
+        HirKind::Class(Class::Unicode(class)) => {
+            let count: usize = class.ranges().iter().map(|r| r.len()).sum();
+            // Letters of whole alphabets say nothing.
+            if count * 4 > MAX_PREFIXES {
+                return unknown();
+            }
+            (class.ranges().iter().flat_map(|r| r.start()..=r.end()).map(String::from).collect(), true)
+        }
+        HirKind::Capture(c) => beginnings(&c.sub),
+        HirKind::Repetition(r) if r.min > 0 => (beginnings(&r.sub).0, false),
         HirKind::Concat(parts) => {
-            let mut text = String::new();
+            let mut texts = vec![String::new()];
             for part in parts {
-                let (more, whole) = prefix(part);
-                text += &more;
+                let (next, whole) = beginnings(part);
+                if texts.len() * next.len() > MAX_PREFIXES {
+                    return (texts, false);
+                }
+                texts = texts.iter().flat_map(|a| next.iter().map(move |b| format!("{a}{b}"))).collect();
                 if !whole {
-                    return (text, false);
+                    return (texts, false);
                 }
             }
-            (text, true)
+            (texts, true)
         }
-        HirKind::Look(_) => (String::new(), true),
-        _ => (String::new(), false),
+        HirKind::Alternation(branches) => {
+            let (mut texts, mut all_whole) = (Vec::new(), true);
+            for branch in branches {
+                let (more, whole) = beginnings(branch);
+                texts.extend(more);
+                all_whole &= whole;
+                if texts.len() > MAX_PREFIXES {
+                    return unknown();
+                }
+            }
+            (texts, all_whole)
+        }
+        _ => unknown(),
     }
 }
 

@@ -160,17 +160,33 @@ fn sets_are_whole_and_bounded() {
 #[test]
 fn prefixes_are_what_every_match_begins_with() {
     for (pattern, want) in [
-        ("foo.*", "foo"),
-        ("foo", "foo"),
-        ("foobar|foobaz", "fooba"),
-        ("(foo)+x", "foo"),
-        ("fo*", "f"),
-        (".*foo", ""),
-        ("(?i)foo.*", ""),
-        ("^foo[0-9]+", "foo"),
-        ("日本.*|日光", ""),
+        ("foo.*", &["foo"][..]),
+        ("foo", &["foo"]),
+        ("foobar|foobaz", &["foobar", "foobaz"]),
+        ("web-.*|api-[0-9]+|api-x.*", &["api-", "web-"][..]),
+        ("(web|api)-.*", &["api-", "web-"]),
+        ("(foo)+x", &["foo"]),
+        ("fo*", &["f"]),
+        (".*foo", &[]),
+        ("a.*|.*b", &[]),
+        ("", &[]),
+        ("a?b", &[]),
+        ("(?i)fo.*", &["FO", "Fo", "fO", "fo"]),
+        ("(?i)abcdefg.*", &[]),
+        ("^foo[0-4]+", &["foo0", "foo1", "foo2", "foo3", "foo4"]),
+        ("foo[[:word:]]+", &["foo"]),
+        ("日本.*|日光", &["日光", "日本"]),
     ] {
-        assert_eq!(Re2::anchored(pattern).unwrap().prefix(), want, "{pattern}");
+        let got = Re2::anchored(pattern).unwrap();
+        if pattern == "(?i)abcdefg.*" {
+            // So many letters in two cases each are cut where there are enough.
+            assert_eq!(got.prefixes().len(), 64, "{pattern}");
+            assert!(got.prefixes().iter().all(|p| p.eq_ignore_ascii_case("abcdef")), "{pattern}");
+            continue;
+        }
+        let mut want = want.to_vec();
+        want.sort_unstable();
+        assert_eq!(got.prefixes(), want, "{pattern}");
     }
 }
 
@@ -217,7 +233,9 @@ proptest! {
             if let Some(set) = re.set_matches() {
                 prop_assert_eq!(set.contains(&value), want);
             }
-            prop_assert!(!want || value.starts_with(re.prefix()));
+            let begins = re.prefixes().iter().any(|p| value.starts_with(p.as_str()));
+            prop_assert!(!want || re.prefixes().is_empty() || begins, "{pattern} on {value:?}");
+            prop_assert!(!re.matches_all() || want || value.is_empty());
         }
     }
 
