@@ -76,7 +76,8 @@ pub(crate) struct Pass<'a, 'p, S> {
     exemplar_labels: Vec<(&'a str, &'a str)>,
     /// What is wrong with the exemplar at hand.
     exemplar_fault: Option<String>,
-    /// Whether an exemplar that is out of order is told of: 2.0 wants it, 1.0's senders would drop the whole request.
+    /// Whether an exemplar that is left out is told of: 2.0 allows no success with less than all written, 1.0's senders would take the
+    /// whole request for lost.
     pub(crate) tells_of_exemplars: bool,
     samples_left: usize,
     samples_limit: usize,
@@ -279,6 +280,14 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
         self.outcome.rejected.add(Reason::BadReference, 0, || format!("series {}: {why}", show(labels)));
     }
 
+    /// Notes metadata that cannot be read; the series it came with are not touched.
+    #[cold]
+    pub(crate) fn refuse_metadata(&mut self, metric: &str, why: &str) {
+        self.outcome
+            .rejected
+            .add(Reason::InvalidUtf8, 0, || format!("metadata of {:?}: {why}", cut(metric, 80)));
+    }
+
     /// Ends a series: checks it and hands on what is good. True if its labels were.
     pub(crate) fn end_series(&mut self) -> bool {
         if self.known.is_some() {
@@ -427,21 +436,28 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
             self.outcome.histograms += 1;
         }
         for e in std::mem::take(&mut self.exemplars) {
-            if !self.window.contains(&e.ts_ms) {
-                self.outcome.exemplars_dropped += 1;
-                continue;
-            }
-            let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
-            let labels = &self.exemplar_labels[e.labels];
-            match self.sink.exemplar(series, e.ts_ms, e.value, labels) {
+            let kept = if self.window.contains(&e.ts_ms) {
+                let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
+                self.sink.exemplar(series, e.ts_ms, e.value, &self.exemplar_labels[e.labels]).map_err(|why| {
+                    let reason = match why {
+                        Refused::TooLong => Reason::LabelTooLong,
+                        Refused::OutOfOrder => Reason::OutOfOrderExemplar,
+                        Refused::Full(_) => Reason::NoRoom,
+                    };
+                    (reason, why.to_string())
+                })
+            } else {
+                Err((Reason::OutOfBounds, "exemplar out of bounds".into()))
+            };
+            match kept {
                 Ok(_) => self.outcome.exemplars += 1,
-                Err(why) => {
+                Err((reason, why)) => {
                     self.outcome.exemplars_dropped += 1;
-                    if self.tells_of_exemplars && why == Refused::OutOfOrder {
+                    if self.tells_of_exemplars {
                         let labels = &self.labels;
-                        self.outcome.rejected.add(Reason::OutOfOrderExemplar, 0, || {
-                            format!("series {}: {why} at {} ms", show(labels), e.ts_ms)
-                        });
+                        self.outcome
+                            .rejected
+                            .add(reason, 0, || format!("series {}: {why} at {} ms", show(labels), e.ts_ms));
                     }
                 }
             }

@@ -12,7 +12,8 @@
 //!    [`reject::Reason`], the first few in words.
 //! 5. The appender commits: when that returns, the samples are in the log. The answer is a 204, or a 400 that names what was left out.
 //!
-//! Exemplars go the same way. One that is late or broken is left out as upstream leaves it out: 2.0's answer tells of it, 1.0's does not.
+//! Exemplars go the same way. One that is late, broken or too long is left out as upstream leaves it out: 2.0's answer tells of it, 1.0's does
+//! not. `REMOTE_WRITE.md` beside this crate goes through 2.0's specification sentence by sentence, with the test that holds each.
 //!
 //! A second way in: text as targets expose it ([`text::parse`]) goes through the same checks into an appender ([`text::append`]).
 //! That is how the server's own metrics get into itself.

@@ -23,10 +23,12 @@ pub enum Reason {
     InvalidHistogram,
     /// An exemplar older than the newest of its series (2.0 only; 1.0 has no way to tell without losing the request).
     OutOfOrderExemplar,
+    /// An exemplar for which there is no memory (2.0 only), because the object store takes less than comes.
+    NoRoom,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::InvalidUtf8,
         Reason::EmptyLabelName,
         Reason::DuplicateLabelName,
@@ -38,6 +40,7 @@ impl Reason {
         Reason::OutOfBounds,
         Reason::InvalidHistogram,
         Reason::OutOfOrderExemplar,
+        Reason::NoRoom,
     ];
 
     /// As the `reason` label of `hearth_ingest_rejected_total` has it.
@@ -54,6 +57,7 @@ impl Reason {
             Reason::OutOfBounds => "out_of_bounds",
             Reason::InvalidHistogram => "invalid_histogram",
             Reason::OutOfOrderExemplar => "out_of_order_exemplar",
+            Reason::NoRoom => "no_room",
         }
     }
 }

@@ -382,6 +382,7 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
         problem = Some((Reason::EmptySeries, "neither samples nor histograms nor exemplars".into()));
     }
     let meta = std::mem::take(&mut scratch.meta);
+    let mut bad_metadata = false;
     let texts = match (symbols.get(meta.help), symbols.get(meta.unit)) {
         (Ok(help), Ok(unit)) => Some((help, unit)),
         (Err(Dangling::OutOfRange(r)), _) | (_, Err(Dangling::OutOfRange(r))) => {
@@ -390,8 +391,11 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
             });
             None
         }
-        // Help that cannot be read is no reason to lose samples.
-        (Err(Dangling::NotUtf8(_)), _) | (_, Err(Dangling::NotUtf8(_))) => None,
+        // Help that cannot be read is no reason to lose samples, but it is told of.
+        (Err(Dangling::NotUtf8(_)), _) | (_, Err(Dangling::NotUtf8(_))) => {
+            bad_metadata = true;
+            None
+        }
     };
     if let Some(why) = scratch.bad_exemplar.take() {
         pass.refuse_exemplar(&why);
@@ -403,6 +407,9 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
     } else {
         pass.metric_name()
     };
+    if bad_metadata && problem.is_none() {
+        pass.refuse_metadata(metric.unwrap_or_default(), "its help or unit is not UTF-8");
+    }
     match problem {
         Some((reason, why)) => {
             if scratch.known {

@@ -37,7 +37,7 @@ fn got(decode: Decode, body: &[u8]) -> Result<Expected, Malformed> {
     assert_eq!(outcome.metadata, notes.metadata.len() as u64);
     assert!(outcome.rejected.told().iter().all(|t| t.len() < 600), "{:?}", outcome.rejected);
     let refused = Reason::ALL.iter().map(|r| outcome.rejected.items(*r)).sum();
-    Ok(Expected { notes, refused, exemplars: outcome.exemplars })
+    Ok(Expected { notes, refused, exemplars: outcome.exemplars, out_of_bounds: 0 })
 }
 
 fn got_v1(body: &[u8]) -> Result<Expected, Malformed> {

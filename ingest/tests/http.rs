@@ -334,12 +334,17 @@ async fn exemplars_are_taken_and_what_is_wrong_with_them_is_told_as_upstream_tel
         assert_eq!((a.status, a.written()), (StatusCode::BAD_REQUEST, [0, 0, 0]));
         assert!(a.error("bad_data").contains(want), "{want}: {}", a.body);
     }
-    // Too long or too far ahead: left out and not told of, but for the count.
+    // Too long or too far ahead: upstream drops them without a word, which the specification forbids.
     let mut symbols = ["", "__name__", "up", "job", "a"].map(String::from).to_vec();
     symbols.push("ü".repeat(126));
     let long = of(vec![one(vec![3, 5], 1.0, NOW_MS + 9), one(vec![3, 4], 1.0, NOW_MS + 700_000)]);
     let a = f.post_v2(snappy(&v2::Request { symbols, timeseries: vec![long] })).await;
-    assert_eq!((a.status, a.written()), (StatusCode::NO_CONTENT, [0, 0, 0]), "{}", a.body);
+    assert_eq!((a.status, a.written()), (StatusCode::BAD_REQUEST, [0, 0, 0]), "{}", a.body);
+    for want in
+        ["more than 128 characters", "exemplar out of bounds", "1 × label_too_long", "1 × out_of_bounds"]
+    {
+        assert!(a.error("bad_data").contains(want), "{want}: {}", a.body);
+    }
     // 1.0 has no way to tell without losing the rest of the request.
     let label = |name: &str, value: &str| v1::Label { name: name.into(), value: value.into() };
     let exemplars = [NOW_MS - 5, NOW_MS + 10].map(|timestamp| {

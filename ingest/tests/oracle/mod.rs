@@ -104,6 +104,8 @@ pub struct Expected {
     pub notes: Notes,
     pub refused: u64,
     pub exemplars: u64,
+    /// Exemplars out of bounds, until it is known whether the protocol tells of them.
+    pub out_of_bounds: u64,
 }
 
 impl Expected {
@@ -152,6 +154,7 @@ impl Expected {
                 _ => self.refused += 1,
             }
         }
+        self.out_of_bounds += exemplars.iter().filter(|e| !in_bounds(e.0)).count() as u64;
         series.exemplars = exemplars.into_iter().filter(|e| in_bounds(e.0)).collect();
         self.exemplars += series.exemplars.len() as u64;
         if !series.floats.is_empty() || !series.histograms.is_empty() || !series.exemplars.is_empty() {
@@ -199,7 +202,7 @@ pub fn expect_v1(request: &v1::WriteRequest, limits: &Limits, now_ms: i64) -> Ex
             e.notes.metadata.push((m.metric_family_name.clone(), metadata(m.r#type, &m.help, &m.unit)));
         }
     }
-    e
+    Expected { out_of_bounds: 0, ..e }
 }
 
 pub fn expect_v2(request: &v2::Request, limits: &Limits, now_ms: i64) -> Expected {
@@ -246,6 +249,7 @@ pub fn expect_v2(request: &v2::Request, limits: &Limits, now_ms: i64) -> Expecte
             }
         }
     }
+    e.refused += std::mem::take(&mut e.out_of_bounds);
     e
 }
 
