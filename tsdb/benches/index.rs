@@ -21,8 +21,11 @@ use ulid::Ulid;
 const MACHINES: usize = 2_000;
 const SERIES: usize = 500 * MACHINES;
 
-/// Questions by name: the shapes that dashboards and rules ask.
-const QUESTIONS: &[(&str, &[(MatchOp, &str, &str)])] = {
+/// Matchers under a name.
+type Question = (&'static str, &'static [(MatchOp, &'static str, &'static str)]);
+
+/// The shapes that dashboards and rules ask.
+const QUESTIONS: &[Question] = {
     use MatchOp::{Equal, NotEqual, NotRegex, Regex};
     &[
         ("one machine", &[(Equal, "instance", "10.1.4.7:9100")]),
