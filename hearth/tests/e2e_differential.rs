@@ -114,8 +114,12 @@ const EXPLAINED_3: &[Explained3] = &[
         },
     },
     Explained3 {
-        why: "the last digit of a power, told in a warning",
-        holds: |text, difference| text.contains('^') && difference.contains("value should be between"),
+        why: "the last digit of a power or an angle, told in a warning or left by a modulo",
+        holds: |text, difference| {
+            let told = difference.contains("value should be between")
+                && (text.contains('^') || text.contains("atan2"));
+            told || text.contains('^') && text.contains('%')
+        },
     },
     Explained3 {
         why: "histograms with different zero buckets, added in an order that Prometheus leaves to a Go map, may keep other empty or overlapping buckets, \
@@ -124,6 +128,24 @@ const EXPLAINED_3: &[Explained3] = &[
             ["info(", "limit_ratio", " or "].iter().any(|f| text.contains(f))
                 && (difference.contains("buckets") || difference.contains("mix of"))
         },
+    },
+    Explained3 {
+        why: "Prometheus reads only count and sum below histogram_count, _sum and _avg, and so does not see what it would say of buckets and resets",
+        holds: |text, difference| {
+            let below =
+                ["histogram_count(", "histogram_sum(", "histogram_avg("].iter().any(|f| text.contains(f));
+            below && (difference.starts_with("infos") || difference.starts_with("warnings"))
+        },
+    },
+    Explained3 {
+        why: "Prometheus breaks down: an anchored range on its own without enough samples, and a matcher of the label without a name",
+        holds: |_, difference| {
+            difference.contains("runtime error") || difference.contains("unexpected all postings")
+        },
+    },
+    Explained3 {
+        why: "a plus before a calculation in parentheses is where Prometheus says an argument begins; Hearth names the calculation",
+        holds: |text, difference| text.contains("(+(") && difference.starts_with("warnings"),
     },
     Explained3 {
         why: "sort_by_label: upstream's comparison puts a label that is missing neither before nor after others",

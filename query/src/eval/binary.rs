@@ -332,6 +332,10 @@ impl Evaluator<'_> {
     fn binary(&mut self, b: &Binary, lhs: Val, rhs: Val, span: Span) -> Result<Val, QueryError> {
         self.budget.check()?;
         match (lhs, rhs) {
+            (Val::Scalar(_), Val::Scalar(_)) if is_trim(b.op) => Err(QueryError::execution(format!(
+                "operator {} not allowed for Scalar operations",
+                quote(b.op.as_str())
+            ))),
             (Val::Scalar(mut l), Val::Scalar(r)) => {
                 for (l, r) in l.iter_mut().zip(r) {
                     *l = scalar_op(b.op, *l, r);
