@@ -564,3 +564,34 @@ proptest! {
         }
     }
 }
+
+/// What fuzz/ found: a footer whose checksum is right and which is wrong all the same.
+#[test]
+fn a_footer_that_is_wrong_behind_its_checksum_is_an_error_or_harmless() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let series = (0..5).map(|n| SeriesColumns {
+        labels: Labels::from_pairs([("__name__", "m"), ("n", ["a", "b", "c", "d", "e"][n])]),
+        ts_ms: (0..50).map(|i| i * 15_000).collect(),
+        values: (0..50).map(|i| (i * n) as f64 / 8.0).collect(),
+        histograms: None,
+        start_ts_ms: None,
+        windows: None,
+    });
+    let meta = put_block(&store, Ulid::new(), WriteOptions::fresh(), series.collect()).unwrap();
+    let path = layout::block_file(&TenantId::single(), meta.ulid, "series.parquet");
+    let whole = runtime().block_on(async { store.get(&path).await.unwrap().bytes().await.unwrap() });
+    let tail = whole.len() - meta.files.series.tail_bytes as usize;
+    let (mut errors, mut answers) = (0, 0);
+    for (at, to) in (tail..whole.len()).step_by(3).flat_map(|at| [(at, 0x3b), (at, 0xff)]) {
+        let mut bytes = whole.to_vec();
+        bytes[at] = to;
+        let mut meta = (*meta).clone();
+        meta.files.series.tail_crc32 = crc32fast::hash(&bytes[tail..]);
+        runtime().block_on(store.put(&path, bytes.into())).unwrap();
+        match drain(&bucket(&store, 0, vec![Arc::new(meta)]), &everything()) {
+            Ok(_) => answers += 1,
+            Err(_) => errors += 1,
+        }
+    }
+    assert!(errors > 50 && answers > 50, "{errors} errors, {answers} answers");
+}

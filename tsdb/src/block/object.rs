@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::DecodeResult;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataPushDecoder};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder};
 use ulid::Ulid;
 
 use super::cache::{BlockCache, FileKind, Key};
@@ -261,6 +261,7 @@ impl FileIndex {
         if crcs.len() as u64 != (file.bytes - file.tail_bytes).div_ceil(CRC_BLOCK_BYTES) {
             return Err(damaged(path, "its footer has checksums for a file of another length"));
         }
+        check_places(&metadata, file.bytes - file.tail_bytes).map_err(|what| damaged(path, what))?;
         let mut row_starts = vec![0];
         for group in metadata.row_groups() {
             let before = row_starts[row_starts.len() - 1];
@@ -270,6 +271,35 @@ impl FileIndex {
         let arrow = ArrowReaderMetadata::try_new(metadata, options).map_err(broken)?;
         Ok(FileIndex { arrow, crcs, row_starts })
     }
+}
+
+/// Whether columns and pages lie where they can, in the first `head_bytes` of the file: what reads them takes that for granted and would
+/// panic. Checksums that are right only say that somebody wrote the footer so.
+fn check_places(metadata: &ParquetMetaData, head_bytes: u64) -> Result<(), String> {
+    let within = |start: i64, length: i64| {
+        let end =
+            u64::try_from(start).ok().zip(u64::try_from(length).ok()).and_then(|(s, l)| s.checked_add(l));
+        end.is_some_and(|end| end <= head_bytes)
+    };
+    for (at, group) in metadata.row_groups().iter().enumerate() {
+        let pages_of = metadata.page_index_for_row_group(at);
+        for (leaf, column) in group.columns().iter().enumerate() {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let pages = pages_of.offset_index(leaf).map_or(&[][..], |index| index.page_locations());
+            let mut next_row = 0;
+            let pages_fit = pages.iter().all(|page| {
+                let follows = page.first_row_index >= next_row && page.first_row_index < group.num_rows();
+                next_row = page.first_row_index.saturating_add(1);
+                follows && page.offset >= start && within(page.offset, i64::from(page.compressed_page_size))
+            });
+            let starts = pages.first().is_none_or(|page| page.first_row_index == 0);
+            let fits = within(start, column.compressed_size()) && within(column.data_page_offset(), 0);
+            if !fits || !pages_fit || !starts || column.num_values() < 0 {
+                return Err(format!("column {} does not lie where it can", column.column_path()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Ranges of the heads of several files: from the cache or with as few requests as make sense, all at once, and checked.
