@@ -4,7 +4,7 @@
 //! quarter gauges with two decimals, a quarter that hardly changes.
 //!
 //! `cargo bench -p compactor --bench compact -- levels` prints a table instead: 14 days of a fifth of that fleet, and of one whose scrapes are late by up to
-//! half a second and whose values take larger steps, compacted level by level; `-- levels 2` for two days.
+//! half a second and whose values take larger steps, compacted level by level; `-- levels 2 10` for two days and ten targets.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ const T0: i64 = 1460 * 14 * 24 * H;
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     if args.iter().any(|a| a == "levels") {
-        levels::table(args.iter().filter_map(|a| a.parse().ok()).next().unwrap_or(14));
+        let mut numbers = args.iter().filter_map(|a| a.parse().ok());
+        levels::table(numbers.next().unwrap_or(14), numbers.next().unwrap_or(TARGETS / 5));
     } else {
         divan::main();
     }
@@ -275,8 +276,8 @@ mod levels {
         }
     }
 
-    pub fn table(days: i64) {
-        let calm = Fleet { targets: TARGETS / 5, ..FLEET };
+    pub fn table(days: i64, targets: i64) {
+        let calm = Fleet { targets, ..FLEET };
         let restless = Fleet { late_ms: 500, unrest: 100, ..calm };
         for (name, fleet) in [("calm", calm), ("restless", restless)] {
             let bucket = Bucket::new();
