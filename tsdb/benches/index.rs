@@ -2,6 +2,11 @@
 //!
 //! `cargo bench -p tsdb --bench index`. A fleet of 2,000 machines with 500 series each: 300 of a node exporter, 150 of 25 pods, 50 of
 //! applications with a label that only few series carry. Each question says how many series it finds.
+//!
+//! November 2026, two cores with a load of 20, fastest of 20 (medians are the neighbours'): in the head equality, alternations and prefixes below
+//! 0.2 ms, half of 50,000 pods by prefix 9.1 ms, all but those 4.7 ms, by suffix 5.2 ms, a negation of one value 19 µs; in a block one metric 6 µs, one
+//! machine 0.8 ms, prefixes 1.0 to 4.5 ms, negations 3.4 to 7 ms, a rare label 0.1 ms. Cold, a block's whole table is decoded: 130 to 260 ms,
+//! of which 43 MB are kept as long as the cache has room.
 
 use std::sync::{Arc, LazyLock};
 
