@@ -223,7 +223,7 @@ options! {
         "query.max_source_resolution" query_max_source_resolution: SourceResolution = "auto",
             "Coarsest downsampled data that answers, where a query does not say: `auto` takes the coarsest that is exact, `raw` none, `5m` or `1h` up to that even where it is approximate.";
         "enable_feature" enable_feature: Features = "",
-            "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels. (promql-duration-expr is taken and always on.)";
+            "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels. The flag promql-duration-expr is taken and always on.";
     }
     "Writes" {
         "ingest.max_body_bytes" ingest_max_body: Size = "32MiB",
