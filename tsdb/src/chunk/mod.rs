@@ -6,8 +6,11 @@
 pub mod float;
 pub mod histogram;
 pub mod packed;
+mod segment;
 
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::histogram::Histogram;
 use crate::sample::Value;
@@ -23,7 +26,7 @@ pub struct Chunk {
     pub count: u16,
     pub min_t_ms: i64,
     pub max_t_ms: i64,
-    pub bytes: Arc<[u8]>,
+    pub bytes: Bytes,
     /// The timestamps of a packed chunk.
     pub times: Option<Arc<[u8]>>,
 }
@@ -117,6 +120,12 @@ impl Columns {
 }
 
 impl Chunk {
+    /// The same chunk, its bytes where those of closed chunks are.
+    #[must_use]
+    pub fn kept(self) -> Chunk {
+        Chunk { bytes: segment::keep(&self.bytes), ..self }
+    }
+
     /// Appends the samples within `min_t_ms..=max_t_ms` to the columns.
     pub fn decode(&self, min_t_ms: i64, max_t_ms: i64, out: &mut Columns) {
         if self.max_t_ms < min_t_ms || self.min_t_ms > max_t_ms {
@@ -218,7 +227,7 @@ impl OpenChunk {
         let (kind, bytes) = match self {
             OpenChunk::Float(e) if e.has_start() => (Kind::FloatWithStart, e.to_bytes().into()),
             OpenChunk::Float(e) => (Kind::Float, e.to_bytes().into()),
-            OpenChunk::Histogram(e) => (Kind::Histogram, Arc::from(e.bytes())),
+            OpenChunk::Histogram(e) => (Kind::Histogram, Bytes::copy_from_slice(e.bytes())),
         };
         Chunk {
             kind,
@@ -234,7 +243,7 @@ impl OpenChunk {
     pub fn close(&self, share: impl FnOnce(Vec<u8>) -> Arc<[u8]>) -> Chunk {
         let plain = self.snapshot();
         if plain.kind != Kind::Float {
-            return plain;
+            return plain.kept();
         }
         let mut columns = Columns::default();
         plain.decode(i64::MIN, i64::MAX, &mut columns);
@@ -242,11 +251,11 @@ impl OpenChunk {
             // The pointer to the times counts too.
             Some(values) if values.len() + 16 < plain.bytes.len() => Chunk {
                 kind: Kind::Packed,
-                bytes: values.into(),
+                bytes: segment::keep(&values),
                 times: Some(share(float::encode_times(&columns.ts_ms))),
                 ..plain
             },
-            _ => plain,
+            _ => plain.kept(),
         }
     }
 

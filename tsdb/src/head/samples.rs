@@ -180,9 +180,9 @@ impl Samples {
     }
 }
 
-/// Heap bytes of a chunk's contents, with the counts that go before them.
+/// Heap bytes of a chunk's contents.
 fn chunk_bytes(chunk: &Chunk) -> u32 {
-    chunk.bytes.len() as u32 + 16
+    chunk.bytes.len() as u32
 }
 
 /// Packs sorted samples into chunks.
@@ -192,14 +192,14 @@ fn pack(sorted: &[(i64, Value, i64)], into: &mut Vec<Chunk>) {
         if let Some(o) = &mut open
             && !o.push(*t, v, *start)
         {
-            into.push(o.snapshot());
+            into.push(o.snapshot().kept());
             open = None;
         }
         if open.is_none() {
             open = Some(OpenChunk::begin(*t, v, *start));
         }
     }
-    into.extend(open.map(|o| o.snapshot()));
+    into.extend(open.map(|o| o.snapshot().kept()));
 }
 
 impl SamplesView {
@@ -323,7 +323,7 @@ mod tests {
             let got: Vec<_> = got.ts_ms.iter().copied().zip(got.values.iter().copied()).collect();
             let want: Vec<_> = model.range(min_t..=max_t).map(|(t, v)| (*t, *v)).collect();
             prop_assert_eq!(got, want);
-            let walked = |chunks: &[Chunk]| chunks.iter().map(|c| c.bytes.len() as u32 + 16).sum::<u32>();
+            let walked = |chunks: &[Chunk]| chunks.iter().map(|c| c.bytes.len() as u32).sum::<u32>();
             prop_assert!(samples.closed_bytes >= walked(&samples.closed));
             if let Some(late) = &samples.late {
                 prop_assert_eq!(late.closed_bytes, walked(&late.closed));
