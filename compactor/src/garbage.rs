@@ -10,6 +10,7 @@ use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 use crate::inspect::InspectError;
+use crate::settings::millis;
 
 /// How long it stays known what was imported: whoever runs the same import again after that imports it again. (What is there twice is merged.)
 pub const IMPORT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -123,10 +124,6 @@ fn forgotten(journal: Vec<JournalEntry>, live: &BTreeSet<Ulid>, age: Age) -> Vec
     };
     let too_old = |e: &JournalEntry| age.of(e.written_ms, e.block) >= millis(IMPORT_KEEP).max(age.grace_ms);
     journal.into_iter().filter(|e| tells_nothing(e) || too_old(e)).collect()
-}
-
-fn millis(d: Duration) -> i64 {
-    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -135,3 +135,8 @@ impl Settings {
         }
     }
 }
+
+/// A setting's duration in whole milliseconds, as time is counted everywhere else.
+pub(crate) fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}

@@ -25,7 +25,7 @@ use crate::merge::ReadError;
 use crate::metrics::Metrics;
 use crate::plan::{Job, Marks, Plan, forced, plan};
 use crate::retention::expired;
-use crate::settings::Settings;
+use crate::settings::{Settings, millis};
 
 /// Runs that are remembered for people to look at.
 const REMEMBERED_RUNS: usize = 50;
@@ -612,10 +612,6 @@ struct Turn {
     /// There may be more to do at once.
     more: bool,
     left: u64,
-}
-
-fn millis(d: std::time::Duration) -> i64 {
-    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A folder of this process' own below the scratch folder, with a locked file beside it for as long as it is in use.

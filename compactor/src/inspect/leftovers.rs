@@ -50,7 +50,7 @@ pub async fn orphans(
 /// Objects of no tenant that are at least so old.
 pub async fn strays(depot: &Depot, older_than: Duration) -> Result<Vec<Leftover>, InspectError> {
     let now_ms = depot.clock().now_ms();
-    let age_ms = i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
+    let age_ms = crate::settings::millis(older_than);
     let mut found = depot.leftovers().await?;
     found.retain(|l| now_ms.saturating_sub(l.written_ms) >= age_ms);
     Ok(found)
