@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::BlockError;
 use crate::block::meta::ulid_text;
+use crate::block::object::caught;
 use crate::layout;
 use crate::tenant::TenantId;
 
@@ -127,10 +128,11 @@ pub(crate) fn encode(
 pub(crate) fn decode(object: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, BlockError> {
     let corrupt = |what: String| BlockError::Corrupt { object: object.to_string(), what };
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
-        .and_then(|b| b.with_batch_size(16 * 1024).build())
-        .map_err(|e| corrupt(e.to_string()))?;
-    reader.map(|b| b.map_err(|e| corrupt(e.to_string()))).collect()
+    let read = || {
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?;
+        reader.with_batch_size(16 * 1024).build()?.map(|batch| Ok(batch?)).collect()
+    };
+    caught::<_, parquet::errors::ParquetError>(read).map_err(corrupt)
 }
 
 /// Reads one whole and looks whether it is what the catalog says: its bytes, its columns, the number of its rows and their times. `Corrupt` where not.

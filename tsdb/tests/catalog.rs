@@ -350,84 +350,10 @@ async fn the_probe_tells_honest_stores_from_liars() {
     let down: Arc<dyn ObjectStore> = down;
     assert!(matches!(probe(&down).await, Err(ProbeError::Unusable(_))));
     // It refuses the second in sequence, but two that come at once both win.
-    let racy = Arc::new(Racy::default());
-    let store: Arc<dyn ObjectStore> = racy;
-    assert!(matches!(probe(&store).await, Err(ProbeError::Racy { .. })));
-}
-
-/// Checks first and writes later, as some stores do.
-#[derive(Debug, Default)]
-struct Racy(InMemory);
-
-impl std::fmt::Display for Racy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Racy")
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Racy {
-    async fn put_opts(
-        &self,
-        path: &object_store::path::Path,
-        payload: PutPayload,
-        _: object_store::PutOptions,
-    ) -> object_store::Result<object_store::PutResult> {
-        if self.0.head(path).await.is_ok() {
-            return Err(object_store::Error::AlreadyExists {
-                path: path.to_string(),
-                source: "it exists".into(),
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        self.0.put(path, payload).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        path: &object_store::path::Path,
-        options: object_store::PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn object_store::MultipartUpload>> {
-        self.0.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(
-        &self,
-        path: &object_store::path::Path,
-        options: object_store::GetOptions,
-    ) -> object_store::Result<object_store::GetResult> {
-        self.0.get_opts(path, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        paths: futures::stream::BoxStream<'static, object_store::Result<object_store::path::Path>>,
-    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::path::Path>> {
-        self.0.delete_stream(paths)
-    }
-
-    fn list(
-        &self,
-        prefix: Option<&object_store::path::Path>,
-    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
-        self.0.list(prefix)
-    }
-
-    async fn list_with_delimiter(
-        &self,
-        prefix: Option<&object_store::path::Path>,
-    ) -> object_store::Result<object_store::ListResult> {
-        self.0.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(
-        &self,
-        from: &object_store::path::Path,
-        to: &object_store::path::Path,
-        options: object_store::CopyOptions,
-    ) -> object_store::Result<()> {
-        self.0.copy_opts(from, to, options).await
-    }
+    let racy = Arc::new(FaultyStore::default());
+    racy.script(|_, _| Fault::Racy);
+    let racy: Arc<dyn ObjectStore> = racy;
+    assert!(matches!(probe(&racy).await, Err(ProbeError::Racy { .. })));
 }
 
 #[tokio::test]

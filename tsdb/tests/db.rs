@@ -1,20 +1,13 @@
-//! The whole store against a map in memory: restarts, cut logs, flushes that fail or die at every step.
+//! The whole store against a map in memory: restarts, flushes, readers beside them. Crashes and damage are in `crash`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use futures::stream::BoxStream;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use object_store::path::Path as ObjectPath;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
-};
-use tsdb::catalog::Commits;
 use tsdb::db::{Appended, Db, DbOptions};
 use tsdb::labels::Labels;
 use tsdb::sample::Metadata;
@@ -147,74 +140,6 @@ async fn a_folder_has_one_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_cut_at_any_byte_opens_with_its_whole_records() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = memory();
-    let mut models = vec![Model::new()];
-    {
-        let db = Db::open(options(dir.path(), &store)).await.unwrap();
-        for i in 0..4 {
-            let mut model = models.last().unwrap().clone();
-            write(&db, &mut model, &rows(0..3 + i, (0..2).map(|k| T0 + (i as i64 * 2 + k) * 1000))).await;
-            models.push(model);
-        }
-    }
-    let log = dir.path().join("log");
-    let name = std::fs::read_dir(&log).unwrap().next().unwrap().unwrap().file_name();
-    let whole = std::fs::read(log.join(&name)).unwrap();
-    let mut seen = 0;
-    // Every byte of the last record and a bit more, and a sieve over the rest: an open costs milliseconds of fsync.
-    let cuts = (0..=whole.len()).rev().filter(|cut| whole.len() - cut < 200 || cut % 13 == 0);
-    for cut in cuts {
-        let copy = tempfile::tempdir().unwrap();
-        std::fs::create_dir(copy.path().join("log")).unwrap();
-        std::fs::write(copy.path().join("log").join(&name), &whole[..cut]).unwrap();
-        let db =
-            Db::open(DbOptions { commits: Commits::Unasked, ..options(copy.path(), &store) }).await.unwrap();
-        let got = read(&db).await;
-        // A request is several records (definitions, then samples): whole samples of a prefix of the requests are there.
-        let fits = models.iter().rposition(|m| m.iter().filter(|(_, p)| !p.is_empty()).eq(got.iter()));
-        let fits = fits.unwrap_or_else(|| panic!("cut at {cut} of {}: {got:?}", whole.len()));
-        if cut == whole.len() {
-            assert_eq!((fits, db.replayed().cut_bytes), (models.len() - 1, 0));
-        }
-        seen |= 1 << fits;
-    }
-    assert_eq!(seen, (1 << models.len()) - 1, "every prefix was seen at some cut");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_bit_loses_what_follows_and_never_changes_a_value() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = memory();
-    let mut model = Model::new();
-    {
-        let db = Db::open(options(dir.path(), &store)).await.unwrap();
-        for i in 0..5 {
-            write(&db, &mut model, &rows(0..4, (0..3).map(|k| T0 + (i * 3 + k) * 1000))).await;
-        }
-    }
-    let log = dir.path().join("log");
-    let name = std::fs::read_dir(&log).unwrap().next().unwrap().unwrap().file_name();
-    let whole = std::fs::read(log.join(&name)).unwrap();
-    for bit in (0..whole.len() * 8).step_by(101) {
-        let copy = tempfile::tempdir().unwrap();
-        std::fs::create_dir(copy.path().join("log")).unwrap();
-        let mut damaged = whole.clone();
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        std::fs::write(copy.path().join("log").join(&name), damaged).unwrap();
-        let db =
-            Db::open(DbOptions { commits: Commits::Unasked, ..options(copy.path(), &store) }).await.unwrap();
-        assert!(db.replayed().cut_bytes > 0, "bit {bit} went unnoticed");
-        for (labels, points) in read(&db).await {
-            for (t, v) in points {
-                assert_eq!(model[&labels].get(&t), Some(&v), "bit {bit} changed {labels} at {t}");
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn flushes_and_restarts_keep_every_sample_once() {
     let dir = tempfile::tempdir().unwrap();
     let bucket = tempfile::tempdir().unwrap();
@@ -320,133 +245,4 @@ async fn tenants_do_not_see_each_other() {
         });
         assert_eq!(seen.await.unwrap(), (1, vec![value]));
     }
-}
-
-/// A store whose writes fail from a given one on; `i64::MAX` = never. Failing after doing is the worse half: the answer is lost.
-#[derive(Debug)]
-struct Failing {
-    inner: Arc<dyn ObjectStore>,
-    writes_left: AtomicI64,
-    fail_after_doing: bool,
-}
-
-impl std::fmt::Display for Failing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "failing {}", self.inner)
-    }
-}
-
-impl Failing {
-    fn broken() -> object_store::Error {
-        object_store::Error::Generic { store: "failing", source: "the cable is cut".into() }
-    }
-
-    fn write_allowed(&self) -> bool {
-        self.writes_left.fetch_sub(1, Ordering::SeqCst) > 0
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Failing {
-    async fn put_opts(
-        &self,
-        at: &ObjectPath,
-        p: PutPayload,
-        o: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        if self.write_allowed() {
-            return self.inner.put_opts(at, p, o).await;
-        }
-        if self.fail_after_doing {
-            self.inner.put_opts(at, p, o).await?;
-        }
-        Err(Self::broken())
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        at: &ObjectPath,
-        o: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, o).await
-    }
-
-    async fn get_opts(&self, at: &ObjectPath, o: GetOptions) -> object_store::Result<GetResult> {
-        self.inner.get_opts(at, o).await
-    }
-
-    fn delete_stream(
-        &self,
-        at: BoxStream<'static, object_store::Result<ObjectPath>>,
-    ) -> BoxStream<'static, object_store::Result<ObjectPath>> {
-        self.inner.delete_stream(at)
-    }
-
-    fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&ObjectPath>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(
-        &self,
-        from: &ObjectPath,
-        to: &ObjectPath,
-        o: CopyOptions,
-    ) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, o).await
-    }
-
-    async fn rename_opts(
-        &self,
-        from: &ObjectPath,
-        to: &ObjectPath,
-        o: RenameOptions,
-    ) -> object_store::Result<()> {
-        self.inner.rename_opts(from, to, o).await
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flush_that_fails_or_dies_at_any_write_loses_and_doubles_nothing() {
-    let mut failures = 0;
-    for fail_after_doing in [false, true] {
-        for die in [false, true] {
-            // Three data files, meta.json, the catalog's snapshot: five writes a flush.
-            for step in 0..6 {
-                let dir = tempfile::tempdir().unwrap();
-                let failing = Arc::new(Failing {
-                    inner: memory(),
-                    writes_left: AtomicI64::new(i64::MAX),
-                    fail_after_doing,
-                });
-                let store: Arc<dyn ObjectStore> = failing.clone();
-                let mut model = Model::new();
-                let mut db = Db::open(options(dir.path(), &store)).await.unwrap();
-                write(&db, &mut model, &rows(0..10, (0..20).map(|i| T0 + i * 1000))).await;
-                failing.writes_left.store(step, Ordering::SeqCst);
-                let failed = db.flush().await.is_err();
-                failures += failed as usize;
-                let context =
-                    format!("after doing {fail_after_doing}, die {die}, step {step}, failed {failed}");
-                assert_eq!(read(&db).await, model, "{context}");
-                write(&db, &mut model, &rows(5..15, (10..30).map(|i| T0 + i * 1000))).await;
-                if die {
-                    drop(db);
-                    failing.writes_left.store(i64::MAX, Ordering::SeqCst);
-                    db = Db::open(options(dir.path(), &store)).await.unwrap();
-                }
-                failing.writes_left.store(i64::MAX, Ordering::SeqCst);
-                assert_eq!(read(&db).await, model, "{context}");
-                db.flush().await.unwrap();
-                assert_eq!(read(&db).await, model, "{context}");
-                drop(db);
-                let db = Db::open(options(dir.path(), &store)).await.unwrap();
-                assert_eq!(read(&db).await, model, "{context}, at the end");
-            }
-        }
-    }
-    assert!(failures >= 16, "only {failures} flushes failed");
 }

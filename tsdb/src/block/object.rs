@@ -250,7 +250,7 @@ impl FileIndex {
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Required);
         decoder.push_range(file.bytes - file.tail_bytes..file.bytes, tail).map_err(broken)?;
-        let metadata = match decoder.try_decode().map_err(broken)? {
+        let metadata = match caught(|| decoder.try_decode()).map_err(|e| damaged(path, e))? {
             DecodeResult::Data(metadata) => Arc::new(metadata),
             _ => return Err(damaged(path, "its footer lies outside of its tail")),
         };
@@ -268,8 +268,19 @@ impl FileIndex {
             row_starts.push(before + u64::try_from(group.num_rows()).map_err(|e| damaged(path, e))?);
         }
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let arrow = ArrowReaderMetadata::try_new(metadata, options).map_err(broken)?;
+        let arrow = caught(|| ArrowReaderMetadata::try_new(metadata, options));
+        let arrow = arrow.map_err(|e| damaged(path, e))?;
         Ok(FileIndex { arrow, crcs, row_starts })
+    }
+}
+
+/// Reads Parquet, and makes an error of a panic. Checksums that are right only say that somebody wrote the file so: the decoder takes much of
+/// what it reads for granted, and what [`check_places`] does not see is met here.
+pub(crate) fn caught<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    // Whatever was in the middle of decoding is given up with the error.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| e.to_string()),
+        Err(_) => Err("its contents contradict themselves, the Parquet decoder gave up".to_string()),
     }
 }
 

@@ -8,7 +8,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 
-use super::object::{BlockFile, BlockStore, fetch};
+use super::object::{BlockFile, BlockStore, caught, fetch};
 use crate::source::SourceError;
 
 /// One projection of one row group on its way.
@@ -40,7 +40,7 @@ impl<'a> Scan<'a> {
     ) -> Result<Scan<'a>, SourceError> {
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(schema);
-        let metadata = ArrowReaderMetadata::try_new(file.index.arrow.metadata().clone(), options);
+        let metadata = caught(|| ArrowReaderMetadata::try_new(file.index.arrow.metadata().clone(), options));
         Scan::with_metadata(file, metadata.map_err(|e| file.damaged(e))?, row_group, &all, rows)
     }
 
@@ -62,14 +62,14 @@ impl<'a> Scan<'a> {
             let selection = RowSelection::from_consecutive_ranges(runs.into_iter(), group_rows as usize);
             builder = builder.with_row_selection(selection);
         }
-        let decoder = builder.build().map_err(|e| file.damaged(e))?;
+        let decoder = caught(|| builder.build()).map_err(|e| file.damaged(e))?;
         Ok(Scan { file, decoder, needs: Vec::new(), done: false, batches: Vec::new() })
     }
 
     /// Decodes as far as the bytes at hand allow.
     fn step(&mut self) -> Result<(), SourceError> {
         while !self.done {
-            match self.decoder.try_decode().map_err(|e| self.file.damaged(e))? {
+            match caught(|| self.decoder.try_decode()).map_err(|e| self.file.damaged(e))? {
                 DecodeResult::NeedsData(ranges) => {
                     self.needs = ranges;
                     return Ok(());

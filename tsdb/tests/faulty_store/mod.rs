@@ -13,8 +13,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// What happens to one PUT.
@@ -32,6 +32,8 @@ pub enum Fault {
     Slow,
     /// Fails as it seems, and is done a while later all the same.
     Late,
+    /// Looks first whether the object is there and writes it a while later, whoever came between.
+    Racy,
 }
 
 /// See the module.
@@ -134,6 +136,13 @@ impl ObjectStore for FaultyStore {
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 self.inner.put_opts(path, payload, options).await
             }
+            Fault::Racy => {
+                if self.inner.head(path).await.is_ok() {
+                    return self.inner.put_opts(path, payload, options).await;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.inner.put(path, payload).await
+            }
         }
     }
 
@@ -152,7 +161,7 @@ impl ObjectStore for FaultyStore {
             return Err(failure("500 internal error"));
         }
         match self.turn() {
-            Fault::None | Fault::Repeated => {}
+            Fault::None | Fault::Repeated | Fault::Racy => {}
             Fault::Slow => tokio::time::sleep(Duration::from_millis(3)).await,
             Fault::Refused | Fault::AnswerLost | Fault::Late => return Err(failure("500 internal error")),
         }

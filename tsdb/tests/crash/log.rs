@@ -1,0 +1,287 @@
+//! A damaged log opens, with every sample before the damage and none after it, and says how many bytes were lost.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Once};
+
+use object_store::memory::InMemory;
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tsdb::db::{Db, DbOptions};
+use tsdb::tenant::TenantId;
+use tsdb::wal::record::{FloatRow, put_floats, put_series};
+use tsdb::wal::{HEADER_BYTES, MAGIC, segment_path};
+
+use crate::held::{self, ALL, Brings, Files, Held};
+
+/// Every warning of this process; those about a folder have its path in them.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Hears warnings and keeps their texts.
+struct Listener;
+
+impl tracing::Subscriber for Listener {
+    fn enabled(&self, about: &tracing::Metadata<'_>) -> bool {
+        *about.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl Visit for Text {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    write!(self.0, "{value:?}").unwrap();
+                }
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        WARNINGS.lock().unwrap().push(text.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).expect("nobody else listens"));
+}
+
+/// What was warned of about files in a folder since it was asked last.
+fn warnings(folder: &Path) -> Vec<String> {
+    let folder = folder.display().to_string();
+    WARNINGS.lock().unwrap().extract_if(.., |w| w.contains(&folder)).collect()
+}
+
+fn options(dir: &Path) -> DbOptions {
+    held::options(dir, Arc::new(InMemory::new()))
+}
+
+/// A log of one segment, and after each request its length and what the store then held.
+struct Recorded {
+    files: Files,
+    segment: PathBuf,
+    steps: Vec<(usize, Held)>,
+}
+
+impl Recorded {
+    fn bytes(&self) -> &[u8] {
+        &self.files[&self.segment]
+    }
+
+    /// What must be there if only the first `whole` bytes are records.
+    fn held(&self, whole: usize) -> &Held {
+        &self.steps.iter().rfind(|(len, _)| *len <= whole).expect("the first is the empty log").1
+    }
+
+    fn with(&self, segment: Vec<u8>) -> tempfile::TempDir {
+        let mut files = self.files.clone();
+        files.insert(self.segment.clone(), segment);
+        held::folder(&files)
+    }
+}
+
+/// Requests of one kind each, so that a request has at most one record beside the definitions of its series.
+async fn recorded() -> Recorded {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(options(dir.path())).await.unwrap();
+    let segment = held::files(dir.path()).into_keys().find(|p| p.starts_with("log")).unwrap();
+    let mut held = Held::default();
+    let mut steps = vec![(0, held.clone())];
+    for (n, brings) in ALL.iter().chain(&ALL).enumerate() {
+        held::write(&db, &TenantId::single(), &mut held, n as i64, &[*brings]).await;
+        steps.push((std::fs::read(dir.path().join(&segment)).unwrap().len(), held.clone()));
+    }
+    drop(db);
+    Recorded { files: held::files(dir.path()), segment, steps }
+}
+
+/// Where each record of a segment begins, and the end of the last: by the lengths alone.
+fn borders(segment: &[u8]) -> Vec<usize> {
+    let mut borders = vec![HEADER_BYTES];
+    while let Some(length) = segment.get(borders[borders.len() - 1]..).and_then(<[u8]>::first_chunk::<4>) {
+        borders.push(borders[borders.len() - 1] + 8 + u32::from_le_bytes(*length) as usize);
+    }
+    assert_eq!(borders.last(), Some(&segment.len()));
+    borders
+}
+
+/// Opens a folder twice. The first time `cut` bytes of one segment are lost, and of the records only the first `whole` bytes are there; the second
+/// time nothing more is lost, and it goes on.
+async fn opens(recorded: &Recorded, folder: &Path, whole: usize, cut: usize, what: &str) {
+    let mut held = recorded.held(whole).clone();
+    let warning = if whole < HEADER_BYTES {
+        format!("has no valid header: {cut} bytes passed over")
+    } else {
+        format!("ends in {cut} bytes that are no whole record")
+    };
+    let tenant = TenantId::single();
+    for again in [false, true] {
+        let db = Db::open(options(folder)).await.unwrap_or_else(|e| panic!("{what}: refused to start: {e}"));
+        // What is no segment cannot be cut and is told of again, until a flush removes it.
+        let lost = if again && whole >= HEADER_BYTES { 0 } else { cut as u64 };
+        let replayed = db.replayed();
+        let (samples, exemplars) = (held.samples(), held.exemplars());
+        assert_eq!(
+            (
+                replayed.cut_bytes,
+                replayed.samples,
+                replayed.exemplars,
+                replayed.orphans,
+                replayed.unread_bytes
+            ),
+            (lost, samples, exemplars, 0, 0),
+            "{what}, again {again}"
+        );
+        let warned = warnings(folder);
+        let expected = usize::from(lost > 0 || whole < HEADER_BYTES);
+        assert!(
+            warned.len() == expected && warned.iter().all(|w| w.contains(&warning)),
+            "{what}, again {again}: {warned:?}"
+        );
+        assert_eq!(held::read(&db, &tenant).await, held, "{what}, again {again}");
+        if !again {
+            held::write(&db, &tenant, &mut held, 50, &ALL).await;
+        }
+        assert_eq!(held::read(&db, &tenant).await, held, "{what}, again {again}, written on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_cut_anywhere_opens_with_its_whole_records_and_says_how_many_bytes_were_lost() {
+    listen();
+    let recorded = recorded().await;
+    let bytes = recorded.bytes();
+    let borders = borders(bytes);
+    let mut cuts = vec![0, 1, HEADER_BYTES - 1];
+    for border in borders.windows(2) {
+        let [from, to] = [border[0], border[1]];
+        cuts.extend([from, from + 1, from + 4, from + 8, from + 9, (from + 8 + to) / 2, to - 1]);
+    }
+    cuts.push(bytes.len());
+    for cut in cuts {
+        let whole = borders.iter().rfind(|border| **border <= cut).copied().unwrap_or(0);
+        let folder = recorded.with(bytes[..cut].to_vec());
+        opens(&recorded, folder.path(), whole, cut - whole, &format!("cut at {cut} of {}", bytes.len()))
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_tail_of_any_bytes_is_cut_off() {
+    listen();
+    let recorded = recorded().await;
+    let bytes = recorded.bytes();
+    let last = borders(bytes).iter().rev().nth(1).copied().unwrap();
+    // What disks leave behind a write that was not finished: zeros, ones, an earlier write's bytes, half of one record and half of another.
+    let tails: [(&str, Vec<u8>); 5] = [
+        ("zeros", vec![0; 4096]),
+        ("ones", vec![0xff; 513]),
+        ("one byte", vec![7]),
+        ("an earlier write, not at its begin", bytes[HEADER_BYTES + 3..].to_vec()),
+        ("two halves", [&bytes[last..last + 9], &bytes[HEADER_BYTES + 9..HEADER_BYTES + 30]].concat()),
+    ];
+    for (what, tail) in tails {
+        let folder = recorded.with([bytes, &tail].concat());
+        opens(&recorded, folder.path(), bytes.len(), tail.len(), what).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_loses_its_record_and_what_follows_it_and_nothing_before() {
+    listen();
+    let recorded = recorded().await;
+    let bytes = recorded.bytes();
+    let borders = borders(bytes);
+    let mut flips: Vec<(usize, u8, usize)> =
+        (0..HEADER_BYTES).step_by(3).map(|at| (at, 1 << (at % 8), 0)).collect();
+    for border in borders.windows(2) {
+        let [from, to] = [border[0], border[1]];
+        // The length becomes larger and smaller, the checksum, the kind, the first and the last of the payload.
+        let places =
+            [(from, 1), (from, 0x10), (from + 3, 0x80), (from + 4, 1), (from + 7, 0x80), (from + 8, 4)];
+        flips.extend(places.iter().map(|&(at, bit)| (at, bit, from)));
+        flips.extend([(from + 9, 0x40, from), ((from + 9 + to) / 2, 2, from), (to - 1, 8, from)]);
+    }
+    for (at, bit, whole) in flips {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= bit;
+        let folder = recorded.with(damaged);
+        let what = format!("bit {bit:#x} of byte {at} flipped");
+        opens(&recorded, folder.path(), whole, bytes.len() - whole, &what).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_middle_of_one_session_costs_the_later_ones_nothing() {
+    listen();
+    let dir = tempfile::tempdir().unwrap();
+    let tenant = TenantId::single();
+    // Three sessions of three requests each. Of the middle one the second request is damaged: it and the third are lost.
+    let (mut held, mut border) = (Held::default(), 0);
+    for session in 0..3i64 {
+        let db = Db::open(options(dir.path())).await.unwrap();
+        let mut kept = held.clone();
+        for n in session * 3..session * 3 + 3 {
+            held::write(&db, &tenant, &mut held, n, &[Brings::Floats, Brings::Histograms]).await;
+            if n == 3 {
+                kept = held.clone();
+                border = std::fs::read(segment_path(&dir.path().join("log"), 2)).unwrap().len();
+            }
+        }
+        if session == 1 {
+            held = kept;
+        }
+    }
+    let segment = segment_path(&dir.path().join("log"), 2);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[border + 20] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let db = Db::open(options(dir.path())).await.unwrap();
+    assert_eq!(db.replayed().cut_bytes, (bytes.len() - border) as u64);
+    assert_eq!(held::read(&db, &tenant).await, held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_whose_series_was_defined_in_damaged_bytes_are_counted_and_never_given_to_another() {
+    listen();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    std::fs::create_dir(&log).unwrap();
+    // Two segments of one session: the second refers to what the first defines, as it does where one follows the other by its length.
+    let segment = |number: u64| {
+        let mut bytes = [&MAGIC[..], &77u64.to_le_bytes(), &number.to_le_bytes()].concat();
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        bytes
+    };
+    let define = |out: &mut Vec<u8>, series: u32, name: &str| {
+        put_series(out, [(series, TenantId::single().as_str(), vec![("__name__", name)])].into_iter());
+    };
+    let mut first = segment(1);
+    define(&mut first, 1, "kept");
+    let damaged_from = first.len();
+    define(&mut first, 2, "lost");
+    first[damaged_from + 12] ^= 1;
+    let mut second = segment(2);
+    let row = |series, ts_ms| FloatRow { series, ts_ms, value: 1.0, start_ts_ms: 0 };
+    put_floats(&mut second, [row(1, 10), row(2, 10), row(1, 20), row(2, 20), row(2, 30)].into_iter());
+    std::fs::write(segment_path(&log, 1), &first).unwrap();
+    std::fs::write(segment_path(&log, 2), &second).unwrap();
+    let db = Db::open(options(dir.path())).await.unwrap();
+    let replayed = db.replayed();
+    assert_eq!(
+        (replayed.cut_bytes, replayed.samples, replayed.orphans),
+        ((first.len() - damaged_from) as u64, 2, 3)
+    );
+    assert_eq!(held::read(&db, &TenantId::single()).await.samples(), 2);
+}

@@ -1,0 +1,8 @@
+//! What is left after a crash, to the byte and to the sample: damaged logs, and every moment of a flush at which the power may go.
+
+#[path = "../faulty_store/mod.rs"]
+mod faulty_store;
+
+mod flush;
+mod held;
+mod log;
