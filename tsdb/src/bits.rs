@@ -4,25 +4,45 @@
 /// from it: between two samples of a series those of all others go by, and the load would wait for memory each time.
 #[derive(Clone, Debug, Default)]
 pub struct BitWriter {
-    bytes: Vec<u8>,
-    /// Bits that are not in `bytes` yet, the first one topmost.
-    word: u64,
-    /// How many, 0 to 63.
+    /// As long as there is room: a slice is eight bytes smaller than a vector, and the head has one for each series.
+    bytes: Box<[u8]>,
+    /// How many of them are written.
+    used: u32,
+    /// Bits that are not in `bytes` yet, 0 to 63.
     waiting: u8,
+    /// They themselves, the first one topmost.
+    word: u64,
+}
+
+/// The room after this much: sizes that allocators hand out without rounding up (32, then in steps of 16, from 128 on four for each doubling).
+/// Twice as much each time would leave a quarter of the head's memory unused.
+fn next_room(bytes: usize) -> usize {
+    match bytes {
+        0 => 32,
+        1..128 => bytes + 16,
+        _ => bytes + (1 << bytes.ilog2()) / 4,
+    }
 }
 
 impl BitWriter {
     /// All that was written, filled up with zeros to a whole byte.
     pub fn to_bytes(&self) -> Vec<u8> {
         let waiting = usize::from(self.waiting.div_ceil(8));
-        let mut all = Vec::with_capacity(self.bytes.len() + waiting);
-        all.extend_from_slice(&self.bytes);
+        let written = &self.bytes[..self.used as usize];
+        let mut all = Vec::with_capacity(written.len() + waiting);
+        all.extend_from_slice(written);
         all.extend_from_slice(&self.word.to_be_bytes()[..waiting]);
         all
     }
 
+    /// The first 64 bits, once there are so many.
+    pub fn first_word(&self) -> Option<u64> {
+        let (first, _) = self.bytes[..self.used as usize].split_first_chunk()?;
+        Some(u64::from_be_bytes(*first))
+    }
+
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.len()
     }
 
     #[inline]
@@ -49,12 +69,23 @@ impl BitWriter {
         self.waiting = over;
     }
 
+    #[inline]
     fn flush(&mut self, word: u64) {
-        if self.bytes.capacity() - self.bytes.len() < 8 {
-            // Grow by little: doubling would leave up to half of the head's memory unused.
-            self.bytes.reserve_exact((self.bytes.len() / 4).max(16));
+        let at = self.used as usize;
+        if self.bytes.len() - at < 8 {
+            self.grow();
         }
-        self.bytes.extend_from_slice(&word.to_be_bytes());
+        self.bytes[at..at + 8].copy_from_slice(&word.to_be_bytes());
+        self.used += 8;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+        bytes.reserve_exact(next_room(bytes.len()) - bytes.len());
+        // What is reserved and nothing more, so that it becomes a slice where it is.
+        bytes.resize(bytes.capacity(), 0);
+        self.bytes = bytes.into_boxed_slice();
     }
 }
 
@@ -172,6 +203,9 @@ mod tests {
             let written: u64 = numbers.iter().map(|(_, n)| u64::from(*n)).sum();
             let bytes = writer.to_bytes();
             prop_assert_eq!(bytes.len() as u64, written.div_ceil(8));
+            prop_assert!(writer.capacity() <= (bytes.len() + 8).max(26) * 5 / 4);
+            let first = bytes.first_chunk().map(|eight| u64::from_be_bytes(*eight));
+            prop_assert_eq!(writer.first_word(), first.filter(|_| written >= 64));
             let (mut plain, mut checked) = (BitReader::new(&bytes), BitReader::new(&bytes));
             prop_assert_eq!(checked.left(), written.div_ceil(8) * 8);
             for (v, n) in &numbers {

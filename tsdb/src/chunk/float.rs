@@ -1,50 +1,37 @@
 //! Floats: delta-of-delta timestamps and XORed values, bit by bit (Pelkonen et al., "Gorilla", VLDB 2015, sections 4.1.1 and 4.1.2).
 //!
 //! What differs from the paper: timestamps are milliseconds, with classes of 0, 6, 11, 17, 36 and 64 bits for the difference of
-//! differences, because real scrapes jitter by a few milliseconds; the first sample is 64 + 64 bits.
+//! differences, because real scrapes jitter by a few milliseconds; the first timestamp is 64 bits, and the first value is XORed with 0.
 
-use super::Columns;
+use super::{Columns, MAX_SAMPLES};
 use crate::bits::{BitReader, BitWriter};
 
-/// Appends samples in ascending order of time.
-#[derive(Clone, Debug)]
+/// Appends samples in ascending order of time. Every series of the head has one: its 56 bytes are weighed, not gathered.
+#[derive(Clone, Debug, Default)]
 pub struct Encoder {
     out: BitWriter,
-    first_t: i64,
     last_t: i64,
-    last_delta: i64,
     last_bits: u64,
-    last_start: i64,
-    count: u16,
-    /// Leading zeros and length of the meaningful bits last written out; length 0 = none yet.
+    /// See [`remembered`].
+    last_delta: i32,
+    count: u8,
+    /// Leading zeros and length of the meaningful bits last written out.
     leading: u8,
     meaningful: u8,
-    has_start: bool,
+    /// Whether any were.
+    windowed: bool,
 }
 
+const _: () = assert!(MAX_SAMPLES <= u8::MAX as u16);
+
 impl Encoder {
-    /// `has_start`: each sample carries a start timestamp.
-    pub fn new(has_start: bool) -> Self {
-        Encoder {
-            out: BitWriter::default(),
-            first_t: 0,
-            last_t: 0,
-            last_delta: 0,
-            last_bits: 0,
-            last_start: 0,
-            count: 0,
-            leading: 0,
-            meaningful: 0,
-            has_start,
-        }
-    }
-
     pub fn count(&self) -> u16 {
-        self.count
+        self.count.into()
     }
 
+    /// Read back from what was written, so that it is not kept twice; 0 before the first sample.
     pub fn first_t_ms(&self) -> i64 {
-        self.first_t
+        self.out.first_word().unwrap_or_default() as i64
     }
 
     pub fn last_t_ms(&self) -> i64 {
@@ -53,10 +40,6 @@ impl Encoder {
 
     pub fn last_value(&self) -> f64 {
         f64::from_bits(self.last_bits)
-    }
-
-    pub fn has_start(&self) -> bool {
-        self.has_start
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -68,44 +51,17 @@ impl Encoder {
     }
 
     /// Differences wrap, so any order decodes to what was written; ascending order is what makes it small.
-    pub fn push(&mut self, t: i64, v: f64, start: i64) {
-        let bits = v.to_bits();
+    pub fn push(&mut self, t: i64, v: f64) {
         if self.count == 0 {
-            self.first_t = t;
             self.out.bits(t as u64, 64);
-            self.out.bits(bits, 64);
         } else {
-            let delta = t.wrapping_sub(self.last_t);
-            self.put_dod(delta.wrapping_sub(self.last_delta));
-            self.last_delta = delta;
-            self.put_xor(bits ^ self.last_bits);
+            self.last_delta = put_time(&mut self.out, self.last_t, self.last_delta, t);
         }
-        if self.has_start {
-            let same = start == self.last_start;
-            self.out.bit(!same);
-            if !same {
-                self.out.bits(start as u64, 64);
-                self.last_start = start;
-            }
-        }
+        let bits = v.to_bits();
+        self.put_xor(bits ^ self.last_bits);
         self.last_t = t;
         self.last_bits = bits;
         self.count += 1;
-    }
-
-    fn put_dod(&mut self, dod: i64) {
-        let zigzag = ((dod << 1) ^ (dod >> 63)) as u64;
-        match 64 - zigzag.leading_zeros() {
-            0 => self.out.bits(0b0, 1),
-            1..=6 => self.out.bits(0b10 << 6 | zigzag, 8),
-            7..=11 => self.out.bits(0b110 << 11 | zigzag, 14),
-            12..=17 => self.out.bits(0b1110 << 17 | zigzag, 21),
-            18..=36 => self.out.bits(0b11110 << 36 | zigzag, 41),
-            _ => {
-                self.out.bits(0b11111, 5);
-                self.out.bits(zigzag, 64);
-            }
-        }
     }
 
     fn put_xor(&mut self, xor: u64) {
@@ -116,8 +72,8 @@ impl Encoder {
         // 5 bits for the leading zeros, as in the paper.
         let leading = (xor.leading_zeros() as u8).min(31);
         let meaningful = 64 - leading - xor.trailing_zeros() as u8;
-        let trailing_before = 64u8.wrapping_sub(self.leading + self.meaningful);
-        let fits = self.meaningful != 0
+        let trailing_before = 64 - self.leading - self.meaningful;
+        let fits = self.windowed
             && leading >= self.leading
             && xor.trailing_zeros() as u8 >= trailing_before
             // A window much wider than needed costs more than a new one: 11 bits of header.
@@ -128,43 +84,96 @@ impl Encoder {
         } else {
             self.out.bits(0b11 << 11 | (leading as u64) << 6 | (meaningful - 1) as u64, 13);
             self.out.bits(xor >> (64 - leading - meaningful), meaningful);
-            self.leading = leading;
-            self.meaningful = meaningful;
+            (self.leading, self.meaningful, self.windowed) = (leading, meaningful, true);
+        }
+    }
+}
+
+/// Floats, each followed by its start timestamp: one bit where that is the one before's.
+#[derive(Clone, Debug, Default)]
+pub struct EncoderWithStart {
+    pub floats: Encoder,
+    last_start: i64,
+}
+
+impl EncoderWithStart {
+    pub fn push(&mut self, t: i64, v: f64, start: i64) {
+        self.floats.push(t, v);
+        let same = start == self.last_start;
+        self.floats.out.bit(!same);
+        if !same {
+            self.floats.out.bits(start as u64, 64);
+            self.last_start = start;
+        }
+    }
+}
+
+/// What the next difference is taken against: this one, or nothing where it does not fit, which is every 24 days at the most.
+#[inline]
+fn remembered(delta: i64) -> i32 {
+    i32::try_from(delta).unwrap_or(0)
+}
+
+/// Writes a timestamp after `last_t` and answers the difference to remember.
+#[inline]
+fn put_time(out: &mut BitWriter, last_t: i64, last_delta: i32, t: i64) -> i32 {
+    let delta = t.wrapping_sub(last_t);
+    put_dod(out, delta.wrapping_sub(last_delta.into()));
+    remembered(delta)
+}
+
+#[inline]
+fn put_dod(out: &mut BitWriter, dod: i64) {
+    let zigzag = ((dod << 1) ^ (dod >> 63)) as u64;
+    match 64 - zigzag.leading_zeros() {
+        0 => out.bits(0b0, 1),
+        1..=6 => out.bits(0b10 << 6 | zigzag, 8),
+        7..=11 => out.bits(0b110 << 11 | zigzag, 14),
+        12..=17 => out.bits(0b1110 << 17 | zigzag, 21),
+        18..=36 => out.bits(0b11110 << 36 | zigzag, 41),
+        _ => {
+            out.bits(0b11111, 5);
+            out.bits(zigzag, 64);
         }
     }
 }
 
 /// Timestamps alone, as they stand in a chunk: what series of one scrape share.
 pub fn encode_times(ts_ms: &[i64]) -> Vec<u8> {
-    let mut e = Encoder::new(false);
-    for &t in ts_ms {
-        if e.count == 0 {
-            e.out.bits(t as u64, 64);
+    let mut out = BitWriter::default();
+    let (mut last_t, mut last_delta) = (0, 0);
+    for (i, &t) in ts_ms.iter().enumerate() {
+        if i == 0 {
+            out.bits(t as u64, 64);
         } else {
-            let delta = t.wrapping_sub(e.last_t);
-            e.put_dod(delta.wrapping_sub(e.last_delta));
-            e.last_delta = delta;
+            last_delta = put_time(&mut out, last_t, last_delta, t);
         }
-        e.last_t = t;
-        e.count = 1;
+        last_t = t;
     }
-    e.out.to_bytes()
+    out.to_bytes()
 }
 
 /// Appends `count` timestamps that [`encode_times`] wrote.
 pub fn decode_times(bytes: &[u8], count: u16, out: &mut Vec<i64>) {
     let mut r = BitReader::new(bytes);
-    let (mut t, mut delta) = (0i64, 0i64);
+    let (mut t, mut delta) = (0i64, 0i32);
     out.reserve(count as usize);
     for i in 0..count {
         if i == 0 {
             t = r.bits(64) as i64;
         } else {
-            delta = delta.wrapping_add(take_dod(&mut r));
-            t = t.wrapping_add(delta);
+            take_time(&mut r, &mut t, &mut delta);
         }
         out.push(t);
     }
+}
+
+/// Reads what [`put_time`] wrote: on to the next timestamp and the difference to remember.
+#[inline]
+fn take_time(r: &mut BitReader<'_>, t: &mut i64, last_delta: &mut i32) {
+    let delta = i64::from(*last_delta).wrapping_add(take_dod(r));
+    *t = t.wrapping_add(delta);
+    *last_delta = remembered(delta);
 }
 
 #[inline]
@@ -188,26 +197,24 @@ fn take_dod(r: &mut BitReader<'_>) -> i64 {
 /// Appends those of `count` samples that lie within `min_t..=max_t`.
 pub fn decode(bytes: &[u8], count: u16, has_start: bool, min_t: i64, max_t: i64, out: &mut Columns) {
     let mut r = BitReader::new(bytes);
-    let (mut t, mut delta, mut bits, mut start) = (0i64, 0i64, 0u64, 0i64);
+    let (mut t, mut delta, mut bits, mut start) = (0i64, 0i32, 0u64, 0i64);
     let (mut leading, mut meaningful) = (0u8, 64u8);
     out.ts_ms.reserve(count as usize);
     out.values.reserve(count as usize);
     for i in 0..count {
         if i == 0 {
             t = r.bits(64) as i64;
-            bits = r.bits(64);
         } else {
-            delta = delta.wrapping_add(take_dod(&mut r));
-            t = t.wrapping_add(delta);
+            take_time(&mut r, &mut t, &mut delta);
+        }
+        if r.bit() {
             if r.bit() {
-                if r.bit() {
-                    let header = r.bits(11);
-                    leading = (header >> 6) as u8;
-                    meaningful = (header & 63) as u8 + 1;
-                }
-                let shift = 64u8.saturating_sub(leading + meaningful);
-                bits ^= r.bits(meaningful) << shift;
+                let header = r.bits(11);
+                leading = (header >> 6) as u8;
+                meaningful = (header & 63) as u8 + 1;
             }
+            let shift = 64u8.saturating_sub(leading + meaningful);
+            bits ^= r.bits(meaningful) << shift;
         }
         if has_start && r.bit() {
             start = r.bits(64) as i64;
@@ -228,32 +235,44 @@ mod tests {
     use proptest::prelude::*;
 
     fn round_trip(samples: &[(i64, u64, i64)], has_start: bool) {
-        let mut e = Encoder::new(has_start);
+        let (mut plain, mut with_start) = (Encoder::default(), EncoderWithStart::default());
         for &(t, v, st) in samples {
-            e.push(t, f64::from_bits(v), st);
+            plain.push(t, f64::from_bits(v));
+            with_start.push(t, f64::from_bits(v), st);
         }
+        let e = if has_start { &with_start.floats } else { &plain };
         let mut out = Columns::default();
         decode(&e.to_bytes(), e.count(), has_start, i64::MIN, i64::MAX, &mut out);
         let got: Vec<_> =
             (0..out.len()).map(|i| (out.ts_ms[i], out.values[i].to_bits(), out.start(i))).collect();
         let want: Vec<_> = samples.iter().map(|&(t, v, st)| (t, v, if has_start { st } else { 0 })).collect();
         assert_eq!(got, want);
+        assert_eq!((e.first_t_ms(), e.last_t_ms()), (want[0].0, want[want.len() - 1].0));
+        let (ts, mut times) = (samples.iter().map(|s| s.0).collect::<Vec<_>>(), Vec::new());
+        decode_times(&encode_times(&ts), ts.len() as u16, &mut times);
+        assert_eq!(times, ts);
+    }
+
+    #[test]
+    fn a_series_open_chunk_is_as_small_as_it_is_thought_to_be() {
+        assert_eq!(std::mem::size_of::<Encoder>(), 56);
+        assert_eq!(std::mem::size_of::<Option<crate::chunk::OpenChunk>>(), 56);
     }
 
     #[test]
     fn steady_scrapes_take_little() {
-        let mut e = Encoder::new(false);
+        let mut e = Encoder::default();
         for i in 0..120 {
-            e.push(1_700_000_000_000 + i * 15_000, 1.0, 0);
+            e.push(1_700_000_000_000 + i * 15_000, 1.0);
         }
-        assert!(e.to_bytes().len() < 60, "{} bytes", e.to_bytes().len());
+        assert!(e.to_bytes().len() < 50, "{} bytes", e.to_bytes().len());
     }
 
     #[test]
     fn only_the_range_asked_comes_back() {
-        let mut e = Encoder::new(false);
+        let mut e = Encoder::default();
         for i in 0..100 {
-            e.push(i * 10, i as f64, 0);
+            e.push(i * 10, i as f64);
         }
         let mut out = Columns::default();
         decode(&e.to_bytes(), 100, false, 100, 200, &mut out);

@@ -149,10 +149,11 @@ impl Chunk {
     }
 }
 
-/// A chunk that still grows.
+/// A chunk that still grows. What few series have is behind a pointer.
 #[derive(Clone, Debug)]
 pub enum OpenChunk {
     Float(float::Encoder),
+    FloatWithStart(Box<float::EncoderWithStart>),
     Histogram(Box<histogram::Encoder>),
 }
 
@@ -160,6 +161,7 @@ impl OpenChunk {
     pub fn count(&self) -> u16 {
         match self {
             OpenChunk::Float(e) => e.count(),
+            OpenChunk::FloatWithStart(e) => e.floats.count(),
             OpenChunk::Histogram(e) => e.count(),
         }
     }
@@ -167,6 +169,7 @@ impl OpenChunk {
     pub fn first_t_ms(&self) -> i64 {
         match self {
             OpenChunk::Float(e) => e.first_t_ms(),
+            OpenChunk::FloatWithStart(e) => e.floats.first_t_ms(),
             OpenChunk::Histogram(e) => e.first_t_ms(),
         }
     }
@@ -174,6 +177,7 @@ impl OpenChunk {
     pub fn last_t_ms(&self) -> i64 {
         match self {
             OpenChunk::Float(e) => e.last_t_ms(),
+            OpenChunk::FloatWithStart(e) => e.floats.last_t_ms(),
             OpenChunk::Histogram(e) => e.last_t_ms(),
         }
     }
@@ -182,6 +186,7 @@ impl OpenChunk {
     pub fn last_is(&self, value: &Value) -> bool {
         match (self, value) {
             (OpenChunk::Float(e), Value::Float(v)) => e.last_value().to_bits() == v.to_bits(),
+            (OpenChunk::FloatWithStart(e), Value::Float(v)) => e.floats.last_value().to_bits() == v.to_bits(),
             (OpenChunk::Histogram(e), Value::Histogram(h)) => histogram::same(e.last(), h),
             _ => false,
         }
@@ -194,25 +199,26 @@ impl OpenChunk {
             return false;
         }
         match (self, value) {
-            (OpenChunk::Float(e), Value::Float(v)) if e.has_start() || start == 0 => {
-                e.push(t, *v, start);
-                true
-            }
-            (OpenChunk::Histogram(e), Value::Histogram(h)) => {
-                e.push(t, h, start);
-                true
-            }
-            _ => false,
+            (OpenChunk::Float(e), Value::Float(v)) if start == 0 => e.push(t, *v),
+            (OpenChunk::FloatWithStart(e), Value::Float(v)) => e.push(t, *v, start),
+            (OpenChunk::Histogram(e), Value::Histogram(h)) => e.push(t, h, start),
+            _ => return false,
         }
+        true
     }
 
     /// A new chunk with its first sample.
     pub fn begin(t: i64, value: &Value, start: i64) -> Self {
         match value {
-            Value::Float(v) => {
-                let mut e = float::Encoder::new(start != 0);
-                e.push(t, *v, start);
+            Value::Float(v) if start == 0 => {
+                let mut e = float::Encoder::default();
+                e.push(t, *v);
                 OpenChunk::Float(e)
+            }
+            Value::Float(v) => {
+                let mut e = Box::<float::EncoderWithStart>::default();
+                e.push(t, *v, start);
+                OpenChunk::FloatWithStart(e)
             }
             Value::Histogram(h) => {
                 let mut e = histogram::Encoder::default();
@@ -225,8 +231,8 @@ impl OpenChunk {
     /// The chunk as it is now.
     pub fn snapshot(&self) -> Chunk {
         let (kind, bytes) = match self {
-            OpenChunk::Float(e) if e.has_start() => (Kind::FloatWithStart, e.to_bytes().into()),
             OpenChunk::Float(e) => (Kind::Float, e.to_bytes().into()),
+            OpenChunk::FloatWithStart(e) => (Kind::FloatWithStart, e.floats.to_bytes().into()),
             OpenChunk::Histogram(e) => (Kind::Histogram, Bytes::copy_from_slice(e.bytes())),
         };
         Chunk {
@@ -263,6 +269,7 @@ impl OpenChunk {
     pub fn heap_bytes(&self) -> usize {
         match self {
             OpenChunk::Float(e) => e.heap_bytes(),
+            OpenChunk::FloatWithStart(e) => e.floats.heap_bytes() + std::mem::size_of_val(&**e),
             OpenChunk::Histogram(e) => e.heap_bytes(),
         }
     }

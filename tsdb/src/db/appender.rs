@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedRwLockReadGuard;
 
@@ -176,7 +175,7 @@ impl Appender {
             match log.append(mark, &records) {
                 Ok(pending) => {
                     for at in defined {
-                        self.series[at].logged.store(mark, Ordering::Release);
+                        self.series[at].set_logged(mark);
                     }
                     return pending;
                 }
@@ -188,7 +187,7 @@ impl Appender {
     /// The records of this request, and which series they define.
     fn encode(&self, mark: u64) -> (Vec<u8>, Vec<usize>) {
         let mut out = Vec::with_capacity(64 + self.floats.len() * 6);
-        let undefined = |at: &usize| self.series[*at].logged.load(Ordering::Acquire) != mark;
+        let undefined = |at: &usize| !self.series[*at].is_logged(mark);
         let defined: Vec<usize> = (0..self.series.len()).filter(undefined).collect();
         if !defined.is_empty() {
             let tenant = self.tenant.id.as_str();

@@ -4,6 +4,7 @@
 //! one, makes blocks of it and forgets it, together with its log segments. A series keeps its identity across generations, so
 //! freezing costs nothing: each series moves its samples aside when the first sample of the next generation reaches it.
 
+pub mod label_sets;
 mod names;
 pub mod postings;
 pub mod samples;
@@ -13,10 +14,10 @@ pub mod timelines;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use hashbrown::HashTable;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
 use crate::db::{HeadStats, NamedCount};
@@ -24,36 +25,42 @@ use crate::labels::{Labels, METRIC_NAME, hash_sorted};
 use crate::metadata::{Known, MAX_METRICS, MAX_PER_METRIC};
 use crate::sample::{Metadata, Value};
 use crate::tenant::TenantId;
+use label_sets::{LabelSet, LabelSets};
 use postings::Postings;
 use samples::{Put, Samples, SamplesView};
-use symbols::{Symbol, Symbols};
 use timelines::Timelines;
+
+pub use label_sets::LabelPairs;
 
 /// Locks over the label-set table; a power of two.
 const SHARDS: usize = 64;
 
-/// One series of one tenant.
+/// One series of one tenant. There are millions: with the counts of its `Arc` it fills two lines of the cache and a size that the allocator
+/// does not round up, so that one byte more would cost 32.
 pub struct Series {
+    pub tenant: Arc<TenantHead>,
     /// Its number in this process's log and postings; given out again after the series is gone.
     pub id: u32,
-    pub tenant: Arc<TenantHead>,
-    hash: u64,
-    labels: Box<[(Symbol, Symbol)]>,
-    /// The log's mark when this series was last written down there, see [`crate::wal::Log::mark`].
-    pub logged: AtomicU64,
+    hash: u32,
+    labels: LabelSet,
+    /// See [`Series::is_logged`].
+    logged: AtomicU32,
+    /// Generation of the active samples, or [`GONE`]; read and written while `state` is locked.
+    generation: AtomicU32,
     state: Mutex<SeriesState>,
 }
 
+const _: () = assert!(size_of::<Series>() + 2 * size_of::<usize>() <= 128);
+
 #[derive(Default)]
 struct SeriesState {
-    /// Generation of `active`.
-    generation: u64,
     active: Samples,
     /// The generation before, until its blocks are committed.
-    frozen: Option<(u64, Box<Samples>)>,
-    /// The series was taken out of the head; whoever still holds it must look it up again.
-    gone: bool,
+    frozen: Option<Box<(u64, Samples)>>,
 }
+
+/// The generation of a series that was taken out of the head; whoever still holds it must look it up again.
+const GONE: u32 = u32::MAX;
 
 /// What the head holds of one tenant.
 pub struct TenantHead {
@@ -65,8 +72,9 @@ pub struct TenantHead {
 
 /// All series of all tenants.
 pub struct Head {
-    symbols: RwLock<Symbols>,
-    shards: Vec<RwLock<HashTable<Arc<Series>>>>,
+    labels: RwLock<LabelSets>,
+    /// Numbers of series by their labels.
+    shards: Vec<RwLock<HashTable<u32>>>,
     by_id: RwLock<ById>,
     tenants: RwLock<HashMap<TenantId, Arc<TenantHead>>>,
     /// The generation that writes go to, from 1.
@@ -84,7 +92,10 @@ pub struct Head {
 #[derive(Default)]
 struct Bytes {
     symbols: AtomicI64,
+    label_sets: AtomicI64,
     series: AtomicI64,
+    /// Of the tables in which series are found.
+    tables: AtomicI64,
     postings: AtomicI64,
     /// Of the current generation.
     chunks: AtomicI64,
@@ -94,10 +105,67 @@ struct Bytes {
     frozen_out_of_order: AtomicI64,
 }
 
+/// Series by number.
 #[derive(Default)]
 struct ById {
     series: Vec<Option<Arc<Series>>>,
     free: Vec<u32>,
+}
+
+impl ById {
+    /// A number for a new series.
+    fn give(&mut self) -> u32 {
+        if let Some(id) = self.free.pop() {
+            return id;
+        }
+        if self.series.len() == self.series.capacity() {
+            // By little: a table that doubled would be half empty.
+            self.series.reserve_exact((self.series.len() / 8).max(64));
+        }
+        self.series.push(None);
+        self.series.len() as u32 - 1
+    }
+
+    fn take_back(&mut self, id: u32) {
+        self.series[id as usize] = None;
+        self.free.push(id);
+        if self.free.len() == self.series.len() {
+            *self = ById::default();
+        }
+    }
+
+    /// What a shard needs to know of a number in it.
+    fn hash(&self, id: u32) -> u64 {
+        spread(self.series[id as usize].as_ref().map_or(0, |s| s.hash))
+    }
+
+    /// The series of these labels, if this shard has it.
+    fn find(
+        &self,
+        shard: &HashTable<u32>,
+        hash: u32,
+        tenant: &Arc<TenantHead>,
+        labels: &[(&str, &str)],
+        sets: &LabelSets,
+    ) -> Option<&Arc<Series>> {
+        let series = |id: &u32| self.series.get(*id as usize)?.as_ref();
+        let is = |s: &Arc<Series>| {
+            s.hash == hash
+                && Arc::ptr_eq(&s.tenant, tenant)
+                && sets.pairs(s.labels).eq(labels.iter().copied())
+        };
+        shard.find(spread(hash), |id| series(id).is_some_and(is)).and_then(series)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.series.capacity() * size_of::<Option<Arc<Series>>>() + self.free.capacity() * size_of::<u32>()
+    }
+}
+
+/// All 64 bits of a hash of 32, whose low ones are the same for all of a shard.
+fn spread(hash: u32) -> u64 {
+    let spread = u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    spread ^ spread >> 32
 }
 
 /// Bytes the head holds, by kind.
@@ -122,7 +190,7 @@ impl HeadBytes {
 impl Default for Head {
     fn default() -> Self {
         Head {
-            symbols: RwLock::default(),
+            labels: RwLock::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             by_id: RwLock::default(),
             tenants: RwLock::default(),
@@ -188,45 +256,50 @@ impl Head {
 
     /// The series of a label set (ascending by name, unique, no empty values), made where it is new.
     pub fn series(&self, tenant: &Arc<TenantHead>, labels: &[(&str, &str)]) -> Arc<Series> {
-        let hash = hash_sorted(labels.iter().copied());
+        let hash = hash_sorted(labels.iter().copied()) as u32;
         let shard = &self.shards[hash as usize % SHARDS];
         {
-            let symbols = self.symbols.read();
-            let shard = shard.read();
-            if let Some(s) = shard.find(hash, |s| s.is(hash, tenant, labels, &symbols)) {
+            let (sets, shard, by_id) = (self.labels.read(), shard.read(), self.by_id.read());
+            if let Some(s) = by_id.find(&shard, hash, tenant, labels, &sets) {
                 return s.clone();
             }
         }
-        let mut symbols = self.symbols.write();
-        let mut shard = shard.write();
-        if let Some(s) = shard.find(hash, |s| s.is(hash, tenant, labels, &symbols)) {
+        let (mut sets, mut shard, mut by_id) = (self.labels.write(), shard.write(), self.by_id.write());
+        if let Some(s) = by_id.find(&shard, hash, tenant, labels, &sets) {
             return s.clone();
         }
-        let labels: Box<[_]> = labels.iter().map(|(n, v)| (symbols.take(n), symbols.take(v))).collect();
-        let mut by_id = self.by_id.write();
-        let id = by_id.free.pop().unwrap_or_else(|| {
-            by_id.series.push(None);
-            by_id.series.len() as u32 - 1
-        });
+        let tables = by_id.heap_bytes() + shard.allocation_size();
+        let id = by_id.give();
         let series = Arc::new(Series {
-            id,
             tenant: tenant.clone(),
+            id,
             hash,
-            labels,
-            logged: AtomicU64::new(0),
+            labels: sets.take(labels),
+            logged: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
             state: Mutex::default(),
         });
         by_id.series[id as usize] = Some(series.clone());
-        drop(by_id);
-        self.bytes.symbols.store(symbols.heap_bytes() as i64, Ordering::Relaxed);
-        self.bytes.series.fetch_add(series.bytes(), Ordering::Relaxed);
+        shard.insert_unique(spread(hash), id, |id| by_id.hash(*id));
+        self.count_tables(tables, &by_id, &shard);
+        drop((shard, by_id));
+        self.bytes.series.fetch_add(SERIES_BYTES, Ordering::Relaxed);
+        self.count_labels(&sets);
         let mut postings = tenant.postings.write();
         let before = postings.heap_bytes() as i64;
-        postings.insert(id, &series.labels);
+        postings.insert(id, &sets.pairs(series.labels).numbers());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
-        drop(postings);
-        shard.insert_unique(hash, series.clone(), |s| s.hash);
         series
+    }
+
+    fn count_labels(&self, sets: &LabelSets) {
+        self.bytes.symbols.store(sets.symbols().heap_bytes() as i64, Ordering::Relaxed);
+        self.bytes.label_sets.store(sets.heap_bytes() as i64, Ordering::Relaxed);
+    }
+
+    fn count_tables(&self, before: usize, by_id: &ById, shard: &HashTable<u32>) {
+        let now = by_id.heap_bytes() + shard.allocation_size();
+        self.bytes.tables.fetch_add(now as i64 - before as i64, Ordering::Relaxed);
     }
 
     /// Looks series up by numbers they had before: `found(at, series)` is called for those of `numbers` that a series of the tenant has now
@@ -239,12 +312,11 @@ impl Head {
         mut same: impl FnMut(usize, LabelPairs<'_>) -> bool,
         mut found: impl FnMut(usize, &Arc<Series>),
     ) {
-        let symbols = self.symbols.read();
-        let by_id = self.by_id.read();
+        let (sets, by_id) = (self.labels.read(), self.by_id.read());
         for (at, number) in numbers.iter().enumerate() {
             if let Some(series) = number.and_then(|n| by_id.series.get(n as usize)?.as_ref())
                 && Arc::ptr_eq(&series.tenant, tenant)
-                && same(at, LabelPairs { rest: series.labels.iter(), symbols: &symbols })
+                && same(at, sets.pairs(series.labels))
             {
                 found(at, series);
             }
@@ -275,7 +347,7 @@ impl Head {
 
     /// The labels of a series.
     pub fn labels_of(&self, series: &Series) -> Labels {
-        labels_with(series, &self.symbols.read())
+        labels_with(series, &self.labels.read())
     }
 
     /// Runs `f` with the numbers and labels of some series, as the log wants them.
@@ -284,9 +356,8 @@ impl Head {
         series: impl Iterator<Item = &'a Series>,
         f: impl FnOnce(Vec<(u32, Vec<(&str, &str)>)>),
     ) {
-        let symbols = self.symbols.read();
-        let pairs = |s: &Series| s.labels.iter().map(|&(n, v)| (symbols.text(n), symbols.text(v))).collect();
-        f(series.map(|s| (s.id, pairs(s))).collect());
+        let sets = self.labels.read();
+        f(series.map(|s| (s.id, sets.pairs(s.labels).collect())).collect());
     }
 
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
@@ -295,18 +366,18 @@ impl Head {
         tenant: &TenantHead,
         matchers: &[crate::matcher::Matcher],
     ) -> Vec<(Labels, Arc<Series>)> {
-        let symbols = self.symbols.read();
-        let ids = tenant.postings.read().select(matchers, &symbols);
-        let mut found = self.with_labels(&ids, &symbols);
-        drop(symbols);
+        let sets = self.labels.read();
+        let ids = tenant.postings.read().select(matchers, sets.symbols());
+        let mut found = self.with_labels(&ids, &sets);
+        drop(sets);
         found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
         found
     }
 
-    fn with_labels(&self, ids: &RoaringBitmap, symbols: &Symbols) -> Vec<(Labels, Arc<Series>)> {
+    fn with_labels(&self, ids: &RoaringBitmap, sets: &LabelSets) -> Vec<(Labels, Arc<Series>)> {
         let by_id = self.by_id.read();
         let series = ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone());
-        series.map(|s| (labels_with(&s, symbols), s)).collect()
+        series.map(|s| (labels_with(&s, sets), s)).collect()
     }
 
     /// Runs `f` for every series of a tenant, in no order that means anything. No lock is held meanwhile.
@@ -328,17 +399,18 @@ impl Head {
         let mut idle = Vec::new();
         for s in all {
             let mut state = s.state.lock();
-            if state.frozen.as_ref().is_some_and(|(g, _)| *g <= flushed) {
+            if state.frozen.as_ref().is_some_and(|f| f.0 <= flushed) {
                 state.frozen = None;
             }
-            if state.generation <= flushed && !state.active.is_empty() {
+            let generation = s.generation(&state);
+            if generation <= flushed && !state.active.is_empty() {
                 state.active = Samples::default();
             }
             // Quiet for all of the flushed generation and since: gone. Others keep their place for the next scrape.
-            if state.generation < flushed && state.frozen.is_none() {
+            if generation < flushed && state.frozen.is_none() {
                 forgotten.idle_series += 1;
                 if drop_idle {
-                    state.gone = true;
+                    s.generation.store(GONE, Ordering::Relaxed);
                     idle.push(s.clone());
                 }
             }
@@ -354,26 +426,27 @@ impl Head {
     }
 
     fn remove(&self, series: &Series) {
-        let mut symbols = self.symbols.write();
+        let mut sets = self.labels.write();
         let mut postings = series.tenant.postings.write();
         let before = postings.heap_bytes() as i64;
-        postings.remove(series.id, &series.labels);
+        postings.remove(series.id, &sets.pairs(series.labels).numbers());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
         drop(postings);
-        self.bytes.series.fetch_sub(series.bytes(), Ordering::Relaxed);
         let mut shard = self.shards[series.hash as usize % SHARDS].write();
-        if let Ok(entry) = shard.find_entry(series.hash, |s| s.id == series.id) {
+        let mut by_id = self.by_id.write();
+        let tables = by_id.heap_bytes() + shard.allocation_size();
+        if let Ok(entry) = shard.find_entry(spread(series.hash), |id| *id == series.id) {
             entry.remove();
         }
-        drop(shard);
-        let mut by_id = self.by_id.write();
-        by_id.series[series.id as usize] = None;
-        by_id.free.push(series.id);
-        for &(n, v) in &series.labels {
-            symbols.release(n);
-            symbols.release(v);
+        if shard.len() < shard.capacity() / 4 {
+            shard.shrink_to(0, |id| by_id.hash(*id));
         }
-        self.bytes.symbols.store(symbols.heap_bytes() as i64, Ordering::Relaxed);
+        by_id.take_back(series.id);
+        self.count_tables(tables, &by_id, &shard);
+        drop((shard, by_id));
+        sets.release(series.labels);
+        self.bytes.series.fetch_sub(SERIES_BYTES, Ordering::Relaxed);
+        self.count_labels(&sets);
     }
 
     /// Bytes held, counted along with every change: asking costs nothing. What the allocator rounds up or keeps is not in it.
@@ -383,7 +456,7 @@ impl Head {
         let frozen = read(&b.frozen_chunks) + read(&b.frozen_out_of_order);
         HeadBytes {
             symbols: read(&b.symbols),
-            series: read(&b.series),
+            series: read(&b.series) + read(&b.label_sets) + read(&b.tables),
             postings: read(&b.postings),
             chunks: read(&b.chunks) + read(&b.frozen_chunks),
             out_of_order: read(&b.out_of_order) + read(&b.frozen_out_of_order),
@@ -393,7 +466,8 @@ impl Head {
 
     /// What `status/tsdb` shows; walks the tenant's index and series.
     pub fn stats(&self, tenant: &TenantHead, first_generation: u64, limit: usize) -> HeadStats {
-        let symbols = self.symbols.read();
+        let sets = self.labels.read();
+        let symbols = sets.symbols();
         let postings = tenant.postings.read();
         let by_id = self.by_id.read();
         let mut stats = HeadStats { series: postings.all().len(), ..HeadStats::default() };
@@ -434,22 +508,6 @@ impl Head {
     }
 }
 
-/// Labels of a series of the head, pair by pair, ascending by name.
-#[derive(Clone)]
-pub struct LabelPairs<'a> {
-    rest: std::slice::Iter<'a, (Symbol, Symbol)>,
-    symbols: &'a Symbols,
-}
-
-impl<'a> Iterator for LabelPairs<'a> {
-    type Item = (&'a str, &'a str);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        self.rest.next().map(|&(n, v)| (self.symbols.text(n), self.symbols.text(v)))
-    }
-}
-
 /// A run of writes, see [`Head::writing`]. What it counted is added to the head when it is finished.
 pub struct Writing<'a> {
     head: &'a Head,
@@ -467,10 +525,9 @@ impl Writing<'_> {
     #[inline]
     pub fn put(&mut self, series: &Series, t: i64, value: Value, start: i64) -> Option<Put> {
         let mut state = series.state.lock();
-        if state.gone {
+        if !series.advance(&mut state, self.generation) {
             return None;
         }
-        state.advance(self.generation);
         let before = state.active.heap_bytes();
         let put = state.active.put(t, value, start, &self.head.timelines);
         let after = state.active.heap_bytes();
@@ -483,10 +540,9 @@ impl Writing<'_> {
     /// Writes floats of one series, each a timestamp, a value and a start timestamp. `None`: the series has left the head.
     pub fn put_run(&mut self, series: &Series, rows: impl Iterator<Item = (i64, f64, i64)>) -> Option<()> {
         let mut state = series.state.lock();
-        if state.gone {
+        if !series.advance(&mut state, self.generation) {
             return None;
         }
-        state.advance(self.generation);
         let before = state.active.heap_bytes();
         for (t, v, start) in rows {
             let put = state.active.put(t, Value::Float(v), start, &self.head.timelines);
@@ -533,41 +589,42 @@ pub struct Forgotten {
     pub idle_series: u64,
 }
 
-fn labels_with(series: &Series, symbols: &Symbols) -> Labels {
-    Labels::from_sorted(series.labels.iter().map(|&(n, v)| (symbols.text(n), symbols.text(v))))
+fn labels_with(series: &Series, sets: &LabelSets) -> Labels {
+    Labels::from_sorted(sets.pairs(series.labels))
 }
 
-impl SeriesState {
-    /// Makes `active` the samples of this generation.
-    fn advance(&mut self, generation: u64) {
-        if self.generation == generation {
-            return;
-        }
-        if !self.active.is_empty() {
-            // The slot is free: a generation is cut only after the one before it was forgotten or kept as it is.
-            self.frozen = Some((self.generation, Box::new(std::mem::take(&mut self.active))));
-        }
-        self.generation = generation;
-    }
-}
+/// Heap bytes of a series itself: its labels, its places in tables and its samples are counted where they are.
+const SERIES_BYTES: i64 = (size_of::<Series>() + 2 * size_of::<usize>()) as i64;
 
 impl Series {
-    /// Heap bytes of the series itself: its places in the tables too, its samples not.
-    fn bytes(&self) -> i64 {
-        const TABLES: usize = 24;
-        (std::mem::size_of::<Series>() + 16 + self.labels.len() * 8 + TABLES) as i64
+    /// Whether it was written down under this mark of the log, see [`crate::wal::Log::mark`]. Only the low half of the mark is kept: it counts the log's
+    /// cuts and failures.
+    pub fn is_logged(&self, mark: u64) -> bool {
+        self.logged.load(Ordering::Acquire) == mark as u32
     }
 
+    pub fn set_logged(&self, mark: u64) {
+        self.logged.store(mark as u32, Ordering::Release);
+    }
+
+    /// Generation of the active samples.
+    fn generation(&self, _locked: &MutexGuard<'_, SeriesState>) -> u64 {
+        self.generation.load(Ordering::Relaxed).into()
+    }
+
+    /// Makes the active samples those of this generation. `false`: the series has left the head.
     #[inline]
-    fn is(&self, hash: u64, tenant: &Arc<TenantHead>, labels: &[(&str, &str)], symbols: &Symbols) -> bool {
-        self.hash == hash
-            && Arc::ptr_eq(&self.tenant, tenant)
-            && self.labels.len() == labels.len()
-            && self
-                .labels
-                .iter()
-                .zip(labels)
-                .all(|(&(n, v), l)| symbols.text(n) == l.0 && symbols.text(v) == l.1)
+    fn advance(&self, state: &mut MutexGuard<'_, SeriesState>, generation: u64) -> bool {
+        let (before, now) = (self.generation.load(Ordering::Relaxed), generation as u32);
+        if before == now || before == GONE {
+            return before != GONE;
+        }
+        if !state.active.is_empty() {
+            // The slot is free: a generation is cut only after the one before it was forgotten or kept as it is.
+            state.frozen = Some(Box::new((before.into(), std::mem::take(&mut state.active))));
+        }
+        self.generation.store(now, Ordering::Relaxed);
+        true
     }
 
     /// A moment's view of the samples of generations `from..=to` within the range: the older generation, then the newer.
@@ -579,12 +636,12 @@ impl Series {
     ) -> [SamplesView; 2] {
         let state = self.state.lock();
         let mut views = [SamplesView::default(), SamplesView::default()];
-        if let Some((g, s)) = &state.frozen
+        if let Some((g, s)) = state.frozen.as_deref()
             && generations.contains(g)
         {
             views[0] = s.view(min_t, max_t);
         }
-        if generations.contains(&state.generation) {
+        if generations.contains(&self.generation(&state)) {
             views[1] = state.active.view(min_t, max_t);
         }
         views
@@ -593,9 +650,10 @@ impl Series {
     /// First and last timestamp of what it holds in these generations.
     pub fn range_ms(&self, generations: std::ops::RangeInclusive<u64>) -> Option<(i64, i64)> {
         let state = self.state.lock();
-        let frozen =
-            state.frozen.as_ref().filter(|(g, _)| generations.contains(g)).and_then(|(_, s)| s.range_ms());
-        let active = generations.contains(&state.generation).then(|| state.active.range_ms()).flatten();
+        let frozen = state.frozen.as_deref().filter(|(g, _)| generations.contains(g));
+        let frozen = frozen.and_then(|(_, s)| s.range_ms());
+        let is_asked = generations.contains(&self.generation(&state));
+        let active = is_asked.then(|| state.active.range_ms()).flatten();
         match (frozen, active) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),

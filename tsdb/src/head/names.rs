@@ -59,8 +59,9 @@ impl Head {
         generations: RangeInclusive<u64>,
         range: (i64, i64),
     ) -> Vec<String> {
-        let (symbols, postings, by_id) = (self.symbols.read(), tenant.postings.read(), self.by_id.read());
-        let touched = touched(&postings, &symbols, &by_id, selectors, generations, range);
+        let (sets, postings, by_id) = (self.labels.read(), tenant.postings.read(), self.by_id.read());
+        let symbols = sets.symbols();
+        let touched = touched(&postings, symbols, &by_id, selectors, generations, range);
         let carried = postings.iter().filter(|(_, values)| values.values().any(|ids| touched.some_of(ids)));
         let mut names: Vec<String> = carried.map(|(name, _)| symbols.text(name).to_string()).collect();
         names.sort_unstable();
@@ -76,9 +77,10 @@ impl Head {
         generations: RangeInclusive<u64>,
         range: (i64, i64),
     ) -> Vec<String> {
-        let (symbols, postings, by_id) = (self.symbols.read(), tenant.postings.read(), self.by_id.read());
+        let (sets, postings, by_id) = (self.labels.read(), tenant.postings.read(), self.by_id.read());
+        let symbols = sets.symbols();
         let Some(values) = symbols.find(name).and_then(|n| postings.values(n)) else { return Vec::new() };
-        let touched = touched(&postings, &symbols, &by_id, selectors, generations, range);
+        let touched = touched(&postings, symbols, &by_id, selectors, generations, range);
         let carried = values.iter().filter(|(_, ids)| touched.some_of(ids));
         let mut values: Vec<String> = carried.map(|(value, _)| symbols.text(*value).to_string()).collect();
         values.sort_unstable();

@@ -20,11 +20,17 @@ pub enum Put {
 /// See the module. Written rule for a timestamp written twice with different values: the last written wins.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
+    open: Option<OpenChunk>,
+    rest: Option<Box<Rest>>,
+}
+
+/// What a series has that has been written for long or late: most have one chunk that grows, and the head holds every series.
+#[derive(Clone, Debug, Default)]
+struct Rest {
     closed: Vec<Chunk>,
     /// Heap bytes of the closed chunks' contents.
     closed_bytes: u32,
-    open: Option<OpenChunk>,
-    late: Option<Box<Late>>,
+    late: Late,
 }
 
 /// Samples that were older than the newest when they came; every one was written after the in-order one of its time.
@@ -48,7 +54,7 @@ pub struct SamplesView {
 
 impl Samples {
     pub fn is_empty(&self) -> bool {
-        self.open.is_none() && self.late.is_none()
+        self.open.is_none()
     }
 
     /// The newest timestamp that came in order.
@@ -56,17 +62,25 @@ impl Samples {
         self.open.as_ref().map(|o| o.last_t_ms())
     }
 
+    fn closed(&self) -> &[Chunk] {
+        self.rest.as_ref().map_or(&[], |r| &r.closed)
+    }
+
+    fn late(&self) -> Option<&Late> {
+        self.rest.as_ref().map(|r| &r.late).filter(|late| !late.is_empty())
+    }
+
     /// First and last timestamp held.
     pub fn range_ms(&self) -> Option<(i64, i64)> {
         let mut range: Option<(i64, i64)> = None;
         let mut widen = |a: i64, b: i64| range = Some(range.map_or((a, b), |(x, y)| (x.min(a), y.max(b))));
-        if let Some(c) = self.closed.first() {
+        if let Some(c) = self.closed().first() {
             widen(c.min_t_ms, c.max_t_ms);
         }
         if let Some(o) = &self.open {
             widen(o.first_t_ms(), o.last_t_ms());
         }
-        if let Some(late) = &self.late {
+        if let Some(late) = self.late() {
             for c in &late.closed {
                 widen(c.min_t_ms, c.max_t_ms);
             }
@@ -93,31 +107,22 @@ impl Samples {
                     times = if new { shared.len() as u32 + 16 } else { 0 };
                     shared
                 });
-                self.closed_bytes += chunk_bytes(&chunk) + times;
-                if self.closed.len() < 4 {
+                let rest = self.rest.get_or_insert_default();
+                rest.closed_bytes += chunk_bytes(&chunk) + times;
+                if rest.closed.len() < 4 {
                     // The usual series closes a few before its generation ends: room for four at once would be a tenth of the head.
-                    self.closed.reserve_exact(1);
+                    rest.closed.reserve_exact(1);
                 }
-                self.closed.push(chunk);
+                rest.closed.push(chunk);
                 *open = OpenChunk::begin(t, &value, start);
             }
             return Put::InOrder;
         }
-        if (t == newest && open.last_is(&value) && self.late.is_none()) || self.holds(t, &value) {
+        let repeats_newest = t == newest && open.last_is(&value) && self.late().is_none();
+        if repeats_newest || self.holds(t, &value) {
             return Put::Duplicate;
         }
-        let late = self.late.get_or_insert_default();
-        if late.buffer.len() == late.buffer.capacity() {
-            late.buffer.reserve_exact(LATE_BUFFER / 8);
-        }
-        match late.buffer.binary_search_by_key(&t, |x| x.0) {
-            Ok(at) => late.buffer[at] = (t, value, start),
-            Err(at) => late.buffer.insert(at, (t, value, start)),
-        }
-        if late.buffer.len() >= LATE_BUFFER {
-            pack(&std::mem::take(&mut late.buffer), &mut late.closed);
-            late.closed_bytes = late.closed.iter().map(chunk_bytes).sum();
-        }
+        self.rest.get_or_insert_default().late.put(t, value, start);
         Put::OutOfOrder
     }
 
@@ -144,15 +149,16 @@ impl Samples {
         let touches = |c: &&Chunk| c.max_t_ms >= min_t && c.min_t_ms <= max_t;
         let mut view = SamplesView::default();
         // In-order chunks ascend: begin at the first that reaches the range.
-        let from = self.closed.partition_point(|c| c.max_t_ms < min_t);
-        view.in_order.extend(self.closed[from..].iter().take_while(|c| c.min_t_ms <= max_t).cloned());
+        let closed = self.closed();
+        let from = closed.partition_point(|c| c.max_t_ms < min_t);
+        view.in_order.extend(closed[from..].iter().take_while(|c| c.min_t_ms <= max_t).cloned());
         if let Some(o) = &self.open
             && o.last_t_ms() >= min_t
             && o.first_t_ms() <= max_t
         {
             view.in_order.push(o.snapshot());
         }
-        if let Some(late) = &self.late {
+        if let Some(late) = self.late() {
             view.late.extend(late.closed.iter().filter(touches).cloned());
             let (a, b) =
                 (late.buffer.partition_point(|x| x.0 < min_t), late.buffer.partition_point(|x| x.0 <= max_t));
@@ -162,21 +168,43 @@ impl Samples {
     }
 
     pub fn chunks(&self) -> usize {
-        self.closed.len() + self.open.is_some() as usize + self.late.as_ref().map_or(0, |l| l.closed.len())
+        self.open.is_some() as usize
+            + self.rest.as_ref().map_or(0, |rest| rest.closed.len() + rest.late.closed.len())
     }
 
     /// Heap bytes of in-order chunks and of late samples; what a late histogram holds itself is not counted.
     #[inline]
     pub fn heap_bytes(&self) -> (usize, usize) {
-        let rows = |c: &Vec<Chunk>| c.capacity() * std::mem::size_of::<Chunk>();
-        let late = self.late.as_ref().map_or(0, |l| {
-            rows(&l.closed)
-                + l.closed_bytes as usize
-                + l.buffer.capacity() * std::mem::size_of::<(i64, Value, i64)>()
-                + std::mem::size_of::<Late>()
-        });
         let open = self.open.as_ref().map_or(0, OpenChunk::heap_bytes);
-        (rows(&self.closed) + self.closed_bytes as usize + open, late)
+        let Some(rest) = &self.rest else { return (open, 0) };
+        let closed = rest.closed.capacity() * std::mem::size_of::<Chunk>() + rest.closed_bytes as usize;
+        (open + closed + std::mem::size_of::<Rest>(), rest.late.heap_bytes())
+    }
+}
+
+impl Late {
+    fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.closed.is_empty()
+    }
+
+    fn put(&mut self, t: i64, value: Value, start: i64) {
+        if self.buffer.len() == self.buffer.capacity() {
+            self.buffer.reserve_exact(LATE_BUFFER / 8);
+        }
+        match self.buffer.binary_search_by_key(&t, |x| x.0) {
+            Ok(at) => self.buffer[at] = (t, value, start),
+            Err(at) => self.buffer.insert(at, (t, value, start)),
+        }
+        if self.buffer.len() >= LATE_BUFFER {
+            pack(&std::mem::take(&mut self.buffer), &mut self.closed);
+            self.closed_bytes = self.closed.iter().map(chunk_bytes).sum();
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.closed.capacity() * std::mem::size_of::<Chunk>()
+            + self.closed_bytes as usize
+            + self.buffer.capacity() * std::mem::size_of::<(i64, Value, i64)>()
     }
 }
 
@@ -324,9 +352,9 @@ mod tests {
             let want: Vec<_> = model.range(min_t..=max_t).map(|(t, v)| (*t, *v)).collect();
             prop_assert_eq!(got, want);
             let walked = |chunks: &[Chunk]| chunks.iter().map(|c| c.bytes.len() as u32).sum::<u32>();
-            prop_assert!(samples.closed_bytes >= walked(&samples.closed));
-            if let Some(late) = &samples.late {
-                prop_assert_eq!(late.closed_bytes, walked(&late.closed));
+            if let Some(rest) = &samples.rest {
+                prop_assert!(rest.closed_bytes >= walked(&rest.closed));
+                prop_assert_eq!(rest.late.closed_bytes, walked(&rest.late.closed));
             }
             let range = samples.range_ms().unwrap();
             prop_assert_eq!(range, (*model.first_key_value().unwrap().0, *model.last_key_value().unwrap().0));
