@@ -293,6 +293,7 @@ async fn take(
         ran.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding ended unexpectedly"))??
     };
     state.metrics.refused(&outcome);
+    state.metrics.recognition_bytes.set(state.known.heap_bytes() as i64);
     let appended = if outcome.samples + outcome.histograms + outcome.exemplars + outcome.metadata > 0 {
         appender.commit().await?
     } else {

@@ -56,6 +56,7 @@ pub struct Metrics {
     rejected: Family<ReasonLabels, Counter>,
     duration_seconds: Histogram,
     pub(crate) in_flight_bytes: Gauge,
+    pub(crate) recognition_bytes: Gauge,
 }
 
 impl Metrics {
@@ -74,6 +75,7 @@ impl Metrics {
             // 0.5 ms to 16 s: from a small request on a fast disk to one that waited for a slow one.
             duration_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             in_flight_bytes: Gauge::default(),
+            recognition_bytes: Gauge::default(),
         };
         let r = registry.sub_registry_with_prefix("hearth_ingest");
         r.register("requests", "Write requests answered, by protocol and status code", m.requests.clone());
@@ -110,6 +112,11 @@ impl Metrics {
             "in_flight_bytes",
             "Memory reserved by requests that are being read, decoded or committed",
             m.in_flight_bytes.clone(),
+        );
+        r.register(
+            "recognition_bytes",
+            "Memory of the table that recognises series by the bytes they come in",
+            m.recognition_bytes.clone(),
         );
         m
     }
