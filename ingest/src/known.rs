@@ -41,7 +41,7 @@ impl Table {
     /// The `mixed` bits of a key, scaled to the number of buckets, which need not be a power of two.
     #[inline]
     fn bucket(&self, mixed: u32) -> &[AtomicU64] {
-        let at = (u64::from(mixed) * (self.words.len() / BUCKET) as u64 >> 32) as usize;
+        let at = ((u64::from(mixed) * (self.words.len() / BUCKET) as u64) >> 32) as usize;
         &self.words[at * BUCKET..(at + 1) * BUCKET]
     }
 

@@ -115,7 +115,12 @@ async fn what_is_counted_along_is_what_is_there() {
         write(&db, "a", 1_795_000_000_000 + t).await.unwrap();
     }
     let held = db.counts().head_bytes;
-    assert!(held.series > 150 * SERIES as u64 && held.series < 220 * SERIES as u64 && held.symbols > 10 * SERIES as u64, "{held:?}");
+    assert!(
+        held.series > 150 * SERIES as u64
+            && held.series < 220 * SERIES as u64
+            && held.symbols > 10 * SERIES as u64,
+        "{held:?}"
+    );
     assert!(held.chunks > 30 * SERIES as u64 && held.out_of_order > 80 * SERIES as u64, "{held:?}");
     // Twice: the series are idle only after a generation in which they had nothing.
     db.flush().await.unwrap();
