@@ -6,12 +6,13 @@ mod oracle;
 
 use ingest::reject::Reason;
 use ingest::{Limits, Malformed, Outcome, v1 as ours_v1, v2 as ours_v2};
-use messages::messy::{self, Rng};
+use messages::messy;
 use messages::{BucketSpan, Count, Histogram, ZeroCount, v1, v2};
 use oracle::{Expected, Notes, expect_v1, expect_v2};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use prost::Message;
+use tsdb::dice::Dice;
 
 const NOW_MS: i64 = 1_795_000_000_000;
 
@@ -236,7 +237,7 @@ fn same_verdict<M: Message + Default>(
     }
 }
 
-fn change(rng: &mut Rng, body: &mut Vec<u8>) {
+fn change(rng: &mut Dice, body: &mut Vec<u8>) {
     for _ in 0..1 + rng.below(4) {
         if body.is_empty() {
             return;
@@ -244,7 +245,7 @@ fn change(rng: &mut Rng, body: &mut Vec<u8>) {
         let at = rng.below(body.len());
         match rng.below(6) {
             0 => body[at] ^= 1 << rng.below(8),
-            1 => body[at] = rng.next() as u8,
+            1 => body[at] = rng.roll() as u8,
             2 => body.truncate(at),
             3 => drop(body.drain(at..(at + 1 + rng.below(8)).min(body.len()))),
             4 => body.insert(at, [0, 0x7f, 0x80, 0xff, 0x0a, 0x12][rng.below(6)]),
@@ -268,7 +269,7 @@ proptest! {
         let plain = request.encode_to_vec();
         let plainly = expect_v1(&v1::WriteRequest::decode(&plain[..]).unwrap(), &limits(), NOW_MS);
         prop_assert_eq!(&got_v1(&plain).unwrap(), &plainly);
-        let mut rng = Rng(seed);
+        let mut rng = Dice(seed);
         let body = messy::write_request(&mut rng, &request);
         // Compared as text: NaN is not equal to itself.
         prop_assert_eq!(format!("{:?}", v1::WriteRequest::decode(&body[..]).unwrap()), format!("{request:?}"), "the oracle itself");
@@ -282,7 +283,7 @@ proptest! {
         let plain = request.encode_to_vec();
         let plainly = expect_v2(&v2::Request::decode(&plain[..]).unwrap(), &limits(), NOW_MS);
         prop_assert_eq!(&got_v2(&plain).unwrap(), &plainly);
-        let mut rng = Rng(seed);
+        let mut rng = Dice(seed);
         let body = messy::request_v2(&mut rng, &request);
         prop_assert_eq!(format!("{:?}", v2::Request::decode(&body[..]).unwrap()), format!("{request:?}"), "the oracle itself");
         prop_assert_eq!(&got_v2(&body).unwrap(), &want);
@@ -294,7 +295,7 @@ proptest! {
         for end in 0..=one.len().min(600) {
             same_verdict::<v1::WriteRequest>(&one[..end], got_v1, expect_v1);
         }
-        let two = messy::request_v2(&mut Rng(seed), &two);
+        let two = messy::request_v2(&mut Dice(seed), &two);
         for end in 0..=two.len().min(600) {
             same_verdict::<v2::Request>(&two[..end], got_v2, expect_v2);
         }
@@ -304,7 +305,7 @@ proptest! {
 #[test]
 fn changed_bytes_are_judged_as_prost_judges_them() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut rng = Rng(20_261_124);
+    let mut rng = Dice(20_261_124);
     let tree = |runner: &mut proptest::test_runner::TestRunner| {
         (
             write_request().new_tree(runner).unwrap().current(),
@@ -328,7 +329,7 @@ fn changed_bytes_are_judged_as_prost_judges_them() {
     }
     // Noise, and noise that starts like a message.
     for i in 0..4000 {
-        let mut body: Vec<u8> = (0..rng.below(60)).map(|_| rng.next() as u8).collect();
+        let mut body: Vec<u8> = (0..rng.below(60)).map(|_| rng.roll() as u8).collect();
         if i % 2 == 0 {
             body.insert(0, body.len() as u8);
             body.insert(0, [0x0a, 0x1a, 0x22, 0x2a][i / 2 % 4]);

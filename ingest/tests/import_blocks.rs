@@ -10,6 +10,7 @@ use ingest::import::block::{SourceBlock, Wish};
 use ingest::import::relabel::Relabel;
 use ingest::import::{ImportError, Progress};
 use serde_json::Value;
+use tsdb::dice::Dice;
 use tsdb::histogram::CounterResetHint;
 use tsdb::matcher::{MatchOp, Matcher};
 use tsdb::source::SeriesColumns;
@@ -193,11 +194,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut seed = 42u64;
-    let mut dice = move |below: usize| {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 33) as usize % below
-    };
+    let mut dice = Dice(42);
     let mut refused = 0;
     let mut tries = 0;
     for name in CASES {
@@ -208,13 +205,13 @@ fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
             for _ in 0..60 {
                 copy(&from, dir.path());
                 let mut changed = bytes.clone();
-                match dice(3) {
-                    0 => changed.truncate(dice(bytes.len())),
-                    1 => changed[dice(bytes.len())] ^= 1 << dice(8),
+                match dice.below(3) {
+                    0 => changed.truncate(dice.below(bytes.len())),
+                    1 => changed[dice.below(bytes.len())] ^= 1 << dice.below(8),
                     _ => {
-                        let at = dice(bytes.len());
-                        let end = (at + 1 + dice(40)).min(bytes.len());
-                        changed[at..end].iter_mut().for_each(|b| *b = dice(256) as u8);
+                        let at = dice.below(bytes.len());
+                        let end = (at + 1 + dice.below(40)).min(bytes.len());
+                        changed[at..end].iter_mut().for_each(|b| *b = dice.below(256) as u8);
                     }
                 }
                 std::fs::write(dir.path().join(file), &changed).unwrap();

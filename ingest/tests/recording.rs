@@ -15,11 +15,11 @@ use ingest::http::{IngestState, TenantResolver, router};
 use ingest::metrics::Metrics;
 use ingest::sink::Sink;
 use ingest::{Limits, v1};
-use messages::messy::Rng;
 use prost::Message;
 use tower::ServiceExt;
 use tsdb::clock::ManualClock;
 use tsdb::db::{Db, DbOptions, SeriesRef};
+use tsdb::dice::Dice;
 use tsdb::exemplar::{Place, Refused};
 use tsdb::histogram::Histogram;
 use tsdb::matcher::Matcher;
@@ -215,7 +215,7 @@ fn count_stored(db: &Arc<Db>, first_ms: i64, last_ms: i64) -> Facts {
 /// and one request sent twice as after a lost answer. Answers the frames and the facts.
 fn synthetic() -> (Vec<u8>, String) {
     let start_ms = 1_795_000_000_000i64;
-    let mut rng = Rng(7);
+    let mut rng = Dice(7);
     let (mut out, mut f) = (Vec::new(), Facts { series: 41, first_ms: start_ms, ..Default::default() });
     for scrape in 0..40i64 {
         let ts = start_ms + scrape * 15_000;

@@ -5,22 +5,11 @@
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::{ErrorKind, QueryError, QueryValue};
+use tsdb::dice::Dice;
 use tsdb::histogram::{BucketSpan, Histogram};
 use tsdb::labels::Labels;
 use tsdb::memory::MemorySource;
 use tsdb::sample::stale_nan;
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n.max(1)
-    }
-}
 
 /// The names that the project's scripts use most, as floats, counters, classic and native histograms.
 fn store(names: &[String]) -> MemorySource {
@@ -149,7 +138,7 @@ fn mutated_queries_never_panic_and_stay_bounded() {
         })
     };
     let engines = [engine(false), engine(true)];
-    let (mut random, mut answered, mut failed) = (Random(0x5eed), 0, 0);
+    let (mut random, mut answered, mut failed) = (Dice(0x5eed), 0, 0);
     for round in 0..6_000 {
         let mut tokens = seeds[random.below(seeds.len())].clone();
         for _ in 0..=random.below(3) {

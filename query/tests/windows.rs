@@ -9,6 +9,7 @@ use query::engine::{Engine, EngineOptions, QueryOptions, QueryRequest, QueryTime
 use query::parse::ParseOptions;
 use query::plan::resolution::MaxResolution;
 use query::value::{QueryResult, QueryValue};
+use tsdb::dice::Dice;
 use tsdb::downsample::downsample;
 use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
 use tsdb::labels::Labels;
@@ -120,19 +121,6 @@ impl Source for Downsampled {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
-
 const METRICS: [&str; 11] = [
     "constant",
     "c_total",
@@ -147,7 +135,7 @@ const METRICS: [&str; 11] = [
     "whole",
 ];
 
-fn native(random: &mut Random, level: f64, metric: &str) -> Arc<Histogram> {
+fn native(random: &mut Dice, level: f64, metric: &str) -> Arc<Histogram> {
     let custom = metric == "custom";
     let hints = [CounterResetHint::Unknown, CounterResetHint::NotCounterReset];
     Arc::new(Histogram {
@@ -155,7 +143,7 @@ fn native(random: &mut Random, level: f64, metric: &str) -> Arc<Histogram> {
             "h_gauge" => CounterResetHint::Gauge,
             _ => hints[random.below(9) as usize / 8],
         },
-        schema: if custom { CUSTOM_BUCKETS_SCHEMA } else { 3 - (random.below(30) / 29) as i32 },
+        schema: if custom { CUSTOM_BUCKETS_SCHEMA } else { 3 - random.below(30) / 29 },
         count: 3.0 * level,
         sum: level * 0.5,
         positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
@@ -166,7 +154,7 @@ fn native(random: &mut Random, level: f64, metric: &str) -> Arc<Histogram> {
 }
 
 /// A day of one series: samples at edges of windows, jitter, gaps, falls, markers.
-fn series(metric: &str, number: usize, random: &mut Random) -> SeriesColumns {
+fn series(metric: &str, number: usize, random: &mut Dice) -> SeriesColumns {
     let step = if metric == "sparse_total" { 17 * M } else { [30_000, 60_000, 47_000][number] };
     let jitter = if number == 0 { 1 } else { 5_000 };
     let mut ts: Vec<i64> =
@@ -182,7 +170,7 @@ fn series(metric: &str, number: usize, random: &mut Random) -> SeriesColumns {
             level = random.below(9) as f64;
         }
         level += random.below(7) as f64;
-        let any = random.below(1_000_000);
+        let any: u64 = random.below(1_000_000);
         let value = match metric {
             "constant" => 4.5,
             "gauge" => (any % 10_000) as f64 / 7.0 - 300.0,
@@ -216,7 +204,7 @@ fn series(metric: &str, number: usize, random: &mut Random) -> SeriesColumns {
 }
 
 fn all_series() -> Vec<SeriesColumns> {
-    let mut random = Random(11);
+    let mut random = Dice(11);
     let numbers = METRICS.iter().flat_map(|m| (0..3).map(move |n| (*m, n)));
     let mut all: Vec<_> = numbers.map(|(m, n)| series(m, n, &mut random)).collect();
     all.sort_by(|a, b| a.labels.series_cmp(&b.labels));

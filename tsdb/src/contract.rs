@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::dice::Dice;
 use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
 use crate::labels::Labels;
 use crate::matcher::{MatchOp, Matcher};
@@ -18,7 +19,7 @@ const EPOCH_MS: i64 = 1_767_225_601_234;
 /// Runs the suite; `make` turns data into the source under test. Panics at the first difference, naming the round.
 pub fn contract(make: impl Fn(Given) -> Box<dyn Source>) {
     for round in 0..12 {
-        let mut random = Random(round);
+        let mut random = Dice(round);
         let given = data(&mut random, round);
         let model = MemorySource::new();
         for (labels, samples) in &given {
@@ -36,7 +37,7 @@ pub fn contract(make: impl Fn(Given) -> Box<dyn Source>) {
     }
 }
 
-fn selects_alike(model: &MemorySource, source: &dyn Source, random: &mut Random, context: &str) {
+fn selects_alike(model: &MemorySource, source: &dyn Source, random: &mut Dice, context: &str) {
     let (min_t_ms, max_t_ms) = range(random);
     let wish = Selection {
         matchers: matchers(random),
@@ -93,7 +94,7 @@ fn fingerprint(h: &Histogram) -> String {
     )
 }
 
-fn names_alike(model: &MemorySource, source: &dyn Source, random: &mut Random, context: &str) {
+fn names_alike(model: &MemorySource, source: &dyn Source, random: &mut Dice, context: &str) {
     let (min_t_ms, max_t_ms) = range(random);
     let selectors: Vec<Vec<Matcher>> = (0..random.below(3)).map(|_| matchers(random)).collect();
     let wish = LabelWish { selectors, min_t_ms, max_t_ms, budget: Budget::unlimited() };
@@ -168,30 +169,9 @@ pub fn drain(source: &dyn Source, wish: &Selection) -> Result<Vec<SeriesColumns>
     Ok(all)
 }
 
-/// SplitMix64: reproducible data without a dependency.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
-
 const METRICS: [&str; 6] = ["", "up", "http_requests_total", "rpc_duration_seconds", "größe", "zz"];
 
-fn data(random: &mut Random, round: u64) -> Given {
+fn data(random: &mut Dice, round: u64) -> Given {
     if round == 0 {
         return Vec::new();
     }
@@ -233,7 +213,7 @@ fn data(random: &mut Random, round: u64) -> Given {
     given
 }
 
-fn timeline(random: &mut Random) -> Vec<i64> {
+fn timeline(random: &mut Dice) -> Vec<i64> {
     let step = *random.pick(&[&1_000, &15_000, &60_000, &600_000]);
     let jitter = if random.below(2) == 0 { 1 } else { 900 };
     let n = 1 + random.below(300);
@@ -241,7 +221,7 @@ fn timeline(random: &mut Random) -> Vec<i64> {
     (0..n as i64).map(|i| from + i * step + random.below(jitter) as i64).collect()
 }
 
-fn samples(random: &mut Random, times: &[i64]) -> Vec<(Sample, i64)> {
+fn samples(random: &mut Dice, times: &[i64]) -> Vec<(Sample, i64)> {
     let kind = random.below(9);
     let starts = random.below(4);
     let mut level = random.below(1_000_000) as f64;
@@ -254,7 +234,7 @@ fn samples(random: &mut Random, times: &[i64]) -> Vec<(Sample, i64)> {
             1 => level,
             2 => level / 1000.0,
             3 => (level + 2.0).sqrt(),
-            4 => f64::from_bits(random.next()),
+            4 => f64::from_bits(random.roll()),
             5 => random.below(9000) as f64 / 10.0 - 450.0,
             6 => [0.0, -0.0, f64::INFINITY, f64::NAN, 5e-324][random.below(5) as usize],
             _ => level,
@@ -278,11 +258,11 @@ fn samples(random: &mut Random, times: &[i64]) -> Vec<(Sample, i64)> {
     out
 }
 
-fn histogram(random: &mut Random, level: f64) -> Histogram {
+fn histogram(random: &mut Dice, level: f64) -> Histogram {
     let custom = random.below(4) == 0;
     let n = 1 + random.below(6);
-    let gaps = random.below(3) as i32;
-    let buckets = |random: &mut Random| (0..n).map(|_| level + random.below(100) as f64).collect::<Vec<_>>();
+    let gaps = random.below(3);
+    let buckets = |random: &mut Dice| (0..n).map(|_| level + random.below(100) as f64).collect::<Vec<_>>();
     let split = 1 + (n as u32 - 1) / 2;
     let mut spans = vec![BucketSpan { offset: -3 + gaps, length: split }];
     if n as u32 > split {
@@ -299,7 +279,7 @@ fn histogram(random: &mut Random, level: f64) -> Histogram {
     }
     Histogram {
         counter_reset_hint: hints[random.below(4) as usize],
-        schema: if custom { CUSTOM_BUCKETS_SCHEMA } else { random.below(12) as i32 - 4 },
+        schema: if custom { CUSTOM_BUCKETS_SCHEMA } else { random.below(12) - 4 },
         zero_threshold: if custom { 0.0 } else { 1e-128 },
         zero_count: if custom { 0.0 } else { random.below(5) as f64 },
         count: level * 3.0,
@@ -312,7 +292,7 @@ fn histogram(random: &mut Random, level: f64) -> Histogram {
     }
 }
 
-fn matchers(random: &mut Random) -> Vec<Matcher> {
+fn matchers(random: &mut Dice) -> Vec<Matcher> {
     let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
     let mut out = Vec::new();
     if random.below(2) == 0 {
@@ -328,7 +308,7 @@ fn matchers(random: &mut Random) -> Vec<Matcher> {
     out
 }
 
-fn range(random: &mut Random) -> (i64, i64) {
+fn range(random: &mut Dice) -> (i64, i64) {
     let from = EPOCH_MS + random.below(12_000_000) as i64 - 2_000_000;
     match random.below(6) {
         0 => (i64::MIN, i64::MAX),

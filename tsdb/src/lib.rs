@@ -24,6 +24,8 @@ pub mod contract;
 pub mod db;
 pub mod dedup;
 pub mod depot;
+#[doc(hidden)]
+pub mod dice;
 pub mod downsample;
 pub mod exemplar;
 pub mod flush;

@@ -9,6 +9,7 @@ use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockReader, BlockWriter, ReadOptions, WriteOptions};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::contract::drain;
+use tsdb::dice::Dice;
 use tsdb::downsample::downsample;
 use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
 use tsdb::labels::Labels;
@@ -27,27 +28,10 @@ const HOUR: i64 = 60 * M;
 /// A full hour.
 const BASE_MS: i64 = 1_767_225_600_000;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
 const KINDS: [&str; 10] =
     ["constant", "counter", "custom", "ends", "gauge", "markers", "mixed", "native", "nans", "whole"];
 
-fn native(random: &mut Random, level: f64, custom: bool) -> Arc<Histogram> {
+fn native(random: &mut Dice, level: f64, custom: bool) -> Arc<Histogram> {
     let hints = [CounterResetHint::Unknown, CounterResetHint::Unknown, CounterResetHint::NotCounterReset];
     Arc::new(Histogram {
         counter_reset_hint: hints[random.below(3) as usize],
@@ -62,7 +46,7 @@ fn native(random: &mut Random, level: f64, custom: bool) -> Arc<Histogram> {
 }
 
 /// Some hours of one series; samples at the edges of windows among them.
-fn series(kind: &str, number: usize, hours: i64, random: &mut Random) -> SeriesColumns {
+fn series(kind: &str, number: usize, hours: i64, random: &mut Dice) -> SeriesColumns {
     let step = [15_000, 60_000, 47_000][number % 3];
     let mut ts: Vec<i64> = (1..=hours * HOUR / step)
         .map(|i| BASE_MS + i * step - if number.is_multiple_of(2) { 0 } else { random.below(5_000) as i64 })
@@ -80,7 +64,7 @@ fn series(kind: &str, number: usize, hours: i64, random: &mut Random) -> SeriesC
             level = random.below(9) as f64;
         }
         level += random.below(7) as f64;
-        let any = random.next();
+        let any = random.roll();
         let v = match kind {
             "constant" => 4.5,
             "gauge" => (any % 10_000) as f64 / 7.0 - 300.0,
@@ -111,7 +95,7 @@ fn series(kind: &str, number: usize, hours: i64, random: &mut Random) -> SeriesC
 }
 
 fn all_series(hours: i64, seed: u64) -> Vec<SeriesColumns> {
-    let mut random = Random(seed);
+    let mut random = Dice(seed);
     let mut all: Vec<_> = KINDS
         .iter()
         .flat_map(|kind| (0..4).map(move |n| (kind, n)))

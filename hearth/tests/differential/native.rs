@@ -141,14 +141,14 @@ fn exponential(kind: Kind, dice: &mut Dice) -> Vec<Native> {
     let mut schema = [-1, 0, 1, 3][dice.below(4) as usize];
     let mut zero_threshold = 0.001;
     let (mut positive, mut negative, mut zero) = ([0.0; 5], [0.0; 2], 0.0);
-    let mut offset = dice.below(5) as i32 - 2;
+    let mut offset = dice.below(5) - 2;
     let mut out = Vec::new();
     for at_ms in scrapes() {
         let unit = if kind == Kind::Integer { 1.0 } else { 0.5 };
         match dice.below(60) {
             0 => schema = [-1, 0, 1, 3][dice.below(4) as usize],
             1 => zero_threshold = [0.001, 0.25, 1e-128][dice.below(3) as usize],
-            2 => offset = dice.below(5) as i32 - 2,
+            2 => offset = dice.below(5) - 2,
             3 => (positive, negative, zero) = ([0.0; 5], [0.0; 2], 0.0),
             4 => continue,
             5 => {

@@ -32,6 +32,7 @@ pub use api::{Api, Data, Labels};
 pub use hearth::{Hearth, Start};
 pub use model::Model;
 pub use remote_write::{Series, series};
+pub use tsdb::dice::Dice;
 
 /// A program that was started, with its output in a file. It is killed when this value goes; if a test is failing at that moment, the end of
 /// the output is shown.
@@ -168,22 +169,4 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Opti
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_millis() as i64
-}
-
-/// A small generator with a seed (SplitMix64, Steele, Lea and Flood 2014): tests that choose at random choose alike every time.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number in `0..below`.
-    pub fn below(&mut self, below: u64) -> u64 {
-        self.roll() % below
-    }
 }

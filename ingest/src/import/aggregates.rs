@@ -211,6 +211,8 @@ fn of_histograms(
 
 #[cfg(test)]
 mod tests {
+    use tsdb::dice::Dice;
+
     use super::*;
 
     /// Windows of samples as Thanos has them, and the counter over them.
@@ -271,22 +273,22 @@ mod tests {
             chunks.push(rest[1..=length].to_vec());
             rest = &rest[length + 5..];
         }
-        let mut seed = 3u64;
-        let mut dice = move |below: usize| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) as usize % below
-        };
+        let mut dice = Dice(3);
         let mut read = 0;
         for _ in 0..3_000 {
-            let mut data = chunks[dice(chunks.len())].clone();
-            if dice(3) == 0 {
-                data.truncate(dice(data.len()));
+            let mut data = chunks[dice.below(chunks.len())].clone();
+            if dice.below(3) == 0 {
+                data.truncate(dice.below(data.len()));
             }
-            for _ in 0..1 + dice(3) {
+            for _ in 0..1 + dice.below(3) {
                 if !data.is_empty() {
                     // Lengths and first values lie at the front of each part.
-                    let at = if dice(2) == 0 { dice(data.len().min(32)) } else { dice(data.len()) };
-                    data[at] = dice(256) as u8;
+                    let at = if dice.below(2) == 0 {
+                        dice.below(data.len().min(32))
+                    } else {
+                        dice.below(data.len())
+                    };
+                    data[at] = dice.below(256) as u8;
                 }
             }
             let mut out = Vec::new();

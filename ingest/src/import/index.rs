@@ -272,6 +272,7 @@ fn parse_series(mut entry: &[u8], text: &str, ends: &[u32]) -> Result<SeriesEntr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tsdb::dice::Dice;
     use tsdb::varint::{put_bytes, put_i64, put_u64};
 
     fn series(labels: &[(u64, u64)], chunks: &[(i64, u64, i64)]) -> Vec<u8> {
@@ -321,19 +322,15 @@ mod tests {
         let labels: Vec<_> = (0..10).map(|i| (i, i + 10)).collect();
         let chunks: Vec<_> = (0..50).map(|i| (i, 1000 * i as u64, 40)).collect();
         let good = series(&labels, &chunks);
-        let mut seed = 17u64;
-        let mut dice = move |below: usize| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) as usize % below
-        };
+        let mut dice = Dice(17);
         let mut read = 0;
         for round in 0..20_000 {
             let mut bytes = if round % 2 == 0 { good.clone() } else { table.clone() };
-            for _ in 0..1 + dice(4) {
-                let at = dice(bytes.len());
-                bytes[at] = dice(256) as u8;
+            for _ in 0..1 + dice.below(4) {
+                let at = dice.below(bytes.len());
+                bytes[at] = dice.below(256) as u8;
             }
-            bytes.truncate(1 + dice(bytes.len() * 2).min(bytes.len() - 1));
+            bytes.truncate(1 + dice.below(bytes.len() * 2).min(bytes.len() - 1));
             match round % 2 {
                 0 => {
                     if let Ok(entry) = parse_series(&bytes, &text, &ends) {

@@ -1,6 +1,7 @@
 //! The parser against a table of our own, against itself (print, parse again), against promql-parser, and against hostile input.
 
 use proptest::prelude::*;
+use tsdb::dice::Dice;
 
 use super::lex::Lexer;
 use super::token::Kind;
@@ -445,18 +446,6 @@ fn nodes(expr: &Expr) -> usize {
     own + chain.iter().map(|(b, _)| 1 + nodes(&b.rhs)).sum::<usize>()
 }
 
-/// xorshift64*: the same mutations on every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n.max(1)
-    }
-}
-
 #[test]
 fn mutated_texts_never_panic_and_work_stays_linear() {
     let seeds: Vec<&str> = PRINTS.iter().map(|p| p.0).chain(REFUSED.iter().map(|r| r.0)).collect();
@@ -464,7 +453,7 @@ fn mutated_texts_never_panic_and_work_stays_linear() {
         "(", ")", "[", "]", "{", "}", "\"", "'", "`", "@", "offset", "5m", ":", "#", "\\", "é", "\0",
         "\u{fffd}", "by", "on", "^", "-", "1e", "0x", "{{", "}}", "_", "x3", "\n",
     ];
-    let (mut random, mut accepted) = (Random(0x5eed), 0);
+    let (mut random, mut accepted) = (Dice(0x5eed), 0);
     for _ in 0..20_000 {
         let mut bytes = seeds[random.below(seeds.len())].as_bytes().to_vec();
         for _ in 0..=random.below(4) {

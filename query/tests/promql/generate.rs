@@ -1,39 +1,12 @@
 //! Random series and random queries over them, from a seed: what the language allows, more or less evenly.
 
-/// A small generator of numbers (Sebastiano Vigna's SplitMix64): the same seed gives the same queries on every machine.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-}
+use tsdb::dice::Dice;
 
 /// Points of every series, one each 30 s.
 const POINTS: u64 = 40;
 
 /// A `load` block: counters with resets, gauges with gaps and markers, classic buckets, native histograms of several schemas.
-pub fn series(r: &mut Random) -> String {
+pub fn series(r: &mut Dice) -> String {
     let mut out = String::from("load 30s\n");
     let mut line = |name: &str, labels: &str, points: Vec<String>| {
         out.push_str(&format!("  {name}{{{labels}}} {}\n", points.join(" ")));
@@ -58,7 +31,7 @@ pub fn series(r: &mut Random) -> String {
             let gauge = gauge.collect();
             line("g", &labels, gauge);
             let mut counts = [0u64; 4];
-            let schema = r.below(3) as i32 - 1;
+            let schema = r.below(3) - 1;
             let hint = if b == "y" { " counter_reset_hint:gauge" } else { "" };
             let native = (0..POINTS).map(|_| {
                 for c in &mut counts {
@@ -111,8 +84,8 @@ pub fn series(r: &mut Random) -> String {
     out
 }
 
-fn selector(r: &mut Random) -> String {
-    let name = r.of(&["c_total", "c_total", "g", "g", "native", "native", "custom", "lat_bucket"]);
+fn selector(r: &mut Dice) -> String {
+    let name = r.pick(&["c_total", "c_total", "g", "g", "native", "native", "custom", "lat_bucket"]);
     let matchers = match r.below(6) {
         0 => "{a=\"1\"}",
         1 => "{b=~\"x|z\"}",
@@ -121,32 +94,32 @@ fn selector(r: &mut Random) -> String {
         _ => "",
     };
     if r.chance(4) {
-        return format!("{{__name__=~\"{}\", a=\"1\"}}", r.of(&["g|c_total", "native|custom", ".+"]));
+        return format!("{{__name__=~\"{}\", a=\"1\"}}", r.pick(&["g|c_total", "native|custom", ".+"]));
     }
     format!("{name}{matchers}")
 }
 
-fn placed(r: &mut Random, mut text: String) -> String {
+fn placed(r: &mut Dice, mut text: String) -> String {
     if r.chance(10) {
-        text.push_str(r.of(&[" offset 1m", " offset -90s", " offset 7m"]));
+        text.push_str(r.pick(&[" offset 1m", " offset -90s", " offset 7m"]));
     }
     if r.chance(6) {
-        text.push_str(r.of(&[" @ 300", " @ 912.5", " @ 0"]));
+        text.push_str(r.pick(&[" @ 300", " @ 912.5", " @ 0"]));
     }
     text
 }
 
-fn window(r: &mut Random, depth: u32) -> String {
+fn window(r: &mut Dice, depth: u32) -> String {
     if depth > 0 && r.chance(20) {
         let inner = vector(r, depth - 1);
-        let steps = r.of(&["[5m:1m]", "[3m:45s]", "[4m:]", "[2m:30s]"]);
+        let steps = r.pick(&["[5m:1m]", "[3m:45s]", "[4m:]", "[2m:30s]"]);
         return placed(r, format!("({inner}){steps}"));
     }
-    let text = format!("{}{}", selector(r), r.of(&["[1m]", "[2m]", "[5m]", "[90s]", "[10m]"]));
+    let text = format!("{}{}", selector(r), r.pick(&["[1m]", "[2m]", "[5m]", "[90s]", "[10m]"]));
     placed(r, text)
 }
 
-fn scalar(r: &mut Random, depth: u32) -> String {
+fn scalar(r: &mut Dice, depth: u32) -> String {
     match r.below(8) {
         0 if depth > 0 => format!("scalar({})", vector(r, depth - 1)),
         1 => "time()".into(),
@@ -154,25 +127,25 @@ fn scalar(r: &mut Random, depth: u32) -> String {
             format!(
                 "({} {} {})",
                 scalar(r, depth - 1),
-                r.of(&["+", "-", "*", "/", "%", "^"]),
+                r.pick(&["+", "-", "*", "/", "%", "^"]),
                 scalar(r, depth - 1)
             )
         }
-        _ => r.of(&["0", "1", "2", "0.5", "-1.5", "0.9", "100", "Inf", "NaN"]).into(),
+        _ => r.pick(&["0", "1", "2", "0.5", "-1.5", "0.9", "100", "Inf", "NaN"]).into(),
     }
 }
 
-fn grouping(r: &mut Random) -> String {
+fn grouping(r: &mut Dice) -> String {
     match r.below(4) {
         0 => String::new(),
-        1 => format!(" by ({}) ", r.of(&["a", "b", "a, b", "le", "nothing"])),
-        2 => format!(" without ({}) ", r.of(&["a", "b", "le", "a, b"])),
+        1 => format!(" by ({}) ", r.pick(&["a", "b", "a, b", "le", "nothing"])),
+        2 => format!(" without ({}) ", r.pick(&["a", "b", "le", "a, b"])),
         _ => " by (a) ".into(),
     }
 }
 
 /// An instant vector; `depth` bounds how deep it nests.
-pub fn vector(r: &mut Random, depth: u32) -> String {
+pub fn vector(r: &mut Dice, depth: u32) -> String {
     if depth == 0 {
         let s = selector(r);
         return placed(r, s);
@@ -184,7 +157,7 @@ pub fn vector(r: &mut Random, depth: u32) -> String {
             placed(r, s)
         }
         2 => {
-            let f = r.of(&[
+            let f = r.pick(&[
                 "abs",
                 "ceil",
                 "floor",
@@ -203,14 +176,14 @@ pub fn vector(r: &mut Random, depth: u32) -> String {
         3 => match r.below(4) {
             0 => format!("clamp({}, {}, {})", vector(r, d), scalar(r, 0), scalar(r, 0)),
             1 => format!("clamp_min({}, {})", vector(r, d), scalar(r, 0)),
-            2 => format!("round({}, {})", vector(r, d), r.of(&["1", "0.5", "10"])),
+            2 => format!("round({}, {})", vector(r, d), r.pick(&["1", "0.5", "10"])),
             _ => format!("timestamp({})", vector(r, d)),
         },
         4..=7 => match r.below(12) {
             0 => format!("quantile_over_time({}, {})", scalar(r, 0), window(r, d)),
             1 => format!("predict_linear({}, {})", window(r, d), scalar(r, 0)),
             _ => {
-                let f = r.of(&[
+                let f = r.pick(&[
                     "rate",
                     "rate",
                     "increase",
@@ -240,20 +213,22 @@ pub fn vector(r: &mut Random, depth: u32) -> String {
         8..=10 => {
             let by = grouping(r);
             match r.below(12) {
-                0 => format!("topk{by}({}, {})", r.of(&["1", "2", "3"]), vector(r, d)),
-                1 => format!("bottomk{by}({}, {})", r.of(&["1", "2"]), vector(r, d)),
+                0 => format!("topk{by}({}, {})", r.pick(&["1", "2", "3"]), vector(r, d)),
+                1 => format!("bottomk{by}({}, {})", r.pick(&["1", "2"]), vector(r, d)),
                 2 => format!("quantile{by}({}, {})", scalar(r, 0), vector(r, d)),
                 3 => format!("count_values{by}(\"n\", {})", vector(r, d)),
-                4 => format!("limit_ratio{by}({}, {})", r.of(&["0.5", "-0.5", "1"]), vector(r, d)),
+                4 => format!("limit_ratio{by}({}, {})", r.pick(&["0.5", "-0.5", "1"]), vector(r, d)),
                 _ => {
-                    let op = r.of(&["sum", "sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"]);
+                    let op =
+                        r.pick(&["sum", "sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"]);
                     format!("{op}{by}({})", vector(r, d))
                 }
             }
         }
         11 | 12 => {
-            let op = r
-                .of(&["+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "== bool ", "> bool "]);
+            let op = r.pick(&[
+                "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "== bool ", "> bool ",
+            ]);
             if r.chance(50) {
                 format!("({} {op} {})", vector(r, d), scalar(r, d))
             } else {
@@ -261,11 +236,11 @@ pub fn vector(r: &mut Random, depth: u32) -> String {
             }
         }
         13 => {
-            let op = r.of(&["+", "-", "*", "/", "==", ">", "< bool ", "and", "or", "unless"]);
+            let op = r.pick(&["+", "-", "*", "/", "==", ">", "< bool ", "and", "or", "unless"]);
             let on = if matches!(op, "and" | "or" | "unless") {
-                r.of(&["", " on (a) ", " ignoring (b) "])
+                r.pick(&["", " on (a) ", " ignoring (b) "])
             } else {
-                r.of(&[
+                r.pick(&[
                     "",
                     "",
                     " on (a, b) ",
@@ -281,16 +256,16 @@ pub fn vector(r: &mut Random, depth: u32) -> String {
             1 => format!(
                 "histogram_quantile({}, sum by (le, a) (rate(lat_bucket[{}])))",
                 scalar(r, 0),
-                r.of(&["2m", "5m"])
+                r.pick(&["2m", "5m"])
             ),
             2 => format!("histogram_fraction({}, {}, {})", scalar(r, 0), scalar(r, 0), vector(r, d)),
             3 => format!(
                 "histogram_quantile({}, {}(native[3m]))",
-                r.of(&["0.1", "0.5", "0.99"]),
-                r.of(&["rate", "delta"])
+                r.pick(&["0.1", "0.5", "0.99"]),
+                r.pick(&["rate", "delta"])
             ),
             _ => {
-                let f = r.of(&[
+                let f = r.pick(&[
                     "histogram_count",
                     "histogram_sum",
                     "histogram_avg",
@@ -306,6 +281,6 @@ pub fn vector(r: &mut Random, depth: u32) -> String {
             2 => format!("absent({})", vector(r, d)),
             _ => format!("-{}", vector(r, d)),
         },
-        _ => format!("({} {} {})", selector(r), r.of(&["</", ">/"]), scalar(r, 0)),
+        _ => format!("({} {} {})", selector(r), r.pick(&["</", ">/"]), scalar(r, 0)),
     }
 }

@@ -13,11 +13,12 @@ use query::annotations::{Annotations, Severity};
 use query::engine::{Engine, QueryRequest};
 use query::value::{QueryError, QueryResult, QueryValue, RangeSeries};
 use serde_json::{Value as Json, json};
+use tsdb::dice::Dice;
 use tsdb::labels::Labels;
 use tsdb::memory::MemorySource;
 use tsdb::sample::Value;
 
-use crate::generate::{Random, series, vector};
+use crate::generate::{series, vector};
 use crate::run::{Setup, engine, load};
 use crate::script::{self, Command};
 
@@ -135,7 +136,7 @@ fn store(text: &str) -> MemorySource {
     store
 }
 
-fn queries(r: &mut Random) -> Vec<String> {
+fn queries(r: &mut Dice) -> Vec<String> {
     (0..QUERIES)
         .map(|_| {
             let depth = 1 + r.below(u64::from(DEPTH)) as u32;
@@ -149,7 +150,7 @@ pub fn ranges_say_what_instants_say(setup: Setup) -> Compared {
     let engine = engine(setup, 10_000_000);
     let mut out = Compared::default();
     for seed in 0..SEEDS {
-        let mut r = Random::new(seed);
+        let mut r = Dice(seed);
         let store = store(&series(&mut r));
         for text in queries(&mut r) {
             out.queries += 1;
@@ -237,7 +238,7 @@ pub fn against_reference(setup: Setup) -> Option<Compared> {
     let engine = engine(setup, 10_000_000);
     let (mut asked, mut stores, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for seed in 0..seeds {
-        let mut r = Random::new(seed);
+        let mut r = Dice(seed);
         let text = series(&mut r);
         lines.push(json!({"load": text}));
         stores.push(store(&text));

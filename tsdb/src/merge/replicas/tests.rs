@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::grid::{CELL_MS, LAG_MS, WALL_MS, reach};
 use super::{ReplicaRule, cut, grid, merge_replicas, merge_replicas_after};
+use crate::dice::Dice;
 use crate::histogram::{BucketSpan, CounterResetHint, Histogram};
 use crate::labels::Labels;
 use crate::sample::{is_stale, stale_nan};
@@ -387,19 +388,6 @@ fn native_histograms_go_the_same_way() {
     );
 }
 
-/// Dice without a dependency on proptest's shrinking: one seed is one world.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, n: i64) -> i64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n.max(1) as u64) as i64
-    }
-}
-
 /// A counter and how replicas see it.
 struct World {
     copies: Vec<SeriesColumns>,
@@ -410,39 +398,39 @@ struct World {
 /// `wild` replicas differ in interval, change their phase and end with markers; tame ones only miss scrapes and lag.
 fn world(seed: u64, wild: bool) -> World {
     let mut dice = Dice(seed);
-    let step = [1, 5, 15, 15, 15, 30, 60, 120, 300][dice.roll(9) as usize] * S;
-    let n = 10 + dice.roll(500);
-    let from = if wild { T0 - dice.roll(3_600_000) } else { T0 };
+    let step = [1, 5, 15, 15, 15, 30, 60, 120, 300][dice.below(9) as usize] * S;
+    let n = 10 + dice.below(500);
+    let from = if wild { T0 - dice.below(3_600_000) } else { T0 };
     let span = n * step;
     // Resets far enough apart that a lagging replica is past one before the next comes.
-    let mut resets: Vec<i64> = (0..dice.roll(4)).map(|_| from + dice.roll(span)).collect();
+    let mut resets: Vec<i64> = (0..dice.below(4)).map(|_| from + dice.below(span)).collect();
     resets.sort_unstable();
     resets.dedup_by(|b, a| *b - *a < 8 * 60_000 + 4 * step);
     let counter = |t: i64| {
         let since = resets.iter().rev().find(|r| **r <= t).copied().unwrap_or(from - 900_000);
         ((t - since) / 50) as f64
     };
-    let copies = (0..2 + dice.roll(2)).map(|_| {
-        let step = if wild && dice.roll(4) == 0 { step * (1 + dice.roll(4)) } else { step };
-        let (mut phase, jitter) = (dice.roll(step), dice.roll(step / 8));
-        let late = if dice.roll(2) == 0 { 0 } else { dice.roll(LAG_MS / 2) };
-        let miss = [0, 0, 20, 100, 300][dice.roll(5) as usize];
+    let copies = (0..2 + dice.below(2)).map(|_| {
+        let step = if wild && dice.below(4) == 0 { step * (1 + dice.below(4)) } else { step };
+        let (mut phase, jitter) = (dice.below(step), dice.below(step / 8));
+        let late = if dice.below(2) == 0 { 0 } else { dice.below(LAG_MS / 2) };
+        let miss = [0, 0, 20, 100, 300][dice.below(5) as usize];
         let mut away = 0;
         let mut samples: Vec<(i64, f64)> = Vec::new();
         for i in 0..span / step {
-            if dice.roll(150) == 0 {
-                away = 1 + dice.roll(60);
+            if dice.below(150) == 0 {
+                away = 1 + dice.below(60);
                 if wild {
-                    phase = dice.roll(step);
+                    phase = dice.below(step);
                 }
             }
             away -= 1;
-            let t = from + i * step + phase + dice.roll(jitter);
+            let t = from + i * step + phase + dice.below(jitter);
             if samples.last().is_some_and(|l| l.0 >= t) {
                 continue;
             }
-            if away >= 0 || dice.roll(1000) < miss {
-                if wild && dice.roll(2) == 0 {
+            if away >= 0 || dice.below(1000) < miss {
+                if wild && dice.below(2) == 0 {
                     samples.push((t, stale_nan()));
                 }
                 continue;
@@ -586,8 +574,8 @@ proptest! {
         prop_assume!(copies.len() > 1);
         let mut dice = Dice(seed ^ 7);
         for _ in 0..6 {
-            let from = T0 - 3_600_000 + dice.roll(7_200_000);
-            let keep = if dice.roll(4) == 0 { ALWAYS } else { (from, from + dice.roll(3_600_000)) };
+            let from = T0 - 3_600_000 + dice.below(7_200_000);
+            let keep = if dice.below(4) == 0 { ALWAYS } else { (from, from + dice.below(3_600_000)) };
             prop_assert!(same(
                 &grid::merge(name(), copies.clone(), None, keep),
                 &grid::by_cell(name(), &copies, None, keep),
