@@ -1,15 +1,16 @@
 //! Floats: delta-of-delta timestamps and XORed values, bit by bit (Pelkonen et al., "Gorilla", VLDB 2015, sections 4.1.1 and 4.1.2).
 //!
 //! What differs from the paper: timestamps are milliseconds, with classes of 0, 6, 11, 17, 36 and 64 bits for the difference of
-//! differences, because real scrapes jitter by a few milliseconds; the first timestamp is 64 bits, and the first value is XORed with 0.
+//! differences, because real scrapes jitter by a few milliseconds; the first timestamp stands beside the bits, and the first value is XORed with 0.
 
 use super::{Columns, MAX_SAMPLES};
 use crate::bits::{BitReader, BitWriter};
 
 /// Appends samples in ascending order of time. Every series of the head has one: its 56 bytes are weighed, not gathered.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Encoder {
     out: BitWriter,
+    first_t: i64,
     last_t: i64,
     last_bits: u64,
     /// See [`remembered`].
@@ -29,9 +30,8 @@ impl Encoder {
         self.count.into()
     }
 
-    /// Read back from what was written, so that it is not kept twice; 0 before the first sample.
     pub fn first_t_ms(&self) -> i64 {
-        self.out.first_word().unwrap_or_default() as i64
+        self.first_t
     }
 
     pub fn last_t_ms(&self) -> i64 {
@@ -47,13 +47,13 @@ impl Encoder {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        self.out.capacity()
+        self.out.heap_bytes()
     }
 
     /// Differences wrap, so any order decodes to what was written; ascending order is what makes it small.
     pub fn push(&mut self, t: i64, v: f64) {
         if self.count == 0 {
-            self.out.bits(t as u64, 64);
+            self.first_t = t;
         } else {
             self.last_delta = put_time(&mut self.out, self.last_t, self.last_delta, t);
         }
@@ -90,7 +90,7 @@ impl Encoder {
 }
 
 /// Floats, each followed by its start timestamp: one bit where that is the one before's.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct EncoderWithStart {
     pub floats: Encoder,
     last_start: i64,
@@ -194,17 +194,22 @@ fn take_dod(r: &mut BitReader<'_>) -> i64 {
     (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)
 }
 
-/// Appends those of `count` samples that lie within `min_t..=max_t`.
-pub fn decode(bytes: &[u8], count: u16, has_start: bool, min_t: i64, max_t: i64, out: &mut Columns) {
+/// Appends those of `count` samples, the first of them at `first_t`, that lie within `min_t..=max_t`.
+pub fn decode(
+    bytes: &[u8],
+    count: u16,
+    first_t: i64,
+    has_start: bool,
+    (min_t, max_t): (i64, i64),
+    out: &mut Columns,
+) {
     let mut r = BitReader::new(bytes);
-    let (mut t, mut delta, mut bits, mut start) = (0i64, 0i32, 0u64, 0i64);
+    let (mut t, mut delta, mut bits, mut start) = (first_t, 0i32, 0u64, 0i64);
     let (mut leading, mut meaningful) = (0u8, 64u8);
     out.ts_ms.reserve(count as usize);
     out.values.reserve(count as usize);
     for i in 0..count {
-        if i == 0 {
-            t = r.bits(64) as i64;
-        } else {
+        if i > 0 {
             take_time(&mut r, &mut t, &mut delta);
         }
         if r.bit() {
@@ -242,7 +247,7 @@ mod tests {
         }
         let e = if has_start { &with_start.floats } else { &plain };
         let mut out = Columns::default();
-        decode(&e.to_bytes(), e.count(), has_start, i64::MIN, i64::MAX, &mut out);
+        decode(&e.to_bytes(), e.count(), e.first_t_ms(), has_start, (i64::MIN, i64::MAX), &mut out);
         let got: Vec<_> =
             (0..out.len()).map(|i| (out.ts_ms[i], out.values[i].to_bits(), out.start(i))).collect();
         let want: Vec<_> = samples.iter().map(|&(t, v, st)| (t, v, if has_start { st } else { 0 })).collect();
@@ -265,7 +270,7 @@ mod tests {
         for i in 0..120 {
             e.push(1_700_000_000_000 + i * 15_000, 1.0);
         }
-        assert!(e.to_bytes().len() < 50, "{} bytes", e.to_bytes().len());
+        assert!(e.to_bytes().len() < 45, "{} bytes", e.to_bytes().len());
     }
 
     #[test]
@@ -275,7 +280,7 @@ mod tests {
             e.push(i * 10, i as f64);
         }
         let mut out = Columns::default();
-        decode(&e.to_bytes(), 100, false, 100, 200, &mut out);
+        decode(&e.to_bytes(), 100, 0, false, (100, 200), &mut out);
         assert_eq!(out.ts_ms, (10..=20).map(|i| i * 10).collect::<Vec<_>>());
         assert_eq!(out.values[0], 10.0);
     }
@@ -307,7 +312,7 @@ mod tests {
         #[test]
         fn damage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), count in 0u16..200, has_start: bool) {
             let mut out = Columns::default();
-            decode(&bytes, count, has_start, i64::MIN, i64::MAX, &mut out);
+            decode(&bytes, count, 0, has_start, (i64::MIN, i64::MAX), &mut out);
             prop_assert_eq!(out.len(), count as usize);
         }
     }

@@ -135,9 +135,9 @@ impl Chunk {
             Kind::Float | Kind::FloatWithStart => float::decode(
                 &self.bytes,
                 self.count,
+                self.min_t_ms,
                 self.kind == Kind::FloatWithStart,
-                min_t_ms,
-                max_t_ms,
+                (min_t_ms, max_t_ms),
                 out,
             ),
             Kind::Packed => {
@@ -150,7 +150,7 @@ impl Chunk {
 }
 
 /// A chunk that still grows. What few series have is behind a pointer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum OpenChunk {
     Float(float::Encoder),
     FloatWithStart(Box<float::EncoderWithStart>),

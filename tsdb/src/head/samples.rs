@@ -18,7 +18,7 @@ pub enum Put {
 }
 
 /// See the module. Written rule for a timestamp written twice with different values: the last written wins.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Samples {
     open: Option<OpenChunk>,
     rest: Option<Box<Rest>>,
