@@ -74,6 +74,21 @@ impl Collector for StoreMetrics {
             ),
             ("hearth_tsdb_blocks", "Live blocks of all tenants", Some(c.blocks as f64)),
             (
+                "hearth_tsdb_sealed_blocks",
+                "Blocks on the local disk that are not in the object store yet",
+                Some(c.sealed_blocks as f64),
+            ),
+            (
+                "hearth_tsdb_sealed_bytes",
+                "Size of the blocks on the local disk that are not in the object store yet",
+                Some(c.sealed_bytes as f64),
+            ),
+            (
+                "hearth_tsdb_sealed_samples",
+                "Samples on the local disk that are not in the object store yet",
+                Some(c.sealed_samples as f64),
+            ),
+            (
                 "hearth_tsdb_exemplars_in_memory",
                 "Exemplars that are not in the object store yet",
                 Some(c.exemplars.exemplars as f64),
@@ -122,8 +137,13 @@ impl Collector for StoreMetrics {
                 c.flush_failures as f64,
             ),
             (
+                "hearth_tsdb_lost_samples",
+                "Samples on the local disk that could not be read again",
+                c.lost_samples as f64,
+            ),
+            (
                 "hearth_tsdb_early_flushes",
-                "Flushes before their time, because the head neared its memory limit",
+                "Times that samples left memory before their time, because the head neared its limit",
                 c.early_flushes as f64,
             ),
             (

@@ -13,14 +13,14 @@ const MAX_BLOCK_SAMPLES: u64 = 256 << 20;
 /// flushed fits into it without being cut again.
 const MAX_BLOCK_SPAN_MS: i64 = 12 * 3600 * 1000;
 
-/// What is known when deciding whether to flush.
+/// What is known of samples when deciding whether to flush or to seal them.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadState {
-    /// First and newest in-order timestamp of the generation; `None` when nothing came in.
+    /// First and newest in-order timestamp; `None` when nothing came in.
     pub span_ms: Option<(i64, i64)>,
-    /// Samples in it, late ones included.
+    /// How many, late ones included.
     pub samples: u64,
-    /// How long ago, by the wall clock, the generation began.
+    /// How long ago, by the wall clock, the first of them may have come.
     pub age_ms: i64,
 }
 
@@ -32,6 +32,12 @@ pub fn is_due(head: HeadState, window_ms: i64) -> bool {
     }
     let crossed = head.span_ms.is_some_and(|(a, b)| !in_one_span(a, b, window_ms));
     crossed || head.age_ms >= 2 * window_ms
+}
+
+/// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have been for twice as long.
+pub fn seal_is_due(head: HeadState, seal_ms: i64) -> bool {
+    let long = head.span_ms.is_some_and(|(a, b)| b.saturating_sub(a) >= seal_ms);
+    head.samples > 0 && (long || head.age_ms >= 2 * seal_ms)
 }
 
 /// What the head's memory asks for.

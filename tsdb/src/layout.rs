@@ -14,6 +14,7 @@
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! register.json, owner.json                            what decides about commits where the store does not
+//! seals/00000000000000000042.json                      only in a head's local store, see `sealed`
 //! ```
 
 use object_store::path::Path;
@@ -28,6 +29,24 @@ pub const META: &str = "meta.json";
 pub const SERIES: &str = "series.parquet";
 pub const TIMELINES: &str = "timelines.parquet";
 pub const SAMPLES: &str = "samples.parquet";
+
+/// The folder of the manifests of seals, in the local store of a head.
+pub const SEALS: &str = "seals";
+
+/// The folder of the manifests of seals.
+pub fn seals() -> Path {
+    Path::from(SEALS)
+}
+
+/// The manifest of the seal that ends with a segment of the log; named as snapshots are.
+pub fn seal(last_segment: u64) -> Path {
+    Path::from_iter([SEALS, &format!("{last_segment:020}.json")])
+}
+
+/// The last segment of a seal from its manifest's path; `None` for anything else.
+pub fn seal_number(path: &Path) -> Option<u64> {
+    path.prefix_matches(&seals()).then(|| snapshot_number(path))?
+}
 
 /// The parent of every tenant's folder.
 pub fn tenants() -> Path {

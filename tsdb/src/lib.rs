@@ -4,11 +4,13 @@
 //!
 //! 1. It is written down as a [`sample::Value`] at a millisecond, under [`labels::Labels`], for a [`tenant::TenantId`].
 //! 2. It is written to the log ([`wal`]) and, once that is fsynced, into the [`head`], compressed in a [`chunk`] of its series and generation.
-//! 3. [`flush`] decides when a generation is complete: its samples become an immutable block in the object store ([`block`]): three
+//! 3. Every few minutes of data the generation is closed: its samples leave memory for a small block on the local disk ([`sealed`]), which
+//!    is what a restart finds in the place of the log.
+//! 4. [`flush`] decides when a window is complete: what is sealed becomes one immutable block in the object store ([`block`]): three
 //!    Parquet files that anybody can read.
-//! 4. The block exists once the tenant's [`catalog`] says so: a numbered snapshot, created if absent, is the only commit point. The
+//! 5. The block exists once the tenant's [`catalog`] says so: a numbered snapshot, created if absent, is the only commit point. The
 //!    same commit says up to where the log is no longer needed.
-//! 5. A query takes one state from [`db`] and asks it as a [`source::Source`]: head and [`bucket`] hold the same series at different
+//! 6. A query takes one state from [`db`] and asks it as a [`source::Source`]: head, seals and [`bucket`] hold the same series at different
 //!    ages, [`merge`] makes them one. What was deleted is hidden by a [`mask`] until compaction has taken it out. HA replicas of a
 //!    series are made one by [`dedup`].
 
@@ -42,6 +44,7 @@ pub mod merge;
 pub mod metadata;
 pub mod resolution;
 pub mod sample;
+pub mod sealed;
 pub mod source;
 pub mod span;
 pub mod tenant;

@@ -37,7 +37,7 @@ const WHOLE_SERIES_BYTES: u64 = 8 << 20;
 pub struct BlockStore {
     store: Arc<dyn ObjectStore>,
     runtime: tokio::runtime::Handle,
-    pub(crate) cache: BlockCache,
+    pub(crate) cache: Arc<BlockCache>,
 }
 
 impl BlockStore {
@@ -47,7 +47,12 @@ impl BlockStore {
         runtime: tokio::runtime::Handle,
         cache_bytes: usize,
     ) -> Arc<BlockStore> {
-        Arc::new(BlockStore { store, runtime, cache: BlockCache::new(cache_bytes) })
+        Arc::new(BlockStore { store, runtime, cache: Arc::new(BlockCache::new(cache_bytes)) })
+    }
+
+    /// The way to another store with the same cache: names of blocks are unique everywhere.
+    pub fn beside(&self, store: Arc<dyn ObjectStore>) -> Arc<BlockStore> {
+        Arc::new(BlockStore { store, runtime: self.runtime.clone(), cache: self.cache.clone() })
     }
 
     /// How the cache does.

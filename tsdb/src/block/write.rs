@@ -65,6 +65,11 @@ impl WriteOptions {
         }
     }
 
+    /// For what a head seals: read a few times within hours.
+    pub fn sealed() -> Self {
+        WriteOptions { zstd_level: 1, row_group_samples: 2 << 20, ..Self::fresh() }
+    }
+
     /// For what compaction writes: slices of a day, written once and read for years.
     pub fn compacted() -> Self {
         WriteOptions { slice_ms: 24 * 3600 * 1000, zstd_level: 9, values_per_page: 64_000, ..Self::fresh() }

@@ -1,19 +1,21 @@
 //! The whole store of one process: log, head, blocks and catalog behind one handle.
 //!
-//! Writers go through [`Appender`]; readers take [`Db::source`], which pins one state: blocks of one catalog snapshot per tenant
-//! and the head's generations that are not in them. A flush installs the next state in one step, so no query sees half of it.
+//! Writers go through [`Appender`]; readers take [`Db::source`], which pins one state: blocks of one catalog snapshot per tenant, the seals
+//! that are not in them, and the head's generations that are in neither. A seal or a flush installs the next state in one step, so no query
+//! sees half of it.
 
 mod appender;
 mod beside;
 mod deleting;
 mod flushing;
+mod sealing;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -28,7 +30,8 @@ use crate::exemplar::buffer::{Buffer, BufferCounts};
 use crate::flush::{Pressure, pressure};
 use crate::head::source::HeadSource;
 use crate::head::{Head, HeadBytes};
-use crate::mask::Retention;
+use crate::mask::{Mask, Retention};
+use crate::sealed::{Seal, SealedBlock};
 use crate::source::Source;
 use crate::tenant::TenantId;
 use crate::wal::replay::{Replayed, replay};
@@ -61,6 +64,10 @@ pub struct DbOptions {
     pub store: Arc<dyn ObjectStore>,
     /// Length of the head's window in data time; one block per tenant comes of each.
     pub window_ms: i64,
+    /// Data time after which samples leave memory for the local disk, see [`crate::sealed`].
+    pub seal_ms: i64,
+    /// Where they go; `None` for a folder in `dir`.
+    pub sealed: Option<Arc<dyn ObjectStore>>,
     pub log_sync: LogSync,
     pub clock: Arc<dyn Clock>,
     /// Bytes the head may hold: near them it is flushed early, at them writes are refused until there is room. `None`: no limit.
@@ -86,6 +93,8 @@ impl DbOptions {
             dir: dir.into(),
             store,
             window_ms: 2 * 3600 * 1000,
+            seal_ms: 20 * 60 * 1000,
+            sealed: None,
             log_sync: LogSync::Always,
             clock: Arc::new(SystemClock),
             max_head_bytes: None,
@@ -186,6 +195,12 @@ pub struct DbCounts {
     pub max_head_bytes: Option<u64>,
     pub blocks: u64,
     pub block_bytes: u64,
+    /// On the local disk, not in the object store yet.
+    pub sealed_blocks: u64,
+    pub sealed_bytes: u64,
+    pub sealed_samples: u64,
+    /// Samples of sealed blocks that could not be read again.
+    pub lost_samples: u64,
     /// In memory, not in the object store yet.
     pub exemplars: BufferCounts,
     /// In the object store.
@@ -206,8 +221,13 @@ pub struct Db {
     gate: Arc<tokio::sync::RwLock<()>>,
     state: RwLock<Arc<ReadState>>,
     catalogs: tokio::sync::Mutex<HashMap<TenantId, Arc<Catalog>>>,
-    flushing: tokio::sync::Mutex<flushing::Flushing>,
+    /// One flush at a time; it takes `sealing` as well for its first step.
+    flushing: tokio::sync::Mutex<()>,
+    sealing: tokio::sync::Mutex<sealing::Sealing>,
+    local: sealing::LocalStore,
     generation_began_ms: AtomicI64,
+    /// The first segment of the log that is of the current generation.
+    generation_segment: AtomicU64,
     counts: flushing::FlushCounts,
     bucket: Arc<BlockStore>,
     closing: AtomicBool,
@@ -220,13 +240,21 @@ pub struct Db {
 
 /// What queries see: swapped whole.
 struct ReadState {
-    /// Head generations from here on are not in blocks.
+    /// Head generations from here on are in no seal and no block.
     first_generation: u64,
+    /// Held by every state that reads those generations from the head.
+    generations: Arc<Generations>,
+    /// Oldest first; what of a tenant's is at or below the watermark of its snapshot is in blocks.
+    seals: Vec<Arc<Seal>>,
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
 }
 
+/// Stands for the head's generations that a state reads: as long as somebody holds it they stay.
+#[derive(Default)]
+struct Generations;
+
 impl Db {
-    /// Opens or creates a store: takes the folder's lock, reads the catalog, replays the log. Runs on a tokio runtime, which it keeps using.
+    /// Opens or creates a store: takes the folder's lock, reads catalog and seals, replays the log. Runs on a tokio runtime, which it keeps using.
     pub async fn open(mut options: DbOptions) -> Result<Arc<Db>, OpenError> {
         let dir = options.dir.clone();
         let (lock, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
@@ -246,19 +274,26 @@ impl Db {
         let log_dir = options.dir.join("log");
         let head = Arc::new(Head::default());
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
+        let local = sealing::open_store(&options.dir, options.sealed.clone())?;
+        let seals = sealing::load(&options.dir, &*local, &snapshots, &writer).await?;
+        sealing::recall(&*local, &seals, &snapshots, &writer, &head, &exemplars).await;
         let marks: HashMap<TenantId, u64> =
             snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let highest = marks.values().copied().max().unwrap_or(0);
+        let sealed_to = seals.last().map_or(0, |s| s.last_segment).max(highest);
         let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
         let now_ms = options.clock.now_ms();
-        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed)> {
+        let log_seals = seals.clone();
+        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed, u64)> {
             std::fs::create_dir_all(&log_dir)?;
+            sealing::remove_sealed_segments(&log_dir, &log_seals)?;
             let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, |tenant, segment| {
                 segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark)
             })?;
-            let next = wal::segments(&log_dir)?.last().copied().unwrap_or(0).max(highest) + 1;
+            let left = wal::segments(&log_dir)?;
+            let next = left.last().copied().unwrap_or(0).max(sealed_to) + 1;
             let log = Log::create(&log_dir, next, Ulid::new().random() as u64, sync)?;
-            Ok((log, replayed))
+            Ok((log, replayed, left.first().copied().unwrap_or(next)))
         });
         let explain = |e: &dyn std::fmt::Display| {
             OpenError(format!(
@@ -266,7 +301,9 @@ impl Db {
                 options.dir.display()
             ))
         };
-        let (log, replayed) = opened.await.map_err(|e| explain(&e))?.map_err(|e| explain(&e))?;
+        let (log, replayed, segment) = opened.await.map_err(|e| explain(&e))?.map_err(|e| explain(&e))?;
+        let bucket =
+            BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
         let db = Arc::new(Db {
             writer,
             head,
@@ -274,16 +311,20 @@ impl Db {
             beside: beside::Beside::default(),
             log,
             gate: Arc::default(),
-            state: RwLock::new(Arc::new(ReadState { first_generation: 0, snapshots })),
+            state: RwLock::new(Arc::new(ReadState {
+                first_generation: 0,
+                generations: Arc::default(),
+                seals,
+                snapshots,
+            })),
             catalogs: tokio::sync::Mutex::new(catalogs),
             flushing: tokio::sync::Mutex::default(),
+            sealing: tokio::sync::Mutex::default(),
+            local: sealing::LocalStore { blocks: bucket.beside(local.clone()), store: local },
             generation_began_ms: AtomicI64::new(options.clock.now_ms()),
+            generation_segment: AtomicU64::new(segment),
             counts: flushing::FlushCounts::default(),
-            bucket: BlockStore::new(
-                options.store.clone(),
-                tokio::runtime::Handle::current(),
-                options.cache_bytes,
-            ),
+            bucket,
             closing: AtomicBool::new(false),
             replayed,
             owner: arranged.owner,
@@ -346,17 +387,29 @@ impl Db {
             let mask = snapshot.mask().with_retention(rules.clone(), now_ms);
             BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(mask)
         });
+        let pending: Vec<SealedBlock> =
+            state.sealed(tenant, &self.writer).map(|(_, block)| block.clone()).collect();
+        let sealed = (!pending.is_empty()).then(|| {
+            let blocks = pending.iter().map(|b| b.meta.clone()).collect();
+            let mask = Mask::default().with_retention(rules.clone(), now_ms);
+            let source = BucketSource::in_order(self.local.blocks.clone(), tenant.clone(), blocks);
+            let ends = pending.iter().flat_map(|b| b.windows.keys());
+            let spans = ends.map(|end| (end.saturating_sub(self.options.window_ms) + 1, *end)).collect();
+            (source.masked(mask), spans)
+        });
         let head = self
             .head
             .find_tenant(tenant)
             .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX))
             .map(|head| head.with_retention(rules, now_ms));
-        Arc::new(View::new(bucket, head, state))
+        Arc::new(View::new(bucket, sealed, head, state))
     }
 
     /// Tenants with anything in head or blocks.
     pub fn tenants(&self) -> Vec<TenantId> {
-        let mut all: Vec<_> = self.state.read().snapshots.keys().cloned().collect();
+        let state = self.state.read().clone();
+        let mut all: Vec<_> = state.snapshots.keys().cloned().collect();
+        all.extend(state.seals.iter().flat_map(|s| s.tenants()));
         all.extend(self.head.tenants().iter().map(|t| t.id.clone()));
         all.sort();
         all.dedup();
@@ -381,6 +434,7 @@ impl Db {
         let state = self.state.read().clone();
         let blocks = || state.snapshots.values().flat_map(|s| s.blocks.iter());
         let files = || state.snapshots.values().flat_map(|s| s.exemplars.iter());
+        let sealed = || state.seals.iter().flat_map(|s| s.blocks());
         let span = self.head.span_ms();
         DbCounts {
             series: self.head.series_count(),
@@ -399,6 +453,10 @@ impl Db {
             max_head_bytes: self.options.max_head_bytes,
             blocks: blocks().count() as u64,
             block_bytes: blocks().map(|b| b.files.bytes()).sum(),
+            sealed_blocks: sealed().count() as u64,
+            sealed_bytes: sealed().map(|b| b.meta.files.bytes()).sum(),
+            sealed_samples: sealed().map(|b| b.meta.stats.samples).sum(),
+            lost_samples: self.counts.lost_samples.load(Ordering::Relaxed),
             exemplars: self.exemplars.counts(),
             exemplar_files: files().count() as u64,
             exemplar_file_bytes: files().map(|f| f.bytes).sum(),
@@ -494,9 +552,12 @@ const RELIEF_TICKS: u64 = 5;
 /// How often other writers' commits are looked for.
 const REFRESH_TICKS: u64 = 60;
 
-/// Flushes when due, tries again after failures with growing pauses, and follows the catalog; ends with the store.
+/// Seals and flushes when due, tries again after failures with growing pauses, and follows the catalog; ends with the store. A flush runs
+/// beside it: an object store that is slow or away must not keep samples in memory.
 async fn maintain(db: Weak<Db>) {
-    let (mut tick, mut wait, mut relieved) = (0u64, 0u64, 0u64);
+    let (mut tick, mut relieved) = (0u64, 0u64);
+    let (mut flush_pause, mut seal_pause) = (Pause::default(), Pause::default());
+    let mut flush: Option<tokio::task::JoinHandle<Result<FlushReport, FlushError>>> = None;
     loop {
         tokio::time::sleep(TICK).await;
         let Some(db) = db.upgrade() else { return };
@@ -509,11 +570,24 @@ async fn maintain(db: Weak<Db>) {
         {
             tracing::warn!("the catalog could not be read again, answers go on with what is known: {e}");
         }
-        if !db.options.flush_when_due || tick < wait {
+        if !db.options.flush_when_due {
+            continue;
+        }
+        if let Some(done) = flush.take_if(|f| f.is_finished()) {
+            match done.await {
+                Ok(Ok(_)) => flush_pause = Pause::default(),
+                // Nothing is lost meanwhile: samples stay in memory, in the log and on the local disk.
+                Ok(Err(e)) => flush_pause.failed(tick, "flush", &e),
+                Err(e) => flush_pause.failed(tick, "flush", &e),
+            }
+        }
+        if flush.is_none() && tick >= flush_pause.until && db.flush_is_due() {
+            let db = db.clone();
+            flush = Some(tokio::spawn(async move { db.flush().await }));
             continue;
         }
         let pressed = tick >= relieved && db.pressure() != Pressure::None;
-        if !pressed && !db.flush_is_due().await {
+        if tick < seal_pause.until || !(pressed || db.seal_is_due()) {
             continue;
         }
         if pressed {
@@ -524,17 +598,27 @@ async fn maintain(db: Weak<Db>) {
                 bytes = bytes.total(),
                 chunks = bytes.chunks,
                 series = bytes.series,
-                "flushing early: the head nears head.max_memory_bytes"
+                "moving samples to the local disk early: the head nears head.max_memory_bytes"
             );
         }
-        match db.flush().await {
-            Ok(_) => wait = 0,
-            Err(e) => {
-                // Nothing is lost meanwhile: samples stay in head and log.
-                let pause = if wait == 0 { 5 } else { ((tick - (wait - 5).min(tick)) * 2).clamp(5, 60) };
-                wait = tick + pause;
-                tracing::error!("flush failed and will be tried again in {pause} s: {e}");
-            }
+        match db.seal().await {
+            Ok(()) => seal_pause = Pause::default(),
+            Err(e) => seal_pause.failed(tick, "moving samples to the local disk", &e),
         }
+    }
+}
+
+/// Ticks to wait after failures.
+#[derive(Default)]
+struct Pause {
+    until: u64,
+    ticks: u64,
+}
+
+impl Pause {
+    fn failed(&mut self, tick: u64, what: &str, e: &dyn std::fmt::Display) {
+        self.ticks = (self.ticks * 2).clamp(5, 60);
+        self.until = tick + self.ticks;
+        tracing::error!("{what} failed and will be tried again in {} s: {e}", self.ticks);
     }
 }

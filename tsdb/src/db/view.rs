@@ -1,4 +1,4 @@
-//! One consistent view of a tenant: its blocks and what of the head is in none of them.
+//! One consistent view of a tenant: its blocks, the seals that are in none of them, and what of the head is in neither.
 
 use std::sync::Arc;
 
@@ -7,36 +7,65 @@ use crate::bucket::BucketSource;
 use crate::head::source::HeadSource;
 use crate::labels::Labels;
 use crate::merge::{MergeCursor, MergedSource};
-use crate::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
+use crate::source::{LabelWish, Selection, SeriesCursor, Source, SourceError, WindowWish};
 
-/// Blocks and head as one source, which keeps the state it was taken from alive.
+/// Blocks, seals and head as one source, which keeps the state it was taken from alive.
 pub(super) struct View {
     bucket: Option<Arc<BucketSource>>,
+    sealed: Option<Arc<Sealed>>,
     head: Option<Arc<HeadSource>>,
     merged: MergedSource,
     /// Generations that this state reads from the head stay there until it is dropped.
     _state: Arc<ReadState>,
 }
 
+/// Sealed blocks, and where their samples lie: ranges with both ends included.
+struct Sealed {
+    blocks: BucketSource,
+    spans_ms: Vec<(i64, i64)>,
+}
+
 impl View {
-    pub fn new(bucket: Option<BucketSource>, head: Option<HeadSource>, state: Arc<ReadState>) -> View {
+    /// `sealed` with the ranges (ends included) in which samples of it lie.
+    pub fn new(
+        bucket: Option<BucketSource>,
+        sealed: Option<(BucketSource, Vec<(i64, i64)>)>,
+        head: Option<HeadSource>,
+        state: Arc<ReadState>,
+    ) -> View {
         let (bucket, head) = (bucket.map(Arc::new), head.map(Arc::new));
+        let sealed = sealed.map(|(blocks, spans_ms)| Arc::new(Sealed { blocks, spans_ms }));
         let mut sources: Vec<Arc<dyn Source>> = Vec::new();
         sources.extend(bucket.clone().map(|b| b as Arc<dyn Source>));
+        sources.extend(sealed.clone().map(|s| s as Arc<dyn Source>));
         sources.extend(head.clone().map(|h| h as Arc<dyn Source>));
-        View { bucket, head, merged: MergedSource::new(sources), _state: state }
+        View { bucket, sealed, head, merged: MergedSource::new(sources), _state: state }
     }
 }
 
 impl Source for View {
     fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        if let (Some(bucket), Some(head)) = (&self.bucket, &self.head)
+        if let Some(bucket) = &self.bucket
             && let Some((first, last)) = bucket.windows_span_ms(wish.min_t_ms, wish.max_t_ms)
         {
-            // What came late and is still in the head is in no window.
-            let late = head.spans_ms(&wish.matchers, first.max(wish.min_t_ms), last.min(wish.max_t_ms));
-            let blocks = bucket.select_beside(wish, &late)?;
-            return Ok(Box::new(MergeCursor::new(vec![blocks, head.select(wish)?])));
+            // What came late and is still sealed or in the head is in no window.
+            let (first, last) = (first.max(wish.min_t_ms), last.min(wish.max_t_ms));
+            let mut late = Vec::new();
+            if let Some(head) = &self.head {
+                late.extend(head.spans_ms(&wish.matchers, first, last));
+            }
+            if let Some(sealed) = &self.sealed {
+                late.extend(sealed.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
+                late.sort_unstable();
+            }
+            let mut cursors = vec![bucket.select_beside(wish, &late)?];
+            if let Some(sealed) = &self.sealed {
+                cursors.push(sealed.select(wish)?);
+            }
+            if let Some(head) = &self.head {
+                cursors.push(head.select(wish)?);
+            }
+            return Ok(Box::new(MergeCursor::new(cursors)));
         }
         self.merged.select(wish)
     }
@@ -51,5 +80,29 @@ impl Source for View {
 
     fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
         self.merged.label_values(name, wish)
+    }
+}
+
+impl Source for Sealed {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        if !self.spans_ms.iter().any(|(a, b)| *a <= wish.max_t_ms && *b >= wish.min_t_ms) {
+            return Ok(Box::new(MergeCursor::new(Vec::new())));
+        }
+        // There are no windows among them, and which resolution answers a part of time is for the object store's blocks to say.
+        let mut wish = wish.clone();
+        wish.hints.windows = WindowWish::default();
+        self.blocks.select(&wish)
+    }
+
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+        self.blocks.series(wish)
+    }
+
+    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        self.blocks.label_names(wish)
+    }
+
+    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        self.blocks.label_values(name, wish)
     }
 }

@@ -119,7 +119,7 @@ impl Buffer {
         Ok(Place::New)
     }
 
-    /// Sets aside all that is there for the flush that begins; what the flush before set aside must have been forgotten.
+    /// Sets aside all that is there for the flush that begins, beside what a flush that failed has set aside.
     pub fn freeze(&self) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -143,21 +143,33 @@ impl Buffer {
 
     /// What a flush is to write of a tenant.
     pub fn frozen_of(&self, tenant: &TenantId) -> Vec<SeriesExemplars> {
+        self.of(tenant, |s| &s.frozen)
+    }
+
+    /// What came of a tenant since the last flush began.
+    pub fn active_of(&self, tenant: &TenantId) -> Vec<SeriesExemplars> {
+        self.of(tenant, |s| &s.active)
+    }
+
+    fn of(&self, tenant: &TenantId, part: impl Fn(&Series) -> &Vec<Exemplar>) -> Vec<SeriesExemplars> {
         let inner = self.inner.lock();
         let all = inner.tenants.get(tenant).into_iter().flatten();
-        all.filter(|(_, s)| !s.frozen.is_empty())
-            .map(|(labels, s)| SeriesExemplars { labels: labels.clone(), exemplars: s.frozen.clone() })
+        all.filter(|(_, s)| !part(s).is_empty())
+            .map(|(labels, s)| SeriesExemplars { labels: labels.clone(), exemplars: part(s).clone() })
             .collect()
     }
 
-    /// Lets go of what was set aside: it is in the object store and every query from now on looks there.
-    pub fn forget_frozen(&self) {
+    /// Lets go of what was set aside of a tenant: it is in the object store and every query from now on looks there.
+    pub fn forget_frozen(&self, tenant: &TenantId) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        for s in inner.tenants.values_mut().flat_map(BTreeMap::values_mut) {
-            inner.bytes -= std::mem::take(&mut s.frozen).iter().map(Exemplar::bytes).sum::<u64>();
+        for s in inner.tenants.get_mut(tenant).into_iter().flat_map(BTreeMap::values_mut) {
+            let frozen = std::mem::take(&mut s.frozen);
+            let bytes = frozen.iter().map(Exemplar::bytes).sum::<u64>();
+            inner.bytes -= bytes;
+            inner.frozen_bytes -= bytes;
+            inner.frozen -= frozen.len() as u64;
         }
-        (inner.frozen, inner.frozen_bytes) = (0, 0);
     }
 
     /// Adds what matches any of the selectors in a range of time, both ends included.
@@ -207,10 +219,10 @@ mod tests {
         buffer.put(&tenant, &up, exemplar(3)).unwrap();
         assert_eq!(seen(), 4);
         assert_eq!(buffer.frozen_of(&tenant)[0].exemplars.len(), 3);
-        buffer.forget_frozen();
+        buffer.forget_frozen(&tenant);
         assert_eq!((seen(), buffer.counts().exemplars), (1, 1));
         buffer.freeze();
-        buffer.forget_frozen();
+        buffer.forget_frozen(&tenant);
         assert_eq!(buffer.put(&tenant, &up, exemplar(3)), Ok(Place::Duplicate), "it is in the object store");
         buffer.freeze();
         buffer.freeze();

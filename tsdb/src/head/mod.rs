@@ -83,6 +83,8 @@ pub struct Head {
     newest_t_ms: AtomicI64,
     /// The first such timestamp: with the newest, the stretch of data time the generation spans.
     first_t_ms: AtomicI64,
+    /// The newest in-order timestamp of all generations before: what is older and comes first for its series is late all the same.
+    floor_t_ms: AtomicI64,
     samples_in_generation: AtomicU64,
     bytes: Bytes,
     timelines: Timelines,
@@ -197,6 +199,7 @@ impl Default for Head {
             generation: AtomicU64::new(1),
             newest_t_ms: AtomicI64::new(i64::MIN),
             first_t_ms: AtomicI64::new(i64::MIN),
+            floor_t_ms: AtomicI64::new(i64::MIN),
             samples_in_generation: AtomicU64::new(0),
             bytes: Bytes::default(),
             timelines: Timelines::default(),
@@ -229,7 +232,8 @@ impl Head {
 
     /// Begins the next generation and returns the one that is now frozen. The caller keeps writers out meanwhile.
     pub fn freeze(&self) -> u64 {
-        self.newest_t_ms.store(i64::MIN, Ordering::Relaxed);
+        let newest = self.newest_t_ms.swap(i64::MIN, Ordering::Relaxed);
+        self.floor_t_ms.fetch_max(newest, Ordering::Relaxed);
         self.first_t_ms.store(i64::MIN, Ordering::Relaxed);
         self.samples_in_generation.store(0, Ordering::Relaxed);
         let b = &self.bytes;
@@ -238,10 +242,12 @@ impl Head {
         self.generation.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// First and newest in-order timestamp of the current generation.
+    /// First and newest in-order timestamp of the current generation, from where the generations before ended.
     pub fn span_ms(&self) -> Option<(i64, i64)> {
         let first = self.first_t_ms.load(Ordering::Relaxed);
-        (first != i64::MIN).then(|| (first, self.newest_t_ms.load(Ordering::Relaxed).max(first)))
+        let newest = self.newest_t_ms.load(Ordering::Relaxed).max(first);
+        let from = first.max(self.floor_t_ms.load(Ordering::Relaxed)).min(newest);
+        (first != i64::MIN).then_some((from, newest))
     }
 
     /// Samples taken into the current generation.
@@ -370,6 +376,31 @@ impl Head {
         let ids = tenant.postings.read().select(matchers, sets.symbols());
         let mut found = self.with_labels(&ids, &sets);
         drop(sets);
+        found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
+        found
+    }
+
+    /// The series of a tenant by metric, metrics in order, the series of one in no order; those without a metric come first.
+    pub fn by_metric(&self, tenant: &TenantHead) -> Vec<RoaringBitmap> {
+        let sets = self.labels.read();
+        let symbols = sets.symbols();
+        let postings = tenant.postings.read();
+        let mut unnamed = postings.all().clone();
+        let metrics = symbols.find(METRIC_NAME).and_then(|name| postings.values(name));
+        let mut metrics: Vec<_> = metrics.into_iter().flatten().collect();
+        metrics.sort_unstable_by_key(|(value, _)| symbols.text(**value));
+        let mut groups = Vec::with_capacity(metrics.len() + 1);
+        for (_, ids) in metrics {
+            unnamed -= ids;
+            groups.push(ids.clone());
+        }
+        groups.insert(0, unnamed);
+        groups
+    }
+
+    /// The series of these numbers with their labels, in [`Labels::series_cmp`] order.
+    pub fn numbered(&self, ids: &RoaringBitmap) -> Vec<(Labels, Arc<Series>)> {
+        let mut found = self.with_labels(ids, &self.labels.read());
         found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
         found
     }

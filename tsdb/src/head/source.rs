@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use roaring::RoaringBitmap;
 
 use super::samples::{SamplesView, union};
 use super::{Head, Series, TenantHead};
@@ -36,17 +37,18 @@ impl HeadSource {
         HeadSource { retention, ..self }
     }
 
-    /// A cursor over all series with samples in the range: what a flush reads. Its generations are frozen, so it looks at each series only
-    /// when its turn comes: views of a million series at once would be as large as the head.
-    pub fn all(&self, min_t: i64, max_t: i64) -> HeadCursor {
-        let matching = self.head.matching(&self.tenant, &[]).into_iter();
-        let rest: Vec<_> = matching.map(|(labels, series)| (labels, Look::Later(series))).collect();
-        self.walk(rest, min_t, max_t, Budget::unlimited())
+    /// A cursor over all series: what a seal reads. Its generations are frozen, so it looks at each metric and each series only when its turn
+    /// comes: labels and views of a million series at once would be as large as the head.
+    pub fn all(&self) -> HeadCursor {
+        let metrics = self.head.by_metric(&self.tenant).into_iter();
+        let cursor = self.walk(Vec::new(), i64::MIN, i64::MAX, Budget::unlimited());
+        HeadCursor { metrics: Some((self.head.clone(), metrics)), ..cursor }
     }
 
     fn walk(&self, rest: Vec<(Labels, Look)>, min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
         let generations = self.generations.clone();
-        HeadCursor { rest: rest.into_iter(), generations, min_t, max_t, budget, timelines: Vec::new() }
+        let (rest, timelines) = (rest.into_iter(), Vec::new());
+        HeadCursor { rest, metrics: None, generations, min_t, max_t, budget, timelines }
     }
 
     fn cursor(&self, matchers: &[Matcher], min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
@@ -139,6 +141,8 @@ enum Look {
 /// Decodes views batch by batch, on all cores.
 pub struct HeadCursor {
     rest: std::vec::IntoIter<(Labels, Look)>,
+    /// Series by metric that are yet to come.
+    metrics: Option<(Arc<Head>, std::vec::IntoIter<RoaringBitmap>)>,
     generations: RangeInclusive<u64>,
     min_t: i64,
     max_t: i64,
@@ -167,7 +171,12 @@ impl SeriesCursor for HeadCursor {
             self.budget.check()?;
             let views: Vec<_> = self.rest.by_ref().take(BATCH).collect();
             if views.is_empty() {
-                return Ok(None);
+                let Some((head, metrics)) = &mut self.metrics else { return Ok(None) };
+                let Some(ids) = metrics.next() else { return Ok(None) };
+                let series: Vec<_> =
+                    head.numbered(&ids).into_iter().map(|(labels, s)| (labels, Look::Later(s))).collect();
+                self.rest = series.into_iter();
+                continue;
             }
             let (min_t, max_t) = (self.min_t, self.max_t);
             let generations = self.generations.clone();
