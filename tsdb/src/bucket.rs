@@ -44,11 +44,6 @@ impl BucketSource {
     /// `blocks` as a snapshot of the catalog lists them, downsampled ones included.
     pub fn new(store: Arc<Store>, tenant: TenantId, mut blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
         blocks.sort_by_key(|b| (b.order(), b.ulid));
-        BucketSource::in_order(store, tenant, blocks)
-    }
-
-    /// `blocks` oldest first, whatever their names say.
-    pub fn in_order(store: Arc<Store>, tenant: TenantId, blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
         BucketSource { store, tenant, blocks, mask: Mask::default() }
     }
 

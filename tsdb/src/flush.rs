@@ -34,10 +34,20 @@ pub fn is_due(head: HeadState, window_ms: i64) -> bool {
     crossed || head.age_ms >= 2 * window_ms
 }
 
-/// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have been for twice as long.
-pub fn seal_is_due(head: HeadState, seal_ms: i64) -> bool {
+/// Seals from which on a flush does not wait for the end of its window: one merge reads them all.
+pub const MOST_SEALS: usize = 24;
+
+/// Bytes of samples that are not worth a seal by themselves.
+const LEAST_SEAL_BYTES: u64 = 32 << 20;
+
+/// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have been for twice as long, or they take
+/// more memory than the series they are of, whatever their times are (short scrape intervals, a back-fill).
+pub fn seal_is_due(head: HeadState, bytes: &HeadBytes, seal_ms: i64) -> bool {
     let long = head.span_ms.is_some_and(|(a, b)| b.saturating_sub(a) >= seal_ms);
-    head.samples > 0 && (long || head.age_ms >= 2 * seal_ms)
+    let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
+    let tables = bytes.symbols + bytes.series + bytes.postings;
+    let large = current >= tables.max(LEAST_SEAL_BYTES);
+    head.samples > 0 && (long || large || head.age_ms >= 2 * seal_ms)
 }
 
 /// What the head's memory asks for.
@@ -109,6 +119,22 @@ mod tests {
         assert_eq!(pressure(&held(790, 10, 0), 1000), Pressure::None, "nothing to gain");
         assert_eq!(pressure(&held(100, 900, 800), 1000), Pressure::Full);
         assert_eq!(pressure(&held(0, 0, 0), 0), Pressure::Full);
+    }
+
+    #[test]
+    fn samples_leave_memory_by_their_time_by_their_age_or_by_what_they_take() {
+        let due = |span_ms, samples, age_ms, bytes: HeadBytes| {
+            seal_is_due(HeadState { span_ms, samples, age_ms }, &bytes, 1000)
+        };
+        let none = HeadBytes::default();
+        assert!(!due(Some((0, 999)), 5, 1999, none));
+        assert!(due(Some((0, 1000)), 5, 0, none));
+        assert!(due(None, 5, 2000, none));
+        assert!(!due(None, 0, 5000, none));
+        let held = |series, chunks, frozen| HeadBytes { series, chunks, frozen, ..none };
+        assert!(due(None, 5, 0, held(10, LEAST_SEAL_BYTES, 0)));
+        assert!(!due(None, 5, 0, held(10, LEAST_SEAL_BYTES, 10)), "a seal is about to free it");
+        assert!(!due(None, 5, 0, held(LEAST_SEAL_BYTES + 1, LEAST_SEAL_BYTES, 0)));
     }
 
     use proptest::prelude::*;

@@ -14,9 +14,10 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::attachment::{Attachment, Kind};
-use crate::block::{BlockError, BlockMeta};
+use crate::block::{BlockError, BlockMeta, FileMeta};
 use crate::layout;
 use crate::tenant::TenantId;
 
@@ -251,16 +252,45 @@ async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Bytes, String> {
 
 async fn is_whole(store: &dyn ObjectStore, tenant: &str, meta: &BlockMeta) -> Result<(), String> {
     let tenant = TenantId::new(tenant).map_err(|e| format!("a sealed block of tenant {tenant:?}: {e}"))?;
-    let files = &meta.files;
-    for (name, file) in [
-        (layout::SERIES, &files.series),
-        (layout::TIMELINES, &files.timelines),
-        (layout::SAMPLES, &files.samples),
-    ] {
-        let path = layout::block_file(&tenant, meta.ulid, name);
+    for (path, file) in data_files(&tenant, meta) {
         let found = store.head(&path).await.map_err(|e| format!("{path}: {e}"))?;
         if found.size != file.bytes {
             return Err(format!("{path} has {} bytes instead of {}", found.size, file.bytes));
+        }
+    }
+    Ok(())
+}
+
+fn data_files<'a>(tenant: &TenantId, meta: &'a BlockMeta) -> [(Path, &'a FileMeta); 3] {
+    let files = &meta.files;
+    [
+        (layout::SERIES, &files.series),
+        (layout::TIMELINES, &files.timelines),
+        (layout::SAMPLES, &files.samples),
+    ]
+    .map(|(name, file)| (layout::block_file(tenant, meta.ulid, name), file))
+}
+
+/// Reads a block's files whole. `Err`: one is gone or has other bytes than were written. One that cannot be read at all is not known to be damaged.
+pub async fn check(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta) -> Result<(), String> {
+    for (path, file) in data_files(tenant, meta) {
+        let got = match store.get(&path).await {
+            Ok(got) => got,
+            Err(e @ object_store::Error::NotFound { .. }) => return Err(e.to_string()),
+            Err(_) => continue,
+        };
+        let mut bytes = got.into_stream();
+        let mut sum = Xxh3Default::new();
+        let mut unread = false;
+        while let Some(part) = bytes.next().await {
+            match part {
+                Ok(part) => sum.update(&part),
+                Err(_) => unread = true,
+            }
+        }
+        let found = format!("{:016x}", sum.digest());
+        if !unread && found != file.xxh3 {
+            return Err(format!("{path} has the checksum {found}, it was written with {}", file.xxh3));
         }
     }
     Ok(())

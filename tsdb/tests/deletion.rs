@@ -360,6 +360,7 @@ async fn same(db: &Arc<Db>, model: &MemorySource, context: &str) {
 enum Step {
     Write(Vec<(usize, i64, f64)>),
     Delete(Vec<(&'static str, String)>, i64, i64),
+    Seal,
     Flush,
     Restart,
 }
@@ -374,7 +375,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let delete = (proptest::collection::vec(matcher, 1..3), 0i64..600, 0i64..600)
         .prop_map(|(m, a, b)| Step::Delete(m, a.min(b) * 1000, a.max(b) * 1000));
-    let step = prop_oneof![5 => rows, 4 => delete, 2 => Just(Step::Flush), 1 => Just(Step::Restart)];
+    let step = prop_oneof![5 => rows, 4 => delete, 2 => Just(Step::Seal), 2 => Just(Step::Flush), 1 => Just(Step::Restart)];
     proptest::collection::vec(step, 1..16)
 }
 
@@ -402,6 +403,7 @@ proptest! {
                         let after = tokio::task::spawn_blocking(move || drain(&*view, &everything()).unwrap().len());
                         assert_eq!(after.await.unwrap(), before, "a view that was taken before changed");
                     }
+                    Step::Seal => db.seal().await.unwrap(),
                     Step::Flush => drop(db.flush().await.unwrap()),
                     Step::Restart => {
                         drop(db);

@@ -307,6 +307,7 @@ async fn metadata_of_several_writers_is_joined_and_what_nobody_sends_is_forgotte
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<(usize, i64, f64)>),
+    Seal,
     Flush,
     Restart,
     NewDisk,
@@ -316,7 +317,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let rows = proptest::collection::vec((0usize..5, 0i64..60, 0u32..4), 1..20)
         .prop_map(|rows| Step::Write(rows.into_iter().map(|(n, t, v)| (n, T0 + t, v.into())).collect()));
     proptest::collection::vec(
-        prop_oneof![6 => rows, 2 => Just(Step::Flush), 1 => Just(Step::Restart), 1 => Just(Step::NewDisk)],
+        prop_oneof![6 => rows, 2 => Just(Step::Seal), 2 => Just(Step::Flush), 1 => Just(Step::Restart), 1 => Just(Step::NewDisk)],
         1..14,
     )
 }
@@ -334,6 +335,7 @@ proptest! {
             for step in &steps {
                 match step {
                     Step::Write(rows) => write(&db, &mut model, rows).await,
+                    Step::Seal => db.seal().await.unwrap(),
                     Step::Flush => drop(db.flush().await.unwrap()),
                     Step::Restart | Step::NewDisk => {
                         if matches!(step, Step::NewDisk) {

@@ -17,9 +17,10 @@ use crate::block::upload::upload;
 use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::block::{BlockMeta, BlockReader, ReadOptions};
 use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use crate::flush::{is_due, plan};
+use crate::flush::{MOST_SEALS, is_due, plan};
 use crate::mask::Mask;
 use crate::merge::MergeCursor;
+use crate::sealed;
 use crate::source::SeriesCursor;
 use crate::tenant::TenantId;
 
@@ -48,6 +49,7 @@ impl Db {
             self.exemplars.is_half_full() || (alone && state.age_ms >= 2 * self.options.window_ms);
         self.counts.unfinished.load(Ordering::Relaxed)
             || exemplars_due
+            || self.state.read().seals.len() >= MOST_SEALS
             || is_due(state, self.options.window_ms)
     }
 
@@ -75,9 +77,11 @@ impl Db {
             .flat_map(|seal| seal.tenants().map(|tenant| (tenant, seal.last_segment)))
             .filter(|(tenant, last)| *last > watermark(&state.snapshots, tenant, &self.writer))
             .collect();
-        for (tenant, last_segment) in tenants {
+        for tenant in self.head.tenants() {
             // The seals go, and with them what they know of metrics.
-            self.store_metadata(&tenant).await?;
+            self.store_metadata(&tenant.id).await?;
+        }
+        for (tenant, last_segment) in tenants {
             self.flush_tenant(&tenant, &state, last_segment, &mut report).await?;
         }
         drop(state);
@@ -104,10 +108,10 @@ impl Db {
     ) -> Result<(), FlushError> {
         let fail =
             |what: &str, e: &dyn std::fmt::Display| FlushError(format!("{what} of tenant {tenant}: {e}"));
-        let mut sealed: Vec<(u64, Arc<BlockMeta>)> = Vec::new();
+        let mut inputs: Vec<(u64, Arc<BlockMeta>)> = Vec::new();
         let mut samples_by_window = BTreeMap::new();
         for (seal, block) in state.sealed(tenant, &self.writer) {
-            sealed.push((seal.last_segment, block.meta.clone()));
+            inputs.push((seal.last_segment, block.meta.clone()));
             for (end, n) in &block.windows {
                 *samples_by_window.entry(*end).or_insert(0) += n;
             }
@@ -115,13 +119,13 @@ impl Db {
         let known = state.snapshots.get(tenant).cloned();
         let ranges = plan(&samples_by_window, self.options.window_ms);
         let (db, of) = (self.clone(), tenant.clone());
-        let inputs: Vec<_> = sealed.iter().map(|(_, meta)| meta.clone()).collect();
+        let metas: Vec<_> = inputs.iter().map(|(_, meta)| meta.clone()).collect();
         let made = tokio::task::spawn_blocking(move || {
             let mut made: Vec<BlockFiles> = Vec::new();
             for range in ranges {
                 // Later than all before it, even if the clock went back: a tombstone must not reach what was written after it.
                 let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
-                made.extend(db.merge_sealed(&of, &inputs, (*range.start(), *range.end()), ulid)?);
+                made.extend(db.merge_sealed(&of, &metas, (*range.start(), *range.end()), ulid)?);
             }
             Ok::<_, String>(made)
         });
@@ -129,7 +133,7 @@ impl Db {
         let made = match made {
             Ok(made) => made,
             Err(e) => {
-                self.drop_unreadable(tenant, sealed).await;
+                self.drop_damaged(tenant, inputs).await;
                 return Err(fail("encoding blocks", &e));
             }
         };
@@ -161,9 +165,13 @@ impl Db {
         range: (i64, i64),
         ulid: Ulid,
     ) -> Result<Option<BlockFiles>, String> {
+        let pause = Duration::from_millis(50);
+        let options = ReadOptions { range, batch_bytes: READ_BATCH_BYTES, attempts: 2, pause };
         let mut readers: Vec<Box<dyn SeriesCursor>> = Vec::new();
         for meta in inputs.iter().filter(|meta| meta.overlaps(range.0, range.1)) {
-            readers.push(Box::new(self.sealed_reader(tenant, meta, range).map_err(|e| e.to_string())?));
+            let reader =
+                BlockReader::open(&self.local.blocks, tenant, meta, &Mask::default(), options.clone());
+            readers.push(Box::new(reader.map_err(|e| e.to_string())?));
         }
         let rows = Rows::new(MergeCursor::new(readers));
         let origin = BlockOrigin::flushed(ulid, tenant.clone(), self.writer.clone());
@@ -171,45 +179,20 @@ impl Db {
         write_block(&scratch, origin, WriteOptions::fresh(), rows).map_err(|e| e.to_string())
     }
 
-    fn sealed_reader(
-        &self,
-        tenant: &TenantId,
-        meta: &Arc<BlockMeta>,
-        range: (i64, i64),
-    ) -> Result<BlockReader, crate::source::SourceError> {
-        let pause = Duration::from_millis(50);
-        let options = ReadOptions { range, batch_bytes: READ_BATCH_BYTES, attempts: 2, pause };
-        BlockReader::open(&self.local.blocks, tenant, meta, &Mask::default(), options)
-    }
-
-    /// Reads sealed blocks through and leaves those out that cannot be read, so that the next flush brings the rest to the object store.
-    async fn drop_unreadable(self: &Arc<Self>, tenant: &TenantId, sealed: Vec<(u64, Arc<BlockMeta>)>) {
-        let (db, of) = (self.clone(), tenant.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let unreadable = |(_, meta): &(u64, Arc<BlockMeta>)| {
-                let mut reader = match db.sealed_reader(&of, meta, (i64::MIN, i64::MAX)) {
-                    Ok(reader) => reader,
-                    Err(e) => return Some(e),
-                };
-                loop {
-                    match reader.next_batch() {
-                        Ok(Some(_)) => {}
-                        Ok(None) => return None,
-                        Err(e) => return Some(e),
-                    }
-                }
-            };
-            sealed.into_iter().filter_map(|s| Some((unreadable(&s)?, s))).collect::<Vec<_>>()
-        });
-        for (e, (last_segment, meta)) in read.await.unwrap_or_default() {
-            tracing::error!(
-                "a sealed block of tenant {tenant} cannot be read, its {} samples from {} to {} ms are lost: {e}",
-                meta.stats.samples,
-                meta.min_t_ms,
-                meta.max_t_ms
-            );
-            self.counts.lost_samples.fetch_add(meta.stats.samples, Ordering::Relaxed);
-            self.drop_sealed(tenant, last_segment);
+    /// Looks at the files of sealed blocks and leaves those out that are damaged, so that the next flush brings the rest to the object store. A disk
+    /// that does not answer is no damage.
+    async fn drop_damaged(self: &Arc<Self>, tenant: &TenantId, sealed: Vec<(u64, Arc<BlockMeta>)>) {
+        for (last_segment, meta) in sealed {
+            if let Err(why) = sealed::check(&*self.local.store, tenant, &meta).await {
+                tracing::error!(
+                    "a sealed block of tenant {tenant} is damaged, its {} samples from {} to {} ms are lost: {why}",
+                    meta.stats.samples,
+                    meta.min_t_ms,
+                    meta.max_t_ms
+                );
+                self.counts.lost_samples.fetch_add(meta.stats.samples, Ordering::Relaxed);
+                self.drop_sealed(tenant, last_segment);
+            }
         }
     }
 

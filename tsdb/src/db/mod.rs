@@ -392,7 +392,7 @@ impl Db {
         let sealed = (!pending.is_empty()).then(|| {
             let blocks = pending.iter().map(|b| b.meta.clone()).collect();
             let mask = Mask::default().with_retention(rules.clone(), now_ms);
-            let source = BucketSource::in_order(self.local.blocks.clone(), tenant.clone(), blocks);
+            let source = BucketSource::new(self.local.blocks.clone(), tenant.clone(), blocks);
             let ends = pending.iter().flat_map(|b| b.windows.keys());
             let spans = ends.map(|end| (end.saturating_sub(self.options.window_ms) + 1, *end)).collect();
             (source.masked(mask), spans)

@@ -206,7 +206,8 @@ impl Db {
     pub(super) fn seal_is_due(&self) -> bool {
         // A seal that runs decides for itself.
         let Ok(sealing) = self.sealing.try_lock() else { return false };
-        sealing.frozen.is_some() || seal_is_due(self.generation_state(), self.options.seal_ms)
+        sealing.frozen.is_some()
+            || seal_is_due(self.generation_state(), &self.head.bytes(), self.options.seal_ms)
     }
 
     fn generation_state(&self) -> HeadState {
@@ -349,13 +350,16 @@ impl Db {
     ) -> Result<Option<(BlockFiles, BTreeMap<i64, u64>)>, String> {
         let (head, of, window_ms) = (self.head.clone(), tenant.clone(), self.options.window_ms);
         let (scratch, writer) = (self.options.dir.join("scratch"), self.writer.clone());
+        // Later than all before it, even if the clock went back: of two blocks that disagree the later written stands.
+        let newest = self.state.read().seals.iter().flat_map(|s| s.blocks()).map(|b| b.meta.ulid).max();
+        let ulid = newest.map_or_else(Ulid::new, |newest| Ulid::new().max(Ulid(newest.0 + 1)));
         let made = tokio::task::spawn_blocking(move || {
             let windows = windows(&head, &of, generation, window_ms);
             if windows.is_empty() {
                 return Ok(None);
             }
             let source = HeadSource::new(head, of.clone(), 0..=generation);
-            let origin = BlockOrigin::flushed(Ulid::new(), of.id.clone(), writer);
+            let origin = BlockOrigin::flushed(ulid, of.id.clone(), writer);
             let block = write_block(&scratch, origin, WriteOptions::sealed(), Rows::new(source.all()));
             Ok(block.map_err(|e| e.to_string())?.map(|files| (files, windows)))
         });
