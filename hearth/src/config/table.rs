@@ -69,7 +69,7 @@ options! {
         "listen" listen: Listen = "127.0.0.1:9494",
             "Where to take HTTP requests; `:9494` is every address of the machine.";
         "data_dir" data_dir: Path = "./hearth-data",
-            "Folder of the log (and of the blocks, unless objstore says otherwise). One process at a time.";
+            "Folder of the log, of samples that are not in the object store yet, and of the blocks unless objstore says otherwise. One process at a time.";
         "http.max_connections" max_connections: Count = "16384",
             "Connections open at once; further ones wait to be accepted. Also bounded by the limit on open files.";
         "http.header_timeout" header_timeout: Span = "30s",
@@ -105,7 +105,7 @@ options! {
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
         "head.max_memory_bytes" head_max_memory: Size = "0",
-            "Memory the head may hold. Near it the head is flushed early; at it writes are told to come again (429, to Prometheus 503). 0: two fifths of the machine's or the container's memory.";
+            "Memory the head may hold. Near it samples go to the local disk early; at it writes are told to come again (429, to Prometheus 503). 0: two fifths of the machine's or the container's memory.";
         "cache_bytes" cache_bytes: Size = "256MiB",
             "Memory for what is read of blocks: indexes, small columns, pages, and the decoded samples of selections that fit into a quarter of it.";
         "wal.sync" wal_sync: Sync = "always",
