@@ -1,4 +1,7 @@
 //! Blocks: bytes per sample, encoding, and reading of all, of one metric and of one series, on a real recording and a synthetic fleet.
+//!
+//! `cargo bench -p tsdb --bench block`. First a table of bytes and CPU time per sample, for each set and for each kind of value that the fleet has: CPU time
+//! because a machine is seldom one's own. Then wall times. (`-- table`: the table alone.)
 
 #[path = "../tests/recording/mod.rs"]
 mod recording;
@@ -46,24 +49,87 @@ static DATA: LazyLock<Vec<Data>> = LazyLock::new(|| {
     all
 });
 
-#[allow(clippy::print_stdout)]
+/// The kinds of values of the fleet, and which of its metrics (by the last digit of their number) are of each.
+const KINDS: [(&str, &[u8]); 7] = [
+    ("constants", b"01"),
+    ("counters", b"234"),
+    ("hundredths", b"5"),
+    ("large gauges", b"6"),
+    ("small gauges", b"7"),
+    ("slow counters", b"8"),
+    ("no decimals", b"9"),
+];
+
 fn main() {
-    for d in DATA.iter() {
+    // What is asked for by name needs no table.
+    if std::env::args().skip(1).any(|a| !a.starts_with('-') && a != "table") {
+        return divan::main();
+    }
+    println_table(DATA.iter());
+    let whole = fleet(200, true);
+    for (name, digits) in KINDS {
+        let is_of = |s: &&SeriesColumns| {
+            let metric = s.labels.metric_name().unwrap_or("");
+            metric.as_bytes().last().is_some_and(|d| digits.contains(d))
+        };
+        let of_kind = whole.iter().filter(is_of).cloned().collect();
+        println_table(std::iter::once(&prepare(name, of_kind, "metric_007", ("instance", "host-17:9100"))));
+    }
+    divan::main();
+}
+
+/// CPU time of all threads of this process so far, in nanoseconds; 0 where the system does not tell.
+fn cpu_ns() -> u64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    let on_cpu = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    threads.flatten().filter_map(on_cpu).sum()
+}
+
+/// The least of some runs, per sample. The clock of CPU time moves in steps of some milliseconds, so a short run is repeated.
+fn least_cpu_ns(samples: u64, mut run: impl FnMut()) -> f64 {
+    let repeats = (20_000_000 / samples).max(1);
+    let one = |_| {
+        let before = cpu_ns();
+        (0..repeats).for_each(|_| run());
+        (cpu_ns() - before) as f64 / (samples * repeats) as f64
+    };
+    (0..5).map(one).fold(f64::INFINITY, f64::min)
+}
+
+#[allow(clippy::print_stdout)]
+fn println_table<'d>(sets: impl Iterator<Item = &'d Data>) {
+    for d in sets {
         let per = |bytes: u64| bytes as f64 / d.samples as f64;
         let files = &d.meta.files;
+        let dir = tempfile::tempdir().unwrap();
+        let encode = least_cpu_ns(d.samples, || drop(write(dir.path(), &d.series)));
+        // Beside a cache that has room for what decoding leaves, one that has room for nothing but what lies in the store.
+        let cold = |cache_bytes: usize| {
+            let fresh = || BlockStore::new(d.store.clone(), RUNTIME.handle().clone(), cache_bytes);
+            least_cpu_ns(d.samples, || {
+                black_box(scan(d, fresh(), &[]));
+            })
+        };
+        let (kept, cold) = (cold(1 << 30), cold(32 << 20));
+        scan(d, d.warm.clone(), &[]);
+        let warm = least_cpu_ns(d.samples, || {
+            black_box(scan(d, d.warm.clone(), &[]));
+        });
         println!(
-            "{:>16}: {} series, {} samples, {} timelines: {:.3} bytes per sample ({:.3} series, {:.3} timelines, {:.3} samples)",
+            "{:>16}: {:.3} bytes a sample ({:.3} series, {:.3} timelines, {:.3} samples); CPU ns a sample: encode {encode:.1}, scan {cold:.2}, scan and keep {kept:.2}, scan what is kept {warm:.2}; {} samples of {} series, {} timelines",
             d.name,
-            d.series.len(),
-            d.samples,
-            d.meta.stats.timelines,
             per(files.bytes()),
             per(files.series.bytes),
             per(files.timelines.bytes),
             per(files.samples.bytes),
+            d.samples,
+            d.series.len(),
+            d.meta.stats.timelines,
         );
     }
-    divan::main();
 }
 
 fn thin(s: &SeriesColumns, every: usize) -> SeriesColumns {

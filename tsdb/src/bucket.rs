@@ -7,9 +7,9 @@ use crate::block::BlockMeta;
 use crate::block::object::BlockStore as Store;
 use crate::block::read::{Block, Plan};
 use crate::block::series_table::SeriesTable;
-use crate::labels::Labels;
+use crate::labels::{Labels, METRIC_NAME};
 use crate::mask::{BlockMask, Mask};
-use crate::matcher::Matcher;
+use crate::matcher::{MatchOp, Matcher};
 use crate::merge::MergeCursor;
 use crate::resolution::{Asked, Part, choose};
 use crate::source::{
@@ -175,6 +175,24 @@ impl BucketSource {
         out.into_iter().map(|r| r.expect("each block was worked on")).collect()
     }
 
+    /// A block and as much of its series table as selectors (none: all series) need; for `range` see [`Block::series_table_for`].
+    fn open(
+        &self,
+        meta: &Arc<BlockMeta>,
+        selectors: &[&[Matcher]],
+        range: Option<(i64, i64)>,
+    ) -> Result<(Block, Arc<SeriesTable>), SourceError> {
+        // A mask is resolved against all series.
+        let masked = self.mask.concerns(meta);
+        let few = !masked && !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(names_few));
+        let block = Block::open(&self.store, &self.tenant, meta, few)?;
+        let table = match masked {
+            true => block.series_table()?,
+            false => block.series_table_for(selectors, range)?,
+        };
+        Ok((block, table))
+    }
+
     /// The series tables of the blocks that a wish may concern, and in each the series it selects (`None`: all).
     #[allow(clippy::type_complexity)]
     fn wished(&self, wish: &LabelWish) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
@@ -191,8 +209,8 @@ impl BucketSource {
             |b| b,
             |meta| {
                 wish.budget.check()?;
-                let block = Block::open(&self.store, &self.tenant, meta)?;
-                let table = block.series_table()?;
+                let selectors: Vec<&[Matcher]> = wish.selectors.iter().map(|s| &s[..]).collect();
+                let (block, table) = self.open(meta, &selectors, None)?;
                 let mut series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
                 if let Some(mask) = block.mask(&self.mask, &table, &wish.budget)? {
                     let every = || (0..table.len() as u32).collect();
@@ -202,6 +220,19 @@ impl BucketSource {
             },
         )
     }
+}
+
+/// Whether a matcher asks for metrics by what their names are, not by what they are not.
+fn names_few(m: &Matcher) -> bool {
+    let begins =
+        |m: &Matcher| m.regex().is_some_and(|re| re.set_matches().is_some() || !re.prefixes().is_empty());
+    *m.name == *METRIC_NAME
+        && !m.matches_empty()
+        && match m.op {
+            MatchOp::Equal => true,
+            MatchOp::Regex => begins(m),
+            MatchOp::NotEqual | MatchOp::NotRegex => false,
+        }
 }
 
 fn matching_any(table: &SeriesTable, selectors: &[Vec<Matcher>]) -> Vec<u32> {
@@ -284,8 +315,7 @@ impl BlockCursor {
         range: (i64, i64),
         keep_bytes: u64,
     ) -> Result<Option<BlockCursor>, SourceError> {
-        let block = Block::open(&source.store, &source.tenant, meta)?;
-        let table = block.series_table()?;
+        let (block, table) = source.open(meta, &[&wish.matchers], Some(range))?;
         let mut series = table.matching(&wish.matchers);
         if series.is_empty() {
             return Ok(None);

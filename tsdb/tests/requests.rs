@@ -12,10 +12,12 @@ use object_store::{
     CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tsdb::block::{BlockOrigin, WriteOptions, write_block};
+use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::db::{Db, DbOptions};
 use tsdb::labels::Labels;
-use tsdb::matcher::Matcher;
-use tsdb::source::{Budget, Hints, LabelWish, Selection};
+use tsdb::matcher::{MatchOp, Matcher};
+use tsdb::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source};
 use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
@@ -285,4 +287,125 @@ async fn a_query_of_part_of_the_time_opens_no_other_block() {
     assert_eq!(opened.len(), 1, "{asked:?}");
     assert!(asked.rounds <= 3 && asked.lists == 0 && asked.heads == 0, "{asked:?}");
     rounds.hold(false);
+}
+
+/// Series of some metrics, with labels whose order says nothing.
+fn many_series() -> Vec<SeriesColumns> {
+    let ts_ms: Arc<[i64]> = (0..4).map(|i| T0 + i * 15_000).collect();
+    let mut all: Vec<Labels> = (0..100_000u64)
+        .map(|i| {
+            let noise = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut pairs = vec![
+                ("__name__", format!("metric_{:02}", i % 40)),
+                ("job", format!("job-{}", i % 3)),
+                ("pod", format!("{:04}", noise >> 40 & 0xfff)),
+                ("zone", format!("{:04}", noise >> 20 & 0xfff)),
+            ];
+            match i % 40 {
+                // Without a name.
+                0 => pairs.truncate(0),
+                1 => pairs.push(("rare", format!("{}", i % 7))),
+                _ => {}
+            }
+            pairs.push(("instance", format!("i{}", i / 40)));
+            Labels::from_pairs(pairs)
+        })
+        .collect();
+    all.sort_unstable_by(|a, b| a.series_cmp(b));
+    let one = |(i, labels)| SeriesColumns {
+        labels,
+        ts_ms: ts_ms.clone(),
+        values: (0..4).map(|n| (i * 10 + n) as f64).collect(),
+        histograms: None,
+        start_ts_ms: None,
+        windows: None,
+    };
+    all.into_iter().enumerate().map(one).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
+    let rounds = Arc::new(RoundStore::default());
+    let store: Arc<dyn ObjectStore> = rounds.clone();
+    let dir = tempfile::tempdir().unwrap();
+    let origin = BlockOrigin::flushed(Ulid::new(), TenantId::single(), "test");
+    let series = many_series();
+    let written = write_block(dir.path(), origin, WriteOptions::fresh(), series.iter().cloned().map(Ok));
+    let files = written.unwrap().unwrap();
+    tsdb::block::upload::upload(&*store, &files).await.unwrap();
+    let meta = Arc::new(files.meta.clone());
+    let table_bytes = meta.files.series.bytes;
+    assert!(table_bytes > 270_000, "{table_bytes} bytes of series");
+    let runtime = tokio::runtime::Handle::current();
+    let fresh = || BlockStore::new(store.clone(), runtime.clone(), 64 << 20);
+    let regex = |name: &str, value: &str| Matcher::new(MatchOp::Regex, name, value).unwrap();
+    let not = |name: &str, value: &str| Matcher::new(MatchOp::NotEqual, name, value).unwrap();
+    let wishes = [
+        vec![Matcher::equal("__name__", "metric_07")],
+        vec![Matcher::equal("__name__", "metric_07"), Matcher::equal("job", "job-1"), not("instance", "i7")],
+        vec![regex("__name__", "metric_(03|31|17)"), regex("pod", ".*[02]")],
+        vec![Matcher::equal("__name__", "metric_01"), regex("rare", "2|5")],
+        vec![Matcher::equal("__name__", "metric_02"), Matcher::equal("rare", "")],
+        vec![Matcher::equal("__name__", ""), regex("instance", "i[12].*")],
+        vec![Matcher::equal("__name__", "metric_99")],
+        // Most of the table: read whole.
+        vec![not("__name__", "metric_07"), Matcher::equal("job", "job-2")],
+    ];
+    for matchers in wishes {
+        let matches = |s: &&SeriesColumns| matchers.iter().all(|m| m.matches(s.labels.value(&m.name)));
+        let want: Vec<&SeriesColumns> = series.iter().filter(matches).collect();
+        let blocks = fresh();
+        rounds.hold(true);
+        let source = BucketSource::new(blocks.clone(), TenantId::single(), vec![meta.clone()]);
+        let shown = format!("{matchers:?}");
+        let of_one_metric = matchers[0].op == MatchOp::Equal && !matchers[0].value.is_empty();
+        let (wish, label_wish) = (
+            Selection {
+                matchers: matchers.clone(),
+                min_t_ms: i64::MIN,
+                max_t_ms: i64::MAX,
+                hints: Hints::default(),
+                budget: Budget::unlimited(),
+            },
+            LabelWish {
+                selectors: vec![matchers],
+                min_t_ms: i64::MIN,
+                max_t_ms: i64::MAX,
+                budget: Budget::unlimited(),
+            },
+        );
+        let read = move || {
+            let mut all = Vec::new();
+            let mut cursor = source.select(&wish).unwrap();
+            while let Some(batch) = cursor.next_batch().unwrap() {
+                all.extend(batch);
+            }
+            let labels = (
+                source.series(&label_wish).unwrap(),
+                source.label_names(&label_wish).unwrap(),
+                source.label_values("rare", &label_wish).unwrap(),
+            );
+            (all, labels)
+        };
+        let (got, (labels, names, rare)) = tokio::task::spawn_blocking(read).await.unwrap();
+        let asked = rounds.asked();
+        rounds.hold(false);
+        assert_eq!(got.len(), want.len(), "{shown}");
+        got.iter().zip(&want).for_each(|(got, want)| tsdb::contract::assert_same(got, want, &shown));
+        let mut of_want: Vec<Labels> = want.iter().map(|s| s.labels.clone()).collect();
+        of_want.sort_unstable();
+        assert_eq!(labels, of_want, "{shown}");
+        let of = |l: &Labels| l.iter().map(|(n, _)| n.to_string()).collect::<Vec<_>>();
+        let of_want = want.iter().flat_map(|s| of(&s.labels)).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(names, of_want.into_iter().collect::<Vec<_>>(), "{shown}");
+        let of_want = want.iter().filter_map(|s| s.labels.get("rare").map(str::to_string));
+        let of_want = of_want.collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(rare, of_want.into_iter().collect::<Vec<_>>(), "{shown}");
+        assert_eq!((asked.lists, asked.heads), (0, 0), "{shown}: {asked:?}");
+        // Those of many series take a round for each batch.
+        assert!(asked.rounds <= 3 || want.len() > 16_000, "{shown}: {asked:?}");
+        if of_one_metric {
+            assert!(asked.bytes < table_bytes * 2 / 3, "{shown}: {asked:?} of {table_bytes}");
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Key {
     /// Footer, page index and checksums.
     Index(Ulid, FileKind),
     SeriesTable(Ulid),
+    /// Some runs of it, by their hash.
+    SeriesRuns(Ulid, u64),
     /// What of the block's series is hidden, under a fingerprint of what hides it.
     Mask(Ulid, u64),
     /// The small columns of one row group of the samples.

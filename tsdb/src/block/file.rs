@@ -82,6 +82,8 @@ pub(super) struct ParquetFile {
     path: PathBuf,
     writer: ArrowWriter<SummedFile>,
     version: u32,
+    /// Entries of the footer beside its own.
+    entries: Vec<(&'static str, String)>,
 }
 
 impl ParquetFile {
@@ -104,12 +106,17 @@ impl ParquetFile {
             .with_properties(properties)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(sink, schema, options).map_err(|e| encode(path, e))?;
-        Ok(ParquetFile { path: path.to_path_buf(), writer, version: 1 })
+        Ok(ParquetFile { path: path.to_path_buf(), writer, version: 1, entries: Vec::new() })
     }
 
     /// Has the footer name a later version of the format than the first.
     pub fn of_version(self, version: u32) -> ParquetFile {
         ParquetFile { version, ..self }
+    }
+
+    /// Has the footer say something more.
+    pub fn add_entry(&mut self, key: &'static str, text: String) {
+        self.entries.push((key, text));
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), BlockError> {
@@ -145,6 +152,9 @@ impl ParquetFile {
         self.writer.append_key_value_metadata(KeyValue::new(schema::CRC_KEY.to_string(), to_base64(&sums)));
         let version = format!("hearth block {}", self.version);
         self.writer.append_key_value_metadata(KeyValue::new(schema::FORMAT_KEY.to_string(), version));
+        for (key, text) in self.entries {
+            self.writer.append_key_value_metadata(KeyValue::new(key.to_string(), text));
+        }
         let mut sink = self.writer.into_inner().map_err(|e| encode(&self.path, e))?;
         sink.flush().map_err(|e| disk(&self.path, &e))?;
         let (tail_start, tail) = sink.tail.expect("the tail was started above");

@@ -1,7 +1,8 @@
 //! The long-term format: immutable blocks of three standard Parquet files and a `meta.json`.
 //!
 //! - `series.parquet`: one row per series in the order of [`crate::labels::Labels::series_cmp`]: `series_id`, a column per
-//!   common label (named as the label, null where the series lacks it), and `other_labels MAP` for the rest.
+//!   common label (named as the label, null where the series lacks it), and `other_labels MAP` for the rest. Its footer says which rows are whose
+//!   metric's, see [`metric_runs`].
 //! - `timelines.parquet`: `tsref, ts LIST<i64>`. All series of one scrape share one timeline, so each is stored once.
 //! - `samples.parquet`: one row per series, time slice and kind (floats or histograms), see [`schema`] for the columns. In a downsampled block: one
 //!   row per series and slice with a column per aggregate, see the head of `windows.rs`.
@@ -13,9 +14,15 @@ pub(crate) mod cache;
 pub mod encode;
 pub mod file;
 pub mod inspect;
+mod lists;
 pub mod meta;
+pub(crate) mod metric_runs;
 pub(crate) mod object;
+mod packed;
+mod page_header;
+mod pages;
 pub(crate) mod read;
+mod read_samples;
 mod read_windows;
 mod reader;
 mod rows;

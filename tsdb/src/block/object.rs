@@ -17,6 +17,7 @@ use ulid::Ulid;
 use super::cache::{BlockCache, FileKind, Key};
 use super::file::{CRC_BLOCK_BYTES, from_base64};
 use super::meta::{BlockMeta, FileMeta};
+use super::metric_runs::{METRICS_KEY, MetricRuns};
 use super::{BlockError, schema};
 use crate::attachment::{self, Attachment};
 use crate::exemplar::{self, SeriesExemplars};
@@ -30,8 +31,9 @@ const CONCURRENT_GETS: usize = 16;
 const COALESCE_BYTES: u64 = 16 * 1024;
 /// Longest single request.
 const LONGEST_GET_BYTES: u64 = 8 << 20;
-/// A series table up to this size is fetched with its footer in one request, because all of it is needed next.
+/// A series table up to this size is fetched with its footer in one request where all of it is needed next, and up to that where some of it is.
 const WHOLE_SERIES_BYTES: u64 = 8 << 20;
+const WHOLE_SERIES_BYTES_FOR_SOME: u64 = 256 << 10;
 
 /// The way to the object store from a thread that may block: one per process, shared by all sources.
 pub struct BlockStore {
@@ -144,6 +146,8 @@ pub(crate) struct FileIndex {
     crcs: Vec<u32>,
     /// Number of the first row of each row group, and of all rows last.
     pub row_starts: Vec<u64>,
+    /// Of a series table, whose rows are which metric's, where the footer says so.
+    pub metrics: Option<MetricRuns>,
 }
 
 /// One file of a block, its index read.
@@ -166,11 +170,13 @@ impl BlockFile {
         damaged(&self.path, what)
     }
 
-    /// Opens the three files of a block (series, timelines, samples): at most one round trip.
+    /// Opens the three files of a block (series, timelines, samples): at most one round trip. `some_series`: not the whole of the series table is going to be
+    /// needed.
     pub fn open(
         store: &BlockStore,
         tenant: &TenantId,
         meta: &BlockMeta,
+        some_series: bool,
     ) -> Result<[BlockFile; 3], SourceError> {
         let kinds = [
             (FileKind::Series, layout::SERIES, &meta.files.series),
@@ -187,7 +193,8 @@ impl BlockFile {
                 if file.tail_bytes > file.bytes || file.tail_bytes < 12 {
                     return Err(damaged(&path, "its meta.json gives impossible sizes"));
                 }
-                let whole = *kind == FileKind::Series && file.bytes <= WHOLE_SERIES_BYTES;
+                let most = if some_series { WHOLE_SERIES_BYTES_FOR_SOME } else { WHOLE_SERIES_BYTES };
+                let whole = *kind == FileKind::Series && file.bytes <= most;
                 let from = if whole { 0 } else { file.bytes - file.tail_bytes };
                 wanted.push((path, from..file.bytes));
                 missing.push(i);
@@ -266,6 +273,8 @@ impl FileIndex {
         if crcs.len() as u64 != (file.bytes - file.tail_bytes).div_ceil(CRC_BLOCK_BYTES) {
             return Err(damaged(path, "its footer has checksums for a file of another length"));
         }
+        let metrics = pairs.iter().find(|kv| kv.key == METRICS_KEY).and_then(|kv| kv.value.as_deref());
+        let metrics = metrics.and_then(MetricRuns::from_text);
         check_places(&metadata, file.bytes - file.tail_bytes).map_err(|what| damaged(path, what))?;
         let mut row_starts = vec![0];
         for group in metadata.row_groups() {
@@ -275,7 +284,7 @@ impl FileIndex {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let arrow = caught(|| ArrowReaderMetadata::try_new(metadata, options));
         let arrow = arrow.map_err(|e| damaged(path, e))?;
-        Ok(FileIndex { arrow, crcs, row_starts })
+        Ok(FileIndex { arrow, crcs, row_starts, metrics })
     }
 }
 

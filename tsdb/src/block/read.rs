@@ -1,27 +1,37 @@
-//! Reads series of one block: which rows, which columns of them, and the samples they make.
+//! An open block: which rows a selection reads, and the lists of numbers and histograms that they have.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, ListArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt32Type};
 use hashbrown::HashMap;
+use parquet::file::statistics::Statistics;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache::Key;
-use super::encode::{Encoding, decode_mantissas};
+use super::encode::Encoding;
+use super::lists::{self, ListRead, Wanted};
 use super::meta::BlockMeta;
 use super::object::{BlockFile, BlockStore};
 use super::rows::hint_of;
 use super::scan::{self, Scan};
-use super::schema::{FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS, SMALL_COLUMNS};
+use super::schema::SMALL_COLUMNS;
 use super::series_table::SeriesTable;
 use super::windows::{self, Role};
 use crate::histogram::{BucketSpan, Histogram};
 use crate::mask::{BlockMask, Mask};
-use crate::source::{Budget, SeriesColumns, SourceError};
+use crate::matcher::Matcher;
+use crate::source::{Budget, SourceError};
 use crate::tenant::TenantId;
-use crate::window::Aggregates;
+
+/// A selection of more than one part in so many of a block's series has the whole series table read, and so has one of more runs than that.
+const LARGE_PART: u64 = 4;
+const MOST_RUNS: usize = 256;
+
+/// Row groups whose small columns are read together with a part of the series table: more of them than a selection may need, but a round trip less.
+const MOST_GROUPS_AHEAD: usize = 4;
 
 /// What a native histogram is taken to need in memory before it is known.
 const HISTOGRAM_BYTES: u64 = 1024;
@@ -29,7 +39,7 @@ const HISTOGRAM_BYTES: u64 = 1024;
 /// An open block.
 pub(crate) struct Block {
     pub meta: Arc<BlockMeta>,
-    store: Arc<BlockStore>,
+    pub(super) store: Arc<BlockStore>,
     series_file: BlockFile,
     timelines: BlockFile,
     pub(super) samples: BlockFile,
@@ -48,13 +58,13 @@ pub(super) struct SmallRows {
     pub first_tsref: Vec<u32>,
     pub lists: Vec<u32>,
     // Of samples only.
-    enc: Vec<Encoding>,
-    exp: Vec<i32>,
-    constant: Vec<f64>,
-    nx: Vec<u32>,
-    start_t: Vec<i64>,
+    pub enc: Vec<Encoding>,
+    pub exp: Vec<i32>,
+    pub constant: Vec<f64>,
+    pub nx: Vec<u32>,
+    pub start_t: Vec<i64>,
     /// Whether the row's start timestamps are in a list of their own.
-    starts_listed: Vec<bool>,
+    pub starts_listed: Vec<bool>,
 }
 
 /// A row that a selection needs.
@@ -71,7 +81,7 @@ pub(crate) struct Plan {
     pub rows: Vec<PlannedRow>,
     pub(super) small: BTreeMap<u32, Arc<SmallRows>>,
     /// Whether rows are looked for in the cache, and left there whole when they have been decoded.
-    keep_rows: bool,
+    pub(super) keep_rows: bool,
 }
 
 impl Plan {
@@ -83,26 +93,15 @@ impl Plan {
     }
 }
 
-/// The floats of one row and, where they are listed, its start timestamps: decoded, whole.
-struct KeptRow {
-    values: Vec<f64>,
-    starts: Vec<i64>,
-}
-
-impl KeptRow {
-    fn bytes(&self) -> usize {
-        8 * (self.values.len() + self.starts.len()) + size_of::<KeptRow>()
-    }
-}
-
 impl Block {
-    /// Reads footers and indexes where they are not in the cache.
+    /// Reads footers and indexes where they are not in the cache. `some_series` as for [`BlockFile::open`].
     pub fn open(
         store: &Arc<BlockStore>,
         tenant: &TenantId,
         meta: &Arc<BlockMeta>,
+        some_series: bool,
     ) -> Result<Block, SourceError> {
-        let [series_file, timelines, samples] = BlockFile::open(store, tenant, meta)?;
+        let [series_file, timelines, samples] = BlockFile::open(store, tenant, meta, some_series)?;
         Ok(Block { meta: meta.clone(), store: store.clone(), series_file, timelines, samples })
     }
 
@@ -138,6 +137,87 @@ impl Block {
 
     pub fn series_table(&self) -> Result<Arc<SeriesTable>, SourceError> {
         SeriesTable::load(&self.store, &self.meta, &self.series_file)
+    }
+
+    /// As much of the series table as any of these selectors (none: all series) may match: the rows of their metrics where the block has a directory of them and they are
+    /// not a large part of it. With `range`, what a plan of few row groups for these series and times needs is read in the same round.
+    pub fn series_table_for(
+        &self,
+        selectors: &[&[Matcher]],
+        range: Option<(i64, i64)>,
+    ) -> Result<Arc<SeriesTable>, SourceError> {
+        let whole = self.store.cache.contains(&Key::SeriesTable(self.meta.ulid));
+        let Some(runs) = self.runs_of(selectors).filter(|_| !whole) else { return self.series_table() };
+        let key = Key::SeriesRuns(self.meta.ulid, hash_of(&runs));
+        if let Some(table) = self.store.cache.get::<SeriesTable>(&key).filter(|t| t.has_runs(&runs)) {
+            return Ok(table);
+        }
+        let mut scans = SeriesTable::scans_of(&self.series_file, &runs)?;
+        let of_series = scans.len();
+        let groups = match range {
+            Some(range) => self.groups_to_read(&runs, range),
+            None => Vec::new(),
+        };
+        let groups = if groups.len() <= MOST_GROUPS_AHEAD { groups } else { Vec::new() };
+        scans.extend(self.small_scans(&groups)?);
+        let mut batches = scan::run(&self.store, scans)?;
+        for (group, batches) in groups.iter().zip(batches.split_off(of_series)) {
+            self.keep_small(*group, &batches)?;
+        }
+        let table = Arc::new(SeriesTable::of_runs(&self.series_file, runs, batches)?.searchable());
+        self.store.cache.put(key, table.clone(), table.bytes());
+        Ok(table)
+    }
+
+    /// The rows of the series table that selectors may match, `None` for all.
+    fn runs_of(&self, selectors: &[&[Matcher]]) -> Option<Vec<Range<u32>>> {
+        let metrics = self.series_file.index.metrics.as_ref();
+        // What does not fit the block is as good as none.
+        let metrics = metrics.filter(|m| u64::from(m.rows()) == self.meta.stats.series)?;
+        if selectors.is_empty() {
+            return None;
+        }
+        let mut all: Vec<Range<u32>> = Vec::new();
+        for matchers in selectors {
+            all.extend(metrics.rows_of(matchers)?);
+        }
+        all.sort_unstable_by_key(|r| r.start);
+        let mut runs: Vec<Range<u32>> = Vec::new();
+        for run in all {
+            match runs.last_mut().filter(|before| run.start <= before.end) {
+                Some(before) => before.end = before.end.max(run.end),
+                None => runs.push(run),
+            }
+        }
+        let rows: usize = runs.iter().map(|r| r.len()).sum();
+        (rows as u64 <= self.meta.stats.series / LARGE_PART && runs.len() <= MOST_RUNS).then_some(runs)
+    }
+
+    /// Row groups of samples that may hold something of some series and are not in the cache.
+    fn groups_to_read(&self, runs: &[Range<u32>], (min_t_ms, max_t_ms): (i64, i64)) -> Vec<usize> {
+        let known = |group: &usize| self.store.cache.contains(&Key::SmallRows(self.meta.ulid, *group as u32));
+        let meets = |group: &usize| {
+            runs.iter().any(|run| {
+                let of_run = [run.start, run.end.saturating_sub(1)];
+                self.group_may_hold_run(*group, of_run)
+                    && self.group_may_hold_time(*group, min_t_ms, max_t_ms)
+            })
+        };
+        let groups = 0..self.samples.index.row_starts.len() - 1;
+        groups.filter(|group| meets(group) && !known(group)).collect()
+    }
+
+    fn small_scans(&self, groups: &[usize]) -> Result<Vec<Scan<'_>>, SourceError> {
+        let count = if self.meta.resolution_ms == 0 { SMALL_COLUMNS } else { windows::SMALL_COLUMNS };
+        let columns: Vec<usize> = (0..count).collect();
+        groups.iter().map(|group| Scan::new(&self.samples, *group, &columns, None)).collect()
+    }
+
+    fn keep_small(&self, group: usize, batches: &[RecordBatch]) -> Result<Arc<SmallRows>, SourceError> {
+        let rows = Arc::new(SmallRows::decode(&self.samples, batches, self.meta.resolution_ms != 0)?);
+        let key = Key::SmallRows(self.meta.ulid, group as u32);
+        self.store.cache.put(key, rows.clone(), rows.series_id.len() * 60);
+        Ok(rows)
     }
 
     /// What a mask hides of this block, if anything.
@@ -186,18 +266,9 @@ impl Block {
                 None => missing.push(group),
             }
         }
-        let small_columns = match self.meta.resolution_ms {
-            0 => SMALL_COLUMNS,
-            _ => windows::SMALL_COLUMNS,
-        };
-        let columns: Vec<usize> = (0..small_columns).collect();
-        let scans: Result<Vec<_>, _> =
-            missing.iter().map(|g| Scan::new(&self.samples, *g, &columns, None)).collect();
-        for (group, batches) in missing.iter().zip(scan::run(&self.store, scans?)?) {
-            let rows = Arc::new(SmallRows::decode(&self.samples, &batches, self.meta.resolution_ms != 0)?);
-            let key = Key::SmallRows(self.meta.ulid, *group as u32);
-            self.store.cache.put(key, rows.clone(), rows.series_id.len() * 60);
-            small.insert(*group as u32, rows);
+        let batches = scan::run(&self.store, self.small_scans(&missing)?)?;
+        for (group, batches) in missing.iter().zip(batches) {
+            small.insert(*group as u32, self.keep_small(*group, &batches)?);
         }
         let mut rows = Vec::new();
         for (group, of_group) in &small {
@@ -225,17 +296,29 @@ impl Block {
 
     /// Whether a row group's statistics allow for such rows; where there are none, they do.
     fn group_may_hold(&self, group: usize, series: &[u32], min_t_ms: i64, max_t_ms: i64) -> bool {
-        use parquet::file::statistics::Statistics;
-        let metadata = self.samples.index.arrow.metadata().row_group(group);
-        if let Some(Statistics::Int32(s)) = metadata.column(0).statistics()
-            && let (Some(min), Some(max)) = (s.min_opt(), s.max_opt())
-        {
-            let (min, max) = (*min as u32, *max as u32);
+        if let Some((min, max)) = self.series_of_group(group) {
             let at = series.partition_point(|s| *s < min);
             if series.get(at).is_none_or(|s| *s > max) {
                 return false;
             }
         }
+        self.group_may_hold_time(group, min_t_ms, max_t_ms)
+    }
+
+    /// The least and the greatest id in a row group, where its statistics tell.
+    fn series_of_group(&self, group: usize) -> Option<(u32, u32)> {
+        match self.samples.index.arrow.metadata().row_group(group).column(0).statistics()? {
+            Statistics::Int32(s) => Some((*s.min_opt()? as u32, *s.max_opt()? as u32)),
+            _ => None,
+        }
+    }
+
+    fn group_may_hold_run(&self, group: usize, [first, last]: [u32; 2]) -> bool {
+        self.series_of_group(group).is_none_or(|(min, max)| first <= max && last >= min)
+    }
+
+    fn group_may_hold_time(&self, group: usize, min_t_ms: i64, max_t_ms: i64) -> bool {
+        let metadata = self.samples.index.arrow.metadata().row_group(group);
         let bounds = |column: usize| match metadata.column(column).statistics() {
             Some(Statistics::Int64(s)) => (s.min_opt().copied(), s.max_opt().copied()),
             _ => (None, None),
@@ -243,119 +326,34 @@ impl Block {
         bounds(1).0.is_none_or(|min| min <= max_t_ms) && bounds(2).1.is_none_or(|max| max >= min_t_ms)
     }
 
-    /// The samples of some planned rows (whole series only) that are not hidden, one entry per series that has any in the range. Of a downsampled block,
-    /// windows with all columns.
-    pub fn read(
-        &self,
-        table: &SeriesTable,
-        plan: &Plan,
-        rows: &[PlannedRow],
-        range: (i64, i64),
-        mut mask: Option<&mut BlockMask>,
-        budget: &Budget,
-    ) -> Result<Vec<SeriesColumns>, SourceError> {
-        if self.meta.resolution_ms != 0 {
-            return self.read_windows(table, plan, rows, range, mask, Aggregates::ALL, budget);
-        }
-        let kept = self.kept_rows(plan, rows);
-        let lists = self.read_lists(plan, rows, &kept)?;
-        let mut clipped = ClippedTimelines::new(lists.timelines, range);
-        let mut out = Vec::new();
-        let mut kept = kept.iter();
-        for of_series in rows.chunk_by(|a, b| a.series == b.series) {
-            budget.check()?;
-            let parts: Result<Vec<Part<'_>>, SourceError> = of_series
-                .iter()
-                .zip(kept.by_ref())
-                .map(|(row, kept)| self.part(plan, row, kept.as_deref(), &lists.columns, &clipped))
-                .collect();
-            let parts: Vec<Part<'_>> = parts?.into_iter().filter(|p| p.from < p.to).collect();
-            if parts.is_empty() {
-                continue;
-            }
-            let mut found = assemble(table.labels(of_series[0].series), parts, &mut clipped)
-                .map_err(|what| self.samples.damaged(what))?;
-            if let Some(mask) = &mut mask
-                && !mask.cut(of_series[0].series, &mut found)
-            {
-                continue;
-            }
-            budget.read_samples(found.ts_ms.len() as u64);
-            out.push(found);
-        }
-        Ok(out)
-    }
-
-    /// The rows that the cache has, `None` for the others.
-    fn kept_rows(&self, plan: &Plan, rows: &[PlannedRow]) -> Vec<Option<Arc<KeptRow>>> {
-        if !plan.keep_rows {
-            return vec![None; rows.len()];
-        }
-        let key = |r: &PlannedRow| {
-            let keeps = plan.small[&r.row_group].lists_floats(r.row as usize);
-            keeps.then_some(Key::Row(self.meta.ulid, r.row_group, r.row))
-        };
-        self.store.cache.get_each(rows.iter().map(key))
-    }
-
-    /// Everything that rows need beside their small columns and what is kept of them, with all requests together.
-    fn read_lists(
-        &self,
-        plan: &Plan,
-        rows: &[PlannedRow],
-        kept: &[Option<Arc<KeptRow>>],
-    ) -> Result<Lists, SourceError> {
-        // Rows by (column, row group). Rows come by row group, so a column's latest list is found by its position.
-        let mut wanted: Vec<((usize, u32), Vec<u32>)> = Vec::new();
-        let mut latest: [Option<usize>; SAMPLE_COLUMNS.len()] = [None; SAMPLE_COLUMNS.len()];
-        let mut tsrefs = Vec::with_capacity(rows.len());
-        for (r, kept) in rows.iter().zip(kept) {
-            let small = &plan.small[&r.row_group];
-            let at = r.row as usize;
-            tsrefs.push(small.tsref[at]);
-            if kept.is_some() {
-                continue;
-            }
-            let mut want = |name: &str| {
-                let column = column(name);
-                match latest[column].filter(|at| wanted[*at].0.1 == r.row_group) {
-                    Some(at) => wanted[at].1.push(r.row),
-                    None => {
-                        latest[column] = Some(wanted.len());
-                        wanted.push(((column, r.row_group), vec![r.row]));
-                    }
-                }
-            };
-            match small.enc[at] {
-                Encoding::Const => {}
-                Encoding::Hist => {
-                    SAMPLE_COLUMNS[FIRST_HISTOGRAM_COLUMN..].iter().for_each(|name| want(name));
-                }
-                other => want(other.as_str()),
-            }
-            if small.nx[at] > 0 {
-                want("vx_pos");
-                want("vx");
-            }
-            if small.starts_listed[at] {
-                want("start_ts");
-            }
-        }
-        self.read_columns(wanted, tsrefs)
-    }
-
     /// Reads lists, given as rows by (column, row group), and timelines, with all requests together.
     pub(super) fn read_columns(
         &self,
         wanted: Vec<((usize, u32), Vec<u32>)>,
-        mut tsrefs: Vec<u32>,
+        tsrefs: Vec<u32>,
     ) -> Result<Lists, SourceError> {
+        let (mut timelines, missing) = self.find_timelines(tsrefs)?;
+        let (reads, batches) = lists::read(&self.store, &missing, self.scans(&wanted)?)?;
+        for read in reads {
+            self.add_timelines(read, &mut timelines)?;
+        }
+        Ok(Lists { columns: self.columns_of(&wanted, batches)?, timelines })
+    }
+
+    /// The timelines that the cache has, and where the others lie.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn find_timelines(
+        &self,
+        mut tsrefs: Vec<u32>,
+    ) -> Result<(HashMap<u32, Arc<[i64]>>, Vec<Wanted<'_>>), SourceError> {
         tsrefs.sort_unstable();
         tsrefs.dedup();
         let mut timelines: HashMap<u32, Arc<[i64]>> = HashMap::with_capacity(tsrefs.len());
-        let mut by_group: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-        for tsref in tsrefs {
-            if let Some(known) = self.store.cache.get::<Arc<[i64]>>(&Key::Timeline(self.meta.ulid, tsref)) {
+        let mut missing: Vec<Wanted<'_>> = Vec::new();
+        let keys = tsrefs.iter().map(|tsref| Some(Key::Timeline(self.meta.ulid, *tsref)));
+        let known = self.store.cache.get_each::<Arc<[i64]>>(keys);
+        for (tsref, known) in tsrefs.into_iter().zip(known) {
+            if let Some(known) = known {
                 timelines.insert(tsref, (*known).clone());
                 continue;
             }
@@ -366,163 +364,73 @@ impl Block {
                     .samples
                     .damaged(format!("it refers to a timeline {tsref} that does not exist")));
             }
-            by_group.entry(group).or_default().push((u64::from(tsref) - starts[group]) as u32);
+            let row = (u64::from(tsref) - starts[group]) as u32;
+            match missing.last_mut().filter(|m| m.group == group) {
+                Some(of_group) => of_group.rows.push(row),
+                None => missing.push(Wanted { file: &self.timelines, group, column: 1, rows: vec![row] }),
+            }
         }
-        let mut scans = Vec::new();
-        for ((column, group), rows) in &wanted {
-            // Rows come in the order of series, which within a row group is the order of rows.
-            scans.push(Scan::new(&self.samples, *group as usize, &[*column], Some(rows))?);
-        }
-        for (group, rows) in &by_group {
-            scans.push(Scan::new(&self.timelines, *group, &[1], Some(rows))?);
-        }
-        let mut decoded = scan::run(&self.store, scans)?.into_iter();
-        let mut columns: HashMap<(usize, u32, u32), (ListArray, usize)> = HashMap::new();
-        for (((column, group), rows), batches) in wanted.iter().zip(decoded.by_ref()) {
-            let lists = lists_of(&self.samples, &batches, rows.len())?;
+        Ok((timelines, missing))
+    }
+
+    /// Decodes timelines that were read; the cache keeps them.
+    pub(super) fn add_timelines(
+        &self,
+        read: ListRead<'_>,
+        timelines: &mut HashMap<u32, Arc<[i64]>>,
+    ) -> Result<(), SourceError> {
+        let wanted = read.wanted;
+        let first = self.timelines.index.row_starts[wanted.group];
+        read.decode(|i, list| {
+            let mut ts = Vec::with_capacity(list.len);
+            list.take(0..list.len, |some| ts.extend_from_slice(some)).ok_or("a timeline is cut off")?;
+            let ts: Arc<[i64]> = ts.into();
+            let tsref = (first + u64::from(wanted.rows[i])) as u32;
+            let bytes = ts.len() * 8;
+            self.store.cache.put(Key::Timeline(self.meta.ulid, tsref), Arc::new(ts.clone()), bytes);
+            timelines.insert(tsref, ts);
+            Ok(())
+        })
+    }
+
+    /// What reads lists given as rows by (column, row group).
+    pub(super) fn scans(&self, wanted: &[((usize, u32), Vec<u32>)]) -> Result<Vec<Scan<'_>>, SourceError> {
+        // Rows come in the order of series, which within a row group is the order of rows.
+        let scan = |((column, group), rows): &((usize, u32), Vec<u32>)| {
+            Scan::new(&self.samples, *group as usize, &[*column], Some(rows))
+        };
+        wanted.iter().map(scan).collect()
+    }
+
+    /// What [`Block::scans`] read, by (column, row group, row).
+    pub(super) fn columns_of(
+        &self,
+        wanted: &[((usize, u32), Vec<u32>)],
+        batches: Vec<Vec<RecordBatch>>,
+    ) -> Result<ListsByRow, SourceError> {
+        let mut columns = ListsByRow::new();
+        for (((column, group), rows), batches) in wanted.iter().zip(batches) {
+            let lists = lists::lists_of(&self.samples, &batches, rows.len())?;
             for (row, item) in rows.iter().zip(lists) {
                 columns.insert((*column, *group, *row), item);
             }
         }
-        for ((group, rows), batches) in by_group.iter().zip(decoded) {
-            let starts = &self.timelines.index.row_starts;
-            for (row, (list, at)) in rows.iter().zip(lists_of(&self.timelines, &batches, rows.len())?) {
-                let ts: Arc<[i64]> = primitives::<Int64Type>(&list, at)
-                    .ok_or_else(|| self.timelines.damaged("a timeline is not a list of numbers"))?
-                    .into();
-                let tsref = (starts[*group] + u64::from(*row)) as u32;
-                let bytes = ts.len() * 8;
-                self.store.cache.put(Key::Timeline(self.meta.ulid, tsref), Arc::new(ts.clone()), bytes);
-                timelines.insert(tsref, ts);
-            }
-        }
-        Ok(Lists { columns, timelines })
-    }
-
-    /// One row's samples within the range.
-    fn part<'a>(
-        &self,
-        plan: &Plan,
-        row: &PlannedRow,
-        kept: Option<&'a KeptRow>,
-        lists: &'a HashMap<(usize, u32, u32), (ListArray, usize)>,
-        clipped: &ClippedTimelines,
-    ) -> Result<Part<'a>, SourceError> {
-        let small = &plan.small[&row.row_group];
-        let at = row.row as usize;
-        let tsref = small.tsref[at];
-        let n = small.n[at] as usize;
-        let damaged =
-            |what: &str| self.samples.damaged(format!("row {at} of row group {}: {what}", row.row_group));
-        let timeline = clipped.all.get(&tsref).ok_or_else(|| damaged("its timeline was not read"))?;
-        if timeline.ts_ms.len() != n {
-            return Err(damaged("its timeline has another length"));
-        }
-        let (from, to) = (timeline.from, timeline.to.max(timeline.from));
-        let starts_at = |listed: &'a [i64]| match small.starts_listed[at] && from < to {
-            true => PartStarts::Each(&listed[from..to]),
-            false => PartStarts::Same(small.start_t[at]),
-        };
-        if let Some(kept) = kept {
-            let (values, starts) = (Cow::Borrowed(&kept.values[from..to]), starts_at(&kept.starts));
-            return Ok(Part { tsref, from, to, values, histograms: None, starts });
-        }
-        let keep = plan.keep_rows && from < to && small.lists_floats(at);
-        // What is kept is kept whole.
-        let (first, last) = if keep { (0, n) } else { (from, to) };
-        let list = |name: &str| {
-            let found = lists.get(&(column(name), row.row_group, row.row));
-            found.ok_or_else(|| damaged(&format!("its column {name} was not read")))
-        };
-        let ints = |name: &str| {
-            let (array, at) = list(name)?;
-            primitives::<Int64Type>(array, *at)
-                .filter(|v| v.len() == n)
-                .ok_or_else(|| damaged(&format!("its column {name} does not have {n} numbers")))
-        };
-        let floats = |name: &str| {
-            let (array, at) = list(name)?;
-            primitives::<Float64Type>(array, *at)
-                .filter(|v| v.len() == n)
-                .ok_or_else(|| damaged(&format!("its column {name} does not have {n} numbers")))
-        };
-        let mut values = Vec::with_capacity(last - first);
-        let mut histograms = None;
-        match small.enc[at] {
-            _ if first >= last => {}
-            Encoding::Const => values.resize(last - first, small.constant[at]),
-            enc @ (Encoding::Vi | Encoding::Vb) => {
-                decode_mantissas(&ints(enc.as_str())?[first..last], small.exp[at], &mut values)
-                    .ok_or_else(|| damaged("its exponent is out of range"))?;
-            }
-            enc @ (Encoding::Vf | Encoding::Vp) => {
-                values.extend_from_slice(&floats(enc.as_str())?[first..last])
-            }
-            Encoding::Hist => {
-                let of = |name: &str| list(name).map_err(|e| e.to_string());
-                let all = histograms_of(n, first, last, &of).map_err(|what| damaged(&what))?;
-                values.extend(all.iter().map(|h| h.sum));
-                histograms = Some(all);
-            }
-        }
-        if small.nx[at] > 0 && first < last {
-            let (positions, p) = list("vx_pos")?;
-            let (odd, o) = list("vx")?;
-            let positions =
-                primitives::<Int32Type>(positions, *p).ok_or_else(|| damaged("vx_pos is not a list"))?;
-            let odd = primitives::<Float64Type>(odd, *o).ok_or_else(|| damaged("vx is not a list"))?;
-            if positions.len() != odd.len() || positions.len() != small.nx[at] as usize {
-                return Err(damaged("vx_pos and vx are of different lengths"));
-            }
-            for (position, value) in positions.iter().zip(odd) {
-                let position = usize::try_from(*position).unwrap_or(usize::MAX);
-                if position >= n {
-                    return Err(damaged("an exception lies beyond its end"));
-                }
-                if (first..last).contains(&position) {
-                    values[position - first] = *value;
-                }
-            }
-        }
-        let listed = if small.starts_listed[at] && from < to { ints("start_ts")? } else { &[] };
-        if keep {
-            let within = values[from..to].to_vec();
-            let row_kept =
-                KeptRow { values: std::mem::replace(&mut values, within), starts: listed.to_vec() };
-            let bytes = row_kept.bytes();
-            self.store.cache.put(Key::Row(self.meta.ulid, row.row_group, row.row), Arc::new(row_kept), bytes);
-        }
-        let (values, starts) = (Cow::Owned(values), starts_at(listed));
-        Ok(Part { tsref, from, to, values, histograms, starts })
+        Ok(columns)
     }
 }
+
+fn hash_of(runs: &[Range<u32>]) -> u64 {
+    let bytes: Vec<u8> = runs.iter().flat_map(|r| [r.start, r.end]).flat_map(u32::to_le_bytes).collect();
+    xxh3_64(&bytes)
+}
+
+/// Lists by (column, row group, row): an array and which item of it.
+pub(super) type ListsByRow = HashMap<(usize, u32, u32), (ListArray, usize)>;
 
 /// The lists of some rows, by (column, row group, row), and the timelines they refer to.
 pub(super) struct Lists {
-    pub columns: HashMap<(usize, u32, u32), (ListArray, usize)>,
+    pub columns: ListsByRow,
     pub timelines: HashMap<u32, Arc<[i64]>>,
-}
-
-fn column(name: &str) -> usize {
-    SAMPLE_COLUMNS.iter().position(|c| *c == name).expect("a name from the schema's own list")
-}
-
-/// The single list column of some batches, item by item.
-fn lists_of(
-    file: &BlockFile,
-    batches: &[RecordBatch],
-    rows: usize,
-) -> Result<Vec<(ListArray, usize)>, SourceError> {
-    let mut out = Vec::with_capacity(rows);
-    for batch in batches {
-        let list = batch.columns().first().and_then(|c| c.as_list_opt::<i32>());
-        let list = list.ok_or_else(|| file.damaged("a column of values is not a list"))?;
-        out.extend((0..list.len()).map(|i| (list.clone(), i)));
-    }
-    if out.len() != rows {
-        return Err(file.damaged(format!("it holds {} of the {rows} rows that its index names", out.len())));
-    }
-    Ok(out)
 }
 
 /// One item of a list of numbers; `None` if it is null or of another type.
@@ -617,7 +525,7 @@ pub(super) fn histograms_of<'a>(
 
 impl SmallRows {
     /// Whether a row's values are floats of which some stand in a list.
-    fn lists_floats(&self, at: usize) -> bool {
+    pub fn lists_floats(&self, at: usize) -> bool {
         match self.enc[at] {
             Encoding::Hist => false,
             Encoding::Const => self.nx[at] > 0 || self.starts_listed[at],
@@ -670,118 +578,4 @@ impl SmallRows {
         self.starts_listed.extend((0..batch.num_rows()).map(|i| c[9].is_null(i)));
         Some(())
     }
-}
-
-/// Timelines of a batch, whole, and those cut to the range, shared among the series that have them.
-struct ClippedTimelines {
-    all: HashMap<u32, Timeline>,
-    /// By the timelines that a series' rows have, one after the other.
-    shared: HashMap<Vec<u32>, Arc<[i64]>>,
-}
-
-/// A timeline and which of it lies in the range: searched for once, however many series share it.
-struct Timeline {
-    ts_ms: Arc<[i64]>,
-    from: usize,
-    to: usize,
-}
-
-impl ClippedTimelines {
-    fn new(all: HashMap<u32, Arc<[i64]>>, range: (i64, i64)) -> ClippedTimelines {
-        let clip = |(tsref, ts_ms): (u32, Arc<[i64]>)| {
-            let from = ts_ms.partition_point(|t| *t < range.0);
-            let to = ts_ms.partition_point(|t| *t <= range.1);
-            (tsref, Timeline { ts_ms, from, to })
-        };
-        ClippedTimelines { all: all.into_iter().map(clip).collect(), shared: HashMap::new() }
-    }
-}
-
-/// One row's samples within the range.
-struct Part<'a> {
-    tsref: u32,
-    from: usize,
-    to: usize,
-    values: Cow<'a, [f64]>,
-    histograms: Option<Vec<Arc<Histogram>>>,
-    starts: PartStarts<'a>,
-}
-
-enum PartStarts<'a> {
-    Same(i64),
-    Each(&'a [i64]),
-}
-
-/// Puts the rows of a series together.
-fn assemble(
-    labels: crate::labels::Labels,
-    parts: Vec<Part<'_>>,
-    timelines: &mut ClippedTimelines,
-) -> Result<SeriesColumns, String> {
-    let any_start = parts.iter().any(|p| !matches!(p.starts, PartStarts::Same(0)));
-    let any_histogram = parts.iter().any(|p| p.histograms.is_some());
-    let total: usize = parts.iter().map(|p| p.to - p.from).sum();
-    let one_row = parts.len() == 1;
-    let key: Vec<u32> = parts.iter().map(|p| p.tsref).collect();
-    let ts_ms = match timelines.shared.get(&key) {
-        Some(shared) => shared.clone(),
-        None => {
-            let whole = &timelines.all[&parts[0].tsref].ts_ms;
-            let cut: Arc<[i64]> = if parts.len() == 1 && total == whole.len() {
-                whole.clone()
-            } else {
-                parts
-                    .iter()
-                    .flat_map(|p| timelines.all[&p.tsref].ts_ms[p.from..p.to].iter().copied())
-                    .collect()
-            };
-            timelines.shared.insert(key, cut.clone());
-            cut
-        }
-    };
-    let mut values = Vec::new();
-    let mut histograms = any_histogram.then(|| Vec::with_capacity(total));
-    let mut start_ts_ms = any_start.then(|| Vec::with_capacity(total));
-    for p in parts {
-        let n = p.to - p.from;
-        if let Some(histograms) = &mut histograms {
-            match p.histograms {
-                Some(all) => histograms.extend(all.into_iter().map(Some)),
-                None => histograms.extend(std::iter::repeat_n(None, n)),
-            }
-        }
-        if let Some(starts) = &mut start_ts_ms {
-            match p.starts {
-                PartStarts::Same(t) => starts.extend(std::iter::repeat_n(t, n)),
-                PartStarts::Each(all) => starts.extend_from_slice(all),
-            }
-        }
-        // The usual series has one row: its values are moved, not copied.
-        match values.is_empty() {
-            true => values = p.values.into_owned(),
-            false => values.extend_from_slice(&p.values),
-        }
-    }
-    let mut found = SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms, windows: None };
-    if !one_row && found.ts_ms.windows(2).any(|w| w[0] >= w[1]) {
-        sort_by_time(&mut found);
-        if found.ts_ms.windows(2).any(|w| w[0] >= w[1]) {
-            return Err(format!("series {} has a timestamp twice", found.labels));
-        }
-    }
-    Ok(found)
-}
-
-/// Floats and histograms of one slice are in rows of their own and may interleave.
-fn sort_by_time(series: &mut SeriesColumns) {
-    let mut order: Vec<usize> = (0..series.ts_ms.len()).collect();
-    order.sort_by_key(|i| series.ts_ms[*i]);
-    series.values = order.iter().map(|i| series.values[*i]).collect();
-    if let Some(h) = &mut series.histograms {
-        *h = order.iter().map(|i| h[*i].clone()).collect();
-    }
-    if let Some(s) = &mut series.start_ts_ms {
-        *s = order.iter().map(|i| s[*i]).collect();
-    }
-    series.ts_ms = order.iter().map(|i| series.ts_ms[*i]).collect();
 }

@@ -80,7 +80,7 @@ impl BlockReader {
         mask: &Mask,
         options: ReadOptions,
     ) -> Result<BlockReader, SourceError> {
-        let block = again(&options, || Block::open(store, tenant, meta))?;
+        let block = again(&options, || Block::open(store, tenant, meta, false))?;
         let rows = meta.stats.rows / meta.stats.series.max(1);
         let run_series = options.batch_bytes / (LABELS_BYTES + ROW_BYTES * (1 + rows));
         Ok(BlockReader {

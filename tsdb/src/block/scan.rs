@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
@@ -83,23 +84,32 @@ impl<'a> Scan<'a> {
 }
 
 /// Runs scans to their end, all reads of one round at once; the batches of each.
-pub(crate) fn run(
+pub(crate) fn run(store: &BlockStore, scans: Vec<Scan<'_>>) -> Result<Vec<Vec<RecordBatch>>, SourceError> {
+    run_beside(store, scans, &[]).map(|(batches, _)| batches)
+}
+
+/// The same, with other ranges read in the first round.
+pub(crate) fn run_beside(
     store: &BlockStore,
     mut scans: Vec<Scan<'_>>,
-) -> Result<Vec<Vec<RecordBatch>>, SourceError> {
+    beside: &[(&BlockFile, Range<u64>)],
+) -> Result<(Vec<Vec<RecordBatch>>, Vec<Bytes>), SourceError> {
+    let mut read_beside = Vec::new();
     loop {
         for scan in &mut scans {
             scan.step()?;
         }
-        let wanted: Vec<(&BlockFile, Range<u64>)> =
-            scans.iter().flat_map(|s| s.needs.iter().map(|r| (s.file, r.clone()))).collect();
+        let beside = if read_beside.is_empty() { beside } else { &[] };
+        let of_scans = scans.iter().flat_map(|s| s.needs.iter().map(|r| (s.file, r.clone())));
+        let wanted: Vec<(&BlockFile, Range<u64>)> = beside.iter().cloned().chain(of_scans).collect();
         if wanted.is_empty() {
             return match scans.iter().find(|s| !s.done) {
                 Some(stuck) => Err(stuck.file.damaged("it cannot be decoded")),
-                None => Ok(scans.into_iter().map(|s| s.batches).collect()),
+                None => Ok((scans.into_iter().map(|s| s.batches).collect(), read_beside)),
             };
         }
         let mut read = fetch(store, &wanted)?.into_iter();
+        read_beside.extend(read.by_ref().take(beside.len()));
         for scan in &mut scans {
             let needs = std::mem::take(&mut scan.needs);
             if !needs.is_empty() {

@@ -63,8 +63,19 @@ pub const SAMPLE_COLUMNS: [&str; 28] = [
     "h_custom_values",
 ];
 pub const SMALL_COLUMNS: usize = 10;
+/// Positions of the columns of lists of floats and of start timestamps.
+pub const VI: usize = SMALL_COLUMNS;
+pub const VB: usize = 11;
+pub const VF: usize = 12;
+pub const VP: usize = 13;
+pub const VX_POS: usize = 14;
+pub const VX: usize = 15;
+pub const START_TS: usize = 16;
 /// Position of the first histogram column.
 pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
+
+/// Rows per page of `series.parquet`: what is decoded of each label for a metric of few series.
+const SERIES_PER_PAGE: usize = 16 * 1024;
 
 /// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values` has null items.)
 pub(super) fn list(item: DataType) -> DataType {
@@ -174,6 +185,7 @@ pub(super) fn series_properties(
     label_columns: &[String],
 ) -> Result<WriterProperties, BlockError> {
     let mut p = properties(options)?
+        .set_data_page_row_count_limit(SERIES_PER_PAGE)
         .set_column_encoding(ColumnPath::from(SERIES_ID), Encoding::DELTA_BINARY_PACKED)
         .set_column_statistics_enabled(ColumnPath::from(SERIES_ID), EnabledStatistics::Page);
     for name in label_columns {
@@ -239,4 +251,16 @@ pub(super) fn histogram_properties(
             .set_column_data_page_size_limit(nested_path(name), options.values_per_page * 8);
     }
     p
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_where_they_are_looked_for() {
+        let names = [VI, VB, VF, VP, VX_POS, VX, START_TS].map(|c| SAMPLE_COLUMNS[c]);
+        assert_eq!(names, ["vi", "vb", "vf", "vp", "vx_pos", "vx", "start_ts"]);
+        assert_eq!(SAMPLE_COLUMNS[FIRST_HISTOGRAM_COLUMN], "h_schema");
+    }
 }

@@ -19,10 +19,10 @@ use crate::source::SourceError;
 /// Code of a label that a series lacks.
 const ABSENT: u32 = u32::MAX;
 
-/// All series of a block; a series' number is its id. (Or a run of them, see [`SeriesTable::run`].)
+/// All series of a block, or some runs of them. Inside, series are numbered as they come; outside, by their ids.
 pub(crate) struct SeriesTable {
-    /// Id of the first.
-    first: u32,
+    /// The ids that are here, ascending and apart.
+    runs: Vec<Range<u32>>,
     len: usize,
     /// Ascending by name.
     columns: Vec<Column>,
@@ -92,7 +92,9 @@ impl SeriesTable {
     }
 
     fn decode(store: &BlockStore, meta: &BlockMeta, file: &BlockFile) -> Result<SeriesTable, SourceError> {
-        let mut table = SeriesTable::empty(file)?;
+        let all = u32::try_from(meta.stats.series)
+            .map_err(|_| file.damaged("its meta.json tells of more series than a block can have"))?;
+        let mut table = SeriesTable::empty(file, std::iter::once(0..all).collect())?;
         let with_dictionaries = dictionary_schema(file);
         let groups = file.index.row_starts.len() - 1;
         let scans: Result<Vec<_>, _> =
@@ -132,27 +134,87 @@ impl SeriesTable {
         if group + 1 >= starts.len() {
             return Err(file.damaged(format!("it has no series {first}")));
         }
-        let from = u64::from(first) - starts[group];
-        let to = (from + u64::from(count.max(1))).min(starts[group + 1] - starts[group]);
-        let rows: Vec<u32> = (from as u32..to as u32).collect();
-        let mut table = SeriesTable { first, ..SeriesTable::empty(file)? };
-        let scan = Scan::with_dictionaries(file, dictionary_schema(file), group, Some(&rows))?;
-        for batch in scan::run(store, vec![scan])?.iter().flatten() {
+        let to = (u64::from(first) + u64::from(count.max(1))).min(starts[group + 1]);
+        let to = u32::try_from(to).map_err(|e| file.damaged(e))?;
+        let runs: Vec<Range<u32>> = std::iter::once(first..to).collect();
+        let scans = SeriesTable::scans_of(file, &runs)?;
+        SeriesTable::of_runs(file, runs, scan::run(store, scans)?)
+    }
+
+    /// What reads runs of series (ascending and apart).
+    pub fn scans_of<'f>(file: &'f BlockFile, runs: &[Range<u32>]) -> Result<Vec<Scan<'f>>, SourceError> {
+        let starts = &file.index.row_starts;
+        let schema = dictionary_schema(file);
+        let mut scans = Vec::new();
+        for (group, rows) in starts.windows(2).enumerate() {
+            let of_group = |run: &Range<u32>| {
+                let from = u64::from(run.start).clamp(rows[0], rows[1]);
+                let to = u64::from(run.end).clamp(rows[0], rows[1]);
+                (from - rows[0]) as u32..(to - rows[0]) as u32
+            };
+            let wanted: Vec<u32> = runs.iter().flat_map(of_group).collect();
+            if !wanted.is_empty() {
+                scans.push(Scan::with_dictionaries(file, schema.clone(), group, Some(&wanted))?);
+            }
+        }
+        Ok(scans)
+    }
+
+    /// The table of what [`SeriesTable::scans_of`] these runs read. Without what [`SeriesTable::matching`] needs, see [`SeriesTable::searchable`].
+    pub fn of_runs(
+        file: &BlockFile,
+        runs: Vec<Range<u32>>,
+        batches: Vec<Vec<RecordBatch>>,
+    ) -> Result<SeriesTable, SourceError> {
+        let wanted: usize = runs.iter().map(|r| r.len()).sum();
+        let mut table = SeriesTable::empty(file, runs)?;
+        for batch in batches.iter().flatten() {
             table
                 .push(batch)
                 .ok_or_else(|| file.damaged("a column of the series table is of another type"))?;
         }
-        if table.len != rows.len() {
-            return Err(file.damaged(format!(
-                "it holds {} of the {} series asked for",
-                table.len,
-                rows.len()
-            )));
+        if table.len != wanted {
+            return Err(file.damaged(format!("it holds {} of the {wanted} series asked for", table.len)));
         }
         Ok(table)
     }
 
-    fn empty(file: &BlockFile) -> Result<SeriesTable, SourceError> {
+    /// The same, to be asked for matching series.
+    pub fn searchable(mut self) -> SeriesTable {
+        self.carriers = self.find_carriers();
+        self
+    }
+
+    /// Whether these are the series that are here.
+    pub fn has_runs(&self, runs: &[Range<u32>]) -> bool {
+        self.runs == runs
+    }
+
+    /// The id of a series by its number here.
+    fn id(&self, mut number: u32) -> u32 {
+        for run in &self.runs {
+            if number < run.len() as u32 {
+                return run.start + number;
+            }
+            number -= run.len() as u32;
+        }
+        // Beyond the end.
+        u32::MAX
+    }
+
+    /// The number here of a series by its id; it must be here.
+    fn number(&self, id: u32) -> u32 {
+        let mut before = 0;
+        for run in &self.runs {
+            if id < run.end {
+                return before + (id - run.start);
+            }
+            before += run.len() as u32;
+        }
+        unreachable!("series {id} is not in this part of the table")
+    }
+
+    fn empty(file: &BlockFile, runs: Vec<Range<u32>>) -> Result<SeriesTable, SourceError> {
         let fields = file.index.arrow.schema().fields();
         let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
         let fine = names.len() >= 2
@@ -163,7 +225,7 @@ impl SeriesTable {
             return Err(file.damaged("it does not have the columns of a series table"));
         }
         Ok(SeriesTable {
-            first: 0,
+            runs,
             len: 0,
             columns: label_names
                 .iter()
@@ -180,23 +242,29 @@ impl SeriesTable {
     fn push(&mut self, batch: &RecordBatch) -> Option<()> {
         let rows = batch.num_rows();
         let ids = batch.column(0).as_primitive_opt::<UInt32Type>()?;
-        if ids.values().iter().zip(self.first + self.len as u32..).any(|(id, want)| *id != want) {
+        let mut expected = self.ids().skip(self.len);
+        if ids.values().iter().any(|id| expected.next() != Some(*id)) {
             return None;
         }
+        drop(expected);
         self.len += rows;
         for (column, array) in self.columns.iter_mut().zip(&batch.columns()[1..]) {
             let array: &DictionaryArray<Int32Type> = array.as_dictionary_opt()?;
             let strings = array.values().as_string_opt::<i32>()?;
-            // One batch may hold only part of the column's strings.
-            let numbers: Vec<u32> =
-                (0..strings.len()).map(|i| column.symbols.number(strings.value(i))).collect();
+            // One batch may hold only part of the column's strings, and few of its series all of them.
+            let mut numbers = vec![ABSENT; strings.len()];
             let keys = array.keys();
             column.codes.reserve(rows);
             for i in 0..rows {
                 column.codes.push(if keys.is_null(i) {
                     ABSENT
                 } else {
-                    *numbers.get(keys.value(i) as usize)?
+                    let key = keys.value(i) as usize;
+                    let number = numbers.get_mut(key)?;
+                    if *number == ABSENT {
+                        *number = column.symbols.number(strings.value(key));
+                    }
+                    *number
                 });
             }
         }
@@ -229,6 +297,11 @@ impl SeriesTable {
         self.len
     }
 
+    /// The ids of all series that are here.
+    pub fn ids(&self) -> impl Iterator<Item = u32> + use<> {
+        self.runs.clone().into_iter().flatten()
+    }
+
     fn column(&self, name: &str) -> Option<&Column> {
         self.columns.binary_search_by(|c| (*c.name).cmp(name)).ok().map(|i| &self.columns[i])
     }
@@ -240,7 +313,7 @@ impl SeriesTable {
 
     /// The labels of a series, by its id.
     pub fn labels(&self, series: u32) -> Labels {
-        let series = series - self.first;
+        let series = self.number(series);
         let in_columns = self.columns.iter().filter_map(|c| {
             let code = c.codes[series as usize];
             (code != ABSENT).then(|| (&*c.name, &*c.symbols.strings[code as usize]))
@@ -257,8 +330,18 @@ impl SeriesTable {
         Labels::from_sorted(pairs)
     }
 
-    /// The series for which all matchers hold, ascending.
+    /// The ids of the series for which all matchers hold, ascending.
     pub fn matching(&self, matchers: &[Matcher]) -> Vec<u32> {
+        let mut found = self.numbers_matching(matchers);
+        match &self.runs[..] {
+            [Range { start: 0, .. }] => {}
+            [one] => found.iter_mut().for_each(|n| *n += one.start),
+            _ => found.iter_mut().for_each(|n| *n = self.id(*n)),
+        }
+        found
+    }
+
+    fn numbers_matching(&self, matchers: &[Matcher]) -> Vec<u32> {
         // Series are sorted by metric name first, so an equality on it is a range.
         let mut range = 0..self.len as u32;
         for m in matchers {
@@ -331,10 +414,11 @@ impl SeriesTable {
                 self.other_names.strings.iter().for_each(|n| add(n));
             }
             Some(series) => {
+                let series: Vec<u32> = series.iter().map(|s| self.number(*s)).collect();
                 let used = |c: &&Column| series.iter().any(|s| c.codes[*s as usize] != ABSENT);
                 self.columns.iter().filter(used).for_each(|c| add(&c.name));
                 let mut seen = vec![false; self.other_names.strings.len()];
-                for s in series {
+                for s in &series {
                     self.others_of(*s).iter().for_each(|(n, _)| seen[*n as usize] = true);
                 }
                 let of_others = seen.iter().zip(&self.other_names.strings).filter(|(seen, _)| **seen);
@@ -351,7 +435,8 @@ impl SeriesTable {
                 Some(series) => {
                     let mut seen = vec![false; column.symbols.strings.len()];
                     for s in series {
-                        if let Some(seen) = seen.get_mut(column.codes[*s as usize] as usize) {
+                        let number = self.number(*s) as usize;
+                        if let Some(seen) = seen.get_mut(column.codes[number] as usize) {
                             *seen = true;
                         }
                     }
@@ -368,7 +453,7 @@ impl SeriesTable {
             };
             match series {
                 None => self.carriers[name as usize].iter().for_each(|s| one(*s)),
-                Some(series) => series.iter().for_each(|s| one(*s)),
+                Some(series) => series.iter().for_each(|s| one(self.number(*s))),
             }
             seen.iter().zip(&self.other_values.strings).filter(|(s, _)| **s).for_each(|(_, v)| add(v));
         }

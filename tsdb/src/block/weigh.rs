@@ -69,7 +69,7 @@ impl Row {
 
 /// See the module. Blocks the thread.
 pub fn weigh(store: &Arc<BlockStore>, tenant: &TenantId, meta: &BlockMeta) -> Result<Weights, SourceError> {
-    let [_, _, samples] = BlockFile::open(store, tenant, meta)?;
+    let [_, _, samples] = BlockFile::open(store, tenant, meta, true)?;
     let count = usize::try_from(meta.stats.series).unwrap_or(usize::MAX);
     let mut out = Weights { samples: vec![0; count], bytes: vec![0.0; count] };
     for group in 0..samples.index.row_starts.len() - 1 {

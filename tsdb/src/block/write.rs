@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use super::file::{ParquetFile, disk};
 use super::meta::{self, BlockFileMetas, BlockMeta, BlockStats};
+use super::metric_runs::{METRICS_KEY, MetricRunsWriter};
 use super::reader::series_bytes;
 use super::rows::{Row, RowColumns, cut};
 use super::timelines::Timelines;
@@ -498,6 +499,7 @@ fn write_series(
     let mut bytes = Vec::new();
     let mut id = 0u32;
     let mut left = series;
+    let mut metrics = MetricRunsWriter::default();
     while left > 0 {
         let count = left.min(16 * 1024);
         left -= count;
@@ -512,6 +514,7 @@ fn write_series(
             spool.read_exact(&mut bytes).map_err(spool_error)?;
             let labels = Labels::from_bytes(&bytes)
                 .ok_or_else(|| BlockError::Encode("the spool of labels was damaged on disk".to_string()))?;
+            metrics.row(labels.metric_name().unwrap_or(""));
             ids.append_value(id);
             id += 1;
             // Both are ascending: one walk.
@@ -545,6 +548,9 @@ fn write_series(
         if out.open_bytes() > 64 << 20 {
             out.end_row_group()?;
         }
+    }
+    if let Some(text) = metrics.finish() {
+        out.add_entry(METRICS_KEY, text);
     }
     out.finish()
 }

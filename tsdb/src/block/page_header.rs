@@ -1,0 +1,267 @@
+//! The header of a page of numbers, as far as reading its values goes, and its body decompressed into a buffer that is used again.
+//!
+//! After `parquet.thrift` of the Parquet format (structs `PageHeader`, `DataPageHeader`, `DataPageHeaderV2`) in Thrift's compact protocol. Parquet's own page
+//! reader makes a compressor and a decompressor for each column that it reads, which costs more than decompressing a page does.
+
+use std::cell::Cell;
+
+use parquet::basic::Compression;
+use zstd::bulk::Decompressor;
+
+use crate::varint;
+
+/// Largest page that is read: what Hearth writes is a hundredth of it.
+const LARGEST_PAGE_BYTES: usize = 64 << 20;
+/// A buffer larger than this is not kept.
+const KEPT_BUFFER_BYTES: usize = 4 << 20;
+/// Structs within structs that are looked through.
+const DEEPEST: u32 = 8;
+
+/// Encodings by their numbers in the format.
+pub(super) const PLAIN: u64 = 0;
+pub(super) const RLE: u64 = 3;
+pub(super) const DELTA_BINARY_PACKED: u64 = 5;
+pub(super) const BYTE_STREAM_SPLIT: u64 = 9;
+
+/// A data page: its levels and values, decompressed.
+pub(super) struct DataPage<'b> {
+    /// Levels of each kind.
+    pub levels: usize,
+    pub encoding: u64,
+    pub repetition: &'b [u8],
+    pub definition: &'b [u8],
+    pub values: &'b [u8],
+}
+
+/// What a header says; numbers of what is missing are 0.
+#[derive(Default)]
+struct Header {
+    kind: u64,
+    uncompressed_bytes: u64,
+    compressed_bytes: u64,
+    values: u64,
+    encoding: u64,
+    /// Of a first version's page how levels are encoded, of a second's how long they are.
+    definition: u64,
+    repetition: u64,
+    is_compressed: bool,
+}
+
+/// What decompresses pages, and where to.
+pub(super) struct Inflate {
+    zstd: Decompressor<'static>,
+    buffer: Vec<u8>,
+}
+
+thread_local! {
+    static IDLE: Cell<Option<Inflate>> = const { Cell::new(None) };
+}
+
+impl Inflate {
+    /// This thread's, or a new one.
+    pub fn take() -> std::io::Result<Inflate> {
+        match IDLE.take() {
+            Some(idle) => Ok(idle),
+            None => Ok(Inflate { zstd: Decompressor::new()?, buffer: Vec::new() }),
+        }
+    }
+
+    /// Leaves it to whoever is next on this thread.
+    pub fn leave(mut self) {
+        if self.buffer.capacity() > KEPT_BUFFER_BYTES {
+            self.buffer = Vec::new();
+        }
+        IDLE.set(Some(self));
+    }
+
+    /// A page out of its bytes in the file; `None` where it is none of data, or not as its header says.
+    pub fn page<'b>(&'b mut self, bytes: &'b [u8], compression: Compression) -> Option<DataPage<'b>> {
+        let mut body = bytes;
+        let header = Header::parse(&mut body)?;
+        let length = usize::try_from(header.uncompressed_bytes).ok().filter(|n| *n <= LARGEST_PAGE_BYTES)?;
+        if header.compressed_bytes != body.len() as u64 {
+            return None;
+        }
+        // Of a second version's page, levels are never compressed.
+        let (before, compressed) = match header.kind {
+            0 => (0, compression != Compression::UNCOMPRESSED),
+            _ => {
+                let levels = header.definition.checked_add(header.repetition)?;
+                let is_compressed = header.is_compressed && compression != Compression::UNCOMPRESSED;
+                (usize::try_from(levels).ok().filter(|n| *n <= body.len() && *n <= length)?, is_compressed)
+            }
+        };
+        let whole = match compressed {
+            false => body,
+            true => {
+                self.buffer.clear();
+                self.buffer.reserve(length);
+                self.buffer.extend_from_slice(&body[..before]);
+                if length > before {
+                    let mut rest = std::io::Cursor::new(&mut self.buffer);
+                    rest.set_position(before as u64);
+                    self.zstd.decompress_to_buffer(&body[before..], &mut rest).ok()?;
+                }
+                &self.buffer[..]
+            }
+        };
+        if whole.len() != length {
+            return None;
+        }
+        let levels = usize::try_from(header.values).ok()?;
+        let encoding = header.encoding;
+        let (repetition, definition, values) = if header.kind == 0 {
+            if header.definition != RLE || header.repetition != RLE {
+                return None;
+            }
+            let (repetition, rest) = sized(whole)?;
+            let (definition, values) = sized(rest)?;
+            (repetition, definition, values)
+        } else {
+            let (repetition, rest) = whole.split_at_checked(header.repetition as usize)?;
+            let (definition, values) = rest.split_at_checked(header.definition as usize)?;
+            (repetition, definition, values)
+        };
+        Some(DataPage { levels, encoding, repetition, definition, values })
+    }
+}
+
+/// What has its length in four bytes before it, and the rest.
+fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+impl Header {
+    /// Takes a data page's header off the front.
+    fn parse(from: &mut &[u8]) -> Option<Header> {
+        let mut header = Header { kind: u64::MAX, is_compressed: true, ..Header::default() };
+        let mut data = None;
+        fields(from, |field, kind, from| {
+            match (field, kind) {
+                (1, I32) => header.kind = number(from)?,
+                (2, I32) => header.uncompressed_bytes = number(from)?,
+                (3, I32) => header.compressed_bytes = number(from)?,
+                (5 | 8, STRUCT) => {
+                    data = Some(field);
+                    fields(from, |inner, kind, from| {
+                        match (field, inner, kind) {
+                            (_, 1, I32) => header.values = number(from)?,
+                            (5, 2, I32) | (8, 4, I32) => header.encoding = number(from)?,
+                            (5, 3, I32) | (8, 5, I32) => header.definition = number(from)?,
+                            (5, 4, I32) | (8, 6, I32) => header.repetition = number(from)?,
+                            (8, 7, TRUE | FALSE) => header.is_compressed = kind == TRUE,
+                            (_, _, kind) => skip(from, kind, DEEPEST)?,
+                        }
+                        Some(())
+                    })?;
+                }
+                (_, kind) => skip(from, kind, DEEPEST)?,
+            }
+            Some(())
+        })?;
+        matches!((header.kind, data), (0, Some(5)) | (3, Some(8))).then_some(header)
+    }
+}
+
+// The compact protocol's types.
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const I8: u8 = 3;
+const I16: u8 = 4;
+const I32: u8 = 5;
+const I64: u8 = 6;
+const DOUBLE: u8 = 7;
+const BINARY: u8 = 8;
+const LIST: u8 = 9;
+const SET: u8 = 10;
+const STRUCT: u8 = 12;
+
+/// A number that is not negative.
+fn number(from: &mut &[u8]) -> Option<u64> {
+    varint::take_i64(from).and_then(|n| u64::try_from(n).ok())
+}
+
+/// Hands on the fields of a struct up to its end; what is called must take the field's value off the front.
+fn fields(from: &mut &[u8], mut each: impl FnMut(i64, u8, &mut &[u8]) -> Option<()>) -> Option<()> {
+    let mut field = 0i64;
+    loop {
+        let (head, rest) = from.split_first()?;
+        *from = rest;
+        if *head == 0 {
+            return Some(());
+        }
+        field = match head >> 4 {
+            0 => varint::take_i64(from)?,
+            by => field.wrapping_add(i64::from(by)),
+        };
+        each(field, head & 0x0f, from)?;
+    }
+}
+
+/// Takes a value of no interest off the front. Maps do not come in page headers.
+fn skip(from: &mut &[u8], kind: u8, deep: u32) -> Option<()> {
+    let deep = deep.checked_sub(1)?;
+    match kind {
+        TRUE | FALSE => Some(()),
+        I8 => from.split_first().map(|(_, rest)| *from = rest),
+        I16 | I32 | I64 => varint::take_u64(from).map(|_| ()),
+        DOUBLE => varint::take_8(from).map(|_| ()),
+        BINARY => varint::take_bytes(from).map(|_| ()),
+        LIST | SET => {
+            let (head, rest) = from.split_first()?;
+            *from = rest;
+            let count = match head >> 4 {
+                15 => varint::take_u64(from)?,
+                short => u64::from(short),
+            };
+            for _ in 0..count {
+                match head & 0x0f {
+                    // In a list a truth takes a byte.
+                    TRUE | FALSE => *from = from.split_first()?.1,
+                    kind => skip(from, kind, deep)?,
+                }
+            }
+            Some(())
+        }
+        STRUCT => fields(from, |_, kind, from| skip(from, kind, deep)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bytes_that_mean_nothing_are_no_page(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut inflate = Inflate::take().unwrap();
+            // As they are, and behind the beginning of a header.
+            let begun = [&[0x15, 0, 0x15, 20, 0x15, 20, 0x2c, 0x15, 8][..], &bytes].concat();
+            for bytes in [&bytes, &begun] {
+                if let Some(page) = inflate.page(bytes, Compression::UNCOMPRESSED) {
+                    prop_assert!(page.values.len() <= bytes.len());
+                }
+            }
+            inflate.leave();
+        }
+    }
+
+    #[test]
+    fn what_is_of_no_interest_is_skipped() {
+        // A header with a checksum, statistics with binaries, and a list of structs; then two empty levels and a value.
+        let header = [
+            0x15, 0x00, 0x15, 18, 0x15, 18, 0x15, 2, // kind, sizes, checksum
+            0x1c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, // one value, plain, runs for both levels
+            0x1c, 0x18, 1, b'x', 0x29, 0x2c, 0x11, 0, 0x12, 0, 0, 0, 0,
+        ];
+        let body = [0, 0, 0, 0, 0, 0, 0, 0, 42];
+        let bytes = [&header[..], &body].concat();
+        let mut inflate = Inflate::take().unwrap();
+        let page = inflate.page(&bytes, Compression::UNCOMPRESSED).unwrap();
+        assert_eq!((page.levels, page.encoding, page.values), (1, PLAIN, &[42][..]));
+        assert!(inflate.page(&bytes[..bytes.len() - 1], Compression::UNCOMPRESSED).is_none());
+    }
+}
