@@ -5,11 +5,10 @@
 //! segments of the log it was made of are not needed. A flush makes one block of a tenant's seals, and the commit's watermark, which is
 //! such a segment's number, says which seals are in the object store: a seal at or below it is nothing but files to be removed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -75,11 +74,19 @@ impl Seal {
 
     /// Names a file beside the blocks.
     pub fn add_attachment(&mut self, kind: Kind, tenant: &TenantId, file: Attachment) {
-        let files = match kind {
+        self.attachments_mut(kind).insert(tenant.to_string(), file);
+    }
+
+    fn attachments_mut(&mut self, kind: Kind) -> &mut BTreeMap<String, Attachment> {
+        match kind {
             Kind::Exemplars => &mut self.exemplars,
             Kind::Metadata => &mut self.metadata,
-        };
-        files.insert(tenant.to_string(), file);
+        }
+    }
+
+    fn tenants_with_anything(&self) -> Vec<TenantId> {
+        let names = self.blocks.keys().chain(self.exemplars.keys()).chain(self.metadata.keys());
+        names.collect::<BTreeSet<_>>().into_iter().filter_map(|name| TenantId::new(name).ok()).collect()
     }
 
     /// The same without a tenant's block.
@@ -195,20 +202,29 @@ pub async fn remove(store: &dyn ObjectStore, seal: &Seal) {
 /// What a look at the local store found.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Oldest first.
+    /// Oldest first, without what is damaged.
     pub seals: Vec<Seal>,
     /// What is damaged, in words.
     pub damaged: Vec<String>,
+    /// The number of the last manifest, damaged or not; 0 without any.
+    pub last_segment: u64,
+    /// Tenants of a seal something of which is damaged, and its segments of the log, both included.
+    pub partial: Vec<(TenantId, (u64, u64))>,
+    /// All that the manifests name, damaged or not.
+    pub named: HashSet<String>,
+    /// Whether every manifest could be read: only then is what they do not name left over.
+    pub knows_all: bool,
 }
 
-/// Reads all manifests and looks whether the files of the blocks are there in their length. A damaged manifest is left where it is, and a
-/// block that is damaged is left out of its seal: whatever happened to a disk, the rest is there.
+/// Reads all manifests and looks whether their files are there in their length. A damaged manifest is left where it is, and a file
+/// that is damaged is left out of its seal: whatever happened to a disk, the rest is there. What cannot be read for the moment is an error,
+/// because what is left out is lost once a flush has gone by.
 pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
     let failed = |e: object_store::Error| BlockError::Store {
         object: layout::SEALS.to_string(),
         cause: e.to_string(),
     };
-    let mut loaded = Loaded::default();
+    let mut loaded = Loaded { knows_all: true, ..Loaded::default() };
     let mut listed = store.list(Some(&layout::seals()));
     let mut manifests = Vec::new();
     while let Some(object) = listed.next().await {
@@ -218,9 +234,10 @@ pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
         }
     }
     manifests.sort_unstable_by_key(|(number, _)| *number);
+    loaded.last_segment = manifests.last().map_or(0, |(number, _)| *number);
     for (number, object) in manifests {
         let text = match object.size <= MAX_MANIFEST_BYTES {
-            true => read(store, &object.location).await,
+            true => Ok(store.get(&object.location).await.map_err(failed)?.bytes().await.map_err(failed)?),
             false => Err(format!("it has {} bytes", object.size)),
         };
         let seal = text.and_then(|text| Seal::from_text(&text)).and_then(|seal| {
@@ -231,13 +248,16 @@ pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
             Ok(seal) => seal,
             Err(why) => {
                 loaded.damaged.push(format!("{}: {why}", object.location));
+                loaded.knows_all = false;
                 continue;
             }
         };
-        for (tenant, block) in seal.blocks.clone() {
-            if let Err(why) = is_whole(store, &tenant, &block.meta).await {
-                loaded.damaged.push(why);
-                seal.blocks.remove(&tenant);
+        loaded.named.extend(seal.paths().iter().map(Path::to_string));
+        for tenant in seal.tenants_with_anything() {
+            let damaged = take_out_damaged(store, &mut seal, &tenant).await.map_err(failed)?;
+            if !damaged.is_empty() {
+                loaded.damaged.extend(damaged);
+                loaded.partial.push((tenant, (seal.first_segment, seal.last_segment)));
             }
         }
         loaded.seals.push(seal);
@@ -245,20 +265,45 @@ pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
     Ok(loaded)
 }
 
-async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Bytes, String> {
-    let got = store.get(path).await.map_err(|e| e.to_string())?;
-    got.bytes().await.map_err(|e| e.to_string())
-}
-
-async fn is_whole(store: &dyn ObjectStore, tenant: &str, meta: &BlockMeta) -> Result<(), String> {
-    let tenant = TenantId::new(tenant).map_err(|e| format!("a sealed block of tenant {tenant:?}: {e}"))?;
-    for (path, file) in data_files(&tenant, meta) {
-        let found = store.head(&path).await.map_err(|e| format!("{path}: {e}"))?;
-        if found.size != file.bytes {
-            return Err(format!("{path} has {} bytes instead of {}", found.size, file.bytes));
+/// Takes what is damaged of a tenant out of a seal, and says what it is.
+async fn take_out_damaged(
+    store: &dyn ObjectStore,
+    seal: &mut Seal,
+    tenant: &TenantId,
+) -> object_store::Result<Vec<String>> {
+    let mut damaged = Vec::new();
+    if let Some(meta) = seal.block(tenant).map(|block| block.meta.clone()) {
+        for (path, file) in data_files(tenant, &meta) {
+            damaged.extend(is_whole(store, &path, file.bytes).await?.err());
+        }
+        if !damaged.is_empty() {
+            seal.blocks.remove(tenant.as_str());
         }
     }
-    Ok(())
+    for kind in Kind::ALL {
+        let files = seal.attachments_mut(kind);
+        if let Some(file) = files.get(tenant.as_str())
+            && let Err(why) = is_whole(store, &kind.path(tenant, file.ulid), file.bytes).await?
+        {
+            damaged.push(why);
+            files.remove(tenant.as_str());
+        }
+    }
+    Ok(damaged)
+}
+
+/// Whether a file is there in its length; if not, what is wrong with it.
+async fn is_whole(
+    store: &dyn ObjectStore,
+    path: &Path,
+    bytes: u64,
+) -> object_store::Result<Result<(), String>> {
+    match store.head(path).await {
+        Ok(found) if found.size == bytes => Ok(Ok(())),
+        Ok(found) => Ok(Err(format!("{path} has {} bytes instead of {bytes}", found.size))),
+        Err(object_store::Error::NotFound { .. }) => Ok(Err(format!("{path} is missing"))),
+        Err(e) => Err(e),
+    }
 }
 
 fn data_files<'a>(tenant: &TenantId, meta: &'a BlockMeta) -> [(Path, &'a FileMeta); 3] {
@@ -296,11 +341,10 @@ pub async fn check(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta)
     Ok(())
 }
 
-/// Removes the files below the folder of the local store that no seal names: what a crash left half written, or half removed. Manifests stay,
+/// Removes the files below the folder of the local store that are not named: what a crash left half written, or half removed. Manifests stay,
 /// whatever is in them. Blocks the thread.
-pub fn sweep(folder: &FilePath, seals: &[Seal]) -> std::io::Result<()> {
-    let named: HashSet<String> = seals.iter().flat_map(Seal::paths).map(|p| p.to_string()).collect();
-    sweep_below(folder, "", &named).map(drop)
+pub fn sweep(folder: &FilePath, named: &HashSet<String>) -> std::io::Result<()> {
+    sweep_below(folder, "", named).map(drop)
 }
 
 /// Whether nothing is left.
@@ -360,7 +404,7 @@ mod tests {
         }
         let loaded = load(&store).await.unwrap();
         assert_eq!((&loaded.seals, loaded.damaged.len()), (&seals, 0));
-        sweep(dir.path(), &loaded.seals).unwrap();
+        sweep(dir.path(), &loaded.named).unwrap();
         assert!(store.get(&layout::exemplars(&tenant, about.ulid)).await.is_ok());
         assert!(!dir.path().join("tenants").join(tenant.as_str()).join("blocks").exists());
         // A manifest that is damaged is told, and stays for whoever wants to look at it.
@@ -373,7 +417,7 @@ mod tests {
             assert_eq!((loaded.seals.len(), loaded.damaged.len()), (2, 1), "bit {bit}");
             text[bit / 8] ^= 1 << (bit % 8);
         }
-        sweep(dir.path(), &[]).unwrap();
+        sweep(dir.path(), &HashSet::new()).unwrap();
         assert!(path.exists() && !dir.path().join("tenants").exists());
         remove(&store, &seals[0]).await;
         assert!(!dir.path().join(layout::seal(2).to_string()).exists());

@@ -275,20 +275,21 @@ impl Db {
         let head = Arc::new(Head::default());
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
         let local = sealing::open_store(&options.dir, options.sealed.clone())?;
-        let seals = sealing::load(&options.dir, &*local, &snapshots, &writer).await?;
-        sealing::recall(&*local, &seals, &snapshots, &writer, &head, &exemplars).await;
+        let found = sealing::load(&options.dir, &*local, &snapshots, &writer).await?;
+        sealing::recall(&*local, &found.seals, &snapshots, &writer, &head, &exemplars).await;
         let marks: HashMap<TenantId, u64> =
             snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let highest = marks.values().copied().max().unwrap_or(0);
-        let sealed_to = seals.last().map_or(0, |s| s.last_segment).max(highest);
+        let sealed_to = found.last_segment.max(highest);
         let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
         let now_ms = options.clock.now_ms();
-        let log_seals = seals.clone();
+        let seals = found.seals.clone();
         let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed, u64)> {
             std::fs::create_dir_all(&log_dir)?;
-            sealing::remove_sealed_segments(&log_dir, &log_seals)?;
+            found.remove_segments(&log_dir)?;
             let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, |tenant, segment| {
-                segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark)
+                let flushed = segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark);
+                flushed || found.has(tenant, segment)
             })?;
             let left = wal::segments(&log_dir)?;
             let next = left.last().copied().unwrap_or(0).max(sealed_to) + 1;

@@ -84,14 +84,45 @@ pub(super) fn open_store(
     Ok(Arc::new(store.with_fsync(true).with_automatic_cleanup(true)))
 }
 
-/// Reads the seals back after a restart: those that are not in the object store as `snapshots` tell it, oldest first. What is damaged is told in the
-/// log and left out, and so are whole seals that the object store has; their files go.
+/// What a restart found on the local disk.
+pub(super) struct Found {
+    /// Not in the object store, oldest first.
+    pub seals: Vec<Arc<Seal>>,
+    /// The highest segment that a manifest was ever named by: later ones must have later numbers.
+    pub last_segment: u64,
+    /// Whose part of a seal is damaged: what the log still has of those segments is replayed.
+    partial: Vec<(TenantId, (u64, u64))>,
+}
+
+impl Found {
+    /// Whether a tenant's samples of a segment are in a seal, so that the log's are passed over.
+    pub fn has(&self, tenant: &TenantId, segment: u64) -> bool {
+        let within = |range: (u64, u64)| (range.0..=range.1).contains(&segment);
+        self.seals.iter().any(|s| within((s.first_segment, s.last_segment)))
+            && !self.partial.iter().any(|(of, range)| of == tenant && within(*range))
+    }
+
+    /// Removes the segments of the log that whole seals have, before the rest is replayed.
+    pub fn remove_segments(&self, log: &Path) -> std::io::Result<()> {
+        let within = |range: (u64, u64), number| (range.0..=range.1).contains(&number);
+        for number in segments(log)? {
+            let sealed = self.seals.iter().any(|s| within((s.first_segment, s.last_segment), number));
+            if sealed && !self.partial.iter().any(|(_, range)| within(*range, number)) {
+                std::fs::remove_file(segment_path(log, number))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the seals back after a restart. What is damaged is told in the log and left out, and so are whole seals that the object store as
+/// `snapshots` tell it has; their files go.
 pub(super) async fn load(
     dir: &Path,
     store: &dyn ObjectStore,
     snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
     writer: &str,
-) -> Result<Vec<Arc<Seal>>, OpenError> {
+) -> Result<Found, OpenError> {
     let loaded = sealed::load(store).await;
     let loaded = loaded.map_err(|e| OpenError(format!("cannot read the sealed blocks: {e}")))?;
     for what in &loaded.damaged {
@@ -109,16 +140,16 @@ pub(super) async fn load(
     for seal in &spent {
         sealed::remove(store, seal).await;
     }
-    let folder = folder(dir);
-    let named = pending.clone();
-    let swept = tokio::task::spawn_blocking(move || match folder.exists() {
+    let (folder, named, knows_all) = (folder(dir), loaded.named, loaded.knows_all);
+    let swept = tokio::task::spawn_blocking(move || match folder.exists() && knows_all {
         true => sealed::sweep(&folder, &named),
         false => Ok(()),
     });
     if let Ok(Err(e)) = swept.await {
         tracing::warn!("files left over from a crash could not be removed: {e}");
     }
-    Ok(pending.into_iter().map(Arc::new).collect())
+    let seals = pending.into_iter().map(Arc::new).collect();
+    Ok(Found { seals, last_segment: loaded.last_segment, partial: loaded.partial })
 }
 
 /// Whether something of a seal is not in the object store.
@@ -177,16 +208,6 @@ pub(super) async fn recall(
             }
         }
     }
-}
-
-/// Removes the segments of the log that seals have, before the rest is replayed.
-pub(super) fn remove_sealed_segments(log: &Path, seals: &[Arc<Seal>]) -> std::io::Result<()> {
-    for number in segments(log)? {
-        if seals.iter().any(|s| (s.first_segment..=s.last_segment).contains(&number)) {
-            std::fs::remove_file(segment_path(log, number))?;
-        }
-    }
-    Ok(())
 }
 
 impl ReadState {

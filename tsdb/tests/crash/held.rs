@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use tsdb::catalog::Commits;
@@ -19,6 +20,19 @@ pub const T0: i64 = 1_700_000_000_000;
 
 pub fn options(dir: &Path, store: Arc<dyn ObjectStore>) -> DbOptions {
     DbOptions { flush_when_due: false, commits: Commits::Unasked, ..DbOptions::new(dir, store) }
+}
+
+/// Opens a store that must open. One that was dropped just now may hold its folder for a moment, until its own tasks have let go of it.
+pub async fn open(options: DbOptions) -> Arc<Db> {
+    for _ in 0..200 {
+        match Db::open(options.clone()).await {
+            Err(e) if e.0.contains("in use by another") => {
+                tokio::time::sleep(Duration::from_millis(10)).await
+            }
+            opened => return opened.unwrap_or_else(|e| panic!("refused to start: {e}")),
+        }
+    }
+    panic!("the folder {} stays in use", options.dir.display())
 }
 
 /// All of one tenant.
@@ -38,6 +52,68 @@ impl Held {
 
     pub fn exemplars(&self) -> u64 {
         self.exemplars.values().map(|e| e.len() as u64).sum()
+    }
+
+    /// Adds what another holds.
+    pub fn add(&mut self, more: &Held) {
+        for (labels, samples) in &more.samples {
+            self.samples.entry(labels.clone()).or_default().extend(samples.clone());
+        }
+        for (labels, exemplars) in &more.exemplars {
+            self.exemplars.entry(labels.clone()).or_default().extend(exemplars.iter().cloned());
+        }
+        self.metadata.extend(more.metadata.clone());
+    }
+
+    /// Takes out what another holds.
+    pub fn remove(&mut self, part: &Held) {
+        self.samples.retain(|labels, samples| {
+            samples.retain(|t, _| !part.samples.get(labels).is_some_and(|gone| gone.contains_key(t)));
+            !samples.is_empty()
+        });
+        self.exemplars.retain(|labels, all| {
+            all.retain(|e| !part.exemplars.get(labels).is_some_and(|gone| gone.contains(e)));
+            !all.is_empty()
+        });
+        self.metadata.retain(|metric, _| !part.metadata.contains_key(metric));
+    }
+
+    /// Whether all samples of a part are here as they should be, or none; `None` for some.
+    pub fn has(&self, part: &Held) -> Option<bool> {
+        let there = part.samples.iter().map(|(labels, samples)| {
+            let mine = self.samples.get(labels);
+            samples.iter().filter(|(t, v)| mine.and_then(|m| m.get(t)) == Some(v)).count() as u64
+        });
+        match there.sum::<u64>() {
+            there if there == part.samples() => Some(true),
+            0 => Some(false),
+            _ => None,
+        }
+    }
+
+    /// What another holds less or more, shortly.
+    pub fn against(&self, read: &Held) -> String {
+        let mut out = Vec::new();
+        for labels in self.samples.keys().chain(read.samples.keys()) {
+            let (must, has) = (self.samples.get(labels), read.samples.get(labels));
+            if must != has {
+                let times = |of: Option<&BTreeMap<i64, String>>| {
+                    of.into_iter()
+                        .flatten()
+                        .map(|(t, v)| format!("{}: {v}", (t - T0) / 1000))
+                        .collect::<Vec<_>>()
+                };
+                out.push(format!("{labels} is {:?} and should be {:?}", times(has), times(must)));
+            }
+        }
+        if self.exemplars != read.exemplars {
+            out.push(format!("exemplars are {:?} and should be {:?}", read.exemplars, self.exemplars));
+        }
+        if self.metadata != read.metadata {
+            let names = |of: &Held| of.metadata.keys().cloned().collect::<Vec<_>>();
+            out.push(format!("metadata is of {:?} and should be of {:?}", names(read), names(self)));
+        }
+        out.join("; ")
     }
 
     fn put(&mut self, labels: Labels, ts_ms: i64, value: String, start_ts_ms: i64) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Once};
 use object_store::memory::InMemory;
 use tracing::field::{Field, Visit};
 use tracing::span;
-use tsdb::db::{Db, DbOptions};
+use tsdb::db::DbOptions;
 use tsdb::tenant::TenantId;
 use tsdb::wal::record::{FloatRow, put_floats, put_series};
 use tsdb::wal::{HEADER_BYTES, MAGIC, segment_path};
@@ -94,7 +94,7 @@ impl Recorded {
 /// Requests of one kind each, so that a request has at most one record beside the definitions of its series.
 async fn recorded() -> Recorded {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(options(dir.path())).await.unwrap();
+    let db = held::open(options(dir.path())).await;
     let segment = held::files(dir.path()).into_keys().find(|p| p.starts_with("log")).unwrap();
     let mut held = Held::default();
     let mut steps = vec![(0, held.clone())];
@@ -127,7 +127,7 @@ async fn opens(recorded: &Recorded, folder: &Path, whole: usize, cut: usize, wha
     };
     let tenant = TenantId::single();
     for again in [false, true] {
-        let db = Db::open(options(folder)).await.unwrap_or_else(|e| panic!("{what}: refused to start: {e}"));
+        let db = held::open(options(folder)).await;
         // What is no segment cannot be cut and is told of again, until a flush removes it.
         let lost = if again && whole >= HEADER_BYTES { 0 } else { cut as u64 };
         let replayed = db.replayed();
@@ -230,7 +230,7 @@ async fn damage_in_the_middle_of_one_session_costs_the_later_ones_nothing() {
     // Three sessions of three requests each. Of the middle one the second request is damaged: it and the third are lost.
     let (mut held, mut border) = (Held::default(), 0);
     for session in 0..3i64 {
-        let db = Db::open(options(dir.path())).await.unwrap();
+        let db = held::open(options(dir.path())).await;
         let mut kept = held.clone();
         for n in session * 3..session * 3 + 3 {
             held::write(&db, &tenant, &mut held, n, &[Brings::Floats, Brings::Histograms]).await;
@@ -247,7 +247,7 @@ async fn damage_in_the_middle_of_one_session_costs_the_later_ones_nothing() {
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[border + 20] ^= 1;
     std::fs::write(&segment, &bytes).unwrap();
-    let db = Db::open(options(dir.path())).await.unwrap();
+    let db = held::open(options(dir.path())).await;
     assert_eq!(db.replayed().cut_bytes, (bytes.len() - border) as u64);
     assert_eq!(held::read(&db, &tenant).await, held);
 }
@@ -277,7 +277,7 @@ async fn samples_whose_series_was_defined_in_damaged_bytes_are_counted_and_never
     put_floats(&mut second, [row(1, 10), row(2, 10), row(1, 20), row(2, 20), row(2, 30)].into_iter());
     std::fs::write(segment_path(&log, 1), &first).unwrap();
     std::fs::write(segment_path(&log, 2), &second).unwrap();
-    let db = Db::open(options(dir.path())).await.unwrap();
+    let db = held::open(options(dir.path())).await;
     let replayed = db.replayed();
     assert_eq!(
         (replayed.cut_bytes, replayed.samples, replayed.orphans),

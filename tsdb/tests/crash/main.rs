@@ -6,3 +6,5 @@ mod faulty_store;
 mod flush;
 mod held;
 mod log;
+mod place;
+mod sealed;

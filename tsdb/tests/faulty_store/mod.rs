@@ -1,4 +1,4 @@
-//! An object store that fails, loses answers, repeats or delays requests, or ignores conditions, as told; what it stores is in memory.
+//! An object store that fails, loses answers, repeats or delays requests, or ignores conditions, as told.
 
 // Each test that includes it uses a part.
 #![allow(dead_code)]
@@ -37,9 +37,10 @@ pub enum Fault {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FaultyStore {
-    pub inner: Arc<InMemory>,
+    /// What stores: memory, unless another was given.
+    pub inner: Arc<dyn ObjectStore>,
     /// Decides the fault of each PUT by its number and path.
     pub on_put: Mutex<Option<Script>>,
     /// Every n-th GET fails, 0 for none.
@@ -73,14 +74,35 @@ impl fmt::Display for FaultyStore {
     }
 }
 
+impl Default for FaultyStore {
+    fn default() -> Self {
+        FaultyStore::over(Arc::new(InMemory::new()))
+    }
+}
+
 impl FaultyStore {
+    /// Without any fault yet.
+    pub fn over(inner: Arc<dyn ObjectStore>) -> FaultyStore {
+        FaultyStore {
+            inner,
+            on_put: Mutex::default(),
+            failing_gets: AtomicU64::default(),
+            lies: false,
+            nth: Mutex::default(),
+            requests: AtomicU64::default(),
+            puts: AtomicU64::default(),
+            gets: AtomicU64::default(),
+            lists: AtomicU64::default(),
+        }
+    }
+
     pub fn script(&self, script: impl FnMut(u64, &Path) -> Fault + Send + 'static) {
         *self.on_put.lock().unwrap() = Some(Script(Box::new(script)));
     }
 
     /// A process of its own on the same objects.
     pub fn beside(&self) -> FaultyStore {
-        FaultyStore { inner: self.inner.clone(), lies: self.lies, ..FaultyStore::default() }
+        FaultyStore { lies: self.lies, ..FaultyStore::over(self.inner.clone()) }
     }
 
     /// The fault of the next request.
