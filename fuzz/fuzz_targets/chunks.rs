@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (first, second) = bytes.split_at(bytes.len().min(usize::from(*cut)));
     for has_start in [false, true] {
         let mut out = Columns::default();
-        float::decode(bytes, count, has_start, i64::MIN, i64::MAX, &mut out);
+        float::decode(bytes, count, 0, has_start, (i64::MIN, i64::MAX), &mut out);
         assert!(out.len() <= usize::from(count));
     }
     let mut out = Columns::default();
