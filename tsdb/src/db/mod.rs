@@ -284,8 +284,11 @@ impl Db {
         let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
         let now_ms = options.clock.now_ms();
         let seals = found.seals.clone();
+        let dir = options.dir.clone();
         let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed, u64)> {
             std::fs::create_dir_all(&log_dir)?;
+            // This folder and the one of seals, before anything in them is acknowledged.
+            sync_folder(&dir)?;
             found.remove_segments(&log_dir)?;
             let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, |tenant, segment| {
                 let flushed = segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark);
@@ -488,7 +491,13 @@ fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
             dir.display()
         ))
     };
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
     std::fs::create_dir_all(dir).map_err(|e| fail("create", &e))?;
+    for made in missing {
+        let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_folder(parent).map_err(|e| fail("create", &e))?;
+    }
     let path = dir.join("lock");
     let lock = File::options()
         .create(true)
@@ -528,11 +537,16 @@ fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
             file.write_all(writer.as_bytes())
                 .and_then(|()| file.sync_all())
                 .map_err(|e| fail("write to", &e))?;
-            File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fail("write to", &e))?;
+            sync_folder(dir).map_err(|e| fail("write to", &e))?;
             writer
         }
     };
     Ok((lock, writer))
+}
+
+/// Makes the names in a folder durable. What is fsynced in a file is lost all the same with the name of the file, or of a folder above it.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 async fn open_catalog(
