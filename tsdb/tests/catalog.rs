@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use faulty_store::{Fault, FaultyStore};
+use faulty_store::{Fault, FaultyStore, scattered};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -86,20 +86,13 @@ fn race(seed: u64, failing_gets: u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let faulty = Arc::new(FaultyStore::default());
-        faulty.script(move |n, _| {
-            let x = (n + 1)
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ seed)
-                .rotate_left(23)
-                .wrapping_mul(0xbf58_476d_1ce4_e5b9)
-                >> 33;
-            match x % 10 {
-                0 => Fault::Refused,
-                1 => Fault::AnswerLost,
-                2 => Fault::Repeated,
-                3 => Fault::Slow,
-                4 => Fault::Late,
-                _ => Fault::None,
-            }
+        faulty.script(move |n, _| match scattered(n, seed) % 10 {
+            0 => Fault::Refused,
+            1 => Fault::AnswerLost,
+            2 => Fault::Repeated,
+            3 => Fault::Slow,
+            4 => Fault::Late,
+            _ => Fault::None,
         });
         faulty.failing_gets.store(failing_gets, Ordering::Relaxed);
         let store: Arc<dyn ObjectStore> = faulty.clone();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use faulty_store::{Fault, FaultyStore};
+use faulty_store::{Fault, FaultyStore, scattered};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
@@ -36,11 +36,6 @@ fn meta(ulid: Ulid) -> BlockMeta {
         files: BlockFileMetas::default(),
         crc32: String::new(),
     }
-}
-
-fn scattered(n: u64, seed: u64) -> u64 {
-    (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ seed).rotate_left(23).wrapping_mul(0xbf58_476d_1ce4_e5b9)
-        >> 33
 }
 
 /// A coordinator in memory that fails as told by a seed; 0 for never.

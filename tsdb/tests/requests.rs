@@ -1,17 +1,16 @@
 //! What a query asks of the object store: how many round trips one after the other, how many bytes, and never a LIST or a HEAD.
 
+mod faulty_store;
+
 use std::collections::BTreeMap;
-use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::stream::BoxStream;
-use object_store::memory::InMemory;
+use faulty_store::{FaultyStore, Gate};
+use futures::FutureExt;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{GetOptions, GetRange, ObjectStore};
 use tsdb::block::{BlockOrigin, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::db::{Db, DbOptions};
@@ -37,10 +36,10 @@ struct Asked {
     by_object: BTreeMap<String, usize>,
 }
 
-/// Holds GETs back until no more come, and answers them together: so many answers, so many dependent round trips.
+/// Holds a store's GETs back until no more come, and answers them together: so many answers, so many dependent round trips.
 #[derive(Debug, Default)]
-struct RoundStore {
-    inner: InMemory,
+struct Rounds {
+    store: Arc<FaultyStore>,
     asked: Mutex<Asked>,
     /// Counts arrivals, so that quiet can be told, and the rounds that were answered.
     arrivals: Mutex<u64>,
@@ -48,14 +47,41 @@ struct RoundStore {
     holds: Mutex<bool>,
 }
 
-impl RoundStore {
+impl Rounds {
+    fn new() -> Arc<Rounds> {
+        let rounds = Arc::new(Rounds::default());
+        let of = Arc::downgrade(&rounds);
+        let gate = move |path: &Path, options: &GetOptions| {
+            let rounds = of.upgrade().expect("the test holds it");
+            rounds.count(path, options);
+            async move { rounds.wait_for_round().await }.boxed()
+        };
+        *rounds.store.on_get.lock().unwrap() = Some(Gate(Box::new(gate)));
+        rounds
+    }
+
     fn hold(&self, on: bool) {
+        self.asked();
         *self.holds.lock().unwrap() = on;
-        *self.asked.lock().unwrap() = Asked::default();
     }
 
     fn asked(&self) -> Asked {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+        let lists = self.store.lists.swap(0, Ordering::Relaxed) as usize;
+        let puts = self.store.puts.swap(0, Ordering::Relaxed) as usize;
+        Asked { lists, puts, ..std::mem::take(&mut *self.asked.lock().unwrap()) }
+    }
+
+    fn count(&self, path: &Path, options: &GetOptions) {
+        let mut asked = self.asked.lock().unwrap();
+        if options.head {
+            asked.heads += 1;
+        } else {
+            asked.gets += 1;
+        }
+        if let Some(GetRange::Bounded(range)) = &options.range {
+            asked.bytes += range.end - range.start;
+        }
+        *asked.by_object.entry(path.to_string()).or_default() += 1;
     }
 
     async fn wait_for_round(&self) {
@@ -76,63 +102,6 @@ impl RoundStore {
             self.released.send_modify(|r| *r += 1);
         }
         released.wait_for(|r| *r > round).await.expect("the sender is here");
-    }
-}
-
-impl fmt::Display for RoundStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RoundStore")
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for RoundStore {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.asked.lock().unwrap().puts += 1;
-        self.inner.put_opts(path, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        path: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        {
-            let mut asked = self.asked.lock().unwrap();
-            if options.head {
-                asked.heads += 1;
-            } else {
-                asked.gets += 1;
-            }
-            if let Some(GetRange::Bounded(range)) = &options.range {
-                asked.bytes += range.end - range.start;
-            }
-            *asked.by_object.entry(path.to_string()).or_default() += 1;
-        }
-        self.wait_for_round().await;
-        self.inner.get_opts(path, options).await
-    }
-
-    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.asked.lock().unwrap().lists += 1;
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.asked.lock().unwrap().lists += 1;
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }
 
@@ -200,8 +169,8 @@ async fn first_samples(db: &Arc<Db>, instance: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_query_takes_three_round_trips_and_no_listing() {
     for blocks in [1, 6] {
-        let rounds = Arc::new(RoundStore::default());
-        let store: Arc<dyn ObjectStore> = rounds.clone();
+        let rounds = Rounds::new();
+        let store: Arc<dyn ObjectStore> = rounds.store.clone();
         fill(&store, blocks).await;
         let dir = tempfile::tempdir().unwrap();
         let options = DbOptions { flush_when_due: false, ..DbOptions::new(dir.path(), store.clone()) };
@@ -230,8 +199,8 @@ async fn a_cold_query_takes_three_round_trips_and_no_listing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn label_questions_take_one_round_trip_and_no_listing() {
-    let rounds = Arc::new(RoundStore::default());
-    let store: Arc<dyn ObjectStore> = rounds.clone();
+    let rounds = Rounds::new();
+    let store: Arc<dyn ObjectStore> = rounds.store.clone();
     fill(&store, 3).await;
     let dir = tempfile::tempdir().unwrap();
     let options = DbOptions { flush_when_due: false, ..DbOptions::new(dir.path(), store.clone()) };
@@ -255,8 +224,8 @@ async fn label_questions_take_one_round_trip_and_no_listing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_of_part_of_the_time_opens_no_other_block() {
-    let rounds = Arc::new(RoundStore::default());
-    let store: Arc<dyn ObjectStore> = rounds.clone();
+    let rounds = Rounds::new();
+    let store: Arc<dyn ObjectStore> = rounds.store.clone();
     fill(&store, 5).await;
     let dir = tempfile::tempdir().unwrap();
     let options = DbOptions { flush_when_due: false, ..DbOptions::new(dir.path(), store.clone()) };
@@ -325,8 +294,8 @@ fn many_series() -> Vec<SeriesColumns> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
-    let rounds = Arc::new(RoundStore::default());
-    let store: Arc<dyn ObjectStore> = rounds.clone();
+    let rounds = Rounds::new();
+    let store: Arc<dyn ObjectStore> = rounds.store.clone();
     let dir = tempfile::tempdir().unwrap();
     let origin = BlockOrigin::flushed(Ulid::new(), TenantId::single(), "test");
     let series = many_series();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -43,6 +44,8 @@ pub struct FaultyStore {
     pub inner: Arc<dyn ObjectStore>,
     /// Decides the fault of each PUT by its number and path.
     pub on_put: Mutex<Option<Script>>,
+    /// Hears of each GET and HEAD and holds it back.
+    pub on_get: Mutex<Option<Gate>>,
     /// Every n-th GET fails, 0 for none.
     pub failing_gets: AtomicU64,
     /// Treat create-if-absent as overwrite.
@@ -68,6 +71,24 @@ impl fmt::Debug for Script {
     }
 }
 
+/// Waits.
+type Wait = dyn Fn(&Path, &GetOptions) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// What a GET waits for.
+pub struct Gate(pub Box<Wait>);
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+/// Numbers without a pattern, from a request's number and a seed.
+pub fn scattered(n: u64, seed: u64) -> u64 {
+    (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ seed).rotate_left(23).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        >> 33
+}
+
 impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FaultyStore")
@@ -86,6 +107,7 @@ impl FaultyStore {
         FaultyStore {
             inner,
             on_put: Mutex::default(),
+            on_get: Mutex::default(),
             failing_gets: AtomicU64::default(),
             lies: false,
             nth: Mutex::default(),
@@ -178,6 +200,10 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let n = self.gets.fetch_add(1, Ordering::Relaxed) + 1;
+        let wait = self.on_get.lock().unwrap().as_ref().map(|gate| (gate.0)(path, &options));
+        if let Some(wait) = wait {
+            wait.await;
+        }
         let every = self.failing_gets.load(Ordering::Relaxed);
         if every > 0 && n.is_multiple_of(every) {
             return Err(failure("500 internal error"));
@@ -212,6 +238,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
         self.inner.list_with_delimiter(prefix).await
     }
 
