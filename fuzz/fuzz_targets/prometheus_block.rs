@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use ingest::import::block::{SourceBlock, Wish};
 use ingest::import::Progress;
+use ingest::import::block::{SourceBlock, Wish};
 use libfuzzer_sys::fuzz_target;
 
 /// CRC-32C, bit by bit.
@@ -46,7 +46,11 @@ fn index(strings: &[u8], series: &[u8], postings: &[u8]) -> Vec<u8> {
     varint(&mut out, series.len() as u64);
     out.extend(series);
     out.extend(crc32c(series));
-    let list = if postings.is_empty() { [1u32.to_be_bytes(), place.to_be_bytes()].concat() } else { postings.to_vec() };
+    let list = if postings.is_empty() {
+        [1u32.to_be_bytes(), place.to_be_bytes()].concat()
+    } else {
+        postings.to_vec()
+    };
     let list = section(&mut out, &list);
     let mut table = 1u32.to_be_bytes().to_vec();
     table.extend([2, 0, 0]);
@@ -61,9 +65,12 @@ fn index(strings: &[u8], series: &[u8], postings: &[u8]) -> Vec<u8> {
 fn write(folder: &Path, index: &[u8], chunks: &[u8], tombstones: &[u8]) {
     let meta = r#"{"ulid":"01HQ0000000000000000000000","minTime":0,"maxTime":7200000,"version":1,"stats":{},"compaction":{"level":1,"sources":[]}}"#;
     std::fs::create_dir(folder.join("chunks")).expect("a folder");
-    for (name, bytes) in
-        [("meta.json", meta.as_bytes()), ("index", index), ("chunks/000001", chunks), ("tombstones", tombstones)]
-    {
+    for (name, bytes) in [
+        ("meta.json", meta.as_bytes()),
+        ("index", index),
+        ("chunks/000001", chunks),
+        ("tombstones", tombstones),
+    ] {
         std::fs::write(folder.join(name), bytes).expect("a file");
     }
 }

@@ -34,7 +34,13 @@ impl ingest::sink::Sink for Strict {
         // What is taken can be computed with.
         let _ = (value.to_string(), (*value).clone());
     }
-    fn exemplar(&mut self, series: SeriesRef, _: i64, _: f64, labels: &[(&str, &str)]) -> Result<Place, Refused> {
+    fn exemplar(
+        &mut self,
+        series: SeriesRef,
+        _: i64,
+        _: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<Place, Refused> {
         assert!(series.0 < self.0);
         sorted(labels);
         Ok(Place::New)
