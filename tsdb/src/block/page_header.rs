@@ -126,6 +126,25 @@ impl Inflate {
     }
 }
 
+/// Whether a stream of runs and packed bits has as many levels of so many bits, at most eight.
+pub(super) fn has_levels(mut bytes: &[u8], bits: u8, wanted: usize) -> bool {
+    let mut found = 0usize;
+    while found < wanted {
+        let Some(header) = varint::take_u64(&mut bytes) else { return false };
+        let count = usize::try_from(header >> 1).unwrap_or(usize::MAX);
+        let (levels, length) = match header & 1 {
+            0 => (if bytes.is_empty() { 0 } else { count }, 1),
+            _ => {
+                let length = count.saturating_mul(usize::from(bits));
+                (bytes.len().min(length).saturating_mul(8) / usize::from(bits).max(1), length)
+            }
+        };
+        found = found.saturating_add(levels);
+        bytes = bytes.get(length..).unwrap_or(&[]);
+    }
+    true
+}
+
 /// What has its length in four bytes before it, and the rest.
 fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
@@ -247,6 +266,16 @@ mod tests {
             }
             inflate.leave();
         }
+    }
+
+    #[test]
+    fn levels_are_counted_and_not_believed() {
+        // Five times the same, then sixteen packed bits of one and two.
+        let stream = [10, 1, 2 << 1 | 1, 0xff, 0xff];
+        assert!(has_levels(&stream, 1, 21) && !has_levels(&stream, 1, 22));
+        assert!(has_levels(&stream, 2, 13) && !has_levels(&stream, 2, 14));
+        assert!(has_levels(&[], 1, 0) && !has_levels(&[], 1, 1) && !has_levels(&[10], 1, 1));
+        assert!(!has_levels(&[0, 0, 0, 0, 1, 1, 1], 1, 1));
     }
 
     #[test]

@@ -8,8 +8,11 @@ use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::object::{BlockFile, BlockStore, caught, fetch};
+use super::page_header::{Inflate, has_levels};
 use crate::source::SourceError;
 
 /// One projection of one row group on its way.
@@ -19,6 +22,46 @@ pub(crate) struct Scan<'a> {
     needs: Vec<Range<u64>>,
     done: bool,
     batches: Vec<RecordBatch>,
+    watched: Vec<WatchedPage>,
+}
+
+/// A page of a column with repetition within which rows are skipped. Parquet's reader (60.1, `skip_records`) looks for ever for the levels of one
+/// that has fewer than its header says.
+struct WatchedPage {
+    place: Range<u64>,
+    compression: Compression,
+    level_bits: u8,
+}
+
+impl WatchedPage {
+    /// The pages of these columns, by top-level position.
+    fn all(metadata: &ParquetMetaData, row_group: usize, columns: &[usize]) -> Vec<WatchedPage> {
+        let schema = metadata.file_metadata().schema_descr();
+        let index = metadata.page_index_for_row_group(row_group);
+        let mut all = Vec::new();
+        for (leaf, column) in metadata.row_group(row_group).columns().iter().enumerate() {
+            let most = column.column_descr().max_rep_level();
+            if most == 0 || !columns.contains(&schema.get_column_root_idx(leaf)) {
+                continue;
+            }
+            let level_bits = (i16::BITS - most.leading_zeros()) as u8;
+            let places = index.offset_index(leaf).map_or(&[][..], |i| i.page_locations());
+            all.extend(places.iter().map(|p| {
+                // Checked when the file was opened.
+                let place = p.offset as u64..p.offset as u64 + p.compressed_page_size as u64;
+                WatchedPage { place, compression: column.compression(), level_bits }
+            }));
+        }
+        all
+    }
+
+    fn is_whole(&self, bytes: &[u8]) -> std::io::Result<bool> {
+        let mut inflate = Inflate::take()?;
+        let page = inflate.page(bytes, self.compression);
+        let whole = page.is_some_and(|page| has_levels(page.repetition, self.level_bits, page.levels));
+        inflate.leave();
+        Ok(whole)
+    }
 }
 
 impl<'a> Scan<'a> {
@@ -54,6 +97,8 @@ impl<'a> Scan<'a> {
     ) -> Result<Scan<'a>, SourceError> {
         let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
         let group_rows = file.index.row_starts[row_group + 1] - file.index.row_starts[row_group];
+        let watched =
+            rows.map_or_else(Vec::new, |_| WatchedPage::all(metadata.metadata(), row_group, columns));
         let mut builder = ParquetPushDecoderBuilder::new_with_metadata(metadata)
             .with_row_groups(vec![row_group])
             .with_projection(mask)
@@ -64,7 +109,20 @@ impl<'a> Scan<'a> {
             builder = builder.with_row_selection(selection);
         }
         let decoder = caught(|| builder.build()).map_err(|e| file.damaged(e))?;
-        Ok(Scan { file, decoder, needs: Vec::new(), done: false, batches: Vec::new() })
+        Ok(Scan { file, decoder, needs: Vec::new(), done: false, batches: Vec::new(), watched })
+    }
+
+    fn check_pages(&self, ranges: &[Range<u64>], bytes: &[Bytes]) -> Result<(), SourceError> {
+        for page in &self.watched {
+            let holds = |range: &Range<u64>| range.start <= page.place.start && page.place.end <= range.end;
+            let Some(at) = ranges.iter().position(holds) else { continue };
+            let from = (page.place.start - ranges[at].start) as usize;
+            let of_page = &bytes[at][from..from + (page.place.end - page.place.start) as usize];
+            if !page.is_whole(of_page).map_err(|e| self.file.damaged(e))? {
+                return Err(self.file.damaged("a page is not laid out as its header says"));
+            }
+        }
+        Ok(())
     }
 
     /// Decodes as far as the bytes at hand allow.
@@ -113,7 +171,8 @@ pub(crate) fn run_beside(
         for scan in &mut scans {
             let needs = std::mem::take(&mut scan.needs);
             if !needs.is_empty() {
-                let bytes = read.by_ref().take(needs.len()).collect();
+                let bytes: Vec<Bytes> = read.by_ref().take(needs.len()).collect();
+                scan.check_pages(&needs, &bytes)?;
                 scan.decoder.push_ranges(needs, bytes).map_err(|e| scan.file.damaged(e))?;
             }
         }

@@ -101,9 +101,9 @@ impl SeriesTable {
             (0..groups).map(|g| Scan::with_dictionaries(file, with_dictionaries.clone(), g, None)).collect();
         let batches = scan::run(store, scans?)?;
         for batch in batches.iter().flatten() {
-            table
-                .push(batch)
-                .ok_or_else(|| file.damaged("a column of the series table is of another type"))?;
+            table.push(batch).ok_or_else(|| {
+                file.damaged("the columns of its series table are not of one, or contradict themselves")
+            })?;
         }
         if table.len as u64 != meta.stats.series {
             return Err(file.damaged(format!("it has {} series, not {}", table.len, meta.stats.series)));
@@ -169,9 +169,9 @@ impl SeriesTable {
         let wanted: usize = runs.iter().map(|r| r.len()).sum();
         let mut table = SeriesTable::empty(file, runs)?;
         for batch in batches.iter().flatten() {
-            table
-                .push(batch)
-                .ok_or_else(|| file.damaged("a column of the series table is of another type"))?;
+            table.push(batch).ok_or_else(|| {
+                file.damaged("the columns of its series table are not of one, or contradict themselves")
+            })?;
         }
         if table.len != wanted {
             return Err(file.damaged(format!("it holds {} of the {wanted} series asked for", table.len)));
@@ -262,7 +262,9 @@ impl SeriesTable {
                     let key = keys.value(i) as usize;
                     let number = numbers.get_mut(key)?;
                     if *number == ABSENT {
-                        *number = column.symbols.number(strings.value(key));
+                        // A label is not there or has a value.
+                        let value = Some(strings.value(key)).filter(|v| !v.is_empty())?;
+                        *number = column.symbols.number(value);
                     }
                     *number
                 });
@@ -274,9 +276,19 @@ impl SeriesTable {
         let values = others.values().as_string_opt::<i32>()?;
         let offsets = others.value_offsets();
         for i in 0..rows {
+            let mut last = None;
             for at in offsets[i] as usize..offsets[i + 1] as usize {
-                let name = self.other_names.number(names.value(at));
-                self.others.push((name, self.other_values.number(values.value(at))));
+                let (name, value) = (names.value(at), values.value(at));
+                if value.is_empty() || last.is_some_and(|last| last >= name) {
+                    return None;
+                }
+                last = Some(name);
+                let known = self.other_names.strings.len();
+                let number = self.other_names.number(name);
+                if number as usize == known && self.column(name).is_some() {
+                    return None;
+                }
+                self.others.push((number, self.other_values.number(value)));
             }
             self.other_starts.push(self.others.len() as u32);
         }
