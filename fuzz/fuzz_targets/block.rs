@@ -83,10 +83,9 @@ static WHOLE: LazyLock<(BlockMeta, Vec<(object_store::path::Path, Vec<u8>)>)> = 
     })
 });
 
-/// Whether an edit is of a page. Not of series.parquet: its pages are read by Parquet's own reader, which never ends where it skips rows of a page that has
-/// fewer levels than its header says (`skip_records` of parquet 60.1).
+/// Whether an edit is of a page; else it is of the page index and footer.
 fn is_of_pages(which: u8) -> bool {
-    which >= 96 && which % 3 != 0
+    which >= 96
 }
 
 /// The checksums of a file's pages as its footer has them: base64 without padding.
