@@ -18,6 +18,9 @@ use crate::tenant::TenantId;
 /// them, which is most of what a sample costs here.
 const SAMPLES_PER_SERIES: usize = 16;
 
+/// Numbers of series whose rows are gathered together, as a power of two: what is gathered of them fits into a core's cache.
+const BIN_POWER: u32 = 10;
+
 /// Bounds of a batch, in samples of 32 bytes.
 const BATCH: std::ops::RangeInclusive<usize> = 1 << 18..=1 << 22;
 
@@ -141,11 +144,17 @@ struct Applier {
     by_number: Vec<Option<Arc<Series>>>,
     tenants: HashMap<String, TenantId>,
     /// Gathered rows, and the segment they are from.
-    floats: Vec<FloatRow>,
-    histograms: Vec<HistogramRow>,
+    bins: Vec<Bin>,
     segment: u64,
     gathered: usize,
     now_ms: i64,
+}
+
+/// Rows of neighbouring series.
+#[derive(Default)]
+struct Bin {
+    floats: Vec<FloatRow>,
+    histograms: Vec<HistogramRow>,
 }
 
 /// Numbers beyond this are not believed: a table for them would take gigabytes.
@@ -181,12 +190,22 @@ impl Applier {
             }
             Record::Floats(rows) => {
                 self.gathered += rows.len();
-                self.floats.extend_from_slice(&rows);
+                for row in rows {
+                    match self.bin(row.series) {
+                        Some(bin) => bin.floats.push(row),
+                        None => report.orphans += 1,
+                    }
+                }
             }
             Record::Histograms(rows) => {
                 // One weighs as much as some floats.
                 self.gathered += rows.len() * 16;
-                self.histograms.extend(rows);
+                for row in rows {
+                    match self.bin(row.series) {
+                        Some(bin) => bin.histograms.push(row),
+                        None => report.orphans += 1,
+                    }
+                }
             }
             Record::Metadata { tenant, metric, metadata } => {
                 if let Some(tenant) = self.tenant(tenant) {
@@ -223,29 +242,39 @@ impl Applier {
         Some(tenant)
     }
 
-    /// Writes what was gathered into the head, each core the series whose number falls to it and one series after the other: a batch holds
-    /// many scrapes, and going through it scrape by scrape would fetch every series from memory again for each sample. Floats and
-    /// histograms of one series are told apart by chunk anyway; where both have one timestamp, the histogram is the later one here as it is
-    /// in a request.
+    /// Where rows of a number are gathered; `None` where no such series was defined.
+    #[inline]
+    fn bin(&mut self, number: u32) -> Option<&mut Bin> {
+        if number as usize >= self.by_number.len() {
+            return None;
+        }
+        let at = (number >> BIN_POWER) as usize;
+        if at >= self.bins.len() {
+            self.bins.resize_with(at + 1, Bin::default);
+        }
+        self.bins.get_mut(at)
+    }
+
+    /// Writes what was gathered into the head, each core a bin and one series after the other: a batch holds many scrapes, and going through
+    /// it scrape by scrape would fetch every series from memory again for each sample. Floats and histograms of one series are told apart by
+    /// chunk anyway; where both have one timestamp, the histogram is the later one here as it is in a request.
     fn apply(
         &mut self,
         head: &Head,
         is_flushed: &(impl Fn(&TenantId, u64) -> bool + Sync),
         report: &mut Replayed,
     ) {
-        self.gathered = 0;
-        if self.floats.is_empty() && self.histograms.is_empty() {
+        if std::mem::take(&mut self.gathered) == 0 {
             return;
         }
         let (by_number, segment) = (&self.by_number, self.segment);
-        let (floats, histograms) = (&self.floats, &self.histograms);
-        let lanes = rayon::current_num_threads().max(1) as u32;
-        let run = |lane: u32| {
+        let run = |(at, bin): (usize, &mut Bin)| {
             let (mut writing, mut samples, mut orphans) = (head.writing(), 0u64, 0u64);
+            let base = at << BIN_POWER;
             // A replay runs alone: no series leaves the head meanwhile, so that every put is taken.
             let mut each =
                 |number: usize, rows: &[u32], put: &mut dyn FnMut(&mut Writing<'_>, &Series)| match by_number
-                    .get(number)
+                    .get(base + number)
                     .and_then(Option::as_ref)
                 {
                     Some(series) if is_flushed(&series.tenant.id, segment) => {}
@@ -255,16 +284,16 @@ impl Applier {
                     }
                     None => orphans += rows.len() as u64,
                 };
-            // Blocks of numbers, because neighbours share cache lines.
-            let mine = |number: u32| (number >> 6) % lanes == lane;
-            let order = Order::of(floats.iter().map(|r| r.series), by_number.len(), mine);
+            let floats = &bin.floats;
+            let order = Order::of(floats.iter().map(|r| r.series - base as u32));
             for (number, rows) in order.runs() {
                 each(number, rows, &mut |writing, series| {
                     let row = |i: &u32| &floats[*i as usize];
                     writing.put_run(series, rows.iter().map(row).map(|r| (r.ts_ms, r.value, r.start_ts_ms)));
                 });
             }
-            let order = Order::of(histograms.iter().map(|r| r.series), by_number.len(), mine);
+            let histograms = &bin.histograms;
+            let order = Order::of(histograms.iter().map(|r| r.series - base as u32));
             for (number, rows) in order.runs() {
                 each(number, rows, &mut |writing, series| {
                     for r in rows.iter().map(|i| &histograms[*i as usize]) {
@@ -273,46 +302,41 @@ impl Applier {
                 });
             }
             writing.finish();
+            bin.floats.clear();
+            bin.histograms.clear();
             (samples, orphans)
         };
-        let counted: Vec<(u64, u64)> = (0..lanes).into_par_iter().map(run).collect();
+        let counted: Vec<(u64, u64)> = self.bins.par_iter_mut().enumerate().map(run).collect();
         for (samples, orphans) in counted {
             report.samples += samples;
             report.orphans += orphans;
         }
-        self.floats.clear();
-        self.histograms.clear();
     }
 }
 
-/// Rows of a batch, those of one series together and in the order they came in.
+/// Rows of a bin, those of one series together and in the order they came in.
 struct Order {
-    /// By number, where the series' rows end.
+    /// By number within the bin, where the series' rows end.
     ends: Vec<u32>,
     rows: Vec<u32>,
 }
 
 impl Order {
-    /// Sorts by counting the rows whose number is `mine`. Numbers from `known` on have no series and count as `known`.
-    fn of(
-        numbers: impl ExactSizeIterator<Item = u32> + Clone,
-        known: usize,
-        mine: impl Fn(u32) -> bool,
-    ) -> Order {
+    /// Sorts by counting; numbers are those within a bin.
+    fn of(numbers: impl ExactSizeIterator<Item = u32> + Clone) -> Order {
         if numbers.len() == 0 {
             return Order { ends: Vec::new(), rows: Vec::new() };
         }
-        let place = |number: u32| (number as usize).min(known);
-        let mut ends = vec![0u32; known + 1];
-        numbers.clone().filter(|n| mine(*n)).for_each(|n| ends[place(n)] += 1);
+        let mut ends = vec![0u32; 1 << BIN_POWER];
+        numbers.clone().for_each(|n| ends[n as usize] += 1);
         let mut all = 0;
         for end in &mut ends {
             // Where its first row goes: it becomes the end as the rows are put.
             (*end, all) = (all, all + *end);
         }
         let mut rows = vec![0u32; all as usize];
-        for (row, n) in numbers.enumerate().filter(|(_, n)| mine(*n)) {
-            let at = &mut ends[place(n)];
+        for (row, n) in numbers.enumerate() {
+            let at = &mut ends[n as usize];
             rows[*at as usize] = row as u32;
             *at += 1;
         }
@@ -337,16 +361,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_falls_to_one_lane_and_one_series_in_its_order(numbers in proptest::collection::vec(0u32..300, 0..400), known in 0usize..300) {
+        fn every_row_falls_to_one_series_in_its_order(numbers in proptest::collection::vec(0u32..1 << BIN_POWER, 0..400)) {
             let mut seen = vec![false; numbers.len()];
-            for lane in 0..3 {
-                let order = Order::of(numbers.iter().copied(), known, |n| (n >> 6) % 3 == lane);
-                for (number, rows) in order.runs() {
-                    prop_assert!(rows.is_sorted());
-                    for row in rows {
-                        prop_assert_eq!((numbers[*row as usize] as usize).min(known), number);
-                        prop_assert!(!std::mem::replace(&mut seen[*row as usize], true));
-                    }
+            let order = Order::of(numbers.iter().copied());
+            for (number, rows) in order.runs() {
+                prop_assert!(rows.is_sorted());
+                for row in rows {
+                    prop_assert_eq!(numbers[*row as usize] as usize, number);
+                    prop_assert!(!std::mem::replace(&mut seen[*row as usize], true));
                 }
             }
             prop_assert!(seen.iter().all(|s| *s));
