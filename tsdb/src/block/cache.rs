@@ -37,6 +37,22 @@ pub(crate) enum Key {
     Exemplars(Ulid),
 }
 
+impl Key {
+    fn block(&self) -> Ulid {
+        match self {
+            Key::Bytes(block, ..)
+            | Key::Index(block, _)
+            | Key::SeriesTable(block)
+            | Key::SeriesRuns(block, _)
+            | Key::Mask(block, _)
+            | Key::SmallRows(block, _)
+            | Key::Timeline(block, _)
+            | Key::Row(block, ..)
+            | Key::Exemplars(block) => *block,
+        }
+    }
+}
+
 #[derive(Clone)]
 enum Value {
     Bytes(Bytes),
@@ -144,6 +160,14 @@ impl BlockCache {
         self.capacity_bytes
     }
 
+    /// Lets go of what is kept of a block that nobody will read again.
+    pub(crate) fn forget(&self, block: Ulid) {
+        let mut inner = self.inner.lock();
+        let of_block: Vec<usize> =
+            inner.slots.iter().filter(|(key, _)| key.block() == block).map(|(_, slot)| *slot).collect();
+        of_block.into_iter().for_each(|slot| inner.remove(slot));
+    }
+
     pub(crate) fn put_bytes(&self, key: Key, bytes: Bytes) {
         let size = bytes.len();
         self.inner.lock().put(key, Value::Bytes(bytes), size, self.capacity_bytes);
@@ -244,6 +268,11 @@ mod tests {
         assert!(cache.get_bytes(&key(1)).is_some() && cache.get_bytes(&key(3)).is_some());
         cache.put_bytes(key(4), Bytes::from(vec![4; 1000]));
         assert!(cache.get_bytes(&key(4)).is_none(), "larger than the cache");
+        let other = Key::Mask(Ulid::from_parts(1, 1), 0);
+        cache.put_bytes(other, Bytes::from(vec![5; 50]));
+        cache.forget(Ulid::nil());
+        assert!(cache.get_bytes(&other).is_some());
+        assert_eq!(cache.stats().entries, 1);
     }
 
     proptest! {

@@ -57,6 +57,11 @@ impl BlockStore {
         Arc::new(BlockStore { store, runtime: self.runtime.clone(), cache: self.cache.clone() })
     }
 
+    /// Lets go of what the cache has of a block that nobody will read again.
+    pub fn forget(&self, block: Ulid) {
+        self.cache.forget(block);
+    }
+
     /// How the cache does.
     pub fn cache_stats(&self) -> super::cache::CacheStats {
         self.cache.stats()

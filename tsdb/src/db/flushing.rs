@@ -13,6 +13,7 @@ use ulid::Ulid;
 
 use super::sealing::{Rows, watermark};
 use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
+use crate::block::object::BlockStore;
 use crate::block::upload::upload;
 use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::block::{BlockMeta, BlockReader, ReadOptions};
@@ -26,6 +27,9 @@ use crate::tenant::TenantId;
 
 /// Bytes of samples that are read at once of each sealed block.
 const READ_BATCH_BYTES: u64 = 1 << 20;
+
+/// What a flush keeps of sealed blocks while it reads them once: queries' cache is for what is read again.
+const READ_CACHE_BYTES: usize = 16 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct FlushCounts {
@@ -119,13 +123,15 @@ impl Db {
         let known = state.snapshots.get(tenant).cloned();
         let ranges = plan(&samples_by_window, self.options.window_ms);
         let (db, of) = (self.clone(), tenant.clone());
+        let store =
+            BlockStore::new(self.local.store.clone(), tokio::runtime::Handle::current(), READ_CACHE_BYTES);
         let metas: Vec<_> = inputs.iter().map(|(_, meta)| meta.clone()).collect();
         let made = tokio::task::spawn_blocking(move || {
             let mut made: Vec<BlockFiles> = Vec::new();
             for range in ranges {
                 // Later than all before it, even if the clock went back: a tombstone must not reach what was written after it.
                 let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
-                made.extend(db.merge_sealed(&of, &metas, (*range.start(), *range.end()), ulid)?);
+                made.extend(db.merge_sealed(&store, &of, &metas, (*range.start(), *range.end()), ulid)?);
             }
             Ok::<_, String>(made)
         });
@@ -160,6 +166,7 @@ impl Db {
     /// What sealed blocks hold of a range (ends included) as one block in the scratch folder. Blocks the thread.
     fn merge_sealed(
         &self,
+        store: &Arc<BlockStore>,
         tenant: &TenantId,
         inputs: &[Arc<BlockMeta>],
         range: (i64, i64),
@@ -169,8 +176,7 @@ impl Db {
         let options = ReadOptions { range, batch_bytes: READ_BATCH_BYTES, attempts: 2, pause };
         let mut readers: Vec<Box<dyn SeriesCursor>> = Vec::new();
         for meta in inputs.iter().filter(|meta| meta.overlaps(range.0, range.1)) {
-            let reader =
-                BlockReader::open(&self.local.blocks, tenant, meta, &Mask::default(), options.clone());
+            let reader = BlockReader::open(store, tenant, meta, &Mask::default(), options.clone());
             readers.push(Box::new(reader.map_err(|e| e.to_string())?));
         }
         let rows = Rows::new(MergeCursor::new(readers));

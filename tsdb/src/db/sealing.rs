@@ -435,6 +435,7 @@ impl Db {
             std::mem::take(&mut sealing.spent).into_iter().partition(|s| Arc::strong_count(s) == 1);
         sealing.spent = read;
         for seal in free {
+            seal.blocks().for_each(|b| self.local.blocks.forget(b.meta.ulid));
             sealed::remove(&*self.local.store, &seal).await;
         }
     }
