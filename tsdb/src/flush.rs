@@ -38,7 +38,7 @@ pub fn is_due(head: HeadState, window_ms: i64) -> bool {
 pub const MOST_SEALS: usize = 24;
 
 /// Bytes of samples that are not worth a seal by themselves.
-const LEAST_SEAL_BYTES: u64 = 32 << 20;
+const LEAST_SEAL_BYTES: u64 = 16 << 20;
 
 /// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have been for twice as long, or they take
 /// more memory than the series they are of, whatever their times are (short scrape intervals, a back-fill).
