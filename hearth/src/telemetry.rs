@@ -90,6 +90,9 @@ impl Collector for Process {
         if let Some(kib) = field(&status, "VmSize:") {
             gauge("process_virtual_memory", "Memory mapped", Some(&Unit::Bytes), (kib * KIB) as f64)?;
         }
+        for (name, help, bytes) in heap() {
+            gauge(name, help, Some(&Unit::Bytes), bytes as f64)?;
+        }
         if let Some(threads) = field(&status, "Threads:") {
             gauge("process_threads", "Threads of the operating system", None, threads as f64)?;
         }
@@ -115,6 +118,28 @@ impl Collector for Process {
         }
         Ok(())
     }
+}
+
+/// What the allocator holds: what the kinds of memory that are counted elsewhere have to add up to, and what it cannot use.
+#[cfg(feature = "jemalloc")]
+fn heap() -> Vec<(&'static str, &'static str, usize)> {
+    use tikv_jemalloc_ctl::{epoch, stats};
+    // The figures are those of the moment at which this is called.
+    let figures = epoch::advance().and_then(|_| Ok((stats::allocated::read()?, stats::resident::read()?)));
+    figures.map_or_else(
+        |_| Vec::new(),
+        |(allocated, resident)| {
+            vec![
+                ("hearth_heap_allocated", "Memory in use, rounded up as the allocator does", allocated),
+                ("hearth_heap_resident", "Memory in RAM that the allocator has, in use or not", resident),
+            ]
+        },
+    )
+}
+
+#[cfg(not(feature = "jemalloc"))]
+fn heap() -> Vec<(&'static str, &'static str, usize)> {
+    Vec::new()
 }
 
 /// The first number after a name at a line's start.
@@ -153,6 +178,17 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l.starts_with(name)), "{name} is not in\n{text}");
         }
+    }
+
+    #[cfg(feature = "jemalloc")]
+    #[test]
+    fn the_heap_is_as_large_as_what_is_in_it() {
+        let heap = || heap()[0].2;
+        let before = heap();
+        let held = vec![1u8; 64 << 20];
+        // Other tests allocate and free meanwhile, but not that much.
+        assert!(heap() > before + (32 << 20), "{} after {before} bytes", heap());
+        assert_eq!(held[held.len() - 1], 1);
     }
 
     #[test]
