@@ -113,7 +113,7 @@ fn println_table<'d>(sets: impl Iterator<Item = &'d Data>) {
                 black_box(scan(d, fresh(), &[]));
             })
         };
-        let (kept, cold) = (cold(1 << 30), cold(32 << 20));
+        let (kept, cold) = (cold(1 << 30), cold(8 << 20));
         scan(d, d.warm.clone(), &[]);
         let warm = least_cpu_ns(d.samples, || {
             black_box(scan(d, d.warm.clone(), &[]));

@@ -277,6 +277,9 @@ fn many_series() -> Vec<SeriesColumns> {
                 _ => {}
             }
             pairs.push(("instance", format!("i{}", i / 40)));
+            if i % 500 == 7 {
+                pairs.push(("odd", format!("{}", i % 3)));
+            }
             Labels::from_pairs(pairs)
         })
         .collect();
@@ -316,6 +319,7 @@ async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
         vec![Matcher::equal("__name__", "metric_01"), regex("rare", "2|5")],
         vec![Matcher::equal("__name__", "metric_02"), Matcher::equal("rare", "")],
         vec![Matcher::equal("__name__", ""), regex("instance", "i[12].*")],
+        vec![regex("__name__", "metric_(07|27)"), regex("odd", "1|2")],
         vec![Matcher::equal("__name__", "metric_99")],
         // Most of the table: read whole.
         vec![not("__name__", "metric_07"), Matcher::equal("job", "job-2")],

@@ -29,6 +29,7 @@ mod rows;
 mod scan;
 pub mod schema;
 pub(crate) mod series_table;
+mod texts;
 mod timelines;
 pub mod upload;
 pub mod weigh;

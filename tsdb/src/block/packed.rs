@@ -7,8 +7,20 @@ use crate::varint;
 
 /// How many numbers are decoded at a time.
 const GROUP: usize = 32;
-/// Bytes that are looked at beyond a number's first: a word is loaded for each.
+/// Bytes of a number, and of what is loaded to find a narrower one.
 const WORD: usize = size_of::<u64>();
+/// Bytes that must be there from where eight differences begin, whatever their width: what lies in them is not checked again.
+const BEYOND: usize = 64;
+
+/// Calls [`unpack`] for a width that is known only now, [`unpack_wide`] for what is too wide for it.
+macro_rules! unpack_width {
+    ($width:expr, $args:tt, $($known:literal)*) => {
+        match $width {
+            $($known => unpack::<$known> $args,)*
+            _ => unpack_wide($width, $args),
+        }
+    };
+}
 
 /// The numbers of one page, read from front to back.
 pub(super) enum Numbers<'a> {
@@ -100,7 +112,7 @@ pub(super) struct Deltas<'a> {
     group: [i64; GROUP],
     /// What of the group is decoded and not handed on.
     ready: std::ops::Range<usize>,
-    padded: [u8; GROUP * WORD + 2 * WORD],
+    padded: [u8; GROUP * WORD + BEYOND],
 }
 
 impl<'a> Deltas<'a> {
@@ -163,7 +175,7 @@ impl<'a> Deltas<'a> {
             return None;
         }
         let length = GROUP / 8 * width;
-        let packed = match self.bytes.get(..length + 2 * WORD) {
+        let packed = match self.bytes.get(..length + BEYOND) {
             Some(packed) => packed,
             None => {
                 // Near the end; the last miniblock may lack its padding.
@@ -172,13 +184,14 @@ impl<'a> Deltas<'a> {
                     return None;
                 }
                 self.padded[..rest.len()].copy_from_slice(rest);
-                &self.padded[..length + 2 * WORD]
+                &self.padded[..length + BEYOND]
             }
         };
         self.last = match width {
             0 => step(&mut self.group, self.last, self.least),
-            1..=56 => unpack(packed, width, &mut self.group, self.last, self.least),
-            _ => unpack_wide(packed, width, &mut self.group, self.last, self.least),
+            _ => unpack_width!(width, (packed, &mut self.group, self.last, self.least),
+                1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28
+                29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56),
         };
         self.bytes = self.bytes.get(length..).unwrap_or(&[]);
         self.ready = 0..have;
@@ -197,26 +210,25 @@ fn step(group: &mut [i64; GROUP], mut last: i64, by: i64) -> i64 {
     last
 }
 
-/// Sums up differences of at most 56 bits; the last sum.
+/// Sums up differences of `W` bits, 56 at most; the last sum. The width is known when this is compiled, so every shift is.
 #[inline]
-fn unpack(packed: &[u8], width: usize, group: &mut [i64; GROUP], mut last: i64, least: i64) -> i64 {
-    let mask = u64::MAX >> (64 - width);
-    // Eight differences fill `width` bytes, so each eighth begins with a byte.
-    for (of_eight, packed) in
-        group.as_chunks_mut::<8>().0.iter_mut().zip(packed.windows(width + WORD).step_by(width))
-    {
+fn unpack<const W: usize>(packed: &[u8], group: &mut [i64; GROUP], mut last: i64, least: i64) -> i64 {
+    let mask = u64::MAX >> (64 - W);
+    // Eight differences fill `W` bytes, so each eighth begins with a byte.
+    for (k, of_eight) in group.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let Some(bytes) = packed[k * W..].first_chunk::<BEYOND>() else { return last };
         for (i, g) in of_eight.iter_mut().enumerate() {
-            let bit = i * width;
-            let word = packed[bit / 8..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w));
-            last = last.wrapping_add(least).wrapping_add((word >> (bit % 8) & mask) as i64);
+            let bit = i * W;
+            let word = bytes[bit / 8..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w));
+            last = last.wrapping_add(least.wrapping_add((word >> (bit % 8) & mask) as i64));
             *g = last;
         }
     }
     last
 }
 
-/// [`unpack`] for any width, at leisure.
-fn unpack_wide(packed: &[u8], width: usize, group: &mut [i64; GROUP], mut last: i64, least: i64) -> i64 {
+/// The same for any width, at leisure.
+fn unpack_wide(width: usize, (packed, group, mut last, least): (&[u8], &mut [i64; GROUP], i64, i64)) -> i64 {
     let mask = u64::MAX >> (64 - width);
     for (i, g) in group.iter_mut().enumerate() {
         let bit = i * width;
@@ -330,7 +342,7 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// Of a page of lists: after how many values each row ends. `levels` of them are in the page, `whole` is the definition level of a value (1 or 2), and
+/// Of a page of lists: after how many values each row ends. `levels` of them are in the page, `whole` is the definition level of a value (1 to 3), and
 /// there must be `rows` rows. A row without a list ends where the one before it does.
 pub(super) fn row_ends(
     repetition: &[u8],
@@ -342,7 +354,7 @@ pub(super) fn row_ends(
 ) -> Option<()> {
     ends.clear();
     let mut repetition = Levels::new(repetition, 1);
-    let mut definition = Levels::new(definition, u32::from(whole));
+    let mut definition = Levels::new(definition, level_width(whole));
     let (mut repeated, mut defined) = ((0, 0), (0, 0));
     let (mut left, mut values) = (levels, 0u64);
     while left > 0 {
@@ -372,6 +384,83 @@ pub(super) fn row_ends(
         left -= now;
     }
     (ends.len() == rows).then_some(())
+}
+
+/// Bits of a level of at most `whole`.
+fn level_width(whole: u8) -> u32 {
+    if whole > 1 { 2 } else { 1 }
+}
+
+/// The same for a column without lists: a value a row, or none. Without definition levels (`whole` is 0) every row has one.
+pub(super) fn flat_ends(
+    definition: &[u8],
+    whole: u8,
+    levels: usize,
+    rows: usize,
+    ends: &mut Vec<u64>,
+) -> Option<()> {
+    ends.clear();
+    if levels != rows {
+        return None;
+    }
+    if whole == 0 {
+        ends.extend(1..=levels as u64);
+        return Some(());
+    }
+    let mut definition = Levels::new(definition, level_width(whole));
+    let mut values = 0;
+    while ends.len() < rows {
+        let (level, count) = definition.next()?;
+        let count = count.min(rows - ends.len()) as u64;
+        match level == whole {
+            true => ends.extend(values + 1..=values + count),
+            false => ends.extend(std::iter::repeat_n(values, count as usize)),
+        }
+        values += if level == whole { count } else { 0 };
+    }
+    Some(())
+}
+
+/// Appends `count` places in a dictionary: a byte that says how wide they are, then runs and packed bits.
+pub(super) fn indices(bytes: &[u8], count: usize, to: &mut Vec<u32>) -> Option<()> {
+    if count == 0 {
+        return Some(());
+    }
+    let (width, mut bytes) = bytes.split_first().map(|(w, rest)| (usize::from(*w), rest))?;
+    if width > 32 {
+        return None;
+    }
+    let end = to.len() + count;
+    let mask = (1u64 << width) - 1;
+    while to.len() < end {
+        let header = varint::take_u64(&mut bytes)?;
+        let left = end - to.len();
+        let run = usize::try_from(header >> 1).ok()?;
+        if header & 1 == 0 {
+            let (own, rest) = bytes.split_at_checked(width.div_ceil(8))?;
+            let index = own.iter().rev().fold(0u32, |v, b| v << 8 | u32::from(*b));
+            bytes = rest;
+            to.extend(std::iter::repeat_n(index, run.min(left)));
+            continue;
+        }
+        // Groups of eight; the last may lack what no index needs.
+        let length = run.checked_mul(width)?.min(bytes.len());
+        let (own, rest) = bytes.split_at(length);
+        bytes = rest;
+        let have = run.checked_mul(8)?.min(left);
+        if own.len() * 8 < have * width {
+            return None;
+        }
+        for i in 0..have {
+            let bit = i * width;
+            let word = match own[bit / 8..].first_chunk() {
+                Some(word) => u64::from_le_bytes(*word),
+                None => own[bit / 8..].iter().rev().fold(0, |v, b| v << 8 | u64::from(*b)),
+            };
+            to.push((word >> (bit % 8) & mask) as u32);
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -463,7 +552,14 @@ mod tests {
             }
             let mut ends = Vec::new();
             let (repetition, definition) = bytes.split_at(bytes.len() / 2);
-            for whole in [1, 2] {
+            for whole in [1, 2, 3] {
+                let mut places = Vec::new();
+                if indices(&bytes, 300, &mut places).is_some() {
+                    prop_assert_eq!(places.len(), 300);
+                }
+                if flat_ends(definition, whole, 50, 50, &mut ends).is_some() {
+                    prop_assert!(ends.len() == 50 && ends.is_sorted() && ends[49] <= 50);
+                }
                 if row_ends(repetition, definition, whole, 400, 20, &mut ends).is_some() {
                     prop_assert!(ends.len() == 20 && ends.is_sorted() && ends[19] <= 400);
                 }
@@ -486,5 +582,26 @@ mod tests {
             None,
             "another number of rows"
         );
+    }
+
+    #[test]
+    fn indices_come_in_runs_and_packed() {
+        // Three bits: 0 to 7 packed, then a run of five sixes, then 1 and 2 packed without the rest of their eight.
+        let bytes = [3, 3, 0b1000_1000, 0b1100_0110, 0b1111_1010, 5 << 1, 6, 3, 0b0001_0001];
+        let mut got = vec![9];
+        assert_eq!(indices(&bytes, 15, &mut got), Some(()));
+        assert_eq!(got, [9, 0, 1, 2, 3, 4, 5, 6, 7, 6, 6, 6, 6, 6, 1, 2]);
+        assert_eq!(indices(&bytes, 18, &mut got), None);
+        assert_eq!(indices(&[0], 0, &mut got), Some(()));
+    }
+
+    #[test]
+    fn rows_without_lists_have_a_value_or_none() {
+        let mut ends = Vec::new();
+        assert_eq!(flat_ends(&[3, 0b0000_1101, 4 << 1, 1], 1, 12, 12, &mut ends), Some(()));
+        assert_eq!(ends, [1, 1, 2, 3, 3, 3, 3, 3, 4, 5, 6, 7]);
+        assert_eq!(flat_ends(&[], 0, 3, 3, &mut ends), Some(()));
+        assert_eq!(ends, [1, 2, 3]);
+        assert_eq!(flat_ends(&[4 << 1, 1], 1, 5, 5, &mut ends), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The header of a page of numbers, as far as reading its values goes, and its body decompressed into a buffer that is used again.
+//! The header of a page, as far as reading its values goes, and its body decompressed into a buffer that is used again.
 //!
 //! After `parquet.thrift` of the Parquet format (structs `PageHeader`, `DataPageHeader`, `DataPageHeaderV2`) in Thrift's compact protocol. Parquet's own page
 //! reader makes a compressor and a decompressor for each column that it reads, which costs more than decompressing a page does.
@@ -19,19 +19,36 @@ const DEEPEST: u32 = 8;
 
 /// Encodings by their numbers in the format.
 pub(super) const PLAIN: u64 = 0;
+pub(super) const PLAIN_DICTIONARY: u64 = 2;
 pub(super) const RLE: u64 = 3;
 pub(super) const DELTA_BINARY_PACKED: u64 = 5;
+pub(super) const RLE_DICTIONARY: u64 = 8;
 pub(super) const BYTE_STREAM_SPLIT: u64 = 9;
 
-/// A data page: its levels and values, decompressed.
+/// Which levels the pages of a column have.
+#[derive(Clone, Copy)]
+pub(super) struct LevelKinds {
+    pub repetition: bool,
+    pub definition: bool,
+}
+
+/// Those of a column of lists.
+pub(super) const OF_LISTS: LevelKinds = LevelKinds { repetition: true, definition: true };
+
+/// A page: its levels and values, decompressed.
 pub(super) struct DataPage<'b> {
-    /// Levels of each kind.
+    /// Levels of each kind, or values where there are none.
     pub levels: usize,
     pub encoding: u64,
     pub repetition: &'b [u8],
     pub definition: &'b [u8],
     pub values: &'b [u8],
 }
+
+/// Kinds of pages by their numbers in the format.
+const DATA_PAGE: u64 = 0;
+const DICTIONARY_PAGE: u64 = 2;
+const DATA_PAGE_V2: u64 = 3;
 
 /// What a header says; numbers of what is missing are 0.
 #[derive(Default)]
@@ -74,17 +91,39 @@ impl Inflate {
         IDLE.set(Some(self));
     }
 
-    /// A page out of its bytes in the file; `None` where it is none of data, or not as its header says.
-    pub fn page<'b>(&'b mut self, bytes: &'b [u8], compression: Compression) -> Option<DataPage<'b>> {
+    /// A data page out of its bytes in the file; `None` where it is none, or not as its header says.
+    pub fn page<'b>(
+        &'b mut self,
+        bytes: &'b [u8],
+        compression: Compression,
+        kinds: LevelKinds,
+    ) -> Option<DataPage<'b>> {
         let mut body = bytes;
-        let header = Header::parse(&mut body)?;
+        let header = Header::parse(&mut body).filter(|h| h.kind != DICTIONARY_PAGE)?;
+        self.open(header, body, compression, kinds)
+    }
+
+    /// A dictionary out of its bytes in the file: `levels` values.
+    pub fn dictionary<'b>(&'b mut self, bytes: &'b [u8], compression: Compression) -> Option<DataPage<'b>> {
+        let mut body = bytes;
+        let header = Header::parse(&mut body).filter(|h| h.kind == DICTIONARY_PAGE)?;
+        self.open(header, body, compression, LevelKinds { repetition: false, definition: false })
+    }
+
+    fn open<'b>(
+        &'b mut self,
+        header: Header,
+        body: &'b [u8],
+        compression: Compression,
+        kinds: LevelKinds,
+    ) -> Option<DataPage<'b>> {
         let length = usize::try_from(header.uncompressed_bytes).ok().filter(|n| *n <= LARGEST_PAGE_BYTES)?;
         if header.compressed_bytes != body.len() as u64 {
             return None;
         }
         // Of a second version's page, levels are never compressed.
         let (before, compressed) = match header.kind {
-            0 => (0, compression != Compression::UNCOMPRESSED),
+            DATA_PAGE | DICTIONARY_PAGE => (0, compression != Compression::UNCOMPRESSED),
             _ => {
                 let levels = header.definition.checked_add(header.repetition)?;
                 let is_compressed = header.is_compressed && compression != Compression::UNCOMPRESSED;
@@ -110,12 +149,14 @@ impl Inflate {
         }
         let levels = usize::try_from(header.values).ok()?;
         let encoding = header.encoding;
-        let (repetition, definition, values) = if header.kind == 0 {
-            if header.definition != RLE || header.repetition != RLE {
-                return None;
-            }
-            let (repetition, rest) = sized(whole)?;
-            let (definition, values) = sized(rest)?;
+        let (repetition, definition, values) = if header.kind != DATA_PAGE_V2 {
+            let part = |has: bool, encoding: u64, from| match has {
+                true if encoding != RLE => None,
+                true => sized(from),
+                false => Some((&[][..], from)),
+            };
+            let (repetition, rest) = part(kinds.repetition, header.repetition, whole)?;
+            let (definition, values) = part(kinds.definition, header.definition, rest)?;
             (repetition, definition, values)
         } else {
             let (repetition, rest) = whole.split_at_checked(header.repetition as usize)?;
@@ -152,7 +193,7 @@ fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Header {
-    /// Takes a data page's header off the front.
+    /// Takes the header of a page of data or of a dictionary off the front.
     fn parse(from: &mut &[u8]) -> Option<Header> {
         let mut header = Header { kind: u64::MAX, is_compressed: true, ..Header::default() };
         let mut data = None;
@@ -161,12 +202,12 @@ impl Header {
                 (1, I32) => header.kind = number(from)?,
                 (2, I32) => header.uncompressed_bytes = number(from)?,
                 (3, I32) => header.compressed_bytes = number(from)?,
-                (5 | 8, STRUCT) => {
+                (5 | 7 | 8, STRUCT) => {
                     data = Some(field);
                     fields(from, |inner, kind, from| {
                         match (field, inner, kind) {
                             (_, 1, I32) => header.values = number(from)?,
-                            (5, 2, I32) | (8, 4, I32) => header.encoding = number(from)?,
+                            (5 | 7, 2, I32) | (8, 4, I32) => header.encoding = number(from)?,
                             (5, 3, I32) | (8, 5, I32) => header.definition = number(from)?,
                             (5, 4, I32) | (8, 6, I32) => header.repetition = number(from)?,
                             (8, 7, TRUE | FALSE) => header.is_compressed = kind == TRUE,
@@ -179,7 +220,12 @@ impl Header {
             }
             Some(())
         })?;
-        matches!((header.kind, data), (0, Some(5)) | (3, Some(8))).then_some(header)
+        let kind = match data? {
+            5 => DATA_PAGE,
+            7 => DICTIONARY_PAGE,
+            _ => DATA_PAGE_V2,
+        };
+        (header.kind == kind).then_some(header)
     }
 }
 
@@ -260,7 +306,7 @@ mod tests {
             // As they are, and behind the beginning of a header.
             let begun = [&[0x15, 0, 0x15, 20, 0x15, 20, 0x2c, 0x15, 8][..], &bytes].concat();
             for bytes in [&bytes, &begun] {
-                if let Some(page) = inflate.page(bytes, Compression::UNCOMPRESSED) {
+                if let Some(page) = inflate.page(bytes, Compression::UNCOMPRESSED, OF_LISTS) {
                     prop_assert!(page.values.len() <= bytes.len());
                 }
             }
@@ -289,8 +335,8 @@ mod tests {
         let body = [0, 0, 0, 0, 0, 0, 0, 0, 42];
         let bytes = [&header[..], &body].concat();
         let mut inflate = Inflate::take().unwrap();
-        let page = inflate.page(&bytes, Compression::UNCOMPRESSED).unwrap();
+        let page = inflate.page(&bytes, Compression::UNCOMPRESSED, OF_LISTS).unwrap();
         assert_eq!((page.levels, page.encoding, page.values), (1, PLAIN, &[42][..]));
-        assert!(inflate.page(&bytes[..bytes.len() - 1], Compression::UNCOMPRESSED).is_none());
+        assert!(inflate.page(&bytes[..bytes.len() - 1], Compression::UNCOMPRESSED, OF_LISTS).is_none());
     }
 }

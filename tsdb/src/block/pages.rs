@@ -16,8 +16,8 @@ use super::packed::{Numbers, row_ends};
 use super::page_header::{self, DataPage, Inflate};
 use crate::source::SourceError;
 
-/// Longest list that is decoded: differences of nothing take no bytes, so a page of a few bytes may claim any number of values.
-const LONGEST_LIST: u64 = 1 << 24;
+/// Longest list that is decoded, many times what a row holds: differences of nothing take no bytes, so a page of a few bytes may claim any number.
+const LONGEST_LIST: u64 = 1 << 20;
 
 /// The lists of some rows of one column in one row group.
 pub(super) struct PageScan<'a> {
@@ -128,7 +128,7 @@ impl<'a> PageScan<'a> {
         let mut at = 0;
         for (&page, bytes) in self.pages.iter().zip(&bytes) {
             let not_so = || damaged(&"a page is not laid out as its header says");
-            let found = inflate.page(bytes, chunk.compression()).ok_or_else(not_so)?;
+            let found = inflate.page(bytes, chunk.compression(), page_header::OF_LISTS).ok_or_else(not_so)?;
             let row_of = |page: usize| places.get(page).map_or(group_rows, |p| p.first_row_index as usize);
             let (first_row, end_row) = (row_of(page), row_of(page + 1));
             let wanted = self.rows[at..].partition_point(|r| (*r as usize) < end_row);

@@ -18,7 +18,7 @@ use super::object::{BlockFile, BlockStore};
 use super::rows::hint_of;
 use super::scan::{self, Scan};
 use super::schema::SMALL_COLUMNS;
-use super::series_table::SeriesTable;
+use super::series_table::{SeriesTable, TableWish};
 use super::windows::{self, Role};
 use crate::histogram::{BucketSpan, Histogram};
 use crate::mask::{BlockMask, Mask};
@@ -152,7 +152,7 @@ impl Block {
         if let Some(table) = self.store.cache.get::<SeriesTable>(&key).filter(|t| t.has_runs(&runs)) {
             return Ok(table);
         }
-        let mut scans = SeriesTable::scans_of(&self.series_file, &runs)?;
+        let (table_wish, mut scans) = TableWish::new(&self.series_file, &runs)?;
         let of_series = scans.len();
         let groups = match range {
             Some(range) => self.groups_to_read(&runs, range),
@@ -160,11 +160,12 @@ impl Block {
         };
         let groups = if groups.len() <= MOST_GROUPS_AHEAD { groups } else { Vec::new() };
         scans.extend(self.small_scans(&groups)?);
-        let mut batches = scan::run(&self.store, scans)?;
+        let (mut batches, bytes) = scan::run_beside(&self.store, scans, &table_wish.needs())?;
         for (group, batches) in groups.iter().zip(batches.split_off(of_series)) {
             self.keep_small(*group, &batches)?;
         }
-        let table = Arc::new(SeriesTable::of_runs(&self.series_file, runs, batches)?.searchable());
+        let table = SeriesTable::of_runs(&self.series_file, runs, &table_wish, bytes, batches)?;
+        let table = Arc::new(table.searchable());
         self.store.cache.put(key, table.clone(), table.bytes());
         Ok(table)
     }

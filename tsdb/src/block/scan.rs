@@ -12,7 +12,7 @@ use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::object::{BlockFile, BlockStore, caught, fetch};
-use super::page_header::{Inflate, has_levels};
+use super::page_header::{Inflate, OF_LISTS, has_levels};
 use crate::source::SourceError;
 
 /// One projection of one row group on its way.
@@ -57,7 +57,7 @@ impl WatchedPage {
 
     fn is_whole(&self, bytes: &[u8]) -> std::io::Result<bool> {
         let mut inflate = Inflate::take()?;
-        let page = inflate.page(bytes, self.compression);
+        let page = inflate.page(bytes, self.compression, OF_LISTS);
         let whole = page.is_some_and(|page| has_levels(page.repetition, self.level_bits, page.levels));
         inflate.leave();
         Ok(whole)

@@ -75,7 +75,7 @@ pub const START_TS: usize = 16;
 pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
 
 /// Rows per page of `series.parquet`: what is decoded of each label for a metric of few series.
-const SERIES_PER_PAGE: usize = 16 * 1024;
+pub(super) const SERIES_PER_PAGE: usize = 16 * 1024;
 
 /// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values` has null items.)
 pub(super) fn list(item: DataType) -> DataType {

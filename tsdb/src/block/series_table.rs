@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, DictionaryArray, MapArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, UInt32Type};
+use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::cache::Key;
@@ -12,6 +13,7 @@ use super::meta::BlockMeta;
 use super::object::{BlockFile, BlockStore};
 use super::scan::{self, Scan};
 use super::schema;
+use super::texts::TextScan;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::{MatchOp, Matcher};
 use crate::source::SourceError;
@@ -53,13 +55,14 @@ impl Column {
 
 /// Distinct strings by number.
 #[derive(Default)]
-struct Symbols {
+pub(super) struct Symbols {
     strings: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
 }
 
 impl Symbols {
-    fn number(&mut self, s: &str) -> u32 {
+    /// The number of a string, a new one if it is new.
+    pub fn number(&mut self, s: &str) -> u32 {
         if let Some(n) = self.numbers.get(s) {
             return *n;
         }
@@ -72,6 +75,80 @@ impl Symbols {
 
     fn bytes(&self) -> usize {
         self.strings.iter().map(|s| s.len() + 16 + 40).sum()
+    }
+}
+
+/// What is to be read for runs of a series table: pages by row group.
+pub(crate) struct TableWish<'f> {
+    groups: Vec<GroupWish<'f>>,
+}
+
+/// The columns of one row group.
+struct GroupWish<'f> {
+    ids: TextScan<'f>,
+    labels: Vec<TextScan<'f>>,
+    other_names: TextScan<'f>,
+    other_values: TextScan<'f>,
+}
+
+impl<'f> TableWish<'f> {
+    /// For runs of series, ascending and apart. Where the table is not laid out for it, scans do in its place.
+    pub fn new(
+        file: &'f BlockFile,
+        runs: &[Range<u32>],
+    ) -> Result<(TableWish<'f>, Vec<Scan<'f>>), SourceError> {
+        let mut groups: Vec<(usize, Vec<Range<u32>>)> = Vec::new();
+        for (group, rows) in file.index.row_starts.windows(2).enumerate() {
+            let of_group = |run: &Range<u32>| {
+                let from = u64::from(run.start).clamp(rows[0], rows[1]);
+                let to = u64::from(run.end).clamp(rows[0], rows[1]);
+                (from - rows[0]) as u32..(to - rows[0]) as u32
+            };
+            let wanted: Vec<Range<u32>> = runs.iter().map(of_group).filter(|r| !r.is_empty()).collect();
+            if !wanted.is_empty() {
+                groups.push((group, wanted));
+            }
+        }
+        let pages: Option<Vec<GroupWish<'f>>> =
+            groups.iter().map(|(group, rows)| GroupWish::new(file, *group, rows)).collect();
+        if let Some(groups) = pages {
+            return Ok((TableWish { groups }, Vec::new()));
+        }
+        let schema = dictionary_schema(file);
+        let scans = groups.into_iter().map(|(group, rows)| {
+            let rows: Vec<u32> = rows.into_iter().flatten().collect();
+            Scan::with_dictionaries(file, schema.clone(), group, Some(&rows))
+        });
+        Ok((TableWish { groups: Vec::new() }, scans.collect::<Result<_, _>>()?))
+    }
+
+    /// The bytes to be fetched.
+    pub fn needs(&self) -> Vec<(&'f BlockFile, Range<u64>)> {
+        self.groups.iter().flat_map(GroupWish::scans).flat_map(TextScan::needs).collect()
+    }
+}
+
+impl<'f> GroupWish<'f> {
+    /// `None` where a column is not laid out for it.
+    fn new(file: &'f BlockFile, group: usize, rows: &[Range<u32>]) -> Option<GroupWish<'f>> {
+        // The number, the labels, the map of the rest with its two.
+        let columns = file.index.arrow.schema().fields().len();
+        let leaves = file.index.arrow.metadata().file_metadata().schema_descr().num_columns();
+        if columns < 2 || leaves != columns + 1 {
+            return None;
+        }
+        let scan = |leaf: usize| TextScan::new(file, group, leaf, rows);
+        Some(GroupWish {
+            ids: scan(0)?,
+            labels: (1..columns - 1).map(scan).collect::<Option<_>>()?,
+            other_names: scan(columns - 1)?,
+            other_values: scan(columns)?,
+        })
+    }
+
+    fn scans(&self) -> impl Iterator<Item = &TextScan<'f>> {
+        let others = [&self.other_names, &self.other_values];
+        std::iter::once(&self.ids).chain(&self.labels).chain(others)
     }
 }
 
@@ -94,22 +171,12 @@ impl SeriesTable {
     fn decode(store: &BlockStore, meta: &BlockMeta, file: &BlockFile) -> Result<SeriesTable, SourceError> {
         let all = u32::try_from(meta.stats.series)
             .map_err(|_| file.damaged("its meta.json tells of more series than a block can have"))?;
-        let mut table = SeriesTable::empty(file, std::iter::once(0..all).collect())?;
-        let with_dictionaries = dictionary_schema(file);
-        let groups = file.index.row_starts.len() - 1;
-        let scans: Result<Vec<_>, _> =
-            (0..groups).map(|g| Scan::with_dictionaries(file, with_dictionaries.clone(), g, None)).collect();
-        let batches = scan::run(store, scans?)?;
-        for batch in batches.iter().flatten() {
-            table.push(batch).ok_or_else(|| {
-                file.damaged("the columns of its series table are not of one, or contradict themselves")
-            })?;
+        let runs: Vec<Range<u32>> = std::iter::once(0..all).collect();
+        if file.index.row_starts.last() != Some(&u64::from(all)) {
+            let rows = file.index.row_starts.last();
+            return Err(file.damaged(format!("it has {} series, not {all}", rows.copied().unwrap_or(0))));
         }
-        if table.len as u64 != meta.stats.series {
-            return Err(file.damaged(format!("it has {} series, not {}", table.len, meta.stats.series)));
-        }
-        table.carriers = table.find_carriers();
-        Ok(table)
+        Ok(SeriesTable::read(store, file, runs)?.searchable())
     }
 
     fn find_carriers(&self) -> Vec<Vec<u32>> {
@@ -137,37 +204,30 @@ impl SeriesTable {
         let to = (u64::from(first) + u64::from(count.max(1))).min(starts[group + 1]);
         let to = u32::try_from(to).map_err(|e| file.damaged(e))?;
         let runs: Vec<Range<u32>> = std::iter::once(first..to).collect();
-        let scans = SeriesTable::scans_of(file, &runs)?;
-        SeriesTable::of_runs(file, runs, scan::run(store, scans)?)
+        SeriesTable::read(store, file, runs)
     }
 
-    /// What reads runs of series (ascending and apart).
-    pub fn scans_of<'f>(file: &'f BlockFile, runs: &[Range<u32>]) -> Result<Vec<Scan<'f>>, SourceError> {
-        let starts = &file.index.row_starts;
-        let schema = dictionary_schema(file);
-        let mut scans = Vec::new();
-        for (group, rows) in starts.windows(2).enumerate() {
-            let of_group = |run: &Range<u32>| {
-                let from = u64::from(run.start).clamp(rows[0], rows[1]);
-                let to = u64::from(run.end).clamp(rows[0], rows[1]);
-                (from - rows[0]) as u32..(to - rows[0]) as u32
-            };
-            let wanted: Vec<u32> = runs.iter().flat_map(of_group).collect();
-            if !wanted.is_empty() {
-                scans.push(Scan::with_dictionaries(file, schema.clone(), group, Some(&wanted))?);
-            }
-        }
-        Ok(scans)
+    /// Reads runs of series. Without what [`SeriesTable::matching`] needs, see [`SeriesTable::searchable`].
+    fn read(store: &BlockStore, file: &BlockFile, runs: Vec<Range<u32>>) -> Result<SeriesTable, SourceError> {
+        let (wish, scans) = TableWish::new(file, &runs)?;
+        let (batches, bytes) = scan::run_beside(store, scans, &wish.needs())?;
+        SeriesTable::of_runs(file, runs, &wish, bytes, batches)
     }
 
-    /// The table of what [`SeriesTable::scans_of`] these runs read. Without what [`SeriesTable::matching`] needs, see [`SeriesTable::searchable`].
+    /// The table of what the wish for these runs found.
     pub fn of_runs(
         file: &BlockFile,
         runs: Vec<Range<u32>>,
+        wish: &TableWish<'_>,
+        bytes: Vec<Bytes>,
         batches: Vec<Vec<RecordBatch>>,
     ) -> Result<SeriesTable, SourceError> {
         let wanted: usize = runs.iter().map(|r| r.len()).sum();
         let mut table = SeriesTable::empty(file, runs)?;
+        let mut bytes = &bytes[..];
+        for group in &wish.groups {
+            table.push_pages(file, group, &mut bytes)?;
+        }
         for batch in batches.iter().flatten() {
             table.push(batch).ok_or_else(|| {
                 file.damaged("the columns of its series table are not of one, or contradict themselves")
@@ -177,6 +237,68 @@ impl SeriesTable {
             return Err(file.damaged(format!("it holds {} of the {wanted} series asked for", table.len)));
         }
         Ok(table)
+    }
+
+    /// Decodes a row group's pages, whose bytes come next.
+    fn push_pages(
+        &mut self,
+        file: &BlockFile,
+        group: &GroupWish<'_>,
+        bytes: &mut &[Bytes],
+    ) -> Result<(), SourceError> {
+        let mut next = |scan: &TextScan<'_>| {
+            let (own, rest) = bytes.split_at(scan.needs().len().min(bytes.len()));
+            *bytes = rest;
+            own
+        };
+        let mut ids = self.ids().skip(self.len);
+        let (mut rows, mut right) = (0, true);
+        group.ids.decode_numbers(next(&group.ids), |id| {
+            rows += 1;
+            // Unsigned, of 32 bits.
+            right &= ids.next() == Some(id as u32);
+        })?;
+        drop(ids);
+        if !right {
+            return Err(file.damaged("its series are not numbered as they lie"));
+        }
+        for (column, scan) in self.columns.iter_mut().zip(&group.labels) {
+            let Column { symbols, codes, .. } = column;
+            codes.reserve(rows);
+            scan.decode(next(scan), symbols, |of_row| codes.push(of_row.first().copied().unwrap_or(ABSENT)))?;
+        }
+        let (mut names, first) = (Vec::new(), self.other_starts.len());
+        let mut end = self.others.len() as u32;
+        group.other_names.decode(next(&group.other_names), &mut self.other_names, |of_row| {
+            names.extend_from_slice(of_row);
+            end += of_row.len() as u32;
+            self.other_starts.push(end);
+        })?;
+        let (mut values, mut at, mut fits) = (Vec::new(), first, true);
+        group.other_values.decode(next(&group.other_values), &mut self.other_values, |of_row| {
+            values.extend_from_slice(of_row);
+            let of_names = self.other_starts.get(at).map(|end| end - self.other_starts[at - 1]);
+            fits &= of_names == Some(of_row.len() as u32);
+            at += 1;
+        })?;
+        if !fits || at != self.other_starts.len() || names.len() != values.len() {
+            return Err(file.damaged("its other labels do not have a value for each name"));
+        }
+        // A label is not there or has a value, and is there once.
+        let text = |name: u32| &*self.other_names.strings[name as usize];
+        let ascend = |row: &[u32]| {
+            let (from, to) = (row[0] - self.other_starts[first - 1], row[1] - self.other_starts[first - 1]);
+            names[from as usize..to as usize].windows(2).all(|w| text(w[0]) < text(w[1]))
+        };
+        let all = self.columns.iter().map(|c| &c.symbols).chain([&self.other_values]);
+        let empty = all.into_iter().any(|symbols| symbols.numbers.contains_key(""));
+        let twice = self.other_names.strings.iter().any(|name| self.column(name).is_some());
+        if empty || twice || !self.other_starts[first - 1..].windows(2).all(ascend) {
+            return Err(file.damaged("a series has a label without a value, or twice"));
+        }
+        self.others.extend(names.into_iter().zip(values));
+        self.len += rows;
+        Ok(())
     }
 
     /// The same, to be asked for matching series.
@@ -500,5 +622,81 @@ fn keep(left: Option<Vec<u32>>, range: &Range<u32>, mut holds: impl FnMut(u32) -
             left
         }
         None => range.clone().filter(|s| holds(*s)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStore;
+    use object_store::memory::InMemory;
+    use ulid::Ulid;
+
+    use super::super::write::{BlockOrigin, WriteOptions, write_block};
+    use super::*;
+    use crate::source::SeriesColumns;
+    use crate::tenant::TenantId;
+
+    /// Labels of all kinds: for all, for some, for very few, and one of so many long values that its dictionary overflows.
+    fn series() -> impl Iterator<Item = SeriesColumns> {
+        (0..40_000u32).map(|i| {
+            let mut pairs = vec![
+                ("__name__", format!("m{:03}", i / 300)),
+                ("instance", format!("i{:05}", i)),
+                ("long", format!("{:040}", i.wrapping_mul(2_654_435_761))),
+            ];
+            if i % 3 == 0 {
+                pairs.push(("mode", format!("{}", i % 7)));
+            }
+            if i % 900 == 5 {
+                pairs.push(("rare", format!("{}", i % 4)));
+                pairs.push(("rarer", "x".to_string()));
+            }
+            pairs.sort();
+            SeriesColumns {
+                labels: Labels::from_pairs(pairs),
+                ts_ms: [i64::from(i)].into(),
+                values: vec![1.0],
+                histograms: None,
+                start_ts_ms: None,
+                windows: None,
+            }
+        })
+    }
+
+    #[test]
+    fn pages_say_what_arrow_says() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let tenant = TenantId::single();
+        let origin = BlockOrigin::flushed(Ulid::new(), tenant.clone(), "test");
+        let written = write_block(dir.path(), origin, WriteOptions::fresh(), series().map(Ok));
+        let files = written.unwrap().unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        runtime.block_on(super::super::upload::upload(&*store, &files)).unwrap();
+        let blocks = BlockStore::new(store, runtime.handle().clone(), 16 << 20);
+        let [file, ..] = BlockFile::open(&blocks, &tenant, &files.meta, false).unwrap();
+        let labels: Vec<Labels> = series().map(|s| s.labels).collect();
+        let all = 40_000;
+        for runs in [vec![0..7, 16_000..17_000, all - 1..all], std::iter::once(0..all).collect()] {
+            let (wish, scans) = TableWish::new(&file, &runs).unwrap();
+            assert!(scans.is_empty() && !wish.groups.is_empty(), "pages are laid out for it");
+            let pages = SeriesTable::read(&blocks, &file, runs.clone()).unwrap().searchable();
+            let rows: Vec<u32> = runs.iter().cloned().flatten().collect();
+            let scan = Scan::with_dictionaries(&file, dictionary_schema(&file), 0, Some(&rows)).unwrap();
+            let (batches, none) = (scan::run(&blocks, vec![scan]).unwrap(), TableWish { groups: Vec::new() });
+            let arrow = SeriesTable::of_runs(&file, runs.clone(), &none, Vec::new(), batches).unwrap();
+            let arrow = arrow.searchable();
+            for id in rows {
+                assert_eq!(pages.labels(id), labels[id as usize]);
+                assert_eq!(arrow.labels(id), labels[id as usize]);
+            }
+            for (name, value) in [("rare", "1"), ("rarer", ""), ("mode", "6"), ("__name__", "m054")] {
+                let wanted = [Matcher::equal(name, value)];
+                let want: Vec<u32> =
+                    pages.ids().filter(|id| labels[*id as usize].value(name) == value).collect();
+                assert_eq!(pages.matching(&wanted), want, "{name}");
+                assert_eq!(arrow.matching(&wanted), want, "{name}");
+            }
+        }
     }
 }

@@ -549,7 +549,10 @@ fn write_series(
             out.end_row_group()?;
         }
     }
-    if let Some(text) = metrics.finish() {
+    // A table of a page or two is read whole.
+    if series > 2 * schema::SERIES_PER_PAGE as u64
+        && let Some(text) = metrics.finish()
+    {
         out.add_entry(METRICS_KEY, text);
     }
     out.finish()
