@@ -91,7 +91,7 @@ impl Collector for Process {
             gauge("process_virtual_memory", "Memory mapped", Some(&Unit::Bytes), (kib * KIB) as f64)?;
         }
         for (name, help, bytes) in heap() {
-            gauge(name, help, Some(&Unit::Bytes), bytes as f64)?;
+            gauge(name, help, None, bytes as f64)?;
         }
         if let Some(threads) = field(&status, "Threads:") {
             gauge("process_threads", "Threads of the operating system", None, threads as f64)?;
@@ -130,8 +130,12 @@ fn heap() -> Vec<(&'static str, &'static str, usize)> {
         |_| Vec::new(),
         |(allocated, resident)| {
             vec![
-                ("hearth_heap_allocated", "Memory in use, rounded up as the allocator does", allocated),
-                ("hearth_heap_resident", "Memory in RAM that the allocator has, in use or not", resident),
+                ("hearth_heap_allocated_bytes", "Memory in use, rounded up as the allocator does", allocated),
+                (
+                    "hearth_heap_resident_bytes",
+                    "Memory in RAM that the allocator has, in use or not",
+                    resident,
+                ),
             ]
         },
     )
