@@ -1,6 +1,6 @@
 //! Reads the log back into the head after a restart, up to the last whole record of every segment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,6 +71,7 @@ pub fn replay(
                 bytes.len()
             );
             report.cut_bytes += bytes.len() as u64;
+            applier.keep_only(&HashSet::new());
             continue;
         };
         if session != Some(found) {
@@ -102,6 +103,8 @@ pub fn replay(
                 at.len()
             );
             report.cut_bytes += at.len() as u64;
+            applier.apply(head, &is_flushed, &mut report);
+            applier.keep_only(&defined_in(&bytes[HEADER_BYTES..]));
             // So that the next start does not warn again.
             let good = (bytes.len() - at.len()) as u64;
             if let Err(e) = std::fs::OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(good))
@@ -126,6 +129,17 @@ pub fn replay(
     }
     report.took_ms = begun.elapsed().as_millis() as u64;
     Ok(report)
+}
+
+/// The numbers of all series that whole records of a segment define.
+fn defined_in(mut records: &[u8]) -> HashSet<u32> {
+    let mut numbers = HashSet::new();
+    for body in record::take_frames(&mut records, usize::MAX) {
+        if let Some(Record::Series(all)) = record::parse(body) {
+            numbers.extend(all.iter().map(|d| d.series));
+        }
+    }
+    numbers
 }
 
 /// The session of a segment and what follows its header.
@@ -242,12 +256,19 @@ impl Applier {
         Some(tenant)
     }
 
-    /// Where rows of a number are gathered; `None` where no such series was defined.
+    /// Forgets all series but those of these numbers: definitions were lost, and what follows may mean others by the numbers known so far.
+    fn keep_only(&mut self, numbers: &HashSet<u32>) {
+        for (number, series) in self.by_number.iter_mut().enumerate() {
+            if !numbers.contains(&(number as u32)) {
+                *series = None;
+            }
+        }
+    }
+
+    /// Where rows of a number are gathered; `None` where no such series was defined yet: one that is defined later is another.
     #[inline]
     fn bin(&mut self, number: u32) -> Option<&mut Bin> {
-        if number as usize >= self.by_number.len() {
-            return None;
-        }
+        self.by_number.get(number as usize)?.as_ref()?;
         let at = (number >> BIN_POWER) as usize;
         if at >= self.bins.len() {
             self.bins.resize_with(at + 1, Bin::default);

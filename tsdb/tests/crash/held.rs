@@ -54,6 +54,14 @@ impl Held {
         self.exemplars.values().map(|e| e.len() as u64).sum()
     }
 
+    /// Metrics and the times of their samples.
+    pub fn times(&self) -> Vec<(String, Vec<i64>)> {
+        let one = |(labels, samples): (&Labels, &BTreeMap<i64, String>)| {
+            (labels.metric_name().unwrap_or_default().to_string(), samples.keys().copied().collect())
+        };
+        self.samples.iter().map(one).collect()
+    }
+
     /// Adds what another holds.
     pub fn add(&mut self, more: &Held) {
         for (labels, samples) in &more.samples {

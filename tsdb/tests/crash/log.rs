@@ -252,36 +252,86 @@ async fn damage_in_the_middle_of_one_session_costs_the_later_ones_nothing() {
     assert_eq!(held::read(&db, &tenant).await, held);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn samples_whose_series_was_defined_in_damaged_bytes_are_counted_and_never_given_to_another() {
-    listen();
+/// A segment's header, of session 77.
+fn begun(number: u64) -> Vec<u8> {
+    let mut bytes = [&MAGIC[..], &77u64.to_le_bytes(), &number.to_le_bytes()].concat();
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+fn define(out: &mut Vec<u8>, series: u32, name: &str) {
+    put_series(out, [(series, TenantId::single().as_str(), vec![("__name__", name)])].into_iter());
+}
+
+/// Series by number and time in milliseconds.
+fn samples(out: &mut Vec<u8>, rows: &[(u32, i64)]) {
+    let row = |(series, ts_ms): &(u32, i64)| FloatRow {
+        series: *series,
+        ts_ms: *ts_ms,
+        value: 1.0,
+        start_ts_ms: 0,
+    };
+    put_floats(out, rows.iter().map(row));
+}
+
+/// What a log of these segments holds, from the first on, and what its replay says: bytes cut off, samples, samples without a series.
+async fn replayed(segments: &[Vec<u8>]) -> (Vec<(String, Vec<i64>)>, (u64, u64, u64)) {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     std::fs::create_dir(&log).unwrap();
-    // Two segments of one session: the second refers to what the first defines, as it does where one follows the other by its length.
-    let segment = |number: u64| {
-        let mut bytes = [&MAGIC[..], &77u64.to_le_bytes(), &number.to_le_bytes()].concat();
-        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        bytes
-    };
-    let define = |out: &mut Vec<u8>, series: u32, name: &str| {
-        put_series(out, [(series, TenantId::single().as_str(), vec![("__name__", name)])].into_iter());
-    };
-    let mut first = segment(1);
+    for (number, bytes) in (1..).zip(segments) {
+        std::fs::write(segment_path(&log, number), bytes).unwrap();
+    }
+    let db = held::open(options(dir.path())).await;
+    let report = db.replayed();
+    let counts = (report.cut_bytes, report.samples, report.orphans);
+    (held::read(&db, &TenantId::single()).await.times(), counts)
+}
+
+fn named(all: &[(&str, &[i64])]) -> Vec<(String, Vec<i64>)> {
+    all.iter().map(|(name, times)| (name.to_string(), times.to_vec())).collect()
+}
+
+// A segment that is full is followed by another of its session, which refers to what was defined in it.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_whose_series_was_defined_in_damaged_bytes_are_counted_and_never_given_to_another() {
+    listen();
+    let (mut first, mut second) = (begun(1), begun(2));
     define(&mut first, 1, "kept");
     let damaged_from = first.len();
     define(&mut first, 2, "lost");
     first[damaged_from + 12] ^= 1;
-    let mut second = segment(2);
-    let row = |series, ts_ms| FloatRow { series, ts_ms, value: 1.0, start_ts_ms: 0 };
-    put_floats(&mut second, [row(1, 10), row(2, 10), row(1, 20), row(2, 20), row(2, 30)].into_iter());
-    std::fs::write(segment_path(&log, 1), &first).unwrap();
-    std::fs::write(segment_path(&log, 2), &second).unwrap();
-    let db = held::open(options(dir.path())).await;
-    let replayed = db.replayed();
-    assert_eq!(
-        (replayed.cut_bytes, replayed.samples, replayed.orphans),
-        ((first.len() - damaged_from) as u64, 2, 3)
-    );
-    assert_eq!(held::read(&db, &TenantId::single()).await.samples(), 2);
+    samples(&mut second, &[(1, 10), (2, 10), (1, 20), (2, 20), (2, 30)]);
+    // The lost one's number is given out again: what came before is not the new one's.
+    define(&mut second, 2, "new");
+    samples(&mut second, &[(2, 40), (2, 50)]);
+    let (held, counts) = replayed(&[first.clone(), second]).await;
+    assert_eq!(counts, ((first.len() - damaged_from) as u64, 4, 3));
+    assert_eq!(held, named(&[("kept", &[10, 20]), ("new", &[40, 50])]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_whose_new_series_was_defined_in_damaged_bytes_does_not_mean_the_one_before() {
+    listen();
+    let (mut first, mut third) = (begun(1), begun(3));
+    define(&mut first, 1, "old");
+    samples(&mut first, &[(1, 10)]);
+    samples(&mut third, &[(1, 30), (2, 30)]);
+    define(&mut third, 1, "again");
+    samples(&mut third, &[(1, 40)]);
+    // Of the second segment the whole is lost with its header, or the second of its definitions.
+    for header in [true, false] {
+        let mut second = begun(2);
+        define(&mut second, 2, "kept");
+        let (from, known) = (second.len(), !header);
+        define(&mut second, 1, "new");
+        second[if header { 3 } else { from + 12 }] ^= 1;
+        let lost = if header { second.len() } else { second.len() - from };
+        let (held, counts) = replayed(&[first.clone(), second, third.clone()]).await;
+        assert_eq!(counts, (lost as u64, 2 + u64::from(known), 2 - u64::from(known)), "header {header}");
+        let all = [("again", &[40][..]), ("kept", &[30]), ("old", &[10])];
+        let all: Vec<_> = all.into_iter().filter(|(name, _)| known || *name != "kept").collect();
+        assert_eq!(held, named(&all), "header {header}");
+    }
 }
