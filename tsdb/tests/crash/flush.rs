@@ -215,13 +215,17 @@ async fn fails_at_each_write(
 async fn a_flush_whose_writes_fail_one_by_one_or_all_from_one_on_loses_and_doubles_nothing() {
     let begun = Arc::new(begun().await);
     let mut all = tokio::task::JoinSet::new();
-    for (local, fault) in [(true, Fault::Refused), (false, Fault::Refused), (false, Fault::AnswerLost)] {
-        for (for_ever, dies) in [(false, false), (true, false), (true, true)] {
-            all.spawn(fails_at_each_write(begun.clone(), local, fault, for_ever, dies));
-        }
+    // `seals.rs` has every kind of fault for floats; here is all that a request can bring.
+    for (local, fault, for_ever, dies) in [
+        (true, Fault::Refused, true, true),
+        (false, Fault::Refused, false, false),
+        (false, Fault::AnswerLost, false, false),
+        (false, Fault::AnswerLost, true, true),
+    ] {
+        all.spawn(fails_at_each_write(begun.clone(), local, fault, for_ever, dies));
     }
     let failed: u64 = all.join_all().await.into_iter().sum();
-    assert!(failed >= 100, "only {failed} flushes failed");
+    assert!(failed >= 45, "only {failed} flushes failed");
 }
 
 /// Something in the way of a flush in its folder.
