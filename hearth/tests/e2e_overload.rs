@@ -1,5 +1,5 @@
-//! Far more than the head may hold, and an object store that is away: writes are put off and never lost, queries go on, memory stays
-//! bounded, and all is well again soon after.
+//! Far more than the head may hold, an object store that is away, and a disk that takes nothing: writes are put off and never lost, queries go on,
+//! memory stays bounded, and all is well again soon after.
 
 mod neighbours;
 
@@ -103,7 +103,7 @@ fn many_times_what_fits_is_put_off_and_taken_in_the_end() {
 }
 
 #[test]
-fn an_object_store_that_is_away_stops_writes_and_not_queries_until_it_is_back() {
+fn an_object_store_that_is_away_costs_disk_and_without_disk_writes_stop_but_not_queries() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = start(folder.path());
     let blocks = hearth.start.data_dir().join("blocks");
@@ -111,19 +111,28 @@ fn an_object_store_that_is_away_stops_writes_and_not_queries_until_it_is_back() 
     std::fs::rename(&blocks, &away).expect("the store can be taken away");
     std::fs::write(&blocks, "no folder").expect("a file stands in its place");
     let from_ms = now_ms() - 600_000;
-    let mut sent = 0;
+    // Samples leave memory for the local disk: twice what the head may hold is taken, and more.
+    let mut sent = 500;
+    flood(&hearth.api, 0, sent, from_ms);
+    assert_eq!(count(&hearth.api), (sent * 1000) as f64, "queries are answered from the local disk");
+    // Where blocks are encoded a file stands too: nothing can be sealed any more. Something may be at it right now.
+    let scratch = hearth.start.data_dir().join("scratch");
+    wait_for("the scratch folder to be taken away", RECOVERY, || {
+        let _ = std::fs::remove_dir_all(&scratch);
+        std::fs::write(&scratch, "no folder").ok()
+    });
     let refused = wait_for("the head to be full", Duration::from_secs(120), || {
         let request = request(0, sent, from_ms);
         let answer = hearth.api.try_write(&request).expect("an answer");
         match answer.status {
             204 => {
                 sent += 1;
-                (sent > 2_000).then_some(None)
+                (sent > 3_000).then_some(None)
             }
             _ => Some(Some(answer)),
         }
     });
-    let refused = refused.expect("a store that is away holds writes up");
+    let refused = refused.expect("a head that can go nowhere holds writes up");
     assert!(refused.error(429, "too_many_requests").contains("head.max_memory_bytes"));
     // A sender that drops what is answered 429 is told 503.
     let body = neighbours::remote_write::snappy(&neighbours::remote_write::write_request(&request(
@@ -137,7 +146,8 @@ fn an_object_store_that_is_away_stops_writes_and_not_queries_until_it_is_back() 
     let answer = hearth.api.post("/api/v1/write", &as_prometheus, &body);
     assert_eq!((answer.status, answer.headers["retry-after"].as_str()), (503, "5"));
     assert_eq!(answer.headers["x-prometheus-remote-write-samples-written"], "0");
-    assert_eq!(count(&hearth.api), (sent * 1000) as f64, "queries are answered from the head");
+    assert_eq!(count(&hearth.api), (sent * 1000) as f64, "queries are answered from head and disk");
+    std::fs::remove_file(&scratch).expect("the file can go");
     std::fs::remove_file(&blocks).expect("the file can go");
     std::fs::rename(&away, &blocks).expect("the store comes back");
     let back = Instant::now();
