@@ -381,4 +381,24 @@ async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
             assert!(asked.bytes < table_bytes * 2 / 3, "{shown}: {asked:?} of {table_bytes}");
         }
     }
+    // One metric after the other: the parts give way to the whole table somewhere on the way.
+    let source = BucketSource::new(fresh(), TenantId::single(), vec![meta.clone()]);
+    let read = move || {
+        (1..40)
+            .map(|metric| {
+                let matchers = vec![Matcher::equal("__name__", &format!("metric_{metric:02}"))];
+                let (min_t_ms, max_t_ms, budget) = (i64::MIN, i64::MAX, Budget::unlimited());
+                let wish = Selection { matchers, min_t_ms, max_t_ms, hints: Hints::default(), budget };
+                let mut cursor = source.select(&wish).unwrap();
+                let mut instances = Vec::new();
+                while let Some(batch) = cursor.next_batch().unwrap() {
+                    instances.extend(batch.iter().map(|s| s.labels.value("instance").to_string()));
+                }
+                instances.sort_unstable();
+                instances.dedup();
+                instances.len()
+            })
+            .collect::<Vec<usize>>()
+    };
+    assert_eq!(tokio::task::spawn_blocking(read).await.unwrap(), [2500; 39]);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -153,6 +154,8 @@ pub(crate) struct FileIndex {
     pub row_starts: Vec<u64>,
     /// Of a series table, whose rows are which metric's, where the footer says so.
     pub metrics: Option<MetricRuns>,
+    /// How many of its series were read in parts, all parts added up.
+    pub rows_in_parts: AtomicU64,
 }
 
 /// One file of a block, its index read.
@@ -289,7 +292,7 @@ impl FileIndex {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let arrow = caught(|| ArrowReaderMetadata::try_new(metadata, options));
         let arrow = arrow.map_err(|e| damaged(path, e))?;
-        Ok(FileIndex { arrow, crcs, row_starts, metrics })
+        Ok(FileIndex { arrow, crcs, row_starts, metrics, rows_in_parts: AtomicU64::new(0) })
     }
 }
 

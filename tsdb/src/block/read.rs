@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, ListArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt32Type};
@@ -26,7 +27,7 @@ use crate::matcher::Matcher;
 use crate::source::{Budget, SourceError};
 use crate::tenant::TenantId;
 
-/// A selection of more than one part in so many of a block's series has the whole series table read, and so has one of more runs than that.
+/// Selections that together are more than one part in so many of a block's series have the whole series table read, and so has one of more runs than that.
 const LARGE_PART: u64 = 4;
 const MOST_RUNS: usize = 256;
 
@@ -151,6 +152,12 @@ impl Block {
         let key = Key::SeriesRuns(self.meta.ulid, hash_of(&runs));
         if let Some(table) = self.store.cache.get::<SeriesTable>(&key).filter(|t| t.has_runs(&runs)) {
             return Ok(table);
+        }
+        // Parts that add up to a large one take more than the whole does: each has its own strings.
+        let rows: u64 = runs.iter().map(|r| r.len() as u64).sum();
+        let in_parts = self.series_file.index.rows_in_parts.fetch_add(rows, Ordering::Relaxed) + rows;
+        if in_parts > self.meta.stats.series / LARGE_PART {
+            return self.series_table();
         }
         let (table_wish, mut scans) = TableWish::new(&self.series_file, &runs)?;
         let of_series = scans.len();
