@@ -93,7 +93,7 @@ impl DbOptions {
             dir: dir.into(),
             store,
             window_ms: 2 * 3600 * 1000,
-            seal_ms: 15 * 60 * 1000,
+            seal_ms: 10 * 60 * 1000,
             sealed: None,
             log_sync: LogSync::Always,
             clock: Arc::new(SystemClock),
