@@ -129,9 +129,8 @@ impl Seal {
         let mut paths = vec![layout::seal(self.last_segment)];
         for (tenant, block) in &self.blocks {
             let Ok(tenant) = TenantId::new(tenant) else { continue };
-            for name in [layout::META, layout::SERIES, layout::TIMELINES, layout::SAMPLES] {
-                paths.push(layout::block_file(&tenant, block.meta.ulid, name));
-            }
+            paths.push(layout::block_file(&tenant, block.meta.ulid, layout::META));
+            paths.extend(data_files(&tenant, &block.meta).map(|(path, _)| path));
         }
         for kind in Kind::ALL {
             paths.extend(self.attachments(kind).map(|(tenant, file)| kind.path(&tenant, file.ulid)));

@@ -391,8 +391,7 @@ impl Db {
             let mask = snapshot.mask().with_retention(rules.clone(), now_ms);
             BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(mask)
         });
-        let pending: Vec<SealedBlock> =
-            state.sealed(tenant, &self.writer).map(|(_, block)| block.clone()).collect();
+        let pending: Vec<&SealedBlock> = state.sealed(tenant, &self.writer).map(|(_, block)| block).collect();
         let sealed = (!pending.is_empty()).then(|| {
             let blocks = pending.iter().map(|b| b.meta.clone()).collect();
             let mask = Mask::default().with_retention(rules.clone(), now_ms);
