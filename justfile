@@ -7,9 +7,9 @@ default:
 run *args:
     cargo run --release -- {{args}}
 
-# All tests, with the neighbours they need
+# All tests, with the services they need
 test *args:
-    .ci/neighbours
+    .ci/test-services
     cargo test --workspace {{args}}
 
 # What a change must pass

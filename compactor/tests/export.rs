@@ -60,7 +60,7 @@ fn python() -> PathBuf {
     if let Some(chosen) = std::env::var_os("HEARTH_TEST_PYTHON") {
         return chosen.into();
     }
-    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/neighbours/venv/bin/python3");
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-services/venv/bin/python3");
     if venv.exists() { venv } else { "python3".into() }
 }
 
@@ -105,7 +105,7 @@ fn duckdb_reads_rows() {
     let answer = Command::new(&python).args(["-c", SCRIPT]).arg(dir.path().join("rows")).output().unwrap();
     assert!(
         answer.status.success(),
-        "{} cannot read it with duckdb (.ci/neighbours installs it): {}",
+        "{} cannot read it with duckdb (.ci/test-services installs it): {}",
         python.display(),
         String::from_utf8_lossy(&answer.stderr)
     );

@@ -4,12 +4,12 @@
 //! the process dies, in some it dies again while it starts. Requests that got no answer are sent again after the restart, as Prometheus would,
 //! or left: then their samples may be there or not.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::{Api, Dice, Model, Series, Start, now_ms, series};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use test_services::{Api, Dice, Model, Series, Start, now_ms, series};
 
 const ROUNDS: u64 = 20;
 const WRITERS: u64 = 4;
@@ -131,7 +131,7 @@ fn nothing_acknowledged_is_lost_or_doubled_over_twenty_kills() {
             .collect();
 
         let enough = 10 + dice.below(WRITERS * REQUESTS / 2) as usize;
-        neighbours::wait_for("the writers to get on", Duration::from_secs(60), || {
+        test_services::wait_for("the writers to get on", Duration::from_secs(60), || {
             (acknowledged.load(Ordering::Relaxed) >= enough || threads.iter().all(|t| t.is_finished()))
                 .then_some(())
         });

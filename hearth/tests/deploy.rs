@@ -108,8 +108,8 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
 #[test]
 fn prometheus_takes_the_alert_rules() {
     let out = Command::new("promtool").args(["check", "rules"]).arg(deploy().join("alerts.yaml")).output();
-    let out =
-        out.expect("promtool is not installed; `.ci/neighbours` installs it (Debian's package prometheus)");
+    let out = out
+        .expect("promtool is not installed; `.ci/test-services` installs it (Debian's package prometheus)");
     let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "promtool: {text}");
     assert!(text.contains("SUCCESS"), "{text}");

@@ -1,16 +1,16 @@
 //! Bad input gets a clear answer and nothing else: everything hostile the project has a word on goes to the running binary over HTTP, while a
 //! client beside it keeps writing and querying good data and must not notice.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::api::{Answer, start_of};
-use neighbours::remote_write::{bytes_field, snappy, varint, write_request};
-use neighbours::{Api, Dice, Hearth, Model, Series, Start, now_ms, series, wait_for};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use test_services::api::{Answer, start_of};
+use test_services::remote_write::{bytes_field, snappy, varint, write_request};
+use test_services::{Api, Dice, Hearth, Model, Series, Start, now_ms, series, wait_for};
 
 /// What the process may need at most beyond what it had before one bad request; a debug build with everything else it does is in it.
 const MORE_MEMORY_BYTES: u64 = 96 << 20;

@@ -1,11 +1,11 @@
 //! `hearth bucket` on a bucket that a Hearth uses: what it lists, what it finds damaged, what it counts, what it removes and what it rewrites.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::{Series, Start, now_ms, series};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use test_services::{Series, Start, now_ms, series};
 
 const HOUR_MS: i64 = 3_600_000;
 

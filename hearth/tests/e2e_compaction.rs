@@ -1,10 +1,10 @@
 //! Compaction in the running binary and beside it: blocks become fewer, windows appear, and no answer changes.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::{Hearth, Model, Series, Start, now_ms, series, wait_for};
 use std::process::Command;
 use std::time::Duration;
+use test_services::{Hearth, Model, Series, Start, now_ms, series, wait_for};
 
 const HOUR_MS: i64 = 3_600_000;
 

@@ -1,13 +1,13 @@
 //! Several Hearths on one bucket whose store ignores conditions, their commits decided by a real ZooKeeper and a real etcd; and one alone without either.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::coordinators::{Coordinator, Kind, PASSWORD, USER};
-use neighbours::garage::CarelessS3;
-use neighbours::{Dice, Hearth, Model, Series, Start, now_ms, series, wait_for};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+use test_services::coordinators::{Coordinator, Kind, PASSWORD, USER};
+use test_services::garage::CarelessS3;
+use test_services::{Dice, Hearth, Model, Series, Start, now_ms, series, wait_for};
 
 const HOUR_MS: i64 = 3_600_000;
 

@@ -10,17 +10,17 @@
 //! even seed both drop names late.
 
 mod differential;
-mod neighbours;
+mod test_services;
 
 use differential::compare::{Said, Tolerance, difference, said};
 use differential::generate::{ALL, Grade, Question, question, side};
 use differential::load::{self, SPAN_MS, START_MS};
 use differential::{language, native, strict};
-use neighbours::api::{Answer, seconds};
-use neighbours::prometheus::Prometheus;
-use neighbours::{Api, hearth};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use test_services::api::{Answer, seconds};
+use test_services::prometheus::Prometheus;
+use test_services::{Api, hearth};
 
 const SEED: u64 = 1;
 const QUESTIONS: u64 = 3_000;

@@ -1,7 +1,7 @@
 //! A real Prometheus scrapes exemplars and sends them on; then it and Hearth are asked for them and answer the same, also after a flush,
 //! a `kill -9`, and a start on an empty disk.
 
-mod neighbours;
+mod test_services;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use neighbours::api::seconds;
-use neighbours::prometheus::Prometheus;
-use neighbours::{Api, Start, free_port, now_ms, wait_for};
 use serde_json::Value;
+use test_services::api::seconds;
+use test_services::prometheus::Prometheus;
+use test_services::{Api, Start, free_port, now_ms, wait_for};
 
 /// A target that observes something between any two scrapes: OpenMetrics with an exemplar on a counter and on two buckets.
 fn target(port: u16) -> Arc<AtomicU64> {

@@ -1,13 +1,13 @@
 //! Writing, flushing and starting again: the answer stays the same, wherever a sample lies; and what happens where the disk is not Hearth's alone.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::{Api, Data, Hearth, Model, Series, Start, now_ms, series, wait_for};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use test_services::{Api, Data, Hearth, Model, Series, Start, now_ms, series, wait_for};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -144,7 +144,7 @@ fn the_last_written_of_conflicting_values_wins() {
 fn a_second_process_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut hearth = Start::at(folder.path()).ready();
-    let mut second = Start { port: neighbours::free_port(), ..hearth.start.clone() };
+    let mut second = Start { port: test_services::free_port(), ..hearth.start.clone() };
     second.folder = folder.path().to_owned();
     let (status, said) = ends(second.spawn());
     assert!(!status.success() && status.code() != Some(101), "{status}: {said}");
@@ -200,7 +200,7 @@ fn fill(hearth: &Hearth, model: &mut Model, from_ms: i64) {
         // Values without pattern, new series all the time: they do not compress.
         let all: Vec<_> = (0..20)
             .map(|n| {
-                let mut dice = neighbours::Dice(i * 100 + n);
+                let mut dice = test_services::Dice(i * 100 + n);
                 let samples: Vec<_> =
                     (0..100).map(|s| (from_ms + s * 500, dice.roll() as f64 / 3.0)).collect();
                 series(

@@ -1,11 +1,11 @@
 //! The requests Grafana's Prometheus data source makes, put to the running binary as Grafana puts them (grafana/packages/grafana-prometheus).
 
-mod neighbours;
+mod test_services;
 
-use neighbours::api::seconds;
-use neighbours::remote_write::{bytes_field, snappy, write_request};
-use neighbours::{Start, now_ms, series};
 use serde_json::{Value, json};
+use test_services::api::seconds;
+use test_services::remote_write::{bytes_field, snappy, write_request};
+use test_services::{Start, now_ms, series};
 
 #[test]
 fn what_grafana_asks_is_answered() {

@@ -2,7 +2,7 @@
 //! goes on; text that goes out and comes back.
 
 mod differential;
-mod neighbours;
+mod test_services;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use differential::compare::{Said, Tolerance, difference, said};
 use differential::load::{self, SPAN_MS, START_MS};
-use neighbours::api::seconds;
-use neighbours::ceph::Ceph;
-use neighbours::prometheus::Prometheus;
-use neighbours::{Api, Data, Hearth, Series, hearth, installed, series};
+use test_services::api::seconds;
+use test_services::ceph::Ceph;
+use test_services::prometheus::Prometheus;
+use test_services::{Api, Data, Hearth, Series, hearth, installed, series};
 
 const SEED: u64 = 5;
 const EXACT: Tolerance = Tolerance { relative: 0.0, absolute: 0.0 };

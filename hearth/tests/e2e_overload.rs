@@ -1,12 +1,12 @@
 //! Far more than the head may hold, an object store that is away, and a disk that takes nothing: writes are put off and never lost, queries go on,
 //! memory stays bounded, and all is well again soon after.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::{Api, Series, Start, now_ms, series, wait_for};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use test_services::{Api, Series, Start, now_ms, series, wait_for};
 
 /// Small, so that a few seconds are enough to fill it many times over.
 const HEAD_BYTES: u64 = 2 << 20;
@@ -60,7 +60,7 @@ fn count(api: &Api) -> f64 {
     if all.is_empty() { 0.0 } else { all.single() }
 }
 
-fn start(folder: &std::path::Path) -> neighbours::Hearth {
+fn start(folder: &std::path::Path) -> test_services::Hearth {
     Start::at(folder).config(&format!("head:\n  max_memory_bytes: {HEAD_BYTES}\n")).ready()
 }
 
@@ -135,7 +135,7 @@ fn an_object_store_that_is_away_costs_disk_and_without_disk_writes_stop_but_not_
     let refused = refused.expect("a head that can go nowhere holds writes up");
     assert!(refused.error(429, "too_many_requests").contains("head.max_memory_bytes"));
     // A sender that drops what is answered 429 is told 503.
-    let body = neighbours::remote_write::snappy(&neighbours::remote_write::write_request(&request(
+    let body = test_services::remote_write::snappy(&test_services::remote_write::write_request(&request(
         0, sent, from_ms,
     )));
     let as_prometheus = [

@@ -1,11 +1,11 @@
 //! The page in a real browser: graph, table, explain, and a query that is wrong, as they stand in the document once its scripts have run.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::{Hearth, hearth, installed, now_ms, series};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use test_services::{Hearth, hearth, installed, now_ms, series};
 
 /// A browser starts slowly on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);

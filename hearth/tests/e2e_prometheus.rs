@@ -4,12 +4,12 @@
 //! that changes is written down in [`CLOSED_LEFT_END`] and [`NAME_KEPT`]; all other questions are put at times where the first cannot matter:
 //! the evaluation times have a phase of the second at which no sample lies, so none lies exactly at the left end of a range of whole seconds.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::prometheus::{NodeExporter, Prometheus};
-use neighbours::{Api, Data, hearth, now_ms, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use test_services::prometheus::{NodeExporter, Prometheus};
+use test_services::{Api, Data, hearth, now_ms, wait_for};
 
 /// How long Prometheus scrapes before the questions are put.
 const SCRAPING: Duration = Duration::from_secs(55);
@@ -164,7 +164,7 @@ fn prometheus_and_hearth_give_the_same_answers() {
     let started = now_ms();
 
     // Some traffic while it scrapes, so that Prometheus' own counters and histograms have something to tell.
-    let mut dice = neighbours::Dice(7);
+    let mut dice = test_services::Dice(7);
     while now_ms() - started < SCRAPING.as_millis() as i64 {
         prometheus.api.range("sum(rate(node_cpu_seconds_total[5s]))", now_ms() - 20_000, now_ms(), 1_000);
         prometheus.api.instant("count({job=~'node|prometheus'})", now_ms());
@@ -183,7 +183,7 @@ fn prometheus_and_hearth_give_the_same_answers() {
 
     let place = |question: &str| {
         question
-            .replace("{t}", &neighbours::api::seconds(at))
+            .replace("{t}", &test_services::api::seconds(at))
             .replace("{off}", &format!("{}ms", 1000 - phase))
     };
     let mut asked = 0;
@@ -260,12 +260,12 @@ fn free_phase(samples: &BTreeSet<i64>) -> i64 {
 /// The answer to an instant query, and its values in the order they came in.
 fn ask(api: &Api, question: &str, at: i64) -> (Data, Vec<f64>) {
     let answer =
-        api.post_form("/api/v1/query", &[("query", question), ("time", &neighbours::api::seconds(at))]);
+        api.post_form("/api/v1/query", &[("query", question), ("time", &test_services::api::seconds(at))]);
     assert_eq!(answer.status, 200, "{question}: {}", answer.text());
     let data = answer.data();
     let rows = data["result"].as_array().cloned().unwrap_or_default();
     let order = rows.iter().filter_map(|row| row["value"][1].as_str()?.parse().ok()).collect();
-    (neighbours::api::data(&data), order)
+    (test_services::api::data(&data), order)
 }
 
 fn same(a: f64, b: f64) -> bool {
@@ -296,8 +296,8 @@ fn difference(expected: &Data, actual: &Data) -> Option<String> {
 }
 
 fn series_differ(
-    expected: &BTreeMap<neighbours::Labels, Vec<(i64, f64)>>,
-    actual: &BTreeMap<neighbours::Labels, Vec<(i64, f64)>>,
+    expected: &BTreeMap<test_services::Labels, Vec<(i64, f64)>>,
+    actual: &BTreeMap<test_services::Labels, Vec<(i64, f64)>>,
 ) -> Option<String> {
     if let Some(missing) = expected.keys().find(|k| !actual.contains_key(*k)) {
         return Some(format!("{} series instead of {}, without {missing:?}", actual.len(), expected.len()));
@@ -324,9 +324,9 @@ fn closed_left_end(prometheus: &Api, hearth: &Api, at: i64) {
     let (last, first) = (times[times.len() - 1].0, times[times.len() - 11].0);
     for (question, closed, open) in CLOSED_LEFT_END {
         let question = question
-            .replace("{whole}", &neighbours::api::seconds(at / 1000 * 1000))
-            .replace("{whole12}", &neighbours::api::seconds(at / 12_000 * 12_000))
-            .replace("{sample}", &neighbours::api::seconds(last))
+            .replace("{whole}", &test_services::api::seconds(at / 1000 * 1000))
+            .replace("{whole12}", &test_services::api::seconds(at / 12_000 * 12_000))
+            .replace("{sample}", &test_services::api::seconds(last))
             .replace("{gap}", &(last - first).to_string());
         assert_eq!(prometheus.instant(&question, at).single(), *closed, "Prometheus 2.42: {question}");
         assert_eq!(hearth.instant(&question, at).single(), *open, "Hearth: {question}");
@@ -342,7 +342,7 @@ fn name_kept(prometheus: &Api, hearth: &Api, at: i64) {
 }
 
 fn labels_agree(prometheus: &Api, hearth: &Api, at: i64) {
-    let (start, end) = (neighbours::api::seconds(at - REACH_MS), neighbours::api::seconds(at));
+    let (start, end) = (test_services::api::seconds(at - REACH_MS), test_services::api::seconds(at));
     let window = [("match[]", "{job=~'node|prometheus'}"), ("start", &start), ("end", &end)];
     for path in [
         "/api/v1/labels",
@@ -352,9 +352,9 @@ fn labels_agree(prometheus: &Api, hearth: &Api, at: i64) {
     ] {
         assert_eq!(prometheus.get(path, &window).data(), hearth.get(path, &window).data(), "{path}");
     }
-    let series = |api: &Api| -> BTreeSet<neighbours::Labels> {
+    let series = |api: &Api| -> BTreeSet<test_services::Labels> {
         let data = api.post_form("/api/v1/series", &window).data();
-        data.as_array().expect("a list of series").iter().map(neighbours::api::labels).collect()
+        data.as_array().expect("a list of series").iter().map(test_services::api::labels).collect()
     };
     let (expected, actual) = (series(prometheus), series(hearth));
     assert!(expected.len() > 300, "Prometheus knows only {} series", expected.len());

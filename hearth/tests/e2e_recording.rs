@@ -3,12 +3,12 @@
 //! The recording lies outside of the repository (`../shared/data/remote-write.rec.zst`); where it is absent, one of the same form is made here.
 //! A frame is the time of receipt (u64, milliseconds), a length (u32), both little-endian, and the body of one remote-write 1.0 request.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::remote_write::bytes_field;
-use neighbours::{Api, Dice, Hearth, Labels, Series, Start, series};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use test_services::remote_write::bytes_field;
+use test_services::{Api, Dice, Hearth, Labels, Series, Start, series};
 
 /// What is in a recording, decoded here by the specification alone.
 #[derive(Default)]
@@ -160,7 +160,7 @@ fn frames(recording: &Path) -> Vec<Vec<u8>> {
 /// What a Prometheus might send in half an hour: counters, gauges and constants of 40 targets, with a few staleness markers.
 fn made_up() -> Vec<Vec<u8>> {
     let mut dice = Dice(2026);
-    let from = neighbours::now_ms() - 2_400_000;
+    let from = test_services::now_ms() - 2_400_000;
     let mut counters = vec![0.0; 400];
     let scrape = |t: i64| {
         let mut all: Vec<Series> = Vec::new();
@@ -179,7 +179,7 @@ fn made_up() -> Vec<Vec<u8>> {
                 [("__name__", metric), ("cluster", "lab"), ("instance", &instance), ("n", &n.to_string())];
             all.push(series(&labels, &[(t + (n % 40) as i64 * 13, value)]));
         }
-        neighbours::remote_write::snappy(&neighbours::remote_write::write_request(&all))
+        test_services::remote_write::snappy(&test_services::remote_write::write_request(&all))
     };
     (0..120).map(|i| from + i * 15_000).map(scrape).collect()
 }
@@ -232,7 +232,7 @@ fn the_recording_replays_completely() {
 /// Counts all series and all samples, and compares every sample of every seventh metric.
 fn check(hearth: &Hearth, contents: &Contents, when: &str) {
     let (first, last) = contents.span();
-    let (start, end) = (neighbours::api::seconds(first), neighbours::api::seconds(last));
+    let (start, end) = (test_services::api::seconds(first), test_services::api::seconds(last));
     let window = [("match[]", "{cluster=\"lab\"}"), ("start", &start), ("end", &end)];
     let listed = hearth.api.post_form("/api/v1/series", &window).data();
     assert_eq!(listed.as_array().map(Vec::len), Some(contents.samples.len()), "{when}: series");

@@ -1,10 +1,10 @@
 //! Two real Prometheis scrape one node exporter as an HA pair and write to one Hearth; one is killed for a while, and nobody who asks can tell.
 
-mod neighbours;
+mod test_services;
 
-use neighbours::prometheus::{NodeExporter, Prometheus};
-use neighbours::{Api, hearth, now_ms, wait_for};
 use std::time::Duration;
+use test_services::prometheus::{NodeExporter, Prometheus};
+use test_services::{Api, hearth, now_ms, wait_for};
 
 const BOTH: Duration = Duration::from_secs(12);
 const ALONE: Duration = Duration::from_secs(9);
@@ -14,9 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Times of all samples of `node_load1` of one replica.
 fn seen(api: &Api, replica: &str, since: i64) -> Vec<i64> {
     let question = format!("node_load1{{replica='{replica}'}}[{}ms]", (now_ms() - since).max(1_000));
-    let end = neighbours::api::seconds(now_ms());
+    let end = test_services::api::seconds(now_ms());
     let answer = api.get("/api/v1/query", &[("query", &question), ("time", &end), ("dedup", "false")]);
-    let all = neighbours::api::data(&answer.data()).matrix();
+    let all = test_services::api::data(&answer.data()).matrix();
     all.into_values().flatten().map(|(t, _)| t).filter(|t| *t > since).collect()
 }
 

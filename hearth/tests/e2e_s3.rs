@@ -1,13 +1,13 @@
 //! The object store is the only state that matters: with `--objstore s3://…` on a real Ceph RGW, a Hearth that lost its disk still answers.
 
-mod neighbours;
+mod test_services;
 
 use std::process::Command;
 
-use neighbours::ceph::Ceph;
-use neighbours::plain_s3::PlainS3;
-use neighbours::roles::{MACHINE_KEY, POD_KEY, POD_TOKEN, Roles};
-use neighbours::{Model, Series, Start, now_ms, series};
+use test_services::ceph::Ceph;
+use test_services::plain_s3::PlainS3;
+use test_services::roles::{MACHINE_KEY, POD_KEY, POD_TOKEN, Roles};
+use test_services::{Model, Series, Start, now_ms, series};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -39,7 +39,7 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     hearth.api.write(&first);
     model.acknowledged(&first);
     hearth.api.flush();
-    let check = |hearth: &neighbours::Hearth, model: &Model, when: &str| {
+    let check = |hearth: &test_services::Hearth, model: &Model, when: &str| {
         assert_eq!(model.check(&hearth.api, "in_bucket", end, 6 * HOUR_MS, when), model.samples(), "{when}");
     };
     check(&hearth, &model, "flushed to S3");
@@ -82,9 +82,9 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     assert!(refused.status >= 500, "a flush to a store that is gone: {} {}", refused.status, refused.text());
     assert!(refused.text().len() > 20, "and says why: {}", refused.text());
     eprintln!("flush without a store: {} {}", refused.status, refused.text());
-    let whole = [("query", "in_bucket[6h]"), ("time", &neighbours::api::seconds(end))];
+    let whole = [("query", "in_bucket[6h]"), ("time", &test_services::api::seconds(end))];
     let whole = hearth.api.post_form("/api/v1/query", &whole);
-    eprintln!("query without a store: {} {}", whole.status, neighbours::api::start_of(&whole.text()));
+    eprintln!("query without a store: {} {}", whole.status, test_services::api::start_of(&whole.text()));
     if whole.status == 200 {
         check(&hearth, &model, "answered from memory while the store is gone");
     } else {
@@ -136,7 +136,7 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
         };
         (has(0) && has(300_000) && has(3_600_000)).then_some(())
     };
-    neighbours::wait_for(
+    test_services::wait_for(
         "blocks to be compacted in the bucket",
         std::time::Duration::from_secs(120),
         compacted,
@@ -193,7 +193,7 @@ fn a_bucket_of_googles_is_committed_to_by_its_own_condition() {
 fn a_service_account_of_googles_signs_every_request() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = PlainS3::honest();
-    let made = Command::new(neighbours::installed("openssl", "openssl"))
+    let made = Command::new(test_services::installed("openssl", "openssl"))
         .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
         .output()
         .expect("openssl runs");
@@ -250,7 +250,7 @@ fn a_bucket_that_is_not_there_is_a_clear_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut start = Start::at(folder.path());
     start.objstore = Some("s3://no-such-bucket".to_owned());
-    let nobody = format!("http://127.0.0.1:{}", neighbours::free_port());
+    let nobody = format!("http://127.0.0.1:{}", test_services::free_port());
     start.env = [
         ("AWS_ENDPOINT", nobody.as_str()),
         ("AWS_REGION", "us-east-1"),
@@ -261,7 +261,7 @@ fn a_bucket_that_is_not_there_is_a_clear_error() {
     .to_vec();
     start.env.push(("AWS_ALLOW_HTTP".to_owned(), "true".to_owned()));
     let mut hearth = start.spawn();
-    let status = neighbours::wait_for("hearth to give up", std::time::Duration::from_secs(90), || {
+    let status = test_services::wait_for("hearth to give up", std::time::Duration::from_secs(90), || {
         hearth.process.exited()
     });
     let said = hearth.process.log_tail();

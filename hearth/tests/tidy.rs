@@ -118,7 +118,7 @@ fn files_hold_one_idea() {
 #[test]
 fn commands_in_the_readme_exist() {
     let readme = read(&root().join("README.md"));
-    for command in [".ci/neighbours", ".ci/run"] {
+    for command in [".ci/test-services", ".ci/run"] {
         let path = root().join(command);
         assert!(path.is_file(), "{command} is missing");
         #[cfg(unix)]
@@ -129,7 +129,7 @@ fn commands_in_the_readme_exist() {
         }
         assert!(read(&path).contains("set -euo pipefail"), "{command} goes on after an error");
     }
-    let test = ".ci/neighbours && cargo test --workspace";
+    let test = ".ci/test-services && cargo test --workspace";
     assert!(readme.contains(test), "README.md names the command that passes all tests");
     assert!(
         read(&root().join(".ci/run")).contains("cargo test --workspace"),

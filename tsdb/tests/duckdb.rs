@@ -53,7 +53,7 @@ fn python() -> PathBuf {
     if let Some(chosen) = std::env::var_os("HEARTH_TEST_PYTHON") {
         return chosen.into();
     }
-    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/neighbours/venv/bin/python3");
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-services/venv/bin/python3");
     if venv.exists() { venv } else { "python3".into() }
 }
 
@@ -119,7 +119,7 @@ fn duckdb_reads_a_block_and_finds_what_was_written() {
     let has = Command::new(&python).args(["-c", "import duckdb"]).output();
     assert!(
         has.as_ref().is_ok_and(|o| o.status.success()),
-        "{} has no package duckdb. Install it with\n  python3 -m venv target/neighbours/venv && target/neighbours/venv/bin/pip install duckdb\n\
+        "{} has no package duckdb. Install it with\n  python3 -m venv target/test-services/venv && target/test-services/venv/bin/pip install duckdb\n\
          or name a python that has it in HEARTH_TEST_PYTHON",
         python.display()
     );

@@ -1,7 +1,7 @@
 //! When two answers to one question are the same, and where they differ.
 
-use crate::neighbours::api::{Answer, data, start_of};
-use crate::neighbours::{Data, Labels};
+use crate::test_services::api::{Answer, data, start_of};
+use crate::test_services::{Data, Labels};
 use std::collections::BTreeMap;
 
 /// What a server said: data, or the type and the text of an error.

@@ -6,7 +6,7 @@
 //! Hearth only.
 
 use super::load::{METRICS, Metric, SPAN_MS, START_MS, Shape, TARGETS};
-use crate::neighbours::Dice;
+use crate::test_services::Dice;
 
 /// How exactly two servers agree on a value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

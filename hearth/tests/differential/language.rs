@@ -6,7 +6,7 @@
 use super::generate::{Grade, Question};
 use super::load::{SPAN_MS, START_MS};
 use super::native::{CUSTOM, FLOATS, HISTOGRAMS};
-use crate::neighbours::Dice;
+use crate::test_services::Dice;
 
 /// Functions and aggregations that 2.42 did not have or that behave otherwise since; a run must have used each with an answer.
 pub const NEWER: &[&str] = &[

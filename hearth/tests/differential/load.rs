@@ -4,7 +4,7 @@
 //! 100 ms of a whole second and no query asks at another phase than 0 or 50 ms, so no sample ever lies exactly on the end of a range: what
 //! Prometheus 3.0 changed there (ranges are open at the left) is held by another test.
 
-use crate::neighbours::{Dice, Series, series};
+use crate::test_services::{Dice, Series, series};
 
 /// 2024-02-29T23:30:00Z, so that the samples cross a leap day's midnight.
 pub const START_MS: i64 = 1_709_249_400_000;

@@ -5,8 +5,8 @@
 //! of them are the same in any order.
 
 use super::load::{SPAN_MS, START_MS};
-use crate::neighbours::remote_write::Native;
-use crate::neighbours::{Dice, Series, series};
+use crate::test_services::remote_write::Native;
+use crate::test_services::{Dice, Series, series};
 
 const SCRAPE_MS: i64 = 15_000;
 /// The marker of a series that ended.

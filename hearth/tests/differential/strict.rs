@@ -1,6 +1,6 @@
 //! Two answers compared to the letter: data, order, error texts, warnings and infos; only numbers may differ in their last digits.
 
-use crate::neighbours::api::{Answer, start_of};
+use crate::test_services::api::{Answer, start_of};
 use serde_json::Value;
 use std::collections::BTreeSet;
 

@@ -24,8 +24,8 @@ use tsdb::span::Span;
 use tsdb::tenant::TenantId;
 
 use crate::bucket;
-use crate::neighbours::Dice;
-use crate::neighbours::remote_write::{Series, snappy, write_request};
+use crate::test_services::Dice;
+use crate::test_services::remote_write::{Series, snappy, write_request};
 
 pub const MINUTE: i64 = 60_000;
 pub const HOUR: i64 = 60 * MINUTE;

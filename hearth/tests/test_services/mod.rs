@@ -1,6 +1,6 @@
-//! The programs Hearth lives beside, started for real: Hearth's own binary, Prometheus, the node exporter and a Ceph with its S3 gateway.
+//! The programs Hearth works with, started for real: its own binary, Prometheus, the node exporter and Ceph with its S3 gateway.
 //!
-//! Every neighbour runs in a temporary folder of its own, on ports of its own, and ends with the value that started it. A neighbour that is
+//! Every service runs in a temporary folder of its own, on ports of its own, and ends with the value that started it. A service that is
 //! not installed fails the test with the command that installs it.
 #![allow(
     dead_code,
@@ -44,12 +44,9 @@ pub struct Process {
 
 impl Process {
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Process {
-        let out = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .expect("the log of a neighbour can be opened");
-        let err = out.try_clone().expect("the log of a neighbour can be shared");
+        let out =
+            File::options().create(true).append(true).open(log).expect("the log of a service can be opened");
+        let err = out.try_clone().expect("the log of a service can be shared");
         let child = command
             .stdin(Stdio::null())
             .stdout(out)
@@ -135,7 +132,7 @@ pub fn installed(program: &str, package: &str) -> PathBuf {
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{program} is not installed; `.ci/neighbours` installs it (on Debian: apt-get install -y --no-install-recommends {package})"))
+        .unwrap_or_else(|| panic!("{program} is not installed; `.ci/test-services` installs it (on Debian: apt-get install -y --no-install-recommends {package})"))
 }
 
 /// A TCP port on 127.0.0.1 that nobody listens on. Ports come from below the range the system hands to outgoing connections, and each process

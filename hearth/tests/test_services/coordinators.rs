@@ -134,7 +134,7 @@ fn spawn(kind: Kind, folder: &Path, port: u16, tls: bool) -> Process {
         Kind::ZooKeeper => {
             assert!(
                 Path::new(JAR).exists(),
-                "{JAR} is not there; `.ci/neighbours` installs it (on Debian: apt-get install -y --no-install-recommends zookeeper)"
+                "{JAR} is not there; `.ci/test-services` installs it (on Debian: apt-get install -y --no-install-recommends zookeeper)"
             );
             let conf = folder.join("zoo.cfg");
             let text = format!(

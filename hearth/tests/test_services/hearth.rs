@@ -1,4 +1,4 @@
-//! Hearth's own binary as a neighbour: started, killed, stopped and started again on the same folder and port.
+//! Hearth's own binary as a service: started, killed, stopped and started again on the same folder and port.
 
 use super::{Api, Process, free_port, wait_for};
 use std::path::{Path, PathBuf};

@@ -155,7 +155,7 @@ impl Api {
             ("Content-Encoding", "snappy"),
             ("Content-Type", "application/x-protobuf"),
             ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-            ("User-Agent", "neighbour/1"),
+            ("User-Agent", "test-service/1"),
         ];
         self.try_post("/api/v1/write", &headers, body)
     }

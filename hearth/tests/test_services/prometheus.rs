@@ -1,4 +1,4 @@
-//! Debian's Prometheus and node exporter as neighbours.
+//! Debian's Prometheus and node exporter as test services.
 
 use super::{Api, Process, free_port, installed, wait_for};
 use std::path::{Path, PathBuf};
