@@ -11,17 +11,17 @@ use std::sync::Arc;
 use compactor::metrics::Metrics;
 use compactor::settings::Settings;
 use compactor::worker::Compactor;
+use model::clock::ManualClock;
+use model::labels::Labels;
+use model::source::SeriesColumns;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use prometheus_client::registry::Registry;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, WriteOptions, write_block};
+use tsdb::bucket::maintenance::{Depot, Patience};
 use tsdb::catalog::{Catalog, CatalogOptions, Edit};
-use tsdb::clock::ManualClock;
-use tsdb::depot::{Depot, Patience};
-use tsdb::labels::Labels;
-use tsdb::source::SeriesColumns;
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 const H: i64 = 3_600_000;
@@ -146,7 +146,7 @@ impl Bucket {
         let mut settings = Settings::new(self.scratch.path().join("compaction"));
         settings.verify = verify;
         if downsample {
-            settings.plan.resolutions_ms = tsdb::window::RESOLUTIONS_MS.to_vec();
+            settings.plan.resolutions_ms = model::rollup::RESOLUTIONS_MS.to_vec();
         }
         let clock = ManualClock::at(T0 + 20 * 24 * H);
         self.runtime.block_on(async {
@@ -237,7 +237,7 @@ mod levels {
     fn compact(bucket: &Bucket, levels_ms: &[i64]) -> (u64, f64, u64) {
         let mut settings = Settings::new(bucket.scratch.path().join("compaction"));
         settings.plan.levels_ms = levels_ms.to_vec();
-        settings.plan.resolutions_ms = tsdb::window::RESOLUTIONS_MS.to_vec();
+        settings.plan.resolutions_ms = model::rollup::RESOLUTIONS_MS.to_vec();
         let clock = ManualClock::at(T0 + 40 * 24 * H);
         let before = cpu_seconds();
         let runs = bucket.runtime.block_on(async {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use model::tenant::TenantId;
 use tsdb::block::BlockError;
+use tsdb::bucket::maintenance::{BesideFile, BlockFolder, Depot, JournalEntry};
 use tsdb::catalog::Catalog;
-use tsdb::depot::{BesideFile, BlockFolder, Depot, JournalEntry};
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 use crate::inspect::InspectError;

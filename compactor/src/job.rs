@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use model::span::Span;
+use model::tenant::TenantId;
 use tsdb::block::{BlockError, BlockFiles, BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
+use tsdb::bucket::maintenance::Depot;
 use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use tsdb::depot::Depot;
-use tsdb::mask::Mask;
-use tsdb::span::Span;
-use tsdb::tenant::TenantId;
+use tsdb::deletion::Mask;
 use ulid::Ulid;
 
 use crate::merge::{Counts, Inputs, Ledger, ReadError};

@@ -6,13 +6,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use model::source::SourceError;
+use model::source::testing::memory::matches_all;
+use model::tenant::TenantId;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
 use tsdb::catalog::{Edit, Snapshot};
-use tsdb::mask::{Mask, Retention};
-use tsdb::memory::matches_all;
-use tsdb::source::SourceError;
-use tsdb::tenant::TenantId;
+use tsdb::deletion::{Mask, Retention};
 use ulid::Ulid;
 
 use crate::plan::{Marks, windows_alone};

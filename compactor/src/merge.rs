@@ -1,20 +1,20 @@
 //! Many blocks as one stream of series: the k-way merge that compaction writes down, in memory that does not grow with the blocks.
 //!
 //! Every input gives its series in order; those with the same labels are copies of one series, merged by the rule that queries use
-//! ([`tsdb::merge::merge_copies`]). What is deleted or expired is masked in each input before that, as in queries. The shares of a whole are one input:
+//! ([`model::source::merge::merge_copies`]). What is deleted or expired is masked in each input before that, as in queries. The shares of a whole are one input:
 //! they are read one after the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use model::labels::Labels;
+use model::source::merge::{SharedTimelines, merge_copies};
+use model::source::{SeriesColumns, SeriesCursor, SourceError};
+use model::tenant::TenantId;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions, series_bytes};
 use tsdb::bucket::BlockStore;
-use tsdb::labels::Labels;
-use tsdb::mask::Mask;
-use tsdb::merge::{SharedTimelines, merge_copies};
-use tsdb::source::{SeriesColumns, SeriesCursor, SourceError};
-use tsdb::tenant::TenantId;
+use tsdb::deletion::Mask;
 use ulid::Ulid;
 
 use crate::replicas::{self, Lane, ReplicaPlan};

@@ -1,6 +1,6 @@
 //! What to compact next: block metadata and the hour in, jobs out; nothing is read and nothing is done here.
 //!
-//! Time is cut into aligned, left-open spans ([`tsdb::span`]) of a few lengths, the *levels* (12 h, 2 d, 14 d). A span is *finished* a grace after its end.
+//! Time is cut into aligned, left-open spans ([`model::span`]) of a few lengths, the *levels* (12 h, 2 d, 14 d). A span is *finished* a grace after its end.
 //!
 //! - In every finished span of the longest level that is finished, all raw blocks become one (*overlapping* ones, late data and copies
 //!   included), and the same pass makes the downsampled blocks. A block that is alone is rewritten too where its downsampled blocks are missing.
@@ -15,8 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use model::span::{Span, in_one_span};
 use tsdb::block::BlockMeta;
-use tsdb::span::{Span, in_one_span};
 use ulid::Ulid;
 
 use crate::unit::Unit;

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use model::labels::Labels;
+use model::source::merge::replicas::{ReplicaRule, grid, merge_replicas_after};
+use model::source::{SeriesColumns, SourceError};
 use tsdb::block::{BlockMeta, BlockReader, Keep, ReadOptions};
-use tsdb::labels::Labels;
-use tsdb::merge::replicas::{ReplicaRule, grid, merge_replicas_after};
-use tsdb::source::{SeriesColumns, SourceError};
 
 use crate::merge::{Inputs, ReadError};
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use model::tenant::TenantId;
 use tsdb::block::BlockMeta;
-use tsdb::mask::Retention;
-use tsdb::tenant::TenantId;
+use tsdb::deletion::Retention;
 use ulid::Ulid;
 
 use crate::settings::Keep;

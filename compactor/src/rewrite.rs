@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use tsdb::attachment::Attachment;
+use model::exemplar::{Gathered, SeriesExemplars};
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::source::{SeriesColumns, SeriesCursor};
+use model::tenant::TenantId;
 use tsdb::block::{BlockFiles, BlockMeta, BlockOrigin, BlockReader, BlockWriter};
 use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use tsdb::exemplar::{Gathered, SeriesExemplars};
-use tsdb::labels::Labels;
-use tsdb::mask::Mask;
-use tsdb::matcher::Matcher;
-use tsdb::source::{SeriesColumns, SeriesCursor};
-use tsdb::tenant::TenantId;
+use tsdb::deletion::Mask;
+use tsdb::sidecar::Attachment;
 use ulid::Ulid;
 
 use crate::job::{Done, JobError, Workplace};
@@ -69,7 +69,7 @@ impl Rewrite {
     }
 }
 
-fn unreadable(meta: &BlockMeta, e: tsdb::source::SourceError) -> JobError {
+fn unreadable(meta: &BlockMeta, e: model::source::SourceError) -> JobError {
     JobError::Store(format!("cannot read block {}: {e}", meta.ulid))
 }
 

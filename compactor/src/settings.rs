@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::tenant::TenantId;
 use tsdb::block::WriteOptions;
-use tsdb::mask::{Retention, RetentionRule};
-use tsdb::tenant::TenantId;
+use tsdb::deletion::{Retention, RetentionRule};
 
 use crate::plan::PlanSettings;
 

@@ -1,7 +1,7 @@
 //! A digest of series, taken when a block is written and again when it is read back from the store: equal digests, equal samples.
 
+use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use tsdb::block::BlockReader;
-use tsdb::source::{SeriesColumns, SeriesCursor, SourceError};
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Sums series in their order: labels, timestamps, values bit by bit, histograms, start timestamps.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::span::{Span, in_one_span};
 use tsdb::block::BlockMeta;
-use tsdb::span::{Span, in_one_span};
 
 use crate::plan::{Job, Marks, PlanSettings, Why};
 use crate::unit::Unit;

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use model::tenant::TenantId;
 use parking_lot::Mutex;
 use tsdb::block::{BlockError, BlockMeta};
 use tsdb::bucket::BlockStore;
+use tsdb::bucket::maintenance::Depot;
+use tsdb::catalog::lease::Leases;
 use tsdb::catalog::{Catalog, CatalogError, Edit, Quarantine, Snapshot};
-use tsdb::depot::Depot;
-use tsdb::lease::Leases;
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 use crate::garbage::{Piece, find};

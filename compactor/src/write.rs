@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use model::labels::Labels;
+use model::rollup::downsample::downsample;
+use model::source::SeriesColumns;
+use model::tenant::TenantId;
 use tsdb::block::{BlockError, BlockFiles, BlockOrigin, BlockWriter, Share, series_bytes};
-use tsdb::downsample::downsample;
-use tsdb::labels::Labels;
-use tsdb::source::SeriesColumns;
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 use crate::merge::{Counts, Inputs, Ledger, Merge, ReadError};

@@ -10,16 +10,16 @@ use compactor::inspect::check::{Report, Severity, check_attachments, check_catal
 use compactor::inspect::listing::{Beside, listing};
 use compactor::job::{JobError, Workplace};
 use compactor::rewrite::{Rewrite, exemplars_left, rewrite_exemplars};
+use model::clock::SystemClock;
+use model::exemplar::SeriesExemplars;
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tsdb::attachment::Kind;
-use tsdb::clock::SystemClock;
+use tsdb::bucket::maintenance::{Depot, Patience};
 use tsdb::db::{Db, DbOptions};
-use tsdb::depot::{Depot, Patience};
-use tsdb::exemplar::SeriesExemplars;
-use tsdb::matcher::Matcher;
-use tsdb::sample::Metadata;
-use tsdb::tenant::TenantId;
+use tsdb::sidecar::Kind;
 
 /// A store with one file of exemplars (three of `kept`, two of `dropped`) and one of metadata.
 async fn fill() -> Arc<dyn ObjectStore> {
@@ -27,7 +27,7 @@ async fn fill() -> Arc<dyn ObjectStore> {
     let dir = tempfile::tempdir().unwrap();
     let options = DbOptions { flush_when_due: false, ..DbOptions::new(dir.path(), store.clone()) };
     let db = Db::open(options).await.unwrap();
-    let now_ms = tsdb::clock::Clock::now_ms(&SystemClock);
+    let now_ms = model::clock::Clock::now_ms(&SystemClock);
     let mut appender = db.appender(&TenantId::single()).await.unwrap();
     for (name, zone, count) in [("kept", "x", 2), ("kept", "y", 1), ("dropped", "x", 2)] {
         let s = appender.series(&[("__name__", name), ("zone", zone)]);

@@ -10,20 +10,20 @@ use bucket::{
     settings,
 };
 use compactor::worker::Compactor;
+use model::clock::ManualClock;
+use model::matcher::Matcher;
+use model::rollup::RESOLUTIONS_MS;
+use model::sample::Metadata;
+use model::source::testing::conformance::drain;
+use model::source::testing::memory::matches_all;
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::bucket::{BlockStore, BucketSource};
+use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, Edit};
-use tsdb::clock::ManualClock;
-use tsdb::contract::drain;
 use tsdb::db::{Db, DbOptions};
-use tsdb::layout;
-use tsdb::mask::Tombstone;
-use tsdb::matcher::Matcher;
-use tsdb::memory::matches_all;
-use tsdb::sample::Metadata;
-use tsdb::tenant::TenantId;
-use tsdb::window::RESOLUTIONS_MS;
+use tsdb::deletion::Tombstone;
 
 const HOUR: i64 = 3_600_000;
 /// The start of a span of every level.
@@ -241,7 +241,7 @@ async fn the_journal_of_imports_goes_when_it_tells_nothing_any_more() {
         };
         all.iter().map(entry).collect::<BTreeSet<_>>()
     };
-    let now_ms = tsdb::clock::Clock::now_ms(&tsdb::clock::SystemClock);
+    let now_ms = model::clock::Clock::now_ms(&model::clock::SystemClock);
     let round = async |at_ms: i64| {
         let scratch = tempfile::tempdir().unwrap();
         let mut settings = settings(scratch.path());

@@ -12,23 +12,24 @@ use bucket::{
     settings,
 };
 use compactor::settings::Settings;
+use model::matcher::Matcher;
+use model::rollup::RESOLUTIONS_MS;
+use model::sample::Value;
+use model::source;
+use model::source::testing::conformance::{Given, contract, drain};
+use model::source::{Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::BlockMeta;
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::contract::{Given, contract, drain};
-use tsdb::matcher::Matcher;
-use tsdb::sample::Value;
-use tsdb::source::{Selection, SeriesColumns, SeriesCursor, Source, SourceError};
-use tsdb::tenant::TenantId;
-use tsdb::window::RESOLUTIONS_MS;
-use tsdb::{layout, source};
+use tsdb::catalog::layout;
 
 const H: i64 = 3_600_000;
 const T0: i64 = 1_767_225_600_000;
 
 /// Samples as columns.
-fn columns(labels: &tsdb::labels::Labels, samples: &[(tsdb::sample::Sample, i64)]) -> SeriesColumns {
+fn columns(labels: &model::labels::Labels, samples: &[(model::sample::Sample, i64)]) -> SeriesColumns {
     let mut out = floats(&[], []);
     out.labels = labels.clone();
     out.ts_ms = samples.iter().map(|(s, _)| s.ts_ms).collect();
@@ -62,7 +63,7 @@ impl Source for Kept {
         self.source.select(wish)
     }
 
-    fn series(&self, wish: &source::LabelWish) -> Result<Vec<tsdb::labels::Labels>, SourceError> {
+    fn series(&self, wish: &source::LabelWish) -> Result<Vec<model::labels::Labels>, SourceError> {
         self.source.series(wish)
     }
 }

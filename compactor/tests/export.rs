@@ -7,10 +7,10 @@ use std::sync::Arc;
 use compactor::export::openmetrics::OpenMetrics;
 use compactor::export::parquet::{ParquetOptions, ParquetRows};
 use compactor::export::{Exported, Sink};
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::labels::Labels;
-use tsdb::sample::stale_nan;
-use tsdb::source::SeriesColumns;
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::sample::stale_nan;
+use model::source::SeriesColumns;
 
 const START_MS: i64 = 1_767_225_600_123;
 const SAMPLES: i64 = 500;

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use bucket::{Seen, catalog, compactor, floats, late_clock, points, put_block, read, settings};
 use compactor::retention::expired;
 use compactor::settings::{Keep, TenantKeep, TenantRule};
+use model::clock::ManualClock;
+use model::matcher::Matcher;
+use model::rollup::RESOLUTIONS_MS;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tsdb::block::BlockMeta;
 use tsdb::catalog::Edit;
-use tsdb::clock::ManualClock;
-use tsdb::mask::{RetentionRule, Tombstone};
-use tsdb::matcher::Matcher;
-use tsdb::tenant::TenantId;
-use tsdb::window::RESOLUTIONS_MS;
+use tsdb::deletion::{RetentionRule, Tombstone};
 
 const H: i64 = 3_600_000;
 const DAY: i64 = 24 * H;
@@ -316,7 +316,7 @@ async fn a_failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
     use bucket::{Fate, FatefulStore};
     use tsdb::block::upload::upload;
     use tsdb::block::{BlockError, BlockOrigin, WriteOptions, write_block};
-    use tsdb::depot::{Depot, Patience};
+    use tsdb::bucket::maintenance::{Depot, Patience};
 
     let inner = Arc::new(InMemory::new());
     let tenant = TenantId::new("x(1)'*!_").unwrap();

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use compactor::plan::{Job, Marks, PlanSettings, Why, plan, sources_of};
+use model::span::{Span, in_one_span};
 use proptest::prelude::*;
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION, FileMeta};
 use tsdb::block::{BlockMeta, BlockStats, Share};
-use tsdb::span::{Span, in_one_span};
 use ulid::Ulid;
 
 const H: i64 = 3_600_000;

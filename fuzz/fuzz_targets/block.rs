@@ -10,12 +10,12 @@ use tsdb::block::file::CRC_BLOCK_BYTES;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockReader, ReadOptions, WriteOptions, write_block};
 use tsdb::bucket::BucketSource;
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::labels::Labels;
-use tsdb::mask::Mask;
-use tsdb::matcher::Matcher;
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source};
-use tsdb::tenant::TenantId;
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use tsdb::deletion::Mask;
+use model::matcher::Matcher;
+use model::source::{Budget, Hints, Selection, SeriesColumns, Source};
+use model::tenant::TenantId;
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")

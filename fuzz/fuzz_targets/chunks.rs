@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tsdb::chunk::{Columns, float, histogram, packed};
+use tsdb::head::chunk::{Columns, float, histogram, packed};
 
 fuzz_target!(|bytes: &[u8]| {
     let [a, b, cut, bytes @ ..] = bytes else { return };

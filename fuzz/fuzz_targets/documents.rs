@@ -22,6 +22,6 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = snapshot.overlapping(i64::MIN, i64::MAX);
     }
     let _ = SourceMeta::parse(bytes);
-    let _ = tsdb::exemplar::file::decode("exemplars", bytes.to_vec().into());
-    let _ = tsdb::metadata::decode("metadata", bytes.to_vec().into());
+    let _ = tsdb::sidecar::exemplars::file::decode("exemplars", bytes.to_vec().into());
+    let _ = tsdb::sidecar::metadata::decode("metadata", bytes.to_vec().into());
 });

@@ -8,10 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::QueryValue;
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::sample::stale_nan;
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::source::testing::memory::MemorySource;
+use model::sample::stale_nan;
 
 static STORE: LazyLock<MemorySource> = LazyLock::new(|| {
     let store = MemorySource::new();

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tsdb::exemplar::buffer::Buffer;
+use tsdb::sidecar::exemplars::buffer::Buffer;
 use tsdb::head::Head;
 use tsdb::wal::{record, replay::replay};
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ingest::{Limits, snappy, v1, v2};
 use libfuzzer_sys::fuzz_target;
 use tsdb::db::SeriesRef;
-use tsdb::exemplar::{Place, Refused};
-use tsdb::histogram::Histogram;
-use tsdb::sample::Metadata;
+use model::exemplar::{Place, Refused};
+use model::histogram::Histogram;
+use model::sample::Metadata;
 
 /// Counts series and checks what a sink may rely on.
 #[derive(Default)]

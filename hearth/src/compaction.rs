@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::config::Settings;
 
 /// Windows that are made when downsampling is on, in milliseconds.
-const RESOLUTIONS_MS: [i64; 2] = tsdb::window::RESOLUTIONS_MS;
+const RESOLUTIONS_MS: [i64; 2] = model::rollup::RESOLUTIONS_MS;
 
 /// How long samples are kept, as the settings say.
 pub fn keep(settings: &Settings) -> Keep {

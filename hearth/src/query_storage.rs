@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use compactor::worker::Compactor;
+use model::exemplar::SeriesExemplars;
+use model::head_stats::HeadStats;
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::source::{Budget, Source, SourceError};
+use model::tenant::TenantId;
 use query::api::{ChangeError, Readiness};
-use tsdb::db::{Db, DeleteError, HeadStats};
-use tsdb::exemplar::SeriesExemplars;
-use tsdb::matcher::Matcher;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, Source, SourceError};
-use tsdb::tenant::TenantId;
+use tsdb::db::{Db, DeleteError};
 
 use crate::web::Server;
 

@@ -7,16 +7,16 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use compactor::worker::Compactor;
 use ingest::http::{IngestState, TenantRefused, TenantResolver};
+use model::clock::{Clock, SystemClock};
+use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState};
 use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tsdb::clock::{Clock, SystemClock};
+use tsdb::bucket::maintenance::{Depot, Patience};
 use tsdb::db::{Db, DbOptions, RetentionOf};
-use tsdb::depot::{Depot, Patience};
-use tsdb::tenant::TenantId;
 
 use crate::compaction;
 use crate::config::{self, Loaded, Settings, TABLE};
@@ -222,8 +222,8 @@ fn api_config(
         replicas: query::api::Replicas {
             labels: settings.query_replica_labels.0.clone(),
             mode: match settings.query_dedup_mode {
-                config::value::Dedup::Hearth => tsdb::dedup::DedupMode::Hearth,
-                config::value::Dedup::Thanos => tsdb::dedup::DedupMode::Thanos,
+                config::value::Dedup::Hearth => model::source::dedup::DedupMode::Hearth,
+                config::value::Dedup::Thanos => model::source::dedup::DedupMode::Thanos,
             },
         },
         process: query::api::ProcessInfo {

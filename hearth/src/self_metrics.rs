@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::Limits;
+use model::clock::Clock;
+use model::tenant::TenantId;
 use tokio::time::MissedTickBehavior;
-use tsdb::clock::Clock;
 use tsdb::db::Db;
-use tsdb::tenant::TenantId;
 
 use crate::web::Server;
 

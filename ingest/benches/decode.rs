@@ -13,11 +13,11 @@ use divan::{Bencher, black_box};
 use ingest::Limits;
 use ingest::sink::Sink;
 use messages::{v1, v2};
+use model::exemplar::{Place, Refused};
+use model::histogram::Histogram;
+use model::sample::Metadata;
 use prost::Message;
 use tsdb::db::SeriesRef;
-use tsdb::exemplar::{Place, Refused};
-use tsdb::histogram::Histogram;
-use tsdb::sample::Metadata;
 
 const SERIES: usize = 10_000;
 const NOW_MS: i64 = 1_795_000_000_000;

@@ -10,10 +10,10 @@ use divan::counter::ItemsCount;
 use ingest::import::Progress;
 use ingest::import::block::{SourceBlock, Wish};
 use ingest::import::unit::{Outcome, Unit, import, spans};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
+use tsdb::bucket::import_journal::Intake;
 use tsdb::catalog::Commits;
-use tsdb::intake::Intake;
-use tsdb::tenant::TenantId;
 
 fn main() {
     divan::main();

@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use model::exemplar::{MAX_LABEL_CHARS, Refused};
+use model::labels::METRIC_NAME;
+use model::sample::Metadata;
 use tsdb::db::SeriesRef;
-use tsdb::exemplar::{MAX_LABEL_CHARS, Refused};
 use tsdb::head::LabelPairs;
-use tsdb::labels::METRIC_NAME;
-use tsdb::sample::Metadata;
 
 use crate::histogram::HistogramSample;
 use crate::limits::Limits;

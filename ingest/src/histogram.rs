@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tsdb::histogram::{
+use model::histogram::{
     BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, EXPONENTIAL_SCHEMAS, Histogram, IntegerHistogram,
 };
 

@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::BodyExt;
+use model::clock::Clock;
+use model::tenant::{InvalidTenant, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tsdb::clock::Clock;
 use tsdb::db::{Appended, Appender, Db, WriteError};
-use tsdb::tenant::{InvalidTenant, TenantId};
 
 use crate::admit::Outcome;
 use crate::known::Known;

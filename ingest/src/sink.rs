@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use model::exemplar::{Place, Refused};
+use model::histogram::Histogram;
+use model::sample::Metadata;
 use tsdb::db::{Appender, SeriesRef};
-use tsdb::exemplar::{Place, Refused};
 use tsdb::head::LabelPairs;
-use tsdb::histogram::Histogram;
-use tsdb::sample::Metadata;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::known::Known;

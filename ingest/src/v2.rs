@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
+use model::labels::METRIC_NAME;
 use tsdb::head::LabelPairs;
-use tsdb::labels::METRIC_NAME;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::admit::{Float, Outcome, Pass, samples_limit};

@@ -8,11 +8,11 @@ use ingest::reject::Reason;
 use ingest::{Limits, Malformed, Outcome, v1 as ours_v1, v2 as ours_v2};
 use messages::messy;
 use messages::{BucketSpan, Count, Histogram, ZeroCount, v1, v2};
+use model::source::testing::rng::Dice;
 use oracle::{Expected, Notes, expect_v1, expect_v2};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use prost::Message;
-use tsdb::dice::Dice;
 
 const NOW_MS: i64 = 1_795_000_000_000;
 

@@ -10,9 +10,9 @@ use axum::http::{Request, StatusCode};
 use fixture::{NOW_MS, fixture, fixture_with, v2_request};
 use ingest::Limits;
 use messages::{compress, series, snappy, v1, v2};
+use model::source::Budget;
+use model::tenant::TenantId;
 use tower::ServiceExt;
-use tsdb::source::Budget;
-use tsdb::tenant::TenantId;
 
 fn request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
     snappy(&v1::WriteRequest { timeseries, metadata: vec![] })

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use ingest::import::block::{SourceBlock, Wish};
 use ingest::import::relabel::Relabel;
 use ingest::import::{ImportError, Progress};
+use model::histogram::CounterResetHint;
+use model::matcher::{MatchOp, Matcher};
+use model::source::SeriesColumns;
+use model::source::testing::rng::Dice;
 use serde_json::Value;
-use tsdb::dice::Dice;
-use tsdb::histogram::CounterResetHint;
-use tsdb::matcher::{MatchOp, Matcher};
-use tsdb::source::SeriesColumns;
 
 const CASES: [&str; 4] = ["floats", "histograms", "starts", "xor2"];
 
@@ -73,7 +73,7 @@ fn shown(series: &SeriesColumns, i: usize) -> Value {
         None => bits(series.values[i]),
         Some(h) => {
             assert_eq!(series.values[i].to_bits(), h.sum.to_bits());
-            let spans = |spans: &[tsdb::histogram::BucketSpan]| {
+            let spans = |spans: &[model::histogram::BucketSpan]| {
                 spans.iter().map(|s| vec![i64::from(s.offset), i64::from(s.length)]).collect::<Vec<_>>()
             };
             let hint = match h.counter_reset_hint {

@@ -7,10 +7,10 @@ use ingest::import::Progress;
 use ingest::import::block::{SourceBlock, Wish};
 use ingest::import::meta::SourceMeta;
 use ingest::import::relabel::Relabel;
+use model::rollup::Window;
+use model::rollup::downsample::downsample;
+use model::source::SeriesColumns;
 use serde_json::Value;
-use tsdb::downsample::downsample;
-use tsdb::source::SeriesColumns;
-use tsdb::window::Window;
 
 struct Quiet;
 

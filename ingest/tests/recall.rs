@@ -9,11 +9,11 @@ use ingest::sink::Recalling;
 use ingest::{Limits, Outcome};
 use messages::messy;
 use messages::{v1, v2};
+use model::source::testing::rng::Dice;
+use model::source::{Budget, Hints, Selection};
+use model::tenant::TenantId;
 use prost::Message;
 use tsdb::db::{Db, DbOptions};
-use tsdb::dice::Dice;
-use tsdb::source::{Budget, Hints, Selection};
-use tsdb::tenant::TenantId;
 
 const NOW_MS: i64 = 1_795_000_000_000;
 

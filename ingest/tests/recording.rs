@@ -15,17 +15,17 @@ use ingest::http::{IngestState, TenantResolver, router};
 use ingest::metrics::Metrics;
 use ingest::sink::Sink;
 use ingest::{Limits, v1};
+use model::clock::ManualClock;
+use model::exemplar::{Place, Refused};
+use model::histogram::Histogram;
+use model::matcher::Matcher;
+use model::sample::{Metadata, is_stale};
+use model::source::testing::rng::Dice;
+use model::source::{Budget, Hints, Selection};
+use model::tenant::TenantId;
 use prost::Message;
 use tower::ServiceExt;
-use tsdb::clock::ManualClock;
 use tsdb::db::{Db, DbOptions, SeriesRef};
-use tsdb::dice::Dice;
-use tsdb::exemplar::{Place, Refused};
-use tsdb::histogram::Histogram;
-use tsdb::matcher::Matcher;
-use tsdb::sample::{Metadata, is_stale};
-use tsdb::source::{Budget, Hints, Selection};
-use tsdb::tenant::TenantId;
 
 /// The facts that stand beside a recording, counted by its maker without this code.
 #[derive(Debug, PartialEq, Default)]
@@ -100,7 +100,7 @@ struct Counts {
 impl Sink for Counts {
     fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
         let next = self.series.len() as u32;
-        SeriesRef(*self.series.entry(tsdb::labels::hash_sorted(labels.iter().copied())).or_insert(next))
+        SeriesRef(*self.series.entry(model::labels::hash_sorted(labels.iter().copied())).or_insert(next))
     }
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, _start: i64) {
         let f = &mut self.facts;
@@ -227,7 +227,7 @@ fn synthetic() -> (Vec<u8>, String) {
                 continue;
             }
             let value = match i {
-                _ if gone => tsdb::sample::stale_nan(),
+                _ if gone => model::sample::stale_nan(),
                 0..20 => (scrape * (i + 1) * 10) as f64,
                 _ => (rng.below(1000) as f64) / 100.0,
             };

@@ -11,11 +11,11 @@ use fixture::{Answer, Fixture, NOW_MS, fixture};
 use ingest::Limits;
 use messages::v2::{Exemplar, Metadata, Sample, TimeSeries};
 use messages::{BucketSpan, Count, Histogram, ZeroCount, compress, snappy, v2};
+use model::histogram::CounterResetHint;
+use model::sample::STALE_NAN_BITS;
+use model::source::{Budget, SeriesColumns};
+use model::tenant::TenantId;
 use prost::Message;
-use tsdb::histogram::CounterResetHint;
-use tsdb::sample::STALE_NAN_BITS;
-use tsdb::source::{Budget, SeriesColumns};
-use tsdb::tenant::TenantId;
 
 const PROTO: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ingest::Limits;
 use ingest::sink::Sink;
 use ingest::text::{Exposition, Format, append, parse, parse_as};
+use model::exemplar::{Place, Refused};
+use model::histogram::Histogram;
+use model::sample::{Metadata, NORMAL_NAN_BITS};
 use proptest::prelude::*;
 use tsdb::db::SeriesRef;
-use tsdb::exemplar::{Place, Refused};
-use tsdb::histogram::Histogram;
-use tsdb::sample::{Metadata, NORMAL_NAN_BITS};
 
 /// Samples as `name{labels} value @ts`.
 fn lines(e: &Exposition<'_>) -> Vec<String> {

@@ -6,11 +6,11 @@
 use std::sync::{Arc, LazyLock};
 
 use divan::{Bencher, black_box};
+use model::labels::Labels;
+use model::source::testing::memory::{Batches, matches_all};
+use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
-use tsdb::labels::Labels;
-use tsdb::memory::{Batches, matches_all};
-use tsdb::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
 const STEP_MS: i64 = 15_000;
 const DAY_MS: i64 = 24 * 3_600_000;

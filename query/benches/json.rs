@@ -4,10 +4,10 @@ use std::io::Write;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use model::labels::Labels;
 use query::api::answer::{Pieces, Remarks, ResultWriter};
 use query::api::json;
 use query::value::{QueryValue, RangeSeries};
-use tsdb::labels::Labels;
 
 fn main() {
     divan::main();

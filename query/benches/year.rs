@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::labels::Labels;
+use model::rollup::downsample::downsample;
+use model::source::SeriesColumns;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use query::engine::{Engine, EngineOptions, QueryOptions, QueryRequest, QueryTime};
 use query::plan::resolution::MaxResolution;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockWriter, WriteOptions};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::downsample::downsample;
-use tsdb::labels::Labels;
-use tsdb::source::SeriesColumns;
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 const STEP_MS: i64 = 15_000;

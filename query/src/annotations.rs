@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tsdb::matcher::quote;
+use model::matcher::quote;
 
 use crate::parse::Span;
 
@@ -222,7 +222,7 @@ impl Annotation {
 
 /// A number as Go's `%g` writes it, which is what upstream's texts contain.
 pub fn go_float(v: f64) -> String {
-    tsdb::histogram::format_g(v)
+    model::histogram::format_g(v)
 }
 
 /// Go's `%.2g`: two significant digits.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tsdb::labels::Labels;
-use tsdb::sample::Value;
-use tsdb::source::{Answered, Budget, Held, MemoryPool, Source};
+use model::labels::Labels;
+use model::sample::Value;
+use model::source::{Answered, Budget, Held, MemoryPool, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::answered::summary;

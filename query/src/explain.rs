@@ -64,7 +64,7 @@ pub struct Reads {
     pub anchored: bool,
     pub smoothed: bool,
     /// What storage is told of the use.
-    pub hints: tsdb::source::Hints,
+    pub hints: model::source::Hints,
 }
 
 /// The window of a matrix selector or subquery.

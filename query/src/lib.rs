@@ -6,7 +6,7 @@
 //! 2. The tree becomes a plan ([`plan`]): durations and `@` are numbers, each selector knows the time range it needs, and what has one
 //!    value for all steps is marked. No I/O happens here.
 //! 3. The plan is walked ([`eval`]) for all steps at once: each selector reads its series once, windows slide over them, aggregations fold
-//!    them into groups as they come, and what stands twice in the text is computed once. The [`tsdb::source::Budget`] is charged on the way.
+//!    them into groups as they come, and what stands twice in the text is computed once. The [`model::source::Budget`] is charged on the way.
 //! 4. The [`engine`] hands out a [`value`] with its [`annotations`] and figures; a large range result row by row, while it is computed.
 //!    [`explain`] shows the plan, and what each node of it did.
 //!

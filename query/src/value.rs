@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tsdb::histogram::Histogram;
-use tsdb::labels::Labels;
-use tsdb::sample::Value;
-use tsdb::source::{AnsweredPart, SourceError};
+use model::histogram::Histogram;
+use model::labels::Labels;
+use model::sample::Value;
+use model::source::{AnsweredPart, SourceError};
 
 use crate::annotations::{Annotations, line_and_column};
 use crate::parse::{ParseError, Span};

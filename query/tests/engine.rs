@@ -1,12 +1,12 @@
 //! The engine over samples in memory, against values worked out by hand from Prometheus' rules.
 
+use model::labels::Labels;
+use model::sample::{Value, stale_nan};
+use model::source::Budget;
+use model::source::testing::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::{ErrorKind, QueryError, QueryValue};
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::sample::{Value, stale_nan};
-use tsdb::source::Budget;
 
 const MINUTE: i64 = 60_000;
 

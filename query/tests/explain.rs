@@ -1,10 +1,10 @@
 //! What `explain` says of a plan, and that what it measured adds up.
 
+use model::labels::Labels;
+use model::source::testing::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::explain::{Explained, Node};
 use query::parse::ParseOptions;
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
 
 const MINUTE: i64 = 60_000;
 

@@ -2,14 +2,14 @@
 //!
 //! The same on every run. `fuzz/` has the targets that look further; what they find becomes a case here.
 
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::sample::stale_nan;
+use model::source::testing::memory::MemorySource;
+use model::source::testing::rng::Dice;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::{ErrorKind, QueryError, QueryValue};
-use tsdb::dice::Dice;
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::sample::stale_nan;
 
 /// The names that the project's scripts use most, as floats, counters, classic and native histograms.
 fn store(names: &[String]) -> MemorySource {

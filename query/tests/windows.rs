@@ -4,21 +4,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
+use model::labels::Labels;
+use model::rollup::downsample::downsample;
+use model::rollup::{Aggregates, WindowColumns};
+use model::sample::stale_nan;
+use model::source::merge::{SharedTimelines, merge_copies};
+use model::source::testing::memory::{Batches, matches_all};
+use model::source::testing::rng::Dice;
+use model::source::{AnsweredPart, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::span::span_end;
 use query::annotations::Severity;
 use query::engine::{Engine, EngineOptions, QueryOptions, QueryRequest, QueryTime};
 use query::parse::ParseOptions;
 use query::plan::resolution::MaxResolution;
 use query::value::{QueryResult, QueryValue};
-use tsdb::dice::Dice;
-use tsdb::downsample::downsample;
-use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
-use tsdb::labels::Labels;
-use tsdb::memory::{Batches, matches_all};
-use tsdb::merge::{SharedTimelines, merge_copies};
-use tsdb::sample::stale_nan;
-use tsdb::source::{AnsweredPart, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
-use tsdb::span::span_end;
-use tsdb::window::{Aggregates, WindowColumns};
 
 const M: i64 = 60_000;
 const H: i64 = 60 * M;
@@ -249,7 +249,7 @@ fn near_histograms(a: &Histogram, b: &Histogram) -> bool {
 type Points = BTreeMap<i64, (Option<f64>, Option<Arc<Histogram>>)>;
 
 fn points(value: &QueryValue) -> BTreeMap<String, Points> {
-    use tsdb::sample::Value;
+    use model::sample::Value;
     let mut out: BTreeMap<String, Points> = BTreeMap::new();
     match value {
         QueryValue::Vector { ts_ms, samples } => {

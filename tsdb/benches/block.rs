@@ -10,14 +10,14 @@ use std::sync::{Arc, LazyLock};
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::source::{Budget, Hints, Selection, SeriesColumns, Source};
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tsdb::block::{BlockMeta, BlockOrigin, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::labels::Labels;
-use tsdb::matcher::Matcher;
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source};
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 /// A series set with a name, its block in memory, and selectors for the scans.

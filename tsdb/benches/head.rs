@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use model::matcher::Matcher;
+use model::sample::Value;
+use model::source::{Budget, Hints, Selection};
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tsdb::chunk::{Columns, MAX_SAMPLES, OpenChunk};
 use tsdb::db::{Db, DbOptions, LogSync};
 use tsdb::head::Head;
-use tsdb::matcher::Matcher;
-use tsdb::sample::Value;
-use tsdb::source::{Budget, Hints, Selection};
-use tsdb::tenant::TenantId;
+use tsdb::head::chunk::{Columns, MAX_SAMPLES, OpenChunk};
 
 fn main() {
     divan::main();
@@ -164,7 +164,7 @@ fn selector_scan(bencher: Bencher<'_, '_>) {
         budget: Budget::unlimited(),
     };
     bencher.counter(ItemsCount::new(SERIES / 500 * 480)).bench(|| {
-        use tsdb::source::Source;
+        use model::source::Source;
         let mut cursor = source.select(&wish).unwrap();
         let mut samples = 0;
         while let Some(batch) = cursor.next_batch().unwrap() {

@@ -11,16 +11,16 @@
 use std::sync::{Arc, LazyLock};
 
 use divan::{Bencher, black_box};
+use model::labels::Labels;
+use model::matcher::{MatchOp, Matcher};
+use model::source::{Budget, LabelWish, SeriesColumns, Source};
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tsdb::block::{BlockMeta, BlockOrigin, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::head::postings::Postings;
 use tsdb::head::symbols::Symbols;
-use tsdb::labels::Labels;
-use tsdb::matcher::{MatchOp, Matcher};
-use tsdb::source::{Budget, LabelWish, SeriesColumns, Source};
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 const MACHINES: usize = 2_000;

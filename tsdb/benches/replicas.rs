@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use tsdb::labels::Labels;
-use tsdb::merge::replicas::{ReplicaRule, merge_replicas};
-use tsdb::source::SeriesColumns;
+use model::labels::Labels;
+use model::source::SeriesColumns;
+use model::source::merge::replicas::{ReplicaRule, merge_replicas};
 
 fn main() {
     divan::main();

@@ -5,6 +5,14 @@ mod recording;
 
 use std::sync::Arc;
 
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::sample::{Sample, Value};
+use model::source::merge::MergedSource;
+use model::source::testing::conformance::{Given, contract, drain};
+use model::source::testing::memory::{Batches, MemorySource};
+use model::source::{Budget, Hints, Selection, SeriesColumns, Source, SourceError};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
@@ -12,15 +20,7 @@ use tsdb::block::file::CRC_BLOCK_BYTES;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, FileMeta, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::contract::{Given, contract, drain};
-use tsdb::labels::Labels;
-use tsdb::layout;
-use tsdb::matcher::Matcher;
-use tsdb::memory::{Batches, MemorySource};
-use tsdb::merge::MergedSource;
-use tsdb::sample::{Sample, Value};
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source, SourceError};
-use tsdb::tenant::TenantId;
+use tsdb::catalog::layout;
 use ulid::Ulid;
 
 fn runtime() -> &'static tokio::runtime::Runtime {
@@ -205,10 +205,10 @@ fn merged_series_share_their_timelines() {
             start_ts_ms: None,
             windows: None,
         });
-        Box::new(Batches::new(series.collect())) as Box<dyn tsdb::source::SeriesCursor>
+        Box::new(Batches::new(series.collect())) as Box<dyn model::source::SeriesCursor>
     };
-    let mut merged = tsdb::merge::MergeCursor::new(vec![part(0), part(1)]);
-    let batch = tsdb::source::SeriesCursor::next_batch(&mut merged).unwrap().unwrap();
+    let mut merged = model::source::merge::MergeCursor::new(vec![part(0), part(1)]);
+    let batch = model::source::SeriesCursor::next_batch(&mut merged).unwrap().unwrap();
     assert_eq!(batch.len(), 10);
     assert!(batch.iter().all(|s| s.ts_ms.len() == 100 && Arc::ptr_eq(&s.ts_ms, &batch[0].ts_ms)));
 }
@@ -275,7 +275,7 @@ fn mixed() -> Vec<SeriesColumns> {
         float("constant", &|_| 1.0),
         float("counter", &|i| f64::from(i * 17)),
         float("decimals", &|i| f64::from(i * i % 37) / 100.0),
-        float("ended", &|i| if i == 59 { tsdb::sample::stale_nan() } else { f64::from(i) }),
+        float("ended", &|i| if i == 59 { model::sample::stale_nan() } else { f64::from(i) }),
         float("noise", &|i| f64::from(i.wrapping_mul(7919) % 65536)),
         float("roots", &|i| f64::from(i + 2).sqrt()),
     ];
@@ -285,12 +285,12 @@ fn mixed() -> Vec<SeriesColumns> {
     let mut native = float("zz_native", &|_| 0.0);
     let histograms: Vec<_> = (0..60)
         .map(|i| {
-            Some(Arc::new(tsdb::histogram::Histogram {
+            Some(Arc::new(model::histogram::Histogram {
                 schema: 3,
                 count: f64::from(i * 4),
                 sum: f64::from(i) * 1.5,
                 zero_threshold: 1e-128,
-                positive_spans: vec![tsdb::histogram::BucketSpan { offset: 2, length: 3 }],
+                positive_spans: vec![model::histogram::BucketSpan { offset: 2, length: 3 }],
                 positive_buckets: vec![f64::from(i), f64::from(i), f64::from(2 * i)],
                 ..Default::default()
             }))
@@ -306,7 +306,7 @@ fn same(got: &[SeriesColumns], want: &[SeriesColumns]) -> bool {
     got.len() == want.len()
         && got.iter().zip(want).all(|(g, w)| {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                tsdb::contract::assert_same(g, w, "flipped")
+                model::source::testing::conformance::assert_same(g, w, "flipped")
             }))
             .is_ok()
         })
@@ -402,13 +402,13 @@ fn one_series_reads_few_bytes_in_few_rounds() {
     let source = BucketSource::new(blocks.clone(), TenantId::single(), vec![meta.clone()]);
     let one = |name: &str, instance: &str| Selection {
         matchers: vec![
-            tsdb::matcher::Matcher::equal("__name__", name),
-            tsdb::matcher::Matcher::equal("instance", instance),
+            model::matcher::Matcher::equal("__name__", name),
+            model::matcher::Matcher::equal("instance", instance),
         ],
         ..everything()
     };
     let got = drain(&source, &one("m33", "i44")).unwrap();
-    tsdb::contract::assert_same(&got[0], &series[3344], "one series");
+    model::source::testing::conformance::assert_same(&got[0], &series[3344], "one series");
     // Three files opened, small columns, values, a timeline.
     assert!(faulty.gets_so_far() <= 7, "{} requests", faulty.gets_so_far());
     let before = (faulty.gets_so_far(), blocks.cache_stats().bytes);
@@ -423,7 +423,7 @@ fn one_series_reads_few_bytes_in_few_rounds() {
 #[test]
 fn samples_of_small_selections_are_kept_decoded() {
     let ts: Vec<i64> = (0..400i64).map(|i| i * 15_000).collect();
-    let odd = |i: usize| if i % 90 == 7 { tsdb::sample::stale_nan() } else { (i * i % 1009) as f64 / 8.0 };
+    let odd = |i: usize| if i % 90 == 7 { model::sample::stale_nan() } else { (i * i % 1009) as f64 / 8.0 };
     let series: Vec<SeriesColumns> = (0..20usize)
         .map(|s| SeriesColumns {
             labels: Labels::from_pairs([("__name__", "m".to_string()), ("i", format!("{s:02}"))]),
@@ -466,7 +466,7 @@ fn samples_of_small_selections_are_kept_decoded() {
                 ));
                 assert_eq!(got.len(), series.len());
                 for (got, want) in got.iter().zip(&series) {
-                    tsdb::contract::assert_same(got, &cut(want, from, to), "kept rows");
+                    model::source::testing::conformance::assert_same(got, &cut(want, from, to), "kept rows");
                 }
             }
             // Once read, the third time nothing but the cache answers; of a row of a slice the first reading kept all.
@@ -489,9 +489,9 @@ fn the_recording_comes_back_bit_for_bit() {
     let got = drain(&bucket(&store, 64 << 20, vec![meta.clone()]), &everything()).unwrap();
     assert_eq!(got.len(), series.len());
     for (got, want) in got.iter().zip(&series) {
-        tsdb::contract::assert_same(got, want, which);
+        model::source::testing::conformance::assert_same(got, want, which);
     }
-    let stale = series.iter().flat_map(|s| &s.values).filter(|v| tsdb::sample::is_stale(**v)).count() as u64;
+    let stale = series.iter().flat_map(|s| &s.values).filter(|v| model::sample::is_stale(**v)).count() as u64;
     assert_eq!((meta.stats.samples, meta.stats.stale_markers), (samples as u64, stale));
     assert!(meta.stats.timeline_timestamps < samples as u64 / 4, "timelines are not shared");
     eprintln!("round trip of {which}: {samples} samples, {} bytes", meta.files.bytes());
@@ -556,11 +556,11 @@ proptest! {
         let got = drain(&source, &everything()).unwrap();
         prop_assert_eq!(got.len(), series.len());
         for (got, want) in got.iter().zip(&series) {
-            tsdb::contract::assert_same(got, want, "any");
+            model::source::testing::conformance::assert_same(got, want, "any");
         }
         // Each series is found by each of its labels.
         for want in &series {
-            let matchers = want.labels.iter().map(|(n, v)| tsdb::matcher::Matcher::equal(n, v)).collect();
+            let matchers = want.labels.iter().map(|(n, v)| model::matcher::Matcher::equal(n, v)).collect();
             let found = drain(&source, &Selection { matchers, ..everything() }).unwrap();
             prop_assert!(found.iter().any(|s| s.labels == want.labels), "{} is not found", want.labels);
         }

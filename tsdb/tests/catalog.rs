@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use faulty_store::{Fault, FaultyStore, scattered};
+use model::clock::ManualClock;
+use model::tenant::TenantId;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::{BlockMeta, BlockStats};
+use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, Quarantine, probe};
-use tsdb::clock::ManualClock;
-use tsdb::layout;
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 fn meta(ulid: Ulid) -> BlockMeta {

@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use model::labels::Labels;
+use model::sample::Metadata;
+use model::source::{Budget, Hints, LabelWish, Selection};
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use tsdb::db::{Appended, Db, DbOptions};
-use tsdb::labels::Labels;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, Hints, LabelWish, Selection};
-use tsdb::tenant::TenantId;
 
 /// Series → time → value, as bits so that NaNs compare.
 type Model = BTreeMap<Labels, BTreeMap<i64, u64>>;

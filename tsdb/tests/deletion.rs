@@ -8,6 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use faulty_store::{Fault, FaultyStore};
+use model::labels::Labels;
+use model::matcher::{MatchOp, Matcher};
+use model::sample::Value;
+use model::source::testing::conformance::{assert_same, contract, drain};
+use model::source::testing::memory::MemorySource;
+use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
@@ -15,17 +22,10 @@ use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockStats, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
+use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Commits, Edit, MAX_TOMBSTONES, Snapshot};
-use tsdb::contract::{assert_same, contract, drain};
 use tsdb::db::{Db, DbOptions, DeleteError};
-use tsdb::labels::Labels;
-use tsdb::layout;
-use tsdb::mask::{Mask, Retention, RetentionRule, Tombstone};
-use tsdb::matcher::{MatchOp, Matcher};
-use tsdb::memory::MemorySource;
-use tsdb::sample::Value;
-use tsdb::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source};
-use tsdb::tenant::TenantId;
+use tsdb::deletion::{Mask, Retention, RetentionRule, Tombstone};
 use ulid::Ulid;
 
 fn runtime() -> &'static tokio::runtime::Runtime {

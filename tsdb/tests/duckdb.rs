@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::rollup::downsample::downsample;
+use model::sample::{Metadata, is_stale, stale_nan};
+use model::source::SeriesColumns;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockOrigin, WriteOptions, write_block};
+use tsdb::catalog::layout;
 use tsdb::db::{Db, DbOptions};
-use tsdb::downsample::downsample;
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::labels::Labels;
-use tsdb::layout;
-use tsdb::sample::{Metadata, is_stale, stale_nan};
-use tsdb::source::SeriesColumns;
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 /// Reads a block's folder and prints one JSON array per metric: name, samples, sum of timestamps, markers, sum of other values, sum of histogram
@@ -239,7 +239,7 @@ fn duckdb_reads_a_downsampled_block_as_plain_numbers() {
         let mut by_window: std::collections::BTreeMap<(usize, i64), Vec<(i64, f64)>> = Default::default();
         for (n, s) in of_metric.iter().enumerate() {
             for (t, v) in live(s) {
-                by_window.entry((n, tsdb::span::span_end(t, 300_000))).or_default().push((t, v));
+                by_window.entry((n, model::span::span_end(t, 300_000))).or_default().push((t, v));
             }
         }
         let near = |got: &serde_json::Value, want: f64, what: &str| {

@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use faulty_store::{Fault, FaultyStore};
+use model::clock::{Clock, ManualClock};
+use model::exemplar::{Place, Refused, SeriesExemplars};
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::source::{Budget, SourceError};
+use model::tenant::TenantId;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use tsdb::catalog::Commits;
-use tsdb::clock::{Clock, ManualClock};
+use tsdb::catalog::layout;
 use tsdb::db::{Db, DbOptions};
-use tsdb::exemplar::{Place, Refused, SeriesExemplars};
-use tsdb::labels::Labels;
-use tsdb::layout;
-use tsdb::matcher::Matcher;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, SourceError};
-use tsdb::tenant::TenantId;
 
 const T0: i64 = 1_700_000_000_000;
 
@@ -72,7 +72,7 @@ async fn ask(
 async fn read(db: &Arc<Db>) -> Model {
     let all = ask(db, vec![vec![]], (i64::MIN, i64::MAX)).await.unwrap();
     let plain = |s: SeriesExemplars| {
-        let one = |e: &tsdb::exemplar::Exemplar| {
+        let one = |e: &model::exemplar::Exemplar| {
             (e.ts_ms, e.value.to_bits(), e.labels.value("trace_id").to_string())
         };
         (s.labels, s.exemplars.iter().map(one).collect())

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use model::labels::Labels;
+use model::source::{LabelWish, SeriesColumns, Source};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
+use tsdb::bucket::import_journal::Intake;
+use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogOptions, Commits, Edit};
-use tsdb::intake::Intake;
-use tsdb::labels::Labels;
-use tsdb::layout;
-use tsdb::source::{LabelWish, SeriesColumns, Source};
-use tsdb::tenant::TenantId;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -58,7 +58,7 @@ fn a_unit_is_committed_once_wherever_a_run_dies() {
         selectors: Vec::new(),
         min_t_ms: 0,
         max_t_ms: 10,
-        budget: tsdb::source::Budget::unlimited(),
+        budget: model::source::Budget::unlimited(),
     };
     assert_eq!(
         written.series(&wish).unwrap().len(),

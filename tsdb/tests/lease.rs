@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::clock::ManualClock;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tsdb::clock::ManualClock;
-use tsdb::lease::Leases;
-use tsdb::tenant::TenantId;
+use tsdb::catalog::lease::Leases;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::source::{Budget, Hints, Selection};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use tsdb::db::{Db, DbOptions, WriteError};
-use tsdb::source::{Budget, Hints, Selection};
-use tsdb::tenant::TenantId;
 
 const LIMIT_BYTES: u64 = 2 << 20;
 const SERIES: usize = 2_000;

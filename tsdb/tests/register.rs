@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use faulty_store::{Fault, FaultyStore, scattered};
 use futures::TryStreamExt;
+use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::{BlockMeta, BlockStats};
+use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Commits, Edit, Register, RegisterError, arrange};
-use tsdb::layout;
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 fn meta(ulid: Ulid) -> BlockMeta {

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use faulty_store::{FaultyStore, Gate};
 use futures::FutureExt;
+use model::labels::Labels;
+use model::matcher::{MatchOp, Matcher};
+use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source};
+use model::tenant::TenantId;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 use tsdb::block::{BlockOrigin, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::db::{Db, DbOptions};
-use tsdb::labels::Labels;
-use tsdb::matcher::{MatchOp, Matcher};
-use tsdb::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source};
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 /// Nothing new for so long, and all who wait are of one round: they are answered together.
@@ -364,7 +364,9 @@ async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
         let asked = rounds.asked();
         rounds.hold(false);
         assert_eq!(got.len(), want.len(), "{shown}");
-        got.iter().zip(&want).for_each(|(got, want)| tsdb::contract::assert_same(got, want, &shown));
+        got.iter()
+            .zip(&want)
+            .for_each(|(got, want)| model::source::testing::conformance::assert_same(got, want, &shown));
         let mut of_want: Vec<Labels> = want.iter().map(|s| s.labels.clone()).collect();
         of_want.sort_unstable();
         assert_eq!(labels, of_want, "{shown}");

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use faulty_store::{Fault, FaultyStore};
+use model::labels::Labels;
+use model::sample::Metadata;
+use model::source::{Budget, Hints, LabelWish, Selection};
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions};
-use tsdb::labels::Labels;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, Hints, LabelWish, Selection};
-use tsdb::tenant::TenantId;
 
 /// Series → time → value.
 type Model = BTreeMap<Labels, BTreeMap<i64, f64>>;

@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
+use model::labels::Labels;
+use model::rollup::downsample::downsample;
+use model::rollup::{Aggregates, Window};
+use model::sample::{is_stale, stale_nan};
+use model::source::merge::{SharedTimelines, merge_copies};
+use model::source::testing::conformance::drain;
+use model::source::testing::rng::Dice;
+use model::source::{Answered, Budget, Hints, Selection, SeriesColumns, SeriesCursor, WindowWish};
+use model::span::span_end;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockReader, BlockWriter, ReadOptions, WriteOptions};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::contract::drain;
-use tsdb::dice::Dice;
-use tsdb::downsample::downsample;
-use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
-use tsdb::labels::Labels;
-use tsdb::mask::Mask;
-use tsdb::merge::{SharedTimelines, merge_copies};
-use tsdb::sample::{is_stale, stale_nan};
-use tsdb::source::{Answered, Budget, Hints, Selection, SeriesColumns, SeriesCursor, WindowWish};
-use tsdb::span::span_end;
-use tsdb::tenant::TenantId;
-use tsdb::window::{Aggregates, Window};
+use tsdb::deletion::Mask;
 use ulid::Ulid;
 
 const M: i64 = 60_000;

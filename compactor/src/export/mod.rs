@@ -5,10 +5,10 @@ pub mod parquet;
 
 use std::path::Path;
 
-use tsdb::matcher::Matcher;
-use tsdb::merge::MergeCursor;
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns, SeriesCursor, Source, SourceError, WindowWish};
-use tsdb::window::Aggregates;
+use model::matcher::Matcher;
+use model::rollup::Aggregates;
+use model::source::merge::MergeCursor;
+use model::source::{Budget, Hints, Selection, SeriesColumns, SeriesCursor, Source, SourceError, WindowWish};
 
 /// What to export.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl ExportError {
     }
 }
 
-/// Where series go, in the order of [`tsdb::labels::Labels::series_cmp`] within each part of time.
+/// Where series go, in the order of [`model::labels::Labels::series_cmp`] within each part of time.
 pub trait Sink {
     /// The next series; counted into `done`.
     fn series(&mut self, series: &SeriesColumns, done: &mut Exported) -> Result<(), ExportError>;
@@ -69,7 +69,7 @@ pub fn parts(min_t_ms: i64, max_t_ms: i64, length_ms: i64) -> Vec<(i64, i64)> {
     let mut out = Vec::new();
     let mut from = min_t_ms;
     while from <= max_t_ms {
-        let end = tsdb::span::span_end(from, length_ms).min(max_t_ms);
+        let end = model::span::span_end(from, length_ms).min(max_t_ms);
         out.push((from, end));
         match end.checked_add(1) {
             Some(next) => from = next,

@@ -6,10 +6,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use tsdb::histogram::format_g;
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::sample::is_stale;
-use tsdb::source::SeriesColumns;
+use model::histogram::format_g;
+use model::labels::{Labels, METRIC_NAME};
+use model::sample::is_stale;
+use model::source::SeriesColumns;
 
 use super::{ExportError, Exported, Sink};
 

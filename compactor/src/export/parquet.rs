@@ -22,15 +22,15 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema, SchemaRef, TimeUnit};
+use model::histogram::Histogram;
+use model::labels::METRIC_NAME;
+use model::sample::is_stale;
+use model::source::SeriesColumns;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use tsdb::histogram::Histogram;
-use tsdb::labels::METRIC_NAME;
-use tsdb::sample::is_stale;
-use tsdb::source::SeriesColumns;
 
 use super::{ExportError, Exported, Sink};
 

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::labels::Labels;
+use model::sample::is_stale;
+use model::source::{SeriesColumns, SeriesCursor};
+use model::tenant::TenantId;
 use serde::Serialize;
-use tsdb::attachment::Kind;
 use tsdb::block::{BlockError, BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
+use tsdb::bucket::maintenance::Depot;
 use tsdb::catalog::{Catalog, CatalogError, Snapshot};
-use tsdb::depot::Depot;
-use tsdb::labels::Labels;
-use tsdb::mask::Mask;
-use tsdb::sample::is_stale;
-use tsdb::source::{SeriesColumns, SeriesCursor};
-use tsdb::tenant::TenantId;
+use tsdb::deletion::Mask;
+use tsdb::sidecar::Kind;
 use ulid::Ulid;
 
 use super::InspectError;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tsdb::bucket::maintenance::{Depot, Leftover};
 use tsdb::catalog::Catalog;
-use tsdb::depot::{Depot, Leftover};
 
 use super::InspectError;
 use crate::garbage::{Piece, find};

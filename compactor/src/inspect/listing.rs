@@ -1,12 +1,12 @@
 //! The blocks of a tenant, and one block in detail.
 
+use model::tenant::TenantId;
 use serde::Serialize;
-use tsdb::attachment::Kind;
 use tsdb::block::BlockMeta;
 use tsdb::block::inspect::ColumnSize;
+use tsdb::bucket::maintenance::Depot;
 use tsdb::catalog::Snapshot;
-use tsdb::depot::Depot;
-use tsdb::tenant::TenantId;
+use tsdb::sidecar::Kind;
 use ulid::Ulid;
 
 use super::InspectError;

@@ -6,9 +6,9 @@ pub mod leftovers;
 pub mod listing;
 pub mod stats;
 
+use model::source::SourceError;
 use tsdb::block::BlockError;
 use tsdb::catalog::CatalogError;
-use tsdb::source::SourceError;
 
 /// A bucket, its catalog or a block could not be read; the text names the object.
 #[derive(Debug, thiserror::Error, Clone)]

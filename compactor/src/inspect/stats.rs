@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
+use model::labels::{Labels, METRIC_NAME};
+use model::tenant::TenantId;
 use serde::Serialize;
 use tsdb::block::weigh::weigh;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::mask::Mask;
-use tsdb::tenant::TenantId;
+use tsdb::deletion::Mask;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::InspectError;

@@ -15,6 +15,11 @@ use compactor::settings::Settings;
 use compactor::worker::Compactor;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use model::clock::{Clock, ManualClock};
+use model::labels::Labels;
+use model::source::testing::conformance::drain;
+use model::source::{Budget, Hints, Selection, SeriesColumns};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -24,14 +29,9 @@ use object_store::{
 use prometheus_client::registry::Registry;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, WriteOptions, write_block};
+use tsdb::bucket::maintenance::{Depot, Patience};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, CatalogOptions, Edit};
-use tsdb::clock::{Clock, ManualClock};
-use tsdb::contract::drain;
-use tsdb::depot::{Depot, Patience};
-use tsdb::labels::Labels;
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns};
-use tsdb::tenant::TenantId;
 use ulid::Ulid;
 
 /// What becomes of one operation.
@@ -267,7 +267,7 @@ pub fn settings(scratch: &FilePath) -> Settings {
     s.attempts = 3;
     s.pause = Duration::from_micros(100);
     s.plan.grace_ms = 0;
-    s.plan.resolutions_ms = tsdb::window::RESOLUTIONS_MS.to_vec();
+    s.plan.resolutions_ms = model::rollup::RESOLUTIONS_MS.to_vec();
     s
 }
 
@@ -284,6 +284,6 @@ pub fn compactor(
 
 /// A clock that shows some time after all that is stored now, by the store's own times too.
 pub fn late_clock() -> ManualClock {
-    use tsdb::clock::SystemClock;
+    use model::clock::SystemClock;
     ManualClock::at(SystemClock.now_ms() + 100 * 365 * 24 * 3_600_000)
 }

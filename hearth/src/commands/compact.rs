@@ -6,10 +6,10 @@ use std::sync::Arc;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use compactor::metrics::Metrics;
 use compactor::worker::{Compactor, Round};
+use model::clock::SystemClock;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tsdb::clock::SystemClock;
-use tsdb::depot::{Depot, Patience};
+use tsdb::bucket::maintenance::{Depot, Patience};
 use ulid::Ulid;
 
 use super::errand;

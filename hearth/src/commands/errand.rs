@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ArgMatches;
+use model::matcher::Matcher;
+use model::tenant::TenantId;
 use query::parse::{ParseOptions, parse_metric_selector};
 use tokio::runtime::Runtime;
-use tsdb::matcher::Matcher;
-use tsdb::tenant::TenantId;
 
 /// Threads for a command.
 pub fn threads() -> Result<Runtime, String> {

@@ -11,10 +11,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use compactor::export::openmetrics::OpenMetrics;
 use compactor::export::parquet::{ParquetOptions, ParquetRows};
 use compactor::export::{ExportError, Exported, Wanted, export, parts};
+use model::tenant::TenantId;
 use query::parse::parse_duration_ns;
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, CatalogOptions};
-use tsdb::tenant::TenantId;
 
 use super::console::{Console, count, size};
 use super::errand;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use compactor::settings::{TenantKeep, TenantRule};
+use model::tenant::TenantId;
 use query::parse::{ParseOptions, parse_metric_selector};
-use tsdb::mask::{RetentionRule, selector_text};
-use tsdb::tenant::TenantId;
+use tsdb::deletion::{RetentionRule, selector_text};
 
 use super::value::{Span, Value};
 

@@ -367,7 +367,7 @@ impl Value for LabelNames {
     fn parse(text: &str) -> Result<Self, String> {
         let names: Vec<String> =
             text.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
-        match names.iter().any(|n| n == tsdb::labels::METRIC_NAME) {
+        match names.iter().any(|n| n == model::labels::METRIC_NAME) {
             true => {
                 Err("has __name__, which every series needs: name the label that tells replicas apart".into())
             }

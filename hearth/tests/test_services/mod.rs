@@ -28,11 +28,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use ::model::source::testing::rng::Dice;
 pub use api::{Api, Data, Labels};
 pub use hearth::{Hearth, Start};
 pub use model::Model;
 pub use remote_write::{Series, series};
-pub use tsdb::dice::Dice;
 
 /// A program that was started, with its output in a file. It is killed when this value goes; if a test is failing at that moment, the end of
 /// the output is shown.

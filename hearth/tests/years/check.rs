@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::labels::Labels;
+use model::matcher::{MatchOp, Matcher};
+use model::sample::Value;
+use model::source::testing::conformance::drain;
+use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source, SourceError};
 use query::engine::{Engine, QueryRequest};
 use query::value::QueryValue;
-use tsdb::contract::drain;
-use tsdb::labels::Labels;
-use tsdb::matcher::{MatchOp, Matcher};
-use tsdb::sample::Value;
-use tsdb::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source, SourceError};
 
 use crate::world::{DAY, HOUR, START, World, tenant};
 

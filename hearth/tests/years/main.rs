@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bucket::{Fate, FatefulStore};
+use model::clock::ManualClock;
+use model::matcher::{MatchOp, Matcher};
 use object_store::ObjectStore;
 use tsdb::catalog::{Catalog, Snapshot};
-use tsdb::clock::ManualClock;
-use tsdb::matcher::{MatchOp, Matcher};
 
 use world::{DAY, HOUR, START, Size, World};
 
@@ -84,7 +84,7 @@ async fn ninety_days_of_two_hundred_series() {
     let hours = of(3_600_000).map(|b| b.min_t_ms).min();
     assert!(hours.is_some_and(|t| t < START + DAY), "the first day is there, in windows of an hour");
     // Deletions were made physical wherever there are samples; where only windows are left, they stay hidden.
-    let hidden = |t: &&Arc<tsdb::mask::Tombstone>| of(0).any(|b| t.concerns(b));
+    let hidden = |t: &&Arc<tsdb::deletion::Tombstone>| of(0).any(|b| t.concerns(b));
     assert!(!snapshot.tombstones.iter().any(|t| hidden(&t)), "{:?}", snapshot.tombstones);
     let wholes: std::collections::BTreeSet<_> = of(0).map(|b| b.whole()).collect();
     assert!(of(0).count() > wholes.len(), "no block of samples was so large that it became several");

@@ -9,19 +9,19 @@ use axum::http::Request;
 use compactor::settings::{Keep, TenantRule};
 use compactor::worker::Compactor;
 use ingest::http::IngestState;
+use model::clock::{Clock, ManualClock};
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::sample::{Value, stale_nan};
+use model::source::testing::memory::MemorySource;
+use model::span::Span;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
 use tower::ServiceExt;
-use tsdb::clock::{Clock, ManualClock};
 use tsdb::db::{Db, DbOptions, LogSync};
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::labels::Labels;
-use tsdb::mask::RetentionRule;
-use tsdb::matcher::Matcher;
-use tsdb::memory::MemorySource;
-use tsdb::sample::{Value, stale_nan};
-use tsdb::span::Span;
-use tsdb::tenant::TenantId;
+use tsdb::deletion::RetentionRule;
 
 use crate::bucket;
 use crate::test_services::Dice;
@@ -209,7 +209,7 @@ impl World {
 
     fn worker(&self, name: &str) -> Compactor {
         let mut settings = bucket::settings(&self.folder.path().join("compaction"));
-        settings.plan.resolutions_ms = tsdb::window::RESOLUTIONS_MS.to_vec();
+        settings.plan.resolutions_ms = model::rollup::RESOLUTIONS_MS.to_vec();
         settings.plan.grace_ms = HOUR;
         settings.keep = self.keep();
         settings.max_block_bytes = self.size.max_block_bytes;

@@ -16,9 +16,9 @@
 
 use std::sync::Arc;
 
-use tsdb::histogram::{CounterResetHint, Histogram};
-use tsdb::varint::take_u64;
-use tsdb::window::{Edge, HistogramFlags, Window};
+use model::codec::varint::take_u64;
+use model::histogram::{CounterResetHint, Histogram};
+use model::rollup::{Edge, HistogramFlags, Window};
 
 use super::bits::Wrong;
 use super::chunk::{self, Samples};
@@ -211,7 +211,7 @@ fn of_histograms(
 
 #[cfg(test)]
 mod tests {
-    use tsdb::dice::Dice;
+    use model::source::testing::rng::Dice;
 
     use super::*;
 

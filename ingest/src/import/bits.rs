@@ -1,6 +1,6 @@
 //! Reads the bit strings that Prometheus' chunks are, and says where they end.
 
-use tsdb::bits::BitReader;
+use model::codec::bits::BitReader;
 
 /// Why a chunk could not be decoded.
 pub(super) type Wrong = String;

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::rollup::{Aggregates, Window, WindowsBuilder, merge_overlapping};
+use model::source::SeriesColumns;
+use model::source::merge::{SharedTimelines, merge_copies};
 use rayon::prelude::*;
-use tsdb::labels::Labels;
-use tsdb::matcher::Matcher;
-use tsdb::merge::{SharedTimelines, merge_copies};
-use tsdb::source::SeriesColumns;
-use tsdb::window::{Aggregates, Window, WindowsBuilder, merge_overlapping};
 
 use super::aggregates;
 use super::chunk::{self, Samples};

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, EXPONENTIAL_SCHEMAS, Histogram};
-use tsdb::sample::{is_stale, stale_nan};
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, EXPONENTIAL_SCHEMAS, Histogram};
+use model::sample::{is_stale, stale_nan};
 
 use super::bits::{Bits, Wrong, Xor};
 
@@ -471,7 +471,7 @@ fn histograms<C: Counts>(data: &[u8], with_starts: bool, out: &mut Samples) -> R
 
 #[cfg(test)]
 mod tests {
-    use tsdb::dice::Dice;
+    use model::source::testing::rng::Dice;
 
     use super::*;
 
@@ -484,7 +484,7 @@ mod tests {
         let mut rest = &bytes[8..];
         let mut out = Vec::new();
         while !rest.is_empty() {
-            let length = tsdb::varint::take_u64(&mut rest).unwrap() as usize;
+            let length = model::codec::varint::take_u64(&mut rest).unwrap() as usize;
             out.push((rest[0], rest[1..=length].to_vec()));
             rest = &rest[length + 5..];
         }

@@ -1,8 +1,8 @@
 //! What two readings of the same samples must agree on: counts, times, and a checksum per series.
 
-use tsdb::histogram::Histogram;
-use tsdb::source::SeriesColumns;
-use tsdb::window::Window;
+use model::histogram::Histogram;
+use model::rollup::Window;
+use model::source::SeriesColumns;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Sums over series that came in order. Eight bytes a series.

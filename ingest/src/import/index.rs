@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use tsdb::labels::{Labels, MAX_LABEL_BYTES};
-use tsdb::varint::{take_bytes, take_i64, take_u64};
+use model::codec::varint::{take_bytes, take_i64, take_u64};
+use model::labels::{Labels, MAX_LABEL_BYTES};
 
 use super::ImportError;
 use super::crc32c::{Crc32c, crc32c};
@@ -272,8 +272,8 @@ fn parse_series(mut entry: &[u8], text: &str, ends: &[u32]) -> Result<SeriesEntr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tsdb::dice::Dice;
-    use tsdb::varint::{put_bytes, put_i64, put_u64};
+    use model::codec::varint::{put_bytes, put_i64, put_u64};
+    use model::source::testing::rng::Dice;
 
     fn series(labels: &[(u64, u64)], chunks: &[(i64, u64, i64)]) -> Vec<u8> {
         let mut out = Vec::new();

@@ -6,7 +6,7 @@
 //!    sorted on disk. Either can be read for any span of time, series in Hearth's order, with memory bounded.
 //! 2. It is cut into units, one per span of half a day ([`unit::spans`]), so that no block crosses what compaction cuts.
 //! 3. Each unit becomes a block ([`unit::import`]): read and written in one pass, uploaded, read back from the store, compared with the source series
-//!    by series, and only then committed. The journal of [`tsdb::intake`] makes sure that a unit is committed once.
+//!    by series, and only then committed. The journal of [`tsdb::bucket::import_journal`] makes sure that a unit is committed once.
 //!
 //! What comes from outside is hostile here as everywhere: decoders check every length before they allocate, and a file that is damaged is an
 //! error that names it, never a wrong number.
@@ -29,9 +29,9 @@ mod window;
 
 use std::path::Path;
 
+use model::source::SourceError;
 use tsdb::block::BlockError;
-use tsdb::intake::IntakeError;
-use tsdb::source::SourceError;
+use tsdb::bucket::import_journal::IntakeError;
 
 /// Why an import stopped. What was committed before stays, and running it again goes on from there.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::source::SeriesColumns;
+use model::labels::{Labels, METRIC_NAME};
+use model::source::SeriesColumns;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::block::Wish;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tsdb::labels::Labels;
+use model::labels::Labels;
 
 /// Labels to add to every series, and names to drop.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tsdb::varint::take_u64;
+use model::codec::varint::take_u64;
 
 use super::ImportError;
 use super::crc32c::crc32c;

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tsdb::labels::Labels;
-use tsdb::source::SeriesColumns;
-use tsdb::span::Span;
+use model::labels::Labels;
+use model::source::SeriesColumns;
+use model::span::Span;
 
 use super::unit::SPAN_MS;
 use super::{ImportError, Progress};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use tsdb::varint::{take_i64, take_u64};
+use model::codec::varint::{take_i64, take_u64};
 
 use super::ImportError;
 use super::crc32c::crc32c;
@@ -86,7 +86,7 @@ pub(super) fn covers(ranges: &[(i64, i64)], ts_ms: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tsdb::varint::{put_i64, put_u64};
+    use model::codec::varint::{put_i64, put_u64};
 
     #[test]
     fn ranges_are_joined_and_checked() {

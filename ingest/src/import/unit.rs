@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use model::rollup::Aggregates;
+use model::source::{Budget, Hints, Selection, SeriesColumns, Source, WindowWish};
+use model::span::Span;
 use serde::Serialize;
 use tsdb::block::{BlockOrigin, BlockWriter, WriteOptions};
-use tsdb::intake::Intake;
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns, Source, WindowWish};
-use tsdb::span::Span;
-use tsdb::window::Aggregates;
+use tsdb::bucket::import_journal::Intake;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ImportError;

@@ -5,7 +5,7 @@ use crate::admit::{Float, Outcome, Pass};
 use crate::limits::Limits;
 use crate::reject::Reason;
 use crate::sink::Sink;
-use tsdb::labels::METRIC_NAME;
+use model::labels::METRIC_NAME;
 
 /// Hands all samples and metadata of an exposition to `sink` (an appender, to be committed by the caller).
 ///

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tsdb::sample::NORMAL_NAN_BITS;
+use model::sample::NORMAL_NAN_BITS;
 
 use crate::reject::cut;
 

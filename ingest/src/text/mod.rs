@@ -257,7 +257,7 @@ fn check_unique(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> Result<(), String> {
     };
     match repeated {
         Some(name) => Err(format!("the label name {:?} appears twice", crate::reject::cut(name, 80))),
-        None if labels.iter().any(|(n, _)| n == tsdb::labels::METRIC_NAME) => {
+        None if labels.iter().any(|(n, _)| n == model::labels::METRIC_NAME) => {
             Err("the metric name stands before the braces, not as a label".into())
         }
         None => Ok(()),

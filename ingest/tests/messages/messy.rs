@@ -1,7 +1,7 @@
 //! An encoder that writes the same message as no sender would but the wire format allows: fields out of order, unknown ones between,
 //! packed numbers split or spread, varints padded, single fields sent twice, sub-messages in pieces.
 
-use tsdb::dice::Dice;
+use model::source::testing::rng::Dice;
 
 use super::{BucketSpan, Count, Histogram, ZeroCount, v1, v2};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use ingest::Limits;
 use ingest::sink::Sink;
+use model::exemplar::{Place, Refused};
+use model::histogram::{BucketSpan, Histogram};
+use model::sample::Metadata;
 use tsdb::db::SeriesRef;
-use tsdb::exemplar::{Place, Refused};
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::sample::Metadata;
 
 use crate::messages::{self, v1, v2};
 

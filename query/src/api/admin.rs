@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use tsdb::matcher::Matcher;
+use model::matcher::Matcher;
 
 use super::answer;
 use super::error::{ApiError, ErrorType};

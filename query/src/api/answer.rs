@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use tsdb::labels::Labels;
-use tsdb::sample::Value;
-use tsdb::source::Budget;
+use model::labels::Labels;
+use model::sample::Value;
+use model::source::Budget;
 
 use super::{json, resolution};
 use crate::value::{QueryStats, QueryValue, RangeSeries, SamplesPerStep};

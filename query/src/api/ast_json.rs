@@ -2,7 +2,7 @@
 //!
 //! Keys are in ascending order, as Go writes its maps.
 
-use tsdb::matcher::Matcher;
+use model::matcher::Matcher;
 
 use super::json;
 use crate::parse::{

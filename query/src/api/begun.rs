@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures::Stream;
+use model::source::{Answered, Budget, SourceError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tsdb::source::{Answered, Budget, SourceError};
 
 use super::answer::{Grid, HEAD, PIECE_BYTES, Remarks, Stats, points, respond, tail};
 use super::request::CancelOnDrop;

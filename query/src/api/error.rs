@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tsdb::matcher::quote;
+use model::matcher::quote;
 
 use super::json;
 
@@ -94,9 +94,9 @@ impl ApiError {
 }
 
 /// What storage says, with the words upstream's engine puts around it.
-impl From<tsdb::source::SourceError> for ApiError {
-    fn from(e: tsdb::source::SourceError) -> ApiError {
-        use tsdb::source::SourceError::*;
+impl From<model::source::SourceError> for ApiError {
+    fn from(e: model::source::SourceError) -> ApiError {
+        use model::source::SourceError::*;
         let kind = match &e {
             Canceled => ErrorType::Canceled,
             TimedOut => ErrorType::Timeout,

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use tsdb::exemplar::SeriesExemplars;
-use tsdb::matcher::Matcher;
+use model::exemplar::SeriesExemplars;
+use model::matcher::Matcher;
 
 use super::answer::{self, Remarks};
 use super::error::ApiError;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tsdb::matcher::quote;
+use model::matcher::quote;
 
 /// Pairs in the order upstream sees them: those of the body first, then those of the URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

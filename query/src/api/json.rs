@@ -3,8 +3,8 @@
 //! No serde here: the hot path is millions of `[1435781451.781,"0.25"]`, and two of its three forms (timestamps, values as strings) are
 //! not serde's. Costs are measured in `benches/json.rs`.
 
-use tsdb::histogram::Histogram;
-use tsdb::labels::Labels;
+use model::histogram::Histogram;
+use model::labels::Labels;
 
 /// A timestamp in milliseconds as seconds with as many decimals as it has, at most three.
 pub fn timestamp(out: &mut Vec<u8>, t_ms: i64) {
@@ -324,8 +324,8 @@ pub fn histogram(out: &mut Vec<u8>, h: &Histogram) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
     use proptest::prelude::*;
-    use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
 
     fn shown(f: impl Fn(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();

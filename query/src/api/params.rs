@@ -1,6 +1,6 @@
 //! Times, durations and limits as upstream reads them from parameters (`web/api/v1/api.go`: parseTime, parseDuration, parseLimitParam).
 
-use tsdb::matcher::quote;
+use model::matcher::quote;
 
 use super::error::ApiError;
 use super::form::Form;

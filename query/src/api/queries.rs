@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use tsdb::matcher::quote;
-use tsdb::source::Answered;
+use model::matcher::quote;
+use model::source::Answered;
 
 use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
 use super::begun::SeriesWriter;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tsdb::dedup::{DedupMode, DedupSource};
-use tsdb::labels::METRIC_NAME;
-use tsdb::matcher::quote;
-use tsdb::source::Source;
-use tsdb::tenant::TenantId;
+use model::labels::METRIC_NAME;
+use model::matcher::quote;
+use model::source::Source;
+use model::source::dedup::{DedupMode, DedupSource};
+use model::tenant::TenantId;
 
 use super::error::ApiError;
 use super::form::Form;

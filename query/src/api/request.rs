@@ -8,9 +8,9 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use model::source::Budget;
+use model::tenant::TenantId;
 use tokio::sync::Semaphore;
-use tsdb::source::Budget;
-use tsdb::tenant::TenantId;
 
 use super::begun::{self, Early, Place};
 use super::error::{ApiError, ErrorType};

@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use tsdb::matcher::quote;
-use tsdb::source::{Answered, AnsweredPart};
+use model::matcher::quote;
+use model::source::{Answered, AnsweredPart};
 
 use super::error::ApiError;
 use super::form::Form;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use tsdb::matcher::Matcher;
-use tsdb::matcher::quote;
-use tsdb::source::{Budget, LabelWish};
+use model::matcher::Matcher;
+use model::matcher::quote;
+use model::source::{Budget, LabelWish};
 
 use super::answer::{self, Remarks};
 use super::error::ApiError;
@@ -65,7 +65,7 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
 
 /// Label sets, written as the client takes them: a tenant can have millions.
 struct LabelSets {
-    sets: std::vec::IntoIter<tsdb::labels::Labels>,
+    sets: std::vec::IntoIter<model::labels::Labels>,
     begun: bool,
     remarks: Remarks,
 }

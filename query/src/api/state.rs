@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use model::clock::{Clock, SystemClock};
+use model::exemplar::SeriesExemplars;
+use model::head_stats::HeadStats;
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::source::{Budget, Source, SourceError};
+use model::tenant::TenantId;
 use tokio::sync::Semaphore;
-use tsdb::clock::{Clock, SystemClock};
-use tsdb::db::HeadStats;
-use tsdb::exemplar::SeriesExemplars;
-use tsdb::matcher::Matcher;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, Source, SourceError};
-use tsdb::tenant::TenantId;
 
 use super::metrics::Metrics;
 use super::replicas::Replicas;

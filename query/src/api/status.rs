@@ -3,10 +3,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use model::head_stats::NamedCount;
+use model::matcher::quote;
 use serde::Serialize;
 use serde_json::json;
-use tsdb::db::NamedCount;
-use tsdb::matcher::quote;
 
 use super::answer;
 use super::error::ApiError;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::matcher::quote;
-use tsdb::source::Held;
+use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
+use model::labels::{Labels, METRIC_NAME};
+use model::matcher::quote;
+use model::source::Held;
 
 use super::Evaluator;
 use super::column_bytes;
@@ -271,7 +271,7 @@ impl Evaluator<'_> {
             _ => {
                 return Err(QueryError::execution(format!(
                     "invalid label name {}",
-                    tsdb::matcher::quote(label)
+                    model::matcher::quote(label)
                 )));
             }
         };

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tsdb::matcher::quote;
-use tsdb::sample::is_stale;
-use tsdb::source::{Answered, AnsweredPart, SeriesColumns, WindowWish};
+use model::matcher::quote;
+use model::sample::is_stale;
+use model::source::{Answered, AnsweredPart, SeriesColumns, WindowWish};
 
 use super::Evaluator;
 use super::timeline::Reach;

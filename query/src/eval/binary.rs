@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::matcher::quote;
-use tsdb::sample::Value;
+use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
+use model::labels::{Labels, METRIC_NAME};
+use model::matcher::quote;
+use model::sample::Value;
 
 use super::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
 use super::trace::id;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tsdb::histogram::Histogram;
-use tsdb::labels::{Labels, METRIC_NAME};
+use model::histogram::Histogram;
+use model::labels::{Labels, METRIC_NAME};
 
 /// What stands in a slot.
 #[derive(Clone, Copy, Debug)]
@@ -92,10 +92,10 @@ impl Column {
         }
     }
 
-    pub fn set(&mut self, step: usize, value: tsdb::sample::Value) {
+    pub fn set(&mut self, step: usize, value: model::sample::Value) {
         match value {
-            tsdb::sample::Value::Float(v) => self.set_float(step, v),
-            tsdb::sample::Value::Histogram(h) => self.set_histogram(step, h),
+            model::sample::Value::Float(v) => self.set_float(step, v),
+            model::sample::Value::Histogram(h) => self.set_histogram(step, h),
         }
     }
 

@@ -5,8 +5,8 @@
 //! comes out is ascending, each once, are rows handed out as they come. Otherwise the expression is evaluated whole.
 
 use hashbrown::HashSet;
-use tsdb::labels::Labels;
-use tsdb::source::{Held, LabelWish};
+use model::labels::Labels;
+use model::source::{Held, LabelWish};
 
 use super::frame::{Column, Frame, Row, without_name};
 use super::functions::Run;

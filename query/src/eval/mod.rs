@@ -20,8 +20,8 @@ pub mod trace;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tsdb::labels::Labels;
-use tsdb::source::{Answered, Budget, Held, SeriesColumns, Source};
+use model::labels::Labels;
+use model::source::{Answered, Budget, Held, SeriesColumns, Source};
 
 use crate::annotations::Annotations;
 use crate::engine::EngineOptions;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use tsdb::histogram::{CounterResetHint, Histogram};
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::matcher::{MatchOp, Matcher, quote};
-use tsdb::source::{Held, SeriesColumns};
-use tsdb::window::{Aggregates, WindowColumns};
+use model::histogram::{CounterResetHint, Histogram};
+use model::labels::{Labels, METRIC_NAME};
+use model::matcher::{MatchOp, Matcher, quote};
+use model::rollup::{Aggregates, WindowColumns};
+use model::source::{Held, SeriesColumns};
 
 use super::frame::{Column, Frame, Point, Row, Val};
 use super::functions::windowed::{self, FloatWindows, Windowed};
@@ -366,7 +366,7 @@ fn check_extended(name: &str, extended: Extended) -> Result<(), QueryError> {
 /// The labels that a selector matches exactly: what `absent` gives its result. A label that is also matched otherwise is left out, wherever
 /// the other matcher stands: those that only take series away come last, as Prometheus' storage reorders them before it is asked for labels.
 pub fn absent_labels(s: &Selector) -> Labels {
-    let mut b = tsdb::labels::LabelsBuilder::default();
+    let mut b = model::labels::LabelsBuilder::default();
     let mut has: HashSet<&str> = HashSet::new();
     let takes_away = |m: &Matcher| {
         m.matches("") && (!m.op.is_positive() || s.matchers.iter().all(|o| o.name != m.name || o.matches("")))

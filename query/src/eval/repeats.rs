@@ -4,7 +4,7 @@
 //! remark is computed anew too.
 
 use hashbrown::HashMap;
-use tsdb::source::Held;
+use model::source::Held;
 
 use super::frame::Val;
 use super::tally::Tally;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tsdb::labels::Labels;
+use model::labels::Labels;
 
 use super::binary::WithScalar;
 use super::frame::{Column, Row, Val, without_name};

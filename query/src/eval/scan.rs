@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
+use model::matcher::quote;
+use model::rollup::{HistogramFlags, WindowColumns};
+use model::sample::is_stale;
+use model::source::{Held, Hints, Selection, SeriesColumns};
 use rayon::prelude::*;
-use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
-use tsdb::matcher::quote;
-use tsdb::sample::is_stale;
-use tsdb::source::{Held, Hints, Selection, SeriesColumns};
-use tsdb::window::{HistogramFlags, WindowColumns};
 
 use super::answered::live_windows;
 use super::frame::{Column, Row};

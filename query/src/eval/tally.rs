@@ -1,7 +1,7 @@
 //! Samples of a query as upstream counts them for `stats` (`util/stats/query_stats.go`, `promql/engine.go`): per step, whole windows
 //! again and again, and beside that what had to be read anew.
 
-use tsdb::histogram::Histogram;
+use model::histogram::Histogram;
 
 use super::Steps;
 use super::frame::Column;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use model::source::Budget;
 use parking_lot::Mutex;
-use tsdb::source::Budget;
 
 /// A part of a plan, by its place in memory and its size (a selector may stand at the very start of its node): plans do not move while
 /// they are evaluated.

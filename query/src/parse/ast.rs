@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tsdb::matcher::Matcher;
+use model::matcher::Matcher;
 
 /// Bytes `start..end` of the query text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]

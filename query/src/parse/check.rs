@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tsdb::matcher::quote;
+use model::matcher::quote;
 
 use super::ParseError;
 use super::ast::*;

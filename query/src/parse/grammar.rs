@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tsdb::matcher::{MatchOp, Matcher, quote};
+use model::matcher::{MatchOp, Matcher, quote};
 
 use super::ast::*;
 use super::lex::Lexer;

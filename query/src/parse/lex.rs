@@ -3,7 +3,7 @@
 //! The same characters mean different tokens inside braces, brackets and series descriptions, so the lexer keeps a mode.
 //! Its modes and error texts follow `promql/parser/lex.go` of Prometheus 3.14.
 
-use tsdb::matcher::{code_point, quote, quote_char};
+use model::matcher::{code_point, quote, quote_char};
 
 use super::ast::BinaryOp;
 use super::token::{HistKey, Kind, ResetHint, Token, keyword};

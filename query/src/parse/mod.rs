@@ -26,7 +26,7 @@ pub use series::{
 };
 
 use grammar::{Parser, Stop};
-use tsdb::matcher::Matcher;
+use model::matcher::Matcher;
 
 fn stopped(stop: Stop) -> ParseError {
     match stop {

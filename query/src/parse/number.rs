@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use tsdb::matcher::quote;
+use model::matcher::quote;
 
 const NS_PER_MS: u64 = 1_000_000;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use tsdb::matcher::{is_legacy_label_name, quote};
+use model::matcher::{is_legacy_label_name, quote};
 
 use super::ast::*;
 use super::number::{write_duration, write_float, write_float_g};
@@ -93,9 +93,9 @@ fn write_number(mut out: &mut dyn Write, n: &NumberLit) -> fmt::Result {
 fn write_selector(out: &mut dyn Write, v: &VectorSelector) -> fmt::Result {
     let name = v.name.as_deref().unwrap_or_default();
     out.write_str(name)?;
-    let is_name = |m: &&tsdb::matcher::Matcher| {
+    let is_name = |m: &&model::matcher::Matcher| {
         &*m.name == "__name__"
-            && m.op == tsdb::matcher::MatchOp::Equal
+            && m.op == model::matcher::MatchOp::Equal
             && *m.value == *name
             && !name.is_empty()
     };

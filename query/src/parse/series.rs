@@ -3,9 +3,9 @@
 //! The language is that of the unit testing rules in Prometheus' documentation, with start timestamps (`metric@st -1mx5`) as
 //! `promql/promqltest` of release 3.14 reads them.
 
-use tsdb::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
-use tsdb::labels::{Labels, LabelsBuilder};
-use tsdb::sample::stale_nan;
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
+use model::labels::{Labels, LabelsBuilder};
+use model::sample::stale_nan;
 
 use super::ast::{BinaryOp, Span};
 use super::grammar::{Parse, Parser, Stop};
@@ -354,7 +354,7 @@ impl Parser<'_> {
             Ok(n) => Ok(Some(n)),
             Err(_) => self.fail(
                 token.span(),
-                format!("invalid repetition in series values: {}", tsdb::matcher::quote(self.raw(token))),
+                format!("invalid repetition in series values: {}", model::matcher::quote(self.raw(token))),
             ),
         }
     }
@@ -437,7 +437,7 @@ impl Parser<'_> {
                 Span { start: token.start, end: token.end },
                 format!(
                     "invalid integer in histogram description: {}",
-                    tsdb::matcher::quote(self.raw(token))
+                    model::matcher::quote(self.raw(token))
                 ),
             ),
         }

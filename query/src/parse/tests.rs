@@ -1,7 +1,7 @@
 //! The parser against a table of our own, against itself (print, parse again), against promql-parser, and against hostile input.
 
+use model::source::testing::rng::Dice;
 use proptest::prelude::*;
-use tsdb::dice::Dice;
 
 use super::lex::Lexer;
 use super::token::Kind;
@@ -308,7 +308,7 @@ fn series_descriptions() {
             .iter()
             .map(|v| match v {
                 SequenceValue::Gap => "_".into(),
-                SequenceValue::Float(v) if tsdb::sample::is_stale(*v) => "stale".into(),
+                SequenceValue::Float(v) if model::sample::is_stale(*v) => "stale".into(),
                 SequenceValue::Float(v) => v.to_string(),
                 SequenceValue::Histogram { value, hint_set } => {
                     format!("h{}:{:?}:{hint_set}", value.sum, value.positive_buckets)
@@ -582,7 +582,7 @@ proptest! {
 
     #[test]
     fn strings_are_bytes_and_survive(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-        let text = tsdb::matcher::quote(&bytes);
+        let text = model::matcher::quote(&bytes);
         // U+FFFD itself is refused in text, as upstream takes it for broken UTF-8.
         prop_assume!(!text.contains('\u{fffd}'));
         let expr = all(&text);

@@ -1,6 +1,6 @@
 //! Tokens: their kinds, the keywords, and how error texts name them.
 
-use tsdb::matcher::quote;
+use model::matcher::quote;
 
 use super::ast::{AggregateOp, BinaryOp, Span};
 

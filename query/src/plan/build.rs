@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tsdb::labels::METRIC_NAME;
+use model::labels::METRIC_NAME;
 
 use super::duration::{QueryShape, milliseconds};
 use super::resolution::Needs;
@@ -331,7 +331,7 @@ impl Selector {
     pub fn metric_name(&self) -> Option<&str> {
         self.matchers
             .iter()
-            .find(|m| &*m.name == METRIC_NAME && m.op == tsdb::matcher::MatchOp::Equal)
+            .find(|m| &*m.name == METRIC_NAME && m.op == model::matcher::MatchOp::Equal)
             .map(|m| &*m.value)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use build::{Times, build};
 pub use repeats::Shared;
 
-use tsdb::matcher::Matcher;
+use model::matcher::Matcher;
 
 use crate::eval::functions::Entry;
 use crate::parse::{AggregateOp, BinaryOp, Span, ValueType, VectorMatching};

@@ -4,8 +4,8 @@
 //! of all ranges are multiples of its length. An instant selector only has ends: the newest sample before each is the last one of some window.
 //! Where there are few ranges (an instant query over 30 days, say), they need not lie on multiples: finer windows and samples fill the edges.
 
-use tsdb::source::WindowWish;
-use tsdb::window::{Aggregates, RESOLUTIONS_MS};
+use model::rollup::{Aggregates, RESOLUTIONS_MS};
+use model::source::WindowWish;
 
 /// Evaluations up to which the edges of ranges are told to the source one by one.
 const FEW: usize = 16;

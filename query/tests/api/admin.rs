@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::Method;
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::source::Source;
+use model::source::testing::memory::MemorySource;
+use model::tenant::TenantId;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, ChangeError, Metrics, Storage, router};
 use serde_json::{Value, json};
-use tsdb::labels::Labels;
-use tsdb::matcher::Matcher;
-use tsdb::memory::MemorySource;
-use tsdb::source::Source;
-use tsdb::tenant::TenantId;
 
 use super::frame::{answer_of, form_of};
 

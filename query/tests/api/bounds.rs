@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::{Request, header};
 use http_body_util::BodyExt;
+use model::labels::Labels;
+use model::source::SourceError;
+use model::source::testing::memory::MemorySource;
 use serde_json::json;
 use tower::ServiceExt;
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::source::SourceError;
 
 use super::frame::{Broken, Endless, api_of, sample_data};
 

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Method;
+use model::exemplar::SeriesExemplars;
+use model::head_stats::HeadStats;
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::source::{Budget, Source, SourceError};
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Storage, router};
-use tsdb::db::{Db, DbOptions, HeadStats};
-use tsdb::exemplar::SeriesExemplars;
-use tsdb::matcher::Matcher;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, Source, SourceError};
-use tsdb::tenant::TenantId;
+use tsdb::db::{Db, DbOptions};
 
 use super::frame::{answer_of, form_of};
 

@@ -9,17 +9,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use model::clock::ManualClock;
+use model::head_stats::{HeadStats, NamedCount};
+use model::labels::Labels;
+use model::sample::Metadata;
+use model::source::testing::memory::MemorySource;
+use model::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
+use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Readiness, Storage, router};
 use serde_json::Value;
 use tower::ServiceExt;
-use tsdb::clock::ManualClock;
-use tsdb::db::{HeadStats, NamedCount};
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::sample::Metadata;
-use tsdb::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
-use tsdb::tenant::TenantId;
 
 /// Tenants in memory; `readiness` 0 is ready, 1 starting, 2 stopping.
 #[derive(Default)]
@@ -91,7 +91,7 @@ impl Source for Broken {
 pub struct Endless(pub std::sync::mpsc::SyncSender<SourceError>);
 
 impl Endless {
-    fn wait<T>(&self, budget: &tsdb::source::Budget) -> Result<T, SourceError> {
+    fn wait<T>(&self, budget: &model::source::Budget) -> Result<T, SourceError> {
         loop {
             if let Err(e) = budget.check() {
                 let _ = self.0.send(e.clone());

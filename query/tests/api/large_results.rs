@@ -7,14 +7,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use model::labels::Labels;
+use model::source::testing::memory::matches_all;
+use model::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Storage, router};
 use serde_json::Value;
 use tower::ServiceExt;
-use tsdb::labels::Labels;
-use tsdb::memory::matches_all;
-use tsdb::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
-use tsdb::tenant::TenantId;
 
 const STEP_MS: i64 = 1_000;
 const POINTS: i64 = 500;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
+use model::labels::Labels;
+use model::source::testing::memory::MemorySource;
+use model::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
 use query::engine::EngineOptions;
 use serde_json::json;
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
 
 use super::frame::{api, api_of, sample_data};
 
@@ -197,7 +197,7 @@ impl Source for Told {
         {
             let coarse = resolution_ms > windows.max_resolution_ms;
             let approximate = false;
-            let part = tsdb::source::AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate };
+            let part = model::source::AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate };
             windows.answered.as_ref().expect("every selection of a query can tell").note(part);
         }
         self.0.select(wish)

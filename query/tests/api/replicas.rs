@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use model::labels::Labels;
+use model::source::Source;
+use model::source::dedup::DedupMode;
+use model::source::testing::memory::MemorySource;
+use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Replicas, Storage, router};
 use serde_json::{Value, json};
-use tsdb::dedup::DedupMode;
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::source::Source;
-use tsdb::tenant::TenantId;
 
 use super::frame::answer_of;
 

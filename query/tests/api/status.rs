@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
+use model::labels::Labels;
+use model::source::Source;
+use model::source::testing::memory::MemorySource;
+use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, CorsOrigins, Metrics, router};
 use serde_json::{Value, json};
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::source::Source;
-use tsdb::tenant::TenantId;
 
 use super::frame::{Api, Memory, api, api_of, sample_data};
 

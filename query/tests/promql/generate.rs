@@ -1,6 +1,6 @@
 //! Random series and random queries over them, from a seed: what the language allows, more or less evenly.
 
-use tsdb::dice::Dice;
+use model::source::testing::rng::Dice;
 
 /// Points of every series, one each 30 s.
 const POINTS: u64 = 40;

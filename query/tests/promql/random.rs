@@ -9,14 +9,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use model::labels::Labels;
+use model::sample::Value;
+use model::source::testing::memory::MemorySource;
+use model::source::testing::rng::Dice;
 use query::annotations::{Annotations, Severity};
 use query::engine::{Engine, QueryRequest};
 use query::value::{QueryError, QueryResult, QueryValue, RangeSeries};
 use serde_json::{Value as Json, json};
-use tsdb::dice::Dice;
-use tsdb::labels::Labels;
-use tsdb::memory::MemorySource;
-use tsdb::sample::Value;
 
 use crate::generate::{series, vector};
 use crate::run::{Setup, engine, load};

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::histogram::{ClassicHistogram, Histogram};
+use model::labels::{Labels, METRIC_NAME};
+use model::sample::{Value, is_stale};
+use model::source::testing::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::{At, Expr, Node, ParseOptions, SequenceValue};
 use query::value::{QueryError, QueryResult, QueryValue, RangeSeries};
-use tsdb::histogram::{ClassicHistogram, Histogram};
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::memory::MemorySource;
-use tsdb::sample::{Value, is_stale};
 
 use crate::script::{Command, Eval, Expected, Load};
 

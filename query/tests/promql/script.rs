@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use model::histogram::Histogram;
+use model::labels::Labels;
 use query::parse::{SequenceValue, parse_series_description, parse_start_timestamps};
 use regex_automata::meta::Regex;
-use tsdb::histogram::Histogram;
-use tsdb::labels::Labels;
 
 /// One step of a script.
 pub enum Command {

@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn typical_series_get_the_encoding_made_for_them() {
-        let stale = crate::sample::stale_nan();
+        let stale = model::sample::stale_nan();
         assert_eq!(assert_survives(&[1.0; 480]), Encoding::Const);
         assert_eq!(assert_survives(&[0.1, 0.1, 0.1, 0.1, stale]), Encoding::Const);
         assert_eq!(assert_survives(&[stale]), Encoding::Const);
@@ -328,7 +328,7 @@ mod tests {
             f64::NAN,
             f64::from_bits(0x7ff8_0000_dead_beef),
             f64::from_bits(0xfff0_0000_0000_0001),
-            crate::sample::stale_nan(),
+            model::sample::stale_nan(),
             f64::INFINITY,
             f64::NEG_INFINITY,
             f64::MIN_POSITIVE,

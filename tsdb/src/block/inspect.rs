@@ -7,9 +7,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::object::FileIndex;
 use super::{BlockError, BlockMeta, FileMeta};
-use crate::layout;
-use crate::source::SourceError;
-use crate::tenant::TenantId;
+use crate::catalog::layout;
+use model::source::SourceError;
+use model::tenant::TenantId;
 
 /// One column of one file.
 #[derive(Clone, Debug, Serialize)]

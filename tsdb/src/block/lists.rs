@@ -11,7 +11,7 @@ use super::packed::Numbers;
 use super::pages::{PackedList, PageScan};
 use super::read::primitives;
 use super::scan::{self, Scan};
-use crate::source::SourceError;
+use model::source::SourceError;
 
 /// Lists of a top-level column, of some rows of a row group.
 pub(super) struct Wanted<'f> {
@@ -128,10 +128,10 @@ mod tests {
     use super::super::schema::{SAMPLE_COLUMNS, SMALL_COLUMNS};
     use super::super::write::{BlockOrigin, WriteOptions, write_block};
     use super::*;
-    use crate::histogram::Histogram;
-    use crate::labels::Labels;
-    use crate::source::SeriesColumns;
-    use crate::tenant::TenantId;
+    use model::histogram::Histogram;
+    use model::labels::Labels;
+    use model::source::SeriesColumns;
+    use model::tenant::TenantId;
 
     /// Series of every encoding, with exceptions, start timestamps and histograms.
     fn series() -> Vec<SeriesColumns> {

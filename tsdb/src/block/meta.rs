@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::BlockError;
-use crate::labels::METRIC_NAME;
-use crate::matcher::{MatchOp, Matcher};
+use model::labels::METRIC_NAME;
+use model::matcher::{MatchOp, Matcher};
 
 /// The newest version of the format that this code reads. Each kind of block is written in the oldest version that has it.
 pub const FORMAT_VERSION: u32 = 2;

@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use super::file::{from_base64, to_base64};
-use crate::labels::METRIC_NAME;
-use crate::matcher::Matcher;
-use crate::varint;
+use model::codec::varint;
+use model::labels::METRIC_NAME;
+use model::matcher::Matcher;
 
 /// Key of the Parquet footer under which the directory lies.
 pub const METRICS_KEY: &str = "hearth.metrics";
@@ -130,7 +130,7 @@ impl MetricRuns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matcher::MatchOp;
+    use model::matcher::MatchOp;
     use proptest::prelude::*;
 
     fn written<'m>(metrics: impl IntoIterator<Item = (&'m str, u32)>) -> Option<String> {

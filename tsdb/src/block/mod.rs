@@ -1,6 +1,6 @@
 //! The long-term format: immutable blocks of three standard Parquet files and a `meta.json`.
 //!
-//! - `series.parquet`: one row per series in the order of [`crate::labels::Labels::series_cmp`]: `series_id`, a column per
+//! - `series.parquet`: one row per series in the order of [`model::labels::Labels::series_cmp`]: `series_id`, a column per
 //!   common label (named as the label, null where the series lacks it), and `other_labels MAP` for the rest. Its footer says which rows are whose
 //!   metric's, see the head of `metric_runs.rs`.
 //! - `timelines.parquet`: `tsref, ts LIST<i64>`. All series of one scrape share one timeline, so each is stored once.
@@ -60,5 +60,5 @@ pub enum BlockError {
     Encode(String),
     /// Where the series come from failed.
     #[error(transparent)]
-    Source(#[from] crate::source::SourceError),
+    Source(#[from] model::source::SourceError),
 }

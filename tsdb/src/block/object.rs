@@ -20,11 +20,12 @@ use super::file::{CRC_BLOCK_BYTES, from_base64};
 use super::meta::{BlockMeta, FileMeta};
 use super::metric_runs::{METRICS_KEY, MetricRuns};
 use super::{BlockError, schema};
-use crate::attachment::{self, Attachment};
-use crate::exemplar::{self, SeriesExemplars};
-use crate::layout;
-use crate::source::SourceError;
-use crate::tenant::TenantId;
+use crate::catalog::layout;
+use crate::sidecar::exemplars;
+use crate::sidecar::{self, Attachment};
+use model::exemplar::SeriesExemplars;
+use model::source::SourceError;
+use model::tenant::TenantId;
 
 /// Requests of one read that run at once.
 const CONCURRENT_GETS: usize = 16;
@@ -87,7 +88,7 @@ impl BlockStore {
         let all = async move {
             let reads = wanted.into_iter().map(|(path, about)| {
                 let store = store.clone();
-                async move { attachment::get(&*store, &path, &about).await }
+                async move { sidecar::get(&*store, &path, &about).await }
             });
             let results: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_GETS).collect().await;
             results.into_iter().collect::<Result<Vec<_>, _>>()
@@ -110,7 +111,7 @@ impl BlockStore {
             return Ok(found.into_iter().flatten().collect());
         }
         for (i, bytes) in missing.iter().copied().zip(self.read_whole(wanted)?) {
-            let series = exemplar::file::decode(path(i).as_ref(), bytes);
+            let series = exemplars::file::decode(path(i).as_ref(), bytes);
             let series = Arc::new(series.map_err(|e| SourceError::Storage(e.to_string()))?);
             let size = series.iter().map(SeriesExemplars::heap_bytes).sum();
             self.cache.put(Key::Exemplars(files[i].ulid), series.clone(), size);

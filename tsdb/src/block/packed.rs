@@ -3,7 +3,7 @@
 //! After the encodings of the Parquet format's own specification. All numbers come as 64 bits: doubles as their bits, 32-bit integers as what
 //! wraps to them. Whatever the bytes are, the answer is numbers or `None`.
 
-use crate::varint;
+use model::codec::varint;
 
 /// How many numbers are decoded at a time.
 const GROUP: usize = 32;

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use parquet::basic::Compression;
 use zstd::bulk::Decompressor;
 
-use crate::varint;
+use model::codec::varint;
 
 /// Largest page that is read: what Hearth writes is a hundredth of it.
 const LARGEST_PAGE_BYTES: usize = 64 << 20;

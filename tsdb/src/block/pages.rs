@@ -14,7 +14,7 @@ use parquet::schema::types::ColumnDescriptor;
 use super::object::BlockFile;
 use super::packed::{Numbers, row_ends};
 use super::page_header::{self, DataPage, Inflate};
-use crate::source::SourceError;
+use model::source::SourceError;
 
 /// Longest list that is decoded, many times what a row holds: differences of nothing take no bytes, so a page of a few bytes may claim any number.
 const LONGEST_LIST: u64 = 1 << 20;

@@ -21,11 +21,11 @@ use super::scan::{self, Scan};
 use super::schema::SMALL_COLUMNS;
 use super::series_table::{SeriesTable, TableWish};
 use super::windows::{self, Role};
-use crate::histogram::{BucketSpan, Histogram};
-use crate::mask::{BlockMask, Mask};
-use crate::matcher::Matcher;
-use crate::source::{Budget, SourceError};
-use crate::tenant::TenantId;
+use crate::deletion::{BlockMask, Mask};
+use model::histogram::{BucketSpan, Histogram};
+use model::matcher::Matcher;
+use model::source::{Budget, SourceError};
+use model::tenant::TenantId;
 
 /// Selections that together are more than one part in so many of a block's series have the whole series table read, and so has one of more runs than that.
 const LARGE_PART: u64 = 4;

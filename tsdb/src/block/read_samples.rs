@@ -11,10 +11,10 @@ use super::pages::PackedList;
 use super::read::{Block, ListsByRow, Plan, PlannedRow, SmallRows, histograms_of};
 use super::schema::{self, FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS};
 use super::series_table::SeriesTable;
-use crate::histogram::Histogram;
-use crate::mask::BlockMask;
-use crate::source::{Budget, SeriesColumns, SourceError};
-use crate::window::Aggregates;
+use crate::deletion::BlockMask;
+use model::histogram::Histogram;
+use model::rollup::Aggregates;
+use model::source::{Budget, SeriesColumns, SourceError};
 
 /// The floats of one row and, where they are listed, its start timestamps: decoded, whole.
 struct KeptRow {
@@ -310,7 +310,7 @@ impl Samples<'_> {
         rows: std::ops::Range<usize>,
         histograms: &ListsByRow,
         timelines: &mut ClippedTimelines,
-        labels: impl FnOnce() -> crate::labels::Labels,
+        labels: impl FnOnce() -> model::labels::Labels,
     ) -> Result<Option<SeriesColumns>, String> {
         let mut values = std::mem::take(&mut self.values[number]);
         let rows = &mut self.places[rows];

@@ -8,12 +8,12 @@ use hashbrown::HashMap;
 use super::read::{Block, Lists, Plan, PlannedRow, histograms_of, primitives};
 use super::series_table::SeriesTable;
 use super::windows::{COLUMNS, FIRST_HISTOGRAM_COLUMN, ListColumn, Role};
-use crate::histogram::Histogram;
-use crate::labels::Labels;
-use crate::mask::BlockMask;
-use crate::sample::stale_nan;
-use crate::source::{Budget, SeriesColumns, SourceError};
-use crate::window::{Aggregates, EndedWindow, HistogramFlags, HistogramWindows, WindowColumns, push_run};
+use crate::deletion::BlockMask;
+use model::histogram::Histogram;
+use model::labels::Labels;
+use model::rollup::{Aggregates, EndedWindow, HistogramFlags, HistogramWindows, WindowColumns, push_run};
+use model::sample::stale_nan;
+use model::source::{Budget, SeriesColumns, SourceError};
 
 impl Block {
     /// The windows of some planned rows (whole series only) whose last sample lies in the range and that are not hidden, one entry per
@@ -370,7 +370,7 @@ impl Assembly {
             let i = self.row_from + at;
             if role != Role::Last {
                 to[i] = Some(histogram);
-            } else if crate::sample::is_stale(self.values[i]) {
+            } else if model::sample::is_stale(self.values[i]) {
                 let ended = &mut self.windows.ended;
                 let e = ended
                     .binary_search_by_key(&i, |e| e.at)

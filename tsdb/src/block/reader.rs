@@ -10,10 +10,10 @@ use super::meta::BlockMeta;
 use super::object::BlockStore;
 use super::read::{Block, Plan};
 use super::series_table::SeriesTable;
-use crate::labels::Labels;
-use crate::mask::{Cutter, Mask, Stretches};
-use crate::source::{Budget, SeriesColumns, SeriesCursor, SourceError};
-use crate::tenant::TenantId;
+use crate::deletion::{Cutter, Mask, Stretches};
+use model::labels::Labels;
+use model::source::{Budget, SeriesColumns, SeriesCursor, SourceError};
+use model::tenant::TenantId;
 
 /// Series of a run: as many as fit, but not so few that each costs a read of its own, nor more than help.
 const RUN_SERIES: std::ops::RangeInclusive<u64> = 128..=8192;
@@ -261,10 +261,10 @@ fn again<T>(options: &ReadOptions, read: impl Fn() -> Result<T, SourceError>) ->
 /// About how many bytes a series takes in memory.
 pub fn series_bytes(series: &SeriesColumns) -> u64 {
     let histograms = series.histograms.as_ref().map_or(0, |all| {
-        let one = |h: &Arc<crate::histogram::Histogram>| {
+        let one = |h: &Arc<model::histogram::Histogram>| {
             let lists = h.positive_buckets.len() + h.negative_buckets.len();
             let spans = h.positive_spans.len() + h.negative_spans.len();
-            (size_of::<crate::histogram::Histogram>() + 16 + 8 * lists + 8 * spans) as u64
+            (size_of::<model::histogram::Histogram>() + 16 + 8 * lists + 8 * spans) as u64
         };
         all.iter().map(|h| 8 + h.as_ref().map_or(0, one)).sum()
     });

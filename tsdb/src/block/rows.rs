@@ -12,10 +12,10 @@ use super::encode::{self, Encoded, Encoding, Payload};
 use super::schema::element;
 use super::write::int_lists;
 use super::{BlockError, schema};
-use crate::histogram::{BucketSpan, CounterResetHint, Histogram};
-use crate::sample::is_stale;
-use crate::source::SeriesColumns;
-use crate::span::span_end;
+use model::histogram::{BucketSpan, CounterResetHint, Histogram};
+use model::sample::is_stale;
+use model::source::SeriesColumns;
+use model::span::span_end;
 
 /// One row, values encoded: a series' floats or its histograms in one time slice.
 pub(super) struct Row {
@@ -45,7 +45,7 @@ impl Row {
     }
 }
 
-/// Cuts a series after multiples of `slice_ms` (left-open slices, see [`crate::span`]) and at `row_samples`, floats apart from histograms. Pure, and the costly part of writing.
+/// Cuts a series after multiples of `slice_ms` (left-open slices, see [`model::span`]) and at `row_samples`, floats apart from histograms. Pure, and the costly part of writing.
 pub(super) fn cut(series: &SeriesColumns, slice_ms: i64, row_samples: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     let ts = &series.ts_ms;

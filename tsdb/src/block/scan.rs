@@ -13,7 +13,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::object::{BlockFile, BlockStore, caught, fetch};
 use super::page_header::{Inflate, OF_LISTS, has_levels};
-use crate::source::SourceError;
+use model::source::SourceError;
 
 /// One projection of one row group on its way.
 pub(crate) struct Scan<'a> {

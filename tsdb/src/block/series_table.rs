@@ -14,9 +14,9 @@ use super::object::{BlockFile, BlockStore};
 use super::scan::{self, Scan};
 use super::schema;
 use super::texts::TextScan;
-use crate::labels::{Labels, METRIC_NAME};
-use crate::matcher::{MatchOp, Matcher};
-use crate::source::SourceError;
+use model::labels::{Labels, METRIC_NAME};
+use model::matcher::{MatchOp, Matcher};
+use model::source::SourceError;
 
 /// Code of a label that a series lacks.
 const ABSENT: u32 = u32::MAX;
@@ -633,8 +633,8 @@ mod tests {
 
     use super::super::write::{BlockOrigin, WriteOptions, write_block};
     use super::*;
-    use crate::source::SeriesColumns;
-    use crate::tenant::TenantId;
+    use model::source::SeriesColumns;
+    use model::tenant::TenantId;
 
     /// Labels of all kinds: for all, for some, for very few, and one of so many long values that its dictionary overflows.
     fn series() -> impl Iterator<Item = SeriesColumns> {

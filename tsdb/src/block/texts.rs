@@ -13,7 +13,7 @@ use super::object::BlockFile;
 use super::packed::{Numbers, flat_ends, indices, row_ends};
 use super::page_header::{self, Inflate, LevelKinds};
 use super::series_table::Symbols;
-use crate::source::SourceError;
+use model::source::SourceError;
 
 /// Some rows of one leaf column in one row group.
 pub(super) struct TextScan<'f> {

@@ -10,8 +10,8 @@ use futures::stream::FuturesUnordered;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, UploadPart};
 
 use super::{BlockError, BlockFiles};
-use crate::layout;
-use crate::tenant::TenantId;
+use crate::catalog::layout;
+use model::tenant::TenantId;
 
 /// Files up to this size go in one request, larger ones in parts of it.
 const PART_BYTES: usize = 16 << 20;

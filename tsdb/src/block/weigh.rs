@@ -14,8 +14,8 @@ use super::object::{BlockFile, BlockStore};
 use super::scan::{self, Scan};
 use super::schema::{FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS, SMALL_COLUMNS};
 use super::windows::{self, Role};
-use crate::source::SourceError;
-use crate::tenant::TenantId;
+use model::source::SourceError;
+use model::tenant::TenantId;
 
 /// By number of the series, as [`super::BlockReader::next_labels`] counts them.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,7 +9,7 @@
 //! - `resets`, `changes`: neighbours of which the second is smaller, or differs.
 //! - `stale_pos`: windows (ascending, from 0) that end in a staleness marker; `stale_last_ts` beside it: the time of the last sample that is none,
 //!   or the marker's own where there is no other.
-//! - `h_samples`: how many are histograms; `h_flags`: see [`crate::window::HistogramFlags`]; `h_coarsest`: their coarsest schema.
+//! - `h_samples`: how many are histograms; `h_flags`: see [`model::rollup::HistogramFlags`]; `h_coarsest`: their coarsest schema.
 //!
 //! A list that would say what another says is null: `last` where there are no floats at all; `first` means `last`, `min` means `first`, `max`
 //! means `last`; `sum` means `count * last`; `reset_sum`, `resets`, `changes`, `h_samples`, `stale_pos` mean 0 or nothing throughout. So a constant costs
@@ -33,11 +33,11 @@ use super::rows::HistogramLists;
 use super::schema::{self, SERIES_ID, element, histogram_field, list, list_path};
 use super::write::{WriteOptions, int_lists};
 use super::{BlockError, BlockStats};
-use crate::histogram::Histogram;
-use crate::sample::is_stale;
-use crate::source::SeriesColumns;
-use crate::span::span_end;
-use crate::window::{Aggregates, WindowColumns};
+use model::histogram::Histogram;
+use model::rollup::{Aggregates, WindowColumns};
+use model::sample::is_stale;
+use model::source::SeriesColumns;
+use model::span::span_end;
 
 /// Names of the columns, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in memory.
 pub const COLUMNS: [&str; 33] = [

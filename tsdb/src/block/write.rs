@@ -19,10 +19,10 @@ use super::reader::series_bytes;
 use super::rows::{Row, RowColumns, cut};
 use super::timelines::Timelines;
 use super::{BlockError, schema, windows};
-use crate::labels::Labels;
-use crate::layout;
-use crate::source::{SeriesColumns, SourceError};
-use crate::tenant::TenantId;
+use crate::catalog::layout;
+use model::labels::Labels;
+use model::source::{SeriesColumns, SourceError};
+use model::tenant::TenantId;
 
 /// How many times smaller samples, and labels, become by being encoded, at least as a rule: for estimates.
 const SAMPLES_SHRINK: u64 = 8;
@@ -305,7 +305,7 @@ impl BlockWriter {
     }
 
     /// The next series, after the last in [`Labels::series_cmp`]'s order; one without samples is left out. A block of a resolution takes windows of
-    /// it with all their columns, as [`crate::downsample::downsample`] makes them.
+    /// it with all their columns, as [`model::rollup::downsample::downsample`] makes them.
     pub fn append(&mut self, series: SeriesColumns) -> Result<(), BlockError> {
         let n = series.ts_ms.len();
         let lengths = [

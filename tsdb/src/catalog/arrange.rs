@@ -11,7 +11,7 @@ use super::claims::{ClaimedCreator, Register, RegisterError};
 use super::create::CreatingStore;
 use super::owner::Owner;
 use super::probe::{ProbeError, probe};
-use crate::layout;
+use crate::catalog::layout;
 
 /// What makes a commit win exactly once.
 #[derive(Clone, Debug, Default)]

@@ -21,7 +21,7 @@ use object_store::{Error, Extensions, ObjectStore, ObjectStoreExt, PutPayload, P
 use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
-use crate::layout;
+use crate::catalog::layout;
 
 /// Why the register did not answer; the text names it.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]

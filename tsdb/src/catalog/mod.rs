@@ -8,6 +8,8 @@
 mod arrange;
 mod claims;
 mod create;
+pub mod layout;
+pub mod lease;
 mod owner;
 mod probe;
 mod snapshot;
@@ -20,9 +22,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use parking_lot::Mutex;
 use ulid::Ulid;
 
-use crate::clock::{Clock, SystemClock};
-use crate::layout;
-use crate::tenant::TenantId;
+use model::clock::{Clock, SystemClock};
+use model::tenant::TenantId;
 
 pub use arrange::{ArrangeError, Arranged, Commits, arrange};
 pub use claims::{Register, RegisterError};

@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::arrange::ArrangeError;
 use super::create::{Creator, exists, failed, taken};
-use crate::layout;
+use crate::catalog::layout;
 
 /// Beats without which an owner counts as gone.
 const BEATS: u32 = 4;

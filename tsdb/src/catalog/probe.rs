@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use ulid::Ulid;
 
-use crate::layout;
+use crate::catalog::layout;
 
 /// How many writers race for one key.
 const RACERS: usize = 8;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::CatalogError;
-use crate::attachment::{Attachment, Kind};
 use crate::block::BlockMeta;
 use crate::block::meta::ulid_texts;
-use crate::mask::{Mask, Tombstone, selector_text};
+use crate::deletion::{Mask, Tombstone, selector_text};
+use crate::sidecar::{Attachment, Kind};
 
 /// How many of the latest commits a snapshot names, so that a writer that lost sight of its own can find it again.
 const RECENT_COMMITS: usize = 64;

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Appended, Db, WriteError};
-use crate::exemplar::{Exemplar, Place, Refused};
 use crate::head::samples::Put;
 use crate::head::{LabelPairs, Series, TenantHead};
-use crate::histogram::Histogram;
-use crate::labels::Labels;
-use crate::sample::{Metadata, Value};
-use crate::tenant::TenantId;
 use crate::wal::record::{
     FloatRow, HistogramRow, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
 };
 use crate::wal::{PATIENCE, Stale};
+use model::exemplar::{Exemplar, Place, Refused};
+use model::histogram::Histogram;
+use model::labels::Labels;
+use model::sample::{Metadata, Value};
+use model::tenant::TenantId;
 
 /// A series within one [`Appender`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Db, newer};
 use crate::catalog::{CatalogError, Edit};
-use crate::mask::Tombstone;
-use crate::matcher::Matcher;
-use crate::tenant::TenantId;
+use crate::deletion::Tombstone;
+use model::matcher::Matcher;
+use model::tenant::TenantId;
 
 /// Why nothing was deleted.
 #[derive(Debug, thiserror::Error, Clone)]

@@ -5,10 +5,10 @@
 //! sees half of it.
 
 mod appender;
-mod beside;
 mod deleting;
-mod flushing;
-mod sealing;
+pub mod flush;
+pub mod local;
+mod sidecars;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,23 +25,24 @@ use ulid::Ulid;
 
 use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
-use crate::clock::{Clock, SystemClock};
-use crate::exemplar::buffer::{Buffer, BufferCounts};
-use crate::flush::{Pressure, pressure};
+use crate::db::flush::plan::{Pressure, pressure};
+use crate::db::local::{Seal, SealedBlock};
+use crate::deletion::{Mask, Retention};
+use crate::head::Head;
 use crate::head::source::HeadSource;
-use crate::head::{Head, HeadBytes};
-use crate::mask::{Mask, Retention};
-use crate::sealed::{Seal, SealedBlock};
-use crate::source::Source;
-use crate::tenant::TenantId;
+use crate::sidecar::exemplars::buffer::{Buffer, BufferCounts};
 use crate::wal::replay::{Replayed, replay};
 use crate::wal::{self, Log};
+use model::clock::{Clock, SystemClock};
+use model::head_stats::{HeadBytes, HeadStats};
+use model::source::Source;
+use model::tenant::TenantId;
 
 use view::View;
 
 pub use appender::{Appender, SeriesRef};
 pub use deleting::DeleteError;
-use flushing::newer;
+use flush::newer;
 
 /// When a write counts as acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub struct DbOptions {
     pub store: Arc<dyn ObjectStore>,
     /// Length of the head's window in data time; one block per tenant comes of each.
     pub window_ms: i64,
-    /// Data time after which samples leave memory for the local disk, see [`crate::sealed`].
+    /// Data time after which samples leave memory for the local disk, see [`crate::db::local`].
     pub seal_ms: i64,
     /// Where they go; `None` for a folder in `dir`.
     pub sealed: Option<Arc<dyn ObjectStore>>,
@@ -150,30 +151,6 @@ pub struct FlushReport {
     pub bytes: u64,
 }
 
-/// A name and how many.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct NamedCount {
-    pub name: String,
-    pub value: u64,
-}
-
-/// What `status/tsdb` shows of a tenant's head, the longest lists cut to the limit asked, most first.
-#[derive(Clone, Debug, Default)]
-pub struct HeadStats {
-    pub series: u64,
-    pub label_pairs: u64,
-    pub chunks: u64,
-    /// Memory of the whole head, all tenants together.
-    pub bytes: HeadBytes,
-    /// 0 when the head is empty.
-    pub min_t_ms: i64,
-    pub max_t_ms: i64,
-    pub series_by_metric: Vec<NamedCount>,
-    pub values_by_label: Vec<NamedCount>,
-    pub bytes_by_label: Vec<NamedCount>,
-    pub series_by_pair: Vec<NamedCount>,
-}
-
 /// How much a [`Db`] holds and has done, for metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DbCounts {
@@ -215,7 +192,7 @@ pub struct Db {
     writer: String,
     head: Arc<Head>,
     exemplars: Arc<Buffer>,
-    beside: beside::Beside,
+    beside: sidecars::Beside,
     log: Log,
     /// Held for reading by every writer from its first look-up until its samples are in the head; for writing while the log is cut.
     gate: Arc<tokio::sync::RwLock<()>>,
@@ -223,12 +200,12 @@ pub struct Db {
     catalogs: tokio::sync::Mutex<HashMap<TenantId, Arc<Catalog>>>,
     /// One flush at a time; it takes `sealing` as well for its first step.
     flushing: tokio::sync::Mutex<()>,
-    sealing: tokio::sync::Mutex<sealing::Sealing>,
-    local: sealing::LocalStore,
+    sealing: tokio::sync::Mutex<local::sealing::Sealing>,
+    local: local::sealing::LocalStore,
     generation_began_ms: AtomicI64,
     /// The first segment of the log that is of the current generation.
     generation_segment: AtomicU64,
-    counts: flushing::FlushCounts,
+    counts: flush::FlushCounts,
     bucket: Arc<BlockStore>,
     closing: AtomicBool,
     replayed: Replayed,
@@ -239,7 +216,7 @@ pub struct Db {
 }
 
 /// What queries see: swapped whole.
-struct ReadState {
+pub(crate) struct ReadState {
     /// Head generations from here on are in no seal and no block.
     first_generation: u64,
     /// Held by every state that reads those generations from the head.
@@ -274,9 +251,9 @@ impl Db {
         let log_dir = options.dir.join("log");
         let head = Arc::new(Head::default());
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
-        let local = sealing::open_store(&options.dir, options.sealed.clone())?;
-        let found = sealing::load(&options.dir, &*local, &snapshots, &writer).await?;
-        sealing::recall(&*local, &found.seals, &snapshots, &writer, &head, &exemplars).await;
+        let local = local::sealing::open_store(&options.dir, options.sealed.clone())?;
+        let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer).await?;
+        local::sealing::recall(&*local, &found.seals, &snapshots, &writer, &head, &exemplars).await;
         let marks: HashMap<TenantId, u64> =
             snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let highest = marks.values().copied().max().unwrap_or(0);
@@ -312,7 +289,7 @@ impl Db {
             writer,
             head,
             exemplars,
-            beside: beside::Beside::default(),
+            beside: sidecars::Beside::default(),
             log,
             gate: Arc::default(),
             state: RwLock::new(Arc::new(ReadState {
@@ -324,10 +301,10 @@ impl Db {
             catalogs: tokio::sync::Mutex::new(catalogs),
             flushing: tokio::sync::Mutex::default(),
             sealing: tokio::sync::Mutex::default(),
-            local: sealing::LocalStore { blocks: bucket.beside(local.clone()), store: local },
+            local: local::sealing::LocalStore { blocks: bucket.beside(local.clone()), store: local },
             generation_began_ms: AtomicI64::new(options.clock.now_ms()),
             generation_segment: AtomicU64::new(segment),
-            counts: flushing::FlushCounts::default(),
+            counts: flush::FlushCounts::default(),
             bucket,
             closing: AtomicBool::new(false),
             replayed,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::ReadState;
 use crate::bucket::BucketSource;
 use crate::head::source::HeadSource;
-use crate::labels::Labels;
-use crate::merge::{MergeCursor, MergedSource};
-use crate::source::{LabelWish, Selection, SeriesCursor, Source, SourceError, WindowWish};
+use model::labels::Labels;
+use model::source::merge::{MergeCursor, MergedSource};
+use model::source::{LabelWish, Selection, SeriesCursor, Source, SourceError, WindowWish};
 
 /// Blocks, seals and head as one source, which keeps the state it was taken from alive.
 pub(super) struct View {

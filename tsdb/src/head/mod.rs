@@ -4,6 +4,7 @@
 //! one, makes blocks of it and forgets it, together with its log segments. A series keeps its identity across generations, so
 //! freezing costs nothing: each series moves its samples aside when the first sample of the next generation reaches it.
 
+pub mod chunk;
 pub mod label_sets;
 mod names;
 pub mod postings;
@@ -20,12 +21,12 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
-use crate::db::{HeadStats, NamedCount};
-use crate::labels::{Labels, METRIC_NAME, hash_sorted};
-use crate::metadata::{Known, MAX_METRICS, MAX_PER_METRIC};
-use crate::sample::{Metadata, Value};
-use crate::tenant::TenantId;
+use crate::sidecar::metadata::{Known, MAX_METRICS, MAX_PER_METRIC};
 use label_sets::{LabelSet, LabelSets};
+use model::head_stats::{HeadBytes, HeadStats, NamedCount};
+use model::labels::{Labels, METRIC_NAME, hash_sorted};
+use model::sample::{Metadata, Value};
+use model::tenant::TenantId;
 use postings::Postings;
 use samples::{Put, Samples, SamplesView};
 use timelines::Timelines;
@@ -168,25 +169,6 @@ impl ById {
 fn spread(hash: u32) -> u64 {
     let spread = u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     spread ^ spread >> 32
-}
-
-/// Bytes the head holds, by kind.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HeadBytes {
-    pub symbols: u64,
-    pub series: u64,
-    pub postings: u64,
-    pub chunks: u64,
-    pub out_of_order: u64,
-    /// Of `chunks` and `out_of_order`, what a flush is about to let go of.
-    pub frozen: u64,
-}
-
-impl HeadBytes {
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.symbols + self.series + self.postings + self.chunks + self.out_of_order
-    }
 }
 
 impl Default for Head {
@@ -370,7 +352,7 @@ impl Head {
     pub fn matching(
         &self,
         tenant: &TenantHead,
-        matchers: &[crate::matcher::Matcher],
+        matchers: &[model::matcher::Matcher],
     ) -> Vec<(Labels, Arc<Series>)> {
         let sets = self.labels.read();
         let ids = tenant.postings.read().select(matchers, sets.symbols());

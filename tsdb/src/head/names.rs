@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use super::postings::Postings;
 use super::symbols::Symbols;
 use super::{ById, Head, TenantHead};
-use crate::matcher::Matcher;
+use model::matcher::Matcher;
 
 /// Which series count: those of a selection, or any that has a sample in the range.
 enum Touched<'a> {

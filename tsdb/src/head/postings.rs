@@ -7,7 +7,7 @@ use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use roaring::{MultiOps, RoaringBitmap};
 
 use super::symbols::{Symbol, Symbols};
-use crate::matcher::{MatchOp, Matcher};
+use model::matcher::{MatchOp, Matcher};
 
 /// The index of one tenant's series.
 #[derive(Default)]

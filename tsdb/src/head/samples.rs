@@ -1,8 +1,8 @@
 //! The samples of one series in one generation: a row of closed chunks, one that grows, and what came late.
 
 use super::timelines::Timelines;
-use crate::chunk::{Chunk, Columns, OpenChunk};
-use crate::sample::Value;
+use crate::head::chunk::{Chunk, Columns, OpenChunk};
+use model::sample::Value;
 
 /// Late samples after which their buffer becomes a chunk: a buffered one takes 32 bytes, a packed one 1 to 9. With one sample in ten late, longer
 /// buffers were most of the head. They grow by an eighth of this: every series that is late once has one.
@@ -140,7 +140,7 @@ impl Samples {
                 .histograms
                 .first()
                 .and_then(Option::as_ref)
-                .is_some_and(|f| crate::chunk::histogram::same(f, h)),
+                .is_some_and(|f| crate::head::chunk::histogram::same(f, h)),
         }
     }
 

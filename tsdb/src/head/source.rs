@@ -8,11 +8,11 @@ use roaring::RoaringBitmap;
 
 use super::samples::{SamplesView, union};
 use super::{Head, Series, TenantHead};
-use crate::chunk::Columns;
-use crate::labels::Labels;
-use crate::mask::{Retention, Stretches};
-use crate::matcher::Matcher;
-use crate::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::deletion::{Retention, Stretches};
+use crate::head::chunk::Columns;
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
 /// Series decoded at once: enough work for all cores, little enough to hold.
 const BATCH: usize = 256;
@@ -229,8 +229,8 @@ impl SeriesCursor for HeadCursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Given, contract};
-    use crate::tenant::TenantId;
+    use model::source::testing::conformance::{Given, contract};
+    use model::tenant::TenantId;
 
     /// A head with the samples in it, in any order; those for which `early` holds come before the log is cut.
     fn head(given: Given, early: impl Fn(usize) -> bool, reverse: bool) -> Box<dyn Source> {

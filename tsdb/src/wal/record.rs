@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use super::values;
-use crate::chunk::histogram;
-use crate::exemplar::Exemplar;
-use crate::histogram::Histogram;
-use crate::labels::Labels;
-use crate::sample::Metadata;
-use crate::varint::{put_bytes, put_i64, put_u64, take_8, take_bytes, take_i64, take_u64};
+use crate::head::chunk::histogram;
+use model::codec::varint::{put_bytes, put_i64, put_u64, take_8, take_bytes, take_i64, take_u64};
+use model::exemplar::Exemplar;
+use model::histogram::Histogram;
+use model::labels::Labels;
+use model::sample::Metadata;
 
 /// Bytes of a frame before its kind.
 pub const FRAME_BYTES: usize = 8;

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 
 use super::record::{self, FloatRow, HistogramRow, Record};
 use super::{HEADER_BYTES, MAGIC, segment_path, segments};
-use crate::exemplar::buffer::Buffer;
 use crate::head::{Head, Series, Writing};
-use crate::sample::Value;
-use crate::tenant::TenantId;
+use crate::sidecar::exemplars::buffer::Buffer;
+use model::sample::Value;
+use model::tenant::TenantId;
 
 /// Samples gathered for each series before they are applied, on the average: the memory of a series is brought into the cache once for all of
 /// them, which is most of what a sample costs here.

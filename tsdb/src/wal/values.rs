@@ -12,7 +12,7 @@
 //!
 //! Most of what a node exporter says are whole numbers or hundredths, many of them small.
 
-use crate::sample::stale_nan;
+use model::sample::stale_nan;
 
 const ANY: u8 = 8;
 const SINGLE: u8 = 13;

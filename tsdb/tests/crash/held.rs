@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::exemplar::Place;
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::sample::Metadata;
+use model::source::{Budget, Hints, Selection, SeriesColumns};
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use tsdb::catalog::Commits;
 use tsdb::db::{Appended, Db, DbOptions};
-use tsdb::exemplar::Place;
-use tsdb::histogram::{BucketSpan, Histogram};
-use tsdb::labels::Labels;
-use tsdb::sample::Metadata;
-use tsdb::source::{Budget, Hints, Selection, SeriesColumns};
-use tsdb::tenant::TenantId;
 
 /// The time of request 0; a request's samples are a second after those of the one before.
 pub const T0: i64 = 1_700_000_000_000;
@@ -216,7 +216,7 @@ pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Held {
             batch.into_iter().for_each(|s| take(&mut held, s));
         }
         for s in db.exemplars(&tenant, &[vec![]], i64::MIN, i64::MAX, &Budget::unlimited()).unwrap() {
-            let one = |e: &tsdb::exemplar::Exemplar| {
+            let one = |e: &model::exemplar::Exemplar| {
                 (e.ts_ms, e.value.to_bits(), e.labels.value("trace_id").to_string())
             };
             held.exemplars.insert(s.labels, s.exemplars.iter().map(one).collect());

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once};
 
+use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tsdb::db::DbOptions;
-use tsdb::tenant::TenantId;
 use tsdb::wal::record::{FloatRow, put_floats, put_series};
 use tsdb::wal::{HEADER_BYTES, MAGIC, segment_path};
 

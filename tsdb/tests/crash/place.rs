@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use tsdb::db::{Db, DbOptions};
-use tsdb::tenant::TenantId;
 
 use crate::faulty_store::FaultyStore;
 use crate::held::{self, ALL, Brings, Files, Held, files};

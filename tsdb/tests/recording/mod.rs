@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tsdb::labels::Labels;
-use tsdb::source::SeriesColumns;
+use model::labels::Labels;
+use model::source::SeriesColumns;
 
 /// The recording beside the project's folder, if it is there.
 pub fn path() -> Option<PathBuf> {

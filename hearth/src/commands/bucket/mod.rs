@@ -14,16 +14,16 @@ use compactor::inspect::listing::{Beside, BlockDetail, TenantListing, detail, li
 use compactor::inspect::stats::{Order, Stats, Tally};
 use compactor::job::{JobError, Workplace};
 use compactor::rewrite::{Rewrite, Rewritten, exemplars_left, rewrite, rewrite_exemplars};
+use model::clock::SystemClock;
+use model::matcher::Matcher;
+use model::tenant::TenantId;
 use object_store::ObjectStore;
 use query::parse::ParseOptions;
 use serde_json::{Value, json};
-use tsdb::attachment::Kind;
 use tsdb::bucket::BlockStore;
+use tsdb::bucket::maintenance::{Depot, Patience};
 use tsdb::catalog::Catalog;
-use tsdb::clock::SystemClock;
-use tsdb::depot::{Depot, Patience};
-use tsdb::matcher::Matcher;
-use tsdb::tenant::TenantId;
+use tsdb::sidecar::Kind;
 use ulid::Ulid;
 
 use self::table::{Table, colour, count, resolution, size, time};

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::ArgMatches;
 use ingest::import::unit::{self, Outcome, Unit};
 use ingest::import::{ImportError, Progress};
+use model::matcher::Matcher;
+use model::source::SeriesColumns;
 use tokio::runtime::Runtime;
+use tsdb::bucket::import_journal::Intake;
 use tsdb::catalog::Commits;
-use tsdb::intake::Intake;
-use tsdb::matcher::Matcher;
-use tsdb::source::SeriesColumns;
 
 use crate::commands::console::{Console, count, size};
 use crate::commands::errand;

@@ -1,6 +1,6 @@
 //! Parts of a date in UTC, for times given as seconds since the epoch.
 
-use tsdb::labels::Labels;
+use model::labels::Labels;
 
 use super::{Entry, Run};
 use crate::eval::Evaluator;

@@ -1,6 +1,6 @@
 //! Functions that look at one value at a time.
 
-use tsdb::sample::Value;
+use model::sample::Value;
 
 use super::math::{clamp, round_to};
 use super::quantile::histogram_variance;
@@ -59,7 +59,7 @@ fn float(p: Point<'_>) -> Option<f64> {
     }
 }
 
-fn histogram(p: Point<'_>, f: impl Fn(&tsdb::histogram::Histogram) -> f64) -> Option<Value> {
+fn histogram(p: Point<'_>, f: impl Fn(&model::histogram::Histogram) -> f64) -> Option<Value> {
     match p {
         Point::Float(_) => None,
         Point::Histogram(h) => Some(Value::Float(f(h))),

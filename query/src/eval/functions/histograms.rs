@@ -4,10 +4,10 @@
 //! are worth it.
 
 use hashbrown::HashMap;
+use model::histogram::Histogram;
+use model::labels::Labels;
+use model::matcher::quote;
 use rayon::prelude::*;
-use tsdb::histogram::Histogram;
-use tsdb::labels::Labels;
-use tsdb::matcher::quote;
 
 use super::quantile::{
     ClassicBucket, NanNote, classic_fraction, classic_quantile, histogram_fraction, histogram_quantile,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::matcher::{MatchOp, Matcher};
+use model::labels::{Labels, METRIC_NAME};
+use model::matcher::{MatchOp, Matcher};
 
 use super::timestamps::TakenSeries;
 use super::{Entry, Run};

@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
+use model::labels::{Labels, METRIC_NAME};
+use model::matcher::Re2;
 use regex_automata::meta::Regex;
 use regex_automata::util::captures::Captures;
-use tsdb::labels::{Labels, METRIC_NAME};
-use tsdb::matcher::Re2;
 
 use super::natural::natural_cmp;
 use super::{Entry, Run};

@@ -11,7 +11,7 @@ pub const LANES: usize = 8;
 /// One number per lane.
 pub type Value = [f64; LANES];
 
-/// [`tsdb::histogram::compensated_add`] in each lane, bit for bit, without branches.
+/// [`model::histogram::compensated_add`] in each lane, bit for bit, without branches.
 #[inline(always)]
 pub fn compensated_add(inc: &Value, sum: &mut Value, comp: &mut Value) {
     for l in 0..LANES {

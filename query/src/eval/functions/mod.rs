@@ -24,10 +24,10 @@ pub mod windowed;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tsdb::histogram::Histogram;
-use tsdb::labels::Labels;
-use tsdb::matcher::quote;
-use tsdb::sample::Value;
+use model::histogram::Histogram;
+use model::labels::Labels;
+use model::matcher::quote;
+use model::sample::Value;
 
 use crate::annotations::Annotations;
 use crate::eval::Evaluator;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tsdb::histogram::{Combined, CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
-use tsdb::sample::Value;
+use model::histogram::{Combined, CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
+use model::sample::Value;
 
 use super::lanes::{self, LANES};
 use super::order::SortedWindow;

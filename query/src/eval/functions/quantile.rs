@@ -1,6 +1,6 @@
 //! Quantiles and fractions of native and classic histograms, as upstream's `promql/quantile.go` computes them.
 
-use tsdb::histogram::{Bucket, Histogram, compensated_add};
+use model::histogram::{Bucket, Histogram, compensated_add};
 
 /// What a native histogram's quantile or fraction has to say beside its value: it counts observed NaNs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -350,8 +350,8 @@ pub fn classic_fraction(lower: f64, upper: f64, buckets: &mut Vec<ClassicBucket>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::histogram::BucketSpan;
     use proptest::prelude::*;
-    use tsdb::histogram::BucketSpan;
 
     fn classic(pairs: &[(f64, f64)]) -> Vec<ClassicBucket> {
         pairs.iter().map(|(le, count)| ClassicBucket { le: *le, count: *count }).collect()

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
-use tsdb::sample::Value;
+use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
+use model::sample::Value;
 
 use super::{Entry, Extended, Floats, Histograms, Run, Samples, SeriesWindows, Window, WindowContext};
 use crate::annotations::Annotations;

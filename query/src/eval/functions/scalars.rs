@@ -1,6 +1,6 @@
 //! Functions between scalars and vectors, and those that have no vector at all.
 
-use tsdb::labels::Labels;
+use model::labels::Labels;
 
 use super::math::{go_max, go_min};
 use super::{Entry, Run};

@@ -8,7 +8,7 @@
 //! - Else the sum slides in twice the precision, beside bounds for how far it and upstream's sum are from the true one ([`SlidingSum`]). Mostly all that
 //!   lies within the bounds rounds to one number, which then is upstream's. Where it does not, that window is added up as upstream does.
 
-use tsdb::histogram::compensated_add;
+use model::histogram::compensated_add;
 
 use super::SeriesWindows;
 use super::over_time::{avg_floats, each, sum_floats};

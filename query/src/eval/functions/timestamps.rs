@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tsdb::labels::Labels;
-use tsdb::matcher::Matcher;
-use tsdb::source::{Answered, Hints, Selection, WindowWish};
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::source::{Answered, Hints, Selection, WindowWish};
 
 use super::{Entry, Run};
 use crate::eval::Evaluator;
@@ -72,7 +72,7 @@ impl Evaluator<'_> {
                         next += 1;
                     }
                     let at = next.checked_sub(1)?;
-                    if series.ts_ms[at] <= after || tsdb::sample::is_stale(series.values[at]) {
+                    if series.ts_ms[at] <= after || model::sample::is_stale(series.values[at]) {
                         return None;
                     }
                     Some(Taken {

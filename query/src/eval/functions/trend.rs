@@ -1,7 +1,7 @@
 //! Where a gauge is going: `deriv`, `predict_linear`, `double_exponential_smoothing`.
 
-use tsdb::histogram::compensated_add;
-use tsdb::sample::Value;
+use model::histogram::compensated_add;
+use model::sample::Value;
 
 use super::{Entry, Run, Samples, Window, WindowContext};
 

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use tsdb::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
-use tsdb::sample::Value;
-use tsdb::source::SeriesColumns;
-use tsdb::window::{HistogramFlags, Window, WindowColumns, changed};
+use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
+use model::rollup::{HistogramFlags, Window, WindowColumns, changed};
+use model::sample::Value;
+use model::source::SeriesColumns;
 
 use super::over_time::sliding_extreme;
 use super::rate::{
@@ -227,7 +227,7 @@ fn pairs(w: &FloatWindows<'_>, out: &mut Column, within: &[u32], pair: fn(f64, f
     each(w, out, |from, to| (running[to - 1] - running[from] + u64::from(within[from])) as f64)
 }
 
-fn edge(e: &tsdb::window::Edge) -> Option<Value> {
+fn edge(e: &model::rollup::Edge) -> Option<Value> {
     Some(match &e.histogram {
         Some(h) => Value::Histogram(h.clone()),
         None => Value::Float(e.value),

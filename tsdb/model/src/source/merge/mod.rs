@@ -1,0 +1,239 @@
+//! Several sources as one: series in order, each once; of samples that two sources have, the later source's stands.
+//!
+//! This is the rule for *copies*, the same samples sent or stored twice: union by exact timestamp, and where values differ the last written wins.
+//! Sources are therefore given oldest first: blocks by age, the head last.
+//!
+//! The other rule, for *replicas* (two Prometheis that scrape the same targets), is in [`replicas`].
+
+pub mod replicas;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::labels::Labels;
+use crate::rollup;
+use crate::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+
+/// Series per batch of a merged cursor.
+const BATCH_SERIES: usize = 256;
+/// Samples from which on a batch is full, however few its series are: a year of one is two million.
+const BATCH_SAMPLES: usize = 1 << 20;
+/// Timestamps that are kept to be shared among series: a day at 15 s of 360 targets that have their own times. Series of one target seldom
+/// follow one another, so with room for fewer none would be met again.
+const SHARED_TIMESTAMPS: usize = 4 << 20;
+
+/// Sources as one, oldest first.
+pub struct MergedSource {
+    sources: Vec<Arc<dyn Source>>,
+}
+
+impl MergedSource {
+    pub fn new(oldest_first: Vec<Arc<dyn Source>>) -> MergedSource {
+        MergedSource { sources: oldest_first }
+    }
+}
+
+impl Source for MergedSource {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        let cursors: Result<Vec<_>, _> = self.sources.iter().map(|s| s.select(wish)).collect();
+        Ok(Box::new(MergeCursor::new(cursors?)))
+    }
+
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+        self.union(|s| s.series(wish))
+    }
+
+    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        self.union(|s| s.label_names(wish))
+    }
+
+    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        self.union(|s| s.label_values(name, wish))
+    }
+}
+
+impl MergedSource {
+    fn union<T: Ord>(
+        &self,
+        of: impl Fn(&dyn Source) -> Result<Vec<T>, SourceError>,
+    ) -> Result<Vec<T>, SourceError> {
+        let mut all = Vec::new();
+        for source in &self.sources {
+            all.extend(of(&**source)?);
+        }
+        if self.sources.len() > 1 {
+            // Mostly ascending runs: the stable sort merges them.
+            all.sort();
+            all.dedup();
+        }
+        Ok(all)
+    }
+}
+
+/// Merges cursors, oldest first, into one.
+pub struct MergeCursor<'a> {
+    inputs: Vec<Input<'a>>,
+    timelines: SharedTimelines,
+}
+
+struct Input<'a> {
+    cursor: Box<dyn SeriesCursor + 'a>,
+    ready: VecDeque<SeriesColumns>,
+    ended: bool,
+}
+
+impl Input<'_> {
+    fn fill(&mut self) -> Result<(), SourceError> {
+        if self.ready.is_empty() && !self.ended {
+            match self.cursor.next_batch()? {
+                Some(batch) => self.ready = batch.into(),
+                None => self.ended = true,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> MergeCursor<'a> {
+    pub fn new(oldest_first: Vec<Box<dyn SeriesCursor + 'a>>) -> MergeCursor<'a> {
+        let inputs = oldest_first
+            .into_iter()
+            .map(|cursor| Input { cursor, ready: VecDeque::new(), ended: false })
+            .collect();
+        MergeCursor { inputs, timelines: SharedTimelines::default() }
+    }
+}
+
+impl SeriesCursor for MergeCursor<'_> {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        if let [only] = &mut self.inputs[..] {
+            return only.cursor.next_batch();
+        }
+        let (mut batch, mut samples) = (Vec::new(), 0);
+        while batch.len() < BATCH_SERIES && samples < BATCH_SAMPLES {
+            for input in &mut self.inputs {
+                input.fill()?;
+            }
+            let mut first: Option<&Labels> = None;
+            for series in self.inputs.iter().filter_map(|i| i.ready.front()) {
+                if first.is_none_or(|f| series.labels.series_cmp(f).is_lt()) {
+                    first = Some(&series.labels);
+                }
+            }
+            let Some(first) = first.cloned() else { break };
+            let same = |input: &mut Input<'_>| match input.ready.front() {
+                Some(series) if series.labels == first => input.ready.pop_front(),
+                _ => None,
+            };
+            let copies: Vec<SeriesColumns> = self.inputs.iter_mut().filter_map(same).collect();
+            let series = merge_copies(copies, &mut self.timelines);
+            samples += series.ts_ms.len();
+            batch.push(series);
+        }
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+}
+
+/// Joined timelines, so that series which shared theirs before still do.
+#[derive(Default)]
+pub struct SharedTimelines {
+    /// By the addresses of the parts, which are held so that the addresses stay theirs.
+    #[allow(clippy::type_complexity)]
+    joined: HashMap<Vec<(usize, usize)>, (Vec<Arc<[i64]>>, Arc<[i64]>)>,
+    timestamps: usize,
+}
+
+impl SharedTimelines {
+    fn join(&mut self, parts: &[SeriesColumns]) -> Arc<[i64]> {
+        let key: Vec<(usize, usize)> =
+            parts.iter().map(|p| (p.ts_ms.as_ptr().addr(), p.ts_ms.len())).collect();
+        if let Some((_, joined)) = self.joined.get(&key) {
+            return joined.clone();
+        }
+        let joined: Arc<[i64]> = parts.iter().flat_map(|p| p.ts_ms.iter().copied()).collect();
+        // Only what somebody else holds too can come again.
+        if parts.iter().all(|p| Arc::strong_count(&p.ts_ms) > 1) {
+            if self.timestamps + 2 * joined.len() > SHARED_TIMESTAMPS {
+                self.joined.clear();
+                self.timestamps = 0;
+            }
+            self.timestamps += 2 * joined.len();
+            self.joined.insert(key, (parts.iter().map(|p| p.ts_ms.clone()).collect(), joined.clone()));
+        }
+        joined
+    }
+}
+
+/// One series out of several copies of it, oldest first; there must be at least one.
+pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimelines) -> SeriesColumns {
+    if copies.len() == 1 {
+        return copies.pop().expect("one copy");
+    }
+    // Blocks usually follow one another in time without overlap, whatever order they were written in.
+    let mut by_time: Vec<usize> = (0..copies.len()).collect();
+    by_time.sort_by_key(|i| copies[*i].ts_ms.first().copied());
+    if by_time.windows(2).all(|w| copies[w[0]].ts_ms.last() < copies[w[1]].ts_ms.first()) {
+        if !by_time.is_sorted() {
+            copies.sort_by_key(|c| c.ts_ms.first().copied());
+        }
+        return concatenate(copies, timelines);
+    }
+    if copies.iter().any(|c| c.windows.is_some()) {
+        return rollup::merge_overlapping(copies);
+    }
+    let newest_first = |c: &usize| std::cmp::Reverse(*c);
+    // (timestamp, copy, index); of equal timestamps the newest copy comes first and the rest go.
+    let mut order: Vec<(i64, usize, usize)> = copies
+        .iter()
+        .enumerate()
+        .flat_map(|(c, s)| s.ts_ms.iter().enumerate().map(move |(i, t)| (*t, c, i)))
+        .collect();
+    order.sort_unstable_by_key(|(t, c, _)| (*t, newest_first(c)));
+    order.dedup_by_key(|(t, _, _)| *t);
+    let histograms = copies.iter().any(|s| s.histograms.is_some());
+    let starts = copies.iter().any(|s| s.start_ts_ms.is_some());
+    let picked = || order.iter().map(|(_, c, i)| (&copies[*c], *i));
+    let histograms: Option<Vec<_>> =
+        histograms.then(|| picked().map(|(s, i)| s.histograms.as_ref().and_then(|h| h[i].clone())).collect());
+    let starts: Option<Vec<_>> =
+        starts.then(|| picked().map(|(s, i)| s.start_ts_ms.as_ref().map_or(0, |t| t[i])).collect());
+    SeriesColumns {
+        labels: copies[0].labels.clone(),
+        ts_ms: order.iter().map(|(t, _, _)| *t).collect(),
+        values: picked().map(|(s, i)| s.values[i]).collect(),
+        // The copy that had histograms or start timestamps may have lost everywhere.
+        histograms: histograms.filter(|h| h.iter().any(Option::is_some)),
+        start_ts_ms: starts.filter(|s| s.iter().any(|t| *t != 0)),
+        windows: None,
+    }
+}
+
+/// Copies that follow one another in time.
+fn concatenate(copies: Vec<SeriesColumns>, timelines: &mut SharedTimelines) -> SeriesColumns {
+    let ts_ms = timelines.join(&copies);
+    let windows = rollup::concatenate(&copies);
+    let total = ts_ms.len();
+    let mut histograms = copies.iter().any(|s| s.histograms.is_some()).then(|| Vec::with_capacity(total));
+    let mut start_ts_ms = copies.iter().any(|s| s.start_ts_ms.is_some()).then(|| Vec::with_capacity(total));
+    let mut values = Vec::with_capacity(total);
+    let labels = copies[0].labels.clone();
+    for copy in copies {
+        let n = copy.values.len();
+        values.extend_from_slice(&copy.values);
+        if let Some(all) = &mut histograms {
+            match copy.histograms {
+                Some(h) => all.extend(h),
+                None => all.extend(std::iter::repeat_n(None, n)),
+            }
+        }
+        if let Some(all) = &mut start_ts_ms {
+            match copy.start_ts_ms {
+                Some(s) => all.extend(s),
+                None => all.extend(std::iter::repeat_n(0, n)),
+            }
+        }
+    }
+    SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms, windows }
+}

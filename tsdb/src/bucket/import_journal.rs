@@ -1,0 +1,177 @@
+//! Blocks that are made of what others kept: written down in a journal, uploaded, read back, and committed exactly once.
+//!
+//! An import is cut into units, each of which becomes one block (or none, where it holds nothing) and has a key made of what it is: the source's
+//! identity, the span of time, what was selected of it. The journal is two small objects a unit:
+//!
+//! 1. `<key>.<ulid>.begun.json`, before the block is uploaded: "if this block was ever committed, the unit is in the store".
+//! 2. `<key>.done.json`, after the commit.
+//!
+//! A run that died between the two is settled by the catalog: the block is live, or among the sources of one that is, or it never was. So a
+//! unit is imported once, however often and wherever an import is run again, also when its block has been compacted, or deleted by retention.
+//! A block's ULID is of the time of the import: what is imported counts as written last, and deletions from before do not reach it.
+//!
+//! Everything here blocks the thread.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use parking_lot::Mutex;
+use serde::Serialize;
+use ulid::Ulid;
+
+use crate::block::upload::upload;
+use crate::block::{BlockFiles, BlockMeta, BlockOrigin};
+use crate::bucket::{BlockStore, BucketSource};
+use crate::catalog::layout;
+use crate::catalog::{Arranged, Catalog, CatalogOptions, Commits, Edit, Snapshot, arrange};
+use model::tenant::TenantId;
+
+/// Cache for reading back what was written: each block is read once.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Why blocks could not be taken in; the text says what and where.
+#[derive(Debug, thiserror::Error, Clone)]
+#[error("{0}")]
+pub struct IntakeError(pub String);
+
+/// What the journal knows of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// Blocks that runs before this one were about to commit.
+    Begun(Vec<Ulid>),
+    Done,
+}
+
+/// The way into a tenant's catalog for blocks from elsewhere.
+pub struct Intake {
+    store: Arc<dyn ObjectStore>,
+    blocks: Arc<BlockStore>,
+    catalog: Catalog,
+    runtime: tokio::runtime::Handle,
+    scratch: PathBuf,
+    journal: Mutex<BTreeMap<String, Entry>>,
+    /// Shows for as long as it lives that this process may commit.
+    _arranged: Arranged,
+}
+
+impl Intake {
+    /// Opens the catalog and reads the names of the journal's entries: two LISTs. `commits` is what the server is given as well
+    /// ([`Commits::Unasked`] for a dry run), `scratch` a local folder for blocks under way.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        tenant: TenantId,
+        writer: &str,
+        scratch: impl Into<PathBuf>,
+        commits: &Commits,
+    ) -> Result<Intake, IntakeError> {
+        let arranged = arrange(store, commits, writer).await.map_err(|e| IntakeError(e.to_string()))?;
+        let store = arranged.store.clone();
+        let folder = layout::imports(&tenant);
+        let catalog = Catalog::open(store.clone(), tenant, writer, CatalogOptions::default()).await;
+        let catalog = catalog.map_err(|e| IntakeError(e.to_string()))?;
+        let listed: Vec<_> = store
+            .list(Some(&folder))
+            .try_collect()
+            .await
+            .map_err(|e| IntakeError(format!("cannot list {folder}: {e}")))?;
+        let mut journal = BTreeMap::new();
+        for (key, block) in listed.iter().filter_map(|o| layout::import_entry(&o.location)) {
+            let entry = journal.entry(key.to_string()).or_insert_with(|| Entry::Begun(Vec::new()));
+            match (block, entry) {
+                (None, entry) => *entry = Entry::Done,
+                (Some(block), Entry::Begun(blocks)) => blocks.push(block),
+                (Some(_), Entry::Done) => {}
+            }
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let blocks = BlockStore::new(store.clone(), runtime.clone(), CACHE_BYTES);
+        Ok(Intake {
+            store,
+            blocks,
+            catalog,
+            runtime,
+            scratch: scratch.into(),
+            journal: Mutex::new(journal),
+            _arranged: arranged,
+        })
+    }
+
+    pub fn tenant(&self) -> &TenantId {
+        self.catalog.tenant()
+    }
+
+    /// Where blocks are made.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    /// Whether a unit was imported before. Settles what a run that died has left open.
+    pub fn is_done(&self, key: &str) -> Result<bool, IntakeError> {
+        let begun = match self.journal.lock().get(key) {
+            None => return Ok(false),
+            Some(Entry::Done) => return Ok(true),
+            Some(Entry::Begun(blocks)) => blocks.clone(),
+        };
+        let snapshot = self.runtime.block_on(self.catalog.refresh());
+        let snapshot = snapshot.map_err(|e| IntakeError(e.to_string()))?;
+        let Some(there) = begun.iter().find(|b| names(&snapshot, **b)) else { return Ok(false) };
+        self.done(key, Some(*there), &"found in the catalog by a later run")?;
+        Ok(true)
+    }
+
+    /// Begins a unit: what its block's writer is given. Written down before it returns.
+    pub fn begin(&self, key: &str) -> Result<BlockOrigin, IntakeError> {
+        let snapshot = self.runtime.block_on(self.catalog.refresh());
+        let block = snapshot.map_err(|e| IntakeError(e.to_string()))?.next_ulid();
+        self.put(&layout::import_begun(self.tenant(), key, block), "{}\n".into())?;
+        let mut journal = self.journal.lock();
+        match journal.entry(key.to_string()).or_insert_with(|| Entry::Begun(Vec::new())) {
+            Entry::Begun(blocks) => blocks.push(block),
+            Entry::Done => {}
+        }
+        Ok(BlockOrigin::flushed(block, self.tenant().clone(), self.catalog.writer()))
+    }
+
+    /// Uploads a finished block and answers a source that reads it back from the store. It is not visible to anybody else.
+    pub fn upload(&self, files: &BlockFiles) -> Result<BucketSource, IntakeError> {
+        self.runtime.block_on(upload(&*self.store, files)).map_err(|e| IntakeError(e.to_string()))?;
+        Ok(self.source(vec![Arc::new(files.meta.clone())]))
+    }
+
+    /// Commits an uploaded block and closes its unit. `about` is kept in the journal for people to read.
+    pub fn commit(&self, key: &str, meta: &BlockMeta, about: &impl Serialize) -> Result<(), IntakeError> {
+        let edit = Edit { add: vec![meta.clone()], ..Edit::default() };
+        let committed = self.runtime.block_on(self.catalog.commit(&edit));
+        committed.map_err(|e| IntakeError(e.to_string()))?;
+        self.done(key, Some(meta.ulid), about)
+    }
+
+    /// Closes a unit that holds nothing.
+    pub fn nothing(&self, key: &str, about: &impl Serialize) -> Result<(), IntakeError> {
+        self.done(key, None, about)
+    }
+
+    fn source(&self, blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
+        BucketSource::new(self.blocks.clone(), self.tenant().clone(), blocks)
+    }
+
+    fn done(&self, key: &str, block: Option<Ulid>, about: &impl Serialize) -> Result<(), IntakeError> {
+        let text = serde_json::json!({ "version": 1, "block": block.map(|b| b.to_string()), "about": about });
+        self.put(&layout::import_done(self.tenant(), key), format!("{text:#}\n"))?;
+        self.journal.lock().insert(key.to_string(), Entry::Done);
+        Ok(())
+    }
+
+    fn put(&self, path: &object_store::path::Path, text: String) -> Result<(), IntakeError> {
+        let put = self.runtime.block_on(self.store.put(path, PutPayload::from(text)));
+        put.map(drop).map_err(|e| IntakeError(format!("cannot write {path}: {e}")))
+    }
+}
+
+/// Whether a block is live, or went into one that is.
+fn names(snapshot: &Snapshot, block: Ulid) -> bool {
+    snapshot.blocks.iter().any(|b| b.ulid == block || b.sources.contains(&block))
+}

@@ -1,0 +1,378 @@
+//! The source over a tenant's blocks in the object store, samples and downsampled windows as [`crate::bucket::resolution`] chooses.
+
+pub mod import_journal;
+pub mod maintenance;
+pub mod resolution;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::block::BlockMeta;
+use crate::block::object::BlockStore as Store;
+use crate::block::read::{Block, Plan};
+use crate::block::series_table::SeriesTable;
+use crate::bucket::resolution::{Asked, Part, choose};
+use crate::deletion::{BlockMask, Mask};
+use model::labels::{Labels, METRIC_NAME};
+use model::matcher::{MatchOp, Matcher};
+use model::rollup::Aggregates;
+use model::source::merge::MergeCursor;
+use model::source::{
+    AnsweredPart, Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError, WindowWish,
+};
+use model::span::span_end;
+use model::tenant::TenantId;
+
+pub use crate::block::cache::CacheStats;
+pub use crate::block::object::BlockStore;
+
+/// Samples that one step of a block's cursor reads.
+const BATCH_SAMPLES: u64 = 256 * 1024;
+/// Rows that one step reads at most, where rows are short.
+const BATCH_ROWS: usize = 16 * 1024;
+/// A selection's samples are kept in the cache where they take at most one part in so many of it.
+const KEPT_PART: u64 = 4;
+/// Blocks that are opened at the same time when they are not in the cache.
+const PARALLEL_OPENS: usize = 16;
+
+/// A set of blocks as one source. It sees these blocks for as long as it lives, whatever the catalog says later.
+pub struct BucketSource {
+    store: Arc<Store>,
+    tenant: TenantId,
+    /// Oldest first.
+    blocks: Vec<Arc<BlockMeta>>,
+    mask: Mask,
+}
+
+impl BucketSource {
+    /// `blocks` as a snapshot of the catalog lists them, downsampled ones included.
+    pub fn new(store: Arc<Store>, tenant: TenantId, mut blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
+        blocks.sort_by_key(|b| (b.order(), b.ulid));
+        BucketSource { store, tenant, blocks, mask: Mask::default() }
+    }
+
+    /// The same without what a mask hides; each block is masked before blocks are merged.
+    pub fn masked(self, mask: Mask) -> BucketSource {
+        BucketSource { mask, ..self }
+    }
+
+    /// First and last time that a downsampled block near a range tells of, whole windows; `None` where there is none.
+    pub fn windows_span_ms(&self, min_t_ms: i64, max_t_ms: i64) -> Option<(i64, i64)> {
+        let near = |b: &&Arc<BlockMeta>| b.resolution_ms > 0 && b.overlaps(min_t_ms, max_t_ms);
+        let whole = |b: &Arc<BlockMeta>| {
+            let first = span_end(b.min_t_ms, b.resolution_ms).saturating_sub(b.resolution_ms);
+            (first.saturating_add(1), span_end(b.max_t_ms, b.resolution_ms))
+        };
+        self.blocks.iter().filter(near).map(whole).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Which blocks answer which part of a range: blocks by what they hold of the outside world (external labels) apart, since one replica's windows know
+    /// nothing of another's samples.
+    fn parts(
+        &self,
+        (min_t_ms, max_t_ms): (i64, i64),
+        wish: &WindowWish,
+        unsettled_ms: &[(i64, i64)],
+    ) -> Vec<(Part, Vec<Arc<BlockMeta>>)> {
+        // Windows hold what a deletion took out of their midst.
+        let mut cuts_ms = wish.cuts_ms.clone();
+        for block in self.blocks.iter().filter(|b| b.resolution_ms > 0 && b.overlaps(min_t_ms, max_t_ms)) {
+            for t in self.mask.tombstones_of(block) {
+                cuts_ms.extend([t.min_t_ms.saturating_sub(1), t.max_t_ms]);
+            }
+        }
+        let max_resolution_ms = wish.max_resolution_ms;
+        let asked = Asked { min_t_ms, max_t_ms, max_resolution_ms, cuts_ms: &cuts_ms, unsettled_ms };
+        let mut groups: BTreeMap<&BTreeMap<String, String>, Vec<Arc<BlockMeta>>> = BTreeMap::new();
+        let near = || self.blocks.iter().filter(|b| b.overlaps(min_t_ms, max_t_ms));
+        // Without windows there is nothing to choose, and blocks are best merged all together.
+        static TOGETHER: BTreeMap<String, String> = BTreeMap::new();
+        let apart = near().any(|b| b.resolution_ms > 0);
+        for block in near() {
+            let group = if apart { &block.external_labels } else { &TOGETHER };
+            groups.entry(group).or_default().push(block.clone());
+        }
+        let mut parts = Vec::new();
+        for blocks in groups.into_values() {
+            for part in choose(&blocks, &asked) {
+                let of_part = part.blocks.iter().map(|b| blocks[*b].clone()).collect();
+                parts.push((part, of_part));
+            }
+        }
+        parts
+    }
+
+    /// [`Source::select`] beside samples that lie in no block yet: where they are (coarse ranges, ends included), windows do not tell all.
+    pub fn select_beside(
+        &self,
+        wish: &Selection,
+        unsettled_ms: &[(i64, i64)],
+    ) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        wish.budget.check()?;
+        let parts = self.parts((wish.min_t_ms, wish.max_t_ms), &wish.hints.windows, unsettled_ms);
+        let mut wanted = Vec::new();
+        for (at, (part, blocks)) in parts.iter().enumerate() {
+            if let Some(answered) = &wish.hints.windows.answered {
+                let Part { min_t_ms, max_t_ms, resolution_ms, coarse, approximate, .. } = *part;
+                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate });
+            }
+            wanted.extend(blocks.iter().filter(|b| b.may_hold(&wish.matchers)).map(|b| (at, b.clone())));
+        }
+        let keep_bytes = self.store.cache.capacity_bytes() as u64 / KEPT_PART / wanted.len().max(1) as u64;
+        let cursors = self.for_each(
+            &wanted,
+            |(_, b)| b,
+            |(at, meta)| {
+                wish.budget.check()?;
+                let part = &parts[*at].0;
+                let range = (part.min_t_ms, part.max_t_ms);
+                Ok((*at, BlockCursor::open(self, meta, wish, range, keep_bytes)?))
+            },
+        )?;
+        let mut by_part: Vec<Vec<Box<dyn SeriesCursor + '_>>> = parts.iter().map(|_| Vec::new()).collect();
+        for (at, cursor) in cursors {
+            by_part[at].extend(cursor.map(|c| Box::new(c) as Box<dyn SeriesCursor>));
+        }
+        by_part.retain(|p| !p.is_empty());
+        let mut merged = by_part.into_iter().map(MergeCursor::new);
+        Ok(match (merged.next(), merged.len()) {
+            (None, _) => Box::new(MergeCursor::new(Vec::new())),
+            (Some(only), 0) => Box::new(only),
+            (Some(first), _) => {
+                let all = std::iter::once(first).chain(merged).map(|c| Box::new(c) as Box<dyn SeriesCursor>);
+                Box::new(MergeCursor::new(all.collect()))
+            }
+        })
+    }
+
+    /// Runs `work` for each item, those whose block needs the network at the same time; results in the items' order.
+    fn for_each<I: Sync, T: Send>(
+        &self,
+        blocks: &[I],
+        meta: impl Fn(&I) -> &Arc<BlockMeta>,
+        work: impl Fn(&I) -> Result<T, SourceError> + Sync,
+    ) -> Result<Vec<T>, SourceError> {
+        let mut out: Vec<Option<Result<T, SourceError>>> = blocks.iter().map(|_| None).collect();
+        let mut cold = Vec::new();
+        for (block, slot) in blocks.iter().zip(&mut out) {
+            // What is in memory takes less time than starting a thread for it.
+            if Block::is_cached(&self.store, meta(block)) {
+                *slot = Some(work(block))
+            } else {
+                cold.push((block, slot))
+            }
+        }
+        if let [(block, slot)] = &mut cold[..] {
+            **slot = Some(work(block));
+        } else if !cold.is_empty() {
+            let lanes = cold.len().min(PARALLEL_OPENS);
+            let mut by_lane: Vec<Vec<_>> = (0..lanes).map(|_| Vec::new()).collect();
+            cold.into_iter().enumerate().for_each(|(i, one)| by_lane[i % lanes].push(one));
+            let work = &work;
+            std::thread::scope(|threads| {
+                for lane in by_lane {
+                    threads
+                        .spawn(move || lane.into_iter().for_each(|(block, slot)| *slot = Some(work(block))));
+                }
+            });
+        }
+        out.into_iter().map(|r| r.expect("each block was worked on")).collect()
+    }
+
+    /// A block and as much of its series table as selectors (none: all series) need; for `range` see [`Block::series_table_for`].
+    fn open(
+        &self,
+        meta: &Arc<BlockMeta>,
+        selectors: &[&[Matcher]],
+        range: Option<(i64, i64)>,
+    ) -> Result<(Block, Arc<SeriesTable>), SourceError> {
+        // A mask is resolved against all series.
+        let masked = self.mask.concerns(meta);
+        let few = !masked && !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(names_few));
+        let block = Block::open(&self.store, &self.tenant, meta, few)?;
+        let table = match masked {
+            true => block.series_table()?,
+            false => block.series_table_for(selectors, range)?,
+        };
+        Ok((block, table))
+    }
+
+    /// The series tables of the blocks that a wish may concern, and in each the series it selects (`None`: all).
+    #[allow(clippy::type_complexity)]
+    fn wished(&self, wish: &LabelWish) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
+        wish.budget.check()?;
+        let parts = self.parts((wish.min_t_ms, wish.max_t_ms), &WindowWish::default(), &[]);
+        let may_hold = |b: &Arc<BlockMeta>| {
+            wish.selectors.is_empty() || wish.selectors.iter().any(|matchers| b.may_hold(matchers))
+        };
+        let mut blocks: Vec<Arc<BlockMeta>> = parts.into_iter().flat_map(|p| p.1).filter(may_hold).collect();
+        blocks.sort_by_key(|b| (b.order(), b.ulid));
+        blocks.dedup_by_key(|b| b.ulid);
+        self.for_each(
+            &blocks,
+            |b| b,
+            |meta| {
+                wish.budget.check()?;
+                let selectors: Vec<&[Matcher]> = wish.selectors.iter().map(|s| &s[..]).collect();
+                let (block, table) = self.open(meta, &selectors, None)?;
+                let mut series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
+                if let Some(mask) = block.mask(&self.mask, &table, &wish.budget)? {
+                    let every = || (0..table.len() as u32).collect();
+                    series = Some(block.visible(series.unwrap_or_else(every), &mask)?);
+                }
+                Ok((table, series))
+            },
+        )
+    }
+}
+
+/// Whether a matcher asks for metrics by what their names are, not by what they are not.
+fn names_few(m: &Matcher) -> bool {
+    let begins =
+        |m: &Matcher| m.regex().is_some_and(|re| re.set_matches().is_some() || !re.prefixes().is_empty());
+    *m.name == *METRIC_NAME
+        && !m.matches_empty()
+        && match m.op {
+            MatchOp::Equal => true,
+            MatchOp::Regex => begins(m),
+            MatchOp::NotEqual | MatchOp::NotRegex => false,
+        }
+}
+
+fn matching_any(table: &SeriesTable, selectors: &[Vec<Matcher>]) -> Vec<u32> {
+    let mut series: Vec<u32> = selectors.iter().flat_map(|s| table.matching(s)).collect();
+    if selectors.len() > 1 {
+        series.sort_unstable();
+        series.dedup();
+    }
+    series
+}
+
+impl Source for BucketSource {
+    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.select_beside(wish, &[])
+    }
+
+    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+        let mut all = Vec::new();
+        for (table, series) in self.wished(wish)? {
+            wish.budget.check()?;
+            match series {
+                Some(series) => all.extend(series.into_iter().map(|s| table.labels(s))),
+                None => all.extend((0..table.len() as u32).map(|s| table.labels(s))),
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        let mut names = std::collections::BTreeSet::new();
+        for (table, series) in self.wished(wish)? {
+            table.names(series.as_deref(), &mut |name| {
+                if !names.contains(name) {
+                    names.insert(name.to_string());
+                }
+            });
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+        let mut values = hashbrown::HashSet::new();
+        for (table, series) in self.wished(wish)? {
+            table.values(name, series.as_deref(), &mut |value| {
+                if !values.contains(value) {
+                    values.insert(value.to_string());
+                }
+            });
+        }
+        let mut values: Vec<String> = values.into_iter().collect();
+        values.sort_unstable();
+        Ok(values)
+    }
+}
+
+/// Walks what a selection wants of one block.
+struct BlockCursor {
+    block: Block,
+    table: Arc<SeriesTable>,
+    plan: Plan,
+    /// Planned rows before this are done.
+    at: usize,
+    range: (i64, i64),
+    mask: Option<BlockMask>,
+    /// What to read of windows.
+    aggregates: Aggregates,
+    budget: Arc<Budget>,
+    /// Read while the block was opened, so that several blocks' first reads overlap.
+    first: Option<Vec<SeriesColumns>>,
+}
+
+impl BlockCursor {
+    /// `None` if the block has nothing of it. Its samples stay in the cache if they take `keep_bytes` at most.
+    fn open(
+        source: &BucketSource,
+        meta: &Arc<BlockMeta>,
+        wish: &Selection,
+        range: (i64, i64),
+        keep_bytes: u64,
+    ) -> Result<Option<BlockCursor>, SourceError> {
+        let (block, table) = source.open(meta, &[&wish.matchers], Some(range))?;
+        let mut series = table.matching(&wish.matchers);
+        if series.is_empty() {
+            return Ok(None);
+        }
+        let mask = block.mask(&source.mask, &table, &wish.budget)?;
+        if let Some(mask) = &mask {
+            let (min_t, max_t) = (range.0.max(meta.min_t_ms), range.1.min(meta.max_t_ms));
+            series.retain(|s| !mask.covers(*s, min_t, max_t));
+        }
+        let plan = block.plan(&series, range.0, range.1)?.keeping_rows(keep_bytes);
+        let aggregates = wish.hints.windows.aggregates;
+        let budget = wish.budget.clone();
+        let mut cursor =
+            BlockCursor { block, table, plan, at: 0, range, mask, aggregates, budget, first: None };
+        cursor.first = cursor.read_more()?;
+        Ok(cursor.first.is_some().then_some(cursor))
+    }
+
+    fn read_more(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        while self.at < self.plan.rows.len() {
+            self.budget.check()?;
+            let rows = &self.plan.rows[self.at..];
+            let mut samples = 0;
+            let mut count = 0;
+            for of_series in rows.chunk_by(|a, b| a.series == b.series) {
+                count += of_series.len();
+                samples += of_series.iter().map(|r| u64::from(r.n)).sum::<u64>();
+                if samples >= BATCH_SAMPLES || count >= BATCH_ROWS {
+                    break;
+                }
+            }
+            let (rows, mask) = (&rows[..count], self.mask.as_mut());
+            let (block, range, budget) = (&self.block, self.range, &self.budget);
+            let found = match block.meta.resolution_ms {
+                0 => block.read(&self.table, &self.plan, rows, range, mask, budget)?,
+                _ => {
+                    block.read_windows(&self.table, &self.plan, rows, range, mask, self.aggregates, budget)?
+                }
+            };
+            self.at += count;
+            if !found.is_empty() {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl SeriesCursor for BlockCursor {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.read_more(),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Seals to blocks: seal what is in memory, merge each tenant's sealed blocks, upload, commit, and only then let go of them.
+//!
+//! Any step may fail or be the last one before a crash. Until the commit nothing has changed but what is sealed; after it the catalog's
+//! watermark says which seals, and which segments of the log, are in the object store. A flush that failed leaves the seals where they
+//! are, and the next one takes what is not committed: tenants that are done have a watermark that says so.
+
+pub mod plan;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ulid::Ulid;
+
+use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
+use crate::block::object::BlockStore;
+use crate::block::upload::upload;
+use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
+use crate::block::{BlockMeta, BlockReader, ReadOptions};
+use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
+use crate::db::flush::plan::{MOST_SEALS, is_due, plan};
+use crate::db::local;
+use crate::db::local::sealing::{Rows, watermark};
+use crate::deletion::Mask;
+use model::source::SeriesCursor;
+use model::source::merge::MergeCursor;
+use model::tenant::TenantId;
+
+/// Bytes of samples that are read at once of each sealed block.
+const READ_BATCH_BYTES: u64 = 1 << 20;
+
+/// What a flush keeps of sealed blocks while it reads them once: queries' cache is for what is read again.
+const READ_CACHE_BYTES: usize = 16 << 20;
+
+#[derive(Debug, Default)]
+pub(crate) struct FlushCounts {
+    pub done: AtomicU64,
+    pub failed: AtomicU64,
+    pub early: AtomicU64,
+    pub refused: AtomicU64,
+    /// Samples of sealed blocks that could not be read again.
+    pub lost_samples: AtomicU64,
+    /// The last flush failed: the next is due.
+    pub unfinished: AtomicBool,
+}
+
+impl Db {
+    pub(crate) fn flush_is_due(&self) -> bool {
+        // A flush that runs decides for itself.
+        let Ok(_flushing) = self.flushing.try_lock() else { return false };
+        let state = self.unflushed_state();
+        let alone = state.samples == 0 && self.exemplars.active() > 0;
+        let exemplars_due =
+            self.exemplars.is_half_full() || (alone && state.age_ms >= 2 * self.options.window_ms);
+        self.counts.unfinished.load(Ordering::Relaxed)
+            || exemplars_due
+            || self.state.read().seals.len() >= MOST_SEALS
+            || is_due(state, self.options.window_ms)
+    }
+
+    /// Turns all that is in memory and sealed into blocks now, and returns when they are committed. On failure the samples stay in memory, in
+    /// the log and on the local disk, and the next call takes it up again.
+    pub async fn flush(self: &Arc<Self>) -> Result<FlushReport, FlushError> {
+        let _flushing = self.flushing.lock().await;
+        let result = self.flush_locked().await;
+        if result.is_ok() {
+            self.keep_exemplars().await;
+        }
+        let count = if result.is_ok() { &self.counts.done } else { &self.counts.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.counts.unfinished.store(result.is_err(), Ordering::Relaxed);
+        result
+    }
+
+    async fn flush_locked(self: &Arc<Self>) -> Result<FlushReport, FlushError> {
+        let mut report = FlushReport::default();
+        self.seal_for_flush().await?;
+        let state = self.state.read().clone();
+        let tenants: BTreeMap<TenantId, u64> = state
+            .seals
+            .iter()
+            .flat_map(|seal| seal.tenants().map(|tenant| (tenant, seal.last_segment)))
+            .filter(|(tenant, last)| *last > watermark(&state.snapshots, tenant, &self.writer))
+            .collect();
+        for tenant in self.head.tenants() {
+            // The seals go, and with them what they know of metrics.
+            self.store_metadata(&tenant.id).await?;
+        }
+        for (tenant, last_segment) in tenants {
+            self.flush_tenant(&tenant, &state, last_segment, &mut report).await?;
+        }
+        drop(state);
+        self.forget_seals().await;
+        if !report.blocks.is_empty() {
+            tracing::info!(
+                blocks = report.blocks.len(),
+                series = report.series,
+                samples = report.samples,
+                bytes = report.bytes,
+                "head flushed"
+            );
+        }
+        Ok(report)
+    }
+
+    /// Writes, uploads and commits one tenant's blocks.
+    async fn flush_tenant(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        state: &Arc<ReadState>,
+        last_segment: u64,
+        report: &mut FlushReport,
+    ) -> Result<(), FlushError> {
+        let fail =
+            |what: &str, e: &dyn std::fmt::Display| FlushError(format!("{what} of tenant {tenant}: {e}"));
+        let mut inputs: Vec<(u64, Arc<BlockMeta>)> = Vec::new();
+        let mut samples_by_window = BTreeMap::new();
+        for (seal, block) in state.sealed(tenant, &self.writer) {
+            inputs.push((seal.last_segment, block.meta.clone()));
+            for (end, n) in &block.windows {
+                *samples_by_window.entry(*end).or_insert(0) += n;
+            }
+        }
+        let known = state.snapshots.get(tenant).cloned();
+        let ranges = plan(&samples_by_window, self.options.window_ms);
+        let (db, of) = (self.clone(), tenant.clone());
+        let store =
+            BlockStore::new(self.local.store.clone(), tokio::runtime::Handle::current(), READ_CACHE_BYTES);
+        let metas: Vec<_> = inputs.iter().map(|(_, meta)| meta.clone()).collect();
+        let made = tokio::task::spawn_blocking(move || {
+            let mut made: Vec<BlockFiles> = Vec::new();
+            for range in ranges {
+                // Later than all before it, even if the clock went back: a tombstone must not reach what was written after it.
+                let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
+                made.extend(db.merge_sealed(&store, &of, &metas, (*range.start(), *range.end()), ulid)?);
+            }
+            Ok::<_, String>(made)
+        });
+        let made = made.await.map_err(|e| fail("encoding blocks", &e))?;
+        let made = match made {
+            Ok(made) => made,
+            Err(e) => {
+                self.drop_damaged(tenant, inputs).await;
+                return Err(fail("encoding blocks", &e));
+            }
+        };
+        let exemplars = self.write_exemplars(tenant).await?;
+        for block in &made {
+            upload(&*self.options.store, block).await.map_err(|e| fail("uploading a block", &e))?;
+        }
+        let mut edit = Edit::flush(None, &self.writer, last_segment);
+        edit.add.extend(made.iter().map(|b| b.meta.clone()));
+        edit.add_exemplars.extend(exemplars);
+        let catalog = self.catalog(tenant).await.map_err(|e| fail("opening the catalog", &e))?;
+        let snapshot = catalog.commit(&edit).await.map_err(|e| fail("committing blocks", &e))?;
+        self.install(|state| newer(&mut state.snapshots, tenant.clone(), snapshot));
+        self.exemplars.forget_frozen(tenant);
+        for block in &made {
+            report.blocks.push(block.meta.ulid.to_string());
+            report.series += block.meta.stats.series;
+            report.samples += block.meta.stats.samples;
+            report.bytes += block.meta.files.bytes();
+        }
+        Ok(())
+    }
+
+    /// What sealed blocks hold of a range (ends included) as one block in the scratch folder. Blocks the thread.
+    fn merge_sealed(
+        &self,
+        store: &Arc<BlockStore>,
+        tenant: &TenantId,
+        inputs: &[Arc<BlockMeta>],
+        range: (i64, i64),
+        ulid: Ulid,
+    ) -> Result<Option<BlockFiles>, String> {
+        let pause = Duration::from_millis(50);
+        let options = ReadOptions { range, batch_bytes: READ_BATCH_BYTES, attempts: 2, pause };
+        let mut readers: Vec<Box<dyn SeriesCursor>> = Vec::new();
+        for meta in inputs.iter().filter(|meta| meta.overlaps(range.0, range.1)) {
+            let reader = BlockReader::open(store, tenant, meta, &Mask::default(), options.clone());
+            readers.push(Box::new(reader.map_err(|e| e.to_string())?));
+        }
+        let rows = Rows::new(MergeCursor::new(readers));
+        let origin = BlockOrigin::flushed(ulid, tenant.clone(), self.writer.clone());
+        let scratch = self.options.dir.join("scratch");
+        write_block(&scratch, origin, WriteOptions::fresh(), rows).map_err(|e| e.to_string())
+    }
+
+    /// Looks at the files of sealed blocks and leaves those out that are damaged, so that the next flush brings the rest to the object store. A disk
+    /// that does not answer is no damage.
+    async fn drop_damaged(self: &Arc<Self>, tenant: &TenantId, sealed: Vec<(u64, Arc<BlockMeta>)>) {
+        for (last_segment, meta) in sealed {
+            if let Err(why) = local::check(&*self.local.store, tenant, &meta).await {
+                tracing::error!(
+                    "a sealed block of tenant {tenant} is damaged, its {} samples from {} to {} ms are lost: {why}",
+                    meta.stats.samples,
+                    meta.min_t_ms,
+                    meta.max_t_ms
+                );
+                self.counts.lost_samples.fetch_add(meta.stats.samples, Ordering::Relaxed);
+                self.drop_sealed(tenant, last_segment);
+            }
+        }
+    }
+
+    pub(crate) async fn catalog(&self, tenant: &TenantId) -> Result<Arc<Catalog>, CatalogError> {
+        let mut catalogs = self.catalogs.lock().await;
+        if let Some(catalog) = catalogs.get(tenant) {
+            return Ok(catalog.clone());
+        }
+        let catalog = open_catalog(&self.options, &self.writer, tenant).await?;
+        catalogs.insert(tenant.clone(), catalog.clone());
+        Ok(catalog)
+    }
+
+    /// Looks for what others have committed: new snapshots, new tenants.
+    pub async fn refresh(&self) -> Result<(), CatalogError> {
+        let mut found = Vec::new();
+        let known: HashSet<TenantId> = self.catalogs.lock().await.keys().cloned().collect();
+        for tenant in
+            Catalog::tenants(&*self.options.store).await?.into_iter().chain(known).collect::<HashSet<_>>()
+        {
+            let snapshot = self.catalog(&tenant).await?.refresh().await?;
+            found.push((tenant, snapshot));
+        }
+        self.install(|state| {
+            for (tenant, snapshot) in found {
+                newer(&mut state.snapshots, tenant, snapshot);
+            }
+        });
+        Ok(())
+    }
+
+    /// Swaps what queries see.
+    pub(crate) fn install(&self, change: impl FnOnce(&mut ReadState)) {
+        let mut state = self.state.write();
+        let mut next = ReadState {
+            first_generation: state.first_generation,
+            generations: state.generations.clone(),
+            seals: state.seals.clone(),
+            snapshots: state.snapshots.clone(),
+        };
+        change(&mut next);
+        *state = Arc::new(next);
+    }
+}
+
+pub(crate) fn newer(
+    snapshots: &mut BTreeMap<TenantId, Arc<Snapshot>>,
+    tenant: TenantId,
+    snapshot: Arc<Snapshot>,
+) {
+    let known = snapshots.entry(tenant).or_insert_with(|| snapshot.clone());
+    if known.number < snapshot.number {
+        *known = snapshot;
+    }
+}

@@ -1,0 +1,177 @@
+//! When the head is flushed and into which blocks: decisions only, no doing.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use model::head_stats::HeadBytes;
+use model::span::{in_one_span, span_end};
+
+/// Samples beyond which a block is not widened: bounds what one compaction input or one download is.
+const MAX_BLOCK_SAMPLES: u64 = 256 << 20;
+
+/// A block never crosses a multiple of this as it is flushed, back-fill included: it is the shortest span that compaction writes by default, so what is
+/// flushed fits into it without being cut again.
+const MAX_BLOCK_SPAN_MS: i64 = 12 * 3600 * 1000;
+
+/// What is known of samples when deciding whether to flush or to seal them.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadState {
+    /// First and newest in-order timestamp; `None` when nothing came in.
+    pub span_ms: Option<(i64, i64)>,
+    /// How many, late ones included.
+    pub samples: u64,
+    /// How long ago, by the wall clock, the first of them may have come.
+    pub age_ms: i64,
+}
+
+/// Whether the generation is complete: its data time has left the window it began in, or it holds something and has been
+/// open for two windows (late samples only, or a source that fell silent).
+pub fn is_due(head: HeadState, window_ms: i64) -> bool {
+    if head.samples == 0 {
+        return false;
+    }
+    let crossed = head.span_ms.is_some_and(|(a, b)| !in_one_span(a, b, window_ms));
+    crossed || head.age_ms >= 2 * window_ms
+}
+
+/// Seals from which on a flush does not wait for the end of its window: one merge reads them all.
+pub const MOST_SEALS: usize = 24;
+
+/// Bytes of samples that are not worth a seal by themselves.
+const LEAST_SEAL_BYTES: u64 = 16 << 20;
+
+/// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have been for twice as long, or they take
+/// more memory than the series they are of, whatever their times are (short scrape intervals, a back-fill).
+pub fn seal_is_due(head: HeadState, bytes: &HeadBytes, seal_ms: i64) -> bool {
+    let long = head.span_ms.is_some_and(|(a, b)| b.saturating_sub(a) >= seal_ms);
+    let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
+    let tables = bytes.symbols + bytes.series + bytes.postings;
+    let large = current >= tables.max(LEAST_SEAL_BYTES);
+    head.samples > 0 && (long || large || head.age_ms >= 2 * seal_ms)
+}
+
+/// What the head's memory asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// There is room.
+    None,
+    /// The current generation should become blocks before its time.
+    Flush,
+    /// There is no room: writes have to wait until a flush has made some.
+    Full,
+}
+
+/// Judges the head's memory by its limit. At three quarters a flush begins, because writes go on while it runs and what it frees is free only
+/// at its end; but not for less than a sixteenth, which would make many small blocks for little room.
+pub fn pressure(bytes: &HeadBytes, limit_bytes: u64) -> Pressure {
+    let total = bytes.total();
+    let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
+    if total >= limit_bytes {
+        Pressure::Full
+    } else if total >= limit_bytes / 4 * 3 && current >= limit_bytes / 16 {
+        Pressure::Flush
+    } else {
+        Pressure::None
+    }
+}
+
+/// The time ranges (ends included) of the blocks to make, given how many samples lie in each window of `window_ms`, keyed by the window's end
+/// (see [`model::span`]: windows are left-open).
+///
+/// Windows of one half day go together: a normal flush (one window and the first seconds of the next) is one block, a back-fill of a
+/// year is two blocks a day. Twice a day the first seconds of the next half day are a small block of their own, which the next compaction takes.
+pub fn plan(windows: &BTreeMap<i64, u64>, window_ms: i64) -> Vec<RangeInclusive<i64>> {
+    struct Range {
+        start: i64,
+        end: i64,
+        samples: u64,
+    }
+    let mut ranges: Vec<Range> = Vec::new();
+    for (&end, &samples) in windows {
+        match ranges.last_mut() {
+            Some(r)
+                if in_one_span(r.end, end, MAX_BLOCK_SPAN_MS) && r.samples + samples <= MAX_BLOCK_SAMPLES =>
+            {
+                r.end = end;
+                r.samples += samples;
+            }
+            _ => ranges.push(Range { start: end.saturating_sub(window_ms), end, samples }),
+        }
+    }
+    ranges.into_iter().map(|r| r.start + 1..=r.end).collect()
+}
+
+/// The window, by its end, that a timestamp belongs to.
+pub fn window_of(t_ms: i64, window_ms: i64) -> i64 {
+    span_end(t_ms, window_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_asks_for_a_flush_before_it_asks_writers_to_wait() {
+        let held = |series, chunks, frozen| HeadBytes { series, chunks, frozen, ..HeadBytes::default() };
+        assert_eq!(pressure(&held(100, 600, 0), 1000), Pressure::None);
+        assert_eq!(pressure(&held(100, 700, 0), 1000), Pressure::Flush);
+        assert_eq!(pressure(&held(100, 700, 690), 1000), Pressure::None, "a flush is about to free it");
+        assert_eq!(pressure(&held(790, 10, 0), 1000), Pressure::None, "nothing to gain");
+        assert_eq!(pressure(&held(100, 900, 800), 1000), Pressure::Full);
+        assert_eq!(pressure(&held(0, 0, 0), 0), Pressure::Full);
+    }
+
+    #[test]
+    fn samples_leave_memory_by_their_time_by_their_age_or_by_what_they_take() {
+        let due = |span_ms, samples, age_ms, bytes: HeadBytes| {
+            seal_is_due(HeadState { span_ms, samples, age_ms }, &bytes, 1000)
+        };
+        let none = HeadBytes::default();
+        assert!(!due(Some((0, 999)), 5, 1999, none));
+        assert!(due(Some((0, 1000)), 5, 0, none));
+        assert!(due(None, 5, 2000, none));
+        assert!(!due(None, 0, 5000, none));
+        let held = |series, chunks, frozen| HeadBytes { series, chunks, frozen, ..none };
+        assert!(due(None, 5, 0, held(10, LEAST_SEAL_BYTES, 0)));
+        assert!(!due(None, 5, 0, held(10, LEAST_SEAL_BYTES, 10)), "a seal is about to free it");
+        assert!(!due(None, 5, 0, held(LEAST_SEAL_BYTES + 1, LEAST_SEAL_BYTES, 0)));
+    }
+
+    use proptest::prelude::*;
+
+    const H: i64 = 3600 * 1000;
+
+    #[test]
+    fn a_normal_flush_is_one_block_and_none_crosses_half_a_day() {
+        let in_the_morning = BTreeMap::from([(10 * H, 1_000_000), (12 * H, 900)]);
+        assert_eq!(plan(&in_the_morning, 2 * H), [8 * H + 1..=12 * H]);
+        let at_noon = BTreeMap::from([(12 * H, 1_000_000), (14 * H, 900)]);
+        assert_eq!(plan(&at_noon, 2 * H), [10 * H + 1..=12 * H, 12 * H + 1..=14 * H]);
+        let back_fill: BTreeMap<i64, u64> = (1..=36).map(|i| (i * 2 * H, 1000)).collect();
+        assert_eq!(plan(&back_fill, 2 * H).len(), 6);
+    }
+
+    #[test]
+    fn a_flush_is_due_when_data_time_leaves_its_window() {
+        let head = |a, b, age_ms| HeadState { span_ms: Some((a, b)), samples: 5, age_ms };
+        assert!(!is_due(head(2 * H + 1, 4 * H, 0), 2 * H));
+        assert!(is_due(head(2 * H + 1, 4 * H + 1, 0), 2 * H));
+        assert!(is_due(head(0, 1, 0), 2 * H));
+        assert!(is_due(head(2 * H, 2 * H, 4 * H), 2 * H));
+        assert!(is_due(HeadState { span_ms: None, samples: 3, age_ms: 4 * H }, 2 * H));
+        assert!(!is_due(HeadState { span_ms: None, samples: 0, age_ms: 400 * H }, 2 * H));
+    }
+
+    proptest! {
+        #[test]
+        fn every_window_is_in_exactly_one_block(windows in proptest::collection::btree_map((-500i64..500).prop_map(|i| i * 2 * H), 1u64..1_000_000, 1..60)) {
+            let ranges = plan(&windows, 2 * H);
+            prop_assert!(ranges.windows(2).all(|w| w[0].end() < w[1].start()));
+            prop_assert!(ranges.iter().all(|r| in_one_span(*r.start(), *r.end(), MAX_BLOCK_SPAN_MS)));
+            for end in windows.keys() {
+                let holders = ranges.iter().filter(|r| r.contains(end) && r.contains(&(end - 2 * H + 1))).count();
+                prop_assert_eq!(holders, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! Head to local disk: cut the log, freeze the generation, write it as sealed blocks, and only then let go of the log and of the memory.
+//!
+//! What this buys: the head holds minutes of samples and not hours, a restart replays minutes of log, and an object store that is away
+//! costs disk and not memory. Any step may fail or be the last one before a crash: until the manifest is there the log has everything, and a
+//! seal that failed is taken up again with the same frozen generation before anything new is frozen.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use ulid::Ulid;
+
+use crate::block::object::BlockStore;
+use crate::block::upload::upload;
+use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
+use crate::catalog::Snapshot;
+use crate::db::flush::plan::{HeadState, Pressure, seal_is_due, window_of};
+use crate::db::local::{self, Seal, SealedBlock};
+use crate::db::{Db, FlushError, Generations, OpenError, ReadState};
+use crate::head::chunk::Columns;
+use crate::head::source::HeadSource;
+use crate::head::{Head, TenantHead};
+use crate::sidecar::exemplars::buffer::Buffer;
+use crate::sidecar::exemplars::file as exemplar_file;
+use crate::sidecar::metadata;
+use crate::sidecar::{self, Kind};
+use crate::wal::{segment_path, segments};
+use model::source::{SeriesColumns, SeriesCursor, SourceError};
+use model::tenant::TenantId;
+
+/// How long a seal waits for queries that still read a generation it is about to forget. They end by their own timeout.
+const READERS_PATIENCE: Duration = Duration::from_secs(150);
+
+/// The local store and the way to read its blocks.
+pub(crate) struct LocalStore {
+    pub store: Arc<dyn ObjectStore>,
+    pub blocks: Arc<BlockStore>,
+}
+
+/// What a seal leaves to the next.
+#[derive(Default)]
+pub(crate) struct Sealing {
+    /// Frozen and not yet on disk.
+    frozen: Option<Frozen>,
+    /// On disk, but perhaps still read: what the states of such queries hold, and the generation to forget after them.
+    retired: Option<(Weak<Generations>, u64)>,
+    /// In the object store, but perhaps still read; the files go with the last reader.
+    spent: Vec<Arc<Seal>>,
+}
+
+struct Frozen {
+    generation: u64,
+    /// The segments of the log it was taken from, both included.
+    segments: (u64, u64),
+    span_ms: Option<(i64, i64)>,
+    began_ms: i64,
+    /// Whether it was frozen by a flush, which sets exemplars aside at the same moment.
+    exemplars: bool,
+}
+
+/// The folder of seals below a store's own.
+fn folder(dir: &Path) -> PathBuf {
+    dir.join("sealed")
+}
+
+/// Opens the local store. `None` for its place below `dir`.
+pub(crate) fn open_store(
+    dir: &Path,
+    given: Option<Arc<dyn ObjectStore>>,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    if let Some(store) = given {
+        return Ok(store);
+    }
+    let folder = folder(dir);
+    let fail = |e: &dyn std::fmt::Display| {
+        OpenError(format!("cannot use the folder of sealed blocks {}: {e}", folder.display()))
+    };
+    std::fs::create_dir_all(&folder).map_err(|e| fail(&e))?;
+    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| fail(&e))?;
+    Ok(Arc::new(store.with_fsync(true).with_automatic_cleanup(true)))
+}
+
+/// What a restart found on the local disk.
+pub(crate) struct Found {
+    /// Not in the object store, oldest first.
+    pub seals: Vec<Arc<Seal>>,
+    /// The highest segment that a manifest was ever named by: later ones must have later numbers.
+    pub last_segment: u64,
+    /// Whose part of a seal is damaged: what the log still has of those segments is replayed.
+    partial: Vec<(TenantId, (u64, u64))>,
+}
+
+impl Found {
+    /// Whether a tenant's samples of a segment are in a seal, so that the log's are passed over.
+    pub fn has(&self, tenant: &TenantId, segment: u64) -> bool {
+        let within = |range: (u64, u64)| (range.0..=range.1).contains(&segment);
+        self.seals.iter().any(|s| within((s.first_segment, s.last_segment)))
+            && !self.partial.iter().any(|(of, range)| of == tenant && within(*range))
+    }
+
+    /// Removes the segments of the log that whole seals have, before the rest is replayed.
+    pub fn remove_segments(&self, log: &Path) -> std::io::Result<()> {
+        let within = |range: (u64, u64), number| (range.0..=range.1).contains(&number);
+        for number in segments(log)? {
+            let sealed = self.seals.iter().any(|s| within((s.first_segment, s.last_segment), number));
+            if sealed && !self.partial.iter().any(|(_, range)| within(*range, number)) {
+                std::fs::remove_file(segment_path(log, number))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the seals back after a restart. What is damaged is told in the log and left out, and so are whole seals that the object store as
+/// `snapshots` tell it has; their files go.
+pub(crate) async fn load(
+    dir: &Path,
+    store: &dyn ObjectStore,
+    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
+    writer: &str,
+) -> Result<Found, OpenError> {
+    let loaded = local::load(store).await;
+    let loaded = loaded.map_err(|e| OpenError(format!("cannot read the sealed blocks: {e}")))?;
+    for what in &loaded.damaged {
+        tracing::error!(
+            "a sealed block is damaged, and its samples are lost where the log does not have them any more: {what}"
+        );
+    }
+    let (mut pending, mut spent) = (Vec::new(), Vec::new());
+    for seal in loaded.seals {
+        match is_pending(&seal, snapshots, writer) {
+            true => pending.push(seal),
+            false => spent.push(seal),
+        }
+    }
+    for seal in &spent {
+        local::remove(store, seal).await;
+    }
+    let (folder, named, knows_all) = (folder(dir), loaded.named, loaded.knows_all);
+    let swept = tokio::task::spawn_blocking(move || match folder.exists() && knows_all {
+        true => local::sweep(&folder, &named),
+        false => Ok(()),
+    });
+    if let Ok(Err(e)) = swept.await {
+        tracing::warn!("files left over from a crash could not be removed: {e}");
+    }
+    let seals = pending.into_iter().map(Arc::new).collect();
+    Ok(Found { seals, last_segment: loaded.last_segment, partial: loaded.partial })
+}
+
+/// Whether something of a seal is not in the object store.
+pub(crate) fn is_pending(seal: &Seal, snapshots: &BTreeMap<TenantId, Arc<Snapshot>>, writer: &str) -> bool {
+    seal.tenants().any(|tenant| seal.last_segment > watermark(snapshots, &tenant, writer))
+}
+
+/// Up to which segment of the log a tenant's samples are in the object store.
+pub(crate) fn watermark(
+    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
+    tenant: &TenantId,
+    writer: &str,
+) -> u64 {
+    snapshots.get(tenant).and_then(|s| s.watermark(writer)).unwrap_or(0)
+}
+
+/// Brings exemplars and metadata of seals back into memory.
+pub(crate) async fn recall(
+    store: &dyn ObjectStore,
+    seals: &[Arc<Seal>],
+    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
+    writer: &str,
+    head: &Head,
+    exemplars: &Buffer,
+) {
+    for seal in seals {
+        for kind in Kind::ALL {
+            for (tenant, file) in seal.attachments(kind) {
+                if seal.last_segment <= watermark(snapshots, &tenant, writer) {
+                    continue;
+                }
+                let path = kind.path(&tenant, file.ulid);
+                let read = async {
+                    let bytes = sidecar::get(store, &path, file).await?;
+                    match kind {
+                        Kind::Exemplars => {
+                            for series in exemplar_file::decode(path.as_ref(), bytes)? {
+                                for exemplar in series.exemplars {
+                                    // One that an earlier seal had as well is late or there already.
+                                    let _ = exemplars.put(&tenant, &series.labels, exemplar);
+                                }
+                            }
+                        }
+                        Kind::Metadata => {
+                            let of_head = head.tenant(&tenant);
+                            for (metric, entries) in metadata::decode(path.as_ref(), bytes)? {
+                                entries.iter().for_each(|(m, heard_ms)| of_head.learn(&metric, m, *heard_ms));
+                            }
+                        }
+                    }
+                    Ok::<_, crate::block::BlockError>(())
+                };
+                if let Err(e) = read.await {
+                    tracing::error!("sealed {} cannot be read and are lost: {e}", kind.as_str());
+                }
+            }
+        }
+    }
+}
+
+impl ReadState {
+    /// A tenant's sealed blocks that are not in the object store, oldest first.
+    pub(crate) fn sealed<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        writer: &str,
+    ) -> impl Iterator<Item = (&'a Arc<Seal>, &'a SealedBlock)> + 'a {
+        let flushed = watermark(&self.snapshots, tenant, writer);
+        let pending = self.seals.iter().filter(move |s| s.last_segment > flushed);
+        pending.filter_map(|s| Some((s, s.block(tenant)?)))
+    }
+}
+
+impl Db {
+    pub(crate) fn seal_is_due(&self) -> bool {
+        // A seal that runs decides for itself.
+        let Ok(sealing) = self.sealing.try_lock() else { return false };
+        sealing.frozen.is_some()
+            || seal_is_due(self.generation_state(), &self.head.bytes(), self.options.seal_ms)
+    }
+
+    fn generation_state(&self) -> HeadState {
+        HeadState {
+            span_ms: self.head.span_ms(),
+            samples: self.head.samples_in_generation(),
+            age_ms: self.options.clock.now_ms() - self.generation_began_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is not in the object store: seals and current generation together.
+    pub(crate) fn unflushed_state(&self) -> HeadState {
+        let mut all = self.generation_state();
+        for seal in &self.state.read().seals {
+            all.samples += seal.samples();
+            all.age_ms = all.age_ms.max(self.options.clock.now_ms() - seal.began_ms);
+            all.span_ms = match (all.span_ms, seal.span_ms) {
+                (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                (a, b) => a.or(b),
+            };
+        }
+        all
+    }
+
+    /// Moves the samples in memory to the local disk now, and returns when they are there. On failure they stay in head and log, and the
+    /// next call takes it up again.
+    pub async fn seal(self: &Arc<Self>) -> Result<(), FlushError> {
+        let mut sealing = self.sealing.lock().await;
+        self.seal_locked(&mut sealing, false).await
+    }
+
+    /// The same for a flush, which also sets exemplars aside.
+    pub(crate) async fn seal_for_flush(self: &Arc<Self>) -> Result<(), FlushError> {
+        let mut sealing = self.sealing.lock().await;
+        self.seal_locked(&mut sealing, true).await
+    }
+
+    async fn seal_locked(self: &Arc<Self>, sealing: &mut Sealing, exemplars: bool) -> Result<(), FlushError> {
+        if sealing.frozen.is_some() {
+            // Left over from a failure: its samples first, then those that came since.
+            self.finish_seal(sealing).await?;
+        }
+        let empty = self.head.samples_in_generation() == 0 && self.exemplars.active() == 0;
+        if empty && self.pressure() != Pressure::Full {
+            return Ok(());
+        }
+        // A head that is full of series alone takes no samples: an empty generation lets go of those that had none.
+        self.forget_retired(sealing).await?;
+        sealing.frozen = Some(self.freeze(exemplars).await?);
+        self.finish_seal(sealing).await
+    }
+
+    /// Cuts the log and freezes the generation, while no writer is between the two.
+    async fn freeze(&self, exemplars: bool) -> Result<Frozen, FlushError> {
+        let gate = self.gate.write().await;
+        let next_segment = self.log.cut().await.map_err(FlushError)?;
+        self.log.advance_mark();
+        let span_ms = self.head.span_ms();
+        let generation = self.head.freeze();
+        if exemplars {
+            self.exemplars.freeze();
+        }
+        let began_ms = self.generation_began_ms.swap(self.options.clock.now_ms(), Ordering::Relaxed);
+        let first_segment = self.generation_segment.swap(next_segment, Ordering::Relaxed);
+        drop(gate);
+        tracing::debug!(generation, next_segment, "head frozen");
+        let segments = (first_segment, next_segment - 1);
+        Ok(Frozen { generation, segments, span_ms, began_ms, exemplars })
+    }
+
+    /// Brings the frozen generation to disk, and lets go of its log and memory.
+    async fn finish_seal(self: &Arc<Self>, sealing: &mut Sealing) -> Result<(), FlushError> {
+        let frozen = sealing.frozen.as_ref().expect("the caller froze one");
+        let seal = Arc::new(self.write_seal(frozen).await?);
+        let frozen = sealing.frozen.take().expect("still there");
+        let mut readers = Weak::new();
+        self.install(|state| {
+            state.first_generation = frozen.generation + 1;
+            readers = Arc::downgrade(&std::mem::take(&mut state.generations));
+            state.seals.push(seal.clone());
+        });
+        sealing.retired = Some((readers, frozen.generation));
+        self.remove_segments(frozen.segments.1 + 1).await;
+        // Usually nobody reads the old state; else the next seal waits for them.
+        if sealing.retired.as_ref().is_some_and(|(readers, _)| readers.strong_count() == 0) {
+            self.forget_retired(sealing).await?;
+        }
+        self.remove_spent(sealing).await;
+        tracing::debug!(samples = seal.samples(), last_segment = seal.last_segment, "head sealed");
+        Ok(())
+    }
+
+    /// Writes the blocks of all tenants, what is kept beside them, and the manifest.
+    async fn write_seal(self: &Arc<Self>, frozen: &Frozen) -> Result<Seal, FlushError> {
+        let fail = |what: &str, e: &dyn std::fmt::Display| {
+            FlushError(format!(
+                "{what}: {e}. The samples stay in memory and in the log; is there room on the disk of {}?",
+                self.options.dir.display()
+            ))
+        };
+        let store = &*self.local.store;
+        let mut seal = Seal::new(frozen.segments, frozen.span_ms, frozen.began_ms);
+        for tenant in self.head.tenants() {
+            let made = self.encode_generation(&tenant, frozen.generation).await;
+            if let Some((files, windows)) = made.map_err(|e| fail("cannot seal the head", &e))? {
+                upload(store, &files).await.map_err(|e| fail("cannot seal the head", &e))?;
+                let meta = Arc::new(files.meta.clone());
+                seal.add_block(&tenant.id, SealedBlock { meta, windows });
+            }
+            let exemplars = match frozen.exemplars {
+                true => self.exemplars.frozen_of(&tenant.id),
+                false => self.exemplars.active_of(&tenant.id),
+            };
+            let known = tenant.metadata(None);
+            let encoded = tokio::task::spawn_blocking(move || {
+                let exemplars =
+                    (!exemplars.is_empty()).then(|| exemplar_file::encode(exemplars)).transpose()?;
+                let metadata = (!known.is_empty()).then(|| metadata::encode(&known)).transpose()?;
+                Ok::<_, crate::block::BlockError>([(Kind::Exemplars, exemplars), (Kind::Metadata, metadata)])
+            });
+            let encoded = encoded.await.map_err(|e| fail("cannot seal what is beside the head", &e))?;
+            for (kind, file) in encoded.map_err(|e| fail("cannot seal what is beside the head", &e))? {
+                if let Some((about, bytes)) = file {
+                    let path = kind.path(&tenant.id, about.ulid);
+                    let put = sidecar::put(store, &path, bytes).await;
+                    put.map_err(|e| fail("cannot seal what is beside the head", &e))?;
+                    seal.add_attachment(kind, &tenant.id, about);
+                }
+            }
+        }
+        local::commit(store, &seal).await.map_err(|e| fail("cannot seal the head", &e))?;
+        Ok(seal)
+    }
+
+    /// One tenant's part of a frozen generation as a block in the scratch folder.
+    async fn encode_generation(
+        &self,
+        tenant: &Arc<TenantHead>,
+        generation: u64,
+    ) -> Result<Option<(BlockFiles, BTreeMap<i64, u64>)>, String> {
+        let (head, of, window_ms) = (self.head.clone(), tenant.clone(), self.options.window_ms);
+        let (scratch, writer) = (self.options.dir.join("scratch"), self.writer.clone());
+        // Later than all before it, even if the clock went back: of two blocks that disagree the later written stands.
+        let newest = self.state.read().seals.iter().flat_map(|s| s.blocks()).map(|b| b.meta.ulid).max();
+        let ulid = newest.map_or_else(Ulid::new, |newest| Ulid::new().max(Ulid(newest.0 + 1)));
+        let made = tokio::task::spawn_blocking(move || {
+            let windows = windows(&head, &of, generation, window_ms);
+            if windows.is_empty() {
+                return Ok(None);
+            }
+            let source = HeadSource::new(head, of.clone(), 0..=generation);
+            let origin = BlockOrigin::flushed(ulid, of.id.clone(), writer);
+            let block = write_block(&scratch, origin, WriteOptions::sealed(), Rows::new(source.all()));
+            Ok(block.map_err(|e| e.to_string())?.map(|files| (files, windows)))
+        });
+        made.await.map_err(|e| e.to_string())?
+    }
+
+    /// Waits for the readers of the state before the last seal, then frees the generation it sealed.
+    async fn forget_retired(&self, sealing: &mut Sealing) -> Result<(), FlushError> {
+        let Some((readers, generation)) = sealing.retired.take() else { return Ok(()) };
+        let begun = tokio::time::Instant::now();
+        while readers.strong_count() > 0 {
+            if begun.elapsed() > READERS_PATIENCE {
+                sealing.retired = Some((readers, generation));
+                let why = "a query has been reading the generation sealed last for minutes: the next seal waits for it to end";
+                return Err(FlushError(why.to_string()));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let head = self.head.clone();
+        let forgotten = tokio::task::spawn_blocking(move || head.forget(generation, false)).await;
+        if forgotten.is_ok_and(|f| f.idle_series > 0) {
+            // Series may only leave while no writer holds one.
+            let _gate = self.gate.write().await;
+            let head = self.head.clone();
+            let _ = tokio::task::spawn_blocking(move || head.forget(generation, true)).await;
+        }
+        Ok(())
+    }
+
+    /// Lets go of seals that a flush has brought to the object store, wholly: no query sees them from now on, and the files go with the last
+    /// that does.
+    pub(crate) async fn forget_seals(self: &Arc<Self>) {
+        let mut sealing = self.sealing.lock().await;
+        let mut spent = Vec::new();
+        self.install(|state| {
+            let snapshots = &state.snapshots;
+            state.seals.retain(|seal| {
+                let pending = is_pending(seal, snapshots, &self.writer);
+                if !pending {
+                    spent.push(seal.clone());
+                }
+                pending
+            });
+        });
+        sealing.spent.extend(spent);
+        self.remove_spent(&mut sealing).await;
+    }
+
+    /// Removes the files of spent seals that nobody reads any more.
+    async fn remove_spent(&self, sealing: &mut Sealing) {
+        let (free, read): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut sealing.spent).into_iter().partition(|s| Arc::strong_count(s) == 1);
+        sealing.spent = read;
+        for seal in free {
+            seal.blocks().for_each(|b| self.local.blocks.forget(b.meta.ulid));
+            local::remove(&*self.local.store, &seal).await;
+        }
+    }
+
+    /// Puts a sealed block aside that cannot be read: the rest must not wait for it for ever.
+    pub(crate) fn drop_sealed(&self, tenant: &TenantId, last_segment: u64) {
+        self.install(|state| {
+            for seal in &mut state.seals {
+                if seal.last_segment == last_segment {
+                    *seal = Arc::new(seal.without_block(tenant));
+                }
+            }
+        });
+    }
+
+    async fn remove_segments(&self, before: u64) {
+        let dir = self.options.dir.join("log");
+        let removed = tokio::task::spawn_blocking(move || {
+            for number in segments(&dir)?.into_iter().take_while(|n| *n < before) {
+                std::fs::remove_file(segment_path(&dir, number))?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        // Harmless: the manifest keeps them from being replayed, and the next seal tries again.
+        if let Ok(Err(e)) = removed.await {
+            tracing::warn!("segments of the log whose samples are sealed could not be removed: {e}");
+        }
+    }
+}
+
+/// Samples per window of a frozen generation, keyed by the window's end. Chunks that lie in one window are counted without a look inside.
+fn windows(
+    head: &Arc<Head>,
+    tenant: &Arc<TenantHead>,
+    generation: u64,
+    window_ms: i64,
+) -> BTreeMap<i64, u64> {
+    let end = |t: i64| window_of(t, window_ms);
+    let mut counts = BTreeMap::new();
+    let mut columns = Columns::default();
+    head.for_each_series(tenant, |series| {
+        for view in series.view(0..=generation, i64::MIN, i64::MAX) {
+            view.count_by(end, &mut columns, |end, n| *counts.entry(end).or_insert(0) += n);
+        }
+    });
+    counts
+}
+
+/// A cursor's series, one by one.
+pub(crate) struct Rows<C> {
+    cursor: C,
+    batch: std::vec::IntoIter<SeriesColumns>,
+}
+
+impl<C: SeriesCursor> Rows<C> {
+    pub fn new(cursor: C) -> Self {
+        Rows { cursor, batch: Vec::new().into_iter() }
+    }
+}
+
+impl<C: SeriesCursor> Iterator for Rows<C> {
+    type Item = Result<SeriesColumns, SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(series) = self.batch.next() {
+                return Some(Ok(series));
+            }
+            match self.cursor.next_batch() {
+                Ok(Some(batch)) => self.batch = batch.into_iter(),
+                Ok(None) => return None,
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What is kept beside samples: exemplars and metadata, in files of their own that the same catalog names. Files that it does not name any
+//! more are garbage, which whoever compacts collects with the blocks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ulid::Ulid;
+
+use super::{Db, FlushError, newer};
+use crate::catalog::layout;
+use crate::catalog::{CatalogError, Edit, Snapshot};
+use crate::sidecar::exemplars::{file, retention};
+use crate::sidecar::metadata::{self, Known};
+use crate::sidecar::{self, Attachment};
+use model::exemplar::{Gathered, SeriesExemplars};
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::source::{Budget, SourceError};
+use model::tenant::TenantId;
+
+/// How often a change of metadata is tried again on what others have written meanwhile.
+const METADATA_ATTEMPTS: usize = 10;
+
+/// What a [`Db`] remembers of these files.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// The metadata read last of each tenant, by the file it was in.
+    metadata: Mutex<HashMap<TenantId, (Ulid, Arc<Known>)>>,
+}
+
+impl Db {
+    /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in ascending order and none
+    /// without an exemplar. Blocks: call it from a thread that may.
+    pub fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        min_t_ms: i64,
+        max_t_ms: i64,
+        budget: &Budget,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        let keep = self.options.exemplar_keep_ms;
+        let first_kept = keep.map_or(i64::MIN, |keep| self.options.clock.now_ms().saturating_sub(keep));
+        let min_t_ms = min_t_ms.max(first_kept);
+        let mut all = Gathered::default();
+        // Memory first: what leaves it meanwhile is in the state that is taken after.
+        self.exemplars.select(tenant, selectors, min_t_ms, max_t_ms, &mut all);
+        let state = self.state.read().clone();
+        let files = state.snapshots.get(tenant).map(|s| s.exemplars.as_slice()).unwrap_or_default();
+        let wanted: Vec<_> = files.iter().filter(|f| f.overlaps(min_t_ms, max_t_ms)).cloned().collect();
+        for some in wanted.chunks(16) {
+            budget.check()?;
+            for file in self.bucket.exemplars(tenant, some)? {
+                budget.check()?;
+                for series in file.iter() {
+                    if selectors
+                        .iter()
+                        .any(|m| model::source::testing::memory::matches_all(&series.labels, m))
+                    {
+                        let inside = |t: i64| min_t_ms <= t && t <= max_t_ms;
+                        let found = series.exemplars.iter().filter(|e| inside(e.ts_ms));
+                        budget.read_samples(found.clone().count() as u64);
+                        all.add(&series.labels, found.cloned());
+                    }
+                }
+            }
+        }
+        Ok(all.finish())
+    }
+
+    /// What is known of metrics, by name; `metric` narrows it to one. Blocks: call it from a thread that may.
+    pub fn metadata(
+        &self,
+        tenant: &TenantId,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
+        let stored = self.state.read().snapshots.get(tenant).and_then(|s| s.metadata.clone());
+        let stored = match stored {
+            Some(file) => self.stored_metadata(tenant, &file)?,
+            None => Arc::default(),
+        };
+        let mut known: Known = match metric {
+            Some(metric) => {
+                stored.get_key_value(metric).map(|(m, e)| (m.clone(), e.clone())).into_iter().collect()
+            }
+            None => (*stored).clone(),
+        };
+        if let Some(head) = self.head.find_tenant(tenant) {
+            metadata::join(&mut known, &head.metadata(metric));
+        }
+        Ok(known.into_iter().map(|(metric, all)| (metric, all.into_keys().collect())).collect())
+    }
+
+    fn stored_metadata(&self, tenant: &TenantId, file: &Attachment) -> Result<Arc<Known>, SourceError> {
+        let read = &self.beside.metadata;
+        if let Some((ulid, known)) = read.lock().get(tenant)
+            && *ulid == file.ulid
+        {
+            return Ok(known.clone());
+        }
+        let path = layout::metadata(tenant, file.ulid);
+        let bytes = self.bucket.read_whole(vec![(path.clone(), file.clone())])?.remove(0);
+        let known =
+            metadata::decode(path.as_ref(), bytes).map_err(|e| SourceError::Storage(e.to_string()))?;
+        let known = Arc::new(known);
+        read.lock().insert(tenant.clone(), (file.ulid, known.clone()));
+        Ok(known)
+    }
+
+    /// Writes down in the object store what was heard of metrics, where it is more than is there.
+    pub(crate) async fn store_metadata(self: &Arc<Self>, tenant: &TenantId) -> Result<(), FlushError> {
+        let fail = |what: &str, e: &dyn std::fmt::Display| {
+            FlushError(format!("{what} the metadata of tenant {tenant}: {e}"))
+        };
+        let Some(head) = self.head.find_tenant(tenant) else { return Ok(()) };
+        let heard = head.metadata(None);
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let catalog = self.catalog(tenant).await.map_err(|e| fail("opening the catalog for", &e))?;
+        let mut snapshot = catalog.snapshot();
+        for _ in 0..METADATA_ATTEMPTS {
+            let stored = match snapshot.metadata.clone() {
+                None => Arc::default(),
+                Some(file) => {
+                    let (db, of) = (self.clone(), tenant.clone());
+                    let read = tokio::task::spawn_blocking(move || db.stored_metadata(&of, &file)).await;
+                    read.map_err(|e| fail("reading", &e))?.map_err(|e| fail("reading", &e))?
+                }
+            };
+            let now_ms = self.options.clock.now_ms();
+            let Some(next) = metadata::next(&stored, &heard, self.options.metadata_keep_ms, now_ms) else {
+                return Ok(());
+            };
+            let (file, bytes) = metadata::encode(&next).map_err(|e| fail("encoding", &e))?;
+            let path = layout::metadata(tenant, file.ulid);
+            sidecar::put(&*self.options.store, &path, bytes).await.map_err(|e| fail("uploading", &e))?;
+            let replaces = snapshot.metadata.as_ref().map(|f| f.ulid);
+            match catalog.commit(&Edit::metadata(replaces, file.clone())).await {
+                Ok(done) => {
+                    self.beside.metadata.lock().insert(tenant.clone(), (file.ulid, Arc::new(next)));
+                    self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
+                    return Ok(());
+                }
+                // Another writer was quicker: on top of its file, then.
+                Err(CatalogError::Conflict(_)) => snapshot = catalog.snapshot(),
+                Err(e) => return Err(fail("committing", &e)),
+            }
+        }
+        Err(fail("committing", &"other writers were quicker each time"))
+    }
+
+    /// Writes the exemplars that were set aside of a tenant; the flush commits the file with its blocks.
+    pub(crate) async fn write_exemplars(&self, tenant: &TenantId) -> Result<Option<Attachment>, FlushError> {
+        let frozen = self.exemplars.frozen_of(tenant);
+        if frozen.is_empty() {
+            return Ok(None);
+        }
+        let fail = |what: &str, e: &dyn std::fmt::Display| {
+            FlushError(format!("{what} the exemplars of tenant {tenant}: {e}"))
+        };
+        let encoded = tokio::task::spawn_blocking(move || file::encode(frozen)).await;
+        let (about, bytes) = encoded.map_err(|e| fail("encoding", &e))?.map_err(|e| fail("encoding", &e))?;
+        let path = layout::exemplars(tenant, about.ulid);
+        sidecar::put(&*self.options.store, &path, bytes).await.map_err(|e| fail("uploading", &e))?;
+        Ok(Some(about))
+    }
+
+    /// Drops files of exemplars that have expired and makes one of those of a day that is over. Nothing depends on it, so failures only
+    /// show in the log.
+    pub(crate) async fn keep_exemplars(self: &Arc<Self>) {
+        let snapshots: Vec<_> = self.state.read().snapshots.clone().into_iter().collect();
+        for (tenant, snapshot) in snapshots {
+            if let Err(e) = self.keep_exemplars_of(&tenant, &snapshot).await {
+                tracing::warn!(%tenant, "old files of exemplars could not be put in order, it will be tried again: {e}");
+            }
+        }
+    }
+
+    async fn keep_exemplars_of(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(), String> {
+        let now_ms = self.options.clock.now_ms();
+        let upkeep = retention::plan(&snapshot.exemplars, self.options.exemplar_keep_ms, now_ms);
+        if upkeep.expired.is_empty() && upkeep.join.is_empty() {
+            return Ok(());
+        }
+        let mut edit = Edit { drop_exemplars: upkeep.expired, ..Edit::default() };
+        if !upkeep.join.is_empty() {
+            let parts: Vec<_> =
+                snapshot.exemplars.iter().filter(|f| upkeep.join.contains(&f.ulid)).cloned().collect();
+            let (db, of) = (self.clone(), tenant.clone());
+            let joined = tokio::task::spawn_blocking(move || {
+                let mut all = Gathered::default();
+                for part in db.bucket.exemplars(&of, &parts).map_err(|e| e.to_string())? {
+                    part.iter().for_each(|s| all.add(&s.labels, s.exemplars.iter().cloned()));
+                }
+                file::encode(all.finish()).map_err(|e| e.to_string())
+            });
+            let (about, bytes) = joined.await.map_err(|e| e.to_string())??;
+            let path = layout::exemplars(tenant, about.ulid);
+            sidecar::put(&*self.options.store, &path, bytes).await.map_err(|e| e.to_string())?;
+            edit.add_exemplars.push(about);
+            edit.drop_exemplars.extend(upkeep.join);
+        }
+        let catalog = self.catalog(tenant).await.map_err(|e| e.to_string())?;
+        let done = catalog.commit(&edit).await.map_err(|e| e.to_string())?;
+        self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! Exemplars in storage: a buffer in memory, files beside the blocks, and which files go.
+
+pub mod buffer;
+pub mod file;
+pub mod retention;

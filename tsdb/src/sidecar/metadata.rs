@@ -1,0 +1,178 @@
+//! What is known of metrics beside their samples, when it was last heard, and the file it is kept in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use bytes::Bytes;
+
+use crate::block::BlockError;
+use crate::sidecar::{self, Attachment};
+use model::sample::Metadata;
+
+/// Metrics of a tenant whose metadata is kept, and different entries for one; what comes beyond is passed over.
+pub const MAX_METRICS: usize = 200_000;
+pub const MAX_PER_METRIC: usize = 16;
+/// Bytes of all texts of a tenant that are kept in the object store.
+const MAX_TEXT_BYTES: usize = 64 << 20;
+
+/// Metric → what was said of it → when that was last heard, in milliseconds.
+pub type Known = BTreeMap<String, BTreeMap<Metadata, i64>>;
+
+/// How much later an entry must have been heard for that alone to be written down again.
+const HEARD_AGAIN_MS: i64 = 24 * 3600 * 1000;
+
+/// Adds what another knows, within the bounds; the later hearing stands.
+pub fn join(into: &mut Known, more: &Known) {
+    for (metric, entries) in more {
+        if !into.contains_key(metric) {
+            if into.len() >= MAX_METRICS {
+                continue;
+            }
+            into.insert(metric.clone(), BTreeMap::new());
+        }
+        let all = into.get_mut(metric).expect("just inserted");
+        for (entry, heard_ms) in entries {
+            if let Some(known) = all.get_mut(entry) {
+                *known = (*known).max(*heard_ms);
+            } else if all.len() < MAX_PER_METRIC {
+                all.insert(entry.clone(), *heard_ms);
+            }
+        }
+    }
+}
+
+/// What is to be stored now, given what is stored and what this process has heard; `None` where that is not worth a new file.
+///
+/// Entries that nobody has sent for `keep_ms` are left out (`None` keeps them for ever).
+pub fn next(stored: &Known, heard: &Known, keep_ms: Option<i64>, now_ms: i64) -> Option<Known> {
+    let mut next = stored.clone();
+    join(&mut next, heard);
+    if let Some(keep) = keep_ms {
+        next.retain(|_, entries| {
+            entries.retain(|_, heard_ms| *heard_ms >= now_ms.saturating_sub(keep));
+            !entries.is_empty()
+        });
+    }
+    let mut bytes = 0usize;
+    next.retain(|metric, entries| {
+        let texts = |m: &Metadata| metric.len() + m.kind.len() + m.help.len() + m.unit.len();
+        bytes = bytes.saturating_add(entries.keys().map(texts).sum());
+        bytes <= MAX_TEXT_BYTES
+    });
+    let as_before = |(metric, entries): (&String, &BTreeMap<Metadata, i64>)| {
+        stored.get(metric).is_some_and(|before| {
+            before.len() == entries.len()
+                && before.iter().zip(entries).all(|(a, b)| a.0 == b.0 && b.1 - a.1 < HEARD_AGAIN_MS)
+        })
+    };
+    let same = next.len() == stored.len() && next.iter().all(as_before);
+    (!same).then_some(next)
+}
+
+fn schema() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let heard = Field::new("last_heard", DataType::Int64, false);
+    Arc::new(Schema::new(vec![text("metric"), text("type"), text("unit"), text("help"), heard]))
+}
+
+/// One Parquet file of all entries, a row each.
+pub fn encode(known: &Known) -> Result<(Attachment, Bytes), BlockError> {
+    let rows = || known.iter().flat_map(|(m, all)| all.iter().map(move |(e, heard)| (m.as_str(), e, *heard)));
+    let text = |of: &dyn for<'a> Fn(&(&'a str, &'a Metadata, i64)) -> &'a str| -> ArrayRef {
+        let all: Vec<_> = rows().collect();
+        Arc::new(StringArray::from_iter_values(all.iter().map(of)))
+    };
+    let columns: Vec<ArrayRef> = vec![
+        text(&|r| r.0),
+        text(&|r| &r.1.kind),
+        text(&|r| &r.1.unit),
+        text(&|r| &r.1.help),
+        Arc::new(Int64Array::from_iter_values(rows().map(|r| r.2))),
+    ];
+    let heard = || rows().map(|r| r.2);
+    let span = (heard().min().unwrap_or(0), heard().max().unwrap_or(0));
+    sidecar::encode(schema(), &[sidecar::batch(schema(), columns)?], span)
+}
+
+/// Reads a file back; `object` is its path, for errors.
+pub fn decode(object: &str, bytes: Bytes) -> Result<Known, BlockError> {
+    let mut known = Known::new();
+    for batch in sidecar::decode(object, bytes)? {
+        let columns = || {
+            let text = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
+            let heard = batch.column_by_name("last_heard")?.as_primitive_opt::<Int64Type>()?;
+            Some((text("metric")?, text("type")?, text("unit")?, text("help")?, heard))
+        };
+        let (metric, kind, unit, help, heard) = columns().ok_or_else(|| BlockError::Corrupt {
+            object: object.to_string(),
+            what: "it does not have the columns of a file of metadata".to_string(),
+        })?;
+        for i in 0..batch.num_rows() {
+            let entry = Metadata {
+                kind: kind.value(i).into(),
+                help: help.value(i).into(),
+                unit: unit.value(i).into(),
+            };
+            known.entry(metric.value(i).to_string()).or_default().insert(entry, heard.value(i));
+        }
+    }
+    Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(help: &str) -> Metadata {
+        Metadata { kind: "gauge".into(), help: help.into(), unit: "s".into() }
+    }
+
+    fn known(all: &[(&str, &str, i64)]) -> Known {
+        let mut known = Known::new();
+        for (metric, help, heard) in all {
+            known.entry(metric.to_string()).or_default().insert(entry(help), *heard);
+        }
+        known
+    }
+
+    #[test]
+    fn only_what_is_new_gone_or_heard_again_after_a_day_is_written() {
+        let stored = known(&[("a", "x", 0), ("b", "y", 0)]);
+        assert_eq!(next(&stored, &known(&[("a", "x", 1000)]), None, 1000), None);
+        let day = HEARD_AGAIN_MS;
+        assert_eq!(next(&stored, &known(&[("a", "x", day)]), None, day).unwrap()["a"][&entry("x")], day);
+        let more = next(&stored, &known(&[("a", "z", 7)]), None, 7).unwrap();
+        assert_eq!(more["a"].len(), 2);
+        let left = next(&stored, &known(&[("a", "x", 90)]), Some(50), 100).unwrap();
+        assert_eq!(left, known(&[("a", "x", 90)]), "nobody has spoken of b for too long");
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_is_known() {
+        let many = |n: usize| {
+            let all: Vec<_> = (0..n).map(|i| format!("h{i}")).collect();
+            let all: Vec<_> = all.iter().map(|h| ("m", h.as_str(), 0)).collect();
+            known(&all)
+        };
+        let mut all = many(10);
+        join(&mut all, &many(100));
+        assert_eq!(all["m"].len(), MAX_PER_METRIC);
+        let long = "x".repeat(40 << 20);
+        let heard = known(&[("a", &long, 0), ("b", &long, 0), ("c", "short", 0)]);
+        let kept = next(&Known::new(), &heard, None, 0).unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn what_was_written_comes_back() {
+        let all = known(&[("a", "x \"ü\"", 1), ("a", "", -5), ("b", "y", i64::MAX)]);
+        let (about, bytes) = encode(&all).unwrap();
+        assert_eq!((about.rows, about.min_t_ms, about.max_t_ms), (3, -5, i64::MAX));
+        about.check("x", &bytes).unwrap();
+        assert_eq!(decode("x", bytes).unwrap(), all);
+        let (_, bytes) = encode(&Known::new()).unwrap();
+        assert_eq!(decode("x", bytes).unwrap(), Known::new());
+    }
+}

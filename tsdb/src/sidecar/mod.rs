@@ -1,0 +1,195 @@
+//! Objects beside the blocks: Parquet files small enough to be read whole, named in the catalog with size and checksum.
+
+pub mod exemplars;
+pub mod metadata;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::block::BlockError;
+use crate::block::meta::ulid_text;
+use crate::block::object::caught;
+use crate::catalog::layout;
+use model::tenant::TenantId;
+
+/// Longest object that is believed.
+pub const MAX_BYTES: u64 = 1 << 30;
+
+/// What such an object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Exemplars,
+    Metadata,
+}
+
+impl Kind {
+    /// In the order of [`layout::attachments`].
+    pub const ALL: [Kind; 2] = [Kind::Exemplars, Kind::Metadata];
+
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Exemplars => "exemplars",
+            Kind::Metadata => "metadata",
+        }
+    }
+
+    /// Where the object of that name lies.
+    pub fn path(self, tenant: &TenantId, ulid: Ulid) -> Path {
+        match self {
+            Kind::Exemplars => layout::exemplars(tenant, ulid),
+            Kind::Metadata => layout::metadata(tenant, ulid),
+        }
+    }
+}
+
+/// One such object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    #[serde(with = "ulid_text")]
+    pub ulid: Ulid,
+    /// First and last time that is spoken of in it, in milliseconds.
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    pub rows: u64,
+    pub bytes: u64,
+    /// xxHash3 (64 bits) of all bytes, sixteen hexadecimal digits.
+    pub xxh3: String,
+}
+
+impl Attachment {
+    /// Whether these are its bytes.
+    pub fn check(&self, object: &str, bytes: &[u8]) -> Result<(), BlockError> {
+        let wrong = |what: String| BlockError::Corrupt { object: object.to_string(), what };
+        if bytes.len() as u64 != self.bytes {
+            return Err(wrong(format!("it has {} bytes, the catalog says {}", bytes.len(), self.bytes)));
+        }
+        let found = format!("{:016x}", xxh3_64(bytes));
+        if found != self.xxh3 {
+            return Err(wrong(format!("its checksum is {found}, the catalog says {}", self.xxh3)));
+        }
+        Ok(())
+    }
+
+    pub fn overlaps(&self, min_t_ms: i64, max_t_ms: i64) -> bool {
+        self.min_t_ms <= max_t_ms && self.max_t_ms >= min_t_ms
+    }
+}
+
+/// The type of a column that maps texts to texts.
+pub(crate) fn map_of_text() -> DataType {
+    let entry = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+    DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry.into()), false)), false)
+}
+
+pub(crate) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, BlockError> {
+    RecordBatch::try_new(schema, columns).map_err(|e| BlockError::Encode(e.to_string()))
+}
+
+/// Writes batches as a Parquet file under a new name; `span` is its first and last time.
+pub(crate) fn encode(
+    schema: SchemaRef,
+    batches: &[RecordBatch],
+    span: (i64, i64),
+) -> Result<(Attachment, Bytes), BlockError> {
+    let failed = |e: parquet::errors::ParquetError| BlockError::Encode(e.to_string());
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(failed)?))
+        .set_created_by(concat!("hearth ", env!("CARGO_PKG_VERSION")).to_string())
+        .build();
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options).map_err(failed)?;
+    for batch in batches {
+        writer.write(batch).map_err(failed)?;
+    }
+    let bytes = Bytes::from(writer.into_inner().map_err(failed)?);
+    let about = Attachment {
+        ulid: Ulid::new(),
+        min_t_ms: span.0,
+        max_t_ms: span.1,
+        rows: batches.iter().map(|b| b.num_rows() as u64).sum(),
+        bytes: bytes.len() as u64,
+        xxh3: format!("{:016x}", xxh3_64(&bytes)),
+    };
+    Ok((about, bytes))
+}
+
+/// The batches of a file whose bytes were checked.
+pub(crate) fn decode(object: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, BlockError> {
+    let corrupt = |what: String| BlockError::Corrupt { object: object.to_string(), what };
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let read = || {
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?;
+        reader.with_batch_size(16 * 1024).build()?.map(|batch| Ok(batch?)).collect()
+    };
+    caught::<_, parquet::errors::ParquetError>(read).map_err(corrupt)
+}
+
+/// Reads one whole and looks whether it is what the catalog says: its bytes, its columns, the number of its rows and their times. `Corrupt` where not.
+pub(crate) async fn verify(
+    store: &dyn ObjectStore,
+    tenant: &TenantId,
+    kind: Kind,
+    about: &Attachment,
+) -> Result<(), BlockError> {
+    let path = kind.path(tenant, about.ulid);
+    let object = path.as_ref();
+    let bytes = get(store, &path, about).await?;
+    let rows: u64 = decode(object, bytes.clone())?.iter().map(|b| b.num_rows() as u64).sum();
+    let times: Vec<i64> = match kind {
+        Kind::Exemplars => {
+            let series = crate::sidecar::exemplars::file::decode(object, bytes)?;
+            series.iter().flat_map(|s| s.exemplars.iter().map(|e| e.ts_ms)).collect()
+        }
+        Kind::Metadata => {
+            let known = crate::sidecar::metadata::decode(object, bytes)?;
+            known.values().flat_map(|entries| entries.values().copied()).collect()
+        }
+    };
+    let span = (times.iter().min().copied().unwrap_or(0), times.iter().max().copied().unwrap_or(0));
+    if (rows, span) != (about.rows, (about.min_t_ms, about.max_t_ms)) {
+        let what = format!(
+            "{rows} rows from {} to {} ms were found, the catalog says {} from {} to {}",
+            span.0, span.1, about.rows, about.min_t_ms, about.max_t_ms
+        );
+        return Err(BlockError::Corrupt { object: object.to_string(), what });
+    }
+    Ok(())
+}
+
+/// Writes one to its place; nobody reads it before it is committed.
+pub(crate) async fn put(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> Result<(), BlockError> {
+    let failed =
+        |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
+    store.put(path, PutPayload::from(bytes)).await.map(drop).map_err(failed)
+}
+
+/// Reads one and checks it.
+pub(crate) async fn get(
+    store: &dyn ObjectStore,
+    path: &Path,
+    about: &Attachment,
+) -> Result<Bytes, BlockError> {
+    let failed =
+        |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
+    if about.bytes > MAX_BYTES {
+        let what = format!("the catalog says it has {} bytes, at most {MAX_BYTES} are believed", about.bytes);
+        return Err(BlockError::Corrupt { object: path.to_string(), what });
+    }
+    let bytes = store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
+    about.check(path.as_ref(), &bytes)?;
+    Ok(bytes)
+}
