@@ -168,15 +168,55 @@ fn commands_in_the_readme_exist() {
             assert!(help.contains(word), "README.md shows {word}, which --help of {command:?} does not know");
         }
     }
-    // Every file it links to is there.
-    for link in readme.split("](").skip(1).filter_map(|l| l.split(')').next()).filter(|l| !l.contains("://"))
-    {
-        assert!(root().join(link).exists(), "README.md links to {link}");
-    }
     for row in readme.lines().filter_map(|l| l.strip_prefix("| `")) {
         let folder = row.split('`').next().unwrap_or("");
         if folder.ends_with('/') {
             assert!(root().join(folder).is_dir(), "README.md describes {folder}");
+        }
+    }
+}
+
+/// All pages of documentation.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = files(&root().join("docs"), &[".md"]);
+    pages.extend(files(&root().join("decisions"), &[".md"]));
+    let others = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "bench/README.md",
+        "ingest/REMOTE_WRITE.md",
+        "query/EXACTNESS.md",
+    ];
+    pages.extend(others.map(|f| root().join(f)));
+    pages
+}
+
+/// The names under which a page's headings can be linked to.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|l| l.starts_with('#'));
+    let kept = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let anchor = |h: &str| h.trim_start_matches('#').trim().to_lowercase().replace(|c| !kept(c), "");
+    headings.map(|h| anchor(h).replace(' ', "-")).collect()
+}
+
+#[test]
+fn links_between_pages_lead_to_files_and_headings() {
+    for page in pages() {
+        let text = read(&page);
+        let links = text.split("](").skip(1).filter_map(|l| l.split(')').next());
+        for link in links.filter(|l| !l.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().expect("a page lies in a folder").join(file),
+            };
+            assert!(target.exists(), "{} links to {link}", page.display());
+            if !heading.is_empty() {
+                let there = anchors(&read(&target)).contains(heading);
+                assert!(there, "{} links to a heading that is not there: {link}", page.display());
+            }
         }
     }
 }
@@ -202,9 +242,8 @@ fn nothing_points_into_somebodys_machine() {
     for folder in ["deploy", "decisions", ".ci"] {
         all.extend(files(&root().join(folder), &[""]));
     }
-    all.extend(
-        ["README.md", "ARCHITECTURE.md", "Cargo.toml", "justfile", "deny.toml"].map(|f| root().join(f)),
-    );
+    all.extend(pages());
+    all.extend(["Cargo.toml", "justfile", "deny.toml", "rust-toolchain.toml"].map(|f| root().join(f)));
     // Put together, so that this file does not find itself.
     let private = ["/wo|rk/", "/ho|me/", "/Us|ers/"].map(|p| p.replace('|', ""));
     for path in all {

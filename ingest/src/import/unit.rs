@@ -214,5 +214,8 @@ mod tests {
         assert_ne!(unit("a", (1, 2)), unit("a", (1, 3)));
         assert_ne!(unit("a", (1, 2)), unit("b", (1, 2)));
         assert_eq!(unit("a", (1, 2)).len(), 32);
+        // The page of the format shows one.
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats/import-journal.md"));
+        assert!(page.contains(&unit("prometheus:x", (1, 43_200_000))));
     }
 }
