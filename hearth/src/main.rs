@@ -2,30 +2,25 @@
 //!
 //! 1. The command line is read ([`cli`]); with the environment and `hearth.yaml` it becomes settings ([`config`]), or a list of all that is
 //!    wrong with them and exit code 2. Where it names a command, that does its work and the process ends ([`commands`]).
-//! 2. It listens ([`server`]) before anything else, so that health checks have something to talk to; everything but `/-/healthy` and
+//! 2. It listens ([`http`]) before anything else, so that health checks have something to talk to; everything but `/-/healthy` and
 //!    `/metrics` answers 503.
 //! 3. The object store is opened ([`objstore`]), with the coordinator of its commits where the settings name one ([`coordinator`]), then the
 //!    store itself, which replays its log.
-//! 4. The roles' routes are joined ([`web`]) and `/-/ready` says yes. The first round of the process' own metrics ([`telemetry`]) is already
-//!    in the store ([`self_metrics`]).
-//!    Compaction goes on beside them, unless it runs elsewhere ([`compaction`]).
-//! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0 ([`run`]).
+//! 4. The roles' routes are joined and `/-/ready` says yes. The first round of the process' own metrics ([`metrics`]) is already in the
+//!    store. Compaction goes on beside them, unless it runs elsewhere ([`server`]).
+//! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0.
 
-mod causes;
 mod cli;
 mod commands;
-mod compaction;
 mod config;
 mod coordinator;
-mod machine;
+mod error_chain;
+mod http;
+mod logging;
+mod metrics;
 mod objstore;
-mod query_storage;
-mod run;
-mod self_metrics;
+mod secrets;
 mod server;
-mod store_metrics;
-mod telemetry;
-mod web;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -57,11 +52,11 @@ fn main() -> ExitCode {
     if let Some((command, of_command)) = commands::asked(&matches) {
         return (command.run)(of_command, loaded, location);
     }
-    telemetry::start_logging(&loaded.settings);
-    match run::run(loaded, location) {
+    logging::start_logging(&loaded.settings);
+    match server::run(loaded, location) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(run::Failure::Start(e)) => refuse(e),
-        Err(run::Failure::Stop(e)) => {
+        Err(server::Failure::Start(e)) => refuse(e),
+        Err(server::Failure::Stop(e)) => {
             complain(format_args!("error: {e}"));
             ExitCode::FAILURE
         }

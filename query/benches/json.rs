@@ -5,8 +5,8 @@ use std::io::Write;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use model::labels::Labels;
-use query::api::answer::{Pieces, Remarks, ResultWriter};
-use query::api::json;
+use query::api::response::json;
+use query::api::response::{Pieces, Remarks, ResultWriter};
 use query::value::{QueryValue, RangeSeries};
 
 fn main() {

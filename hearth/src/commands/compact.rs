@@ -12,11 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tsdb::bucket::maintenance::{Depot, Patience};
 use ulid::Ulid;
 
-use super::errand;
+use super::one_shot;
 use crate::config::Loaded;
+use crate::http::Server;
+use crate::http::listener;
+use crate::metrics::process;
 use crate::objstore::{self, Location};
-use crate::web::Server;
-use crate::{EXIT_USAGE, compaction, complain, say, server, telemetry};
+use crate::server::compaction;
+use crate::{EXIT_USAGE, complain, logging, say};
 
 pub fn command() -> Command {
     Command::new("compact")
@@ -30,9 +33,9 @@ pub fn command() -> Command {
 }
 
 pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
-    telemetry::start_logging(&loaded.settings);
+    logging::start_logging(&loaded.settings);
     let once = matches.get_flag("once");
-    match errand::threads().and_then(|threads| threads.block_on(work(&loaded, &location, once))) {
+    match one_shot::threads().and_then(|threads| threads.block_on(work(&loaded, &location, once))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -46,7 +49,7 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
 async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, String> {
     let settings = &loaded.settings;
     let mut registry = Registry::default();
-    telemetry::register(&mut registry);
+    process::register(&mut registry);
     let writer = format!("compactor-{}", Ulid::new());
     let arranged = objstore::open_to_commit(location, settings, &writer).await?;
     let depot = Depot::new(arranged.store, Arc::new(SystemClock), Patience::default());
@@ -58,18 +61,18 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         say(summary(&round));
         round.errors.is_empty()
     } else {
-        let (listener, address) = server::bind(&settings.listen.host, settings.listen.port).await?;
+        let (socket, address) = listener::bind(&settings.listen.host, settings.listen.port).await?;
         let web = Server::new(registry);
         web.open_roles(compaction::router(compactor.clone()));
-        let bounds = server::Bounds {
-            max_connections: server::connections_that_fit(
+        let bounds = listener::Bounds {
+            max_connections: listener::connections_that_fit(
                 settings.max_connections.get(),
-                server::raise_file_limit(),
+                listener::raise_file_limit(),
             ),
             header_timeout: settings.header_timeout.0,
             drain_timeout: settings.shutdown_timeout.0,
         };
-        tokio::spawn(server::serve(listener, web.app(), bounds, std::future::pending()));
+        tokio::spawn(listener::serve(socket, web.app(), bounds, std::future::pending()));
         say(format_args!("Hearth compacts {location}; metrics on http://{address}/metrics\n"));
         compactor.run(|| std::future::ready(())).await;
         true

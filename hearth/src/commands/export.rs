@@ -17,11 +17,11 @@ use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, CatalogOptions};
 
 use super::console::{Console, count, size};
-use super::errand;
-use crate::causes::causes;
+use super::one_shot;
 use crate::config::Loaded;
+use crate::error_chain::error_chain;
+use crate::logging;
 use crate::objstore::{self, Location};
-use crate::telemetry;
 
 /// Rows are sorted by series within so much time: what bounds the blocks that are open at once.
 const PART_MS: i64 = 14 * 24 * 3600 * 1000;
@@ -106,17 +106,17 @@ fn with_common(command: Command) -> Command {
 }
 
 pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
-    telemetry::start_logging(&loaded.settings);
+    logging::start_logging(&loaded.settings);
     let Some((kind, matches)) = matches.subcommand() else { return ExitCode::from(crate::EXIT_USAGE) };
     let (wanted, tenant) = match wanted(matches) {
         Ok(found) => found,
         Err(e) => return crate::refuse(e),
     };
-    let runtime = match errand::threads() {
+    let runtime = match one_shot::threads() {
         Ok(runtime) => runtime,
         Err(e) => return crate::refuse(e),
     };
-    let stop = errand::stop_sign(&runtime, "stopping at the next series");
+    let stop = one_shot::stop_sign(&runtime, "stopping at the next series");
     let opened = runtime.block_on(async {
         if let Some(url) = matches.get_one::<String>("flush-url") {
             flush(url).await?;
@@ -167,7 +167,7 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
 }
 
 fn wanted(matches: &ArgMatches) -> Result<(Wanted, TenantId), String> {
-    let tenant = errand::tenant(matches)?;
+    let tenant = one_shot::tenant(matches)?;
     let at = |name: &str, usual: i64| {
         match matches.get_one::<String>(name) {
         Some(text) => time(text).ok_or_else(|| {
@@ -182,7 +182,7 @@ fn wanted(matches: &ArgMatches) -> Result<(Wanted, TenantId), String> {
         _ => 0,
     };
     let wanted = Wanted {
-        selectors: errand::selectors(matches)?.1,
+        selectors: one_shot::selectors(matches)?.1,
         min_t_ms: at("start", i64::MIN)?,
         max_t_ms: at("end", i64::MAX)?,
         resolution_ms,
@@ -207,7 +207,7 @@ fn time(text: &str) -> Option<i64> {
 async fn flush(url: &str) -> Result<(), String> {
     let url = format!("{}/-/flush", url.trim_end_matches('/'));
     let failed = |why: String| format!("--flush-url: POST {url}: {why}");
-    let broken = |e: reqwest::Error| failed(causes(&e.without_url()));
+    let broken = |e: reqwest::Error| failed(error_chain(&e.without_url()));
     let client = reqwest::Client::builder().build().map_err(broken)?;
     let answer = client.post(&url).send().await.map_err(broken)?;
     let status = answer.status();

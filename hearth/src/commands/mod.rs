@@ -7,9 +7,9 @@ mod bucket;
 mod compact;
 mod config;
 mod console;
-mod errand;
 mod export;
 mod import;
+mod one_shot;
 
 use std::process::ExitCode;
 

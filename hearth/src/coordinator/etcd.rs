@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tsdb::catalog::{Register, RegisterError};
 
 use super::{Login, PATIENCE, Place};
-use crate::causes::causes;
+use crate::error_chain::error_chain;
 
 pub struct Etcd {
     place: Place,
@@ -115,7 +115,7 @@ impl Etcd {
             Some(token) => request.header("authorization", token),
             None => request,
         };
-        let unreachable = |e: reqwest::Error| Failure::Unreachable(causes(&e.without_url()));
+        let unreachable = |e: reqwest::Error| Failure::Unreachable(error_chain(&e.without_url()));
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
         let text = answer.bytes().await.map_err(unreachable)?;

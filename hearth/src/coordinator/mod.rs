@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tsdb::catalog::Register;
 
-use crate::objstore::read_secret;
+use crate::secrets::read_secret;
 
 /// How long one operation on a coordinator may take, all its hosts and attempts together.
 const PATIENCE: Duration = Duration::from_secs(4);

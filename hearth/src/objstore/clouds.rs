@@ -8,7 +8,7 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKe
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig, StaticCredentialProvider};
 use reqwest::Url;
 
-use super::files::Watched;
+use super::credentials::Watched;
 use crate::config::Settings;
 use crate::config::value::{Addressing, Path, S3Checksum};
 

@@ -1,7 +1,7 @@
 //! Opens the object store that the settings name: a folder, or a bucket of S3 (and all that speaks it), Google Cloud Storage or Azure.
 
 mod clouds;
-mod files;
+mod credentials;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,8 +15,6 @@ use tsdb::catalog::{Arranged, Commits, arrange};
 
 use crate::config::Settings;
 use crate::coordinator;
-
-pub use files::read_secret;
 
 /// Whose bucket it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::error::ErrorType;
+use crate::api::error::ErrorType;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Endpoint {
@@ -105,11 +105,11 @@ impl Metrics {
     }
 
     /// Whose memory is told; the first one stays.
-    pub(super) fn watch(&self, pool: &Arc<MemoryPool>) {
+    pub(in crate::api) fn watch(&self, pool: &Arc<MemoryPool>) {
         self.memory.0.get_or_init(|| pool.clone());
     }
 
-    pub(super) fn observe(&self, endpoint: &str, took: Duration, failed: Option<ErrorType>) {
+    pub(in crate::api) fn observe(&self, endpoint: &str, took: Duration, failed: Option<ErrorType>) {
         self.duration.get_or_create(&Endpoint { endpoint: endpoint.into() }).observe(took.as_secs_f64());
         if let Some(kind) = failed {
             self.failed(endpoint, kind);
@@ -117,27 +117,27 @@ impl Metrics {
     }
 
     /// Counts an answer that was broken off after its head had been sent.
-    pub(super) fn failed(&self, endpoint: &str, kind: ErrorType) {
+    pub(in crate::api) fn failed(&self, endpoint: &str, kind: ErrorType) {
         let failure = Failure { endpoint: endpoint.into(), r#type: kind.as_str() };
         self.errors.get_or_create(&failure).inc();
     }
 
-    pub(super) fn read_samples(&self, n: u64) {
+    pub(in crate::api) fn read_samples(&self, n: u64) {
         self.samples.inc_by(n);
     }
 
     /// Counts one more in flight until the guard is dropped.
-    pub(super) fn enter(&self) -> Entered {
+    pub(in crate::api) fn enter(&self) -> Entered {
         Entered::count(&self.in_flight)
     }
 
-    pub(super) fn queue(&self) -> Entered {
+    pub(in crate::api) fn queue(&self) -> Entered {
         Entered::count(&self.queued)
     }
 }
 
 /// See [`Metrics::enter`].
-pub(super) struct Entered(Gauge);
+pub(in crate::api) struct Entered(Gauge);
 
 impl Entered {
     fn count(gauge: &Gauge) -> Entered {

@@ -2,24 +2,12 @@
 //!
 //! Followed to the letter: upstream's `web/api/v1` of 3.14. The one seam to the rest of the process is [`ApiConfig`].
 
-mod admin;
-pub mod answer;
-mod ast_json;
-mod begun;
+pub mod admission;
+mod endpoints;
 pub mod error;
-mod exemplars;
-mod explain;
-pub mod form;
-pub mod json;
 pub mod metrics;
-pub mod params;
-mod queries;
-mod replicas;
-mod request;
-mod resolution;
-mod series;
+pub mod response;
 pub mod state;
-mod status;
 
 use std::time::Instant;
 
@@ -31,9 +19,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
+pub use admission::replicas::Replicas;
 pub use error::{ApiError, ErrorType};
 pub use metrics::Metrics;
-pub use replicas::Replicas;
 pub use state::{
     ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Limits, ProcessInfo, Readiness, Storage,
     TenantResolver, single_tenant, tenant_from_header,
@@ -44,35 +32,41 @@ pub use state::{
 pub fn router(state: ApiState) -> Router {
     let both = |path: &str| format!("/api/v1/{path}");
     Router::new()
-        .route(&both("query"), get(queries::instant).post(queries::instant))
-        .route(&both("query_range"), get(queries::range).post(queries::range))
-        .route(&both("query_exemplars"), get(exemplars::exemplars).post(exemplars::exemplars))
-        .route(&both("explain"), get(explain::explain).post(explain::explain))
-        .route(&both("format_query"), get(queries::format).post(queries::format))
-        .route(&both("parse_query"), get(queries::syntax_tree).post(queries::syntax_tree))
-        .route(&both("series"), get(series::series).post(series::series))
-        .route(&both("labels"), get(series::names).post(series::names))
-        .route(&both("label/{name}/values"), get(series::values))
-        .route(&both("metadata"), get(series::metadata))
-        .route(&both("status/buildinfo"), get(status::buildinfo))
-        .route(&both("status/runtimeinfo"), get(status::runtimeinfo))
-        .route(&both("status/config"), get(status::config))
-        .route(&both("status/flags"), get(status::flags))
-        .route(&both("status/tsdb"), get(status::tsdb))
-        .route(&both("status/walreplay"), get(status::walreplay))
-        .route(&both("rules"), get(status::rules))
-        .route(&both("alerts"), get(status::alerts))
-        .route(&both("alertmanagers"), get(status::alertmanagers))
-        .route(&both("targets"), get(status::targets))
-        .route(&both("targets/metadata"), get(status::targets_metadata))
-        .route(&both("scrape_pools"), get(status::scrape_pools))
-        .route(&both("notifications"), get(status::notifications))
-        .route(&both("admin/tsdb/delete_series"), post(admin::delete_series).put(admin::delete_series))
+        .route(&both("query"), get(endpoints::query::instant).post(endpoints::query::instant))
+        .route(&both("query_range"), get(endpoints::query::range).post(endpoints::query::range))
+        .route(
+            &both("query_exemplars"),
+            get(endpoints::exemplars::exemplars).post(endpoints::exemplars::exemplars),
+        )
+        .route(&both("explain"), get(endpoints::explain::explain).post(endpoints::explain::explain))
+        .route(&both("format_query"), get(endpoints::query::format).post(endpoints::query::format))
+        .route(&both("parse_query"), get(endpoints::query::syntax_tree).post(endpoints::query::syntax_tree))
+        .route(&both("series"), get(endpoints::labels::series).post(endpoints::labels::series))
+        .route(&both("labels"), get(endpoints::labels::names).post(endpoints::labels::names))
+        .route(&both("label/{name}/values"), get(endpoints::labels::values))
+        .route(&both("metadata"), get(endpoints::labels::metadata))
+        .route(&both("status/buildinfo"), get(endpoints::status::buildinfo))
+        .route(&both("status/runtimeinfo"), get(endpoints::status::runtimeinfo))
+        .route(&both("status/config"), get(endpoints::status::config))
+        .route(&both("status/flags"), get(endpoints::status::flags))
+        .route(&both("status/tsdb"), get(endpoints::status::tsdb))
+        .route(&both("status/walreplay"), get(endpoints::status::walreplay))
+        .route(&both("rules"), get(endpoints::status::rules))
+        .route(&both("alerts"), get(endpoints::status::alerts))
+        .route(&both("alertmanagers"), get(endpoints::status::alertmanagers))
+        .route(&both("targets"), get(endpoints::status::targets))
+        .route(&both("targets/metadata"), get(endpoints::status::targets_metadata))
+        .route(&both("scrape_pools"), get(endpoints::status::scrape_pools))
+        .route(&both("notifications"), get(endpoints::status::notifications))
+        .route(
+            &both("admin/tsdb/delete_series"),
+            post(endpoints::admin::delete_series).put(endpoints::admin::delete_series),
+        )
         .route(
             &both("admin/tsdb/clean_tombstones"),
-            post(admin::clean_tombstones).put(admin::clean_tombstones),
+            post(endpoints::admin::clean_tombstones).put(endpoints::admin::clean_tombstones),
         )
-        .route(&both("admin/tsdb/snapshot"), post(admin::snapshot).put(admin::snapshot))
+        .route(&both("admin/tsdb/snapshot"), post(endpoints::admin::snapshot).put(endpoints::admin::snapshot))
         .route(&both("{*path}"), any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), around))
@@ -81,7 +75,7 @@ pub fn router(state: ApiState) -> Router {
 
 async fn unknown(request: Request) -> Response {
     if request.method() == Method::OPTIONS {
-        return answer::no_content();
+        return response::no_content();
     }
     ApiError::new(ErrorType::NotFound, format!("there is no {} in this API", request.uri().path()))
         .into_response()
@@ -89,7 +83,7 @@ async fn unknown(request: Request) -> Response {
 
 async fn wrong_method(request: Request) -> Response {
     if request.method() == Method::OPTIONS {
-        return answer::no_content();
+        return response::no_content();
     }
     let text = format!("{} is not a method of {}", request.method(), request.uri().path());
     ApiError::bad_data(text).with_status(StatusCode::METHOD_NOT_ALLOWED).into_response()

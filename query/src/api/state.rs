@@ -14,8 +14,8 @@ use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 use tokio::sync::Semaphore;
 
-use super::metrics::Metrics;
-use super::replicas::Replicas;
+use crate::api::admission::replicas::{Replicas, deduplicated};
+use crate::api::metrics::Metrics;
 use crate::engine::{Engine, EngineOptions};
 
 /// Whether the process can answer queries.
@@ -234,9 +234,9 @@ impl ApiConfig {
 
 /// The state of the router. Cheap to clone.
 #[derive(Clone)]
-pub struct ApiState(pub(super) Arc<Inner>);
+pub struct ApiState(pub(in crate::api) Arc<Inner>);
 
-pub(super) struct Inner {
+pub(in crate::api) struct Inner {
     pub config: ApiConfig,
     pub engine: Engine,
     /// Places for queries, and places of their own for label lookups, so that a dashboard's menus open while its panels compute.
@@ -264,7 +264,12 @@ impl ApiState {
         }))
     }
 
-    pub(super) fn config(&self) -> &ApiConfig {
+    pub(in crate::api) fn config(&self) -> &ApiConfig {
         &self.0.config
+    }
+
+    /// All that a tenant has, as a request wants to see it. May block.
+    pub(in crate::api) fn source(&self, tenant: &TenantId, replicas: Replicas) -> Arc<dyn Source> {
+        deduplicated(self.config().storage.source(tenant), replicas)
     }
 }

@@ -27,7 +27,7 @@ use tsdb::sidecar::Kind;
 use ulid::Ulid;
 
 use self::table::{Table, colour, count, resolution, size, time};
-use crate::commands::errand;
+use crate::commands::one_shot;
 use crate::config::value::{Span, Value as _};
 use crate::config::{Loaded, Settings};
 use crate::objstore::{self, Location};
@@ -137,7 +137,7 @@ struct Bucket {
 }
 
 pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
-    crate::telemetry::start_logging(&loaded.settings);
+    crate::logging::start_logging(&loaded.settings);
     let Some((name, of)) = matches.subcommand() else { return ExitCode::from(EXIT_USAGE) };
     match dispatch(name, of, &loaded.settings, &location) {
         Ok(true) => ExitCode::SUCCESS,
@@ -159,7 +159,7 @@ fn dispatch(name: &str, of: &ArgMatches, settings: &Settings, location: &Locatio
             folder.display()
         ));
     }
-    let runtime = errand::threads()?;
+    let runtime = one_shot::threads()?;
     let writer = format!("bucket-{}", Ulid::new());
     let commits = name == "rewrite" && of.get_flag("commit");
     let (store, owner): (Arc<dyn ObjectStore>, _) = if commits {

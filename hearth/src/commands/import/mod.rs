@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::Loaded;
+use crate::logging;
 use crate::objstore::Location;
-use crate::telemetry;
 
 use session::Session;
 
@@ -67,7 +67,7 @@ fn with_common(command: Command) -> Command {
 }
 
 pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
-    telemetry::start_logging(&loaded.settings);
+    logging::start_logging(&loaded.settings);
     let Some((kind, matches)) = matches.subcommand() else { return ExitCode::from(crate::EXIT_USAGE) };
     let session = match Session::open(matches, &loaded.settings, &location) {
         Ok(session) => session,

@@ -15,7 +15,7 @@ use tsdb::bucket::import_journal::Intake;
 use tsdb::catalog::Commits;
 
 use crate::commands::console::{Console, count, size};
-use crate::commands::errand;
+use crate::commands::one_shot;
 use crate::config::Settings;
 use crate::objstore::{self, Location};
 
@@ -79,8 +79,8 @@ impl Progress for Watch<'_> {
 impl Session {
     /// Opens the store that is imported into. An error is one of usage or configuration.
     pub fn open(matches: &ArgMatches, settings: &Settings, location: &Location) -> Result<Session, String> {
-        let tenant = errand::tenant(matches)?;
-        let (texts, selectors) = errand::selectors(matches)?;
+        let tenant = one_shot::tenant(matches)?;
+        let (texts, selectors) = one_shot::selectors(matches)?;
         let selection = texts.join(" or ");
         let dry_run = matches.get_flag("dry-run");
         let parent = matches.get_one::<PathBuf>("scratch").cloned().unwrap_or_else(std::env::temp_dir);
@@ -89,12 +89,12 @@ impl Session {
             format!("cannot make the folder {}: {e}. Give another with --scratch", scratch.0.display())
         };
         std::fs::create_dir_all(&scratch.0).map_err(failed)?;
-        let runtime = errand::threads()?;
+        let runtime = one_shot::threads()?;
         let store = objstore::open(location, settings)?;
         let commits = if dry_run { Commits::Unasked } else { objstore::commits(location, settings)? };
         let opening = Intake::open(store, tenant, "import", scratch.0.join("blocks"), &commits);
         let intake = runtime.block_on(opening).map_err(|e| e.to_string())?;
-        let stop = errand::stop_sign(&runtime, "stopping at the next series");
+        let stop = one_shot::stop_sign(&runtime, "stopping at the next series");
         let console = Console::new(0);
         let totals = Totals::default();
         Ok(Session { intake, selectors, selection, dry_run, console, scratch, runtime, stop, totals })

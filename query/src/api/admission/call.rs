@@ -12,10 +12,10 @@ use model::source::Budget;
 use model::tenant::TenantId;
 use tokio::sync::Semaphore;
 
-use super::begun::{self, Early, Place};
-use super::error::{ApiError, ErrorType};
-use super::form::Form;
-use super::state::ApiState;
+use crate::api::admission::form::Form;
+use crate::api::error::{ApiError, ErrorType};
+use crate::api::response::streamed::{self, CancelOnDrop, Early, Place};
+use crate::api::state::ApiState;
 
 /// Tenant and merged parameters of a request.
 pub struct Call {
@@ -65,15 +65,6 @@ async fn read(state: &ApiState, body: Body) -> Result<Vec<u8>, ApiError> {
     }
 }
 
-/// Cancels the work of a request whose future is dropped, which is what happens when its client goes away.
-pub(super) struct CancelOnDrop(Arc<Budget>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 /// Which places a piece of work waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
@@ -85,7 +76,7 @@ impl ApiState {
     /// Runs `work` on a thread that may block, as soon as a place is free. `timeout` (at most the engine's own) covers the wait too; what
     /// `work` gets is the budget to charge and how long the wait was. The place is free again when `work` is done, before the
     /// answer is sent: a slow reader does not keep others waiting.
-    pub(super) async fn run<F>(
+    pub(in crate::api) async fn run<F>(
         &self,
         lane: Lane,
         timeout: Option<Duration>,
@@ -99,8 +90,8 @@ impl ApiState {
     }
 
     /// As [`ApiState::run`], for work that may begin its answer before it is done, by means of the [`Early`] it gets. It then gives
-    /// `None`, or an error that nobody sees. While its client does not read it gives its place to others (see [`begun::Place`]).
-    pub(super) async fn run_beginning<F>(
+    /// `None`, or an error that nobody sees. While its client does not read it gives its place to others (see [`streamed::Place`]).
+    pub(in crate::api) async fn run_beginning<F>(
         &self,
         lane: Lane,
         timeout: Option<Duration>,
@@ -111,7 +102,7 @@ impl ApiState {
     {
         let arrived = Instant::now();
         let budget = self.0.engine.budget(timeout);
-        let cancel = CancelOnDrop(budget.clone());
+        let cancel = CancelOnDrop::new(budget.clone());
         let longest = self.0.engine.options().timeout;
         let timeout = timeout.map_or(longest, |t| t.min(longest));
         let places: &Arc<Semaphore> = if lane == Lane::Query { &self.0.queries } else { &self.0.lookups };
@@ -125,7 +116,7 @@ impl ApiState {
         };
         let metrics = self.config().metrics.clone();
         let place = Place::new(place, places.clone(), self.0.waiting.clone());
-        let (early, begun) = begun::early(budget.clone(), place);
+        let (early, begun) = streamed::early(budget.clone(), place);
         let job = tokio::task::spawn_blocking(move || {
             let answer = work(&budget, arrived.elapsed(), early);
             metrics.read_samples(budget.samples_read());
@@ -133,7 +124,7 @@ impl ApiState {
         });
         // Comes to an end with the work at the latest, whose end of the line is dropped then.
         if let Ok(pieces) = begun.await {
-            return Ok(begun::response(pieces, cancel));
+            return Ok(streamed::response(pieces, cancel));
         }
         match job.await {
             Ok(Ok(Some(answer))) => Ok(answer),

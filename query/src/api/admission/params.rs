@@ -2,8 +2,8 @@
 
 use model::matcher::quote;
 
-use super::error::ApiError;
-use super::form::Form;
+use crate::api::admission::form::Form;
+use crate::api::error::ApiError;
 
 /// Start of an open time range, milliseconds: upstream's `MinTime`.
 pub const MIN_TIME_MS: i64 = (i64::MIN / 1000 + 62_135_596_801) * 1000;
@@ -45,6 +45,11 @@ pub fn parse_time(s: &str) -> Result<Time, String> {
         "292277025-08-18T07:12:54.999999999Z" => Ok(Time::from_ms(MAX_TIME_MS)),
         _ => Err(format!("cannot parse {} to a valid timestamp", quote(s))),
     }
+}
+
+/// Milliseconds since the epoch as RFC 3339; Go's zero time where no date says it.
+pub fn rfc3339(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "0001-01-01T00:00:00Z".into(), |t| t.to_string())
 }
 
 /// A duration in nanoseconds: float seconds or Prometheus' `1h30m`.

@@ -8,15 +8,15 @@ use model::matcher::quote;
 use serde::Serialize;
 use serde_json::json;
 
-use super::answer;
-use super::error::ApiError;
-use super::params::parse_int;
-use super::request::{Call, Lane};
-use super::state::ApiState;
+use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::params::{parse_int, rfc3339};
+use crate::api::error::ApiError;
+use crate::api::response;
+use crate::api::state::ApiState;
 
 /// `GET /api/v1/status/buildinfo`. There is no `features` in it: its presence makes Grafana believe in Mimir.
 pub async fn buildinfo(State(state): State<ApiState>) -> Response {
-    answer::small(&state.config().build)
+    response::small(&state.config().build)
 }
 
 #[derive(Serialize)]
@@ -42,14 +42,10 @@ struct RuntimeInfo<'a> {
     storage_retention: &'a str,
 }
 
-pub(super) fn rfc3339(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "0001-01-01T00:00:00Z".into(), |t| t.to_string())
-}
-
 /// `GET /api/v1/status/runtimeinfo`. Fields of the Go runtime keep their names and say what comes closest, or nothing.
 pub async fn runtimeinfo(State(state): State<ApiState>) -> Response {
     let process = &state.config().process;
-    answer::small(&RuntimeInfo {
+    response::small(&RuntimeInfo {
         start_time: rfc3339(process.started_ms),
         cwd: &process.cwd,
         hostname: &process.hostname,
@@ -68,17 +64,17 @@ pub async fn runtimeinfo(State(state): State<ApiState>) -> Response {
 
 /// `GET /api/v1/status/config`
 pub async fn config(State(state): State<ApiState>) -> Response {
-    answer::small(&json!({ "yaml": state.config().process.config_yaml }))
+    response::small(&json!({ "yaml": state.config().process.config_yaml }))
 }
 
 /// `GET /api/v1/status/flags`
 pub async fn flags(State(state): State<ApiState>) -> Response {
-    answer::small(&state.config().process.flags)
+    response::small(&state.config().process.flags)
 }
 
 /// `GET /api/v1/status/walreplay`
 pub async fn walreplay() -> Response {
-    answer::small(&json!({ "min": 0, "max": 0, "current": 0 }))
+    response::small(&json!({ "min": 0, "max": 0, "current": 0 }))
 }
 
 #[derive(Serialize)]
@@ -133,7 +129,7 @@ pub async fn tsdb(State(state): State<ApiState>, call: Call) -> Result<Response,
             // An empty head has its ends the wrong way round upstream.
             let (min_time, max_time) =
                 if s.series == 0 { (i64::MAX, i64::MIN) } else { (s.min_t_ms, s.max_t_ms) };
-            Ok(answer::small(&TsdbStatus {
+            Ok(response::small(&TsdbStatus {
                 head_stats: HeadStats {
                     num_series: s.series,
                     num_label_pairs: s.label_pairs,
@@ -163,37 +159,37 @@ pub async fn rules(call: Call) -> Result<Response, ApiError> {
     if !matches!(kind.as_str(), "" | "alert" | "record") {
         return Err(ApiError::parameter("type", format!("not supported value {}", quote(&kind))));
     }
-    Ok(answer::small(&json!({ "groups": [] })))
+    Ok(response::small(&json!({ "groups": [] })))
 }
 
 /// `GET /api/v1/alerts`: none.
 pub async fn alerts() -> Response {
-    answer::small(&json!({ "alerts": [] }))
+    response::small(&json!({ "alerts": [] }))
 }
 
 /// `GET /api/v1/alertmanagers`: none.
 pub async fn alertmanagers() -> Response {
-    answer::small(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
+    response::small(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
 }
 
 /// `GET /api/v1/targets`: none.
 pub async fn targets(call: Call) -> Response {
     let with_dropped = matches!(call.form.get("state").to_lowercase().as_str(), "" | "any" | "dropped");
     let counts = if with_dropped { json!({}) } else { json!(null) };
-    answer::small(&json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": counts }))
+    response::small(&json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": counts }))
 }
 
 /// `GET /api/v1/targets/metadata`: no targets, none.
 pub async fn targets_metadata() -> Response {
-    answer::small(&json!([]))
+    response::small(&json!([]))
 }
 
 /// `GET /api/v1/scrape_pools`: none.
 pub async fn scrape_pools() -> Response {
-    answer::small(&json!({ "scrapePools": [] }))
+    response::small(&json!({ "scrapePools": [] }))
 }
 
 /// `GET /api/v1/notifications`: none.
 pub async fn notifications() -> Response {
-    answer::small(&json!([]))
+    response::small(&json!([]))
 }

@@ -5,10 +5,10 @@ use axum::response::Response;
 use model::matcher::quote;
 use model::source::{Answered, AnsweredPart};
 
-use super::error::ApiError;
-use super::form::Form;
-use super::params::parse_duration;
-use super::status::rfc3339;
+use crate::api::admission::form::Form;
+use crate::api::admission::params::parse_duration;
+use crate::api::admission::params::rfc3339;
+use crate::api::error::ApiError;
 use crate::eval::answered::{resolution_name, summary};
 use crate::plan::resolution::MaxResolution;
 

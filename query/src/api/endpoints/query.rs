@@ -8,21 +8,21 @@ use axum::response::Response;
 use model::matcher::quote;
 use model::source::Answered;
 
-use super::answer::{self, Remarks, ResultWriter, Stats, TRUNCATED};
-use super::begun::SeriesWriter;
-use super::error::{ApiError, ErrorType};
-use super::form::Form;
-use super::params::Time;
-use super::request::{Call, Lane};
-use super::state::ApiState;
-use super::{ast_json, resolution};
+use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::form::Form;
+use crate::api::admission::params::Time;
+use crate::api::error::{ApiError, ErrorType};
+use crate::api::response::streamed::SeriesWriter;
+use crate::api::response::{self, Remarks, ResultWriter, Stats, TRUNCATED};
+use crate::api::response::{resolution, syntax_tree};
+use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::tally::Detail;
 use crate::parse;
 use crate::value::{ErrorKind, QueryError, QueryValue};
 
 /// At most this many warnings and this many infos are shown.
-pub(super) const MAX_REMARKS: usize = 10;
+pub(in crate::api) const MAX_REMARKS: usize = 10;
 
 impl From<QueryError> for ApiError {
     fn from(e: QueryError) -> ApiError {
@@ -55,14 +55,14 @@ pub async fn range(State(state): State<ApiState>, call: Call) -> Result<Response
 }
 
 /// `start`, `end` and `step`, within the limit of points.
-pub(super) fn range_times(state: &ApiState, form: &Form) -> Result<QueryTime, ApiError> {
+pub(in crate::api) fn range_times(state: &ApiState, form: &Form) -> Result<QueryTime, ApiError> {
     let start = form.time("start")?;
     let end = form.time("end")?;
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step_ns =
-        super::params::parse_duration(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
+    let step_ns = crate::api::admission::params::parse_duration(form.get("step"))
+        .map_err(|e| ApiError::parameter("step", e))?;
     let step_ms = step_ns / 1_000_000;
     if step_ns <= 0 {
         let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";
@@ -95,16 +95,16 @@ fn grouped(n: i128) -> String {
 }
 
 /// A negative timeout is over at once, as upstream's deadline in the past.
-pub(super) fn timeout(form: &Form) -> Result<Option<Duration>, ApiError> {
+pub(in crate::api) fn timeout(form: &Form) -> Result<Option<Duration>, ApiError> {
     Ok(form.duration("timeout")?.map(|ns| Duration::from_nanos(ns.max(0) as u64)))
 }
 
 /// `lookback_delta`; zero and less mean the default, as upstream's engine has it.
-pub(super) fn lookback(form: &Form) -> Result<Option<i64>, ApiError> {
+pub(in crate::api) fn lookback(form: &Form) -> Result<Option<i64>, ApiError> {
     match form.get("lookback_delta") {
         "" => Ok(None),
         s => {
-            let ns = super::params::parse_duration(s)
+            let ns = crate::api::admission::params::parse_duration(s)
                 .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?;
             Ok((ns >= 1_000_000).then_some(ns / 1_000_000))
         }
@@ -184,14 +184,14 @@ async fn run(
                 return Ok(None);
             }
             let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &remarks);
-            let answer = answer::streamed(writer.holding(budget.clone()));
+            let answer = response::streamed(writer.holding(budget.clone()));
             Ok(Some(resolution::tell(answer, &answered)))
         })
         .await
 }
 
 /// Refuses what is too long to look at before it waits for a place.
-pub(super) fn check_text(state: &ApiState, text: &str) -> Result<(), ApiError> {
+pub(in crate::api) fn check_text(state: &ApiState, text: &str) -> Result<(), ApiError> {
     let most = state.0.engine.options().parse.max_text_bytes;
     if text.len() > most {
         let why = format!("the query is {} bytes long, the limit is {most}", text.len());
@@ -210,7 +210,7 @@ fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     true
 }
 
-pub(super) fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse::ParseError> {
+pub(in crate::api) fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse::ParseError> {
     parse::parse_expr(form.get("query"), &state.0.engine.options().parse)
 }
 
@@ -218,12 +218,12 @@ pub(super) fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse
 pub async fn format(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     check_text(&state, call.form.get("query"))?;
     let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
-    Ok(answer::small(&parse::prettify(&expr)))
+    Ok(response::small(&parse::prettify(&expr)))
 }
 
 /// `GET|POST /api/v1/parse_query`: the syntax tree.
 pub async fn syntax_tree(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     check_text(&state, call.form.get("query"))?;
     let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
-    Ok(answer::success(&Remarks::default(), |out| ast_json::expr(out, &expr)))
+    Ok(response::success(&Remarks::default(), |out| syntax_tree::expr(out, &expr)))
 }

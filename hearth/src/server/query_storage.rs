@@ -13,7 +13,7 @@ use model::tenant::TenantId;
 use query::api::{ChangeError, Readiness};
 use tsdb::db::{Db, DeleteError};
 
-use crate::web::Server;
+use crate::http::Server;
 
 /// The store of this process.
 pub struct QueryStorage {

@@ -1,4 +1,4 @@
-//! What the process tells about itself: log lines, its build, and what the operating system counts of it.
+//! What the process tells about itself: its build, and what the operating system and the allocator count of it.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,31 +9,6 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
-use tracing_subscriber::EnvFilter;
-
-use crate::config::Settings;
-use crate::config::value::LogFormat;
-
-/// Log lines go to standard error; standard output is for what was asked.
-pub fn start_logging(settings: &Settings) {
-    let level = &settings.log_level.0;
-    // The object store tells of every retry; a dozen lines for each request while a bucket is away help nobody who did not ask.
-    let filter = if level.contains('=') || matches!(level.as_str(), "debug" | "trace" | "error") {
-        EnvFilter::new(level)
-    } else {
-        EnvFilter::new(format!("{level},object_store=warn"))
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start in one process (tests) keeps the first.
-    let _ = match settings.log_format {
-        LogFormat::Text => {
-            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr())
-                && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colours).try_init()
-        }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-}
 
 /// Registers the build and the process.
 pub fn register(registry: &mut Registry) {

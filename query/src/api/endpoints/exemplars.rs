@@ -5,13 +5,13 @@ use axum::response::Response;
 use model::exemplar::SeriesExemplars;
 use model::matcher::Matcher;
 
-use super::answer::{self, Remarks};
-use super::error::ApiError;
-use super::json;
-use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
-use super::queries::{check_text, parsed};
-use super::request::{Call, Lane};
-use super::state::ApiState;
+use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
+use crate::api::endpoints::query::{check_text, parsed};
+use crate::api::error::ApiError;
+use crate::api::response::json;
+use crate::api::response::{self, Remarks};
+use crate::api::state::ApiState;
 use crate::parse::{Expr, Node};
 
 /// `GET|POST /api/v1/query_exemplars`. Like upstream's, it takes the selectors as they stand: offsets, `@` and ranges do not move the times.
@@ -26,14 +26,14 @@ pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Resp
     let mut selectors = Vec::new();
     gather(&expr, &mut selectors);
     if selectors.is_empty() {
-        return Ok(answer::no_content());
+        return Ok(response::no_content());
     }
     let inner = state.0.clone();
     state
         .run(Lane::Lookup, None, move |budget, _| {
             let storage = &inner.config.storage;
             let found = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
-            Ok(answer::streamed(Found {
+            Ok(response::streamed(Found {
                 series: found.into_iter(),
                 begun: false,
                 remarks: Remarks::default(),
@@ -72,9 +72,9 @@ struct Found {
     remarks: Remarks,
 }
 
-impl answer::Pieces for Found {
+impl response::Pieces for Found {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        answer::list(out, &mut self.begun, &mut self.series, &self.remarks, |out, s| {
+        response::list(out, &mut self.begun, &mut self.series, &self.remarks, |out, s| {
             out.extend_from_slice(br#"{"seriesLabels":"#);
             json::labels(out, &s.labels);
             out.extend_from_slice(br#","exemplars":["#);

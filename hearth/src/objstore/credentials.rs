@@ -1,7 +1,7 @@
 //! Credentials in files, as Vault Agent and Kubernetes mount them: read again when one of them changes, without a restart.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,6 +10,8 @@ use object_store::aws::AwsCredential;
 use object_store::azure::{AzureCredential, AzureCredentialProvider};
 use object_store::gcp::{GcpCredential, GcpCredentialProvider};
 use parking_lot::Mutex;
+
+use crate::secrets::read_secret;
 
 /// Makes credentials of the texts of the files, in their order.
 type Make<C> = Box<dyn Fn(&[String]) -> Result<C, String> + Send + Sync>;
@@ -68,16 +70,6 @@ fn read<C>(files: &[(&'static str, PathBuf)], make: &Make<C>) -> Result<Held<C>,
     let texts: Result<Vec<String>, String> =
         files.iter().map(|(option, path)| read_secret(option, path)).collect();
     Ok(Held { changed, made: Arc::new(make(&texts?)?) })
-}
-
-/// The text of a file without the white space around it; the error names the option.
-pub fn read_secret(option: &str, path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| format!("{option}: {} cannot be read: {e}", path.display()))?;
-    match text.trim() {
-        "" => Err(format!("{option}: {} is empty", path.display())),
-        text => Ok(text.to_owned()),
-    }
 }
 
 #[async_trait::async_trait]

@@ -16,9 +16,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::answer::{Grid, HEAD, PIECE_BYTES, Remarks, Stats, points, respond, tail};
-use super::request::CancelOnDrop;
-use super::{json, resolution};
+use crate::api::response::{Grid, HEAD, PIECE_BYTES, Remarks, Stats, points, respond, tail};
+use crate::api::response::{json, resolution};
 use crate::value::{QueryError, RangeSeries};
 
 /// Pieces that may wait for the client, beside the one being written.
@@ -58,6 +57,21 @@ impl Place {
         // Places are never closed; without one the query would go on all the same.
         self.held = self.places.clone().acquire_owned().await.ok();
         sent
+    }
+}
+
+/// Cancels the work of a request whose future is dropped, which is what happens when its client goes away.
+pub(in crate::api) struct CancelOnDrop(Arc<Budget>);
+
+impl CancelOnDrop {
+    pub(in crate::api) fn new(budget: Arc<Budget>) -> CancelOnDrop {
+        CancelOnDrop(budget)
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

@@ -9,7 +9,7 @@ use model::tenant::TenantId;
 use tokio::time::MissedTickBehavior;
 use tsdb::db::Db;
 
-use crate::web::Server;
+use crate::http::Server;
 
 /// Where they go and under which name.
 pub struct SelfMetrics {

@@ -5,12 +5,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use model::matcher::Matcher;
 
-use super::answer;
-use super::error::{ApiError, ErrorType};
-use super::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
-use super::request::Call;
-use super::series::selectors;
-use super::state::{ApiState, ChangeError};
+use crate::api::admission::call::Call;
+use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
+use crate::api::endpoints::labels::selectors;
+use crate::api::error::{ApiError, ErrorType};
+use crate::api::response;
+use crate::api::state::{ApiState, ChangeError};
 
 impl From<ChangeError> for ApiError {
     fn from(e: ChangeError) -> ApiError {
@@ -35,7 +35,7 @@ async fn change(
     work: impl FnOnce() -> Result<(), ChangeError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(())) => Ok(answer::no_content()),
+        Ok(Ok(())) => Ok(response::no_content()),
         Ok(Err(e)) => Err(e.into()),
         Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the change did not finish: {e}"))),
     }

@@ -1,9 +1,9 @@
-//! An error with all that led to it: clients of HTTP say "error sending request", and only what is below says why.
+//! An error with its sources: clients of HTTP say "error sending request", and only what is below says why.
 
 use std::error::Error;
 
 /// The text, and those of its causes that it does not say itself.
-pub fn causes(e: &dyn Error) -> String {
+pub fn error_chain(e: &dyn Error) -> String {
     let mut text = e.to_string();
     let mut next = e.source();
     while let Some(cause) = next {
@@ -30,6 +30,6 @@ mod tests {
         let middle = Level("connect failed: certificate unknown", Some(Box::new(root)));
         let repeated = Level("connect failed: certificate unknown", Some(Box::new(middle)));
         let all = Level("no answer", Some(Box::new(repeated)));
-        assert_eq!(causes(&all), "no answer: connect failed: certificate unknown");
+        assert_eq!(error_chain(&all), "no answer: connect failed: certificate unknown");
     }
 }

@@ -1,4 +1,8 @@
-//! One process from listening to exit.
+//! One server process from listening to exit.
+
+pub mod compaction;
+mod memory_limit;
+mod query_storage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,16 +22,14 @@ use tokio::sync::watch;
 use tsdb::bucket::maintenance::{Depot, Patience};
 use tsdb::db::{Db, DbOptions, RetentionOf};
 
-use crate::compaction;
+use self::query_storage::QueryStorage;
 use crate::config::{self, Loaded, Settings, TABLE};
-use crate::machine;
+use crate::http::Server;
+use crate::http::listener::{self, Bounds};
+use crate::metrics::process;
+use crate::metrics::self_metrics::SelfMetrics;
+use crate::metrics::store::StoreMetrics;
 use crate::objstore::{self, Location};
-use crate::query_storage::QueryStorage;
-use crate::self_metrics::SelfMetrics;
-use crate::server::{self, Bounds};
-use crate::store_metrics::StoreMetrics;
-use crate::telemetry;
-use crate::web::Server;
 
 /// Why a process ended other than well.
 pub enum Failure {
@@ -54,21 +56,21 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
     let settings = &loaded.settings;
     let mut signals =
         Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
-    let (listener, address) =
-        server::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
+    let (socket, address) =
+        listener::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
     let mut registry = Registry::default();
-    telemetry::register(&mut registry);
+    process::register(&mut registry);
     let web = Server::new(registry);
     let bounds = Bounds {
-        max_connections: server::connections_that_fit(
+        max_connections: listener::connections_that_fit(
             settings.max_connections.get(),
-            server::raise_file_limit(),
+            listener::raise_file_limit(),
         ),
         header_timeout: settings.header_timeout.0,
         drain_timeout: settings.shutdown_timeout.0,
     };
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(server::serve(listener, web.app(), bounds, until(stopped)));
+    let serving = tokio::spawn(listener::serve(socket, web.app(), bounds, until(stopped)));
 
     let opening = open(loaded, &location, &web, address);
     let (db, compactor) = tokio::select! {
@@ -132,7 +134,7 @@ async fn open(
         window_ms: settings.head_window.ms(),
         log_sync: settings.wal_sync.0,
         clock: clock.clone(),
-        max_head_bytes: machine::head_limit(settings.head_max_memory.0),
+        max_head_bytes: memory_limit::head_limit(settings.head_max_memory.0),
         cache_bytes: settings.cache_bytes.bytes(),
         commits: objstore::commits(location, settings)?,
         exemplar_bytes: settings.exemplars_max.bytes() as u64,

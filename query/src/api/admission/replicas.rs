@@ -6,11 +6,9 @@ use model::labels::METRIC_NAME;
 use model::matcher::quote;
 use model::source::Source;
 use model::source::dedup::{DedupMode, DedupSource};
-use model::tenant::TenantId;
 
-use super::error::ApiError;
-use super::form::Form;
-use super::state::ApiState;
+use crate::api::admission::form::Form;
+use crate::api::error::ApiError;
 
 /// What holds where a request says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +20,7 @@ pub struct Replicas {
 
 impl Replicas {
     /// What a request asks for: `dedup` (true unless said otherwise) and, instead of the labels that are set, `replicaLabels[]`.
-    pub(super) fn asked(&self, form: &Form) -> Result<Replicas, ApiError> {
+    pub(in crate::api) fn asked(&self, form: &Form) -> Result<Replicas, ApiError> {
         // The words of Go's strconv.ParseBool.
         let dedup = match form.get("dedup") {
             "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
@@ -46,13 +44,10 @@ impl Replicas {
     }
 }
 
-impl ApiState {
-    /// All that a tenant has, as a request wants to see it. May block.
-    pub(super) fn source(&self, tenant: &TenantId, replicas: Replicas) -> Arc<dyn Source> {
-        let source = self.config().storage.source(tenant);
-        match replicas.labels.is_empty() {
-            true => source,
-            false => Arc::new(DedupSource::new(source, replicas.labels, replicas.mode)),
-        }
+/// A source as a request wants to see it.
+pub(in crate::api) fn deduplicated(source: Arc<dyn Source>, replicas: Replicas) -> Arc<dyn Source> {
+    match replicas.labels.is_empty() {
+        true => source,
+        false => Arc::new(DedupSource::new(source, replicas.labels, replicas.mode)),
     }
 }

@@ -3,12 +3,12 @@
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{self, Remarks};
-use super::error::ApiError;
-use super::queries::{MAX_REMARKS, check_text, lookback, range_times, timeout};
-use super::request::{Call, Lane};
-use super::state::ApiState;
-use super::{json, resolution};
+use crate::api::admission::call::{Call, Lane};
+use crate::api::endpoints::query::{MAX_REMARKS, check_text, lookback, range_times, timeout};
+use crate::api::error::ApiError;
+use crate::api::response::{self, Remarks};
+use crate::api::response::{json, resolution};
+use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::tally::Detail;
 use crate::explain::{Done, Explained, Node, Reads, Tree, Window};
@@ -21,7 +21,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let time = match range {
         true => range_times(&state, form)?,
         false => {
-            let now = super::params::Time::from_ms(state.config().clock.now_ms());
+            let now = crate::api::admission::params::Time::from_ms(state.config().clock.now_ms());
             QueryTime::Instant { time_ms: form.time_or("time", now)?.ms() }
         }
     };
@@ -60,12 +60,12 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
                 let (warnings, infos) = ran.annotations.render(text, MAX_REMARKS);
                 Remarks { warnings, infos }
             });
-            Ok(answer::success(&remarks, |out| {
+            Ok(response::success(&remarks, |out| {
                 whole(out, &explained);
                 if let Some(ran) = &explained.ran {
                     out.pop();
                     raw(out, ",\"stats\":");
-                    json::small(out, &answer::Stats::new(&ran.stats, queued));
+                    json::small(out, &response::Stats::new(&ran.stats, queued));
                     out.push(b'}');
                 }
             }))

@@ -9,16 +9,16 @@ use model::matcher::Matcher;
 use model::matcher::quote;
 use model::source::{Budget, LabelWish};
 
-use super::answer::{self, Remarks};
-use super::error::ApiError;
-use super::form::{Form, unescape_name};
-use super::json;
-use super::request::{Call, Lane};
-use super::state::ApiState;
+use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::form::{Form, unescape_name};
+use crate::api::error::ApiError;
+use crate::api::response::json;
+use crate::api::response::{self, Remarks};
+use crate::api::state::ApiState;
 use crate::parse::{ParseOptions, parse_metric_selector};
 
 /// The selectors of `match[]`. Each must have a matcher that an absent label fails, so that nobody asks for everything by mistake.
-pub(super) fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
+pub(in crate::api) fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
     let all: Result<Vec<_>, _> = form.all("match[]").map(|s| parse_metric_selector(s, options)).collect();
     let all = all.map_err(|e| e.to_string())?;
     if all.iter().any(|selector| selector.iter().all(Matcher::matches_empty)) {
@@ -58,7 +58,7 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
             let source = view.source(&call.tenant, replicas);
             let mut found = source.series(&wish(selectors, range, budget))?;
             let remarks = cut(&mut found, limit);
-            Ok(answer::streamed(LabelSets { sets: found.into_iter(), begun: false, remarks }))
+            Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, remarks }))
         })
         .await
 }
@@ -70,9 +70,11 @@ struct LabelSets {
     remarks: Remarks,
 }
 
-impl answer::Pieces for LabelSets {
+impl response::Pieces for LabelSets {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        answer::list(out, &mut self.begun, &mut self.sets, &self.remarks, |out, set| json::labels(out, &set))
+        response::list(out, &mut self.begun, &mut self.sets, &self.remarks, |out, set| {
+            json::labels(out, &set)
+        })
     }
 }
 
@@ -83,9 +85,11 @@ struct Strings {
     remarks: Remarks,
 }
 
-impl answer::Pieces for Strings {
+impl response::Pieces for Strings {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        answer::list(out, &mut self.begun, &mut self.all, &self.remarks, |out, s| json::html_string(out, &s))
+        response::list(out, &mut self.begun, &mut self.all, &self.remarks, |out, s| {
+            json::html_string(out, &s)
+        })
     }
 }
 
@@ -101,7 +105,7 @@ pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_names(&wish(selectors, range, budget))?;
             let remarks = cut(&mut found, limit);
-            Ok(answer::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
+            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
         })
         .await
 }
@@ -128,7 +132,7 @@ pub async fn values(
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
             let remarks = cut(&mut found, limit);
-            Ok(answer::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
+            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
         })
         .await
 }
@@ -137,7 +141,8 @@ pub async fn values(
 pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let number = |name: &str| match call.form.get(name) {
         "" => Ok(-1),
-        s => super::params::parse_int(s).map_err(|_| ApiError::bad_data(format!("{name} must be a number"))),
+        s => crate::api::admission::params::parse_int(s)
+            .map_err(|_| ApiError::bad_data(format!("{name} must be a number"))),
     };
     let limit = number("limit")?;
     let limit_per_metric = number("limit_per_metric")?;
@@ -146,7 +151,7 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
         .run(Lane::Lookup, None, move |_, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
             let all = inner.config.storage.metadata(&call.tenant, metric)?;
-            Ok(answer::success(&Remarks::default(), |out| {
+            Ok(response::success(&Remarks::default(), |out| {
                 out.push(b'{');
                 let most = usize::try_from(limit).unwrap_or(usize::MAX);
                 for (i, (name, entries)) in all.iter().take(most).enumerate() {

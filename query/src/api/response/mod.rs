@@ -1,5 +1,10 @@
 //! Successful answers: the envelope around small data, and query results written piece by piece as the client takes them.
 
+pub mod json;
+pub(in crate::api) mod resolution;
+pub(in crate::api) mod streamed;
+pub(in crate::api) mod syntax_tree;
+
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -9,12 +14,11 @@ use model::labels::Labels;
 use model::sample::Value;
 use model::source::Budget;
 
-use super::{json, resolution};
 use crate::value::{QueryStats, QueryValue, RangeSeries, SamplesPerStep};
 
 /// How large a piece grows before it is handed to the connection. At several hundred megabytes a second a piece costs the runtime's
 /// thread about a fifth of a millisecond.
-pub(super) const PIECE_BYTES: usize = 64 << 10;
+pub(in crate::api) const PIECE_BYTES: usize = 64 << 10;
 
 /// Warnings and infos beside the data; empty ones are left out of the answer.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +32,7 @@ impl Remarks {
         Remarks { warnings: vec![TRUNCATED.into()], infos: vec![] }
     }
 
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(in crate::api) fn write(&self, out: &mut Vec<u8>) {
         for (name, texts) in [("warnings", &self.warnings), ("infos", &self.infos)] {
             if !texts.is_empty() {
                 out.extend_from_slice(format!(",\"{name}\":").as_bytes());
@@ -41,7 +45,7 @@ impl Remarks {
 /// The warning of an answer that `limit` cut.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
-pub(super) const HEAD: &[u8] = br#"{"status":"success","data":"#;
+pub(in crate::api) const HEAD: &[u8] = br#"{"status":"success","data":"#;
 
 /// `{"status":"success","data":…}` with data that `write` appends.
 pub fn success(remarks: &Remarks, write: impl FnOnce(&mut Vec<u8>)) -> Response {
@@ -64,7 +68,7 @@ pub fn no_content() -> Response {
     response
 }
 
-pub(super) fn respond(body: Body) -> Response {
+pub(in crate::api) fn respond(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -139,7 +143,7 @@ pub fn list<T>(
 }
 
 /// The times of a range query: `[t,"` of each is rendered once and copied for every series after the first.
-pub(super) struct Grid {
+pub(in crate::api) struct Grid {
     start_ms: i64,
     step_ms: i64,
     rendered: Vec<([u8; 30], u8)>,
@@ -233,7 +237,7 @@ impl ResultWriter {
 }
 
 /// What comes after the result: statistics, the end of the data, warnings, infos.
-pub(super) fn tail(stats: Option<&Stats>, remarks: &Remarks) -> Vec<u8> {
+pub(in crate::api) fn tail(stats: Option<&Stats>, remarks: &Remarks) -> Vec<u8> {
     let mut tail = Vec::new();
     if let Some(stats) = stats {
         tail.extend_from_slice(br#","stats":"#);
@@ -327,7 +331,7 @@ fn instant(out: &mut Vec<u8>, labels: &Labels, ts_ms: i64, value: &Value) {
 }
 
 /// `,"values":[…],"histograms":[…]` from `point` on, each left out where it is empty; whether the series is finished.
-pub(super) fn points(
+pub(in crate::api) fn points(
     out: &mut Vec<u8>,
     series: &RangeSeries,
     point: &mut usize,

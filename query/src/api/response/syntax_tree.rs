@@ -4,7 +4,7 @@
 
 use model::matcher::Matcher;
 
-use super::json;
+use crate::api::response::json;
 use crate::parse::{
     At, Binary, Cardinality, DurationExpr, DurationNode, DurationOp, Expr, Node, NumberLit, VectorMatching,
     VectorSelector,

@@ -1,0 +1,8 @@
+//! One file for each group of endpoints: parameters in, an answer of [`crate::api::response`] out.
+
+pub mod admin;
+pub mod exemplars;
+pub mod explain;
+pub mod labels;
+pub mod query;
+pub mod status;
