@@ -83,9 +83,9 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     assert!(asked.len() >= 10, "only {} metrics are asked for", asked.len());
     let mut sources = String::new();
     for file in [
-        "hearth/src/web.rs",
-        "hearth/src/store_metrics.rs",
-        "hearth/src/telemetry.rs",
+        "hearth/src/http/routes.rs",
+        "hearth/src/metrics/store.rs",
+        "hearth/src/metrics/process.rs",
         "ingest/src/metrics.rs",
         "query/src/api/metrics.rs",
         "compactor/src/metrics.rs",
