@@ -20,7 +20,7 @@ use object_store::memory::InMemory;
 use prometheus_client::registry::Registry;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, WriteOptions, write_block};
-use tsdb::bucket::maintenance::{Depot, Patience};
+use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::{Catalog, CatalogOptions, Edit};
 use ulid::Ulid;
 
@@ -150,9 +150,10 @@ impl Bucket {
         }
         let clock = ManualClock::at(T0 + 20 * 24 * H);
         self.runtime.block_on(async {
-            let depot = Depot::new(self.store.clone(), Arc::new(clock), Patience::default());
+            let maintenance =
+                BucketMaintenance::new(self.store.clone(), Arc::new(clock), Patience::default());
             let metrics = Metrics::register(&mut Registry::default());
-            let worker = Compactor::new(depot, settings, "bench", metrics).unwrap();
+            let worker = Compactor::new(maintenance, settings, "bench", metrics).unwrap();
             let round = worker.round().await;
             assert!(round.errors.is_empty() && round.jobs == 1, "{round:?}");
             worker.runs().into_iter().find_map(|r| r.result.ok()).unwrap().peak_memory_bytes
@@ -241,9 +242,10 @@ mod levels {
         let clock = ManualClock::at(T0 + 40 * 24 * H);
         let before = cpu_seconds();
         let runs = bucket.runtime.block_on(async {
-            let depot = Depot::new(bucket.store.clone(), Arc::new(clock), Patience::default());
+            let maintenance =
+                BucketMaintenance::new(bucket.store.clone(), Arc::new(clock), Patience::default());
             let worker =
-                Compactor::new(depot, settings, "bench", Metrics::register(&mut Registry::default()))
+                Compactor::new(maintenance, settings, "bench", Metrics::register(&mut Registry::default()))
                     .unwrap();
             let round = worker.round().await;
             assert!(round.errors.is_empty() && round.jobs > 0, "{round:?}");
@@ -256,10 +258,11 @@ mod levels {
 
     /// Bytes a raw sample by column, the largest first.
     fn columns(bucket: &Bucket, samples: u64) {
-        let depot = Depot::new(bucket.store.clone(), Arc::new(ManualClock::at(T0)), Patience::default());
+        let maintenance =
+            BucketMaintenance::new(bucket.store.clone(), Arc::new(ManualClock::at(T0)), Patience::default());
         let mut by_column: std::collections::BTreeMap<(i64, String), u64> = Default::default();
         for block in bucket.blocks() {
-            let found = bucket.runtime.block_on(depot.columns(&TenantId::single(), &block)).unwrap();
+            let found = bucket.runtime.block_on(maintenance.columns(&TenantId::single(), &block)).unwrap();
             for c in found {
                 let name = format!("{} {}", c.file, c.column);
                 *by_column.entry((block.resolution_ms, name)).or_default() += c.compressed_bytes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::tenant::TenantId;
 use tsdb::block::BlockError;
-use tsdb::bucket::maintenance::{BesideFile, BlockFolder, Depot, JournalEntry};
+use tsdb::bucket::maintenance::{BlockFolder, BucketMaintenance, JournalEntry, SidecarFile};
 use tsdb::catalog::Catalog;
 use ulid::Ulid;
 
@@ -19,7 +19,7 @@ pub const IMPORT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     Block(BlockFolder),
-    Attachment(BesideFile),
+    Sidecar(SidecarFile),
     Journal(JournalEntry),
 }
 
@@ -27,14 +27,14 @@ impl Piece {
     pub fn objects(&self) -> u64 {
         match self {
             Piece::Block(folder) => folder.objects,
-            Piece::Attachment(_) | Piece::Journal(_) => 1,
+            Piece::Sidecar(_) | Piece::Journal(_) => 1,
         }
     }
 
     pub fn bytes(&self) -> u64 {
         match self {
             Piece::Block(folder) => folder.bytes,
-            Piece::Attachment(file) => file.bytes,
+            Piece::Sidecar(file) => file.bytes,
             Piece::Journal(entry) => entry.bytes,
         }
     }
@@ -43,7 +43,7 @@ impl Piece {
     pub fn written_ms(&self) -> i64 {
         match self {
             Piece::Block(folder) => folder.written_ms,
-            Piece::Attachment(file) => file.written_ms,
+            Piece::Sidecar(file) => file.written_ms,
             Piece::Journal(entry) => entry.written_ms,
         }
     }
@@ -52,17 +52,17 @@ impl Piece {
     pub fn name(&self) -> (&'static str, String) {
         match self {
             Piece::Block(folder) => ("block", folder.ulid.to_string()),
-            Piece::Attachment(file) => (file.kind.as_str(), file.ulid.to_string()),
+            Piece::Sidecar(file) => (file.kind.as_str(), file.ulid.to_string()),
             Piece::Journal(entry) => ("import", entry.key.clone()),
         }
     }
 
     /// Deletes it from the store.
-    pub async fn remove(&self, depot: &Depot, tenant: &TenantId) -> Result<(), BlockError> {
+    pub async fn remove(&self, maintenance: &BucketMaintenance, tenant: &TenantId) -> Result<(), BlockError> {
         match self {
-            Piece::Block(folder) => depot.remove(tenant, folder.ulid).await,
-            Piece::Attachment(file) => depot.remove_attachment(tenant, file).await,
-            Piece::Journal(entry) => depot.remove_journal_entry(tenant, entry).await,
+            Piece::Block(folder) => maintenance.remove(tenant, folder.ulid).await,
+            Piece::Sidecar(file) => maintenance.remove_sidecar(tenant, file).await,
+            Piece::Journal(entry) => maintenance.remove_journal_entry(tenant, entry).await,
         }
     }
 }
@@ -70,26 +70,26 @@ impl Piece {
 /// Looks through a tenant's objects for what nobody needs. A snapshot counts for `readers` after it was followed by another, as long as any query may take; objects count as
 /// under way for `grace` after they were written.
 pub async fn find(
-    depot: &Depot,
+    maintenance: &BucketMaintenance,
     catalog: &Catalog,
     readers: Duration,
     grace: Duration,
 ) -> Result<Vec<Piece>, InspectError> {
     let tenant = catalog.tenant();
     // Listed first: what is committed after this is named by the snapshot that is read next.
-    let folders = depot.folders(tenant).await?;
-    let beside = depot.attachments(tenant).await?;
-    let journal = depot.journal(tenant).await?;
-    let named = depot.named(catalog, millis(readers)).await?;
+    let folders = maintenance.folders(tenant).await?;
+    let beside = maintenance.sidecars(tenant).await?;
+    let journal = maintenance.journal(tenant).await?;
+    let named = maintenance.named(catalog, millis(readers)).await?;
     let mut live: BTreeSet<Ulid> = BTreeSet::new();
     for block in &catalog.snapshot().blocks {
         live.insert(block.ulid);
         live.extend(&block.sources);
     }
-    let age = Age { now_ms: depot.clock().now_ms(), grace_ms: millis(grace) };
+    let age = Age { now_ms: maintenance.clock().now_ms(), grace_ms: millis(grace) };
     let needed = |ulid, written_ms| named.contains(&ulid) || !age.over(written_ms, Some(ulid));
     let blocks = folders.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Block);
-    let beside = beside.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Attachment);
+    let beside = beside.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Sidecar);
     let journal = forgotten(journal, &live, age).into_iter().map(Piece::Journal);
     Ok(blocks.chain(beside).chain(journal).collect())
 }

@@ -12,17 +12,17 @@ use model::span::Span;
 use model::tenant::TenantId;
 use tsdb::block::{BlockError, BlockFiles, BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
-use tsdb::bucket::maintenance::Depot;
+use tsdb::bucket::maintenance::BucketMaintenance;
 use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use tsdb::deletion::Mask;
+use tsdb::deletion::Visibility;
 use ulid::Ulid;
 
-use crate::merge::{Counts, Inputs, Ledger, ReadError};
+use crate::merge::{Counts, Inputs, PeakMemory, ReadError};
 use crate::plan::{Job, sources_of};
 use crate::replicas;
 use crate::settings::Settings;
 use crate::verify::read_back;
-use crate::write::{Bench, Lineage, Pass, WriteError};
+use crate::write::{Lineage, OutputOptions, Pass, WriteError};
 
 /// Why a job was not done. Nothing was replaced, but see [`JobError::Unclear`].
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +74,8 @@ pub struct Done {
 
 /// Where jobs are done. Cheap to clone.
 #[derive(Clone)]
-pub struct Workplace {
-    pub depot: Depot,
+pub struct JobRunner {
+    pub maintenance: BucketMaintenance,
     pub store: Arc<BlockStore>,
     pub settings: Arc<Settings>,
     /// Name in the metadata of what is written.
@@ -86,24 +86,24 @@ pub struct Workplace {
     pub stop: Arc<AtomicBool>,
 }
 
-impl Workplace {
+impl JobRunner {
     /// How blocks are read here.
     pub fn read_options(&self) -> ReadOptions {
         ReadOptions { attempts: self.settings.attempts, pause: self.settings.pause, ..ReadOptions::default() }
     }
 
-    /// Does a job that was planned from `snapshot`, reading through `mask`.
+    /// Does a job that was planned from `snapshot`, reading through `visibility`.
     pub async fn run(
         &self,
         catalog: &Catalog,
         snapshot: &Snapshot,
-        mask: Mask,
+        visibility: Visibility,
         job: &Job,
     ) -> Result<Done, JobError> {
         let tenant = catalog.tenant().clone();
-        let ledger = Arc::new(Ledger::default());
+        let ledger = Arc::new(PeakMemory::default());
         let mut done = Done { read_bytes: job.bytes(), ..Done::default() };
-        let result = self.make(&tenant, snapshot, &mask, job, &ledger, &mut done).await;
+        let result = self.make(&tenant, snapshot, &visibility, job, &ledger, &mut done).await;
         let committed = match result {
             Ok(()) => self.commit(catalog, snapshot, job, &done).await,
             Err(e) => Err(e),
@@ -126,9 +126,9 @@ impl Workplace {
         &self,
         tenant: &TenantId,
         snapshot: &Snapshot,
-        mask: &Mask,
+        visibility: &Visibility,
         job: &Job,
-        ledger: &Arc<Ledger>,
+        ledger: &Arc<PeakMemory>,
         done: &mut Done,
     ) -> Result<(), JobError> {
         let lineage = Lineage {
@@ -146,7 +146,7 @@ impl Workplace {
             external_labels: common_labels(&job.inputs),
         };
         for span in spans(job) {
-            let bench = Bench {
+            let bench = OutputOptions {
                 settings: self.settings.clone(),
                 scratch: self.scratch.clone(),
                 tenant: tenant.clone(),
@@ -159,7 +159,7 @@ impl Workplace {
                 ledger: ledger.clone(),
                 stop: self.stop.clone(),
             };
-            let mut pass = self.begin(bench, snapshot, mask, job, span).await?;
+            let mut pass = self.begin(bench, snapshot, visibility, job, span).await?;
             loop {
                 let work = move || -> Result<_, WriteError> {
                     let written = pass.next_share()?;
@@ -190,13 +190,13 @@ impl Workplace {
     /// Opens what a job has in a span.
     async fn begin(
         &self,
-        bench: Bench,
+        bench: OutputOptions,
         snapshot: &Snapshot,
-        mask: &Mask,
+        visibility: &Visibility,
         job: &Job,
         span: Span,
     ) -> Result<Pass, JobError> {
-        let (here, mask) = (self.clone(), mask.clone());
+        let (here, visibility) = (self.clone(), visibility.clone());
         let meets = |b: &&Arc<BlockMeta>| span.meets(b.min_t_ms, b.max_t_ms);
         let blocks: Vec<_> = job.inputs.iter().filter(meets).cloned().collect();
         let of_samples = job.inputs.iter().all(|b| b.resolution_ms == 0);
@@ -214,7 +214,7 @@ impl Workplace {
                 tenant: &tenant,
                 blocks: &blocks,
                 before: &before,
-                mask: &mask,
+                visibility: &visibility,
                 range: span.bounds(),
                 memory_bytes: here.settings.input_bytes(),
                 read: here.read_options(),
@@ -238,7 +238,7 @@ impl Workplace {
         // Known as an output before its first object lies there, so that a failure clears it away.
         done.outputs.push(meta.clone());
         done.written_bytes += meta.files.bytes();
-        self.depot
+        self.maintenance
             .upload(files)
             .await
             .map_err(|e| JobError::Store(format!("cannot upload block {}: {e}", meta.ulid)))?;
@@ -246,7 +246,7 @@ impl Workplace {
             return Ok(());
         }
         if meta.resolution_ms != 0 {
-            return match self.depot.verify(tenant, &meta).await {
+            return match self.maintenance.verify(tenant, &meta).await {
                 Ok(()) => Ok(()),
                 Err(BlockError::Corrupt { object, what }) => {
                     Err(JobError::Differs { block: meta.ulid, what: format!("{object}: {what}") })
@@ -260,7 +260,7 @@ impl Workplace {
                 &here.store,
                 &tenant,
                 &Arc::new(meta),
-                &Mask::default(),
+                &Visibility::default(),
                 here.read_options(),
             )?;
             read_back(reader)
@@ -286,7 +286,7 @@ impl Workplace {
         done: &Done,
     ) -> Result<(), JobError> {
         let remove = job.inputs.iter().map(|b| b.ulid).chain(job.replaces.iter().copied()).collect();
-        let edit = Edit::replace(remove, done.outputs.clone()).masked_by(snapshot);
+        let edit = Edit::replace(remove, done.outputs.clone()).written_through(snapshot);
         match catalog.commit(&edit).await {
             Ok(_) => Ok(()),
             Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
@@ -297,7 +297,7 @@ impl Workplace {
     /// Removes what was uploaded and will not be committed.
     pub(crate) async fn clear_away(&self, tenant: &TenantId, outputs: &[BlockMeta]) {
         for meta in outputs {
-            if let Err(e) = self.depot.remove(tenant, meta.ulid).await {
+            if let Err(e) = self.maintenance.remove(tenant, meta.ulid).await {
                 tracing::debug!(block = %meta.ulid, "could not be removed now, it will be found as garbage: {e}");
             }
         }

@@ -12,10 +12,10 @@ use model::tenant::TenantId;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
 use tsdb::catalog::{Edit, Snapshot};
-use tsdb::deletion::{Mask, Retention};
+use tsdb::deletion::{RetentionRules, Visibility};
 use ulid::Ulid;
 
-use crate::plan::{Marks, windows_alone};
+use crate::plan::{BlockStates, windows_alone};
 
 /// What is remembered of blocks that were looked through: how many rules had run out for them, and whether any of their series is concerned.
 #[derive(Debug, Default)]
@@ -33,11 +33,11 @@ struct Found {
 /// The blocks to look through, and for each how many rules have run out for all of it.
 pub fn suspects(
     snapshot: &Snapshot,
-    rules: &Retention,
+    rules: &RetentionRules,
     known: &Remembered,
     now_ms: i64,
 ) -> Vec<(Arc<BlockMeta>, usize)> {
-    let mask = snapshot.mask();
+    let visibility = snapshot.visibility();
     let alone: BTreeSet<Ulid> = windows_alone(&snapshot.blocks).iter().map(|b| b.ulid).collect();
     let ours = |b: &BlockMeta| b.resolution_ms == 0 || alone.contains(&b.ulid);
     let readable = |b: &&Arc<BlockMeta>| ours(b) && !snapshot.quarantined.contains_key(&b.ulid);
@@ -45,7 +45,7 @@ pub fn suspects(
     for block in snapshot.blocks.iter().filter(readable) {
         let run_out = run_out(block, rules, now_ms);
         let unknown = run_out > 0 && known.rules.get(&block.ulid).is_none_or(|(n, _)| *n != run_out);
-        if unknown || !mask.tombstones_of(block).is_empty() {
+        if unknown || !visibility.tombstones_of(block).is_empty() {
             out.push((block.clone(), run_out));
         }
     }
@@ -53,7 +53,7 @@ pub fn suspects(
 }
 
 /// How many rules say that all of a block's time is over.
-fn run_out(block: &BlockMeta, rules: &Retention, now_ms: i64) -> usize {
+fn run_out(block: &BlockMeta, rules: &RetentionRules, now_ms: i64) -> usize {
     let over = |keep: i64| block.max_t_ms < now_ms.saturating_sub(keep);
     rules.rules.iter().filter(|r| r.keep_ms.is_some_and(over)).count()
 }
@@ -61,22 +61,24 @@ fn run_out(block: &BlockMeta, rules: &Retention, now_ms: i64) -> usize {
 /// Looks through the suspects. Returns what the planner needs and what the catalog should know. Blocks the thread.
 pub fn look_through(
     snapshot: &Snapshot,
-    rules: &Arc<Retention>,
+    rules: &Arc<RetentionRules>,
     known: &mut Remembered,
     store: &Arc<BlockStore>,
     tenant: &TenantId,
     read: &ReadOptions,
     now_ms: i64,
-) -> (Marks, Edit) {
-    let mut marks =
-        Marks { blocked: snapshot.quarantined.keys().copied().collect::<BTreeSet<_>>(), ..Marks::default() };
+) -> (BlockStates, Edit) {
+    let mut marks = BlockStates {
+        blocked: snapshot.quarantined.keys().copied().collect::<BTreeSet<_>>(),
+        ..BlockStates::default()
+    };
     let mut edit = Edit::default();
     let live: BTreeSet<Ulid> = snapshot.blocks.iter().map(|b| b.ulid).collect();
     known.rules.retain(|block, _| live.contains(block));
-    let mask = snapshot.mask();
+    let visibility = snapshot.visibility();
     let newest = snapshot.tombstones.last().map(|t| t.ulid);
     for (block, run_out) in suspects(snapshot, rules, known, now_ms) {
-        let found = match look(store, tenant, &block, &mask, rules, read, now_ms) {
+        let found = match look(store, tenant, &block, &visibility, rules, read, now_ms) {
             Ok(found) => found,
             Err(e) => {
                 // Whoever compacts it will find out what is wrong.
@@ -86,7 +88,7 @@ pub fn look_through(
         };
         if found.deleted {
             marks.dirty.insert(block.ulid);
-        } else if let Some(newest) = newest.filter(|_| !mask.tombstones_of(&block).is_empty()) {
+        } else if let Some(newest) = newest.filter(|_| !visibility.tombstones_of(&block).is_empty()) {
             edit.clean.push((block.ulid, newest));
         }
         known.rules.insert(block.ulid, (run_out, found.expired));
@@ -99,13 +101,13 @@ fn look(
     store: &Arc<BlockStore>,
     tenant: &TenantId,
     block: &Arc<BlockMeta>,
-    mask: &Mask,
-    rules: &Retention,
+    visibility: &Visibility,
+    rules: &RetentionRules,
     read: &ReadOptions,
     now_ms: i64,
 ) -> Result<Found, SourceError> {
-    let tombstones = mask.tombstones_of(block);
-    let mut reader = BlockReader::open(store, tenant, block, &Mask::default(), read.clone())?;
+    let tombstones = visibility.tombstones_of(block);
+    let mut reader = BlockReader::open(store, tenant, block, &Visibility::default(), read.clone())?;
     let mut found = Found::default();
     while let Some(batch) = reader.next_labels()? {
         for labels in &batch {

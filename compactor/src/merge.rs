@@ -14,18 +14,18 @@ use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions, series_bytes};
 use tsdb::bucket::BlockStore;
-use tsdb::deletion::Mask;
+use tsdb::deletion::Visibility;
 use ulid::Ulid;
 
 use crate::replicas::{self, Lane, ReplicaPlan};
 
 /// What a job holds in memory, by its own account.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct PeakMemory {
     peak_bytes: AtomicU64,
 }
 
-impl Ledger {
+impl PeakMemory {
     /// Notes what is held now.
     pub fn note(&self, bytes: u64) {
         self.peak_bytes.fetch_max(bytes, Ordering::Relaxed);
@@ -54,7 +54,7 @@ pub struct Inputs<'a> {
     pub blocks: &'a [Arc<BlockMeta>],
     /// Blocks that lie right before the range: they are not merged, but where replicas are, the last of them matters.
     pub before: &'a [Arc<BlockMeta>],
-    pub mask: &'a Mask,
+    pub visibility: &'a Visibility,
     /// First and last timestamp wanted, both included.
     pub range: (i64, i64),
     /// What all batches of all inputs may take together.
@@ -144,14 +144,14 @@ pub struct Merge {
 struct Opener {
     store: Arc<BlockStore>,
     tenant: TenantId,
-    mask: Mask,
+    visibility: Visibility,
     read: ReadOptions,
 }
 
 impl Opener {
     fn open(&self, block: &Arc<BlockMeta>) -> Result<BlockReader, ReadError> {
         let read = self.read.clone();
-        BlockReader::open(&self.store, &self.tenant, block, &self.mask, read)
+        BlockReader::open(&self.store, &self.tenant, block, &self.visibility, read)
             .map_err(|error| ReadError { block: block.ulid, error })
     }
 }
@@ -175,21 +175,21 @@ struct Input {
 /// A whole block, or single series of one in an order of their own.
 enum Source {
     Block(Box<BlockReader>),
-    Strays(Box<replicas::Strays>),
+    StrayReplicas(Box<replicas::StrayReplicas>),
 }
 
 impl Source {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
         match self {
             Source::Block(reader) => reader.next_batch(),
-            Source::Strays(strays) => strays.next_batch(),
+            Source::StrayReplicas(strays) => strays.next_batch(),
         }
     }
 
     fn reader(&self) -> &BlockReader {
         match self {
             Source::Block(reader) => reader,
-            Source::Strays(strays) => strays.reader(),
+            Source::StrayReplicas(strays) => strays.reader(),
         }
     }
 }
@@ -243,7 +243,7 @@ impl Merge {
         let opener = Opener {
             store: of.store.clone(),
             tenant: of.tenant.clone(),
-            mask: of.mask.clone(),
+            visibility: of.visibility.clone(),
             read: ReadOptions {
                 range: of.range,
                 batch_bytes: (of.memory_bytes / lanes / 2).clamp(32 << 10, 8 << 20),
@@ -280,8 +280,9 @@ impl Merge {
                         let cursor = Source::Block(Box::new(opener.open(block)?.only(lane.chooser())));
                         inputs.push(input(cursor, block, &[], lane.replica, labels()));
                         if !lane.strays.is_empty() {
-                            let strays = replicas::Strays::new(opener.open(block)?, lane.strays.clone());
-                            let cursor = Source::Strays(Box::new(strays));
+                            let strays =
+                                replicas::StrayReplicas::new(opener.open(block)?, lane.strays.clone());
+                            let cursor = Source::StrayReplicas(Box::new(strays));
                             inputs.push(input(cursor, block, &[], lane.replica, labels()));
                         }
                     }

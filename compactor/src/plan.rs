@@ -87,7 +87,7 @@ impl PlanSettings {
 
 /// Why a job is worth doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Why {
+pub enum JobKind {
     /// The block crosses boundaries and is cut at them.
     Cut,
     /// Blocks lie over one another.
@@ -100,22 +100,22 @@ pub enum Why {
     Rewrite,
 }
 
-impl Why {
+impl JobKind {
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Why::Cut => "cut",
-            Why::Overlap => "overlap",
-            Why::Merge => "merge",
-            Why::Downsample => "downsample",
-            Why::Rewrite => "rewrite",
+            JobKind::Cut => "cut",
+            JobKind::Overlap => "overlap",
+            JobKind::Merge => "merge",
+            JobKind::Downsample => "downsample",
+            JobKind::Rewrite => "rewrite",
         }
     }
 }
 
 /// What is known of blocks beside their metadata.
 #[derive(Clone, Debug, Default)]
-pub struct Marks {
+pub struct BlockStates {
     /// Not to be touched: quarantined, or being worked on.
     pub blocked: BTreeSet<Ulid>,
     /// Blocks that hold samples (or windows, where the samples are gone) which deletion or a retention rule hides.
@@ -132,7 +132,7 @@ pub struct Plan {
 /// One piece of work: some blocks become one per span (or the shares of one), in one commit.
 #[derive(Clone, Debug)]
 pub struct Job {
-    pub why: Why,
+    pub why: JobKind,
     /// Where its outputs lie. For a cut, all of the block.
     pub span: Span,
     /// Outputs do not cross multiples of this.
@@ -156,7 +156,7 @@ impl Job {
     /// The lease under which compactors claim it: the same span is the same work, whoever plans it. Two jobs may have the same name; then one waits.
     pub fn name(&self) -> String {
         let text = match self.why {
-            Why::Cut => format!("cut {}", self.inputs[0].ulid),
+            JobKind::Cut => format!("cut {}", self.inputs[0].ulid),
             _ => format!("{} to {} of {}", self.span.start_ms, self.span.end_ms, self.resolution_ms),
         };
         // FNV-1a: the same in every process, whatever it was built with.
@@ -169,7 +169,7 @@ impl Job {
     /// One whole as it is, but for what is hidden of it: for windows whose samples are gone.
     fn same_again(unit: Unit) -> Job {
         Job {
-            why: Why::Rewrite,
+            why: JobKind::Rewrite,
             span: Span { start_ms: unit.min_t_ms.saturating_sub(1), end_ms: unit.max_t_ms },
             // Never cut: its own bounds are those of the span it was made in.
             cut_ms: 1 << 61,
@@ -206,7 +206,7 @@ pub fn windows_alone(blocks: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {
 }
 
 /// Plans from the live blocks of one tenant.
-pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, now_ms: i64) -> Plan {
+pub fn plan(blocks: &[Arc<BlockMeta>], marks: &BlockStates, settings: &PlanSettings, now_ms: i64) -> Plan {
     let Some(longest) = settings.levels_ms.len().checked_sub(1) else { return Plan::default() };
     let mut p = Planner { blocks, marks, settings, now_ms, found: Plan::default() };
     let mut crossing: Vec<Unit> = Vec::new();
@@ -237,7 +237,7 @@ pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, n
     let mut found = p.found;
     found.jobs.sort_by(|a, b| {
         // Others wait for a cut, and it is cheap.
-        let later = |j: &Job| j.why != Why::Cut;
+        let later = |j: &Job| j.why != JobKind::Cut;
         later(a)
             .cmp(&later(b))
             .then(b.benefit.total_cmp(&a.benefit))
@@ -250,7 +250,7 @@ pub fn plan(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, n
 /// no such block; an error where one cannot be rewritten.
 pub fn forced(
     blocks: &[Arc<BlockMeta>],
-    marks: &Marks,
+    marks: &BlockStates,
     settings: &PlanSettings,
     now_ms: i64,
     dirty: impl Fn(&BlockMeta) -> bool,
@@ -266,7 +266,7 @@ pub fn forced(
     match (fitting, settings.levels_ms.last()) {
         (Some(length), _) => {
             let span = Span::containing(unit.max_t_ms, *length);
-            Ok(Some(p.job(Why::Rewrite, span, std::slice::from_ref(&unit), false)))
+            Ok(Some(p.job(JobKind::Rewrite, span, std::slice::from_ref(&unit), false)))
         }
         (None, Some(longest)) => {
             p.cut(&unit, *longest);
@@ -278,7 +278,7 @@ pub fn forced(
 
 struct Planner<'a> {
     blocks: &'a [Arc<BlockMeta>],
-    marks: &'a Marks,
+    marks: &'a BlockStates,
     settings: &'a PlanSettings,
     now_ms: i64,
     found: Plan,
@@ -310,7 +310,7 @@ impl Planner<'_> {
         let first = Span::containing(unit.min_t_ms, cut_ms);
         let last = Span::containing(unit.max_t_ms, cut_ms);
         let job = Job {
-            why: Why::Cut,
+            why: JobKind::Cut,
             span: Span { start_ms: first.start_ms, end_ms: last.end_ms },
             cut_ms,
             resolution_ms: 0,
@@ -374,11 +374,11 @@ impl Planner<'_> {
         } else if untidy {
             // Its turn comes when what crosses its boundaries is cut.
         } else if depth(inside) >= self.settings.overlap_blocks.max(2) {
-            let job = self.job(Why::Overlap, span, self.window(inside), false);
+            let job = self.job(JobKind::Overlap, span, self.window(inside), false);
             self.found.jobs.push(job);
         } else {
             for unit in inside.iter().filter(|u| u.is_any_of(&self.marks.dirty)) {
-                let job = self.job(Why::Rewrite, span, std::slice::from_ref(unit), false);
+                let job = self.job(JobKind::Rewrite, span, std::slice::from_ref(unit), false);
                 self.found.jobs.push(job);
             }
         }
@@ -404,7 +404,7 @@ impl Planner<'_> {
         let dirty = inside.iter().any(|b| b.is_any_of(&self.marks.dirty));
         if inside.len() == 1 {
             if !made || dirty {
-                let why = if dirty { Why::Rewrite } else { Why::Downsample };
+                let why = if dirty { JobKind::Rewrite } else { JobKind::Downsample };
                 let job = self.job(why, span, inside, true);
                 self.found.jobs.push(job);
             }
@@ -416,11 +416,11 @@ impl Planner<'_> {
         }
         let inputs = self.window(inside);
         let all = inputs.len() == inside.len();
-        let job = self.job(if overlap { Why::Overlap } else { Why::Merge }, span, inputs, all);
+        let job = self.job(if overlap { JobKind::Overlap } else { JobKind::Merge }, span, inputs, all);
         self.found.jobs.push(job);
     }
 
-    fn job(&self, why: Why, span: Span, units: &[Unit], all: bool) -> Job {
+    fn job(&self, why: JobKind, span: Span, units: &[Unit], all: bool) -> Job {
         let downsample = all && !self.settings.resolutions_ms.is_empty();
         let bytes: u64 = units.iter().map(|u| u.bytes).sum();
         let inputs: Vec<Arc<BlockMeta>> = units.iter().flat_map(|u| u.blocks.iter().cloned()).collect();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::labels::Labels;
 use model::source::merge::replicas::{ReplicaRule, grid, merge_replicas_after};
 use model::source::{SeriesColumns, SourceError};
-use tsdb::block::{BlockMeta, BlockReader, Keep, ReadOptions};
+use tsdb::block::{BlockMeta, BlockReader, ReadOptions, SeriesFilter};
 
 use crate::merge::{Inputs, ReadError};
 
@@ -79,7 +79,7 @@ fn look_through(
 ) -> Result<Option<Found>, ReadError> {
     let failed = |error| ReadError { block: block.ulid, error };
     let read = ReadOptions { range, ..of.read.clone() };
-    let mut reader = BlockReader::open(of.store, of.tenant, block, of.mask, read).map_err(failed)?;
+    let mut reader = BlockReader::open(of.store, of.tenant, block, of.visibility, read).map_err(failed)?;
     let mut last: BTreeMap<Replica, Labels> = BTreeMap::new();
     let mut strays = Found::new();
     let (mut id, mut count) = (0, 0);
@@ -173,7 +173,7 @@ impl ReplicaPlan {
 
 impl Lane {
     /// The series that are in order.
-    pub fn chooser(&self) -> Keep {
+    pub fn chooser(&self) -> SeriesFilter {
         let (value, labels) = (self.value.clone(), self.labels.clone());
         let strays: HashSet<Labels> = self.strays.iter().map(|(l, _)| l.clone()).collect();
         Box::new(move |series| {
@@ -184,15 +184,15 @@ impl Lane {
 }
 
 /// Reads single series of a block in an order of their own.
-pub(crate) struct Strays {
+pub(crate) struct StrayReplicas {
     reader: BlockReader,
     order: Arc<[(Labels, u32)]>,
     next: usize,
 }
 
-impl Strays {
-    pub fn new(reader: BlockReader, order: Arc<[(Labels, u32)]>) -> Strays {
-        Strays { reader, order, next: 0 }
+impl StrayReplicas {
+    pub fn new(reader: BlockReader, order: Arc<[(Labels, u32)]>) -> StrayReplicas {
+        StrayReplicas { reader, order, next: 0 }
     }
 
     pub fn reader(&self) -> &BlockReader {

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use model::tenant::TenantId;
 use tsdb::block::BlockMeta;
-use tsdb::deletion::Retention;
+use tsdb::deletion::RetentionRules;
 use ulid::Ulid;
 
-use crate::settings::Keep;
+use crate::settings::RetentionSettings;
 
 /// Before this every sample in a tenant's blocks of a resolution has expired; `None`: some are kept for ever.
 pub fn nothing_kept_before_ms(
-    keep: &Keep,
+    keep: &RetentionSettings,
     tenant: &TenantId,
     resolution_ms: i64,
     now_ms: i64,
 ) -> Option<i64> {
     let rules = keep.rules_of(tenant);
-    Retention { otherwise_ms: keep.of(tenant, resolution_ms), ..rules }.nothing_kept_before_ms(now_ms)
+    RetentionRules { otherwise_ms: keep.of(tenant, resolution_ms), ..rules }.nothing_kept_before_ms(now_ms)
 }
 
 /// Whether `a` is longer than `b`; `None` is for ever.
@@ -40,7 +40,7 @@ pub fn expired(
     blocks: &[Arc<BlockMeta>],
     quarantined: &BTreeSet<Ulid>,
     tenant: &TenantId,
-    keep: &Keep,
+    keep: &RetentionSettings,
     resolutions_ms: &[i64],
     now_ms: i64,
 ) -> Vec<Ulid> {

@@ -11,11 +11,11 @@ use model::source::{SeriesColumns, SeriesCursor};
 use model::tenant::TenantId;
 use tsdb::block::{BlockFiles, BlockMeta, BlockOrigin, BlockReader, BlockWriter};
 use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use tsdb::deletion::Mask;
-use tsdb::sidecar::Attachment;
+use tsdb::deletion::Visibility;
+use tsdb::sidecar::Sidecar;
 use ulid::Ulid;
 
-use crate::job::{Done, JobError, Workplace};
+use crate::job::{Done, JobError, JobRunner};
 use crate::merge::ReadError;
 use crate::plan::sources_of;
 use crate::verify::Digest;
@@ -53,11 +53,11 @@ impl Rewrite {
     /// Whether it would change anything of a block beside its encoding. Reads its labels; blocks the thread.
     pub fn concerns(
         &self,
-        place: &Workplace,
+        place: &JobRunner,
         tenant: &TenantId,
         meta: &Arc<BlockMeta>,
     ) -> Result<bool, JobError> {
-        let mut reader = open(place, tenant, meta, &Mask::default())?;
+        let mut reader = open(place, tenant, meta, &Visibility::default())?;
         while let Some(run) = reader.next_labels().map_err(|e| unreadable(meta, e))? {
             let changes =
                 |l: &Labels| !self.keeps(l) || l.iter().any(|(n, _)| self.drop_labels.iter().any(|d| d == n));
@@ -74,26 +74,27 @@ fn unreadable(meta: &BlockMeta, e: model::source::SourceError) -> JobError {
 }
 
 fn open(
-    place: &Workplace,
+    place: &JobRunner,
     tenant: &TenantId,
     meta: &Arc<BlockMeta>,
-    mask: &Mask,
+    visibility: &Visibility,
 ) -> Result<BlockReader, JobError> {
-    BlockReader::open(&place.store, tenant, meta, mask, place.read_options()).map_err(|e| unreadable(meta, e))
+    BlockReader::open(&place.store, tenant, meta, visibility, place.read_options())
+        .map_err(|e| unreadable(meta, e))
 }
 
 /// Rewrites one live block of a snapshot. Whatever fails leaves it as it was.
 pub async fn rewrite(
-    place: &Workplace,
+    place: &JobRunner,
     catalog: &Catalog,
     snapshot: &Snapshot,
     meta: &Arc<BlockMeta>,
     what: &Rewrite,
 ) -> Result<Rewritten, JobError> {
     let tenant = catalog.tenant().clone();
-    let (here, block, mask, wish) = (place.clone(), meta.clone(), snapshot.mask(), what.clone());
+    let (here, block, visibility, wish) = (place.clone(), meta.clone(), snapshot.visibility(), what.clone());
     let of = tenant.clone();
-    let work = tokio::task::spawn_blocking(move || write(&here, &of, &block, &mask, &wish));
+    let work = tokio::task::spawn_blocking(move || write(&here, &of, &block, &visibility, &wish));
     let written =
         work.await.map_err(|e| JobError::Store(format!("a thread that writes a block ended: {e}")))?;
     let (files, digest) = written?;
@@ -103,7 +104,7 @@ pub async fn rewrite(
         result = place.upload(&tenant, files, digest, &mut done).await;
     }
     if result.is_ok() {
-        let edit = Edit::replace(vec![meta.ulid], done.outputs.clone()).masked_by(snapshot);
+        let edit = Edit::replace(vec![meta.ulid], done.outputs.clone()).written_through(snapshot);
         result = match catalog.commit(&edit).await {
             Ok(_) => Ok(()),
             Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
@@ -124,10 +125,10 @@ pub async fn rewrite(
 
 /// Writes what stays of a block into the scratch folder; `None` where nothing does.
 fn write(
-    place: &Workplace,
+    place: &JobRunner,
     tenant: &TenantId,
     meta: &Arc<BlockMeta>,
-    mask: &Mask,
+    visibility: &Visibility,
     what: &Rewrite,
 ) -> Result<(Option<BlockFiles>, (u64, u64)), JobError> {
     let origin = BlockOrigin {
@@ -153,13 +154,14 @@ fn write(
     };
     if what.drop_labels.is_empty() {
         let wish = what.clone();
-        let mut reader = open(place, tenant, meta, mask)?.only(Box::new(move |labels| wish.keeps(labels)));
+        let mut reader =
+            open(place, tenant, meta, visibility)?.only(Box::new(move |labels| wish.keeps(labels)));
         while let Some(batch) = reader.next_batch().map_err(|e| unreadable(meta, e))? {
             batch.into_iter().try_for_each(&mut append)?;
         }
     } else {
         let order = trimmed(place, tenant, meta, what)?;
-        let mut reader = open(place, tenant, meta, mask)?;
+        let mut reader = open(place, tenant, meta, visibility)?;
         for (labels, id) in order {
             if let Some(series) = reader.series(id).map_err(|e| unreadable(meta, e))? {
                 append(SeriesColumns { labels, ..series })?;
@@ -177,12 +179,12 @@ fn write(
 
 /// What stays of a file of exemplars; `None` where all of it does, as it is.
 pub async fn exemplars_left(
-    place: &Workplace,
+    place: &JobRunner,
     tenant: &TenantId,
-    file: &Attachment,
+    file: &Sidecar,
     what: &Rewrite,
 ) -> Result<Option<Vec<SeriesExemplars>>, JobError> {
-    let series = place.depot.read_exemplars(tenant, file).await;
+    let series = place.maintenance.read_exemplars(tenant, file).await;
     let series = series.map_err(|e| JobError::Store(format!("cannot read exemplars {}: {e}", file.ulid)))?;
     let (mut left, mut same) = (Gathered::default(), true);
     for SeriesExemplars { labels, exemplars } in series {
@@ -198,14 +200,14 @@ pub async fn exemplars_left(
 
 /// Puts what stays of a live file of exemplars in its place; `None` where that is nothing.
 pub async fn rewrite_exemplars(
-    place: &Workplace,
+    place: &JobRunner,
     catalog: &Catalog,
-    file: &Attachment,
+    file: &Sidecar,
     left: Vec<SeriesExemplars>,
-) -> Result<Option<Attachment>, JobError> {
+) -> Result<Option<Sidecar>, JobError> {
     let mut new = None;
     if !left.is_empty() {
-        let uploaded = place.depot.upload_exemplars(catalog.tenant(), left).await;
+        let uploaded = place.maintenance.upload_exemplars(catalog.tenant(), left).await;
         new = Some(uploaded.map_err(|e| JobError::Store(format!("cannot write exemplars: {e}")))?);
     }
     let add_exemplars = new.iter().cloned().collect();
@@ -221,12 +223,12 @@ pub async fn rewrite_exemplars(
 /// The labels of all series that stay, in the order in which they are to be written, and the number of each. Two series that become one are an error: which
 /// of their samples are right is not for this to decide.
 fn trimmed(
-    place: &Workplace,
+    place: &JobRunner,
     tenant: &TenantId,
     meta: &Arc<BlockMeta>,
     what: &Rewrite,
 ) -> Result<Vec<(Labels, u32)>, JobError> {
-    let mut reader = open(place, tenant, meta, &Mask::default())?;
+    let mut reader = open(place, tenant, meta, &Visibility::default())?;
     let (mut all, mut id) = (Vec::new(), 0u32);
     while let Some(run) = reader.next_labels().map_err(|e| unreadable(meta, e))? {
         for labels in run {

@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use model::tenant::TenantId;
 use tsdb::block::WriteOptions;
-use tsdb::deletion::{Retention, RetentionRule};
+use tsdb::deletion::{RetentionRule, RetentionRules};
 
 use crate::plan::PlanSettings;
 
 /// How long samples are kept.
 #[derive(Clone, Debug, Default)]
-pub struct Keep {
+pub struct RetentionSettings {
     /// Raw samples, in milliseconds; `None` for ever.
     pub raw_ms: Option<i64>,
     /// Window in milliseconds → how long downsampled blocks of it are kept; a resolution that is not named is kept for ever.
     pub resolutions_ms: BTreeMap<i64, Option<i64>>,
     /// Other times for single tenants.
-    pub tenants: BTreeMap<TenantId, TenantKeep>,
+    pub tenants: BTreeMap<TenantId, TenantRetention>,
     /// Series that are kept for another time than the rest, at every resolution. The first that matches decides.
     pub rules: Vec<TenantRule>,
 }
 
 /// How long one tenant's samples are kept; what is `None` is as for everybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TenantKeep {
+pub struct TenantRetention {
     pub raw_ms: Option<Option<i64>>,
     pub resolutions_ms: BTreeMap<i64, Option<i64>>,
 }
@@ -38,7 +38,7 @@ pub struct TenantRule {
     pub rule: RetentionRule,
 }
 
-impl Keep {
+impl RetentionSettings {
     /// How long a tenant's blocks of a resolution (0: raw) are kept, rules aside.
     pub fn of(&self, tenant: &TenantId, resolution_ms: i64) -> Option<i64> {
         let own = self.tenants.get(tenant);
@@ -50,9 +50,9 @@ impl Keep {
     }
 
     /// The rules of a tenant, for masks: samples that no rule speaks of are kept until their block goes.
-    pub fn rules_of(&self, tenant: &TenantId) -> Retention {
+    pub fn rules_of(&self, tenant: &TenantId) -> RetentionRules {
         let of = |r: &&TenantRule| r.tenant.as_ref().is_none_or(|t| t == tenant);
-        Retention {
+        RetentionRules {
             rules: self.rules.iter().filter(of).map(|r| r.rule.clone()).collect(),
             otherwise_ms: None,
         }
@@ -71,7 +71,7 @@ pub struct Settings {
     pub max_scratch_bytes: u64,
     /// Folder for blocks that are being written; one process at a time has a part of it.
     pub scratch: PathBuf,
-    pub keep: Keep,
+    pub keep: RetentionSettings,
     /// Labels that tell apart replicas of one series, which compaction makes one; empty: replicas stay apart.
     pub replica_labels: Vec<String>,
     /// How long replaced blocks stay in the store: longer than the longest query.
@@ -100,7 +100,7 @@ impl Settings {
             max_block_bytes: 512 << 20,
             max_scratch_bytes: 16 << 30,
             scratch: scratch.into(),
-            keep: Keep::default(),
+            keep: RetentionSettings::default(),
             replica_labels: Vec::new(),
             delete_delay: Duration::from_secs(30 * 60),
             orphan_grace: Duration::from_secs(6 * 3600),

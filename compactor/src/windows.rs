@@ -7,11 +7,16 @@ use std::sync::Arc;
 use model::span::{Span, in_one_span};
 use tsdb::block::BlockMeta;
 
-use crate::plan::{Job, Marks, PlanSettings, Why};
+use crate::plan::{BlockStates, Job, JobKind, PlanSettings};
 use crate::unit::Unit;
 
 /// The jobs for blocks of windows. Pure, as all planning.
-pub fn jobs(blocks: &[Arc<BlockMeta>], marks: &Marks, settings: &PlanSettings, now_ms: i64) -> Vec<Job> {
+pub fn jobs(
+    blocks: &[Arc<BlockMeta>],
+    marks: &BlockStates,
+    settings: &PlanSettings,
+    now_ms: i64,
+) -> Vec<Job> {
     // Windows that are exact stay so: they are not put into one block with approximate ones. Nor are those of one replica with another's, which
     // know nothing of each other.
     let mut alike: BTreeMap<_, Vec<Unit>> = BTreeMap::new();
@@ -68,12 +73,12 @@ impl Planner<'_> {
             // Windows that lie over one another cannot be put together exactly: they stay as they are.
             let apart = inside.windows(2).all(|w| w[0].max_t_ms < w[1].min_t_ms);
             if apart && inputs.len() >= 2 {
-                out.push(self.job(Why::Merge, span, inputs));
+                out.push(self.job(JobKind::Merge, span, inputs));
             }
         }
     }
 
-    fn job(&self, why: Why, span: Span, mut units: Vec<Unit>) -> Job {
+    fn job(&self, why: JobKind, span: Span, mut units: Vec<Unit>) -> Job {
         let bytes: u64 = units.iter().map(|b| b.bytes).sum();
         let gained = units.len() - 1;
         units.sort_by_key(Unit::order);

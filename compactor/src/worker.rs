@@ -13,17 +13,17 @@ use model::tenant::TenantId;
 use parking_lot::Mutex;
 use tsdb::block::{BlockError, BlockMeta};
 use tsdb::bucket::BlockStore;
-use tsdb::bucket::maintenance::Depot;
+use tsdb::bucket::maintenance::BucketMaintenance;
 use tsdb::catalog::lease::Leases;
 use tsdb::catalog::{Catalog, CatalogError, Edit, Quarantine, Snapshot};
 use ulid::Ulid;
 
 use crate::garbage::{Piece, find};
-use crate::job::{Done, JobError, Workplace};
+use crate::job::{Done, JobError, JobRunner};
 use crate::marks::{Remembered, look_through};
 use crate::merge::ReadError;
 use crate::metrics::Metrics;
-use crate::plan::{Job, Marks, Plan, forced, plan};
+use crate::plan::{BlockStates, Job, Plan, forced, plan};
 use crate::retention::expired;
 use crate::settings::{Settings, millis};
 
@@ -38,7 +38,7 @@ const GARBAGE_LEASE: &str = "garbage";
 
 /// A job that was done or failed, for people.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct JobReport {
     pub tenant: TenantId,
     /// When it ended, in milliseconds, and how long it took.
     pub ended_ms: i64,
@@ -49,12 +49,12 @@ pub struct Run {
     pub end_ms: i64,
     pub inputs: u64,
     /// What came of it, or why nothing did.
-    pub result: Result<RunResult, String>,
+    pub result: Result<JobTotals, String>,
 }
 
 /// What came of a job.
 #[derive(Clone, Copy, Debug)]
-pub struct RunResult {
+pub struct JobTotals {
     pub outputs: u64,
     pub samples_read: u64,
     pub samples_written: u64,
@@ -77,11 +77,11 @@ pub struct Round {
 
 /// See the module. Share it behind an `Arc`.
 pub struct Compactor {
-    place: Workplace,
+    place: JobRunner,
     _scratch: OwnScratch,
     metrics: Metrics,
     state: tokio::sync::Mutex<State>,
-    runs: Mutex<VecDeque<Run>>,
+    runs: Mutex<VecDeque<JobReport>>,
     /// Quarantined blocks by tenant, as last seen.
     quarantined: Mutex<HashMap<TenantId, usize>>,
     /// Callers that wait for a round to end because somebody waits for them.
@@ -132,7 +132,7 @@ enum Outcome {
 impl Compactor {
     /// `writer` names this process in catalogs and leases. Call it on a tokio runtime, which it keeps using.
     pub fn new(
-        depot: Depot,
+        maintenance: BucketMaintenance,
         settings: Settings,
         writer: &str,
         metrics: Metrics,
@@ -140,9 +140,9 @@ impl Compactor {
         settings.plan.check()?;
         let scratch = OwnScratch::make(&settings.scratch)
             .map_err(|e| format!("cannot use {} for scratch files: {e}", settings.scratch.display()))?;
-        let store: Arc<BlockStore> = depot.blocks(settings.cache_bytes());
-        let place = Workplace {
-            depot,
+        let store: Arc<BlockStore> = maintenance.blocks(settings.cache_bytes());
+        let place = JobRunner {
+            maintenance,
             store,
             settings: Arc::new(settings),
             writer: writer.to_string(),
@@ -171,7 +171,7 @@ impl Compactor {
     }
 
     /// The latest jobs, newest first.
-    pub fn runs(&self) -> Vec<Run> {
+    pub fn runs(&self) -> Vec<JobReport> {
         self.runs.lock().iter().cloned().collect()
     }
 
@@ -194,7 +194,7 @@ impl Compactor {
     pub async fn round(&self) -> Round {
         let mut state = self.state.lock().await;
         let mut round = Round::default();
-        let tenants = match self.place.depot.tenants().await {
+        let tenants = match self.place.maintenance.tenants().await {
             Ok(tenants) => tenants,
             Err(e) => {
                 round.errors.push(e.to_string());
@@ -251,14 +251,15 @@ impl Compactor {
         let mut round = Round::default();
         self.begin(&mut state, tenant, &mut round).await.map_err(|e| e.to_string())?;
         let of = state.tenants.get_mut(tenant).expect("it was opened");
-        let leases = self.place.depot.leases(tenant, &self.place.writer);
+        let leases = self.place.maintenance.leases(tenant, &self.place.writer);
         let mut rewritten = 0;
         let mut waited = 0;
         loop {
             let snapshot = of.catalog.refresh().await.map_err(|e| e.to_string())?;
             let marks = self.marks(of, &snapshot).await.map_err(|e| e.to_string())?;
-            let mask = snapshot.mask();
-            let dirty = |b: &BlockMeta| marks.dirty.contains(&b.ulid) && !mask.tombstones_of(b).is_empty();
+            let visibility = snapshot.visibility();
+            let dirty =
+                |b: &BlockMeta| marks.dirty.contains(&b.ulid) && !visibility.tombstones_of(b).is_empty();
             let mut settings = self.place.settings.plan.clone();
             settings.raw_retention_ms = self.place.settings.keep.of(tenant, 0);
             let Some(job) = forced(&snapshot.blocks, &marks, &settings, self.now_ms(), dirty)? else {
@@ -289,7 +290,7 @@ impl Compactor {
     }
 
     fn now_ms(&self) -> i64 {
-        self.place.depot.clock().now_ms()
+        self.place.maintenance.clock().now_ms()
     }
 
     /// Opens a tenant's catalog where that has not been done, and takes out what has expired.
@@ -300,7 +301,7 @@ impl Compactor {
         round: &mut Round,
     ) -> Result<(), CatalogError> {
         if !state.tenants.contains_key(tenant) {
-            let catalog = Arc::new(self.place.depot.catalog(tenant, &self.place.writer).await?);
+            let catalog = Arc::new(self.place.maintenance.catalog(tenant, &self.place.writer).await?);
             state.tenants.insert(
                 tenant.clone(),
                 Tenant {
@@ -345,7 +346,7 @@ impl Compactor {
 
     async fn turn(&self, of: &mut Tenant, round: &mut Round) -> Result<Turn, CatalogError> {
         let tenant = of.catalog.tenant().clone();
-        let leases = self.place.depot.leases(&tenant, &self.place.writer);
+        let leases = self.place.maintenance.leases(&tenant, &self.place.writer);
         let mut turn = Turn::default();
         for _ in 0..JOBS_PER_TURN {
             if self.must_end() {
@@ -397,7 +398,7 @@ impl Compactor {
         Ok(plan(&snapshot.blocks, &marks, &settings, self.now_ms()))
     }
 
-    async fn marks(&self, of: &Tenant, snapshot: &Arc<Snapshot>) -> Result<Marks, CatalogError> {
+    async fn marks(&self, of: &Tenant, snapshot: &Arc<Snapshot>) -> Result<BlockStates, CatalogError> {
         let (place, tenant, known) = (self.place.clone(), of.catalog.tenant().clone(), of.remembered.clone());
         let (snapshot, now_ms) = (snapshot.clone(), self.now_ms());
         let looked = tokio::task::spawn_blocking(move || {
@@ -434,9 +435,9 @@ impl Compactor {
         }
         let began_ms = self.now_ms();
         let rules = Arc::new(self.place.settings.keep.rules_of(of.catalog.tenant()));
-        let mask = snapshot.mask().with_retention(rules, began_ms);
+        let visibility = snapshot.visibility().with_retention(rules, began_ms);
         let catalog = of.catalog.clone();
-        let work = self.place.run(&catalog, snapshot, mask, job);
+        let work = self.place.run(&catalog, snapshot, visibility, job);
         tokio::pin!(work);
         let mut lease = Some(lease);
         let result = loop {
@@ -473,7 +474,7 @@ impl Compactor {
         let took_ms = self.now_ms().saturating_sub(began_ms);
         let remember = |result| {
             let mut runs = self.runs.lock();
-            runs.push_front(Run {
+            runs.push_front(JobReport {
                 tenant: tenant.clone(),
                 ended_ms: began_ms.saturating_add(took_ms),
                 took_ms,
@@ -488,7 +489,7 @@ impl Compactor {
         match result {
             Ok(done) => {
                 self.count(job, &done, took_ms);
-                remember(Ok(RunResult {
+                remember(Ok(JobTotals {
                     outputs: done.outputs.len() as u64,
                     samples_read: done.counts.read,
                     samples_written: done.counts.merged,
@@ -549,7 +550,7 @@ impl Compactor {
     async fn examine(&self, of: &mut Tenant, job: &Job, e: &ReadError) -> Result<bool, CatalogError> {
         let Some(block) = job.inputs.iter().find(|b| b.ulid == e.block) else { return Ok(false) };
         let tenant = of.catalog.tenant().clone();
-        let reason = match self.place.depot.verify(&tenant, block).await {
+        let reason = match self.place.maintenance.verify(&tenant, block).await {
             Err(BlockError::Corrupt { object, what }) => format!("{object} is damaged: {what}"),
             Err(_) => return Ok(false),
             // Its bytes are as they were written, and yet: once may be chance.
@@ -579,7 +580,7 @@ impl Compactor {
         }
         of.garbage_after_ms = now_ms.saturating_add(millis(settings.garbage_interval));
         let tenant = of.catalog.tenant().clone();
-        let leases = self.place.depot.leases(&tenant, &self.place.writer);
+        let leases = self.place.maintenance.leases(&tenant, &self.place.writer);
         let Some(lease) = leases.take(GARBAGE_LEASE, settings.lease).await.map_err(|e| e.to_string())? else {
             return Ok(0);
         };
@@ -589,11 +590,11 @@ impl Compactor {
     }
 
     async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId) -> Result<u64, String> {
-        let (depot, settings) = (&self.place.depot, &self.place.settings);
-        let found = find(depot, &of.catalog, settings.delete_delay, settings.orphan_grace).await;
+        let (maintenance, settings) = (&self.place.maintenance, &self.place.settings);
+        let found = find(maintenance, &of.catalog, settings.delete_delay, settings.orphan_grace).await;
         let mut removed = 0;
         for piece in found.map_err(|e| e.to_string())? {
-            piece.remove(depot, tenant).await.map_err(|e| e.to_string())?;
+            piece.remove(maintenance, tenant).await.map_err(|e| e.to_string())?;
             let (what, name) = piece.name();
             tracing::debug!(%tenant, what, name, bytes = piece.bytes(), "deleted from the store");
             if let Piece::Block(_) = piece {

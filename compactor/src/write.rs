@@ -15,7 +15,7 @@ use model::tenant::TenantId;
 use tsdb::block::{BlockError, BlockFiles, BlockOrigin, BlockWriter, Share, series_bytes};
 use ulid::Ulid;
 
-use crate::merge::{Counts, Inputs, Ledger, Merge, ReadError};
+use crate::merge::{Counts, Inputs, Merge, PeakMemory, ReadError};
 use crate::settings::Settings;
 use crate::verify::Digest;
 
@@ -61,7 +61,7 @@ pub struct Written {
 
 /// How and where is written.
 #[derive(Clone)]
-pub struct Bench {
+pub struct OutputOptions {
     pub settings: Arc<Settings>,
     /// Folder for blocks that are being written.
     pub scratch: PathBuf,
@@ -69,7 +69,7 @@ pub struct Bench {
     pub lineage: Lineage,
     /// Windows to make, finest first; only of raw inputs.
     pub resolutions_ms: Vec<i64>,
-    pub ledger: Arc<Ledger>,
+    pub ledger: Arc<PeakMemory>,
     pub stop: Arc<AtomicBool>,
 }
 
@@ -78,7 +78,7 @@ const LOOK_EVERY: u64 = 64;
 
 /// A span that is being merged and written, share by share.
 pub struct Pass {
-    bench: Bench,
+    bench: OutputOptions,
     merge: Merge,
     whole: Ulid,
     /// Of the next share.
@@ -92,7 +92,7 @@ pub struct Pass {
 
 impl Pass {
     /// Opens the inputs. Blocks the thread, as everything here does.
-    pub fn begin(bench: Bench, inputs: &Inputs<'_>) -> Result<Pass, WriteError> {
+    pub fn begin(bench: OutputOptions, inputs: &Inputs<'_>) -> Result<Pass, WriteError> {
         let mut merge = Merge::open(inputs)?;
         let next = merge.next_series()?;
         Ok(Pass { bench, merge, whole: Ulid::new(), number: 0, next, written: 0, seen: 0 })

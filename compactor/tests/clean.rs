@@ -200,9 +200,9 @@ async fn files_of_exemplars_and_metadata_that_no_snapshot_names_are_garbage() {
     }
     let files = async || {
         let mut names = BTreeSet::new();
-        for folder in layout::attachments(&TenantId::single()) {
+        for folder in layout::sidecars(&TenantId::single()) {
             let listed: Vec<_> = futures::TryStreamExt::try_collect(store.list(Some(&folder))).await.unwrap();
-            let path = |o: &object_store::ObjectMeta| layout::attachment_of_path(&o.location).unwrap();
+            let path = |o: &object_store::ObjectMeta| layout::sidecar_of_path(&o.location).unwrap();
             names.extend(listed.iter().map(path));
         }
         names

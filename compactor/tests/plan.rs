@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use compactor::plan::{Job, Marks, PlanSettings, Why, plan, sources_of};
+use compactor::plan::{BlockStates, Job, JobKind, PlanSettings, plan, sources_of};
 use model::span::{Span, in_one_span};
 use proptest::prelude::*;
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION, FileMeta};
@@ -86,7 +86,7 @@ impl Model {
         }
         let pieces = by_span.len() as u64;
         for (span, instants) in by_span {
-            assert!(job.why == Why::Cut || span == job.span, "{job:?}");
+            assert!(job.why == JobKind::Cut || span == job.span, "{job:?}");
             let resolutions = if job.downsample { self.settings.resolutions_ms.clone() } else { Vec::new() };
             self.next += 1;
             let (whole, of_span) = (Ulid::from_parts(self.next, 7), bytes / pieces);
@@ -123,7 +123,7 @@ impl Model {
     }
 
     /// Blocks that are damaged, and those that belong together with them.
-    fn aside(&self, marks: &Marks) -> BTreeSet<Ulid> {
+    fn aside(&self, marks: &BlockStates) -> BTreeSet<Ulid> {
         let wholes: BTreeSet<Ulid> = self
             .live
             .iter()
@@ -133,7 +133,7 @@ impl Model {
         self.live.iter().filter(|(b, _)| wholes.contains(&b.whole())).map(|(b, _)| b.ulid).collect()
     }
 
-    fn check_jobs(&self, jobs: &[Job], marks: &Marks) {
+    fn check_jobs(&self, jobs: &[Job], marks: &BlockStates) {
         let mut taken = BTreeSet::new();
         let aside = self.aside(marks);
         for job in jobs {
@@ -201,9 +201,9 @@ proptest! {
             let instants = (0..=*hours).map(|h| (start + h) * H + off).collect();
             model.add(i as u64 + 1, instants, mib * MIB);
         }
-        let marks = Marks {
+        let marks = BlockStates {
             blocked: blocked.iter().filter_map(|i| model.live.get(*i)).map(|(b, _)| b.ulid).collect(),
-            ..Marks::default()
+            ..BlockStates::default()
         };
         let all = model.instants();
         let now = 24 * 90 * H;
@@ -253,9 +253,13 @@ proptest! {
     }
 }
 
-fn planned(blocks: &[BlockMeta], now_ms: i64, settings: &PlanSettings) -> Vec<(Why, i64, Vec<u64>, bool)> {
+fn planned(
+    blocks: &[BlockMeta],
+    now_ms: i64,
+    settings: &PlanSettings,
+) -> Vec<(JobKind, i64, Vec<u64>, bool)> {
     let blocks: Vec<_> = blocks.iter().cloned().map(Arc::new).collect();
-    let found = plan(&blocks, &Marks::default(), settings, now_ms);
+    let found = plan(&blocks, &BlockStates::default(), settings, now_ms);
     let one = |j: &Job| {
         (j.why, j.span.end_ms / H, j.inputs.iter().map(|b| b.ulid.timestamp_ms()).collect(), j.downsample)
     };
@@ -267,13 +271,13 @@ fn a_span_is_compacted_when_it_is_finished_and_a_lone_block_too() {
     let s = settings();
     let day = [block(1, 1, 2 * H, MIB), block(2, 2 * H + 1, 4 * H, MIB), block(3, 12 * H + 1, 14 * H, MIB)];
     assert_eq!(planned(&day, 12 * H + s.grace_ms, &s), []);
-    assert_eq!(planned(&day, 12 * H + s.grace_ms + 1, &s), [(Why::Merge, 12, vec![1, 2], true)]);
+    assert_eq!(planned(&day, 12 * H + s.grace_ms + 1, &s), [(JobKind::Merge, 12, vec![1, 2], true)]);
     let later = planned(&day, 25 * H + 1, &s);
-    assert_eq!(later, [(Why::Merge, 12, vec![1, 2], true), (Why::Downsample, 24, vec![3], true)]);
+    assert_eq!(later, [(JobKind::Merge, 12, vec![1, 2], true), (JobKind::Downsample, 24, vec![3], true)]);
     // When the longest level is finished nothing goes through the shorter ones.
-    assert_eq!(planned(&day, 15 * 24 * H, &s), [(Why::Merge, 14 * 24, vec![1, 2, 3], true)]);
+    assert_eq!(planned(&day, 15 * 24 * H, &s), [(JobKind::Merge, 14 * 24, vec![1, 2, 3], true)]);
     // A sample exactly on the boundary is of the span that ends there; one later is not, and the block is cut.
-    assert_eq!(planned(&[block(1, 1, 12 * H + 1, MIB)], 30 * H, &s), [(Why::Cut, 24, vec![1], false)]);
+    assert_eq!(planned(&[block(1, 1, 12 * H + 1, MIB)], 30 * H, &s), [(JobKind::Cut, 24, vec![1], false)]);
 }
 
 #[test]
@@ -281,7 +285,7 @@ fn many_over_one_another_do_not_wait_for_the_end_and_few_late_ones_do_wait() {
     let s = PlanSettings { max_inputs: 16, ..settings() };
     let pile: Vec<_> = (1..=6).map(|n| block(n, n as i64, 2 * H, MIB)).collect();
     assert_eq!(planned(&pile[..5], 3 * H, &s), []);
-    assert_eq!(planned(&pile, 3 * H, &s), [(Why::Overlap, 12, vec![1, 2, 3, 4, 5, 6], false)]);
+    assert_eq!(planned(&pile, 3 * H, &s), [(JobKind::Overlap, 12, vec![1, 2, 3, 4, 5, 6], false)]);
     let now = 1000 * H;
     let merged = BlockMeta {
         level: 1,
@@ -292,7 +296,7 @@ fn many_over_one_another_do_not_wait_for_the_end_and_few_late_ones_do_wait() {
     assert_eq!(planned(&[merged.clone(), late(s.late_wait_ms - 1)], now, &s), []);
     let ready = planned(&[merged, late(s.late_wait_ms)], now, &s);
     assert_eq!(ready.len(), 1);
-    assert_eq!((ready[0].0, ready[0].3), (Why::Overlap, true), "stale downsampled blocks are made again");
+    assert_eq!((ready[0].0, ready[0].3), (JobKind::Overlap, true), "stale downsampled blocks are made again");
 }
 
 #[test]
@@ -308,7 +312,7 @@ fn downsampled_blocks_that_speak_alone_are_never_replaced() {
     // The raw block of 1 has expired; 7 was cut off a block whose other piece is 5's source here.
     let alone = [d(10, H, 2 * H, &[1]), d(11, H, 2 * H, &[5]), d(12, 25 * H, 26 * H, &[5])];
     let all: Vec<_> = raw.iter().chain(&alone).cloned().map(Arc::new).collect();
-    let found = plan(&all, &Marks::default(), &s, 1000 * H);
+    let found = plan(&all, &BlockStates::default(), &s, 1000 * H);
     assert_eq!(found.jobs.len(), 1);
     assert_eq!(found.jobs[0].replaces, [Ulid::from_parts(12, 0)]);
 }
@@ -365,32 +369,32 @@ fn shares_of_a_whole_are_planned_as_one_block() {
     assert_eq!(planned(&all, now, &s), [], "they are not merged with one another");
     // What comes late is merged with all of them, and their windows are made again.
     all.push(block(30, 3 * H, 4 * H, MIB));
-    assert_eq!(planned(&all, now, &s), [(Why::Overlap, 14 * 24, vec![10, 11, 30], true)]);
+    assert_eq!(planned(&all, now, &s), [(JobKind::Overlap, 14 * 24, vec![10, 11, 30], true)]);
     let live: Vec<_> = all.iter().cloned().map(Arc::new).collect();
-    let job = plan(&live, &Marks::default(), &s, now).jobs.remove(0);
+    let job = plan(&live, &BlockStates::default(), &s, now).jobs.remove(0);
     assert_eq!(job.replaces, [Ulid::from_parts(20, 0), Ulid::from_parts(21, 0)]);
     // One that is damaged keeps the others out; so does one with deleted samples draw them in.
-    let marks = Marks { blocked: BTreeSet::from([Ulid::from_parts(10, 0)]), ..Marks::default() };
+    let marks = BlockStates { blocked: BTreeSet::from([Ulid::from_parts(10, 0)]), ..BlockStates::default() };
     let jobs = plan(&live, &marks, &s, now).jobs;
     assert_eq!(jobs.iter().map(|j| j.inputs[0].ulid.timestamp_ms()).collect::<Vec<_>>(), [30]);
-    let marks = Marks { dirty: BTreeSet::from([Ulid::from_parts(11, 0)]), ..Marks::default() };
+    let marks = BlockStates { dirty: BTreeSet::from([Ulid::from_parts(11, 0)]), ..BlockStates::default() };
     let jobs = plan(&live[..4], &marks, &s, now).jobs;
-    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (Why::Rewrite, 2, 2));
+    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (JobKind::Rewrite, 2, 2));
     // Levels that one of them crosses cut all of them.
     let shorter = PlanSettings { levels_ms: vec![12 * H, 24 * H], ..s };
-    let jobs = plan(&live[..4], &Marks::default(), &shorter, now).jobs;
-    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (Why::Cut, 2, 2));
+    let jobs = plan(&live[..4], &BlockStates::default(), &shorter, now).jobs;
+    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (JobKind::Cut, 2, 2));
     assert!(PlanSettings { levels_ms: vec![5, 12], ..shorter }.check().is_err());
 }
 
 #[test]
 fn a_block_with_deleted_samples_is_rewritten_at_once() {
     let s = settings();
-    let marks = Marks { dirty: BTreeSet::from([Ulid::from_parts(1, 0)]), ..Marks::default() };
+    let marks = BlockStates { dirty: BTreeSet::from([Ulid::from_parts(1, 0)]), ..BlockStates::default() };
     let open: Vec<_> = vec![Arc::new(block(1, 1, 2 * H, MIB))];
     let found = plan(&open, &marks, &s, 3 * H);
-    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (Why::Rewrite, false));
+    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (JobKind::Rewrite, false));
     let done = BlockMeta { level: 1, downsampled_ms: s.resolutions_ms.clone(), ..block(1, 1, 2 * H, MIB) };
     let found = plan(&[Arc::new(done)], &marks, &s, 1000 * H);
-    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (Why::Rewrite, true));
+    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (JobKind::Rewrite, true));
 }

@@ -12,7 +12,7 @@ use tsdb::block::{BlockMeta, BlockOrigin, BlockReader, ReadOptions, WriteOptions
 use tsdb::bucket::BucketSource;
 use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
-use tsdb::deletion::Mask;
+use tsdb::deletion::Visibility;
 use model::matcher::Matcher;
 use model::source::{Budget, Hints, Selection, SeriesColumns, Source};
 use model::tenant::TenantId;
@@ -136,7 +136,7 @@ fuzz_target!(init: {
     let blocks = tsdb::bucket::BlockStore::new(store, RUNTIME.handle().clone(), 1 << 20);
     let options = ReadOptions { attempts: 1, ..ReadOptions::default() };
     let meta = Arc::new(meta);
-    if let Ok(mut reader) = BlockReader::open(&blocks, &TenantId::single(), &meta, &Mask::default(), options) {
+    if let Ok(mut reader) = BlockReader::open(&blocks, &TenantId::single(), &meta, &Visibility::default(), options) {
         let mut next = 0;
         'all: while let Ok(Some(labels)) = reader.next_labels() {
             for _ in labels {

@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = BlockMeta::from_json("meta.json", &sealed);
     }
     if let Ok(snapshot) = serde_json::from_slice::<Snapshot>(bytes) {
-        let _ = (snapshot.mask(), snapshot.newest_order(), snapshot.next_ulid());
+        let _ = (snapshot.visibility(), snapshot.newest_order(), snapshot.next_ulid());
         let _ = snapshot.overlapping(i64::MIN, i64::MAX);
     }
     let _ = SourceMeta::parse(bytes);

@@ -12,7 +12,7 @@ use ingest::import::block::{SourceBlock, Wish};
 use ingest::import::unit::{Outcome, Unit, import, spans};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
-use tsdb::bucket::import_journal::Intake;
+use tsdb::bucket::import_journal::ImportJournal;
 use tsdb::catalog::Commits;
 
 fn main() {
@@ -69,12 +69,13 @@ fn whole(bencher: Bencher<'_, '_>) {
     let mut told = false;
     bencher.counter(ItemsCount::new(samples)).bench_local(|| {
         let store = Arc::new(InMemory::new());
-        let opening = Intake::open(store, TenantId::single(), "bench", scratch.path(), &Commits::Unasked);
-        let intake = runtime.block_on(opening).unwrap();
+        let opening =
+            ImportJournal::open(store, TenantId::single(), "bench", scratch.path(), &Commits::Unasked);
+        let journal = runtime.block_on(opening).unwrap();
         let mut bytes = 0;
         for range in spans(block.span_ms().unwrap()) {
             let unit = Unit::raw("bench", range);
-            let outcome = import(&intake, &unit, |give| block.read(range, &mut Quiet, give)).unwrap();
+            let outcome = import(&journal, &unit, |give| block.read(range, &mut Quiet, give)).unwrap();
             if let Outcome::Written { bytes: written, .. } = outcome {
                 bytes += written;
             }

@@ -25,7 +25,7 @@ use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Commits, Edit, MAX_TOMBSTONES, Snapshot};
 use tsdb::db::{Db, DbOptions, DeleteError};
-use tsdb::deletion::{Mask, Retention, RetentionRule, Tombstone};
+use tsdb::deletion::{RetentionRule, RetentionRules, Tombstone, Visibility};
 use ulid::Ulid;
 
 fn runtime() -> &'static tokio::runtime::Runtime {
@@ -97,7 +97,7 @@ fn a_bucket_with_deleted_series_and_stretches_answers_as_one_that_never_had_them
         let snapshot = block.map_or_else(Snapshot::empty, |b| buried(&b, tombstones));
         let blocks = BlockStore::new(store, runtime().handle().clone(), 64 << 20);
         let bucket = BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone());
-        Box::new(bucket.masked(snapshot.mask()))
+        Box::new(bucket.masked(snapshot.visibility()))
     });
 }
 
@@ -120,7 +120,7 @@ fn rules_of_retention_hide_what_has_expired_at_the_moment_of_the_mask() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let block = put_block(&store, drain(&all, &everything()).unwrap()).unwrap();
     let rule = |job: &str, keep_ms| RetentionRule { matchers: vec![Matcher::equal("job", job)], keep_ms };
-    let retention = Arc::new(Retention {
+    let retention = Arc::new(RetentionRules {
         rules: vec![rule("j1", Some(10)), rule("j2", None), rule("j1", Some(1_000_000))],
         otherwise_ms: Some(60),
     });
@@ -128,9 +128,9 @@ fn rules_of_retention_hide_what_has_expired_at_the_moment_of_the_mask() {
     let snapshot = buried(&block, vec![deleted]);
     let blocks = BlockStore::new(store, runtime().handle().clone(), 64 << 20);
     for now in [900, 1011, 1050, 1090, 1099, 1100, 1110, 1111, 1500] {
-        let mask = snapshot.mask().with_retention(retention.clone(), now);
-        let bucket =
-            BucketSource::new(blocks.clone(), TenantId::single(), vec![block.clone()]).masked(mask.clone());
+        let visibility = snapshot.visibility().with_retention(retention.clone(), now);
+        let bucket = BucketSource::new(blocks.clone(), TenantId::single(), vec![block.clone()])
+            .masked(visibility.clone());
         let model = MemorySource::new();
         for n in 0..24 {
             let labels = series(n);
@@ -140,7 +140,7 @@ fn rules_of_retention_hide_what_has_expired_at_the_moment_of_the_mask() {
                     model.append_float(&labels, t, (t - 1000) as f64);
                 }
                 assert_eq!(
-                    mask.hidden(&block, &labels).covers(t, t),
+                    visibility.hidden(&block, &labels).covers(t, t),
                     first.is_some_and(|f| t < f) || (n == 2 && (1050..=1059).contains(&t))
                 );
             }
@@ -153,7 +153,10 @@ fn rules_of_retention_hide_what_has_expired_at_the_moment_of_the_mask() {
         assert_eq!(bucket.series(&wish).unwrap(), model.series(&wish).unwrap(), "at {now}");
         assert_eq!(bucket.label_values("job", &wish).unwrap(), model.label_values("job", &wish).unwrap());
     }
-    assert!(!Mask::default().with_retention(retention, 900).concerns(&block), "nothing has expired yet");
+    assert!(
+        !Visibility::default().with_retention(retention, 900).concerns(&block),
+        "nothing has expired yet"
+    );
 }
 
 fn meta(order: u64, min_t_ms: i64, max_t_ms: i64, sources: &[Ulid]) -> BlockMeta {
@@ -189,26 +192,26 @@ fn a_tombstone_reaches_what_was_live_and_goes_when_no_block_holds_anything_of_it
     assert_eq!(plain.version, 1, "what has no tombstones is readable by programs that know none");
     let deleted = after(&plain, Edit::delete(vec![about("x", 50, 150)]));
     assert_eq!((deleted.version, deleted.tombstones.len()), (2, 1));
-    assert!(deleted.mask().concerns(&a) && deleted.mask().concerns(&b));
-    assert!(!plain.mask().concerns(&a), "a snapshot that was taken before stays as it is");
+    assert!(deleted.visibility().concerns(&a) && deleted.visibility().concerns(&b));
+    assert!(!plain.visibility().concerns(&a), "a snapshot that was taken before stays as it is");
     // Written later: not reached, whatever its time. A compaction of old blocks alone: reached, until it says that it was masked.
     let (late, again) = (meta(u64::MAX >> 17, 0, 199, &[]), meta(300, 0, 199, &[a.ulid, b.ulid]));
     assert!(late.order() > deleted.tombstones[0].covers);
     let with_late = after(&deleted, Edit::flush(Some(late.clone()), "w", 1));
-    assert!(!with_late.mask().concerns(&late));
+    assert!(!with_late.visibility().concerns(&late));
     let unmasked = after(&with_late, Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]));
-    assert!(unmasked.mask().concerns(&again), "a compaction that began before the deletion");
-    let masked = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).masked_by(&with_late);
+    assert!(unmasked.visibility().concerns(&again), "a compaction that began before the deletion");
+    let masked = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).written_through(&with_late);
     let masked = after(&with_late, masked);
     assert_eq!((masked.version, masked.tombstones.len(), masked.clean.len()), (1, 0, 0));
     // Masked by an older snapshot than the newest deletion: clean of the first only.
     let twice = after(&with_late, Edit::delete(vec![about("y", 0, 10)]));
-    let masked = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).masked_by(&with_late);
+    let masked = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).written_through(&with_late);
     let masked = after(&twice, masked);
     assert_eq!(masked.tombstones.len(), 1);
     assert_eq!(masked.tombstones[0].matchers, [Matcher::equal("job", "y")]);
     assert!(
-        masked.mask().concerns(&again) && masked.mask().concerns(&late),
+        masked.visibility().concerns(&again) && masked.visibility().concerns(&late),
         "the second delete came after it"
     );
     // Looked through and found without such series.

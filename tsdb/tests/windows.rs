@@ -19,7 +19,7 @@ use object_store::memory::InMemory;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockReader, BlockWriter, ReadOptions, WriteOptions};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::deletion::Mask;
+use tsdb::deletion::Visibility;
 use ulid::Ulid;
 
 const M: i64 = 60_000;
@@ -334,7 +334,7 @@ fn a_block_gives_back_the_windows_that_were_written() {
                 &bucket.blocks(),
                 &TenantId::single(),
                 &meta,
-                &Mask::default(),
+                &Visibility::default(),
                 ReadOptions { batch_bytes: 4096, ..ReadOptions::default() },
             )
             .unwrap();

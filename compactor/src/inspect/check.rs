@@ -11,14 +11,14 @@ use model::tenant::TenantId;
 use serde::Serialize;
 use tsdb::block::{BlockError, BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
-use tsdb::bucket::maintenance::Depot;
+use tsdb::bucket::maintenance::BucketMaintenance;
 use tsdb::catalog::{Catalog, CatalogError, Snapshot};
-use tsdb::deletion::Mask;
+use tsdb::deletion::Visibility;
 use tsdb::sidecar::Kind;
 use ulid::Ulid;
 
 use super::InspectError;
-use super::leftovers::{Orphan, orphans};
+use super::orphans::{Orphan, orphans};
 use crate::garbage::Piece;
 use crate::plan::sources_of;
 
@@ -51,7 +51,7 @@ pub struct Report {
     pub series: u64,
     pub samples: u64,
     /// Files beside the blocks, and what is in them.
-    pub attachments: u64,
+    pub sidecars: u64,
     pub exemplars: u64,
     /// Entries of metrics' metadata.
     pub metadata: u64,
@@ -83,14 +83,14 @@ impl Notebook<'_> {
 
 /// Checks the catalog, and says what lies beside the blocks that it names. The snapshot whose blocks are to be checked.
 pub async fn check_catalog(
-    depot: &Depot,
+    maintenance: &BucketMaintenance,
     catalog: &Catalog,
     report: &mut Report,
 ) -> Result<Arc<Snapshot>, InspectError> {
     let tenant = catalog.tenant();
     let mut notes = Notebook { tenant, report };
     let mut before: Option<Snapshot> = None;
-    for number in depot.snapshots(tenant).await? {
+    for number in maintenance.snapshots(tenant).await? {
         let snapshot = match catalog.at(number).await {
             // Pruned since it was listed.
             Ok(None) => continue,
@@ -123,7 +123,7 @@ pub async fn check_catalog(
     let way_out = "`hearth bucket cleanup` removes";
     // Imports write two entries for each half day: one line for all of them.
     let (mut entries, mut entry_bytes) = (0u64, 0);
-    for (orphan, piece) in orphans(depot, catalog, Duration::from_secs(24 * 3600)).await? {
+    for (orphan, piece) in orphans(maintenance, catalog, Duration::from_secs(24 * 3600)).await? {
         let Orphan { kind, name, objects, bytes, .. } = orphan;
         match piece {
             Piece::Block(folder) => {
@@ -131,7 +131,7 @@ pub async fn check_catalog(
                     format!("{objects} objects ({bytes} bytes) that no snapshot names: {way_out} them");
                 notes.add(Severity::Note, Some(folder.ulid), what);
             }
-            Piece::Attachment(_) => {
+            Piece::Sidecar(_) => {
                 let what =
                     format!("file of {kind} {name} ({bytes} bytes) that no snapshot names: {way_out} it");
                 notes.add(Severity::Note, None, what);
@@ -173,7 +173,7 @@ fn overlaps(blocks: &[Arc<BlockMeta>]) -> Vec<(Ulid, String)> {
 
 /// Checks the files beside the blocks (those in `only`, or all where it is empty): that they are there, their bytes, and that they can be read.
 pub async fn check_attachments(
-    depot: &Depot,
+    maintenance: &BucketMaintenance,
     catalog: &Catalog,
     snapshot: &Snapshot,
     only: &[Ulid],
@@ -181,19 +181,19 @@ pub async fn check_attachments(
 ) -> Result<(), InspectError> {
     let tenant = catalog.tenant();
     let mut notes = Notebook { tenant, report };
-    for (kind, file) in snapshot.attachments().filter(|(_, f)| only.is_empty() || only.contains(&f.ulid)) {
-        match depot.verify_attachment(tenant, kind, file).await {
+    for (kind, file) in snapshot.sidecars().filter(|(_, f)| only.is_empty() || only.contains(&f.ulid)) {
+        match maintenance.verify_sidecar(tenant, kind, file).await {
             Ok(()) => {}
             Err(BlockError::Corrupt { object, what }) => {
                 // A server may have put another in its place since, and a cleaner removed it.
-                if !catalog.refresh().await?.attachments().any(|(_, now)| now.ulid == file.ulid) {
+                if !catalog.refresh().await?.sidecars().any(|(_, now)| now.ulid == file.ulid) {
                     continue;
                 }
                 notes.add(Severity::Damage, None, format!("{object}: {what}"));
             }
             Err(e) => return Err(e.into()),
         }
-        notes.report.attachments += 1;
+        notes.report.sidecars += 1;
         notes.report.bytes += file.bytes;
         match kind {
             Kind::Exemplars => notes.report.exemplars += file.rows,
@@ -205,7 +205,7 @@ pub async fn check_attachments(
 
 /// Checks one block: the bytes of its objects, and with `decode` every series and sample in it. Blocks the thread; `runtime` does the requests.
 pub fn check_block(
-    depot: &Depot,
+    maintenance: &BucketMaintenance,
     store: &Arc<BlockStore>,
     runtime: &tokio::runtime::Handle,
     tenant: &TenantId,
@@ -216,7 +216,7 @@ pub fn check_block(
     report.blocks += 1;
     report.bytes += meta.files.bytes();
     let mut notes = Notebook { tenant, report };
-    match runtime.block_on(depot.verify(tenant, meta)) {
+    match runtime.block_on(maintenance.verify(tenant, meta)) {
         Ok(()) => {}
         Err(BlockError::Corrupt { object, what }) => {
             notes.add(Severity::Damage, Some(meta.ulid), format!("{object}: {what}"));
@@ -229,7 +229,7 @@ pub fn check_block(
         notes.report.samples += meta.stats.samples;
         return Ok(());
     }
-    let reader = BlockReader::open(store, tenant, meta, &Mask::default(), ReadOptions::default());
+    let reader = BlockReader::open(store, tenant, meta, &Visibility::default(), ReadOptions::default());
     let found = reader.and_then(|mut reader| {
         let mut seen = Seen::default();
         while let Some(batch) = reader.next_batch()? {

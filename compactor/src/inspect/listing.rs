@@ -4,7 +4,7 @@ use model::tenant::TenantId;
 use serde::Serialize;
 use tsdb::block::BlockMeta;
 use tsdb::block::inspect::ColumnSize;
-use tsdb::bucket::maintenance::Depot;
+use tsdb::bucket::maintenance::BucketMaintenance;
 use tsdb::catalog::Snapshot;
 use tsdb::sidecar::Kind;
 use ulid::Ulid;
@@ -67,23 +67,23 @@ pub struct TenantListing {
     /// Deletions that are not yet physical.
     pub tombstones: usize,
     /// Files beside the blocks.
-    pub exemplars: Beside,
-    pub metadata: Beside,
+    pub exemplars: SidecarTotals,
+    pub metadata: SidecarTotals,
 }
 
 /// Files of one kind beside the blocks.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Beside {
+pub struct SidecarTotals {
     pub files: u64,
     pub rows: u64,
     pub bytes: u64,
 }
 
-impl Beside {
+impl SidecarTotals {
     /// All that a snapshot names of a kind.
-    pub fn of(snapshot: &Snapshot, kind: Kind) -> Beside {
-        let files = snapshot.attachments().filter(|(k, _)| *k == kind).map(|(_, f)| f);
-        files.fold(Beside::default(), |sum, f| Beside {
+    pub fn of(snapshot: &Snapshot, kind: Kind) -> SidecarTotals {
+        let files = snapshot.sidecars().filter(|(k, _)| *k == kind).map(|(_, f)| f);
+        files.fold(SidecarTotals::default(), |sum, f| SidecarTotals {
             files: sum.files + 1,
             rows: sum.rows + f.rows,
             bytes: sum.bytes + f.bytes,
@@ -100,8 +100,8 @@ pub fn listing(tenant: &TenantId, snapshot: &Snapshot) -> TenantListing {
         snapshot: snapshot.number,
         blocks,
         tombstones: snapshot.tombstones.len(),
-        exemplars: Beside::of(snapshot, Kind::Exemplars),
-        metadata: Beside::of(snapshot, Kind::Metadata),
+        exemplars: SidecarTotals::of(snapshot, Kind::Exemplars),
+        metadata: SidecarTotals::of(snapshot, Kind::Metadata),
     }
 }
 
@@ -116,7 +116,7 @@ pub struct BlockDetail {
 
 /// Reads a block's description and footers, be it live or not.
 pub async fn detail(
-    depot: &Depot,
+    maintenance: &BucketMaintenance,
     tenant: &TenantId,
     snapshot: &Snapshot,
     ulid: Ulid,
@@ -124,8 +124,8 @@ pub async fn detail(
     let live = snapshot.blocks.iter().find(|b| b.ulid == ulid);
     let meta = match live {
         Some(meta) => BlockMeta::clone(meta),
-        None => depot.read_meta(tenant, ulid).await?,
+        None => maintenance.read_meta(tenant, ulid).await?,
     };
-    let columns = depot.columns(tenant, &meta).await?;
+    let columns = maintenance.columns(tenant, &meta).await?;
     Ok(BlockDetail { live: live.is_some(), meta, columns })
 }

@@ -2,8 +2,8 @@
 //! that uses the bucket.
 
 pub mod check;
-pub mod leftovers;
 pub mod listing;
+pub mod orphans;
 pub mod stats;
 
 use model::source::SourceError;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tsdb::block::weigh::weigh;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
-use tsdb::deletion::Mask;
+use tsdb::deletion::Visibility;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::InspectError;
@@ -86,7 +86,8 @@ impl Tally {
         meta: &Arc<BlockMeta>,
     ) -> Result<(), InspectError> {
         let weights = weigh(store, tenant, meta)?;
-        let mut reader = BlockReader::open(store, tenant, meta, &Mask::default(), ReadOptions::default())?;
+        let mut reader =
+            BlockReader::open(store, tenant, meta, &Visibility::default(), ReadOptions::default())?;
         self.blocks += 1;
         self.bytes += meta.files.bytes();
         let mut weights = weights.samples.into_iter().zip(weights.bytes);

@@ -29,7 +29,7 @@ use object_store::{
 use prometheus_client::registry::Registry;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, WriteOptions, write_block};
-use tsdb::bucket::maintenance::{Depot, Patience};
+use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, CatalogOptions, Edit};
 use ulid::Ulid;
@@ -233,8 +233,8 @@ pub async fn read(store: &Arc<dyn ObjectStore>) -> std::result::Result<Seen, Str
     let snapshot = catalog.snapshot();
     let blocks = BlockStore::new(store.clone(), tokio::runtime::Handle::current(), 64 << 20);
     tokio::task::spawn_blocking(move || {
-        let source =
-            BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone()).masked(snapshot.mask());
+        let source = BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone())
+            .masked(snapshot.visibility());
         let found = drain(&source, &everything()).map_err(|e| e.to_string())?;
         Ok(found.into_iter().map(|s| (s.labels.clone(), points(&s))).collect())
     })
@@ -278,8 +278,8 @@ pub fn compactor(
     clock: &ManualClock,
 ) -> Compactor {
     let patience = Patience { attempts: 3, pause: Duration::from_micros(100) };
-    let depot = Depot::new(store.clone(), Arc::new(clock.clone()), patience);
-    Compactor::new(depot, settings, name, Metrics::register(&mut Registry::default())).unwrap()
+    let maintenance = BucketMaintenance::new(store.clone(), Arc::new(clock.clone()), patience);
+    Compactor::new(maintenance, settings, name, Metrics::register(&mut Registry::default())).unwrap()
 }
 
 /// A clock that shows some time after all that is stored now, by the store's own times too.

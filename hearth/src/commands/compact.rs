@@ -9,7 +9,7 @@ use compactor::worker::{Compactor, Round};
 use model::clock::SystemClock;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tsdb::bucket::maintenance::{Depot, Patience};
+use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use ulid::Ulid;
 
 use super::one_shot;
@@ -52,9 +52,9 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
     process::register(&mut registry);
     let writer = format!("compactor-{}", Ulid::new());
     let arranged = objstore::open_to_commit(location, settings, &writer).await?;
-    let depot = Depot::new(arranged.store, Arc::new(SystemClock), Patience::default());
+    let maintenance = BucketMaintenance::new(arranged.store, Arc::new(SystemClock), Patience::default());
     let metrics = Metrics::register(&mut registry);
-    let compactor = Arc::new(Compactor::new(depot, compaction::settings(settings)?, &writer, metrics)?);
+    let compactor = Arc::new(Compactor::new(maintenance, compaction::settings(settings)?, &writer, metrics)?);
     let stop = stop_on_signals(&compactor)?;
     let fine = if once {
         let round = compactor.round().await;

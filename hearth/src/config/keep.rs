@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use compactor::settings::{TenantKeep, TenantRule};
+use compactor::settings::{TenantRetention, TenantRule};
 use model::tenant::TenantId;
 use query::parse::{ParseOptions, parse_metric_selector};
 use tsdb::deletion::{RetentionRule, selector_text};
@@ -85,7 +85,7 @@ impl fmt::Display for KeepRules {
 
 /// Times of single tenants: `team-a=30d` for raw samples, `team-a=30d/1y/5y` for windows of 5 minutes and an hour too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TenantKeeps(pub BTreeMap<TenantId, TenantKeep>);
+pub struct TenantKeeps(pub BTreeMap<TenantId, TenantRetention>);
 
 /// The windows that the second and the third time are of.
 const RESOLUTIONS_MS: [i64; 2] = [300_000, 3_600_000];
@@ -109,7 +109,7 @@ impl Value for TenantKeeps {
                 return Err(wrong("which has more than three times".into()));
             }
             let resolutions_ms = RESOLUTIONS_MS.into_iter().zip(times.iter().skip(1).copied()).collect();
-            all.insert(tenant, TenantKeep { raw_ms: times.first().copied(), resolutions_ms });
+            all.insert(tenant, TenantRetention { raw_ms: times.first().copied(), resolutions_ms });
         }
         Ok(TenantKeeps(all))
     }
@@ -117,7 +117,7 @@ impl Value for TenantKeeps {
 
 impl fmt::Display for TenantKeeps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let one = |(tenant, keep): (&TenantId, &TenantKeep)| {
+        let one = |(tenant, keep): (&TenantId, &TenantRetention)| {
             let mut times = vec![shown(keep.raw_ms.flatten())];
             times.extend(keep.resolutions_ms.values().map(|k| shown(*k)));
             format!("{tenant}={}", times.join("/"))

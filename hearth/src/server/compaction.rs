@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use compactor::plan::PlanSettings;
-use compactor::settings::{Keep, Settings as CompactorSettings};
-use compactor::worker::{Compactor, Run};
+use compactor::settings::{RetentionSettings, Settings as CompactorSettings};
+use compactor::worker::{Compactor, JobReport};
 use serde_json::{Value, json};
 
 use crate::config::Settings;
@@ -19,9 +19,9 @@ use crate::config::Settings;
 const RESOLUTIONS_MS: [i64; 2] = model::rollup::RESOLUTIONS_MS;
 
 /// How long samples are kept, as the settings say.
-pub fn keep(settings: &Settings) -> Keep {
+pub fn keep(settings: &Settings) -> RetentionSettings {
     let some = |ms: i64| (ms > 0).then_some(ms);
-    Keep {
+    RetentionSettings {
         raw_ms: some(settings.retention.ms()),
         resolutions_ms: BTreeMap::from([
             (RESOLUTIONS_MS[0], some(settings.retention_5m.ms())),
@@ -86,7 +86,7 @@ fn axum_json(body: Value) -> Response {
     ([(axum::http::header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
-fn run(of: &Run) -> Value {
+fn run(of: &JobReport) -> Value {
     let mut out = json!({
         "tenant": of.tenant.as_str(),
         "ended": of.ended_ms as f64 / 1000.0,

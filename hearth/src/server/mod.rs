@@ -19,7 +19,7 @@ use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tsdb::bucket::maintenance::{Depot, Patience};
+use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::db::{Db, DbOptions, RetentionOf};
 
 use self::query_storage::QueryStorage;
@@ -152,9 +152,9 @@ async fn open(
     let mut roles = ingest::http::router(ingest).merge(query::ui::router());
     let mut compactor = None;
     if settings.compactor_enabled {
-        let depot = Depot::new(db.object_store(), clock.clone(), Patience::default());
+        let maintenance = BucketMaintenance::new(db.object_store(), clock.clone(), Patience::default());
         let metrics = web.register(compactor::metrics::Metrics::register);
-        let worker = Arc::new(Compactor::new(depot, compaction, db.writer(), metrics)?);
+        let worker = Arc::new(Compactor::new(maintenance, compaction, db.writer(), metrics)?);
         roles = roles.merge(compaction::router(worker.clone()));
         compactor = Some(worker);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use compactor::settings::{Keep, TenantRule};
+use compactor::settings::{RetentionSettings, TenantRule};
 use compactor::worker::Compactor;
 use ingest::http::IngestState;
 use model::clock::{Clock, ManualClock};
@@ -194,12 +194,12 @@ impl World {
         world
     }
 
-    fn keep(&self) -> Keep {
+    fn keep(&self) -> RetentionSettings {
         let debug = RetentionRule {
             matchers: vec![Matcher::equal("job", "debug")],
             keep_ms: Some(self.size.debug_keep_ms),
         };
-        Keep {
+        RetentionSettings {
             raw_ms: Some(self.size.raw_keep_ms),
             resolutions_ms: [(300_000, Some(self.size.five_minutes_keep_ms)), (3_600_000, None)].into(),
             tenants: Default::default(),

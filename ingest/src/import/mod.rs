@@ -31,7 +31,7 @@ use std::path::Path;
 
 use model::source::SourceError;
 use tsdb::block::BlockError;
-use tsdb::bucket::import_journal::IntakeError;
+use tsdb::bucket::import_journal::ImportJournalError;
 
 /// Why an import stopped. What was committed before stays, and running it again goes on from there.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum ImportError {
     Block(#[from] BlockError),
     /// The object store or the catalog failed.
     #[error(transparent)]
-    Intake(#[from] IntakeError),
+    ImportJournal(#[from] ImportJournalError),
     /// What was written could not be read back.
     #[error("reading back what was written: {0}")]
     ReadBack(#[from] SourceError),

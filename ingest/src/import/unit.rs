@@ -8,7 +8,7 @@ use model::source::{Budget, Hints, Selection, SeriesColumns, Source, WindowWish}
 use model::span::Span;
 use serde::Serialize;
 use tsdb::block::{BlockOrigin, BlockWriter, WriteOptions};
-use tsdb::bucket::import_journal::Intake;
+use tsdb::bucket::import_journal::ImportJournal;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ImportError;
@@ -58,15 +58,15 @@ impl Unit {
         WriteOptions { zstd_level: 3, ..options }
     }
 
-    fn begin(&self, intake: &Intake, key: &str) -> Result<BlockWriter, ImportError> {
+    fn begin(&self, journal: &ImportJournal, key: &str) -> Result<BlockWriter, ImportError> {
         let origin = BlockOrigin {
             resolution_ms: self.resolution_ms,
             // Whoever else makes windows makes them otherwise than Hearth.
             approximate: self.resolution_ms > 0,
             external_labels: self.external_labels.clone(),
-            ..intake.begin(key)?
+            ..journal.begin(key)?
         };
-        Ok(BlockWriter::create(intake.scratch(), origin, self.options())?)
+        Ok(BlockWriter::create(journal.scratch(), origin, self.options())?)
     }
 }
 
@@ -97,12 +97,12 @@ pub type Give<'a> = dyn FnMut(SeriesColumns) -> Result<(), ImportError> + 'a;
 
 /// Imports a unit. `read` is called once, where it was not imported before, and gives all its series in Hearth's order.
 pub fn import(
-    intake: &Intake,
+    journal: &ImportJournal,
     unit: &Unit,
     read: impl FnOnce(&mut Give<'_>) -> Result<(), ImportError>,
 ) -> Result<Outcome, ImportError> {
     let key = unit.key();
-    if intake.is_done(&key)? {
+    if journal.is_done(&key)? {
         return Ok(Outcome::Before);
     }
     let mut fingerprint = Fingerprint::default();
@@ -112,7 +112,7 @@ pub fn import(
         let writer = match &mut writer {
             Some(writer) => writer,
             // Only what has something in it is begun: most spans of a sparse source are empty.
-            none => none.insert(unit.begin(intake, &key)?),
+            none => none.insert(unit.begin(journal, &key)?),
         };
         Ok(writer.append(series)?)
     })?;
@@ -129,12 +129,12 @@ pub fn import(
         None => None,
     };
     let Some(files) = files else {
-        intake.nothing(&key, &about)?;
+        journal.nothing(&key, &about)?;
         return Ok(Outcome::Nothing);
     };
-    let written = intake.upload(&files)?;
+    let written = journal.upload(&files)?;
     check(&fingerprint, &written, unit.resolution_ms)?;
-    intake.commit(&key, &files.meta, &about)?;
+    journal.commit(&key, &files.meta, &about)?;
     Ok(Outcome::Written {
         block: files.meta.ulid.to_string(),
         fingerprint: Box::new(fingerprint),

@@ -27,7 +27,7 @@ pub(crate) enum Key {
     /// Some runs of it, by their hash.
     SeriesRuns(Ulid, u64),
     /// What of the block's series is hidden, under a fingerprint of what hides it.
-    Mask(Ulid, u64),
+    Visibility(Ulid, u64),
     /// The small columns of one row group of the samples.
     SmallRows(Ulid, u32),
     Timeline(Ulid, u32),
@@ -44,7 +44,7 @@ impl Key {
             | Key::Index(block, _)
             | Key::SeriesTable(block)
             | Key::SeriesRuns(block, _)
-            | Key::Mask(block, _)
+            | Key::Visibility(block, _)
             | Key::SmallRows(block, _)
             | Key::Timeline(block, _)
             | Key::Row(block, ..)
@@ -268,7 +268,7 @@ mod tests {
         assert!(cache.get_bytes(&key(1)).is_some() && cache.get_bytes(&key(3)).is_some());
         cache.put_bytes(key(4), Bytes::from(vec![4; 1000]));
         assert!(cache.get_bytes(&key(4)).is_none(), "larger than the cache");
-        let other = Key::Mask(Ulid::from_parts(1, 1), 0);
+        let other = Key::Visibility(Ulid::from_parts(1, 1), 0);
         cache.put_bytes(other, Bytes::from(vec![5; 50]));
         cache.forget(Ulid::nil());
         assert!(cache.get_bytes(&other).is_some());

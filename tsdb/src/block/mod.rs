@@ -37,7 +37,7 @@ mod windows;
 pub mod write;
 
 pub use meta::{BlockMeta, BlockStats, FileMeta, Share};
-pub use reader::{BlockReader, Keep, ReadOptions, series_bytes};
+pub use reader::{BlockReader, ReadOptions, SeriesFilter, series_bytes};
 pub use write::{BlockFiles, BlockOrigin, BlockWriter, WriteOptions, write_block};
 
 /// Why a block could not be written or read.

@@ -22,7 +22,7 @@ use super::metric_runs::{METRICS_KEY, MetricRuns};
 use super::{BlockError, schema};
 use crate::catalog::layout;
 use crate::sidecar::exemplars;
-use crate::sidecar::{self, Attachment};
+use crate::sidecar::{self, Sidecar};
 use model::exemplar::SeriesExemplars;
 use model::source::SourceError;
 use model::tenant::TenantId;
@@ -83,7 +83,7 @@ impl BlockStore {
     }
 
     /// Small objects whole, several at once, each checked, in the order asked.
-    pub(crate) fn read_whole(&self, wanted: Vec<(Path, Attachment)>) -> Result<Vec<Bytes>, SourceError> {
+    pub(crate) fn read_whole(&self, wanted: Vec<(Path, Sidecar)>) -> Result<Vec<Bytes>, SourceError> {
         let store = self.store.clone();
         let all = async move {
             let reads = wanted.into_iter().map(|(path, about)| {
@@ -100,7 +100,7 @@ impl BlockStore {
     pub(crate) fn exemplars(
         &self,
         tenant: &TenantId,
-        files: &[Arc<Attachment>],
+        files: &[Arc<Sidecar>],
     ) -> Result<Vec<Arc<Vec<SeriesExemplars>>>, SourceError> {
         let cached = files.iter().map(|f| self.cache.get(&Key::Exemplars(f.ulid)));
         let mut found: Vec<Option<Arc<Vec<SeriesExemplars>>>> = cached.collect();

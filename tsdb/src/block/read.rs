@@ -19,9 +19,9 @@ use super::object::{BlockFile, BlockStore};
 use super::rows::hint_of;
 use super::scan::{self, Scan};
 use super::schema::SMALL_COLUMNS;
-use super::series_table::{SeriesTable, TableWish};
+use super::series_table::{SeriesTable, TableProjection};
 use super::windows::{self, Role};
-use crate::deletion::{BlockMask, Mask};
+use crate::deletion::{BlockVisibility, Visibility};
 use model::histogram::{BucketSpan, Histogram};
 use model::matcher::Matcher;
 use model::source::{Budget, SourceError};
@@ -159,7 +159,7 @@ impl Block {
         if in_parts > self.meta.stats.series / LARGE_PART {
             return self.series_table();
         }
-        let (table_wish, mut scans) = TableWish::new(&self.series_file, &runs)?;
+        let (table_wish, mut scans) = TableProjection::new(&self.series_file, &runs)?;
         let of_series = scans.len();
         let groups = match range {
             Some(range) => self.groups_to_read(&runs, range),
@@ -228,29 +228,33 @@ impl Block {
         Ok(rows)
     }
 
-    /// What a mask hides of this block, if anything.
-    pub fn mask(
+    /// What a visibility hides of this block, if anything.
+    pub fn visibility(
         &self,
-        mask: &Mask,
+        visibility: &Visibility,
         table: &SeriesTable,
         budget: &Budget,
-    ) -> Result<Option<BlockMask>, SourceError> {
-        BlockMask::resolve(mask, &self.store.cache, &self.meta, table, budget)
+    ) -> Result<Option<BlockVisibility>, SourceError> {
+        BlockVisibility::resolve(visibility, &self.store.cache, &self.meta, table, budget)
     }
 
-    /// Of these series (ascending ids), those of which something may be left under a mask. Reads the small columns of series of which
+    /// Of these series (ascending ids), those of which something may be left under a visibility. Reads the small columns of series of which
     /// only part of the block's time is hidden.
-    pub fn visible(&self, mut series: Vec<u32>, mask: &BlockMask) -> Result<Vec<u32>, SourceError> {
+    pub fn visible(
+        &self,
+        mut series: Vec<u32>,
+        visibility: &BlockVisibility,
+    ) -> Result<Vec<u32>, SourceError> {
         let (min_t, max_t) = (self.meta.min_t_ms, self.meta.max_t_ms);
-        series.retain(|s| !mask.covers(*s, min_t, max_t));
-        let partly: Vec<u32> = series.iter().copied().filter(|s| mask.touches(*s)).collect();
+        series.retain(|s| !visibility.covers(*s, min_t, max_t));
+        let partly: Vec<u32> = series.iter().copied().filter(|s| visibility.touches(*s)).collect();
         if partly.is_empty() {
             return Ok(series);
         }
         let plan = self.plan(&partly, i64::MIN, i64::MAX)?;
         let hidden = |r: &PlannedRow| {
             let (small, at) = (&plan.small[&r.row_group], r.row as usize);
-            mask.covers(r.series, small.min_t[at], small.max_t[at])
+            visibility.covers(r.series, small.min_t[at], small.max_t[at])
         };
         let gone = |rows: &&[PlannedRow]| rows.iter().all(hidden);
         let gone: Vec<u32> =

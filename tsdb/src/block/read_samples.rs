@@ -11,7 +11,7 @@ use super::pages::PackedList;
 use super::read::{Block, ListsByRow, Plan, PlannedRow, SmallRows, histograms_of};
 use super::schema::{self, FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS};
 use super::series_table::SeriesTable;
-use crate::deletion::BlockMask;
+use crate::deletion::BlockVisibility;
 use model::histogram::Histogram;
 use model::rollup::Aggregates;
 use model::source::{Budget, SeriesColumns, SourceError};
@@ -37,11 +37,11 @@ impl Block {
         plan: &Plan,
         rows: &[PlannedRow],
         range: (i64, i64),
-        mut mask: Option<&mut BlockMask>,
+        mut visibility: Option<&mut BlockVisibility>,
         budget: &Budget,
     ) -> Result<Vec<SeriesColumns>, SourceError> {
         if self.meta.resolution_ms != 0 {
-            return self.read_windows(table, plan, rows, range, mask, Aggregates::ALL, budget);
+            return self.read_windows(table, plan, rows, range, visibility, Aggregates::ALL, budget);
         }
         let kept = self.kept_rows(plan, rows);
         let wish = self.wish(plan, rows, &kept);
@@ -69,8 +69,8 @@ impl Block {
             let labels = || table.labels(of_series[0].series);
             let found = samples.series(number, own, &histograms, &mut timelines, labels);
             let Some(mut found) = found.map_err(|what| self.samples.damaged(what))? else { continue };
-            if let Some(mask) = &mut mask
-                && !mask.cut(of_series[0].series, &mut found)
+            if let Some(visibility) = &mut visibility
+                && !visibility.cut(of_series[0].series, &mut found)
             {
                 continue;
             }

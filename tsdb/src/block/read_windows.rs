@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::read::{Block, Lists, Plan, PlannedRow, histograms_of, primitives};
 use super::series_table::SeriesTable;
 use super::windows::{COLUMNS, FIRST_HISTOGRAM_COLUMN, ListColumn, Role};
-use crate::deletion::BlockMask;
+use crate::deletion::BlockVisibility;
 use model::histogram::Histogram;
 use model::labels::Labels;
 use model::rollup::{Aggregates, EndedWindow, HistogramFlags, HistogramWindows, WindowColumns, push_run};
@@ -25,7 +25,7 @@ impl Block {
         plan: &Plan,
         rows: &[PlannedRow],
         range: (i64, i64),
-        mut mask: Option<&mut BlockMask>,
+        mut visibility: Option<&mut BlockVisibility>,
         aggregates: Aggregates,
         budget: &Budget,
     ) -> Result<Vec<SeriesColumns>, SourceError> {
@@ -37,8 +37,8 @@ impl Block {
             let labels = table.labels(of_series[0].series);
             let found = self.assemble_windows(labels, plan, of_series, aggregates, &mut times);
             let Some(mut found) = found.map_err(|what| self.samples.damaged(what))? else { continue };
-            if let Some(mask) = &mut mask
-                && !mask.cut(of_series[0].series, &mut found)
+            if let Some(visibility) = &mut visibility
+                && !visibility.cut(of_series[0].series, &mut found)
             {
                 continue;
             }

@@ -10,7 +10,7 @@ use super::meta::BlockMeta;
 use super::object::BlockStore;
 use super::read::{Block, Plan};
 use super::series_table::SeriesTable;
-use crate::deletion::{Cutter, Mask, Stretches};
+use crate::deletion::{Cutter, Intervals, Visibility};
 use model::labels::Labels;
 use model::source::{Budget, SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;
@@ -49,11 +49,11 @@ pub struct BlockReader {
     block: Block,
     options: ReadOptions,
     run_series: u32,
-    mask: Option<Mask>,
-    /// Which fate a series has under the mask, as a number for the cutter.
-    fates: Vec<Stretches>,
+    visibility: Option<Visibility>,
+    /// Which fate a series has under the visibility, as a number for the cutter.
+    fates: Vec<Intervals>,
     cutter: Cutter,
-    keep: Option<Keep>,
+    keep: Option<SeriesFilter>,
     budget: Arc<Budget>,
     next: u32,
     run: Option<Run>,
@@ -62,7 +62,7 @@ pub struct BlockReader {
 }
 
 /// Chooses series by their labels.
-pub type Keep = Box<dyn Fn(&Labels) -> bool + Send>;
+pub type SeriesFilter = Box<dyn Fn(&Labels) -> bool + Send>;
 
 struct Run {
     table: SeriesTable,
@@ -72,12 +72,12 @@ struct Run {
 }
 
 impl BlockReader {
-    /// Reads the block's footers. `mask` takes out what is deleted or expired.
+    /// Reads the block's footers. `visibility` takes out what is deleted or expired.
     pub fn open(
         store: &Arc<BlockStore>,
         tenant: &TenantId,
         meta: &Arc<BlockMeta>,
-        mask: &Mask,
+        visibility: &Visibility,
         options: ReadOptions,
     ) -> Result<BlockReader, SourceError> {
         let block = again(&options, || Block::open(store, tenant, meta, false))?;
@@ -85,7 +85,7 @@ impl BlockReader {
         let run_series = options.batch_bytes / (LABELS_BYTES + ROW_BYTES * (1 + rows));
         Ok(BlockReader {
             run_series: run_series.clamp(*RUN_SERIES.start(), *RUN_SERIES.end()) as u32,
-            mask: mask.concerns(meta).then(|| mask.clone()),
+            visibility: visibility.concerns(meta).then(|| visibility.clone()),
             block,
             options,
             fates: Vec::new(),
@@ -100,7 +100,7 @@ impl BlockReader {
     }
 
     /// Only series that are chosen.
-    pub fn only(mut self, keep: Keep) -> BlockReader {
+    pub fn only(mut self, keep: SeriesFilter) -> BlockReader {
         self.keep = Some(keep);
         self
     }
@@ -109,7 +109,7 @@ impl BlockReader {
         &self.block.meta
     }
 
-    /// Samples within the range read so far, and those of them that the mask took out.
+    /// Samples within the range read so far, and those of them that the visibility took out.
     pub fn counts(&self) -> (u64, u64) {
         (self.read_samples, self.hidden_samples)
     }
@@ -131,13 +131,13 @@ impl BlockReader {
         Ok(Some(ids.map(|s| table.labels(s)).collect()))
     }
 
-    /// Whether the mask hides anything of any series: labels and the block's time decide, so a series of which no sample lies where it is hidden
+    /// Whether the visibility hides anything of any series: labels and the block's time decide, so a series of which no sample lies where it is hidden
     /// counts too. Reads only labels.
     pub fn touched(mut self) -> Result<bool, SourceError> {
-        let Some(mask) = self.mask.take() else { return Ok(false) };
+        let Some(visibility) = self.visibility.take() else { return Ok(false) };
         let meta = self.block.meta.clone();
         while let Some(labels) = self.next_labels()? {
-            if labels.iter().any(|l| mask.hidden(&meta, l).meets(meta.min_t_ms, meta.max_t_ms)) {
+            if labels.iter().any(|l| visibility.hidden(&meta, l).meets(meta.min_t_ms, meta.max_t_ms)) {
                 return Ok(true);
             }
         }
@@ -201,10 +201,10 @@ impl BlockReader {
 
     fn hide(&mut self, found: Vec<SeriesColumns>) -> Vec<SeriesColumns> {
         self.read_samples += found.iter().map(|s| s.ts_ms.len() as u64).sum::<u64>();
-        let Some(mask) = &self.mask else { return found };
+        let Some(visibility) = &self.visibility else { return found };
         let mut left = Vec::with_capacity(found.len());
         for mut series in found {
-            let hidden = mask.hidden(&self.block.meta, &series.labels);
+            let hidden = visibility.hidden(&self.block.meta, &series.labels);
             let before = series.ts_ms.len() as u64;
             let number = self.fates.iter().position(|f| *f == hidden).unwrap_or_else(|| {
                 // Few rules make few fates; a rule per series would be cut apart but not shared.

@@ -79,7 +79,7 @@ impl Symbols {
 }
 
 /// What is to be read for runs of a series table: pages by row group.
-pub(crate) struct TableWish<'f> {
+pub(crate) struct TableProjection<'f> {
     groups: Vec<GroupWish<'f>>,
 }
 
@@ -91,12 +91,12 @@ struct GroupWish<'f> {
     other_values: TextScan<'f>,
 }
 
-impl<'f> TableWish<'f> {
+impl<'f> TableProjection<'f> {
     /// For runs of series, ascending and apart. Where the table is not laid out for it, scans do in its place.
     pub fn new(
         file: &'f BlockFile,
         runs: &[Range<u32>],
-    ) -> Result<(TableWish<'f>, Vec<Scan<'f>>), SourceError> {
+    ) -> Result<(TableProjection<'f>, Vec<Scan<'f>>), SourceError> {
         let mut groups: Vec<(usize, Vec<Range<u32>>)> = Vec::new();
         for (group, rows) in file.index.row_starts.windows(2).enumerate() {
             let of_group = |run: &Range<u32>| {
@@ -112,14 +112,14 @@ impl<'f> TableWish<'f> {
         let pages: Option<Vec<GroupWish<'f>>> =
             groups.iter().map(|(group, rows)| GroupWish::new(file, *group, rows)).collect();
         if let Some(groups) = pages {
-            return Ok((TableWish { groups }, Vec::new()));
+            return Ok((TableProjection { groups }, Vec::new()));
         }
         let schema = dictionary_schema(file);
         let scans = groups.into_iter().map(|(group, rows)| {
             let rows: Vec<u32> = rows.into_iter().flatten().collect();
             Scan::with_dictionaries(file, schema.clone(), group, Some(&rows))
         });
-        Ok((TableWish { groups: Vec::new() }, scans.collect::<Result<_, _>>()?))
+        Ok((TableProjection { groups: Vec::new() }, scans.collect::<Result<_, _>>()?))
     }
 
     /// The bytes to be fetched.
@@ -209,7 +209,7 @@ impl SeriesTable {
 
     /// Reads runs of series. Without what [`SeriesTable::matching`] needs, see [`SeriesTable::searchable`].
     fn read(store: &BlockStore, file: &BlockFile, runs: Vec<Range<u32>>) -> Result<SeriesTable, SourceError> {
-        let (wish, scans) = TableWish::new(file, &runs)?;
+        let (wish, scans) = TableProjection::new(file, &runs)?;
         let (batches, bytes) = scan::run_beside(store, scans, &wish.needs())?;
         SeriesTable::of_runs(file, runs, &wish, bytes, batches)
     }
@@ -218,7 +218,7 @@ impl SeriesTable {
     pub fn of_runs(
         file: &BlockFile,
         runs: Vec<Range<u32>>,
-        wish: &TableWish<'_>,
+        wish: &TableProjection<'_>,
         bytes: Vec<Bytes>,
         batches: Vec<Vec<RecordBatch>>,
     ) -> Result<SeriesTable, SourceError> {
@@ -678,12 +678,13 @@ mod tests {
         let labels: Vec<Labels> = series().map(|s| s.labels).collect();
         let all = 40_000;
         for runs in [vec![0..7, 16_000..17_000, all - 1..all], std::iter::once(0..all).collect()] {
-            let (wish, scans) = TableWish::new(&file, &runs).unwrap();
+            let (wish, scans) = TableProjection::new(&file, &runs).unwrap();
             assert!(scans.is_empty() && !wish.groups.is_empty(), "pages are laid out for it");
             let pages = SeriesTable::read(&blocks, &file, runs.clone()).unwrap().searchable();
             let rows: Vec<u32> = runs.iter().cloned().flatten().collect();
             let scan = Scan::with_dictionaries(&file, dictionary_schema(&file), 0, Some(&rows)).unwrap();
-            let (batches, none) = (scan::run(&blocks, vec![scan]).unwrap(), TableWish { groups: Vec::new() });
+            let (batches, none) =
+                (scan::run(&blocks, vec![scan]).unwrap(), TableProjection { groups: Vec::new() });
             let arrow = SeriesTable::of_runs(&file, runs.clone(), &none, Vec::new(), batches).unwrap();
             let arrow = arrow.searchable();
             for id in rows {

@@ -35,7 +35,7 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Why blocks could not be taken in; the text says what and where.
 #[derive(Debug, thiserror::Error, Clone)]
 #[error("{0}")]
-pub struct IntakeError(pub String);
+pub struct ImportJournalError(pub String);
 
 /// What the journal knows of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ enum Entry {
 }
 
 /// The way into a tenant's catalog for blocks from elsewhere.
-pub struct Intake {
+pub struct ImportJournal {
     store: Arc<dyn ObjectStore>,
     blocks: Arc<BlockStore>,
     catalog: Catalog,
@@ -57,7 +57,7 @@ pub struct Intake {
     _arranged: Arranged,
 }
 
-impl Intake {
+impl ImportJournal {
     /// Opens the catalog and reads the names of the journal's entries: two LISTs. `commits` is what the server is given as well
     /// ([`Commits::Unasked`] for a dry run), `scratch` a local folder for blocks under way.
     pub async fn open(
@@ -66,17 +66,18 @@ impl Intake {
         writer: &str,
         scratch: impl Into<PathBuf>,
         commits: &Commits,
-    ) -> Result<Intake, IntakeError> {
-        let arranged = arrange(store, commits, writer).await.map_err(|e| IntakeError(e.to_string()))?;
+    ) -> Result<ImportJournal, ImportJournalError> {
+        let arranged =
+            arrange(store, commits, writer).await.map_err(|e| ImportJournalError(e.to_string()))?;
         let store = arranged.store.clone();
         let folder = layout::imports(&tenant);
         let catalog = Catalog::open(store.clone(), tenant, writer, CatalogOptions::default()).await;
-        let catalog = catalog.map_err(|e| IntakeError(e.to_string()))?;
+        let catalog = catalog.map_err(|e| ImportJournalError(e.to_string()))?;
         let listed: Vec<_> = store
             .list(Some(&folder))
             .try_collect()
             .await
-            .map_err(|e| IntakeError(format!("cannot list {folder}: {e}")))?;
+            .map_err(|e| ImportJournalError(format!("cannot list {folder}: {e}")))?;
         let mut journal = BTreeMap::new();
         for (key, block) in listed.iter().filter_map(|o| layout::import_entry(&o.location)) {
             let entry = journal.entry(key.to_string()).or_insert_with(|| Entry::Begun(Vec::new()));
@@ -88,7 +89,7 @@ impl Intake {
         }
         let runtime = tokio::runtime::Handle::current();
         let blocks = BlockStore::new(store.clone(), runtime.clone(), CACHE_BYTES);
-        Ok(Intake {
+        Ok(ImportJournal {
             store,
             blocks,
             catalog,
@@ -109,23 +110,23 @@ impl Intake {
     }
 
     /// Whether a unit was imported before. Settles what a run that died has left open.
-    pub fn is_done(&self, key: &str) -> Result<bool, IntakeError> {
+    pub fn is_done(&self, key: &str) -> Result<bool, ImportJournalError> {
         let begun = match self.journal.lock().get(key) {
             None => return Ok(false),
             Some(Entry::Done) => return Ok(true),
             Some(Entry::Begun(blocks)) => blocks.clone(),
         };
         let snapshot = self.runtime.block_on(self.catalog.refresh());
-        let snapshot = snapshot.map_err(|e| IntakeError(e.to_string()))?;
+        let snapshot = snapshot.map_err(|e| ImportJournalError(e.to_string()))?;
         let Some(there) = begun.iter().find(|b| names(&snapshot, **b)) else { return Ok(false) };
         self.done(key, Some(*there), &"found in the catalog by a later run")?;
         Ok(true)
     }
 
     /// Begins a unit: what its block's writer is given. Written down before it returns.
-    pub fn begin(&self, key: &str) -> Result<BlockOrigin, IntakeError> {
+    pub fn begin(&self, key: &str) -> Result<BlockOrigin, ImportJournalError> {
         let snapshot = self.runtime.block_on(self.catalog.refresh());
-        let block = snapshot.map_err(|e| IntakeError(e.to_string()))?.next_ulid();
+        let block = snapshot.map_err(|e| ImportJournalError(e.to_string()))?.next_ulid();
         self.put(&layout::import_begun(self.tenant(), key, block), "{}\n".into())?;
         let mut journal = self.journal.lock();
         match journal.entry(key.to_string()).or_insert_with(|| Entry::Begun(Vec::new())) {
@@ -136,21 +137,26 @@ impl Intake {
     }
 
     /// Uploads a finished block and answers a source that reads it back from the store. It is not visible to anybody else.
-    pub fn upload(&self, files: &BlockFiles) -> Result<BucketSource, IntakeError> {
-        self.runtime.block_on(upload(&*self.store, files)).map_err(|e| IntakeError(e.to_string()))?;
+    pub fn upload(&self, files: &BlockFiles) -> Result<BucketSource, ImportJournalError> {
+        self.runtime.block_on(upload(&*self.store, files)).map_err(|e| ImportJournalError(e.to_string()))?;
         Ok(self.source(vec![Arc::new(files.meta.clone())]))
     }
 
     /// Commits an uploaded block and closes its unit. `about` is kept in the journal for people to read.
-    pub fn commit(&self, key: &str, meta: &BlockMeta, about: &impl Serialize) -> Result<(), IntakeError> {
+    pub fn commit(
+        &self,
+        key: &str,
+        meta: &BlockMeta,
+        about: &impl Serialize,
+    ) -> Result<(), ImportJournalError> {
         let edit = Edit { add: vec![meta.clone()], ..Edit::default() };
         let committed = self.runtime.block_on(self.catalog.commit(&edit));
-        committed.map_err(|e| IntakeError(e.to_string()))?;
+        committed.map_err(|e| ImportJournalError(e.to_string()))?;
         self.done(key, Some(meta.ulid), about)
     }
 
     /// Closes a unit that holds nothing.
-    pub fn nothing(&self, key: &str, about: &impl Serialize) -> Result<(), IntakeError> {
+    pub fn nothing(&self, key: &str, about: &impl Serialize) -> Result<(), ImportJournalError> {
         self.done(key, None, about)
     }
 
@@ -158,16 +164,16 @@ impl Intake {
         BucketSource::new(self.blocks.clone(), self.tenant().clone(), blocks)
     }
 
-    fn done(&self, key: &str, block: Option<Ulid>, about: &impl Serialize) -> Result<(), IntakeError> {
+    fn done(&self, key: &str, block: Option<Ulid>, about: &impl Serialize) -> Result<(), ImportJournalError> {
         let text = serde_json::json!({ "version": 1, "block": block.map(|b| b.to_string()), "about": about });
         self.put(&layout::import_done(self.tenant(), key), format!("{text:#}\n"))?;
         self.journal.lock().insert(key.to_string(), Entry::Done);
         Ok(())
     }
 
-    fn put(&self, path: &object_store::path::Path, text: String) -> Result<(), IntakeError> {
+    fn put(&self, path: &object_store::path::Path, text: String) -> Result<(), ImportJournalError> {
         let put = self.runtime.block_on(self.store.put(path, PutPayload::from(text)));
-        put.map(drop).map_err(|e| IntakeError(format!("cannot write {path}: {e}")))
+        put.map(drop).map_err(|e| ImportJournalError(format!("cannot write {path}: {e}")))
     }
 }
 

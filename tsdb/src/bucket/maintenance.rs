@@ -16,7 +16,7 @@ use crate::catalog::layout;
 use crate::catalog::lease::Leases;
 use crate::catalog::{Catalog, CatalogError, CatalogOptions, Snapshot};
 use crate::sidecar::exemplars;
-use crate::sidecar::{self, Attachment, Kind};
+use crate::sidecar::{self, Kind, Sidecar};
 use model::clock::Clock;
 use model::exemplar::SeriesExemplars;
 use model::source::SourceError;
@@ -37,7 +37,7 @@ impl Default for Patience {
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
-pub struct Depot {
+pub struct BucketMaintenance {
     store: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     patience: Patience,
@@ -56,12 +56,12 @@ pub struct BlockFolder {
 /// The names of all objects that a snapshot needs.
 fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Ulid> + '_ {
     let blocks = snapshot.blocks.iter().map(|b| b.ulid);
-    blocks.chain(snapshot.attachments().map(|(_, f)| f.ulid))
+    blocks.chain(snapshot.sidecars().map(|(_, f)| f.ulid))
 }
 
 /// A file beside the blocks as it lies in the store, whether a snapshot names it or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BesideFile {
+pub struct SidecarFile {
     pub kind: Kind,
     pub ulid: Ulid,
     pub bytes: u64,
@@ -85,21 +85,21 @@ pub struct JournalEntry {
 #[derive(Clone, Copy)]
 enum What<'a> {
     Block(&'a BlockMeta),
-    Attachment(Kind, &'a Attachment),
+    Sidecar(Kind, &'a Sidecar),
 }
 
 /// An object that belongs to no tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leftover {
+pub struct OrphanObject {
     pub object: String,
     pub bytes: u64,
     /// By the store's clock, in milliseconds.
     pub written_ms: i64,
 }
 
-impl Depot {
-    pub fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, patience: Patience) -> Depot {
-        Depot { store, clock, patience }
+impl BucketMaintenance {
+    pub fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, patience: Patience) -> BucketMaintenance {
+        BucketMaintenance { store, clock, patience }
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
@@ -154,13 +154,13 @@ impl Depot {
     }
 
     /// Reads a file beside the blocks and compares it with what the catalog says of it; `Corrupt` also where it is not there.
-    pub async fn verify_attachment(
+    pub async fn verify_sidecar(
         &self,
         tenant: &TenantId,
         kind: Kind,
-        about: &Attachment,
+        about: &Sidecar,
     ) -> Result<(), BlockError> {
-        self.look(tenant, What::Attachment(kind, about)).await
+        self.look(tenant, What::Sidecar(kind, about)).await
     }
 
     async fn look(&self, tenant: &TenantId, what: What<'_>) -> Result<(), BlockError> {
@@ -169,7 +169,7 @@ impl Depot {
         loop {
             let found = match what {
                 What::Block(meta) => inspect::verify(&*self.store, tenant, meta).await,
-                What::Attachment(kind, about) => sidecar::verify(&*self.store, tenant, kind, about).await,
+                What::Sidecar(kind, about) => sidecar::verify(&*self.store, tenant, kind, about).await,
             };
             match found {
                 Err(BlockError::Store { object, cause }) => {
@@ -226,11 +226,11 @@ impl Depot {
     }
 
     /// What probes and interrupted commits left behind, beside everything that belongs to a tenant: two LISTs.
-    pub async fn leftovers(&self) -> Result<Vec<Leftover>, BlockError> {
+    pub async fn orphans(&self) -> Result<Vec<OrphanObject>, BlockError> {
         let mut found = Vec::new();
         for folder in [layout::STAGED, layout::PROBE] {
             let listed = self.listed(&object_store::path::Path::from(folder)).await?;
-            found.extend(listed.into_iter().map(|o| Leftover {
+            found.extend(listed.into_iter().map(|o| OrphanObject {
                 object: o.location.to_string(),
                 bytes: o.size,
                 written_ms: o.last_modified.timestamp_millis(),
@@ -240,7 +240,7 @@ impl Depot {
     }
 
     /// Deletes one of them.
-    pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<(), BlockError> {
+    pub async fn remove_orphan(&self, leftover: &OrphanObject) -> Result<(), BlockError> {
         self.delete(&object_store::path::Path::from(leftover.object.as_str())).await
     }
 
@@ -258,7 +258,7 @@ impl Depot {
         inspect::read_meta(&*self.store, tenant, ulid).await
     }
 
-    /// The blocks and attachments that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against the clock). Whoever reads
+    /// The blocks and sidecars that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against the clock). Whoever reads
     /// took its snapshot at most that long ago.
     pub async fn named(&self, catalog: &Catalog, delay_ms: i64) -> Result<BTreeSet<Ulid>, CatalogError> {
         let now_ms = self.clock.now_ms();
@@ -289,20 +289,20 @@ impl Depot {
     }
 
     /// What lies beside a tenant's blocks, whether a snapshot names it or not: two LISTs.
-    pub async fn attachments(&self, tenant: &TenantId) -> Result<Vec<BesideFile>, BlockError> {
+    pub async fn sidecars(&self, tenant: &TenantId) -> Result<Vec<SidecarFile>, BlockError> {
         let mut found = Vec::new();
-        for (kind, folder) in Kind::ALL.into_iter().zip(layout::attachments(tenant)) {
+        for (kind, folder) in Kind::ALL.into_iter().zip(layout::sidecars(tenant)) {
             for object in self.listed(&folder).await? {
-                let Some(ulid) = layout::attachment_of_path(&object.location) else { continue };
+                let Some(ulid) = layout::sidecar_of_path(&object.location) else { continue };
                 let written_ms = object.last_modified.timestamp_millis();
-                found.push(BesideFile { kind, ulid, bytes: object.size, written_ms });
+                found.push(SidecarFile { kind, ulid, bytes: object.size, written_ms });
             }
         }
         Ok(found)
     }
 
     /// Deletes one of them.
-    pub async fn remove_attachment(&self, tenant: &TenantId, file: &BesideFile) -> Result<(), BlockError> {
+    pub async fn remove_sidecar(&self, tenant: &TenantId, file: &SidecarFile) -> Result<(), BlockError> {
         self.delete(&file.kind.path(tenant, file.ulid)).await
     }
 
@@ -310,7 +310,7 @@ impl Depot {
     pub async fn read_exemplars(
         &self,
         tenant: &TenantId,
-        about: &Attachment,
+        about: &Sidecar,
     ) -> Result<Vec<SeriesExemplars>, BlockError> {
         let path = layout::exemplars(tenant, about.ulid);
         let bytes = sidecar::get(&*self.store, &path, about).await?;
@@ -322,7 +322,7 @@ impl Depot {
         &self,
         tenant: &TenantId,
         series: Vec<SeriesExemplars>,
-    ) -> Result<Attachment, BlockError> {
+    ) -> Result<Sidecar, BlockError> {
         let (about, bytes) = exemplars::file::encode(series)?;
         sidecar::put(&*self.store, &layout::exemplars(tenant, about.ulid), bytes).await?;
         Ok(about)

@@ -12,7 +12,7 @@ use crate::block::object::BlockStore as Store;
 use crate::block::read::{Block, Plan};
 use crate::block::series_table::SeriesTable;
 use crate::bucket::resolution::{Asked, Part, choose};
-use crate::deletion::{BlockMask, Mask};
+use crate::deletion::{BlockVisibility, Visibility};
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
 use model::rollup::Aggregates;
@@ -41,19 +41,19 @@ pub struct BucketSource {
     tenant: TenantId,
     /// Oldest first.
     blocks: Vec<Arc<BlockMeta>>,
-    mask: Mask,
+    visibility: Visibility,
 }
 
 impl BucketSource {
     /// `blocks` as a snapshot of the catalog lists them, downsampled ones included.
     pub fn new(store: Arc<Store>, tenant: TenantId, mut blocks: Vec<Arc<BlockMeta>>) -> BucketSource {
         blocks.sort_by_key(|b| (b.order(), b.ulid));
-        BucketSource { store, tenant, blocks, mask: Mask::default() }
+        BucketSource { store, tenant, blocks, visibility: Visibility::default() }
     }
 
-    /// The same without what a mask hides; each block is masked before blocks are merged.
-    pub fn masked(self, mask: Mask) -> BucketSource {
-        BucketSource { mask, ..self }
+    /// The same without what a visibility hides; each block is masked before blocks are merged.
+    pub fn masked(self, visibility: Visibility) -> BucketSource {
+        BucketSource { visibility, ..self }
     }
 
     /// First and last time that a downsampled block near a range tells of, whole windows; `None` where there is none.
@@ -77,7 +77,7 @@ impl BucketSource {
         // Windows hold what a deletion took out of their midst.
         let mut cuts_ms = wish.cuts_ms.clone();
         for block in self.blocks.iter().filter(|b| b.resolution_ms > 0 && b.overlaps(min_t_ms, max_t_ms)) {
-            for t in self.mask.tombstones_of(block) {
+            for t in self.visibility.tombstones_of(block) {
                 cuts_ms.extend([t.min_t_ms.saturating_sub(1), t.max_t_ms]);
             }
         }
@@ -186,8 +186,8 @@ impl BucketSource {
         selectors: &[&[Matcher]],
         range: Option<(i64, i64)>,
     ) -> Result<(Block, Arc<SeriesTable>), SourceError> {
-        // A mask is resolved against all series.
-        let masked = self.mask.concerns(meta);
+        // A visibility is resolved against all series.
+        let masked = self.visibility.concerns(meta);
         let few = !masked && !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(names_few));
         let block = Block::open(&self.store, &self.tenant, meta, few)?;
         let table = match masked {
@@ -216,9 +216,9 @@ impl BucketSource {
                 let selectors: Vec<&[Matcher]> = wish.selectors.iter().map(|s| &s[..]).collect();
                 let (block, table) = self.open(meta, &selectors, None)?;
                 let mut series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
-                if let Some(mask) = block.mask(&self.mask, &table, &wish.budget)? {
+                if let Some(visibility) = block.visibility(&self.visibility, &table, &wish.budget)? {
                     let every = || (0..table.len() as u32).collect();
-                    series = Some(block.visible(series.unwrap_or_else(every), &mask)?);
+                    series = Some(block.visible(series.unwrap_or_else(every), &visibility)?);
                 }
                 Ok((table, series))
             },
@@ -302,7 +302,7 @@ struct BlockCursor {
     /// Planned rows before this are done.
     at: usize,
     range: (i64, i64),
-    mask: Option<BlockMask>,
+    visibility: Option<BlockVisibility>,
     /// What to read of windows.
     aggregates: Aggregates,
     budget: Arc<Budget>,
@@ -324,16 +324,16 @@ impl BlockCursor {
         if series.is_empty() {
             return Ok(None);
         }
-        let mask = block.mask(&source.mask, &table, &wish.budget)?;
-        if let Some(mask) = &mask {
+        let visibility = block.visibility(&source.visibility, &table, &wish.budget)?;
+        if let Some(visibility) = &visibility {
             let (min_t, max_t) = (range.0.max(meta.min_t_ms), range.1.min(meta.max_t_ms));
-            series.retain(|s| !mask.covers(*s, min_t, max_t));
+            series.retain(|s| !visibility.covers(*s, min_t, max_t));
         }
         let plan = block.plan(&series, range.0, range.1)?.keeping_rows(keep_bytes);
         let aggregates = wish.hints.windows.aggregates;
         let budget = wish.budget.clone();
         let mut cursor =
-            BlockCursor { block, table, plan, at: 0, range, mask, aggregates, budget, first: None };
+            BlockCursor { block, table, plan, at: 0, range, visibility, aggregates, budget, first: None };
         cursor.first = cursor.read_more()?;
         Ok(cursor.first.is_some().then_some(cursor))
     }
@@ -351,13 +351,19 @@ impl BlockCursor {
                     break;
                 }
             }
-            let (rows, mask) = (&rows[..count], self.mask.as_mut());
+            let (rows, visibility) = (&rows[..count], self.visibility.as_mut());
             let (block, range, budget) = (&self.block, self.range, &self.budget);
             let found = match block.meta.resolution_ms {
-                0 => block.read(&self.table, &self.plan, rows, range, mask, budget)?,
-                _ => {
-                    block.read_windows(&self.table, &self.plan, rows, range, mask, self.aggregates, budget)?
-                }
+                0 => block.read(&self.table, &self.plan, rows, range, visibility, budget)?,
+                _ => block.read_windows(
+                    &self.table,
+                    &self.plan,
+                    rows,
+                    range,
+                    visibility,
+                    self.aggregates,
+                    budget,
+                )?,
             };
             self.at += count;
             if !found.is_empty() {

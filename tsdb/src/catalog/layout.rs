@@ -141,12 +141,12 @@ pub fn metadata(tenant: &TenantId, ulid: Ulid) -> Path {
 }
 
 /// The folders of files beside the blocks, in the order of [`crate::sidecar::Kind::ALL`].
-pub fn attachments(tenant: &TenantId) -> [Path; 2] {
+pub fn sidecars(tenant: &TenantId) -> [Path; 2] {
     ["exemplars", "metadata"].map(|folder| Path::from_iter([TENANTS, tenant.as_str(), folder]))
 }
 
 /// The name of a file beside the blocks from its path; `None` for anything else that lies there.
-pub fn attachment_of_path(path: &Path) -> Option<Ulid> {
+pub fn sidecar_of_path(path: &Path) -> Option<Ulid> {
     Ulid::from_string(path.filename()?.strip_suffix(".parquet")?).ok()
 }
 

@@ -9,8 +9,8 @@ use ulid::Ulid;
 use super::CatalogError;
 use crate::block::BlockMeta;
 use crate::block::meta::ulid_texts;
-use crate::deletion::{Mask, Tombstone, selector_text};
-use crate::sidecar::{Attachment, Kind};
+use crate::deletion::{Tombstone, Visibility, selector_text};
+use crate::sidecar::{Kind, Sidecar};
 
 /// How many of the latest commits a snapshot names, so that a writer that lost sight of its own can find it again.
 const RECENT_COMMITS: usize = 64;
@@ -46,10 +46,10 @@ pub struct Snapshot {
     pub quarantined: BTreeMap<Ulid, Quarantine>,
     /// Files of exemplars, ascending by first time.
     #[serde(with = "shared_list", default, skip_serializing_if = "Vec::is_empty")]
-    pub exemplars: Vec<Arc<Attachment>>,
+    pub exemplars: Vec<Arc<Sidecar>>,
     /// The file of what is known of metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Attachment>,
+    pub metadata: Option<Sidecar>,
     /// CRC-32 of this text without this field, eight hexadecimal digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub crc32: String,
@@ -75,16 +75,16 @@ pub struct Edit {
     pub watermarks: BTreeMap<String, u64>,
     /// Deletions: they reach every block that is live when the commit is made.
     pub bury: Vec<Tombstone>,
-    /// Blocks (live or in `add`) that hold nothing of any tombstone up to one: they were written through the mask, or looked through.
+    /// Blocks (live or in `add`) that hold nothing of any tombstone up to one: they were written through the visibility, or looked through.
     pub clean: Vec<(Ulid, Ulid)>,
     /// Live blocks that are damaged, and live blocks that are whole again.
     pub quarantine: Vec<(Ulid, Quarantine)>,
     pub release: Vec<Ulid>,
-    pub add_exemplars: Vec<Attachment>,
+    pub add_exemplars: Vec<Sidecar>,
     /// All must be there, else the edit fails: somebody else dropped them.
     pub drop_exemplars: Vec<Ulid>,
     /// The file that is there (`None`: none is), else the edit fails, and the one that takes its place.
-    pub metadata: Option<(Option<Ulid>, Attachment)>,
+    pub metadata: Option<(Option<Ulid>, Sidecar)>,
 }
 
 impl Edit {
@@ -108,12 +108,12 @@ impl Edit {
     }
 
     /// What is known of metrics, in the place of the file `replaces`.
-    pub fn metadata(replaces: Option<Ulid>, with: Attachment) -> Edit {
+    pub fn metadata(replaces: Option<Ulid>, with: Sidecar) -> Edit {
         Edit { metadata: Some((replaces, with)), ..Edit::default() }
     }
 
-    /// Says that what is added was read through [`Snapshot::mask`] of this snapshot, so that its tombstones need not be applied again.
-    pub fn masked_by(mut self, snapshot: &Snapshot) -> Edit {
+    /// Says that what is added was read through [`Snapshot::visibility`] of this snapshot, so that its tombstones need not be applied again.
+    pub fn written_through(mut self, snapshot: &Snapshot) -> Edit {
         if let Some(newest) = snapshot.tombstones.last() {
             self.clean.extend(self.add.iter().map(|b| (b.ulid, newest.ulid)));
         }
@@ -123,7 +123,7 @@ impl Edit {
 
 impl Snapshot {
     /// The files beside the blocks.
-    pub fn attachments(&self) -> impl Iterator<Item = (Kind, &Attachment)> {
+    pub fn sidecars(&self) -> impl Iterator<Item = (Kind, &Sidecar)> {
         let exemplars = self.exemplars.iter().map(|f| (Kind::Exemplars, &**f));
         exemplars.chain(self.metadata.iter().map(|f| (Kind::Metadata, f)))
     }
@@ -182,11 +182,11 @@ impl Snapshot {
         }
         let blocks = &next.blocks;
         next.quarantined.retain(|q, _| !edit.release.contains(q) && blocks.iter().any(|b| b.ulid == *q));
-        next.edit_attachments(edit)?;
+        next.edit_sidecars(edit)?;
         // A program that does not know tombstones would show what was deleted, and one that does not know the rest would drop it with
         // its next commit: they must refuse.
-        let no_attachments = next.exemplars.is_empty() && next.metadata.is_none();
-        let plain = next.tombstones.is_empty() && next.quarantined.is_empty() && no_attachments;
+        let no_sidecars = next.exemplars.is_empty() && next.metadata.is_none();
+        let plain = next.tombstones.is_empty() && next.quarantined.is_empty() && no_sidecars;
         next.version = match plain {
             _ if next.blocks.iter().any(|b| b.share.is_some()) => Self::SHARES,
             true => Self::PLAIN,
@@ -200,8 +200,8 @@ impl Snapshot {
     }
 
     /// What readers of this snapshot's blocks must not see.
-    pub fn mask(&self) -> Mask {
-        Mask::of(&self.tombstones, &self.clean)
+    pub fn visibility(&self) -> Visibility {
+        Visibility::of(&self.tombstones, &self.clean)
     }
 
     /// The newest that decides between blocks: what is written from here on must have a later [`BlockMeta::order`], or a tombstone would reach it.
@@ -218,7 +218,7 @@ impl Snapshot {
         if ulid > newest { ulid } else { Ulid(newest.0.saturating_add(1 + ulid.random() % (1 << 40))) }
     }
 
-    fn edit_attachments(&mut self, edit: &Edit) -> Result<(), CatalogError> {
+    fn edit_sidecars(&mut self, edit: &Edit) -> Result<(), CatalogError> {
         for gone in &edit.drop_exemplars {
             let Some(at) = self.exemplars.iter().position(|f| f.ulid == *gone) else {
                 return Err(CatalogError::Conflict(format!(

@@ -27,7 +27,7 @@ use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
 use crate::db::flush::plan::{Pressure, pressure};
 use crate::db::local::{Seal, SealedBlock};
-use crate::deletion::{Mask, Retention};
+use crate::deletion::{RetentionRules, Visibility};
 use crate::head::Head;
 use crate::head::source::HeadSource;
 use crate::sidecar::exemplars::buffer::{Buffer, BufferCounts};
@@ -54,7 +54,7 @@ pub enum LogSync {
 }
 
 /// The rules of retention of a tenant.
-pub type RetentionOf = Arc<dyn Fn(&TenantId) -> Arc<Retention> + Send + Sync>;
+pub type RetentionOf = Arc<dyn Fn(&TenantId) -> Arc<RetentionRules> + Send + Sync>;
 
 /// How a [`Db`] is opened.
 #[derive(Clone)]
@@ -365,17 +365,17 @@ impl Db {
         let snapshot = state.snapshots.get(tenant).filter(|s| !s.blocks.is_empty());
         let bucket = snapshot.map(|snapshot| {
             let blocks = snapshot.blocks.clone();
-            let mask = snapshot.mask().with_retention(rules.clone(), now_ms);
-            BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(mask)
+            let visibility = snapshot.visibility().with_retention(rules.clone(), now_ms);
+            BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(visibility)
         });
         let pending: Vec<&SealedBlock> = state.sealed(tenant, &self.writer).map(|(_, block)| block).collect();
         let sealed = (!pending.is_empty()).then(|| {
             let blocks = pending.iter().map(|b| b.meta.clone()).collect();
-            let mask = Mask::default().with_retention(rules.clone(), now_ms);
+            let visibility = Visibility::default().with_retention(rules.clone(), now_ms);
             let source = BucketSource::new(self.local.blocks.clone(), tenant.clone(), blocks);
             let ends = pending.iter().flat_map(|b| b.windows.keys());
             let spans = ends.map(|end| (end.saturating_sub(self.options.window_ms) + 1, *end)).collect();
-            (source.masked(mask), spans)
+            (source.masked(visibility), spans)
         });
         let head = self
             .head

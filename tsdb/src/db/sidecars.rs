@@ -11,8 +11,8 @@ use super::{Db, FlushError, newer};
 use crate::catalog::layout;
 use crate::catalog::{CatalogError, Edit, Snapshot};
 use crate::sidecar::exemplars::{file, retention};
-use crate::sidecar::metadata::{self, Known};
-use crate::sidecar::{self, Attachment};
+use crate::sidecar::metadata::{self, MetricMetadata};
+use crate::sidecar::{self, Sidecar};
 use model::exemplar::{Gathered, SeriesExemplars};
 use model::matcher::Matcher;
 use model::sample::Metadata;
@@ -26,7 +26,7 @@ const METADATA_ATTEMPTS: usize = 10;
 #[derive(Default)]
 pub(crate) struct Beside {
     /// The metadata read last of each tenant, by the file it was in.
-    metadata: Mutex<HashMap<TenantId, (Ulid, Arc<Known>)>>,
+    metadata: Mutex<HashMap<TenantId, (Ulid, Arc<MetricMetadata>)>>,
 }
 
 impl Db {
@@ -80,7 +80,7 @@ impl Db {
             Some(file) => self.stored_metadata(tenant, &file)?,
             None => Arc::default(),
         };
-        let mut known: Known = match metric {
+        let mut known: MetricMetadata = match metric {
             Some(metric) => {
                 stored.get_key_value(metric).map(|(m, e)| (m.clone(), e.clone())).into_iter().collect()
             }
@@ -92,7 +92,7 @@ impl Db {
         Ok(known.into_iter().map(|(metric, all)| (metric, all.into_keys().collect())).collect())
     }
 
-    fn stored_metadata(&self, tenant: &TenantId, file: &Attachment) -> Result<Arc<Known>, SourceError> {
+    fn stored_metadata(&self, tenant: &TenantId, file: &Sidecar) -> Result<Arc<MetricMetadata>, SourceError> {
         let read = &self.beside.metadata;
         if let Some((ulid, known)) = read.lock().get(tenant)
             && *ulid == file.ulid
@@ -152,7 +152,7 @@ impl Db {
     }
 
     /// Writes the exemplars that were set aside of a tenant; the flush commits the file with its blocks.
-    pub(crate) async fn write_exemplars(&self, tenant: &TenantId) -> Result<Option<Attachment>, FlushError> {
+    pub(crate) async fn write_exemplars(&self, tenant: &TenantId) -> Result<Option<Sidecar>, FlushError> {
         let frozen = self.exemplars.frozen_of(tenant);
         if frozen.is_empty() {
             return Ok(None);

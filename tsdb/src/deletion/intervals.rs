@@ -1,4 +1,4 @@
-//! Stretches of time that are hidden, and the cutting of a series' columns by them.
+//! Intervals of time that are hidden, and the cutting of a series' columns by them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use model::source::SeriesColumns;
 use model::span::span_end;
 
-/// Stretches of time in milliseconds, both ends included, ascending and with gaps between them.
+/// Intervals of time in milliseconds, both ends included, ascending and with gaps between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Stretches(Vec<(i64, i64)>);
+pub struct Intervals(Vec<(i64, i64)>);
 
-impl Stretches {
+impl Intervals {
     /// Adds a stretch; those that touch become one. An empty one (`min > max`) adds nothing.
     pub fn add(&mut self, min_t_ms: i64, max_t_ms: i64) {
         if min_t_ms > max_t_ms {
@@ -71,7 +71,7 @@ pub struct Cutter {
 
 impl Cutter {
     /// Takes out the samples that are hidden; false when none is left. `number` stands for `hidden` among those this cutter is used with.
-    pub fn cut(&mut self, columns: &mut SeriesColumns, hidden: &Stretches, number: u32) -> bool {
+    pub fn cut(&mut self, columns: &mut SeriesColumns, hidden: &Intervals, number: u32) -> bool {
         if columns.windows.is_some() {
             return cut_windows(columns, hidden);
         }
@@ -105,7 +105,7 @@ impl Cutter {
 
 /// Of windows, those go of which any part is hidden: a sum of what is deleted and what is not is better not shown. Where samples are left, they
 /// stand for such windows, see [`crate::bucket`].
-fn cut_windows(columns: &mut SeriesColumns, hidden: &Stretches) -> bool {
+fn cut_windows(columns: &mut SeriesColumns, hidden: &Intervals) -> bool {
     let Some(windows) = &columns.windows else { return true };
     let resolutions = windows.runs.iter().flat_map(|r| std::iter::repeat_n(r.resolution_ms, r.len));
     let shown = |(t, r): (&i64, i64)| {
@@ -144,7 +144,7 @@ mod tests {
             stretches in proptest::collection::vec((-50i64..50, -3i64..20), 0..8),
             ts in proptest::collection::btree_set(-60i64..80, 0..60),
         ) {
-            let mut hidden = Stretches::default();
+            let mut hidden = Intervals::default();
             for (from, length) in &stretches {
                 hidden.add(*from, from + length);
             }

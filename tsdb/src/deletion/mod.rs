@@ -1,12 +1,12 @@
 //! What must not be seen although it is stored: deleted samples, and those of series that are kept less long than others.
 //!
-//! A [`Mask`] is made of a snapshot's tombstones and of retention rules at one moment. It is applied to each block before blocks are
+//! A [`Visibility`] is made of a snapshot's tombstones and of retention rules at one moment. It is applied to each block before blocks are
 //! merged, so that a sample written again after its deletion is seen; queries and compaction read through the same one, and what a
 //! compaction wrote that way holds nothing hidden any more. Where nothing concerns a block, and that is the usual case, it costs a
 //! comparison of times.
 //!
-//! Readers of a snapshot's blocks: `BucketSource::new(..).masked(snapshot.mask())`. A compaction reads its inputs through the mask of the
-//! same snapshot that it was planned from and commits [`Edit::masked_by`](crate::catalog::Edit::masked_by) that snapshot; the commit
+//! Readers of a snapshot's blocks: `BucketSource::new(..).masked(snapshot.visibility())`. A compaction reads its inputs through the visibility of the
+//! same snapshot that it was planned from and commits [`Edit::written_through`](crate::catalog::Edit::written_through) that snapshot; the commit
 //! drops the tombstones that no live block needs any more. A block that holds no such series needs no rewriting: `Edit::clean` says so.
 
 mod intervals;
@@ -25,8 +25,8 @@ use model::labels::Labels;
 use model::matcher::{MatchOp, Matcher};
 use model::source::testing::memory::matches_all;
 
-pub use intervals::{Cutter, Stretches};
-pub(crate) use visibility::BlockMask;
+pub use intervals::{Cutter, Intervals};
+pub(crate) use visibility::BlockVisibility;
 
 /// A deletion: the samples of some series in a range of time, in blocks that were there when it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,13 +82,13 @@ pub struct RetentionRule {
 
 /// Rules by selector. The first that matches a series decides; where none does, the last word is `otherwise_ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Retention {
+pub struct RetentionRules {
     pub rules: Vec<RetentionRule>,
     /// `None` keeps for ever.
     pub otherwise_ms: Option<i64>,
 }
 
-impl Retention {
+impl RetentionRules {
     /// Whether everything is kept for ever.
     pub fn is_endless(&self) -> bool {
         self.otherwise_ms.is_none() && self.rules.iter().all(|r| r.keep_ms.is_none())
@@ -115,23 +115,23 @@ impl Retention {
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Mask {
+pub struct Visibility {
     /// Ascending by ULID.
     tombstones: Vec<Arc<Tombstone>>,
     /// Block → the newest tombstone of which it holds nothing any more.
     clean: BTreeMap<Ulid, Ulid>,
-    retention: Arc<Retention>,
+    retention: Arc<RetentionRules>,
     now_ms: i64,
 }
 
-impl Mask {
-    pub(crate) fn of(tombstones: &[Arc<Tombstone>], clean: &BTreeMap<Ulid, Ulid>) -> Mask {
-        Mask { tombstones: tombstones.to_vec(), clean: clean.clone(), ..Mask::default() }
+impl Visibility {
+    pub(crate) fn of(tombstones: &[Arc<Tombstone>], clean: &BTreeMap<Ulid, Ulid>) -> Visibility {
+        Visibility { tombstones: tombstones.to_vec(), clean: clean.clone(), ..Visibility::default() }
     }
 
     /// The same with rules of retention as they stand at `now_ms`.
-    pub fn with_retention(self, retention: Arc<Retention>, now_ms: i64) -> Mask {
-        Mask { retention, now_ms, ..self }
+    pub fn with_retention(self, retention: Arc<RetentionRules>, now_ms: i64) -> Visibility {
+        Visibility { retention, now_ms, ..self }
     }
 
     /// Whether nothing is hidden, in no block.
@@ -162,8 +162,8 @@ impl Mask {
 
     /// What of one series in one block is hidden. For readers that have labels at hand; whoever reads whole blocks has
     /// it resolved once against the block's series table.
-    pub fn hidden(&self, block: &BlockMeta, labels: &Labels) -> Stretches {
-        let mut hidden = Stretches::default();
+    pub fn hidden(&self, block: &BlockMeta, labels: &Labels) -> Intervals {
+        let mut hidden = Intervals::default();
         for t in self.tombstones_of(block) {
             if matches_all(labels, &t.matchers) {
                 hidden.add(t.min_t_ms, t.max_t_ms);
@@ -229,7 +229,7 @@ mod tests {
             matchers: vec![Matcher::equal(name, value)],
             keep_ms,
         };
-        let retention = Retention {
+        let retention = RetentionRules {
             rules: vec![rule("job", "audit", None), rule("env", "debug", Some(10))],
             otherwise_ms: Some(100),
         };
@@ -240,8 +240,8 @@ mod tests {
         assert_eq!(of(&[("job", "web"), ("env", "debug")]), Some(990));
         assert_eq!(of(&[("job", "web")]), Some(900));
         assert_eq!(retention.nothing_kept_before_ms(1000), None, "an audit is for ever");
-        let short = Retention { rules: vec![rule("env", "debug", Some(10))], otherwise_ms: Some(100) };
+        let short = RetentionRules { rules: vec![rule("env", "debug", Some(10))], otherwise_ms: Some(100) };
         assert_eq!(short.nothing_kept_before_ms(1000), Some(900));
-        assert!(Retention::default().is_endless() && Mask::default().is_empty());
+        assert!(RetentionRules::default().is_endless() && Visibility::default().is_empty());
     }
 }

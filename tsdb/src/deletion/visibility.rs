@@ -1,11 +1,11 @@
-//! A mask against one block's series table: resolved once, kept in the cache of blocks, asked by series number.
+//! A visibility against one block's series table: resolved once, kept in the cache of blocks, asked by series number.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{Cutter, Mask, Stretches, Tombstone};
+use super::{Cutter, Intervals, Tombstone, Visibility};
 use crate::block::BlockMeta;
 use crate::block::cache::{BlockCache, Key};
 use crate::block::series_table::SeriesTable;
@@ -21,40 +21,40 @@ struct Resolved {
 /// What tombstones hide, and which rule of retention speaks for the series (`rules.len()` is the word for all others).
 #[derive(Clone, Default)]
 struct Fate {
-    deleted: Arc<Stretches>,
+    deleted: Arc<Intervals>,
     rule: Option<u32>,
 }
 
-/// The part of a mask that hides something of one block, at one moment.
-pub(crate) struct BlockMask {
+/// The part of a visibility that hides something of one block, at one moment.
+pub(crate) struct BlockVisibility {
     resolved: Arc<Resolved>,
     /// By fate.
-    hidden: Vec<Arc<Stretches>>,
+    hidden: Vec<Arc<Intervals>>,
     cutter: Cutter,
 }
 
-impl BlockMask {
+impl BlockVisibility {
     /// `None` where nothing of the block is hidden, which is known without its series table in nearly all cases.
     pub fn resolve(
-        mask: &Mask,
+        visibility: &Visibility,
         cache: &BlockCache,
         meta: &BlockMeta,
         table: &SeriesTable,
         budget: &Budget,
-    ) -> Result<Option<BlockMask>, SourceError> {
-        if mask.is_empty() {
+    ) -> Result<Option<BlockVisibility>, SourceError> {
+        if visibility.is_empty() {
             return Ok(None);
         }
-        let tombstones = mask.tombstones_of(meta);
-        let expires = mask.expires_in(meta);
+        let tombstones = visibility.tombstones_of(meta);
+        let expires = visibility.expires_in(meta);
         if tombstones.is_empty() && !expires {
             return Ok(None);
         }
-        let key = Key::Mask(meta.ulid, fingerprint(mask, &tombstones, expires));
+        let key = Key::Visibility(meta.ulid, fingerprint(visibility, &tombstones, expires));
         let resolved = match cache.get::<Resolved>(&key) {
             Some(resolved) => resolved,
             None => {
-                let resolved = Arc::new(Resolved::new(mask, &tombstones, expires, table, budget)?);
+                let resolved = Arc::new(Resolved::new(visibility, &tombstones, expires, table, budget)?);
                 cache.put(key, resolved.clone(), resolved.fate_of.len() * 4 + resolved.fates.len() * 64);
                 resolved
             }
@@ -63,24 +63,24 @@ impl BlockMask {
             return Ok(None);
         }
         let hidden = resolved.fates.iter().map(|fate| {
-            let keep = fate.rule.and_then(|r| match mask.retention.rules.get(r as usize) {
+            let keep = fate.rule.and_then(|r| match visibility.retention.rules.get(r as usize) {
                 Some(rule) => rule.keep_ms,
-                None => mask.retention.otherwise_ms,
+                None => visibility.retention.otherwise_ms,
             });
             match keep {
                 None => fate.deleted.clone(),
                 Some(keep) => {
                     let mut hidden = (*fate.deleted).clone();
-                    hidden.add(i64::MIN, mask.now_ms.saturating_sub(keep).saturating_sub(1));
+                    hidden.add(i64::MIN, visibility.now_ms.saturating_sub(keep).saturating_sub(1));
                     Arc::new(hidden)
                 }
             }
         });
         let hidden = hidden.collect();
-        Ok(Some(BlockMask { resolved, hidden, cutter: Cutter::default() }))
+        Ok(Some(BlockVisibility { resolved, hidden, cutter: Cutter::default() }))
     }
 
-    fn of(&self, series: u32) -> (u32, &Arc<Stretches>) {
+    fn of(&self, series: u32) -> (u32, &Arc<Intervals>) {
         // A series number comes from the table that this was resolved against.
         let fate = self.resolved.fate_of[series as usize];
         (fate, &self.hidden[fate as usize])
@@ -108,13 +108,13 @@ impl BlockMask {
 }
 
 /// Tells apart what was resolved under different tombstones and rules.
-fn fingerprint(mask: &Mask, tombstones: &[Arc<Tombstone>], expires: bool) -> u64 {
+fn fingerprint(visibility: &Visibility, tombstones: &[Arc<Tombstone>], expires: bool) -> u64 {
     let mut hash = Xxh3Default::new();
     for t in tombstones {
         hash.update(&t.ulid.to_bytes());
     }
     if expires {
-        for rule in &mask.retention.rules {
+        for rule in &visibility.retention.rules {
             hash.update(super::selector_text(&rule.matchers).as_bytes());
             hash.update(&[0]);
         }
@@ -125,7 +125,7 @@ fn fingerprint(mask: &Mask, tombstones: &[Arc<Tombstone>], expires: bool) -> u64
 
 impl Resolved {
     fn new(
-        mask: &Mask,
+        visibility: &Visibility,
         tombstones: &[Arc<Tombstone>],
         expires: bool,
         table: &SeriesTable,
@@ -148,7 +148,7 @@ impl Resolved {
             }
         }
         if expires {
-            let rules = &mask.retention.rules;
+            let rules = &visibility.retention.rules;
             let mut decided = vec![false; table.len()];
             let every = 0..table.len() as u32;
             for rule in 0..=rules.len() {

@@ -21,7 +21,7 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
-use crate::sidecar::metadata::{Known, MAX_METRICS, MAX_PER_METRIC};
+use crate::sidecar::metadata::{MAX_METRICS, MAX_PER_METRIC, MetricMetadata};
 use label_sets::{LabelSet, LabelSets};
 use model::head_stats::{HeadBytes, HeadStats, NamedCount};
 use model::labels::{Labels, METRIC_NAME, hash_sorted};
@@ -705,7 +705,7 @@ impl TenantHead {
     }
 
     /// What was heard of metrics since the process started (or is in its log), and when last.
-    pub fn metadata(&self, metric: Option<&str>) -> Known {
+    pub fn metadata(&self, metric: Option<&str>) -> MetricMetadata {
         let all = self.metadata.read();
         let heard = |known: &BTreeMap<Metadata, AtomicI64>| {
             known.iter().map(|(m, heard_ms)| (m.clone(), heard_ms.load(Ordering::Relaxed))).collect()

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 use super::samples::{SamplesView, union};
 use super::{Head, Series, TenantHead};
-use crate::deletion::{Retention, Stretches};
+use crate::deletion::{Intervals, RetentionRules};
 use crate::head::chunk::Columns;
 use model::labels::Labels;
 use model::matcher::Matcher;
@@ -23,7 +23,7 @@ pub struct HeadSource {
     tenant: Arc<TenantHead>,
     generations: RangeInclusive<u64>,
     /// Rules of retention, and the hour they are applied at.
-    retention: Option<(Arc<Retention>, i64)>,
+    retention: Option<(Arc<RetentionRules>, i64)>,
 }
 
 impl HeadSource {
@@ -32,7 +32,7 @@ impl HeadSource {
     }
 
     /// The same without what rules of retention hide at `now_ms`, as in blocks: late samples may be older than their series is kept.
-    pub fn with_retention(self, rules: Arc<Retention>, now_ms: i64) -> Self {
+    pub fn with_retention(self, rules: Arc<RetentionRules>, now_ms: i64) -> Self {
         let retention = (!rules.is_endless()).then_some((rules, now_ms));
         HeadSource { retention, ..self }
     }
@@ -71,7 +71,7 @@ impl HeadSource {
 
     /// Where the samples of matching series lie, coarsely: ascending ranges, both ends included.
     pub fn spans_ms(&self, matchers: &[Matcher], min_t: i64, max_t: i64) -> Vec<(i64, i64)> {
-        let mut spans = Stretches::default();
+        let mut spans = Intervals::default();
         if min_t <= max_t {
             for (_, series) in self.head.matching(&self.tenant, matchers) {
                 for view in series.view(self.generations.clone(), min_t, max_t) {

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 
 use crate::block::BlockError;
-use crate::sidecar::{self, Attachment};
+use crate::sidecar::{self, Sidecar};
 use model::sample::Metadata;
 
 /// Metrics of a tenant whose metadata is kept, and different entries for one; what comes beyond is passed over.
@@ -18,13 +18,13 @@ pub const MAX_PER_METRIC: usize = 16;
 const MAX_TEXT_BYTES: usize = 64 << 20;
 
 /// Metric → what was said of it → when that was last heard, in milliseconds.
-pub type Known = BTreeMap<String, BTreeMap<Metadata, i64>>;
+pub type MetricMetadata = BTreeMap<String, BTreeMap<Metadata, i64>>;
 
 /// How much later an entry must have been heard for that alone to be written down again.
 const HEARD_AGAIN_MS: i64 = 24 * 3600 * 1000;
 
 /// Adds what another knows, within the bounds; the later hearing stands.
-pub fn join(into: &mut Known, more: &Known) {
+pub fn join(into: &mut MetricMetadata, more: &MetricMetadata) {
     for (metric, entries) in more {
         if !into.contains_key(metric) {
             if into.len() >= MAX_METRICS {
@@ -46,7 +46,12 @@ pub fn join(into: &mut Known, more: &Known) {
 /// What is to be stored now, given what is stored and what this process has heard; `None` where that is not worth a new file.
 ///
 /// Entries that nobody has sent for `keep_ms` are left out (`None` keeps them for ever).
-pub fn next(stored: &Known, heard: &Known, keep_ms: Option<i64>, now_ms: i64) -> Option<Known> {
+pub fn next(
+    stored: &MetricMetadata,
+    heard: &MetricMetadata,
+    keep_ms: Option<i64>,
+    now_ms: i64,
+) -> Option<MetricMetadata> {
     let mut next = stored.clone();
     join(&mut next, heard);
     if let Some(keep) = keep_ms {
@@ -78,7 +83,7 @@ fn schema() -> SchemaRef {
 }
 
 /// One Parquet file of all entries, a row each.
-pub fn encode(known: &Known) -> Result<(Attachment, Bytes), BlockError> {
+pub fn encode(known: &MetricMetadata) -> Result<(Sidecar, Bytes), BlockError> {
     let rows = || known.iter().flat_map(|(m, all)| all.iter().map(move |(e, heard)| (m.as_str(), e, *heard)));
     let text = |of: &dyn for<'a> Fn(&(&'a str, &'a Metadata, i64)) -> &'a str| -> ArrayRef {
         let all: Vec<_> = rows().collect();
@@ -97,8 +102,8 @@ pub fn encode(known: &Known) -> Result<(Attachment, Bytes), BlockError> {
 }
 
 /// Reads a file back; `object` is its path, for errors.
-pub fn decode(object: &str, bytes: Bytes) -> Result<Known, BlockError> {
-    let mut known = Known::new();
+pub fn decode(object: &str, bytes: Bytes) -> Result<MetricMetadata, BlockError> {
+    let mut known = MetricMetadata::new();
     for batch in sidecar::decode(object, bytes)? {
         let columns = || {
             let text = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
@@ -129,8 +134,8 @@ mod tests {
         Metadata { kind: "gauge".into(), help: help.into(), unit: "s".into() }
     }
 
-    fn known(all: &[(&str, &str, i64)]) -> Known {
-        let mut known = Known::new();
+    fn known(all: &[(&str, &str, i64)]) -> MetricMetadata {
+        let mut known = MetricMetadata::new();
         for (metric, help, heard) in all {
             known.entry(metric.to_string()).or_default().insert(entry(help), *heard);
         }
@@ -161,7 +166,7 @@ mod tests {
         assert_eq!(all["m"].len(), MAX_PER_METRIC);
         let long = "x".repeat(40 << 20);
         let heard = known(&[("a", &long, 0), ("b", &long, 0), ("c", "short", 0)]);
-        let kept = next(&Known::new(), &heard, None, 0).unwrap();
+        let kept = next(&MetricMetadata::new(), &heard, None, 0).unwrap();
         assert_eq!(kept.keys().collect::<Vec<_>>(), ["a"]);
     }
 
@@ -172,7 +177,7 @@ mod tests {
         assert_eq!((about.rows, about.min_t_ms, about.max_t_ms), (3, -5, i64::MAX));
         about.check("x", &bytes).unwrap();
         assert_eq!(decode("x", bytes).unwrap(), all);
-        let (_, bytes) = encode(&Known::new()).unwrap();
-        assert_eq!(decode("x", bytes).unwrap(), Known::new());
+        let (_, bytes) = encode(&MetricMetadata::new()).unwrap();
+        assert_eq!(decode("x", bytes).unwrap(), MetricMetadata::new());
     }
 }

@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In the order of [`layout::attachments`].
+    /// In the order of [`layout::sidecars`].
     pub const ALL: [Kind; 2] = [Kind::Exemplars, Kind::Metadata];
 
     /// The word for people.
@@ -58,7 +58,7 @@ impl Kind {
 
 /// One such object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
+pub struct Sidecar {
     #[serde(with = "ulid_text")]
     pub ulid: Ulid,
     /// First and last time that is spoken of in it, in milliseconds.
@@ -70,7 +70,7 @@ pub struct Attachment {
     pub xxh3: String,
 }
 
-impl Attachment {
+impl Sidecar {
     /// Whether these are its bytes.
     pub fn check(&self, object: &str, bytes: &[u8]) -> Result<(), BlockError> {
         let wrong = |what: String| BlockError::Corrupt { object: object.to_string(), what };
@@ -104,7 +104,7 @@ pub(crate) fn encode(
     schema: SchemaRef,
     batches: &[RecordBatch],
     span: (i64, i64),
-) -> Result<(Attachment, Bytes), BlockError> {
+) -> Result<(Sidecar, Bytes), BlockError> {
     let failed = |e: parquet::errors::ParquetError| BlockError::Encode(e.to_string());
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(failed)?))
@@ -116,7 +116,7 @@ pub(crate) fn encode(
         writer.write(batch).map_err(failed)?;
     }
     let bytes = Bytes::from(writer.into_inner().map_err(failed)?);
-    let about = Attachment {
+    let about = Sidecar {
         ulid: Ulid::new(),
         min_t_ms: span.0,
         max_t_ms: span.1,
@@ -143,7 +143,7 @@ pub(crate) async fn verify(
     store: &dyn ObjectStore,
     tenant: &TenantId,
     kind: Kind,
-    about: &Attachment,
+    about: &Sidecar,
 ) -> Result<(), BlockError> {
     let path = kind.path(tenant, about.ulid);
     let object = path.as_ref();
@@ -178,11 +178,7 @@ pub(crate) async fn put(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> R
 }
 
 /// Reads one and checks it.
-pub(crate) async fn get(
-    store: &dyn ObjectStore,
-    path: &Path,
-    about: &Attachment,
-) -> Result<Bytes, BlockError> {
+pub(crate) async fn get(store: &dyn ObjectStore, path: &Path, about: &Sidecar) -> Result<Bytes, BlockError> {
     let failed =
         |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
     if about.bytes > MAX_BYTES {

@@ -6,7 +6,7 @@ use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::block::BlockMeta;
-use tsdb::bucket::import_journal::Intake;
+use tsdb::bucket::import_journal::ImportJournal;
 use tsdb::catalog::Commits;
 use tsdb::catalog::layout;
 
@@ -19,8 +19,13 @@ fn journal_entries_are_as_documented() {
     let tenant = TenantId::single();
     let scratch = tempfile::tempdir().unwrap();
     let open = || {
-        let opened =
-            Intake::open(store.clone(), tenant.clone(), "import", scratch.path(), &Commits::Conditional);
+        let opened = ImportJournal::open(
+            store.clone(),
+            tenant.clone(),
+            "import",
+            scratch.path(),
+            &Commits::Conditional,
+        );
         runtime.block_on(opened).unwrap()
     };
     let text = |path| {

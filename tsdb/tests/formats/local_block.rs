@@ -33,7 +33,7 @@ async fn manifest_is_as_documented() {
     assert_eq!(seal.span_ms, Some((1_767_225_600_001, 1_767_226_200_000)));
     let block = seal.block(&tenant).expect("the tenant's block");
     assert_eq!((block.meta.stats.samples, block.windows[&1_767_232_800_000]), (80, 80));
-    assert_eq!(seal.attachments(Kind::Exemplars).count(), 1);
+    assert_eq!(seal.sidecars(Kind::Exemplars).count(), 1);
 
     let again = InMemory::new();
     local::commit(&again, seal).await.unwrap();

@@ -8,7 +8,7 @@ use model::labels::Labels;
 use model::sample::Metadata;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use tsdb::sidecar::Attachment;
+use tsdb::sidecar::Sidecar;
 
 use super::block::columns_of;
 use super::page::{example, table};
@@ -25,7 +25,7 @@ fn documented(heading: &str) -> Vec<[String; 3]> {
 #[test]
 fn sidecar_description_is_as_documented() {
     let shown = example("sidecar.md", "json sidecar");
-    let about: Attachment = serde_json::from_str(&shown).unwrap();
+    let about: Sidecar = serde_json::from_str(&shown).unwrap();
     assert_eq!((about.rows, about.bytes), (2, 1815));
     assert_eq!(serde_json::to_string_pretty(&about).unwrap(), shown);
 }

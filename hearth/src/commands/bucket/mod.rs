@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use compactor::inspect::check::{Report, Severity, check_attachments, check_block, check_catalog};
-use compactor::inspect::leftovers::{Orphan, orphans, strays};
-use compactor::inspect::listing::{Beside, BlockDetail, TenantListing, detail, listing, per};
+use compactor::inspect::listing::{BlockDetail, SidecarTotals, TenantListing, detail, listing, per};
+use compactor::inspect::orphans::{Orphan, orphans, strays};
 use compactor::inspect::stats::{Order, Stats, Tally};
-use compactor::job::{JobError, Workplace};
+use compactor::job::{JobError, JobRunner};
 use compactor::rewrite::{Rewrite, Rewritten, exemplars_left, rewrite, rewrite_exemplars};
 use model::clock::SystemClock;
 use model::matcher::Matcher;
@@ -21,7 +21,7 @@ use object_store::ObjectStore;
 use query::parse::ParseOptions;
 use serde_json::{Value, json};
 use tsdb::bucket::BlockStore;
-use tsdb::bucket::maintenance::{Depot, Patience};
+use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Catalog;
 use tsdb::sidecar::Kind;
 use ulid::Ulid;
@@ -129,7 +129,7 @@ pub fn command() -> Command {
 /// What a subcommand works with.
 struct Bucket {
     runtime: tokio::runtime::Runtime,
-    depot: Depot,
+    maintenance: BucketMaintenance,
     store: Arc<BlockStore>,
     tenants: Vec<TenantId>,
     json: bool,
@@ -168,17 +168,17 @@ fn dispatch(name: &str, of: &ArgMatches, settings: &Settings, location: &Locatio
     } else {
         (objstore::open(location, settings)?, None)
     };
-    let depot = Depot::new(store, Arc::new(SystemClock), Patience::default());
-    let all = runtime.block_on(depot.tenants()).map_err(|e| e.to_string())?;
+    let maintenance = BucketMaintenance::new(store, Arc::new(SystemClock), Patience::default());
+    let all = runtime.block_on(maintenance.tenants()).map_err(|e| e.to_string())?;
     let tenants = match of.get_many::<String>("tenant") {
         Some(names) => names.map(|n| named(n, &all)).collect::<Result<_, _>>()?,
         None => all,
     };
     let store = {
         let _entered = runtime.enter();
-        depot.blocks(CACHE_BYTES)
+        maintenance.blocks(CACHE_BYTES)
     };
-    let bucket = Bucket { runtime, depot, store, tenants, json: of.get_flag("json"), writer };
+    let bucket = Bucket { runtime, maintenance, store, tenants, json: of.get_flag("json"), writer };
     let result = match name {
         "ls" => bucket.ls(),
         "inspect" => bucket.inspect(&ulids(of)?),
@@ -248,7 +248,7 @@ fn to_json(value: &impl serde::Serialize) -> Value {
 
 impl Bucket {
     fn catalog(&self, tenant: &TenantId) -> Result<Catalog, String> {
-        self.runtime.block_on(self.depot.catalog(tenant, &self.writer)).map_err(|e| e.to_string())
+        self.runtime.block_on(self.maintenance.catalog(tenant, &self.writer)).map_err(|e| e.to_string())
     }
 
     fn ls(&self) -> Result<bool, String> {
@@ -316,7 +316,7 @@ impl Bucket {
             let before = found.len();
             for tenant in &self.tenants {
                 let snapshot = self.catalog(tenant)?.snapshot();
-                if let Some((kind, file)) = snapshot.attachments().find(|(_, f)| f.ulid == *ulid) {
+                if let Some((kind, file)) = snapshot.sidecars().find(|(_, f)| f.ulid == *ulid) {
                     why = format!(
                         "{ulid} is no block but a file of {} of tenant {tenant}: {} rows, {}; any reader of Parquet shows it: {}",
                         kind.as_str(),
@@ -326,7 +326,7 @@ impl Bucket {
                     );
                     continue;
                 }
-                match self.runtime.block_on(detail(&self.depot, tenant, &snapshot, *ulid)) {
+                match self.runtime.block_on(detail(&self.maintenance, tenant, &snapshot, *ulid)) {
                     Ok(one) => found.push(one),
                     Err(e) => why = e.to_string(),
                 }
@@ -349,7 +349,7 @@ impl Bucket {
         for tenant in self.tenants.iter().filter(|_| !blocks.is_empty()) {
             let snapshot = self.catalog(tenant)?.snapshot();
             live.extend(
-                snapshot.blocks.iter().map(|b| b.ulid).chain(snapshot.attachments().map(|(_, f)| f.ulid)),
+                snapshot.blocks.iter().map(|b| b.ulid).chain(snapshot.sidecars().map(|(_, f)| f.ulid)),
             );
         }
         match blocks.iter().find(|b| !live.contains(*b)) {
@@ -363,13 +363,13 @@ impl Bucket {
         let mut report = Report::default();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
-            let snapshot = self.runtime.block_on(check_catalog(&self.depot, &catalog, &mut report));
+            let snapshot = self.runtime.block_on(check_catalog(&self.maintenance, &catalog, &mut report));
             let snapshot = snapshot.map_err(|e| e.to_string())?;
-            let checked = check_attachments(&self.depot, &catalog, &snapshot, blocks, &mut report);
+            let checked = check_attachments(&self.maintenance, &catalog, &snapshot, blocks, &mut report);
             self.runtime.block_on(checked).map_err(|e| e.to_string())?;
             for meta in snapshot.blocks.iter().filter(|b| blocks.is_empty() || blocks.contains(&b.ulid)) {
                 let (runtime, before) = (self.runtime.handle(), report.findings.len());
-                check_block(&self.depot, &self.store, runtime, tenant, meta, decode, &mut report)
+                check_block(&self.maintenance, &self.store, runtime, tenant, meta, decode, &mut report)
                     .map_err(|e| e.to_string())?;
                 // A compactor may have replaced it while it was read, and a cleaner removed it.
                 if report.findings.len() > before {
@@ -400,7 +400,7 @@ impl Bucket {
             "{} snapshots, {} blocks and {} files beside them, {}, {} series, {} samples {}, {} exemplars, {} entries of metadata: {}\n",
             count(report.snapshots),
             count(report.blocks),
-            count(report.attachments),
+            count(report.sidecars),
             size(report.bytes as f64),
             count(report.series),
             count(report.samples),
@@ -413,14 +413,14 @@ impl Bucket {
     }
 
     fn stats(&self, order: Order, top: usize) -> Result<bool, String> {
-        let mut all: Vec<(String, Stats, [Beside; 2])> = Vec::new();
+        let mut all: Vec<(String, Stats, [SidecarTotals; 2])> = Vec::new();
         for tenant in &self.tenants {
             let snapshot = self.catalog(tenant)?.snapshot();
             let mut tally = Tally::default();
             for meta in &snapshot.blocks {
                 tally.add(&self.store, tenant, meta).map_err(|e| e.to_string())?;
             }
-            let beside = Kind::ALL.map(|kind| Beside::of(&snapshot, kind));
+            let beside = Kind::ALL.map(|kind| SidecarTotals::of(&snapshot, kind));
             all.push((tenant.to_string(), tally.finish(order, top), beside));
         }
         if self.json {
@@ -476,9 +476,9 @@ impl Bucket {
         let mut failed = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
-            let of = self.runtime.block_on(orphans(&self.depot, &catalog, older_than));
+            let of = self.runtime.block_on(orphans(&self.maintenance, &catalog, older_than));
             for (orphan, piece) in of.map_err(|e| e.to_string())? {
-                if delete && let Err(e) = self.runtime.block_on(piece.remove(&self.depot, tenant)) {
+                if delete && let Err(e) = self.runtime.block_on(piece.remove(&self.maintenance, tenant)) {
                     failed.push(e.to_string());
                 }
                 found.push(orphan);
@@ -487,9 +487,10 @@ impl Bucket {
                 self.runtime.block_on(catalog.prune());
             }
         }
-        let strays = self.runtime.block_on(strays(&self.depot, older_than)).map_err(|e| e.to_string())?;
+        let strays =
+            self.runtime.block_on(strays(&self.maintenance, older_than)).map_err(|e| e.to_string())?;
         for stray in strays.iter().filter(|_| delete) {
-            if let Err(e) = self.runtime.block_on(self.depot.remove_leftover(stray)) {
+            if let Err(e) = self.runtime.block_on(self.maintenance.remove_orphan(stray)) {
                 failed.push(e.to_string());
             }
         }
@@ -543,7 +544,7 @@ impl Bucket {
     /// Files of exemplars bear the same series as blocks do: what is said of them, a line each.
     fn rewrite_exemplars(
         &self,
-        place: &Workplace,
+        place: &JobRunner,
         catalog: &Catalog,
         wanted: impl Fn(Ulid) -> bool,
         what: &Rewrite,
@@ -578,8 +579,8 @@ impl Bucket {
         }
         self.must_be_live(blocks)?;
         let scratch = tempfile_in(&settings.data_dir.0)?;
-        let place = Workplace {
-            depot: self.depot.clone(),
+        let place = JobRunner {
+            maintenance: self.maintenance.clone(),
             store: self.store.clone(),
             settings: Arc::new(compactor::settings::Settings::new(&scratch.0)),
             writer: self.writer.clone(),
@@ -678,8 +679,8 @@ fn tell_became(line: &mut Value, became: Result<Option<(Ulid, u64, u64)>, JobErr
 }
 
 /// A line about the files beside a tenant's blocks; nothing where there are none.
-fn beside(exemplars: &Beside, metadata: &Beside) -> String {
-    let one = |of: &Beside, what: &str| {
+fn beside(exemplars: &SidecarTotals, metadata: &SidecarTotals) -> String {
+    let one = |of: &SidecarTotals, what: &str| {
         format!("{} {what} in {} files, {}", count(of.rows), of.files, size(of.bytes as f64))
     };
     match exemplars.files + metadata.files {

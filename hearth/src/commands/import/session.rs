@@ -11,7 +11,7 @@ use ingest::import::{ImportError, Progress};
 use model::matcher::Matcher;
 use model::source::SeriesColumns;
 use tokio::runtime::Runtime;
-use tsdb::bucket::import_journal::Intake;
+use tsdb::bucket::import_journal::ImportJournal;
 use tsdb::catalog::Commits;
 
 use crate::commands::console::{Console, count, size};
@@ -21,7 +21,7 @@ use crate::objstore::{self, Location};
 
 /// What all parts of an import share.
 pub struct Session {
-    pub intake: Intake,
+    pub journal: ImportJournal,
     /// Of `--match`; none means everything.
     pub selectors: Vec<Vec<Matcher>>,
     /// The same as it was written.
@@ -92,12 +92,12 @@ impl Session {
         let runtime = one_shot::threads()?;
         let store = objstore::open(location, settings)?;
         let commits = if dry_run { Commits::Unasked } else { objstore::commits(location, settings)? };
-        let opening = Intake::open(store, tenant, "import", scratch.0.join("blocks"), &commits);
-        let intake = runtime.block_on(opening).map_err(|e| e.to_string())?;
+        let opening = ImportJournal::open(store, tenant, "import", scratch.0.join("blocks"), &commits);
+        let journal = runtime.block_on(opening).map_err(|e| e.to_string())?;
         let stop = one_shot::stop_sign(&runtime, "stopping at the next series");
         let console = Console::new(0);
         let totals = Totals::default();
-        Ok(Session { intake, selectors, selection, dry_run, console, scratch, runtime, stop, totals })
+        Ok(Session { journal, selectors, selection, dry_run, console, scratch, runtime, stop, totals })
     }
 
     pub fn should_stop(&self) -> bool {
@@ -107,7 +107,7 @@ impl Session {
     /// Whether all of some units were imported before; then they are counted, and their source need not be opened.
     pub fn all_done(&mut self, units: &[Unit]) -> Result<bool, ImportError> {
         for unit in units {
-            if !self.intake.is_done(&unit.key())? {
+            if !self.journal.is_done(&unit.key())? {
                 return Ok(false);
             }
         }
@@ -125,7 +125,7 @@ impl Session {
         ) -> Result<(), ImportError>,
     ) -> Result<(), ImportError> {
         let mut watch = Watch { console: &mut self.console, stop: &self.stop };
-        match unit::import(&self.intake, unit, |give| read(&mut watch, give))? {
+        match unit::import(&self.journal, unit, |give| read(&mut watch, give))? {
             Outcome::Before => self.totals.before += 1,
             Outcome::Nothing => {}
             Outcome::Written { fingerprint, bytes, .. } => {

@@ -22,7 +22,7 @@ use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
 use crate::db::flush::plan::{MOST_SEALS, is_due, plan};
 use crate::db::local;
 use crate::db::local::sealing::{Rows, watermark};
-use crate::deletion::Mask;
+use crate::deletion::Visibility;
 use model::source::SeriesCursor;
 use model::source::merge::MergeCursor;
 use model::tenant::TenantId;
@@ -178,7 +178,7 @@ impl Db {
         let options = ReadOptions { range, batch_bytes: READ_BATCH_BYTES, attempts: 2, pause };
         let mut readers: Vec<Box<dyn SeriesCursor>> = Vec::new();
         for meta in inputs.iter().filter(|meta| meta.overlaps(range.0, range.1)) {
-            let reader = BlockReader::open(store, tenant, meta, &Mask::default(), options.clone());
+            let reader = BlockReader::open(store, tenant, meta, &Visibility::default(), options.clone());
             readers.push(Box::new(reader.map_err(|e| e.to_string())?));
         }
         let rows = Rows::new(MergeCursor::new(readers));

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::block::{BlockError, BlockMeta, FileMeta};
 use crate::catalog::layout;
-use crate::sidecar::{Attachment, Kind};
+use crate::sidecar::{Kind, Sidecar};
 use model::tenant::TenantId;
 
 /// The version of manifests that this code writes and reads.
@@ -50,8 +50,8 @@ pub struct Seal {
     /// When its generation began, by the wall clock.
     pub began_ms: i64,
     blocks: BTreeMap<String, SealedBlock>,
-    exemplars: BTreeMap<String, Attachment>,
-    metadata: BTreeMap<String, Attachment>,
+    exemplars: BTreeMap<String, Sidecar>,
+    metadata: BTreeMap<String, Sidecar>,
 }
 
 impl Seal {
@@ -75,11 +75,11 @@ impl Seal {
     }
 
     /// Names a file beside the blocks.
-    pub fn add_attachment(&mut self, kind: Kind, tenant: &TenantId, file: Attachment) {
-        self.attachments_mut(kind).insert(tenant.to_string(), file);
+    pub fn add_attachment(&mut self, kind: Kind, tenant: &TenantId, file: Sidecar) {
+        self.sidecars_mut(kind).insert(tenant.to_string(), file);
     }
 
-    fn attachments_mut(&mut self, kind: Kind) -> &mut BTreeMap<String, Attachment> {
+    fn sidecars_mut(&mut self, kind: Kind) -> &mut BTreeMap<String, Sidecar> {
         match kind {
             Kind::Exemplars => &mut self.exemplars,
             Kind::Metadata => &mut self.metadata,
@@ -114,7 +114,7 @@ impl Seal {
     }
 
     /// Files of a kind, by tenant.
-    pub fn attachments(&self, kind: Kind) -> impl Iterator<Item = (TenantId, &Attachment)> {
+    pub fn sidecars(&self, kind: Kind) -> impl Iterator<Item = (TenantId, &Sidecar)> {
         let files = match kind {
             Kind::Exemplars => &self.exemplars,
             Kind::Metadata => &self.metadata,
@@ -135,7 +135,7 @@ impl Seal {
             paths.extend(data_files(&tenant, &block.meta).map(|(path, _)| path));
         }
         for kind in Kind::ALL {
-            paths.extend(self.attachments(kind).map(|(tenant, file)| kind.path(&tenant, file.ulid)));
+            paths.extend(self.sidecars(kind).map(|(tenant, file)| kind.path(&tenant, file.ulid)));
         }
         paths
     }
@@ -282,7 +282,7 @@ async fn take_out_damaged(
         }
     }
     for kind in Kind::ALL {
-        let files = seal.attachments_mut(kind);
+        let files = seal.sidecars_mut(kind);
         if let Some(file) = files.get(tenant.as_str())
             && let Err(why) = is_whole(store, &kind.path(tenant, file.ulid), file.bytes).await?
         {
@@ -384,7 +384,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LocalFileSystem::new_with_prefix(dir.path()).unwrap();
         let tenant = TenantId::single();
-        let about = Attachment {
+        let about = Sidecar {
             ulid: ulid::Ulid::new(),
             min_t_ms: 1,
             max_t_ms: 2,

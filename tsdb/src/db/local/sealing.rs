@@ -177,7 +177,7 @@ pub(crate) async fn recall(
 ) {
     for seal in seals {
         for kind in Kind::ALL {
-            for (tenant, file) in seal.attachments(kind) {
+            for (tenant, file) in seal.sidecars(kind) {
                 if seal.last_segment <= watermark(snapshots, &tenant, writer) {
                     continue;
                 }

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRe
 use bytes::Bytes;
 
 use crate::block::BlockError;
-use crate::sidecar::{self, Attachment};
+use crate::sidecar::{self, Sidecar};
 use model::exemplar::{Exemplar, Gathered, SeriesExemplars};
 use model::labels::Labels;
 
@@ -29,7 +29,7 @@ fn schema() -> SchemaRef {
 }
 
 /// The file of these series, in [`Labels::series_cmp`] order; at least one exemplar.
-pub fn encode(mut series: Vec<SeriesExemplars>) -> Result<(Attachment, Bytes), BlockError> {
+pub fn encode(mut series: Vec<SeriesExemplars>) -> Result<(Sidecar, Bytes), BlockError> {
     series.sort_by(|a, b| a.labels.series_cmp(&b.labels));
     let rows = || series.iter().flat_map(|s| s.exemplars.iter().map(move |e| (&s.labels, e)));
     let mut batches = Vec::new();

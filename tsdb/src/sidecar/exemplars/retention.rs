@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
-use crate::sidecar::Attachment;
+use crate::sidecar::Sidecar;
 
 /// A day, in milliseconds: what is joined in one file once it is over.
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -23,10 +23,10 @@ pub struct Upkeep {
 }
 
 /// Plans at most one joining: of the oldest day that has been over for an hour and has several files.
-pub fn plan(files: &[Arc<Attachment>], keep_ms: Option<i64>, now_ms: i64) -> Upkeep {
+pub fn plan(files: &[Arc<Sidecar>], keep_ms: Option<i64>, now_ms: i64) -> Upkeep {
     let first_kept = keep_ms.map_or(i64::MIN, |keep| now_ms.saturating_sub(keep));
     let (kept, expired): (Vec<_>, Vec<_>) = files.iter().partition(|f| f.max_t_ms >= first_kept);
-    let mut by_day: BTreeMap<i64, Vec<&Attachment>> = BTreeMap::new();
+    let mut by_day: BTreeMap<i64, Vec<&Sidecar>> = BTreeMap::new();
     for f in kept {
         let day = f.max_t_ms.div_euclid(DAY_MS);
         if day.saturating_add(1).saturating_mul(DAY_MS) + DAY_MS / 24 <= now_ms {
@@ -35,7 +35,7 @@ pub fn plan(files: &[Arc<Attachment>], keep_ms: Option<i64>, now_ms: i64) -> Upk
     }
     let join = by_day.into_values().map(|files| {
         let mut bytes = 0;
-        let fits = |f: &&&Attachment| {
+        let fits = |f: &&&Sidecar| {
             bytes += f.bytes;
             bytes <= JOINED_BYTES
         };
@@ -55,7 +55,7 @@ mod tests {
     fn old_files_go_and_those_of_a_day_that_is_over_become_one() {
         let file = |n: u64, day: i64, bytes| {
             let (min_t_ms, max_t_ms) = (day * DAY_MS, day * DAY_MS + 5);
-            Arc::new(Attachment {
+            Arc::new(Sidecar {
                 ulid: Ulid::from_parts(n, 0),
                 min_t_ms,
                 max_t_ms,

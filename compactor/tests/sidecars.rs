@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use bucket::{catalog, settings};
 use compactor::inspect::check::{Report, Severity, check_attachments, check_catalog};
-use compactor::inspect::listing::{Beside, listing};
-use compactor::job::{JobError, Workplace};
+use compactor::inspect::listing::{SidecarTotals, listing};
+use compactor::job::{JobError, JobRunner};
 use compactor::rewrite::{Rewrite, exemplars_left, rewrite_exemplars};
 use model::clock::SystemClock;
 use model::exemplar::SeriesExemplars;
@@ -17,7 +17,7 @@ use model::sample::Metadata;
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tsdb::bucket::maintenance::{Depot, Patience};
+use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::db::{Db, DbOptions};
 use tsdb::sidecar::Kind;
 
@@ -43,16 +43,16 @@ async fn fill() -> Arc<dyn ObjectStore> {
     store
 }
 
-fn depot(store: &Arc<dyn ObjectStore>) -> Depot {
+fn maintenance(store: &Arc<dyn ObjectStore>) -> BucketMaintenance {
     let patience = Patience { attempts: 2, pause: std::time::Duration::from_micros(100) };
-    Depot::new(store.clone(), Arc::new(SystemClock), patience)
+    BucketMaintenance::new(store.clone(), Arc::new(SystemClock), patience)
 }
 
 async fn check(store: &Arc<dyn ObjectStore>) -> Report {
-    let (depot, catalog) = (depot(store), catalog(store, "checker").await);
+    let (maintenance, catalog) = (maintenance(store), catalog(store, "checker").await);
     let mut report = Report::default();
-    let snapshot = check_catalog(&depot, &catalog, &mut report).await.unwrap();
-    check_attachments(&depot, &catalog, &snapshot, &[], &mut report).await.unwrap();
+    let snapshot = check_catalog(&maintenance, &catalog, &mut report).await.unwrap();
+    check_attachments(&maintenance, &catalog, &snapshot, &[], &mut report).await.unwrap();
     report
 }
 
@@ -62,13 +62,13 @@ async fn what_is_missing_changed_or_no_parquet_is_damage() {
     let tenant = TenantId::single();
     let snapshot = catalog(&store, "reader").await.snapshot();
     let listed = listing(&tenant, &snapshot);
-    let counts = |of: Beside| (of.files, of.rows);
+    let counts = |of: SidecarTotals| (of.files, of.rows);
     assert_eq!((counts(listed.exemplars), counts(listed.metadata)), ((1, 5), (1, 1)));
     let whole = check(&store).await;
-    assert_eq!((whole.attachments, whole.exemplars, whole.metadata), (2, 5, 1));
+    assert_eq!((whole.sidecars, whole.exemplars, whole.metadata), (2, 5, 1));
     assert_eq!(whole.findings, []);
 
-    for (kind, file) in snapshot.attachments() {
+    for (kind, file) in snapshot.sidecars() {
         let path = kind.path(&tenant, file.ulid);
         let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
         let mut flipped = bytes.to_vec();
@@ -89,12 +89,13 @@ async fn what_is_missing_changed_or_no_parquet_is_damage() {
         store.put(&path, bytes.into()).await.unwrap();
     }
     // Its bytes are what the catalog says, and are something else than it says.
-    let (kind, file) = snapshot.attachments().next().unwrap();
+    let (kind, file) = snapshot.sidecars().next().unwrap();
     let mut lying = file.clone();
     lying.rows += 1;
-    let told = depot(&store).verify_attachment(&tenant, kind, &lying).await.unwrap_err().to_string();
+    let told = maintenance(&store).verify_sidecar(&tenant, kind, &lying).await.unwrap_err().to_string();
     assert!(told.contains("5 rows from") && told.contains("the catalog says 6"), "{told}");
-    let wrong = depot(&store).verify_attachment(&tenant, Kind::Metadata, file).await.unwrap_err().to_string();
+    let wrong =
+        maintenance(&store).verify_sidecar(&tenant, Kind::Metadata, file).await.unwrap_err().to_string();
     assert!(wrong.contains("not there"), "{wrong}");
 }
 
@@ -102,10 +103,10 @@ async fn what_is_missing_changed_or_no_parquet_is_damage() {
 async fn exemplars_of_series_that_are_left_out_go_too() {
     let store = fill().await;
     let (tenant, scratch) = (TenantId::single(), tempfile::tempdir().unwrap());
-    let depot = depot(&store);
-    let place = Workplace {
-        depot: depot.clone(),
-        store: depot.blocks(1 << 20),
+    let maintenance = maintenance(&store);
+    let place = JobRunner {
+        maintenance: maintenance.clone(),
+        store: maintenance.blocks(1 << 20),
         settings: Arc::new(settings(scratch.path())),
         writer: "test".to_string(),
         scratch: scratch.path().to_owned(),
@@ -125,7 +126,7 @@ async fn exemplars_of_series_that_are_left_out_go_too() {
         let one = |s: SeriesExemplars| (s.labels.to_string(), s.exemplars.len());
         all.into_iter().map(one).collect::<Vec<_>>()
     };
-    let read = names(depot.read_exemplars(&tenant, &new).await.unwrap());
+    let read = names(maintenance.read_exemplars(&tenant, &new).await.unwrap());
     assert_eq!(read.len(), 1, "{read:?}");
     assert!(read[0].0.contains("kept") && read[0].1 == 3, "{read:?}");
     assert_eq!(catalog.snapshot().exemplars.iter().map(|f| f.ulid).collect::<Vec<_>>(), [new.ulid]);

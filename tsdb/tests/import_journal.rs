@@ -9,14 +9,15 @@ use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
-use tsdb::bucket::import_journal::Intake;
+use tsdb::bucket::import_journal::ImportJournal;
 use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogOptions, Commits, Edit};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-fn open(runtime: &tokio::runtime::Runtime, store: &Arc<dyn ObjectStore>, scratch: &Path) -> Intake {
-    let opening = Intake::open(store.clone(), TenantId::single(), "import", scratch, &Commits::Conditional);
+fn open(runtime: &tokio::runtime::Runtime, store: &Arc<dyn ObjectStore>, scratch: &Path) -> ImportJournal {
+    let opening =
+        ImportJournal::open(store.clone(), TenantId::single(), "import", scratch, &Commits::Conditional);
     runtime.block_on(opening).unwrap()
 }
 
@@ -111,12 +112,12 @@ fn what_is_imported_counts_as_written_last() {
     // A block from a clock that is ahead.
     let ahead = ulid::Ulid::from_parts(u64::MAX >> 17, 1);
     let native = block(scratch, BlockOrigin::flushed(ahead, TenantId::single(), "ingester"));
-    let intake = open(&runtime, &store, scratch);
-    intake.upload(&native).unwrap();
-    intake.commit("native", &native.meta, &"").unwrap();
-    let imported = intake.begin(KEY).unwrap();
+    let journal = open(&runtime, &store, scratch);
+    journal.upload(&native).unwrap();
+    journal.commit("native", &native.meta, &"").unwrap();
+    let imported = journal.begin(KEY).unwrap();
     assert!(imported.ulid > ahead);
-    intake.nothing(KEY, &"").unwrap();
-    assert!(intake.is_done(KEY).unwrap());
+    journal.nothing(KEY, &"").unwrap();
+    assert!(journal.is_done(KEY).unwrap());
     assert_eq!(live(&runtime, &store).len(), 1);
 }

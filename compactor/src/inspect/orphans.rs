@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tsdb::bucket::maintenance::{Depot, Leftover};
+use tsdb::bucket::maintenance::{BucketMaintenance, OrphanObject};
 use tsdb::catalog::Catalog;
 
 use super::InspectError;
@@ -27,11 +27,11 @@ pub struct Orphan {
 
 /// The orphans of a tenant whose newest object is at least so old.
 pub async fn orphans(
-    depot: &Depot,
+    maintenance: &BucketMaintenance,
     catalog: &Catalog,
     older_than: Duration,
 ) -> Result<Vec<(Orphan, Piece)>, InspectError> {
-    let found = find(depot, catalog, READERS, older_than).await?;
+    let found = find(maintenance, catalog, READERS, older_than).await?;
     let orphan = |piece: Piece| {
         let (kind, name) = piece.name();
         let line = Orphan {
@@ -48,10 +48,13 @@ pub async fn orphans(
 }
 
 /// Objects of no tenant that are at least so old.
-pub async fn strays(depot: &Depot, older_than: Duration) -> Result<Vec<Leftover>, InspectError> {
-    let now_ms = depot.clock().now_ms();
+pub async fn strays(
+    maintenance: &BucketMaintenance,
+    older_than: Duration,
+) -> Result<Vec<OrphanObject>, InspectError> {
+    let now_ms = maintenance.clock().now_ms();
     let age_ms = crate::settings::millis(older_than);
-    let mut found = depot.leftovers().await?;
+    let mut found = maintenance.orphans().await?;
     found.retain(|l| now_ms.saturating_sub(l.written_ms) >= age_ms);
     Ok(found)
 }

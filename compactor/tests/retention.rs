@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bucket::{Seen, catalog, compactor, floats, late_clock, points, put_block, read, settings};
 use compactor::retention::expired;
-use compactor::settings::{Keep, TenantKeep, TenantRule};
+use compactor::settings::{RetentionSettings, TenantRetention, TenantRule};
 use model::clock::ManualClock;
 use model::matcher::Matcher;
 use model::rollup::RESOLUTIONS_MS;
@@ -51,10 +51,10 @@ async fn each_resolution_has_its_time_and_raw_waits_for_its_windows() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     three_days(&store).await;
     let scratch = tempfile::tempdir().unwrap();
-    let keep = Keep {
+    let keep = RetentionSettings {
         raw_ms: Some(10 * DAY),
         resolutions_ms: BTreeMap::from([(RESOLUTIONS_MS[0], Some(30 * DAY)), (RESOLUTIONS_MS[1], None)]),
-        ..Keep::default()
+        ..RetentionSettings::default()
     };
     let clock = ManualClock::at(T0 + 20 * DAY);
     let mut s = settings(scratch.path());
@@ -101,10 +101,10 @@ async fn shares_of_a_whole_expire_together() {
     assert_eq!(compactor(&store, s, "c", &clock).round().await.errors, Vec::<String>::new());
     let live = blocks_of(&store).await;
     assert!(live.len() == 6 && live.iter().all(|b| b.share.is_some()), "{live:?}");
-    let keep = Keep {
+    let keep = RetentionSettings {
         raw_ms: Some(10 * DAY),
         resolutions_ms: RESOLUTIONS_MS.map(|r| (r, Some(10 * DAY))).into(),
-        ..Keep::default()
+        ..RetentionSettings::default()
     };
     let gone = |now_ms| {
         expired(&live, &Default::default(), &TenantId::single(), &keep, &RESOLUTIONS_MS, now_ms).len()
@@ -127,7 +127,7 @@ async fn a_rule_takes_its_series_out_of_blocks_and_leaves_the_rest() {
     let worker = compactor(&store, s, "c", &clock);
     assert_eq!(worker.round().await.errors, Vec::<String>::new());
     assert_eq!(read(&store).await.unwrap(), seen, "nothing is older than the rule");
-    // The first two days are one block, all of it over for the debug series; the rest is written anew now, through the mask.
+    // The first two days are one block, all of it over for the debug series; the rest is written anew now, through the visibility.
     clock.set(T0 + 5 * DAY + 6 * H);
     assert_eq!(worker.round().await.errors, Vec::<String>::new());
     let after = read(&store).await.unwrap();
@@ -298,14 +298,14 @@ async fn a_replica_that_changes_at_the_edge_of_a_span_makes_no_reset() {
 #[test]
 fn tenants_may_have_times_of_their_own() {
     let other = TenantId::new("team-a").unwrap();
-    let keep = Keep {
+    let keep = RetentionSettings {
         raw_ms: Some(5),
         tenants: BTreeMap::from([(
             other.clone(),
-            TenantKeep { raw_ms: Some(None), ..TenantKeep::default() },
+            TenantRetention { raw_ms: Some(None), ..TenantRetention::default() },
         )]),
         resolutions_ms: BTreeMap::from([(300_000, Some(9))]),
-        ..Keep::default()
+        ..RetentionSettings::default()
     };
     assert_eq!((keep.of(&TenantId::single(), 0), keep.of(&other, 0)), (Some(5), None));
     assert_eq!((keep.of(&other, 300_000), keep.of(&other, 3_600_000)), (Some(9), None));
@@ -316,7 +316,7 @@ async fn a_failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
     use bucket::{Fate, FatefulStore};
     use tsdb::block::upload::upload;
     use tsdb::block::{BlockError, BlockOrigin, WriteOptions, write_block};
-    use tsdb::bucket::maintenance::{Depot, Patience};
+    use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 
     let inner = Arc::new(InMemory::new());
     let tenant = TenantId::new("x(1)'*!_").unwrap();
@@ -329,13 +329,13 @@ async fn a_failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
     let store: Arc<dyn ObjectStore> =
         FatefulStore::new(inner.clone(), |n| if n.is_multiple_of(2) { Fate::Refused } else { Fate::Fine });
     let patience = Patience { attempts: 3, pause: std::time::Duration::from_micros(10) };
-    let depot = Depot::new(store, Arc::new(late_clock()), patience);
-    let found = depot.verify(&tenant, &files.meta).await;
+    let maintenance = BucketMaintenance::new(store, Arc::new(late_clock()), patience);
+    let found = maintenance.verify(&tenant, &files.meta).await;
     assert!(matches!(found, Err(BlockError::Store { .. })), "{found:?}");
     let healthy: Arc<dyn ObjectStore> = inner;
-    let depot = Depot::new(healthy, Arc::new(late_clock()), patience);
-    depot.verify(&tenant, &files.meta).await.unwrap();
-    depot.remove(&tenant, files.meta.ulid).await.unwrap();
-    let gone = depot.verify(&tenant, &files.meta).await;
+    let maintenance = BucketMaintenance::new(healthy, Arc::new(late_clock()), patience);
+    maintenance.verify(&tenant, &files.meta).await.unwrap();
+    maintenance.remove(&tenant, files.meta.ulid).await.unwrap();
+    let gone = maintenance.verify(&tenant, &files.meta).await;
     assert!(matches!(gone, Err(BlockError::Corrupt { .. })), "{gone:?}");
 }
