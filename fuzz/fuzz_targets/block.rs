@@ -150,14 +150,14 @@ fuzz_target!(init: {
     // As queries read: by the metric's name, and a part of the time.
     let source = BucketSource::new(blocks, TenantId::single(), vec![meta]);
     for (metric, min_t_ms, max_t_ms) in [("b", i64::MIN, i64::MAX), ("c", 200_000, 500_000)] {
-        let wish = Selection {
+        let selection = Selection {
             matchers: vec![Matcher::equal("__name__", metric)],
             min_t_ms,
             max_t_ms,
             hints: Hints::default(),
             budget: Budget::unlimited(),
         };
-        if let Ok(mut cursor) = source.select(&wish) {
+        if let Ok(mut cursor) = source.select(&selection) {
             while let Ok(Some(_)) = cursor.next_batch() {}
         }
     }

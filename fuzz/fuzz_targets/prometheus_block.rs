@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ingest::import::Progress;
-use ingest::import::block::{SourceBlock, Wish};
+use ingest::import::block::{SourceBlock, Filter};
 use libfuzzer_sys::fuzz_target;
 
 /// CRC-32C, bit by bit.
@@ -136,7 +136,7 @@ fuzz_target!(|bytes: &[u8]| {
     tombstones.extend(sum);
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), &index, &chunks, &tombstones);
-    let Ok(mut block) = SourceBlock::open(folder.path(), Wish::default()) else { return };
+    let Ok(mut block) = SourceBlock::open(folder.path(), Filter::default()) else { return };
     let _ = block.read((i64::MIN, i64::MAX), &mut Silent, &mut |series| {
         assert_eq!(series.ts_ms.len(), series.values.len());
         assert!(series.ts_ms.windows(2).all(|w| w[0] < w[1]), "{:?}", series.ts_ms);

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use ingest::{Limits, snappy, v1, v2};
+use ingest::Limits;
+use ingest::remote_write::{snappy, v1, v2};
 use libfuzzer_sys::fuzz_target;
 use tsdb::db::SeriesRef;
 use model::exemplar::{Place, Refused};
@@ -20,7 +21,7 @@ fn sorted(labels: &[(&str, &str)]) {
     assert!(labels.iter().all(|(n, v)| !n.is_empty() && !v.is_empty()), "empty: {labels:?}");
 }
 
-impl ingest::sink::Sink for Strict {
+impl ingest::remote_write::sink::Sink for Strict {
     fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
         sorted(labels);
         self.0 += 1;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use ingest::Limits;
-use ingest::sink::Sink;
+use ingest::remote_write::sink::Sink;
 use messages::{v1, v2};
 use model::exemplar::{Place, Refused};
 use model::histogram::Histogram;
@@ -103,7 +103,7 @@ fn ours(bencher: Bencher<'_, '_>, body: Vec<u8>, decode: fn(&[u8], &mut Nowhere)
 #[divan::bench]
 fn v1_hearth(bencher: Bencher<'_, '_>) {
     ours(bencher, one(), |body, sink| {
-        _ = ingest::v1::decode(body, &Limits::default(), NOW_MS, sink).unwrap()
+        _ = ingest::remote_write::v1::decode(body, &Limits::default(), NOW_MS, sink).unwrap()
     });
 }
 
@@ -120,7 +120,7 @@ fn v1_prost(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn v2_hearth(bencher: Bencher<'_, '_>) {
     ours(bencher, two(), |body, sink| {
-        _ = ingest::v2::decode(body, &Limits::default(), NOW_MS, sink).unwrap()
+        _ = ingest::remote_write::v2::decode(body, &Limits::default(), NOW_MS, sink).unwrap()
     });
 }
 

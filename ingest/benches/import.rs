@@ -8,7 +8,7 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use ingest::import::Progress;
-use ingest::import::block::{SourceBlock, Wish};
+use ingest::import::block::{Filter, SourceBlock};
 use ingest::import::unit::{Outcome, Unit, import, spans};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
@@ -38,7 +38,7 @@ fn open() -> SourceBlock {
             folders.into_iter().find(|p| p.is_dir()).unwrap()
         }
     };
-    SourceBlock::open(&folder, Wish::default()).unwrap()
+    SourceBlock::open(&folder, Filter::default()).unwrap()
 }
 
 /// Index, checksums and chunks to columns.

@@ -6,9 +6,9 @@
 //!    one says whose it is.
 //! 2. The first bytes of the body declare its decoded length. If that is within the [`limits::Limits`], the rest of the body is read;
 //!    memory for what has arrived, and then for what it becomes, is reserved from what all requests share (else 503).
-//! 3. Snappy is undone; a hand-written parser walks the message once ([`v1`], [`v2`]), every string borrowed, and fills one
-//!    set of vectors per request. A series that comes as it came before is recognised ([`known`]) and its labels only compared.
-//! 4. Each series is checked as upstream checks it: good ones go into the store's appender ([`sink::Sink`]), bad ones are counted by
+//! 3. Snappy is undone; a hand-written parser walks the message once ([`remote_write::v1`], [`remote_write::v2`]), every string borrowed, and fills one
+//!    set of vectors per request. A series that comes as it came before is recognised ([`remote_write::series_cache`]) and its labels only compared.
+//! 4. Each series is checked as upstream checks it: good ones go into the store's appender ([`remote_write::sink::Sink`]), bad ones are counted by
 //!    [`reject::Reason`], the first few in words.
 //! 5. The appender commits: when that returns, the samples are in the log. The answer is a 204, or a 400 that names what was left out.
 //!
@@ -20,21 +20,14 @@
 //!
 //! A third: what other programs have kept, block by block straight into the object store ([`import`]).
 
-mod admit;
-mod histogram;
 pub mod http;
 pub mod import;
-pub mod known;
 pub mod limits;
 pub mod metrics;
+pub mod protocol;
 pub mod reject;
-pub mod sink;
-pub mod snappy;
+pub mod remote_write;
 pub mod text;
-pub mod v1;
-pub mod v2;
-mod wire;
 
-pub use admit::Outcome;
 pub use limits::Limits;
-pub use wire::Malformed;
+pub use remote_write::{Malformed, Outcome};

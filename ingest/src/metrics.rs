@@ -10,9 +10,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tsdb::db::Appended;
 
-use crate::admit::Outcome;
-use crate::http::Protocol;
+use crate::protocol::Protocol;
 use crate::reject::Reason;
+use crate::remote_write::validate::Outcome;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {

@@ -5,7 +5,8 @@ mod messages;
 mod oracle;
 
 use ingest::reject::Reason;
-use ingest::{Limits, Malformed, Outcome, v1 as ours_v1, v2 as ours_v2};
+use ingest::remote_write::{v1 as ours_v1, v2 as ours_v2};
+use ingest::{Limits, Malformed, Outcome};
 use messages::messy;
 use messages::{BucketSpan, Count, Histogram, ZeroCount, v1, v2};
 use model::source::testing::rng::Dice;

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ingest::import::block::{SourceBlock, Wish};
+use ingest::import::block::{Filter, SourceBlock};
 use ingest::import::relabel::Relabel;
 use ingest::import::{ImportError, Progress};
 use model::histogram::CounterResetHint;
@@ -41,9 +41,9 @@ impl Progress for Counted {
     }
 }
 
-fn read(folder: &Path, wish: Wish, range: (i64, i64)) -> Result<Vec<SeriesColumns>, ImportError> {
+fn read(folder: &Path, filter: Filter, range: (i64, i64)) -> Result<Vec<SeriesColumns>, ImportError> {
     let mut out = Vec::new();
-    SourceBlock::open(folder, wish)?.read(range, &mut Counted::default(), &mut |series| {
+    SourceBlock::open(folder, filter)?.read(range, &mut Counted::default(), &mut |series| {
         out.push(series);
         Ok(())
     })?;
@@ -98,7 +98,7 @@ fn every_sample_is_what_prometheus_reads() {
     for name in CASES {
         let case = case(name);
         let mut expected = expected(&case);
-        let found = read(&block_of(&case), Wish::default(), ALL).unwrap();
+        let found = read(&block_of(&case), Filter::default(), ALL).unwrap();
         assert!(found.windows(2).all(|w| w[0].labels.series_cmp(&w[1].labels).is_lt()), "{name}: order");
         assert_eq!(found.len(), expected.len(), "{name}: series");
         for series in &found {
@@ -124,9 +124,9 @@ fn every_sample_is_what_prometheus_reads() {
 fn parts_of_the_time_put_together_are_the_whole() {
     for name in CASES {
         let folder = block_of(&case(name));
-        let mut block = SourceBlock::open(&folder, Wish::default()).unwrap();
+        let mut block = SourceBlock::open(&folder, Filter::default()).unwrap();
         let (first, last) = block.span_ms().unwrap();
-        let whole = read(&folder, Wish::default(), ALL).unwrap();
+        let whole = read(&folder, Filter::default(), ALL).unwrap();
         let cuts = [first - 1, first + 777, first + 1_500_000, last - 1, last];
         let mut parts = Vec::new();
         for w in cuts.windows(2) {
@@ -158,8 +158,8 @@ fn selectors_and_labels_of_the_outside() {
             .into(),
         drop: vec!["replica".to_string(), "Zone".to_string()],
     };
-    let wish = Wish { selectors: vec![vec![matcher("cluster", "eu")]], relabel: relabel.clone() };
-    let found = read(&folder, wish, ALL).unwrap();
+    let filter = Filter { selectors: vec![vec![matcher("cluster", "eu")]], relabel: relabel.clone() };
+    let found = read(&folder, filter, ALL).unwrap();
     assert_eq!(found.len(), 6);
     assert!(found.windows(2).all(|w| w[0].labels.series_cmp(&w[1].labels).is_lt()));
     for series in &found {
@@ -167,18 +167,18 @@ fn selectors_and_labels_of_the_outside() {
         assert_eq!(series.labels.value("job"), "from outside", "the outside wins, as in Thanos");
         assert_eq!(series.labels.get("replica").or(series.labels.get("Zone")), None);
     }
-    let none = Wish { selectors: vec![vec![matcher("job", "a")]], relabel };
+    let none = Filter { selectors: vec![vec![matcher("job", "a")]], relabel };
     assert_eq!(read(&folder, none, ALL).unwrap().len(), 0, "selectors see the labels as they are stored");
     let two = vec![vec![matcher("__name__", "gauge")], vec![matcher("job", "c")]];
-    assert_eq!(read(&folder, Wish { selectors: two, ..Wish::default() }, ALL).unwrap().len(), 2);
+    assert_eq!(read(&folder, Filter { selectors: two, ..Filter::default() }, ALL).unwrap().len(), 2);
 }
 
 #[test]
 fn series_that_relabelling_makes_one_are_merged() {
     let folder = block_of(&case("floats"));
     let drop = vec!["__name__".to_string(), "job".to_string(), "Zone".to_string(), "é".to_string()];
-    let wish = Wish { relabel: Relabel { drop, ..Relabel::default() }, ..Wish::default() };
-    let found = read(&folder, wish, ALL).unwrap();
+    let filter = Filter { relabel: Relabel { drop, ..Relabel::default() }, ..Filter::default() };
+    let found = read(&folder, filter, ALL).unwrap();
     assert_eq!(found.len(), 1);
     assert!(found[0].labels.is_empty());
     assert!(found[0].ts_ms.windows(2).all(|w| w[0] < w[1]));
@@ -199,7 +199,7 @@ fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
     let mut tries = 0;
     for name in CASES {
         let from = block_of(&case(name));
-        let good: Vec<_> = read(&from, Wish::default(), ALL).unwrap();
+        let good: Vec<_> = read(&from, Filter::default(), ALL).unwrap();
         for file in ["index", "chunks/000001", "tombstones"] {
             let bytes = std::fs::read(from.join(file)).unwrap();
             for _ in 0..60 {
@@ -216,7 +216,7 @@ fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
                 }
                 std::fs::write(dir.path().join(file), &changed).unwrap();
                 tries += 1;
-                match read(dir.path(), Wish::default(), ALL) {
+                match read(dir.path(), Filter::default(), ALL) {
                     Err(e) => {
                         refused += 1;
                         let text = e.to_string();
@@ -243,7 +243,7 @@ fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
         }
         copy(&from, dir.path());
         std::fs::remove_file(dir.path().join("chunks/000001")).unwrap();
-        let error = read(dir.path(), Wish::default(), ALL).unwrap_err().to_string();
+        let error = read(dir.path(), Filter::default(), ALL).unwrap_err().to_string();
         assert!(error.contains("not complete"), "{error}");
     }
     assert!(refused * 10 > tries * 6, "{refused} of {tries} changes were noticed");

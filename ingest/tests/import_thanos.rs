@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ingest::import::Progress;
-use ingest::import::block::{SourceBlock, Wish};
+use ingest::import::block::{Filter, SourceBlock};
 use ingest::import::meta::SourceMeta;
 use ingest::import::relabel::Relabel;
 use model::rollup::Window;
@@ -34,7 +34,7 @@ fn read(resolution_ms: i64) -> BTreeMap<String, SeriesColumns> {
     let labels = of(&folder).thanos.unwrap().labels;
     let relabel = Relabel { add: labels.clone(), drop: vec!["replica".into()] };
     let mut out = BTreeMap::new();
-    let mut block = SourceBlock::open(&folder, Wish { relabel, ..Wish::default() }).unwrap();
+    let mut block = SourceBlock::open(&folder, Filter { relabel, ..Filter::default() }).unwrap();
     block
         .read((i64::MIN, i64::MAX), &mut Quiet, &mut |series| {
             assert_eq!((series.labels.value("cluster"), series.labels.get("replica")), ("eu", None));

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use ingest::Limits;
 use ingest::http::{IngestState, TenantResolver, router};
 use ingest::metrics::Metrics;
-use ingest::sink::Sink;
-use ingest::{Limits, v1};
+use ingest::remote_write::sink::Sink;
+use ingest::remote_write::v1;
 use model::clock::ManualClock;
 use model::exemplar::{Place, Refused};
 use model::histogram::Histogram;
@@ -189,14 +190,14 @@ async fn a_recording_replays_through_http_into_the_store() {
 /// What of the facts the store can tell.
 fn count_stored(db: &Arc<Db>, first_ms: i64, last_ms: i64) -> Facts {
     let source = db.source(&TenantId::single());
-    let wish = Selection {
+    let filter = Selection {
         matchers: vec![Matcher::equal("", "")],
         min_t_ms: first_ms,
         max_t_ms: last_ms,
         hints: Hints::default(),
         budget: Budget::unlimited(),
     };
-    let mut cursor = source.select(&wish).unwrap();
+    let mut cursor = source.select(&filter).unwrap();
     let mut found = Facts { first_ms: i64::MAX, ..Default::default() };
     while let Some(batch) = cursor.next_batch().unwrap() {
         for s in batch {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use ingest::Limits;
-use ingest::sink::Sink;
+use ingest::remote_write::sink::Sink;
 use ingest::text::{Exposition, Format, append, parse, parse_as};
 use model::exemplar::{Place, Refused};
 use model::histogram::Histogram;

@@ -10,13 +10,13 @@ use model::source::SeriesColumns;
 use model::source::merge::{SharedTimelines, merge_copies};
 use rayon::prelude::*;
 
-use super::aggregates;
-use super::chunk::{self, Samples};
-use super::index::{ChunkPlace, Index};
 use super::meta::{LONGEST_MS, SourceMeta};
+use super::prometheus::chunk::{self, Samples};
+use super::prometheus::index::{ChunkPlace, Index};
+use super::prometheus::segments::Segments;
+use super::prometheus::tombstones::{Tombstones, covers};
 use super::relabel::Relabel;
-use super::segments::Segments;
-use super::tombstones::{Tombstones, covers};
+use super::thanos::aggregates;
 use super::{ImportError, Progress};
 
 /// Samples, bytes of chunks and series that wait to be decoded together, on all cores.
@@ -28,13 +28,13 @@ const MAX_SERIES_SAMPLES: u64 = 21_600_000;
 
 /// What to take of a block.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct Filter {
     /// Selectors, any of which may match, after relabelling; none means everything.
     pub selectors: Vec<Vec<Matcher>>,
     pub relabel: Relabel,
 }
 
-impl Wish {
+impl Filter {
     pub(super) fn takes(&self, labels: &Labels) -> bool {
         let all = |matchers: &Vec<Matcher>| matchers.iter().all(|m| m.matches(labels.value(&m.name)));
         self.selectors.is_empty() || self.selectors.iter().any(all)
@@ -48,7 +48,7 @@ pub struct SourceBlock {
     index: Index,
     segments: Segments,
     tombstones: Tombstones,
-    wish: Wish,
+    filter: Filter,
     /// Numbers of the series that are wanted, in Hearth's order.
     wanted: Vec<u32>,
     /// First and last timestamp of their chunks.
@@ -58,7 +58,7 @@ pub struct SourceBlock {
 impl SourceBlock {
     /// Opens a folder and walks its series once. In memory it holds the index' strings and eight bytes a series, and for a moment, where
     /// relabelling or capital letters in label names change their order, all labels.
-    pub fn open(folder: &Path, wish: Wish) -> Result<SourceBlock, ImportError> {
+    pub fn open(folder: &Path, filter: Filter) -> Result<SourceBlock, ImportError> {
         let meta = SourceMeta::read(folder)?;
         let mut index = Index::open(&folder.join("index"))?;
         let segments = Segments::open(&folder.join("chunks"))?;
@@ -69,8 +69,8 @@ impl SourceBlock {
         let mut in_order = true;
         for n in 0..index.len() {
             let entry = index.read(n)?;
-            let labels = wish.relabel.apply(entry.labels);
-            if !wish.takes(&labels) {
+            let labels = filter.relabel.apply(entry.labels);
+            if !filter.takes(&labels) {
                 continue;
             }
             for chunk in &entry.chunks {
@@ -90,7 +90,7 @@ impl SourceBlock {
         if !in_order {
             let mut keyed = Vec::with_capacity(wanted.len());
             for n in wanted {
-                keyed.push((wish.relabel.apply(index.read(n as usize)?.labels), n));
+                keyed.push((filter.relabel.apply(index.read(n as usize)?.labels), n));
             }
             keyed.sort_by(|(a, n), (b, m)| a.series_cmp(b).then(n.cmp(m)));
             wanted = keyed.into_iter().map(|(_, n)| n).collect();
@@ -101,7 +101,7 @@ impl SourceBlock {
             index,
             segments,
             tombstones,
-            wish,
+            filter,
             wanted,
             span_ms,
         })
@@ -153,7 +153,7 @@ impl SourceBlock {
                 continue;
             }
             let mut raw = Raw {
-                labels: self.wish.relabel.apply(entry.labels),
+                labels: self.filter.relabel.apply(entry.labels),
                 chunks: Vec::with_capacity(places.len()),
                 deleted: self.tombstones.of(self.index.reference(n)).to_vec(),
             };

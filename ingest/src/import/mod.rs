@@ -11,21 +11,14 @@
 //! What comes from outside is hostile here as everywhere: decoders check every length before they allocate, and a file that is damaged is an
 //! error that names it, never a wrong number.
 
-mod aggregates;
-mod bits;
 pub mod block;
-mod chunk;
-mod crc32c;
 pub mod fingerprint;
-mod index;
 pub mod meta;
 pub mod openmetrics;
+mod prometheus;
 pub mod relabel;
-mod segments;
-mod spool;
-mod tombstones;
+mod thanos;
 pub mod unit;
-mod window;
 
 use std::path::Path;
 

@@ -1,10 +1,10 @@
 //! From an exposition to the store, with the labels that say where it came from.
 
 use super::Exposition;
-use crate::admit::{Float, Outcome, Pass};
 use crate::limits::Limits;
 use crate::reject::Reason;
-use crate::sink::Sink;
+use crate::remote_write::sink::Sink;
+use crate::remote_write::validate::{Float, Outcome, Validator};
 use model::labels::METRIC_NAME;
 
 /// Hands all samples and metadata of an exposition to `sink` (an appender, to be committed by the caller).
@@ -20,29 +20,29 @@ pub fn append(
     sink: &mut impl Sink,
 ) -> Outcome {
     let exported: Vec<String> = target.iter().map(|(name, _)| format!("exported_{name}")).collect();
-    let mut pass = Pass::new(exposition.samples.len(), limits, now_ms, sink);
+    let mut validator = Validator::new(exposition.samples.len(), limits, now_ms, sink);
     for family in &exposition.families {
-        pass.metadata(&family.name, family.kind, &family.help, family.unit);
+        validator.metadata(&family.name, family.kind, &family.help, family.unit);
     }
     for sample in &exposition.samples {
-        pass.label_str(METRIC_NAME, &sample.name);
+        validator.label_str(METRIC_NAME, &sample.name);
         for (name, value) in target {
-            pass.label_str(name, value);
+            validator.label_str(name, value);
         }
         for (name, value) in exposition.labels(sample) {
             let name = match target.iter().position(|(t, _)| t == name) {
                 Some(at) => exported[at].as_str(),
                 None => name,
             };
-            pass.label_str(name, value);
+            validator.label_str(name, value);
         }
         let float = Float { ts_ms: sample.ts_ms.unwrap_or(now_ms), value: sample.value, start_ts_ms: 0 };
-        match pass.float(float, &[]) {
-            Ok(()) => _ = pass.end_series(),
+        match validator.float(float, &[]) {
+            Ok(()) => _ = validator.end_series(),
             // There is room for one sample a line; this only keeps a miscount from passing silently.
-            Err(_) => pass.refuse_series(Reason::OutOfBounds, "more samples than were announced"),
+            Err(_) => validator.refuse_series(Reason::OutOfBounds, "more samples than were announced"),
         }
     }
-    pass.outcome.exemplars_dropped = exposition.exemplars;
-    pass.outcome
+    validator.outcome.exemplars_dropped = exposition.exemplars;
+    validator.outcome
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ingest::Limits;
-use ingest::sink::Sink;
+use ingest::remote_write::sink::Sink;
 use model::exemplar::{Place, Refused};
 use model::histogram::{BucketSpan, Histogram};
 use model::sample::Metadata;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use ingest::import::ImportError;
-use ingest::import::block::Wish;
+use ingest::import::block::Filter;
 use ingest::import::openmetrics::{Spool, SpoolOptions, open};
 use ingest::import::relabel::Relabel;
 use ingest::import::unit::Unit;
@@ -56,7 +56,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 fn import(session: &mut Session, path: &std::path::Path, relabel: Relabel) -> Result<(), ImportError> {
     let name = if path.as_os_str() == "-" { "standard input".into() } else { path.display().to_string() };
-    let wish = Wish { selectors: session.selectors.clone(), relabel };
+    let filter = Filter { selectors: session.selectors.clone(), relabel };
     let folder = session.scratch.path().join("spool");
     session.console.title(format!("reading {name}"));
     let text = open(path)?;
@@ -65,7 +65,7 @@ fn import(session: &mut Session, path: &std::path::Path, relabel: Relabel) -> Re
     let length = std::fs::metadata(path).ok().filter(|m| plain && m.is_file()).map_or(0, |m| m.len());
     session.console.expect_bytes(length);
     let options = SpoolOptions::default();
-    let read = session.watch(|progress| Spool::read(&name, text, &wish, folder, options, progress));
+    let read = session.watch(|progress| Spool::read(&name, text, &filter, folder, options, progress));
     let mut spool = read?;
     let counts = spool.counts.clone();
     let range = counts.span_ms.map_or(String::new(), |(a, b)| format!(", {} to {}", when(a), when(b)));
@@ -84,7 +84,7 @@ fn import(session: &mut Session, path: &std::path::Path, relabel: Relabel) -> Re
         "openmetrics text {:032x}, select [{}], labels [{}]",
         spool.hash,
         session.selection,
-        wish.relabel.describe()
+        filter.relabel.describe()
     );
     session.console.restart(counts.samples);
     let spans = spool.spans();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use ingest::import::ImportError;
-use ingest::import::block::{SourceBlock, Wish};
+use ingest::import::block::{Filter, SourceBlock};
 use ingest::import::meta::{SourceMeta, is_ulid, superseded};
 use ingest::import::relabel::Relabel;
 use ingest::import::unit::{Unit, spans};
@@ -79,8 +79,8 @@ pub fn without_superseded<T>(session: &mut Session, blocks: Vec<(SourceMeta, T)>
 
 /// Imports the raw samples of one block folder.
 pub fn block(session: &mut Session, folder: &Path, relabel: &Relabel, kind: &str) -> Result<(), ImportError> {
-    let wish = Wish { selectors: session.selectors.clone(), relabel: relabel.clone() };
-    let mut source = SourceBlock::open(folder, wish)?;
+    let filter = Filter { selectors: session.selectors.clone(), relabel: relabel.clone() };
+    let mut source = SourceBlock::open(folder, filter)?;
     let ulid = source.meta().ulid.clone();
     let Some(span) = source.span_ms() else {
         session.console.line(format_args!("block {ulid}: no series of it are wanted"));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use futures::{StreamExt, TryStreamExt};
 use ingest::import::ImportError;
-use ingest::import::block::{SourceBlock, Wish};
+use ingest::import::block::{Filter, SourceBlock};
 use ingest::import::meta::{MAX_META_BYTES, SourceMeta, is_ulid};
 use ingest::import::relabel::Relabel;
 use ingest::import::unit::{Unit, spans};
@@ -267,8 +267,8 @@ fn import(
             fetched.0.clone()
         }
     };
-    let wish = Wish { selectors: session.selectors.clone(), relabel };
-    let mut source = SourceBlock::open(&folder, wish)?;
+    let filter = Filter { selectors: session.selectors.clone(), relabel };
+    let mut source = SourceBlock::open(&folder, filter)?;
     for unit in &units {
         session.unit(unit, |progress, give| source.read(unit.range, progress, give))?;
     }

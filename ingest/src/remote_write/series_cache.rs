@@ -19,7 +19,7 @@ const BUCKETS: usize = 1 << 13;
 const WORDS_PER_SERIES: usize = 4;
 
 /// See the module. Grows with the series of the store and not with what clients send.
-pub struct Known(RwLock<Arc<Table>>);
+pub struct SeriesCache(RwLock<Arc<Table>>);
 
 struct Table {
     /// 0, or 32 bits of the key and the number plus one.
@@ -27,9 +27,9 @@ struct Table {
     used: AtomicUsize,
 }
 
-impl Default for Known {
+impl Default for SeriesCache {
     fn default() -> Self {
-        Known(RwLock::new(Arc::new(Table::new(BUCKETS))))
+        SeriesCache(RwLock::new(Arc::new(Table::new(BUCKETS))))
     }
 }
 
@@ -97,7 +97,7 @@ fn half(key: u64) -> u32 {
     (key ^ (key >> 32)) as u32
 }
 
-impl Known {
+impl SeriesCache {
     /// The numbers that some keys, each mixed with `seed`, stood for when they last came.
     pub fn find(&self, keys: &[u64], seed: u64, numbers: &mut Vec<Option<u32>>) {
         let table = self.0.read().clone();
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_was_remembered_is_found_and_the_size_follows_the_series() {
-        let known = Known::default();
+        let known = SeriesCache::default();
         let small = known.heap_bytes();
         let mut dice = 0x9e37_79b9_7f4a_7c15u64;
         let mut next = || {

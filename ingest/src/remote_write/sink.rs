@@ -9,7 +9,7 @@ use tsdb::db::{Appender, SeriesRef};
 use tsdb::head::LabelPairs;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::known::Known;
+use super::series_cache::SeriesCache;
 
 /// The calls of [`Appender`] that decoding needs.
 pub trait Sink {
@@ -43,19 +43,19 @@ pub trait Sink {
 }
 
 /// An appender that recognises series by how they came before.
-pub struct Recalling {
+pub struct CachingSink {
     pub appender: Appender,
-    known: Arc<Known>,
+    known: Arc<SeriesCache>,
     /// Mixed into every key, so that tenants do not take each other's places.
     seed: u64,
     numbers: Vec<Option<u32>>,
     new: Vec<(u64, u32)>,
 }
 
-impl Recalling {
-    pub fn new(appender: Appender, known: Arc<Known>) -> Self {
+impl CachingSink {
+    pub fn new(appender: Appender, known: Arc<SeriesCache>) -> Self {
         let seed = xxh3_64(appender.tenant().as_str().as_bytes());
-        Recalling { appender, known, seed, numbers: Vec::new(), new: Vec::new() }
+        CachingSink { appender, known, seed, numbers: Vec::new(), new: Vec::new() }
     }
 
     /// Makes what was new known to later requests and gives the appender back.
@@ -65,7 +65,7 @@ impl Recalling {
     }
 }
 
-impl Sink for Recalling {
+impl Sink for CachingSink {
     fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
         self.appender.series(labels)
     }

@@ -5,12 +5,12 @@
 use tsdb::head::LabelPairs;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::admit::{Float, Outcome, Pass, samples_limit};
-use crate::histogram;
+use super::histogram;
+use super::sink::Sink;
+use super::validate::{Float, Outcome, Validator, samples_limit};
+use super::wire::{BYTES, FIXED64, Fault, Malformed, Reader, VARINT, key};
 use crate::limits::Limits;
 use crate::reject::Reason;
-use crate::sink::Sink;
-use crate::wire::{BYTES, FIXED64, Fault, Malformed, Reader, VARINT, key};
 
 const TIMESERIES: u32 = key(1, BYTES);
 const METADATA: u32 = key(3, BYTES);
@@ -47,42 +47,44 @@ pub(crate) fn metric_kind(number: u32) -> &'static str {
 /// Series and samples that break a rule are left out and told of in the outcome. A body that is not such a message is an error, and then
 /// what the sink has seen so far must be thrown away.
 pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -> Result<Outcome, Malformed> {
-    let mut pass = Pass::new(samples_limit(body), limits, now_ms, sink);
-    match request(body, &mut pass) {
-        Ok(()) => Ok(pass.outcome),
+    let mut validator = Validator::new(samples_limit(body), limits, now_ms, sink);
+    match request(body, &mut validator) {
+        Ok(()) => Ok(validator.outcome),
         Err(fault) => Err(fault.within(body)),
     }
 }
 
-fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<(), Fault> {
+fn request<'a, S: Sink>(body: &'a [u8], validator: &mut Validator<'a, '_, S>) -> Result<(), Fault> {
     let mut r = Reader::new(body);
-    let mut scout = Scout { rest: r, keys: Vec::new(), labels: Vec::new() };
+    let mut prefetch = Prefetch { rest: r, keys: Vec::new(), labels: Vec::new() };
     let mut at = usize::MAX;
     while !r.is_empty() {
         match r.key()? {
             TIMESERIES => {
                 let message = r.message()?;
-                if at >= scout.keys.len() {
-                    scout.look_ahead();
-                    pass.recall(&scout.keys, |i, pairs| same(scout.labels[i], pairs));
+                if at >= prefetch.keys.len() {
+                    prefetch.look_ahead();
+                    validator.recall(&prefetch.keys, |i, pairs| same(prefetch.labels[i], pairs));
                     at = 0;
                 }
-                match (scout.labels.get(at), scout.keys.get(at)) {
-                    (Some(labels), Some(key)) => series(message, labels, pass.begin(at, *key), pass)?,
-                    _ => _ = fields(message, pass)?,
+                match (prefetch.labels.get(at), prefetch.keys.get(at)) {
+                    (Some(labels), Some(key)) => {
+                        series(message, labels, validator.begin(at, *key), validator)?
+                    }
+                    _ => _ = fields(message, validator)?,
                 }
                 at += 1;
-                pass.end_series();
+                validator.end_series();
             }
-            METADATA => metadata(r.message()?, pass)?,
+            METADATA => metadata(r.message()?, validator)?,
             other => r.skip(other, &[1, 3])?,
         }
     }
     Ok(())
 }
 
-/// Goes through the body some series ahead of the pass, so that many are looked up at once.
-struct Scout<'a> {
+/// Goes through the body some series ahead of the validator, so that many are looked up at once.
+struct Prefetch<'a> {
     rest: Reader<'a>,
     keys: Vec<u64>,
     /// The bytes of the labels that each series begins with.
@@ -92,8 +94,8 @@ struct Scout<'a> {
 /// Series that are looked up together: enough to share the locks, few enough for the nearest cache.
 const AHEAD: usize = 512;
 
-impl Scout<'_> {
-    /// The next series; at least one where the pass has found one. A fault ends it early: the pass will come to it and say so.
+impl Prefetch<'_> {
+    /// The next series; at least one where the validator has found one. A fault ends it early: the validator will come to it and say so.
     fn look_ahead(&mut self) {
         self.keys.clear();
         self.labels.clear();
@@ -152,20 +154,20 @@ fn series<'a, S: Sink>(
     message: Reader<'a>,
     labels: &'a [u8],
     known: bool,
-    pass: &mut Pass<'a, '_, S>,
+    validator: &mut Validator<'a, '_, S>,
 ) -> Result<(), Fault> {
     if known {
         let rest = Reader::new(&message.here()[labels.len()..]);
-        let more = fields(rest, pass)?;
-        if !more && !pass.wants_labels() {
+        let more = fields(rest, validator)?;
+        if !more && !validator.wants_labels() {
             return Ok(());
         }
         // Rare: labels between or behind the samples, or samples to be refused by their series' name. Read from the start, as unknown.
-        pass.restart();
+        validator.restart();
     }
-    if fields(message, pass)? && labels_apart(message, labels) {
+    if fields(message, validator)? && labels_apart(message, labels) {
         // What the key stands for is not all of the labels.
-        pass.unknown();
+        validator.unknown();
     }
     Ok(())
 }
@@ -186,27 +188,27 @@ fn labels_apart(message: Reader<'_>, labels: &[u8]) -> bool {
 
 /// Reads all fields of a series; true if labels were among them.
 #[inline]
-fn fields<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<bool, Fault> {
+fn fields<'a, S: Sink>(mut r: Reader<'a>, validator: &mut Validator<'a, '_, S>) -> Result<bool, Fault> {
     let mut labels = false;
     while !r.is_empty() {
         match r.key()? {
             SERIES_LABEL => {
                 labels = true;
                 let (name, value) = label(r.message()?)?;
-                pass.label(name, value);
+                validator.label(name, value);
             }
             SERIES_SAMPLE => {
                 let float = sample(r.message()?)?;
-                pass.float(float, r.here())?;
+                validator.float(float, r.here())?;
             }
             SERIES_EXEMPLAR => {
-                let (ts_ms, value) = exemplar(r.message()?, pass)?;
+                let (ts_ms, value) = exemplar(r.message()?, validator)?;
                 // One that is broken is no reason to refuse the request: upstream does not either.
-                let _ = pass.end_exemplar(ts_ms, value, r.here())?;
+                let _ = validator.end_exemplar(ts_ms, value, r.here())?;
             }
             SERIES_HISTOGRAM => {
-                let histogram = histogram::read(r.message()?, pass.limits)?;
-                pass.histogram(histogram, r.here())?;
+                let histogram = histogram::read(r.message()?, validator.limits)?;
+                validator.histogram(histogram, r.here())?;
             }
             other => r.skip(other, &[1, 2, 3, 4])?,
         }
@@ -240,14 +242,17 @@ fn sample(mut r: Reader<'_>) -> Result<Float, Fault> {
     Ok(float)
 }
 
-/// Hands its labels to the pass; answers its timestamp and value.
-fn exemplar<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Result<(i64, f64), Fault> {
+/// Hands its labels to the validator; answers its timestamp and value.
+fn exemplar<'a, S: Sink>(
+    mut r: Reader<'a>,
+    validator: &mut Validator<'a, '_, S>,
+) -> Result<(i64, f64), Fault> {
     let (mut ts_ms, mut value) = (0, 0.0);
     while !r.is_empty() {
         match r.key()? {
             EXEMPLAR_LABEL => {
                 let (name, text) = label(r.message()?)?;
-                pass.exemplar_label(name, text);
+                validator.exemplar_label(name, text);
             }
             EXEMPLAR_VALUE => value = r.double()?,
             EXEMPLAR_TIMESTAMP => ts_ms = r.varint()? as i64,
@@ -257,7 +262,7 @@ fn exemplar<'a, S: Sink>(mut r: Reader<'a>, pass: &mut Pass<'a, '_, S>) -> Resul
     Ok((ts_ms, value))
 }
 
-fn metadata<S: Sink>(mut r: Reader<'_>, pass: &mut Pass<'_, '_, S>) -> Result<(), Fault> {
+fn metadata<S: Sink>(mut r: Reader<'_>, validator: &mut Validator<'_, '_, S>) -> Result<(), Fault> {
     let mut kind = 0;
     let (mut name, mut help, mut unit): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
     while !r.is_empty() {
@@ -270,8 +275,8 @@ fn metadata<S: Sink>(mut r: Reader<'_>, pass: &mut Pass<'_, '_, S>) -> Result<()
         }
     }
     match (std::str::from_utf8(name), std::str::from_utf8(help), std::str::from_utf8(unit)) {
-        (Ok(name), Ok(help), Ok(unit)) => pass.metadata(name, metric_kind(kind), help, unit),
-        _ => pass.outcome.rejected.add(Reason::InvalidUtf8, 0, || {
+        (Ok(name), Ok(help), Ok(unit)) => validator.metadata(name, metric_kind(kind), help, unit),
+        _ => validator.outcome.rejected.add(Reason::InvalidUtf8, 0, || {
             format!("metadata of {:?} is not UTF-8", String::from_utf8_lossy(&name[..name.len().min(80)]))
         }),
     }

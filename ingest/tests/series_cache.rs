@@ -4,8 +4,8 @@ mod messages;
 
 use std::sync::Arc;
 
-use ingest::known::Known;
-use ingest::sink::Recalling;
+use ingest::remote_write::series_cache::SeriesCache;
+use ingest::remote_write::sink::CachingSink;
 use ingest::{Limits, Outcome};
 use messages::messy;
 use messages::{v1, v2};
@@ -87,7 +87,7 @@ fn second(request: &v1::WriteRequest, rng: &mut Dice) -> v2::Request {
 }
 
 async fn everything(db: &Db) -> String {
-    let wish = Selection {
+    let filter = Selection {
         matchers: vec![],
         min_t_ms: 0,
         max_t_ms: i64::MAX,
@@ -95,7 +95,7 @@ async fn everything(db: &Db) -> String {
         budget: Budget::unlimited(),
     };
     let source = db.source(&TenantId::single());
-    let mut cursor = source.select(&wish).unwrap();
+    let mut cursor = source.select(&filter).unwrap();
     let mut text = String::new();
     while let Some(batch) = cursor.next_batch().unwrap() {
         for s in batch {
@@ -110,7 +110,7 @@ async fn known_series_are_taken_as_unknown_ones_are() {
     let limits = Limits { retention_ms: Some(600_000), ..Limits::default() };
     let (with, _dir) = store().await;
     let (without, _other) = store().await;
-    let known = Arc::new(Known::default());
+    let known = Arc::new(SeriesCache::default());
     let mut rng = Dice(42);
     let mut refused = 0;
     for round in 0..300 {
@@ -127,15 +127,15 @@ async fn known_series_are_taken_as_unknown_ones_are() {
         };
         let decode = |sink: &mut dyn FnMut() -> Result<Outcome, ingest::Malformed>| sink().unwrap();
         let tenant = TenantId::single();
-        let mut recalling = Recalling::new(with.appender(&tenant).await.unwrap(), known.clone());
+        let mut recalling = CachingSink::new(with.appender(&tenant).await.unwrap(), known.clone());
         let mut plain = without.appender(&tenant).await.unwrap();
         let a = decode(&mut || match protocol {
-            2 => ingest::v2::decode(&body, &limits, NOW_MS, &mut recalling),
-            _ => ingest::v1::decode(&body, &limits, NOW_MS, &mut recalling),
+            2 => ingest::remote_write::v2::decode(&body, &limits, NOW_MS, &mut recalling),
+            _ => ingest::remote_write::v1::decode(&body, &limits, NOW_MS, &mut recalling),
         });
         let b = decode(&mut || match protocol {
-            2 => ingest::v2::decode(&body, &limits, NOW_MS, &mut plain),
-            _ => ingest::v1::decode(&body, &limits, NOW_MS, &mut plain),
+            2 => ingest::remote_write::v2::decode(&body, &limits, NOW_MS, &mut plain),
+            _ => ingest::remote_write::v1::decode(&body, &limits, NOW_MS, &mut plain),
         });
         assert_eq!(format!("{a:?}"), format!("{b:?}"), "round {round}");
         refused += usize::from(!a.rejected.is_empty());

@@ -14,18 +14,18 @@ use super::bits::{Bits, Wrong, Xor};
 const FINEST_SCHEMA: i32 = 52;
 
 /// Numbers of the encodings.
-pub(super) const XOR: u8 = 1;
+pub(in crate::import) const XOR: u8 = 1;
 const HISTOGRAM: u8 = 2;
 const FLOAT_HISTOGRAM: u8 = 3;
 const XOR2: u8 = 4;
 const HISTOGRAM_START: u8 = 5;
 const FLOAT_HISTOGRAM_START: u8 = 6;
 /// Thanos' chunk of aggregates.
-pub(super) const AGGREGATES: u8 = 0xff;
+pub(in crate::import) const AGGREGATES: u8 = 0xff;
 
 /// Samples of one series, in the order in which its chunks had them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Samples {
+pub(in crate::import) struct Samples {
     pub ts_ms: Vec<i64>,
     /// A histogram's sum where one stands.
     pub values: Vec<f64>,
@@ -67,7 +67,7 @@ impl Samples {
 }
 
 /// How many samples a chunk says it has, without decoding it; 0 where it is too short to say.
-pub(super) fn announced(encoding: u8, data: &[u8]) -> u64 {
+pub(in crate::import) fn announced(encoding: u8, data: &[u8]) -> u64 {
     let count = match data {
         [a, b, ..] => u64::from(u16::from_be_bytes([*a, *b])),
         _ => 0,
@@ -80,7 +80,7 @@ pub(super) fn announced(encoding: u8, data: &[u8]) -> u64 {
 }
 
 /// Appends the samples of a chunk.
-pub(super) fn decode(encoding: u8, data: &[u8], out: &mut Samples) -> Result<(), Wrong> {
+pub(in crate::import) fn decode(encoding: u8, data: &[u8], out: &mut Samples) -> Result<(), Wrong> {
     match encoding {
         XOR => xor(data, out),
         XOR2 => xor2(data, out),

@@ -9,13 +9,13 @@ use model::labels::METRIC_NAME;
 use tsdb::head::LabelPairs;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::admit::{Float, Outcome, Pass, samples_limit};
-use crate::histogram;
+use super::histogram;
+use super::sink::Sink;
+use super::v1::metric_kind;
+use super::validate::{Float, Outcome, Validator, samples_limit};
+use super::wire::{BYTES, FIXED64, Fault, Malformed, Reader, VARINT, key};
 use crate::limits::Limits;
 use crate::reject::Reason;
-use crate::sink::Sink;
-use crate::v1::metric_kind;
-use crate::wire::{BYTES, FIXED64, Fault, Malformed, Reader, VARINT, key};
 
 const SYMBOL: u32 = key(4, BYTES);
 const TIMESERIES: u32 = key(5, BYTES);
@@ -46,10 +46,10 @@ const META_UNIT: u32 = key(4, VARINT);
 /// Series and samples that break a rule are left out and told of in the outcome. A body that is not such a message is an error, and then
 /// what the sink has seen so far must be thrown away.
 pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -> Result<Outcome, Malformed> {
-    let mut pass = Pass::new(samples_limit(body), limits, now_ms, sink);
-    pass.tells_of_exemplars = true;
-    match request(body, &mut pass) {
-        Ok(()) => Ok(pass.outcome),
+    let mut validator = Validator::new(samples_limit(body), limits, now_ms, sink);
+    validator.tells_of_exemplars = true;
+    match request(body, &mut validator) {
+        Ok(()) => Ok(validator.outcome),
         Err(fault) => Err(fault.within(body)),
     }
 }
@@ -111,28 +111,28 @@ fn symbols<'a>(body: &'a [u8]) -> Result<Symbols<'a>, Fault> {
     Ok(symbols)
 }
 
-fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<(), Fault> {
+fn request<'a, S: Sink>(body: &'a [u8], validator: &mut Validator<'a, '_, S>) -> Result<(), Fault> {
     let symbols = symbols(body)?;
     let mut scratch = Scratch::default();
     let mut r = Reader::new(body);
-    let mut scout = Scout { rest: r, keys: Vec::new(), refs: Vec::new() };
+    let mut prefetch = Prefetch { rest: r, keys: Vec::new(), refs: Vec::new() };
     let mut at = usize::MAX;
     while !r.is_empty() {
         match r.key()? {
             TIMESERIES => {
                 let message = r.message()?;
-                if at >= scout.keys.len() {
-                    scout.look_ahead(&symbols);
-                    pass.recall(&scout.keys, |i, pairs| same(scout.refs[i], &symbols, pairs));
+                if at >= prefetch.keys.len() {
+                    prefetch.look_ahead(&symbols);
+                    validator.recall(&prefetch.keys, |i, pairs| same(prefetch.refs[i], &symbols, pairs));
                     at = 0;
                 }
-                if let Some(key) = scout.keys.get(at) {
-                    scratch.known = pass.begin(at, *key);
-                    scratch.leading = scout.refs[at];
+                if let Some(key) = prefetch.keys.get(at) {
+                    scratch.known = validator.begin(at, *key);
+                    scratch.leading = prefetch.refs[at];
                 }
                 at += 1;
-                series(message, pass, &mut scratch, &symbols)?;
-                end_series(pass, &mut scratch, &symbols);
+                series(message, validator, &mut scratch, &symbols)?;
+                end_series(validator, &mut scratch, &symbols);
             }
             SYMBOL => _ = r.bytes()?,
             other => r.skip(other, &[4, 5])?,
@@ -141,8 +141,8 @@ fn request<'a, S: Sink>(body: &'a [u8], pass: &mut Pass<'a, '_, S>) -> Result<()
     Ok(())
 }
 
-/// Goes through the body some series ahead of the pass, so that many are looked up at once.
-struct Scout<'a> {
+/// Goes through the body some series ahead of the validator, so that many are looked up at once.
+struct Prefetch<'a> {
     rest: Reader<'a>,
     keys: Vec<u64>,
     /// The packed references that each series begins with, empty where it does not.
@@ -152,8 +152,8 @@ struct Scout<'a> {
 /// Series that are looked up together: enough to share the locks, few enough for the nearest cache.
 const AHEAD: usize = 512;
 
-impl Scout<'_> {
-    /// The next series; at least one where the pass has found one. A fault ends it early: the pass will come to it and say so.
+impl Prefetch<'_> {
+    /// The next series; at least one where the validator has found one. A fault ends it early: the validator will come to it and say so.
     fn look_ahead(&mut self, symbols: &Symbols<'_>) {
         self.keys.clear();
         self.refs.clear();
@@ -206,7 +206,7 @@ struct Meta {
     unit: u32,
 }
 
-/// What one series needs beside the pass's own vectors; kept from one to the next.
+/// What one series needs beside the validator's own vectors; kept from one to the next.
 #[derive(Default)]
 struct Scratch<'a> {
     /// The series at hand is known, so that its labels need not be resolved.
@@ -240,7 +240,7 @@ impl Scratch<'_> {
 
 fn series<'a, S: Sink>(
     mut r: Reader<'a>,
-    pass: &mut Pass<'a, '_, S>,
+    validator: &mut Validator<'a, '_, S>,
     scratch: &mut Scratch<'a>,
     symbols: &Symbols<'a>,
 ) -> Result<(), Fault> {
@@ -250,25 +250,25 @@ fn series<'a, S: Sink>(
                 let mut refs = r.message()?;
                 scratch.ref_bytes += refs.here().len();
                 while !refs.is_empty() {
-                    scratch.reference(refs.varint()? as u32, pass.limits);
+                    scratch.reference(refs.varint()? as u32, validator.limits);
                 }
             }
             SERIES_REF => {
                 scratch.ref_bytes += 1;
-                scratch.reference(r.varint()? as u32, pass.limits);
+                scratch.reference(r.varint()? as u32, validator.limits);
             }
             SERIES_SAMPLE => {
                 let float = sample(r.message()?)?;
-                pass.float(float, r.here())?;
+                validator.float(float, r.here())?;
             }
             SERIES_HISTOGRAM => {
-                let histogram = histogram::read(r.message()?, pass.limits)?;
-                pass.histogram(histogram, r.here())?;
+                let histogram = histogram::read(r.message()?, validator.limits)?;
+                validator.histogram(histogram, r.here())?;
             }
             SERIES_EXEMPLAR => {
                 let (ts_ms, value) = exemplar(r.message()?, &mut scratch.exemplar_refs)?;
-                exemplar_labels(&scratch.exemplar_refs, pass, symbols);
-                if let Some(fault) = pass.end_exemplar(ts_ms, value, r.here())? {
+                exemplar_labels(&scratch.exemplar_refs, validator, symbols);
+                if let Some(fault) = validator.end_exemplar(ts_ms, value, r.here())? {
                     scratch.bad_exemplar = Some(format!("an exemplar has {fault}"));
                 }
             }
@@ -315,20 +315,20 @@ fn exemplar(mut r: Reader<'_>, refs: &mut Vec<u32>) -> Result<(i64, f64), Fault>
     Ok((ts_ms, value))
 }
 
-/// Hands an exemplar's labels to the pass, or what is wrong with them.
-fn exemplar_labels<'a, S: Sink>(refs: &[u32], pass: &mut Pass<'a, '_, S>, symbols: &Symbols<'a>) {
+/// Hands an exemplar's labels to the validator, or what is wrong with them.
+fn exemplar_labels<'a, S: Sink>(refs: &[u32], validator: &mut Validator<'a, '_, S>, symbols: &Symbols<'a>) {
     let (pairs, odd) = refs.as_chunks::<2>();
     if !odd.is_empty() {
-        return pass.exemplar_fault("an odd number of label references");
+        return validator.exemplar_fault("an odd number of label references");
     }
     for [name, value] in pairs {
         match (symbols.get(*name), symbols.get(*value)) {
-            (Ok(name), Ok(value)) => pass.exemplar_label_str(name, value),
+            (Ok(name), Ok(value)) => validator.exemplar_label_str(name, value),
             (Err(Dangling::OutOfRange(r)), _) | (_, Err(Dangling::OutOfRange(r))) => {
-                pass.exemplar_fault(symbols.out_of_range(r));
+                validator.exemplar_fault(symbols.out_of_range(r));
             }
             (Err(Dangling::NotUtf8(_)), _) | (_, Err(Dangling::NotUtf8(_))) => {
-                pass.exemplar_fault("a label that is not UTF-8");
+                validator.exemplar_fault("a label that is not UTF-8");
             }
         }
     }
@@ -347,23 +347,27 @@ fn metadata(mut r: Reader<'_>, meta: &mut Meta) -> Result<(), Fault> {
 }
 
 /// Resolves the references and hands the series on, or refuses it alone.
-fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>, symbols: &Symbols<'a>) {
+fn end_series<'a, S: Sink>(
+    validator: &mut Validator<'a, '_, S>,
+    scratch: &mut Scratch<'a>,
+    symbols: &Symbols<'a>,
+) {
     let mut problem = None;
     if scratch.ref_bytes != scratch.leading.len() {
-        pass.unknown();
+        validator.unknown();
         scratch.known = false;
     }
-    if scratch.known && (pass.wants_labels() || scratch.bad_exemplar.is_some()) {
-        pass.unknown();
+    if scratch.known && (validator.wants_labels() || scratch.bad_exemplar.is_some()) {
+        validator.unknown();
         scratch.known = false;
     }
     // What is known was compared label by label: its references are good.
     let unresolved = if scratch.known { &[][..] } else { &scratch.refs[..] };
     for pair in unresolved.chunks_exact(2) {
         match (symbols.get(pair[0]), symbols.get(pair[1])) {
-            (Ok(name), Ok(value)) => pass.label_str(name, value),
+            (Ok(name), Ok(value)) => validator.label_str(name, value),
             (Err(Dangling::NotUtf8(bytes)), _) | (_, Err(Dangling::NotUtf8(bytes))) => {
-                pass.label_not_utf8(bytes)
+                validator.label_not_utf8(bytes)
             }
             (Err(Dangling::OutOfRange(r)), _) | (_, Err(Dangling::OutOfRange(r))) => {
                 problem.get_or_insert_with(|| (Reason::BadReference, symbols.out_of_range(r)));
@@ -374,11 +378,12 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
     if !refs.is_multiple_of(2) {
         problem = Some((Reason::BadReference, format!("{refs} label references, which do not make pairs")));
     } else if scratch.more_refs > 0 {
-        let why = format!("{} labels, more than {} (ingest.max_labels)", refs / 2, pass.limits.max_labels);
+        let why =
+            format!("{} labels, more than {} (ingest.max_labels)", refs / 2, validator.limits.max_labels);
         problem = Some((Reason::TooManyLabels, why));
     }
     // Upstream's sender puts exemplars into series of their own, so that one with nothing but exemplars is no fault.
-    if problem.is_none() && pass.pending() == 0 && scratch.bad_exemplar.is_none() {
+    if problem.is_none() && validator.pending() == 0 && scratch.bad_exemplar.is_none() {
         problem = Some((Reason::EmptySeries, "neither samples nor histograms nor exemplars".into()));
     }
     let meta = std::mem::take(&mut scratch.meta);
@@ -398,17 +403,17 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
         }
     };
     if let Some(why) = scratch.bad_exemplar.take() {
-        pass.refuse_exemplar(&why);
+        validator.refuse_exemplar(&why);
     }
-    pass.default_start(scratch.created_ms);
+    validator.default_start(scratch.created_ms);
     let metric = if scratch.known {
         let named = |p: &&[u32]| symbols.texts.get(p[0] as usize) == Some(&METRIC_NAME);
         scratch.refs.chunks_exact(2).find(named).and_then(|p| symbols.texts.get(p[1] as usize).copied())
     } else {
-        pass.metric_name()
+        validator.metric_name()
     };
     if bad_metadata && problem.is_none() {
-        pass.refuse_metadata(metric.unwrap_or_default(), "its help or unit is not UTF-8");
+        validator.refuse_metadata(metric.unwrap_or_default(), "its help or unit is not UTF-8");
     }
     match problem {
         Some((reason, why)) => {
@@ -416,21 +421,21 @@ fn end_series<'a, S: Sink>(pass: &mut Pass<'a, '_, S>, scratch: &mut Scratch<'a>
                 // Their names are wanted for the answer.
                 for pair in scratch.refs.chunks_exact(2) {
                     if let (Ok(name), Ok(value)) = (symbols.get(pair[0]), symbols.get(pair[1])) {
-                        pass.label_str(name, value);
+                        validator.label_str(name, value);
                     }
                 }
             }
-            pass.refuse_series(reason, &why)
+            validator.refuse_series(reason, &why)
         }
         None => {
-            if pass.end_series()
+            if validator.end_series()
                 && let (Some(metric), Some((help, unit))) = (metric, texts)
                 && (meta.kind != 0 || !help.is_empty() || !unit.is_empty())
             {
                 let entry = (metric.as_ptr() as usize, meta);
                 if scratch.last_seen != Some(entry) && scratch.seen.insert(entry) {
                     let kind = metric_kind(meta.kind);
-                    pass.metadata(family_of(metric, kind), kind, help, unit);
+                    validator.metadata(family_of(metric, kind), kind, help, unit);
                 }
                 scratch.last_seen = Some(entry);
             }

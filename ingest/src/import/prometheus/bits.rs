@@ -3,10 +3,10 @@
 use model::codec::bits::BitReader;
 
 /// Why a chunk could not be decoded.
-pub(super) type Wrong = String;
+pub(in crate::import) type Wrong = String;
 
 /// What is left of a chunk. Everything answers an error at the end, so a chunk that was cut short is never read as zeros.
-pub(super) struct Bits<'a>(BitReader<'a>);
+pub(in crate::import) struct Bits<'a>(BitReader<'a>);
 
 fn ended() -> Wrong {
     "it ends in the middle of a sample".to_string()
@@ -92,7 +92,7 @@ impl<'a> Bits<'a> {
 
 /// A float that is written as what its bits have in difference to the one before.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Xor {
+pub(in crate::import) struct Xor {
     pub value: f64,
     leading: u32,
     trailing: u32,

@@ -16,8 +16,8 @@ use model::labels::Labels;
 use model::source::SeriesColumns;
 use model::span::Span;
 
-use super::unit::SPAN_MS;
-use super::{ImportError, Progress};
+use crate::import::unit::SPAN_MS;
+use crate::import::{ImportError, Progress};
 
 /// Samples that one series may have in one span.
 const MAX_SERIES_SAMPLES: usize = 21_600_000;
@@ -47,11 +47,11 @@ pub(super) struct Sorter {
     ids: HashMap<Labels, u32>,
     label_bytes: usize,
     waiting: Vec<(u32, i64, f64)>,
-    runs: Vec<Run>,
+    runs: Vec<SortedRun>,
     conflicts: u64,
 }
 
-struct Run {
+struct SortedRun {
     file: Arc<File>,
     path: PathBuf,
     /// By the end of the span: where its part lies.
@@ -130,7 +130,7 @@ impl Sorter {
             parts.insert(span_of(of_span[0].1), (from, out.written));
         }
         let file = out.out.into_inner().map_err(|e| failed(e.into_error()))?;
-        self.runs.push(Run { file: Arc::new(file), path, parts });
+        self.runs.push(SortedRun { file: Arc::new(file), path, parts });
         Ok(())
     }
 

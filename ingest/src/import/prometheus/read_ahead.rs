@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::ImportError;
+use crate::import::ImportError;
 
 /// Bytes that one read brings: few after a jump, more and more while reading goes on forwards. A span of a long block is short runs with long gaps
 /// between them, and reading the gaps too would read the block once per span.
@@ -14,7 +14,7 @@ const MOST_BYTES: usize = 1 << 20;
 const GAP_BYTES: u64 = 4 << 10;
 
 /// A file, and the part of it that was read last. Memory is the window, or the longest piece that was asked for.
-pub(super) struct Window {
+pub(in crate::import) struct ReadAhead {
     path: PathBuf,
     file: File,
     length: u64,
@@ -24,12 +24,12 @@ pub(super) struct Window {
     ahead: usize,
 }
 
-impl Window {
-    pub fn open(path: &Path) -> Result<Window, ImportError> {
+impl ReadAhead {
+    pub fn open(path: &Path) -> Result<ReadAhead, ImportError> {
         let failed = |e: std::io::Error| ImportError::disk(path, &e);
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        Ok(Window { path: path.to_owned(), file, length, bytes: Vec::new(), start: 0, ahead: FIRST_BYTES })
+        Ok(ReadAhead { path: path.to_owned(), file, length, bytes: Vec::new(), start: 0, ahead: FIRST_BYTES })
     }
 
     pub fn path(&self) -> &Path {

@@ -4,6 +4,8 @@
 //! are series like any others, and what comments say is not kept. Other than there, the text may come from a pipe, and of two values of a series at one
 //! time the later line stands. A line that cannot be read refuses the whole text, before anything is written.
 
+mod sorter;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,12 +14,14 @@ use model::labels::{Labels, METRIC_NAME};
 use model::source::SeriesColumns;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::block::Wish;
-use super::spool::Sorter;
-use super::{ImportError, Progress};
+use crate::import::block::Filter;
+
+use crate::import::{ImportError, Progress};
 use crate::text::{Exposition, Format, parse_line};
 
-pub use super::spool::SpoolOptions;
+pub use sorter::SpoolOptions;
+
+use sorter::Sorter;
 
 /// The longest line that is read.
 const MAX_LINE_BYTES: usize = 1 << 20;
@@ -70,7 +74,7 @@ impl Spool {
     pub fn read(
         name: &str,
         text: impl Read,
-        wish: &Wish,
+        filter: &Filter,
         folder: PathBuf,
         options: SpoolOptions,
         progress: &mut dyn Progress,
@@ -121,8 +125,8 @@ impl Spool {
                 let mut pairs: Vec<(&str, &str)> = pairs.filter(|(_, v)| !v.is_empty()).collect();
                 pairs.push((METRIC_NAME, &sample.name));
                 pairs.sort_unstable();
-                let labels = wish.relabel.apply(Labels::from_sorted(pairs));
-                if wish.takes(&labels) {
+                let labels = filter.relabel.apply(Labels::from_sorted(pairs));
+                if filter.takes(&labels) {
                     let (a, b) = counts.span_ms.unwrap_or((ts_ms, ts_ms));
                     counts.span_ms = Some((a.min(ts_ms), b.max(ts_ms)));
                     counts.samples += 1;

@@ -9,11 +9,11 @@ use model::sample::Metadata;
 use tsdb::db::SeriesRef;
 use tsdb::head::LabelPairs;
 
-use crate::histogram::HistogramSample;
+use super::histogram::HistogramSample;
+use super::sink::Sink;
+use super::wire::Fault;
 use crate::limits::Limits;
 use crate::reject::{Reason, Rejections, cut, show};
-use crate::sink::Sink;
-use crate::wire::Fault;
 
 /// What became of a decoded request, before the store has answered.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +41,7 @@ pub(crate) struct Float {
     pub(crate) start_ts_ms: i64,
 }
 
-/// An exemplar whose labels stand in [`Pass::exemplar_labels`].
+/// An exemplar whose labels stand in [`Validator::exemplar_labels`].
 struct ExemplarRead {
     labels: std::ops::Range<usize>,
     ts_ms: i64,
@@ -53,7 +53,7 @@ const MAX_EXEMPLAR_LABELS: usize = MAX_LABEL_CHARS / 2 + 1;
 
 /// The pass over one request. The vectors are filled and emptied once per series and keep their room, so that a series
 /// costs no allocation here.
-pub(crate) struct Pass<'a, 'p, S> {
+pub(crate) struct Validator<'a, 'p, S> {
     pub(crate) limits: &'p Limits,
     sink: &'p mut S,
     window: RangeInclusive<i64>,
@@ -84,10 +84,10 @@ pub(crate) struct Pass<'a, 'p, S> {
     pub(crate) outcome: Outcome,
 }
 
-impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
+impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     /// At most `samples_limit` samples will be taken.
     pub(crate) fn new(samples_limit: usize, limits: &'p Limits, now_ms: i64, sink: &'p mut S) -> Self {
-        Pass {
+        Validator {
             limits,
             sink,
             window: limits.window(now_ms),
@@ -117,7 +117,7 @@ impl<'a, 'p, S: Sink> Pass<'a, 'p, S> {
     }
 
     /// Begins the series of the key at this place. True if it is known: then its labels need not be read, unless
-    /// [`Pass::wants_labels`] says so in the end.
+    /// [`Validator::wants_labels`] says so in the end.
     #[inline]
     pub(crate) fn begin(&mut self, at: usize, key: u64) -> bool {
         self.known = self.recalled.get(at).copied().flatten();

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use model::codec::varint::{take_i64, take_u64};
 
-use super::ImportError;
 use super::crc32c::crc32c;
+use crate::import::ImportError;
 
 const MAGIC: [u8; 4] = [0x01, 0x30, 0xba, 0x30];
 /// The largest file that is read: some millions of deletions.
@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// Deleted times (ends included, ascending, apart) by the reference of the series.
 #[derive(Debug, Default)]
-pub(super) struct Tombstones {
+pub(in crate::import) struct Tombstones {
     by_series: HashMap<u64, Vec<(i64, i64)>>,
 }
 
@@ -78,7 +78,7 @@ impl Tombstones {
 }
 
 /// Whether a time lies in one of ranges that ascend.
-pub(super) fn covers(ranges: &[(i64, i64)], ts_ms: i64) -> bool {
+pub(in crate::import) fn covers(ranges: &[(i64, i64)], ts_ms: i64) -> bool {
     let at = ranges.partition_point(|(_, max)| *max < ts_ms);
     ranges.get(at).is_some_and(|(min, _)| *min <= ts_ms)
 }

@@ -15,34 +15,14 @@ use model::tenant::{InvalidTenant, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tsdb::db::{Appended, Appender, Db, WriteError};
 
-use crate::admit::Outcome;
-use crate::known::Known;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::sink::Recalling;
-use crate::snappy;
-use crate::{v1, v2};
-
-/// What a client speaks, by its content type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// Remote write 1.0, `prometheus.WriteRequest`.
-    V1,
-    /// Remote write 2.0, `io.prometheus.write.v2.Request`.
-    V2,
-    /// None that is taken here.
-    Unknown,
-}
-
-impl Protocol {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Protocol::V1 => "remote_write_v1",
-            Protocol::V2 => "remote_write_v2",
-            Protocol::Unknown => "unknown",
-        }
-    }
-}
+use crate::protocol::Protocol;
+use crate::remote_write::series_cache::SeriesCache;
+use crate::remote_write::sink::CachingSink;
+use crate::remote_write::snappy;
+use crate::remote_write::validate::Outcome;
+use crate::remote_write::{v1, v2};
 
 /// Turns a request's headers into its tenant. The one place where that happens is the closure that the binary hands in.
 pub type TenantResolver = Arc<dyn Fn(&HeaderMap) -> Result<TenantId, TenantRefused> + Send + Sync>;
@@ -69,7 +49,7 @@ pub struct IngestState {
     tenant: TenantResolver,
     metrics: Metrics,
     /// Series by how they came before.
-    known: Arc<Known>,
+    known: Arc<SeriesCache>,
     /// Memory that requests may hold together, in KiB because a semaphore hands out at most 2^32 at once.
     memory: Arc<Semaphore>,
 }
@@ -284,7 +264,7 @@ async fn take(
     state.metrics.received(received.block.len(), received.decoded_len);
     let appender = state.db.appender(&tenant).await?;
     let Received { block, decoded_len, memory } = received;
-    let sink = Recalling::new(appender, state.known.clone());
+    let sink = CachingSink::new(appender, state.known.clone());
     let job = Job { block, sink, limits: limits.clone(), now_ms: state.clock.now_ms(), protocol, memory };
     let (appender, outcome, _memory) = if decoded_len < INLINE_DECODE_BYTES {
         job.run()?
@@ -464,7 +444,7 @@ async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
 /// The part of a request that is only CPU: undo snappy, parse, check, hand to the appender.
 struct Job {
     block: Vec<u8>,
-    sink: Recalling,
+    sink: CachingSink,
     limits: Arc<Limits>,
     now_ms: i64,
     protocol: Protocol,

@@ -8,9 +8,9 @@ use std::path::Path;
 use model::codec::varint::{take_bytes, take_i64, take_u64};
 use model::labels::{Labels, MAX_LABEL_BYTES};
 
-use super::ImportError;
 use super::crc32c::{Crc32c, crc32c};
-use super::window::Window;
+use super::read_ahead::ReadAhead;
+use crate::import::ImportError;
 
 const MAGIC: [u8; 4] = [0xba, 0xaa, 0xd7, 0x00];
 /// Six offsets and their checksum.
@@ -24,7 +24,7 @@ const MAX_LABELS: u64 = 10_000;
 
 /// Where a chunk lies and which time it spans, ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ChunkPlace {
+pub(in crate::import) struct ChunkPlace {
     pub segment: u32,
     pub offset: u32,
     pub min_t_ms: i64,
@@ -33,14 +33,14 @@ pub(super) struct ChunkPlace {
 
 /// One series as the index has it.
 #[derive(Clone, Debug)]
-pub(super) struct SeriesEntry {
+pub(in crate::import) struct SeriesEntry {
     pub labels: Labels,
     pub chunks: Vec<ChunkPlace>,
 }
 
 /// An open index.
-pub(super) struct Index {
-    file: Window,
+pub(in crate::import) struct Index {
+    file: ReadAhead,
     /// All strings one after the other, and where each ends.
     text: String,
     ends: Vec<u32>,
@@ -50,7 +50,7 @@ pub(super) struct Index {
 
 impl Index {
     pub fn open(path: &Path) -> Result<Index, ImportError> {
-        let mut file = Window::open(path)?;
+        let mut file = ReadAhead::open(path)?;
         let head = file.take(0, 5)?;
         if head[..4] != MAGIC {
             return Err(file.damaged("it does not begin as an index of Prometheus does"));

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use model::codec::varint::take_u64;
 
-use super::ImportError;
 use super::crc32c::crc32c;
 use super::index::ChunkPlace;
-use super::window::Window;
+use super::read_ahead::ReadAhead;
+use crate::import::ImportError;
 
 const MAGIC: [u8; 5] = [0x85, 0xbd, 0x40, 0xdd, 1];
 /// Of the magic number, the version, and padding.
@@ -16,8 +16,8 @@ const HEADER_BYTES: u64 = 8;
 const MAX_CHUNK_BYTES: u64 = 4 << 20;
 
 /// All segment files of a block.
-pub(super) struct Segments {
-    files: Vec<Window>,
+pub(in crate::import) struct Segments {
+    files: Vec<ReadAhead>,
 }
 
 impl Segments {
@@ -40,7 +40,7 @@ impl Segments {
         names.sort_by_key(|n| (n.len(), n.clone()));
         let mut files = Vec::new();
         for name in names {
-            let mut file = Window::open(&folder.join(name))?;
+            let mut file = ReadAhead::open(&folder.join(name))?;
             if file.up_to(0, MAGIC.len())? != MAGIC {
                 return Err(file.damaged("it does not begin as a segment of chunks does"));
             }
@@ -51,7 +51,7 @@ impl Segments {
 
     /// Bytes of all of them.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(Window::length).sum()
+        self.files.iter().map(ReadAhead::length).sum()
     }
 
     /// The encoding of a chunk and its data, checked.

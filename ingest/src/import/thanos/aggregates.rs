@@ -20,14 +20,14 @@ use model::codec::varint::take_u64;
 use model::histogram::{CounterResetHint, Histogram};
 use model::rollup::{Edge, HistogramFlags, Window};
 
-use super::bits::Wrong;
-use super::chunk::{self, Samples};
+use crate::import::prometheus::bits::Wrong;
+use crate::import::prometheus::chunk::{self, Samples};
 
 /// How far two computations of the same growth may lie apart, as a part of the larger.
 const ROUNDING: f64 = 1e-9;
 
 /// Appends the windows of a chunk.
-pub(super) fn decode(data: &[u8], resolution_ms: i64, out: &mut Vec<Window>) -> Result<(), Wrong> {
+pub(in crate::import) fn decode(data: &[u8], resolution_ms: i64, out: &mut Vec<Window>) -> Result<(), Wrong> {
     let mut rest = data;
     let mut parts: [Samples; 5] = Default::default();
     for (n, part) in parts.iter_mut().enumerate() {

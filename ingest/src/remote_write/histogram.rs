@@ -6,8 +6,8 @@ use model::histogram::{
     BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, EXPONENTIAL_SCHEMAS, Histogram, IntegerHistogram,
 };
 
+use super::wire::{BYTES, FIXED64, Fault, Reader, VARINT, key, unzigzag};
 use crate::limits::Limits;
-use crate::wire::{BYTES, FIXED64, Fault, Reader, VARINT, key, unzigzag};
 
 /// Finest schema that is understood. What is finer than is stored is reduced to what is, as upstream does.
 const FINEST_KNOWN_SCHEMA: i32 = 52;

@@ -34,7 +34,7 @@ const fn tables() -> [[u32; 256]; 8] {
 
 /// A checksum under way, for what does not lie in one piece.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Crc32c(u32);
+pub(in crate::import) struct Crc32c(u32);
 
 impl Crc32c {
     pub fn new() -> Crc32c {
@@ -65,7 +65,7 @@ impl Crc32c {
 }
 
 /// The checksum of one piece.
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+pub(in crate::import) fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = Crc32c::new();
     crc.update(bytes);
     crc.sum()

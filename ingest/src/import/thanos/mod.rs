@@ -1,0 +1,3 @@
+//! What only blocks of Thanos have: chunks of downsampled aggregates.
+
+pub(super) mod aggregates;
