@@ -105,7 +105,7 @@ options! {
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
         "head.max_memory_bytes" head_max_memory: Size = "0",
-            "Memory the head may hold. Near it samples go to the local disk early; at it writes are told to come again (429, to Prometheus 503). 0: two fifths of the machine's or the container's memory.";
+            "Memory the head may hold. Close to it, samples are written to the local disk early; at it, writes are refused with 429 (503 to Prometheus), and senders try again. 0: two fifths of the machine's or the container's memory.";
         "cache_bytes" cache_bytes: Size = "256MiB",
             "Memory for what is read of blocks: indexes, small columns, pages, and the decoded samples of selections that fit into a quarter of it.";
         "wal.sync" wal_sync: Sync = "always",
@@ -117,23 +117,23 @@ options! {
         "retention_1h" retention_1h: Span = "0",
             "How long samples downsampled to an hour are kept.";
         "retention_rules" retention_rules: KeepRules = "",
-            "Other times for some series, at every resolution: `{job=\"debug\"}=3d`, or `team-a{job=\"debug\"}=3d` for one tenant. The first that matches decides. Queries see it at once, blocks are rewritten.";
+            "Different retention for some series, at every resolution: `{job=\"debug\"}=3d`, or `team-a{job=\"debug\"}=3d` for one tenant. The first that matches decides. Queries see it at once, blocks are rewritten.";
         "retention_tenants" retention_tenants: TenantKeeps = "",
-            "Other times for single tenants: `team-a=30d`, or `team-a=30d/1y/5y` for raw samples, 5 minutes and an hour.";
+            "Different retention for single tenants: `team-a=30d`, or `team-a=30d/1y/5y` for raw samples, 5 minutes and an hour.";
     }
     "Compaction" {
         "compactor.enabled" compactor_enabled: bool = "true",
             "Compact in this process too. Off where `hearth compact` runs beside it.";
         "compactor.interval" compactor_interval: Span = "1m",
-            "How often there is a look for something to do.";
+            "How often compaction looks for work.";
         "compactor.levels" compactor_levels: Spans = "12h,2d,14d",
             "Lengths of time that become one block, each a multiple of the one before.";
         "compactor.grace" compactor_grace: Span = "1h",
-            "How long after its end such a length of time is compacted: time for the last flush to arrive.";
+            "How long after the end of such a span it is compacted: time for the last flush to arrive.";
         "compactor.late_wait" compactor_late_wait: Span = "30m",
             "How long a few late samples wait for more, before they are merged into what is compacted already.";
         "compactor.downsample" compactor_downsample: bool = "true",
-            "Make blocks of 5 minutes and an hour in the same pass.";
+            "Write rollups of 5 minutes and an hour in the same pass.";
         "compactor.dedup_replica_labels" compactor_dedup_replica_labels: LabelNames = "",
             "Labels that tell HA replicas apart: compaction drops them and makes the replicas one series, for good.";
         "compactor.max_memory_bytes" compactor_max_memory: Size = "512MiB",
@@ -143,7 +143,7 @@ options! {
         "compactor.max_block_bytes" compactor_max_block: Size = "512MiB",
             "About how large a block may be: what would become larger is written as several, each with a run of the series.";
         "compactor.max_span_bytes" compactor_max_span: Size = "4GiB",
-            "Blocks side by side are not merged into more than this: late samples have all of it written again.";
+            "Blocks of adjacent spans are not merged into more than this, because late samples cause all of it to be rewritten.";
         "compactor.max_inputs" compactor_max_inputs: Count = "16",
             "Blocks that one job merges at most; those that were written as several count once.";
         "compactor.verify" compactor_verify: bool = "true",
@@ -155,11 +155,11 @@ options! {
     }
     "Exemplars and metadata" {
         "exemplars.max_bytes" exemplars_max: Size = "64MiB",
-            "Memory for exemplars that are not in the object store yet: from half of it on the head is flushed, past it they are not taken.";
+            "Memory for exemplars that are not in the object store yet: from half of it on the head is flushed; beyond it new ones are refused.";
         "exemplars.retention" exemplars_retention: Span = "30d",
             "How long exemplars are kept; 0 for ever. They point at traces, which are seldom kept longer.";
         "metadata.retention" metadata_retention: Span = "0",
-            "How long the type, help and unit of a metric are kept after somebody has sent them last; 0 for ever.";
+            "How long the type, help and unit of a metric are kept after they were last sent; 0 for ever.";
     }
     "S3" {
         "s3.endpoint" s3_endpoint: Url = "",
@@ -231,7 +231,7 @@ options! {
         "ingest.max_decoded_bytes" ingest_max_decoded: Size = "32MiB",
             "The largest body of a write, decompressed; checked before anything is allocated.";
         "ingest.max_in_flight_bytes" ingest_max_in_flight: Size = "512MiB",
-            "Memory that all writes in flight may hold together; beyond it, writes are told to come again (503).";
+            "Memory that all writes in flight may hold together; beyond it, writes are refused with 503, and senders try again.";
         "ingest.max_ahead" ingest_max_ahead: Span = "10m",
             "How far ahead of the clock a sample may be.";
         "ingest.max_labels" ingest_max_labels: Count = "64",

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 6] = ["tsdb", "ingest", "query", "compactor", "hearth", "bench"];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
 }
@@ -35,8 +33,17 @@ fn files(below: &Path, ends: &[&str]) -> Vec<PathBuf> {
     out
 }
 
+/// Folders of the workspace's crates.
+fn members() -> Vec<String> {
+    let manifest = read(&root().join("Cargo.toml"));
+    let list = manifest.lines().find_map(|l| l.strip_prefix("members = [")).expect("Cargo.toml has members");
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
 fn rust_files() -> Vec<PathBuf> {
-    let all: Vec<_> = CRATES.iter().flat_map(|c| files(&root().join(c), &[".rs"])).collect();
+    // One crate may lie in another's folder.
+    let all: BTreeSet<_> = members().iter().flat_map(|c| files(&root().join(c), &[".rs"])).collect();
+    let all: Vec<_> = all.into_iter().collect();
     assert!(all.len() > 50, "only {} Rust files found: is this the workspace's root?", all.len());
     all
 }
