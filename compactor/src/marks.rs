@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use model::matcher::matches_all;
 use model::source::SourceError;
-use model::source::testing::memory::matches_all;
 use model::tenant::TenantId;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;

@@ -12,10 +12,10 @@ use bucket::{
 use compactor::worker::Compactor;
 use model::clock::ManualClock;
 use model::matcher::Matcher;
+use model::matcher::matches_all;
 use model::rollup::RESOLUTIONS_MS;
 use model::sample::Metadata;
 use model::source::testing::conformance::drain;
-use model::source::testing::memory::matches_all;
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};

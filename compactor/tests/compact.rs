@@ -16,7 +16,7 @@ use model::matcher::Matcher;
 use model::rollup::RESOLUTIONS_MS;
 use model::sample::Value;
 use model::source;
-use model::source::testing::conformance::{Given, contract, drain};
+use model::source::testing::conformance::{Given, check_conformance, drain};
 use model::source::{Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
@@ -59,11 +59,11 @@ struct Kept {
 }
 
 impl Source for Kept {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        self.source.select(wish)
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.source.select(selection)
     }
 
-    fn series(&self, wish: &source::LabelWish) -> Result<Vec<model::labels::Labels>, SourceError> {
+    fn series(&self, wish: &source::LabelQuery) -> Result<Vec<model::labels::Labels>, SourceError> {
         self.source.series(wish)
     }
 }
@@ -71,7 +71,7 @@ impl Source for Kept {
 #[test]
 fn a_compacted_bucket_keeps_the_contract_of_sources() {
     let round = std::cell::Cell::new(0u64);
-    contract(|given: Given| {
+    check_conformance(|given: Given| {
         round.set(round.get() + 1);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -240,16 +240,16 @@ async fn what_is_too_large_for_one_block_becomes_several_of_one_whole() {
     let source = BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone());
     for name in ["m0", "m1", "m2"] {
         let matchers = vec![Matcher::equal("__name__", name)];
-        let wish = Selection { matchers: matchers.clone(), ..everything() };
+        let selection = Selection { matchers: matchers.clone(), ..everything() };
         let (found, labels) = tokio::task::block_in_place(|| {
             let budget = source::Budget::unlimited();
-            let wish_labels = source::LabelWish {
+            let wish_labels = source::LabelQuery {
                 selectors: vec![matchers],
                 min_t_ms: i64::MIN,
                 max_t_ms: i64::MAX,
                 budget,
             };
-            (drain(&source, &wish).unwrap(), source.series(&wish_labels).unwrap())
+            (drain(&source, &selection).unwrap(), source.series(&wish_labels).unwrap())
         });
         let of_metric = seen.iter().filter(|(l, _)| l.metric_name() == Some(name));
         let found: Seen = found.into_iter().map(|s| (s.labels.clone(), points(&s))).collect();

@@ -5,17 +5,17 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::source::{Budget, Hints, Selection, SeriesColumns, Source};
+use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use tsdb::block::file::CRC_BLOCK_BYTES;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockReader, ReadOptions, WriteOptions, write_block};
 use tsdb::bucket::BucketSource;
-use model::histogram::{BucketSpan, Histogram};
-use model::labels::Labels;
 use tsdb::deletion::Visibility;
-use model::matcher::Matcher;
-use model::source::{Budget, Hints, Selection, SeriesColumns, Source};
-use model::tenant::TenantId;
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")

@@ -5,13 +5,13 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use model::histogram::{BucketSpan, Histogram};
+use model::labels::Labels;
+use model::sample::stale_nan;
+use model::source::testing::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::QueryValue;
-use model::histogram::{BucketSpan, Histogram};
-use model::labels::Labels;
-use model::source::testing::memory::MemorySource;
-use model::sample::stale_nan;
 
 static STORE: LazyLock<MemorySource> = LazyLock::new(|| {
     let store = MemorySource::new();

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tsdb::sidecar::exemplars::buffer::Buffer;
 use tsdb::head::Head;
+use tsdb::sidecar::exemplars::buffer::Buffer;
 use tsdb::wal::{record, replay::replay};
 
 fn frame(out: &mut Vec<u8>, body: &[u8]) {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use ingest::Limits;
 use ingest::remote_write::{snappy, v1, v2};
 use libfuzzer_sys::fuzz_target;
-use tsdb::db::SeriesRef;
-use model::exemplar::{Place, Refused};
+use model::exemplar::{Accepted, Refused};
 use model::histogram::Histogram;
 use model::sample::Metadata;
+use tsdb::db::SeriesRef;
 
 /// Counts series and checks what a sink may rely on.
 #[derive(Default)]
@@ -41,10 +41,10 @@ impl ingest::remote_write::sink::Sink for Strict {
         _: i64,
         _: f64,
         labels: &[(&str, &str)],
-    ) -> Result<Place, Refused> {
+    ) -> Result<Accepted, Refused> {
         assert!(series.0 < self.0);
         sorted(labels);
-        Ok(Place::New)
+        Ok(Accepted::New)
     }
     fn metadata(&mut self, _: &str, _: Metadata) {}
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use test_services::api::{Answer, start_of};
 use test_services::remote_write::{bytes_field, snappy, varint, write_request};
-use test_services::{Api, Dice, Hearth, Model, Series, Start, now_ms, series, wait_for};
+use test_services::{Api, Hearth, Model, Rng, Series, Start, now_ms, series, wait_for};
 
 /// What the process may need at most beyond what it had before one bad request; a debug build with everything else it does is in it.
 const MORE_MEMORY_BYTES: u64 = 96 << 20;
@@ -115,7 +115,7 @@ fn bad_writes_get_a_clear_answer() {
     let hearth = Start::at(folder.path()).ready();
     let beside = Undisturbed::start(&hearth, "beside_writes");
     let good = write_request(&[series(&[("__name__", "cut"), ("job", "bad")], &[(now_ms(), 1.0); 1])]);
-    let mut dice = Dice(99);
+    let mut dice = Rng(99);
     let noise: Vec<u8> = (0..50_000).map(|_| dice.roll() as u8).collect();
 
     let many: Vec<(String, String)> =
@@ -447,12 +447,12 @@ fn raw(port: u16, bytes: &[u8], shut: bool) -> Option<u16> {
 }
 
 #[test]
-fn bytes_that_are_not_http_are_turned_away() {
+fn what_is_not_http_is_turned_away() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = Start::at(folder.path()).ready();
     let port = hearth.start.port;
     let beside = Undisturbed::start(&hearth, "beside_raw");
-    let mut dice = Dice(5);
+    let mut dice = Rng(5);
     let noise: Vec<u8> = (0..100_000).map(|_| dice.roll() as u8).collect();
     let write = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n";
     let big_header = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\nX-Big: {}\r\n\r\n", "a".repeat(4 << 20));

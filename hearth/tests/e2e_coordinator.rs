@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use test_services::coordinators::{Coordinator, Kind, PASSWORD, USER};
 use test_services::garage::CarelessS3;
-use test_services::{Dice, Hearth, Model, Series, Start, now_ms, series, wait_for};
+use test_services::{Hearth, Model, Rng, Series, Start, now_ms, series, wait_for};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -76,7 +76,7 @@ fn race(kind: Kind) {
     let mut hearths: Vec<Hearth> =
         ["a", "b"].iter().map(|name| start(folder.path(), name, &s3, &lock).ready()).collect();
     let mut model = Model::default();
-    let mut dice = Dice(7);
+    let mut dice = Rng(7);
     let end = now_ms();
     // In a span that is over, so that compaction has something to do.
     let begin = end - 40 * HOUR_MS;

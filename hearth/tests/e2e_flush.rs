@@ -200,7 +200,7 @@ fn fill(hearth: &Hearth, model: &mut Model, from_ms: i64) {
         // Values without pattern, new series all the time: they do not compress.
         let all: Vec<_> = (0..20)
             .map(|n| {
-                let mut dice = test_services::Dice(i * 100 + n);
+                let mut dice = test_services::Rng(i * 100 + n);
                 let samples: Vec<_> =
                     (0..100).map(|s| (from_ms + s * 500, dice.roll() as f64 / 3.0)).collect();
                 series(

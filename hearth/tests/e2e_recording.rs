@@ -8,7 +8,7 @@ mod test_services;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use test_services::remote_write::bytes_field;
-use test_services::{Api, Dice, Hearth, Labels, Series, Start, series};
+use test_services::{Api, Hearth, Labels, Rng, Series, Start, series};
 
 /// What is in a recording, decoded here by the specification alone.
 #[derive(Default)]
@@ -159,7 +159,7 @@ fn frames(recording: &Path) -> Vec<Vec<u8>> {
 
 /// What a Prometheus might send in half an hour: counters, gauges and constants of 40 targets, with a few staleness markers.
 fn made_up() -> Vec<Vec<u8>> {
-    let mut dice = Dice(2026);
+    let mut dice = Rng(2026);
     let from = test_services::now_ms() - 2_400_000;
     let mut counters = vec![0.0; 400];
     let scrape = |t: i64| {

@@ -13,7 +13,7 @@ use divan::{Bencher, black_box};
 use ingest::Limits;
 use ingest::remote_write::sink::Sink;
 use messages::{v1, v2};
-use model::exemplar::{Place, Refused};
+use model::exemplar::{Accepted, Refused};
 use model::histogram::Histogram;
 use model::sample::Metadata;
 use prost::Message;
@@ -41,8 +41,8 @@ impl Sink for Nowhere {
     fn histogram(&mut self, _: SeriesRef, ts_ms: i64, _: Arc<Histogram>, _: i64) {
         self.0 ^= ts_ms as u64;
     }
-    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Place, Refused> {
-        Ok(Place::New)
+    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Accepted, Refused> {
+        Ok(Accepted::New)
     }
     fn metadata(&mut self, metric: &str, _: Metadata) {
         self.0 += metric.len() as u64;

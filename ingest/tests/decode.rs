@@ -9,7 +9,7 @@ use ingest::remote_write::{v1 as ours_v1, v2 as ours_v2};
 use ingest::{Limits, Malformed, Outcome};
 use messages::messy;
 use messages::{BucketSpan, Count, Histogram, ZeroCount, v1, v2};
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 use oracle::{Expected, Notes, expect_v1, expect_v2};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -238,7 +238,7 @@ fn same_verdict<M: Message + Default>(
     }
 }
 
-fn change(rng: &mut Dice, body: &mut Vec<u8>) {
+fn change(rng: &mut Rng, body: &mut Vec<u8>) {
     for _ in 0..1 + rng.below(4) {
         if body.is_empty() {
             return;
@@ -270,7 +270,7 @@ proptest! {
         let plain = request.encode_to_vec();
         let plainly = expect_v1(&v1::WriteRequest::decode(&plain[..]).unwrap(), &limits(), NOW_MS);
         prop_assert_eq!(&got_v1(&plain).unwrap(), &plainly);
-        let mut rng = Dice(seed);
+        let mut rng = Rng(seed);
         let body = messy::write_request(&mut rng, &request);
         // Compared as text: NaN is not equal to itself.
         prop_assert_eq!(format!("{:?}", v1::WriteRequest::decode(&body[..]).unwrap()), format!("{request:?}"), "the oracle itself");
@@ -284,7 +284,7 @@ proptest! {
         let plain = request.encode_to_vec();
         let plainly = expect_v2(&v2::Request::decode(&plain[..]).unwrap(), &limits(), NOW_MS);
         prop_assert_eq!(&got_v2(&plain).unwrap(), &plainly);
-        let mut rng = Dice(seed);
+        let mut rng = Rng(seed);
         let body = messy::request_v2(&mut rng, &request);
         prop_assert_eq!(format!("{:?}", v2::Request::decode(&body[..]).unwrap()), format!("{request:?}"), "the oracle itself");
         prop_assert_eq!(&got_v2(&body).unwrap(), &want);
@@ -296,7 +296,7 @@ proptest! {
         for end in 0..=one.len().min(600) {
             same_verdict::<v1::WriteRequest>(&one[..end], got_v1, expect_v1);
         }
-        let two = messy::request_v2(&mut Dice(seed), &two);
+        let two = messy::request_v2(&mut Rng(seed), &two);
         for end in 0..=two.len().min(600) {
             same_verdict::<v2::Request>(&two[..end], got_v2, expect_v2);
         }
@@ -306,7 +306,7 @@ proptest! {
 #[test]
 fn changed_bytes_are_judged_as_prost_judges_them() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut rng = Dice(20_261_124);
+    let mut rng = Rng(20_261_124);
     let tree = |runner: &mut proptest::test_runner::TestRunner| {
         (
             write_request().new_tree(runner).unwrap().current(),

@@ -12,7 +12,7 @@ use ingest::import::{ImportError, Progress};
 use model::histogram::CounterResetHint;
 use model::matcher::{MatchOp, Matcher};
 use model::source::SeriesColumns;
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 use serde_json::Value;
 
 const CASES: [&str; 4] = ["floats", "histograms", "starts", "xor2"];
@@ -194,7 +194,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dice = Dice(42);
+    let mut dice = Rng(42);
     let mut refused = 0;
     let mut tries = 0;
     for name in CASES {

@@ -17,11 +17,11 @@ use ingest::metrics::Metrics;
 use ingest::remote_write::sink::Sink;
 use ingest::remote_write::v1;
 use model::clock::ManualClock;
-use model::exemplar::{Place, Refused};
+use model::exemplar::{Accepted, Refused};
 use model::histogram::Histogram;
 use model::matcher::Matcher;
 use model::sample::{Metadata, is_stale};
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 use model::source::{Budget, Hints, Selection};
 use model::tenant::TenantId;
 use prost::Message;
@@ -115,8 +115,8 @@ impl Sink for Counts {
         self.facts.histograms += 1;
         self.seen.insert((series.0, ts_ms));
     }
-    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Place, Refused> {
-        Ok(Place::New)
+    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Accepted, Refused> {
+        Ok(Accepted::New)
     }
     fn metadata(&mut self, _: &str, _: Metadata) {
         self.facts.metadata += 1;
@@ -216,7 +216,7 @@ fn count_stored(db: &Arc<Db>, first_ms: i64, last_ms: i64) -> Facts {
 /// and one request sent twice as after a lost answer. Answers the frames and the facts.
 fn synthetic() -> (Vec<u8>, String) {
     let start_ms = 1_795_000_000_000i64;
-    let mut rng = Dice(7);
+    let mut rng = Rng(7);
     let (mut out, mut f) = (Vec::new(), Facts { series: 41, first_ms: start_ms, ..Default::default() });
     for scrape in 0..40i64 {
         let ts = start_ms + scrape * 15_000;

@@ -9,7 +9,7 @@ use ingest::remote_write::sink::CachingSink;
 use ingest::{Limits, Outcome};
 use messages::messy;
 use messages::{v1, v2};
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 use model::source::{Budget, Hints, Selection};
 use model::tenant::TenantId;
 use prost::Message;
@@ -24,8 +24,8 @@ async fn store() -> (Arc<Db>, tempfile::TempDir) {
 }
 
 /// A few series over and over, some with labels out of order, empty or twice, and samples that are sometimes refused.
-fn request(rng: &mut Dice) -> v1::WriteRequest {
-    let series = |rng: &mut Dice| {
+fn request(rng: &mut Rng) -> v1::WriteRequest {
+    let series = |rng: &mut Rng| {
         let label = |name: &str, value: &str| v1::Label { name: name.into(), value: value.into() };
         let mut labels = vec![
             label("__name__", ["up", "node_load1", "x"][rng.below(3)]),
@@ -39,7 +39,7 @@ fn request(rng: &mut Dice) -> v1::WriteRequest {
             3 => labels[0].name = "name".into(),
             _ => {}
         }
-        let sample = |rng: &mut Dice| {
+        let sample = |rng: &mut Rng| {
             let late = [0, 0, 0, 0, 60_000, -3_600_000][rng.below(6)];
             v1::Sample { value: rng.below(5) as f64, timestamp: NOW_MS - late - rng.below(500) as i64 }
         };
@@ -59,7 +59,7 @@ fn request(rng: &mut Dice) -> v1::WriteRequest {
     v1::WriteRequest { timeseries: (0..rng.below(40)).map(|_| series(rng)).collect(), metadata: vec![] }
 }
 
-fn second(request: &v1::WriteRequest, rng: &mut Dice) -> v2::Request {
+fn second(request: &v1::WriteRequest, rng: &mut Rng) -> v2::Request {
     let mut symbols = vec![String::new()];
     let mut timeseries = Vec::new();
     for s in &request.timeseries {
@@ -111,7 +111,7 @@ async fn known_series_are_taken_as_unknown_ones_are() {
     let (with, _dir) = store().await;
     let (without, _other) = store().await;
     let known = Arc::new(SeriesCache::default());
-    let mut rng = Dice(42);
+    let mut rng = Rng(42);
     let mut refused = 0;
     for round in 0..300 {
         let request = request(&mut rng);

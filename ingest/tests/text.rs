@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ingest::Limits;
 use ingest::remote_write::sink::Sink;
 use ingest::text::{Exposition, Format, append, parse, parse_as};
-use model::exemplar::{Place, Refused};
+use model::exemplar::{Accepted, Refused};
 use model::histogram::Histogram;
 use model::sample::{Metadata, NORMAL_NAN_BITS};
 use proptest::prelude::*;
@@ -163,7 +163,7 @@ impl Sink for Notes {
     fn histogram(&mut self, _: SeriesRef, _: i64, _: Arc<Histogram>, _: i64) {
         unreachable!("text has no native histograms");
     }
-    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Place, Refused> {
+    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Accepted, Refused> {
         unreachable!("text hands on no exemplars")
     }
     fn metadata(&mut self, metric: &str, m: Metadata) {

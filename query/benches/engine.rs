@@ -7,8 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use divan::{Bencher, black_box};
 use model::labels::Labels;
-use model::source::testing::memory::{Batches, matches_all};
-use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::{matcher::matches_all, source::testing::memory::Batches};
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 
@@ -58,10 +58,10 @@ impl Columns {
 }
 
 impl Source for Columns {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
         let whole = &self.0[0].ts_ms;
-        let from = whole.partition_point(|t| *t < wish.min_t_ms);
-        let to = whole.partition_point(|t| *t <= wish.max_t_ms).max(from);
+        let from = whole.partition_point(|t| *t < selection.min_t_ms);
+        let to = whole.partition_point(|t| *t <= selection.max_t_ms).max(from);
         let ts_ms: Arc<[i64]> = whole[from..to].into();
         let cut = |s: &SeriesColumns| SeriesColumns {
             labels: s.labels.clone(),
@@ -72,12 +72,12 @@ impl Source for Columns {
             windows: None,
         };
         let found: Vec<_> =
-            self.0.iter().filter(|s| matches_all(&s.labels, &wish.matchers)).map(cut).collect();
-        wish.budget.read_samples(found.iter().map(|s| s.ts_ms.len() as u64).sum());
+            self.0.iter().filter(|s| matches_all(&s.labels, &selection.matchers)).map(cut).collect();
+        selection.budget.read_samples(found.iter().map(|s| s.ts_ms.len() as u64).sum());
         Ok(Box::new(Batches::new(found)))
     }
 
-    fn series(&self, _: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+    fn series(&self, _: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         Ok(self.0.iter().map(|s| s.labels.clone()).collect())
     }
 }
@@ -92,14 +92,14 @@ fn main() {
 fn only_reading_all(bencher: Bencher<'_, '_>) {
     let source = &*COLUMNS;
     bencher.bench_local(|| {
-        let wish = Selection {
+        let selection = Selection {
             matchers: vec![],
             min_t_ms: 0,
             max_t_ms: DAY_MS,
             hints: Hints::default(),
             budget: Budget::unlimited(),
         };
-        let mut cursor = source.select(&wish).expect("from memory");
+        let mut cursor = source.select(&selection).expect("from memory");
         while let Ok(Some(batch)) = cursor.next_batch() {
             black_box(batch);
         }

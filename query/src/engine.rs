@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::labels::Labels;
 use model::sample::Value;
-use model::source::{Answered, Budget, Held, MemoryPool, Source};
+use model::source::{Budget, MemoryPool, Reservation, ResolutionReport, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::answered::summary;
@@ -96,7 +96,7 @@ pub struct QueryOptions {
     /// Instead of [`EngineOptions::max_resolution`].
     pub max_resolution: Option<MaxResolution>,
     /// Where it is told, while the query runs, which resolution answered which part of time.
-    pub answered: Option<Arc<Answered>>,
+    pub answered: Option<Arc<ResolutionReport>>,
 }
 
 /// Takes the series of a large range result, ascending by labels. An error ends the query.
@@ -363,8 +363,8 @@ impl Engine {
                         for row in frame.rows.into_iter().filter(|r| !r.column.is_empty()) {
                             // Each row goes as its points come, which have a timestamp each.
                             let samples = row_held(&row).samples;
-                            budget.hold(Held { bytes: 16 * row.column.len() as u64, samples })?;
-                            budget.release(Held { bytes: row.column.bytes(), samples });
+                            budget.reserve(Reservation { bytes: 16 * row.column.len() as u64, samples })?;
+                            budget.release(Reservation { bytes: row.column.bytes(), samples });
                             all.push(range_series(row, &steps));
                         }
                         sorted(all)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::histogram::Histogram;
 use model::labels::Labels;
 use model::sample::Value;
-use model::source::{AnsweredPart, SourceError};
+use model::source::{ResolutionPart, SourceError};
 
 use crate::annotations::{Annotations, line_and_column};
 use crate::parse::{ParseError, Span};
@@ -107,7 +107,7 @@ pub struct QueryStats {
     pub samples_new: u64,
     pub samples_per_step: Option<SamplesPerStep>,
     /// Which resolution answered which part of time.
-    pub answered: Vec<AnsweredPart>,
+    pub answered: Vec<ResolutionPart>,
     /// Most samples and points of results held at once.
     pub samples_peak: u64,
     /// Most bytes held at once for samples and results.

@@ -6,7 +6,7 @@ use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
 use model::sample::stale_nan;
 use model::source::testing::memory::MemorySource;
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::{ErrorKind, QueryError, QueryValue};
@@ -138,7 +138,7 @@ fn mutated_queries_never_panic_and_stay_bounded() {
         })
     };
     let engines = [engine(false), engine(true)];
-    let (mut random, mut answered, mut failed) = (Dice(0x5eed), 0, 0);
+    let (mut random, mut answered, mut failed) = (Rng(0x5eed), 0, 0);
     for round in 0..6_000 {
         let mut tokens = seeds[random.below(seeds.len())].clone();
         for _ in 0..=random.below(3) {

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
 use model::labels::Labels;
+use model::matcher::matches_all;
 use model::rollup::downsample::downsample;
 use model::rollup::{Aggregates, WindowColumns};
 use model::sample::stale_nan;
 use model::source::merge::{SharedTimelines, merge_copies};
-use model::source::testing::memory::{Batches, matches_all};
-use model::source::testing::rng::Dice;
-use model::source::{AnsweredPart, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::source::testing::memory::Batches;
+use model::source::testing::rng::Rng;
+use model::source::{
+    LabelQuery, ResolutionPart, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+};
 use model::span::span_end;
 use query::annotations::Severity;
 use query::engine::{Engine, EngineOptions, QueryOptions, QueryRequest, QueryTime};
@@ -34,8 +37,8 @@ struct Downsampled {
 
 impl Downsampled {
     /// The resolution for an entry at `t`, and whether that is what was asked for.
-    fn choose(&self, t: i64, wish: &Selection) -> (i64, bool) {
-        let w = &wish.hints.windows;
+    fn choose(&self, t: i64, selection: &Selection) -> (i64, bool) {
+        let w = &selection.hints.rollups;
         let straddled = |r: i64| {
             let end = span_end(t, r);
             w.cuts_ms.iter().any(|c| end - r < *c && *c < end)
@@ -45,22 +48,22 @@ impl Downsampled {
         fits.map_or((self.resolutions[self.resolutions.len() - 1], false), |r| (*r, true))
     }
 
-    fn part(&self, series: &SeriesColumns, wish: &Selection) -> Option<SeriesColumns> {
+    fn part(&self, series: &SeriesColumns, selection: &Selection) -> Option<SeriesColumns> {
         let mut parts: Vec<SeriesColumns> = Vec::new();
         let mut from = 0;
         while from < series.ts_ms.len() {
-            let (resolution, _) = self.choose(series.ts_ms[from], wish);
+            let (resolution, _) = self.choose(series.ts_ms[from], selection);
             let mut to = from + 1;
-            while to < series.ts_ms.len() && self.choose(series.ts_ms[to], wish).0 == resolution {
+            while to < series.ts_ms.len() && self.choose(series.ts_ms[to], selection).0 == resolution {
                 to += 1;
             }
             let piece = series.pick(&(from..to).collect::<Vec<_>>());
             let mut piece = if resolution > 0 { downsample(&piece, resolution) } else { piece };
             if let Some(w) = &mut piece.windows {
-                leave(w, wish.hints.windows.aggregates);
+                leave(w, selection.hints.rollups.aggregates);
             }
             let keep: Vec<usize> = (0..piece.ts_ms.len())
-                .filter(|i| (wish.min_t_ms..=wish.max_t_ms).contains(&piece.ts_ms[*i]))
+                .filter(|i| (selection.min_t_ms..=selection.max_t_ms).contains(&piece.ts_ms[*i]))
                 .collect();
             if !keep.is_empty() {
                 parts.push(piece.pick(&keep));
@@ -97,26 +100,32 @@ fn leave(w: &mut WindowColumns, asked: Aggregates) {
 }
 
 impl Source for Downsampled {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
         let mut parts: BTreeMap<(i64, bool), (i64, i64)> = BTreeMap::new();
         let mut found = Vec::new();
-        for series in self.series.iter().filter(|s| matches_all(&s.labels, &wish.matchers)) {
-            for t in series.ts_ms.iter().filter(|t| (wish.min_t_ms..=wish.max_t_ms).contains(t)) {
-                let span = parts.entry(self.choose(*t, wish)).or_insert((*t, *t));
+        for series in self.series.iter().filter(|s| matches_all(&s.labels, &selection.matchers)) {
+            for t in series.ts_ms.iter().filter(|t| (selection.min_t_ms..=selection.max_t_ms).contains(t)) {
+                let span = parts.entry(self.choose(*t, selection)).or_insert((*t, *t));
                 *span = (span.0.min(*t), span.1.max(*t));
             }
-            found.extend(self.part(series, wish));
+            found.extend(self.part(series, selection));
         }
-        if let Some(answered) = &wish.hints.windows.answered {
+        if let Some(answered) = &selection.hints.rollups.report {
             for ((resolution_ms, exact), (min_t_ms, max_t_ms)) in parts {
                 let coarse = !exact;
-                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate: false });
+                answered.note(ResolutionPart {
+                    min_t_ms,
+                    max_t_ms,
+                    resolution_ms,
+                    coarse,
+                    approximate: false,
+                });
             }
         }
         Ok(Box::new(Batches::new(found)))
     }
 
-    fn series(&self, _: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+    fn series(&self, _: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         Ok(self.series.iter().map(|s| s.labels.clone()).collect())
     }
 }
@@ -135,7 +144,7 @@ const METRICS: [&str; 11] = [
     "whole",
 ];
 
-fn native(random: &mut Dice, level: f64, metric: &str) -> Arc<Histogram> {
+fn native(random: &mut Rng, level: f64, metric: &str) -> Arc<Histogram> {
     let custom = metric == "custom";
     let hints = [CounterResetHint::Unknown, CounterResetHint::NotCounterReset];
     Arc::new(Histogram {
@@ -154,7 +163,7 @@ fn native(random: &mut Dice, level: f64, metric: &str) -> Arc<Histogram> {
 }
 
 /// A day of one series: samples at edges of windows, jitter, gaps, falls, markers.
-fn series(metric: &str, number: usize, random: &mut Dice) -> SeriesColumns {
+fn series(metric: &str, number: usize, random: &mut Rng) -> SeriesColumns {
     let step = if metric == "sparse_total" { 17 * M } else { [30_000, 60_000, 47_000][number] };
     let jitter = if number == 0 { 1 } else { 5_000 };
     let mut ts: Vec<i64> =
@@ -204,7 +213,7 @@ fn series(metric: &str, number: usize, random: &mut Dice) -> SeriesColumns {
 }
 
 fn all_series() -> Vec<SeriesColumns> {
-    let mut random = Dice(11);
+    let mut random = Rng(11);
     let numbers = METRICS.iter().flat_map(|m| (0..3).map(move |n| (*m, n)));
     let mut all: Vec<_> = numbers.map(|(m, n)| series(m, n, &mut random)).collect();
     all.sort_by(|a, b| a.labels.series_cmp(&b.labels));

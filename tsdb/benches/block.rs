@@ -255,19 +255,19 @@ fn encode(bencher: Bencher<'_, '_>, name: &str) {
 
 fn scan(data: &Data, blocks: Arc<BlockStore>, matchers: &[Matcher]) -> u64 {
     let source = BucketSource::new(blocks, TenantId::single(), vec![data.meta.clone()]);
-    let wish = Selection {
+    let selection = Selection {
         matchers: matchers.to_vec(),
         min_t_ms: i64::MIN,
         max_t_ms: i64::MAX,
         hints: Hints::default(),
         budget: Budget::unlimited(),
     };
-    let mut cursor = source.select(&wish).unwrap();
+    let mut cursor = source.select(&selection).unwrap();
     while let Some(batch) = cursor.next_batch().unwrap() {
         black_box(batch);
     }
-    assert!(wish.budget.samples_read() > 0);
-    wish.budget.samples_read()
+    assert!(selection.budget.samples_read() > 0);
+    selection.budget.samples_read()
 }
 
 #[divan::bench(args = names(), sample_count = 5)]

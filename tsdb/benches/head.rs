@@ -156,7 +156,7 @@ fn selector_scan(bencher: Bencher<'_, '_>) {
         }
     }
     let source = tsdb::head::source::HeadSource::new(head, tenant, 0..=u64::MAX);
-    let wish = Selection {
+    let selection = Selection {
         matchers: vec![Matcher::equal("__name__", "node_metric_7")],
         min_t_ms: T0,
         max_t_ms: i64::MAX,
@@ -165,7 +165,7 @@ fn selector_scan(bencher: Bencher<'_, '_>) {
     };
     bencher.counter(ItemsCount::new(SERIES / 500 * 480)).bench(|| {
         use model::source::Source;
-        let mut cursor = source.select(&wish).unwrap();
+        let mut cursor = source.select(&selection).unwrap();
         let mut samples = 0;
         while let Some(batch) = cursor.next_batch().unwrap() {
             samples += batch.iter().map(|s| s.values.len()).sum::<usize>();

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 use divan::{Bencher, black_box};
 use model::labels::Labels;
 use model::matcher::{MatchOp, Matcher};
-use model::source::{Budget, LabelWish, SeriesColumns, Source};
+use model::source::{Budget, LabelQuery, SeriesColumns, Source};
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -184,13 +184,13 @@ static BLOCK: LazyLock<Stored> = LazyLock::new(|| {
 /// Asks for the jobs of the series that are found: next to nothing beside finding them.
 fn jobs(blocks: &Arc<BlockStore>, matchers: &[Matcher]) -> usize {
     let source = BucketSource::new(blocks.clone(), TenantId::single(), vec![BLOCK.meta.clone()]);
-    let wish = LabelWish {
+    let query = LabelQuery {
         selectors: vec![matchers.to_vec()],
         min_t_ms: i64::MIN,
         max_t_ms: i64::MAX,
         budget: Budget::unlimited(),
     };
-    source.label_values("job", &wish).unwrap().len()
+    source.label_values("job", &query).unwrap().len()
 }
 
 #[divan::bench(args = names(), sample_count = 20, sample_size = 1)]

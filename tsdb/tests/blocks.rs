@@ -9,7 +9,7 @@ use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::{Sample, Value};
 use model::source::merge::MergedSource;
-use model::source::testing::conformance::{Given, contract, drain};
+use model::source::testing::conformance::{Given, check_conformance, drain};
 use model::source::testing::memory::{Batches, MemorySource};
 use model::source::{Budget, Hints, Selection, SeriesColumns, Source, SourceError};
 use model::tenant::TenantId;
@@ -86,7 +86,7 @@ fn bucket(store: &Arc<dyn ObjectStore>, cache_bytes: usize, blocks: Vec<Arc<Bloc
 }
 
 fn contract_of_bucket(options: WriteOptions, cache_bytes: usize) {
-    contract(|given| {
+    check_conformance(|given| {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let series = drain(&model(&given), &everything()).unwrap();
         let block = put_block(&store, Ulid::new(), options.clone(), series);
@@ -134,7 +134,7 @@ fn split(given: &Given, parts: usize, wrong: bool) -> Vec<Given> {
 
 #[test]
 fn several_blocks_answer_as_every_source_and_the_newer_wins() {
-    contract(|given| {
+    check_conformance(|given| {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let mut blocks = Vec::new();
         for (age, part) in split(&given, 3, false).iter().enumerate() {
@@ -186,7 +186,7 @@ fn where_sources_differ_the_later_wins() {
 
 #[test]
 fn merged_sources_answer_as_every_source() {
-    contract(|given| {
+    check_conformance(|given| {
         let parts = split(&given, 4, true);
         let sources = parts.iter().map(|p| Arc::new(model(p)) as Arc<dyn Source>).collect();
         Box::new(MergedSource::new(sources))
@@ -457,9 +457,9 @@ fn samples_of_small_selections_are_kept_decoded() {
             let mut hits = Vec::new();
             for (from, to) in [(1_000_000, 2_000_000), (0, 6_000_000), (0, 6_000_000), (1_500_000, 1_500_000)]
             {
-                let wish = Selection { min_t_ms: from, max_t_ms: to, ..everything() };
+                let selection = Selection { min_t_ms: from, max_t_ms: to, ..everything() };
                 let before = blocks.cache_stats();
-                let got = drain(&source, &wish).unwrap();
+                let got = drain(&source, &selection).unwrap();
                 hits.push((
                     blocks.cache_stats().hits - before.hits,
                     blocks.cache_stats().entries - before.entries,
@@ -643,8 +643,9 @@ fn pages_that_are_wrong_behind_their_checksums_end_as_an_error_or_harmless() {
             meta.files.series.tail_crc32 = crc32fast::hash(&bytes[tail..]);
             runtime().block_on(store.put(&path, bytes.into())).unwrap();
             for metric in ["a", "b", "c"] {
-                let wish = Selection { matchers: vec![Matcher::equal("__name__", metric)], ..everything() };
-                match drain(&bucket(&store, 0, vec![Arc::new(meta.clone())]), &wish) {
+                let selection =
+                    Selection { matchers: vec![Matcher::equal("__name__", metric)], ..everything() };
+                match drain(&bucket(&store, 0, vec![Arc::new(meta.clone())]), &selection) {
                     Ok(_) => answers += 1,
                     Err(_) => errors += 1,
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::labels::Labels;
 use model::sample::Metadata;
-use model::source::{Budget, Hints, LabelWish, Selection};
+use model::source::{Budget, Hints, LabelQuery, Selection};
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -49,7 +49,7 @@ async fn write(db: &Arc<Db>, model: &mut Model, rows: &[(usize, i64, f64)]) -> A
 async fn read(db: &Arc<Db>) -> Model {
     let source = db.source(&TenantId::single());
     tokio::task::spawn_blocking(move || {
-        let wish = Selection {
+        let selection = Selection {
             matchers: vec![],
             min_t_ms: i64::MIN,
             max_t_ms: i64::MAX,
@@ -57,7 +57,7 @@ async fn read(db: &Arc<Db>) -> Model {
             budget: Budget::unlimited(),
         };
         let mut model = Model::new();
-        let mut cursor = source.select(&wish).unwrap();
+        let mut cursor = source.select(&selection).unwrap();
         let mut last: Option<Labels> = None;
         while let Some(batch) = cursor.next_batch().unwrap() {
             for s in batch {
@@ -171,7 +171,7 @@ async fn flushes_and_restarts_keep_every_sample_once() {
     let segments = std::fs::read_dir(dir.path().join("log")).unwrap().count();
     assert!(segments <= 2, "{segments} segments are left of a flushed log");
     // Another process with a folder of its own sees all that is in the bucket.
-    let wish = || LabelWish {
+    let wish = || LabelQuery {
         selectors: vec![],
         min_t_ms: i64::MIN,
         max_t_ms: i64::MAX,
@@ -233,14 +233,14 @@ async fn tenants_do_not_see_each_other() {
     for (tenant, value) in [(a, 1.0), (b, 2.0)] {
         let source = db.source(&tenant);
         let seen = tokio::task::spawn_blocking(move || {
-            let wish = Selection {
+            let selection = Selection {
                 matchers: vec![],
                 min_t_ms: 0,
                 max_t_ms: i64::MAX,
                 hints: Hints::default(),
                 budget: Budget::unlimited(),
             };
-            let batch = source.select(&wish).unwrap().next_batch().unwrap().unwrap();
+            let batch = source.select(&selection).unwrap().next_batch().unwrap().unwrap();
             (batch.len(), batch[0].values.clone())
         });
         assert_eq!(seen.await.unwrap(), (1, vec![value]));

@@ -11,9 +11,9 @@ use faulty_store::{Fault, FaultyStore};
 use model::labels::Labels;
 use model::matcher::{MatchOp, Matcher};
 use model::sample::Value;
-use model::source::testing::conformance::{assert_same, contract, drain};
+use model::source::testing::conformance::{assert_same, check_conformance, drain};
 use model::source::testing::memory::MemorySource;
-use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source};
+use model::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, Source};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -62,7 +62,7 @@ fn buried(block: &BlockMeta, tombstones: Vec<Tombstone>) -> Snapshot {
 
 #[test]
 fn a_bucket_with_deleted_series_and_stretches_answers_as_one_that_never_had_them() {
-    contract(|given| {
+    check_conformance(|given| {
         let all = MemorySource::new();
         let mut tombstones = Vec::new();
         for (n, (labels, samples)) in given.iter().enumerate() {
@@ -148,10 +148,10 @@ fn rules_of_retention_hide_what_has_expired_at_the_moment_of_the_mask() {
         let (got, want) = (drain(&bucket, &everything()).unwrap(), drain(&model, &everything()).unwrap());
         assert_eq!(got.len(), want.len(), "at {now}");
         got.iter().zip(&want).for_each(|(g, w)| assert_same(g, w, &format!("at {now}")));
-        let wish =
-            LabelWish { selectors: vec![], min_t_ms: 0, max_t_ms: i64::MAX, budget: Budget::unlimited() };
-        assert_eq!(bucket.series(&wish).unwrap(), model.series(&wish).unwrap(), "at {now}");
-        assert_eq!(bucket.label_values("job", &wish).unwrap(), model.label_values("job", &wish).unwrap());
+        let query =
+            LabelQuery { selectors: vec![], min_t_ms: 0, max_t_ms: i64::MAX, budget: Budget::unlimited() };
+        assert_eq!(bucket.series(&query).unwrap(), model.series(&query).unwrap(), "at {now}");
+        assert_eq!(bucket.label_values("job", &query).unwrap(), model.label_values("job", &query).unwrap());
     }
     assert!(
         !Visibility::default().with_retention(retention, 900).concerns(&block),
@@ -332,7 +332,7 @@ async fn same(db: &Arc<Db>, model: &MemorySource, context: &str) {
     let source = db.source(&TenantId::single());
     let want = drain(model, &everything()).unwrap();
     let model_series = model
-        .series(&LabelWish {
+        .series(&LabelQuery {
             selectors: vec![],
             min_t_ms: i64::MIN,
             max_t_ms: i64::MAX,
@@ -345,13 +345,13 @@ async fn same(db: &Arc<Db>, model: &MemorySource, context: &str) {
         let labels = |all: &[SeriesColumns]| all.iter().map(|s| s.labels.clone()).collect::<Vec<_>>();
         assert_eq!(labels(&got), labels(&want), "{context}");
         got.iter().zip(&want).for_each(|(g, w)| assert_same(g, w, &context));
-        let wish = LabelWish {
+        let query = LabelQuery {
             selectors: vec![],
             min_t_ms: i64::MIN,
             max_t_ms: i64::MAX,
             budget: Budget::unlimited(),
         };
-        let named = source.series(&wish).unwrap();
+        let named = source.series(&query).unwrap();
         let missing: Vec<_> = model_series.iter().filter(|l| !named.contains(l)).collect();
         assert!(missing.is_empty(), "{context}: not named: {missing:?}");
     })
@@ -454,8 +454,9 @@ async fn where_the_store_fails_nothing_is_deleted_and_the_next_try_deletes() {
     db.flush().await.unwrap();
     same(&db, &model, "written again and flushed").await;
     let source = db.source(&TenantId::single());
-    let wish = LabelWish { selectors: vec![], min_t_ms: 0, max_t_ms: i64::MAX, budget: Budget::unlimited() };
-    let n = tokio::task::spawn_blocking(move || source.label_values("n", &wish).unwrap()).await.unwrap();
+    let query =
+        LabelQuery { selectors: vec![], min_t_ms: 0, max_t_ms: i64::MAX, budget: Budget::unlimited() };
+    let n = tokio::task::spawn_blocking(move || source.label_values("n", &query).unwrap()).await.unwrap();
     assert_eq!(
         n,
         ["0", "1", "10", "11", "2", "3", "4", "5", "6", "7", "8"],

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use faulty_store::{Fault, FaultyStore};
 use model::clock::{Clock, ManualClock};
-use model::exemplar::{Place, Refused, SeriesExemplars};
+use model::exemplar::{Accepted, Refused, SeriesExemplars};
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::Metadata;
@@ -50,7 +50,7 @@ async fn write(db: &Arc<Db>, model: &mut Model, rows: &[(usize, i64, f64)]) {
         let series = appender.series(&pairs);
         appender.float(series, t, v, 0);
         let trace = format!("{n}-{t}-{v}");
-        if appender.exemplar(series, t, v, &[("trace_id", &trace)]) == Ok(Place::New) {
+        if appender.exemplar(series, t, v, &[("trace_id", &trace)]) == Ok(Accepted::New) {
             model.entry(labels).or_default().push((t, v.to_bits(), trace));
         }
     }
@@ -143,8 +143,12 @@ async fn late_long_and_repeated_ones_are_left_out_and_a_full_memory_is_said() {
     let a = appender.series(&[("__name__", "a")]);
     let long = "x".repeat(120);
     assert_eq!(appender.exemplar(a, T0, 1.0, &[("trace_id", &long), ("b", "")]), Err(Refused::TooLong));
-    assert_eq!(appender.exemplar(a, T0, 1.0, &[("trace_id", "1")]), Ok(Place::New));
-    assert_eq!(appender.exemplar(a, T0, 1.0, &[("trace_id", "1")]), Ok(Place::Duplicate), "within a request");
+    assert_eq!(appender.exemplar(a, T0, 1.0, &[("trace_id", "1")]), Ok(Accepted::New));
+    assert_eq!(
+        appender.exemplar(a, T0, 1.0, &[("trace_id", "1")]),
+        Ok(Accepted::Duplicate),
+        "within a request"
+    );
     assert_eq!(appender.exemplar(a, T0 - 1, 1.0, &[("trace_id", "2")]), Err(Refused::OutOfOrder));
     appender.commit().await.unwrap();
     let mut model = read(&db).await;
@@ -168,7 +172,7 @@ async fn late_long_and_repeated_ones_are_left_out_and_a_full_memory_is_said() {
     assert_eq!(db.counts().stored_exemplars, model.values().map(Vec::len).sum::<usize>() as u64);
     let mut appender = db.appender(&TenantId::single()).await.unwrap();
     let a = appender.series(&[("__name__", "a")]);
-    assert_eq!(appender.exemplar(a, t, 1.0, &[("trace_id", "room again")]), Ok(Place::New));
+    assert_eq!(appender.exemplar(a, t, 1.0, &[("trace_id", "room again")]), Ok(Accepted::New));
     appender.commit().await.unwrap();
 }
 

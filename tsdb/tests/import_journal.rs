@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::labels::Labels;
-use model::source::{LabelWish, SeriesColumns, Source};
+use model::source::{LabelQuery, SeriesColumns, Source};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -55,14 +55,14 @@ fn a_unit_is_committed_once_wherever_a_run_dies() {
     assert!(!second.is_done(KEY).unwrap());
     let files = block(scratch, second.begin(KEY).unwrap());
     let written = second.upload(&files).unwrap();
-    let wish = LabelWish {
+    let query = LabelQuery {
         selectors: Vec::new(),
         min_t_ms: 0,
         max_t_ms: 10,
         budget: model::source::Budget::unlimited(),
     };
     assert_eq!(
-        written.series(&wish).unwrap().len(),
+        written.series(&query).unwrap().len(),
         1,
         "what was uploaded can be read before it is committed"
     );

@@ -11,7 +11,7 @@ use faulty_store::{FaultyStore, Gate};
 use futures::FutureExt;
 use model::labels::Labels;
 use model::matcher::{MatchOp, Matcher};
-use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source};
+use model::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, Source};
 use model::tenant::TenantId;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
@@ -148,14 +148,14 @@ async fn first_samples(db: &Arc<Db>, instance: &str) -> usize {
     let source = db.source(&TenantId::single());
     let matchers = vec![Matcher::equal("__name__", "metric_7"), Matcher::equal("instance", instance)];
     tokio::task::spawn_blocking(move || {
-        let wish = Selection {
+        let selection = Selection {
             matchers,
             min_t_ms: i64::MIN,
             max_t_ms: i64::MAX,
             hints: Hints::default(),
             budget: Budget::unlimited(),
         };
-        let mut cursor = source.select(&wish).unwrap();
+        let mut cursor = source.select(&selection).unwrap();
         let mut samples = 0;
         while let Some(batch) = cursor.next_batch().unwrap() {
             samples += batch.iter().map(|s| s.ts_ms.len()).sum::<usize>();
@@ -208,13 +208,13 @@ async fn label_questions_take_one_round_trip_and_no_listing() {
     rounds.hold(true);
     let source = db.source(&TenantId::single());
     let found = tokio::task::spawn_blocking(move || {
-        let wish = LabelWish {
+        let query = LabelQuery {
             selectors: vec![vec![Matcher::equal("__name__", "metric_3")]],
             min_t_ms: i64::MIN,
             max_t_ms: i64::MAX,
             budget: Budget::unlimited(),
         };
-        source.label_values("instance", &wish).unwrap().len()
+        source.label_values("instance", &query).unwrap().len()
     });
     assert_eq!(found.await.unwrap(), SERIES / 20);
     let asked = rounds.asked();
@@ -235,14 +235,14 @@ async fn a_query_of_part_of_the_time_opens_no_other_block() {
     rounds.hold(true);
     let source = db.source(&TenantId::single());
     let read = tokio::task::spawn_blocking(move || {
-        let wish = Selection {
+        let selection = Selection {
             matchers: vec![Matcher::equal("__name__", "metric_7")],
             min_t_ms: T0 + 2 * 7_200_000,
             max_t_ms: T0 + 2 * 7_200_000 + 3_600_000 - 1,
             hints: Hints::default(),
             budget: Budget::unlimited(),
         };
-        let mut cursor = source.select(&wish).unwrap();
+        let mut cursor = source.select(&selection).unwrap();
         let mut series = 0;
         while let Some(batch) = cursor.next_batch().unwrap() {
             series += batch.len();
@@ -340,7 +340,7 @@ async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
                 hints: Hints::default(),
                 budget: Budget::unlimited(),
             },
-            LabelWish {
+            LabelQuery {
                 selectors: vec![matchers],
                 min_t_ms: i64::MIN,
                 max_t_ms: i64::MAX,
@@ -390,8 +390,8 @@ async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
             .map(|metric| {
                 let matchers = vec![Matcher::equal("__name__", &format!("metric_{metric:02}"))];
                 let (min_t_ms, max_t_ms, budget) = (i64::MIN, i64::MAX, Budget::unlimited());
-                let wish = Selection { matchers, min_t_ms, max_t_ms, hints: Hints::default(), budget };
-                let mut cursor = source.select(&wish).unwrap();
+                let selection = Selection { matchers, min_t_ms, max_t_ms, hints: Hints::default(), budget };
+                let mut cursor = source.select(&selection).unwrap();
                 let mut instances = Vec::new();
                 while let Some(batch) = cursor.next_batch().unwrap() {
                     instances.extend(batch.iter().map(|s| s.labels.value("instance").to_string()));

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use faulty_store::{Fault, FaultyStore};
 use model::labels::Labels;
 use model::sample::Metadata;
-use model::source::{Budget, Hints, LabelWish, Selection};
+use model::source::{Budget, Hints, LabelQuery, Selection};
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -56,7 +56,7 @@ async fn read(db: &Arc<Db>) -> [Model; 2] {
     let all = tokio::task::spawn_blocking(move || {
         sources.map(|source| {
             let (min_t_ms, max_t_ms, budget) = (i64::MIN, i64::MAX, Budget::unlimited());
-            let wish = Selection {
+            let selection = Selection {
                 matchers: vec![],
                 min_t_ms,
                 max_t_ms,
@@ -64,7 +64,7 @@ async fn read(db: &Arc<Db>) -> [Model; 2] {
                 budget: budget.clone(),
             };
             let mut model = Model::new();
-            let mut cursor = source.select(&wish).unwrap();
+            let mut cursor = source.select(&selection).unwrap();
             while let Some(batch) = cursor.next_batch().unwrap() {
                 for s in batch {
                     assert!(s.ts_ms.windows(2).all(|w| w[0] < w[1]), "{:?} of {:?}", s.ts_ms, s.labels);
@@ -72,10 +72,10 @@ async fn read(db: &Arc<Db>) -> [Model; 2] {
                     assert!(model.insert(s.labels, points).is_none(), "a series came twice");
                 }
             }
-            let wish = LabelWish { selectors: vec![], min_t_ms, max_t_ms, budget };
+            let selection = LabelQuery { selectors: vec![], min_t_ms, max_t_ms, budget };
             let mut named: Vec<_> = model.keys().cloned().collect();
             named.sort_unstable();
-            assert_eq!(source.series(&wish).unwrap(), named);
+            assert_eq!(source.series(&selection).unwrap(), named);
             model
         })
     });

@@ -10,8 +10,8 @@ use model::rollup::{Aggregates, Window};
 use model::sample::{is_stale, stale_nan};
 use model::source::merge::{SharedTimelines, merge_copies};
 use model::source::testing::conformance::drain;
-use model::source::testing::rng::Dice;
-use model::source::{Answered, Budget, Hints, Selection, SeriesColumns, SeriesCursor, WindowWish};
+use model::source::testing::rng::Rng;
+use model::source::{Budget, Hints, ResolutionReport, RollupHints, Selection, SeriesColumns, SeriesCursor};
 use model::span::span_end;
 use model::tenant::TenantId;
 use object_store::ObjectStore;
@@ -31,7 +31,7 @@ const BASE_MS: i64 = 1_767_225_600_000;
 const KINDS: [&str; 10] =
     ["constant", "counter", "custom", "ends", "gauge", "markers", "mixed", "native", "nans", "whole"];
 
-fn native(random: &mut Dice, level: f64, custom: bool) -> Arc<Histogram> {
+fn native(random: &mut Rng, level: f64, custom: bool) -> Arc<Histogram> {
     let hints = [CounterResetHint::Unknown, CounterResetHint::Unknown, CounterResetHint::NotCounterReset];
     Arc::new(Histogram {
         counter_reset_hint: hints[random.below(3) as usize],
@@ -46,7 +46,7 @@ fn native(random: &mut Dice, level: f64, custom: bool) -> Arc<Histogram> {
 }
 
 /// Some hours of one series; samples at the edges of windows among them.
-fn series(kind: &str, number: usize, hours: i64, random: &mut Dice) -> SeriesColumns {
+fn series(kind: &str, number: usize, hours: i64, random: &mut Rng) -> SeriesColumns {
     let step = [15_000, 60_000, 47_000][number % 3];
     let mut ts: Vec<i64> = (1..=hours * HOUR / step)
         .map(|i| BASE_MS + i * step - if number.is_multiple_of(2) { 0 } else { random.below(5_000) as i64 })
@@ -95,7 +95,7 @@ fn series(kind: &str, number: usize, hours: i64, random: &mut Dice) -> SeriesCol
 }
 
 fn all_series(hours: i64, seed: u64) -> Vec<SeriesColumns> {
-    let mut random = Dice(seed);
+    let mut random = Rng(seed);
     let mut all: Vec<_> = KINDS
         .iter()
         .flat_map(|kind| (0..4).map(move |n| (kind, n)))
@@ -297,12 +297,12 @@ impl Bucket {
     }
 }
 
-fn selection(range: (i64, i64), windows: WindowWish) -> Selection {
+fn selection(range: (i64, i64), windows: RollupHints) -> Selection {
     Selection {
         matchers: Vec::new(),
         min_t_ms: range.0,
         max_t_ms: range.1,
-        hints: Hints { windows, ..Hints::default() },
+        hints: Hints { rollups: windows, ..Hints::default() },
         budget: Budget::unlimited(),
     }
 }
@@ -360,7 +360,7 @@ fn a_block_gives_back_the_windows_that_were_written() {
                 Aggregates::FIRST.and(Aggregates::COUNT).and(Aggregates::RESET_SUM),
                 Aggregates::ALL,
             ] {
-                let wish = WindowWish { max_resolution_ms: HOUR, aggregates, ..WindowWish::default() };
+                let wish = RollupHints { max_resolution_ms: HOUR, aggregates, ..RollupHints::default() };
                 let read = drain(&source, &selection(range, wish)).unwrap();
                 let within = |s: &SeriesColumns| {
                     let keep: Vec<usize> =
@@ -452,12 +452,12 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
     );
     let came_late = bucket.put(late, 0, &[], WriteOptions::fresh());
     let source = bucket.source(&[samples.clone(), five.clone(), hours.clone(), came_late.clone()]);
-    let answered = Arc::new(Answered::default());
-    let wish = WindowWish {
+    let answered = Arc::new(ResolutionReport::default());
+    let wish = RollupHints {
         max_resolution_ms: HOUR,
         aggregates: Aggregates::ALL,
         cuts_ms: vec![BASE_MS + 8 * HOUR + 7 * M],
-        answered: Some(answered.clone()),
+        report: Some(answered.clone()),
     };
     let read = drain(&source, &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
     let parts: Vec<(i64, i64, i64, bool)> = answered
@@ -488,9 +488,9 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
         }
     }
     // Samples that are gone: windows speak, together with what came late, and say that they are not what was asked for.
-    let answered = Arc::new(Answered::default());
+    let answered = Arc::new(ResolutionReport::default());
     let wish =
-        WindowWish { answered: Some(answered.clone()), aggregates: Aggregates::ALL, ..WindowWish::default() };
+        RollupHints { report: Some(answered.clone()), aggregates: Aggregates::ALL, ..RollupHints::default() };
     let left = bucket.source(&[five, hours, came_late]);
     let read = drain(&left, &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
     assert!(
@@ -521,12 +521,12 @@ fn what_only_coarser_windows_hold_is_not_hidden_by_finer_ones_of_what_came_later
     let (old, new) = (Ulid::new(), Ulid::new());
     let blocks = [put(0, HOUR, old), put(1, FIVE_M, new), put(1, HOUR, new)];
     for max_resolution_ms in [0, FIVE_M, HOUR] {
-        let answered = Arc::new(Answered::default());
-        let wish = WindowWish {
+        let answered = Arc::new(ResolutionReport::default());
+        let wish = RollupHints {
             max_resolution_ms,
             aggregates: Aggregates::ALL,
-            answered: Some(answered.clone()),
-            ..WindowWish::default()
+            report: Some(answered.clone()),
+            ..RollupHints::default()
         };
         let read =
             drain(&bucket.source(&blocks), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
@@ -542,8 +542,8 @@ fn what_only_coarser_windows_hold_is_not_hidden_by_finer_ones_of_what_came_later
         }
     }
     // Five minutes speak where they have all.
-    let answered = Arc::new(Answered::default());
-    let wish = WindowWish { answered: Some(answered.clone()), ..WindowWish::default() };
-    drain(&bucket.source(&blocks[1..]), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
+    let answered = Arc::new(ResolutionReport::default());
+    let hints = RollupHints { report: Some(answered.clone()), ..RollupHints::default() };
+    drain(&bucket.source(&blocks[1..]), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), hints)).unwrap();
     assert!(answered.parts().iter().all(|p| p.resolution_ms == FIVE_M), "{:?}", answered.parts());
 }

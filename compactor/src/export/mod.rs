@@ -8,7 +8,9 @@ use std::path::Path;
 use model::matcher::Matcher;
 use model::rollup::Aggregates;
 use model::source::merge::MergeCursor;
-use model::source::{Budget, Hints, Selection, SeriesColumns, SeriesCursor, Source, SourceError, WindowWish};
+use model::source::{
+    Budget, Hints, RollupHints, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+};
 
 /// What to export.
 #[derive(Clone, Debug)]
@@ -91,16 +93,16 @@ pub fn export(
     let selectors = if wanted.selectors.is_empty() { &everything[..] } else { &wanted.selectors };
     let mut cursors = Vec::new();
     for matchers in selectors {
-        let windows = WindowWish {
+        let windows = RollupHints {
             max_resolution_ms: wanted.resolution_ms,
             aggregates: Aggregates::ALL,
-            ..WindowWish::default()
+            ..RollupHints::default()
         };
         cursors.push(source.select(&Selection {
             matchers: matchers.clone(),
             min_t_ms: wanted.min_t_ms,
             max_t_ms: wanted.max_t_ms,
-            hints: Hints { windows, ..Hints::default() },
+            hints: Hints { rollups: windows, ..Hints::default() },
             budget: Budget::unlimited(),
         })?);
     }

@@ -10,7 +10,6 @@ mod console;
 mod export;
 mod import;
 mod one_shot;
-mod quantities;
 
 use std::process::ExitCode;
 

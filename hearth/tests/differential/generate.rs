@@ -6,7 +6,7 @@
 //! Hearth only.
 
 use super::load::{METRICS, Metric, SPAN_MS, START_MS, Shape, TARGETS};
-use crate::test_services::Dice;
+use crate::test_services::Rng;
 
 /// How exactly two servers agree on a value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -140,15 +140,15 @@ pub const ALL: &[&str] = &[
 ];
 
 pub struct Maker {
-    dice: Dice,
+    dice: Rng,
     /// Subqueries in subqueries multiply the work.
     subqueries: u32,
 }
 
 /// Question number `index` of a run, the same whatever the others are.
 pub fn question(seed: u64, index: u64) -> Question {
-    let mut dice = Dice(seed);
-    let mut dice = Dice(dice.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut dice = Rng(seed);
+    let mut dice = Rng(dice.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let depth = 1 + dice.below(4) as u32;
     let steps = (dice.below(2) == 0).then(|| {
         (4 + dice.below(12) as i64, [13_000, 30_000, 60_000, 97_000, 180_000][dice.below(5) as usize])

@@ -6,7 +6,7 @@
 use super::generate::{Grade, Question};
 use super::load::{SPAN_MS, START_MS};
 use super::native::{CUSTOM, FLOATS, HISTOGRAMS};
-use crate::test_services::Dice;
+use crate::test_services::Rng;
 
 /// Functions and aggregations that 2.42 did not have or that behave otherwise since; a run must have used each with an answer.
 pub const NEWER: &[&str] = &[
@@ -40,8 +40,8 @@ pub const NEWER: &[&str] = &[
 
 /// Question number `index` of a run, the same whatever the others are.
 pub fn question(seed: u64, index: u64) -> Question {
-    let mut dice = Dice(seed ^ 0x1a96);
-    let dice = Dice(dice.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut dice = Rng(seed ^ 0x1a96);
+    let dice = Rng(dice.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut maker = Maker { dice, subqueries: 2 };
     let steps = maker.chance(50).then(|| {
         let step = maker.of(&[7_000, 15_000, 30_000, 60_000, 97_000, 180_000]);
@@ -66,7 +66,7 @@ pub fn question(seed: u64, index: u64) -> Question {
 }
 
 struct Maker {
-    dice: Dice,
+    dice: Rng,
     /// Subqueries in subqueries multiply the work.
     subqueries: u32,
 }

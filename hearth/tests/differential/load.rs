@@ -4,7 +4,7 @@
 //! 100 ms of a whole second and no query asks at another phase than 0 or 50 ms, so no sample ever lies exactly on the end of a range: what
 //! Prometheus 3.0 changed there (ranges are open at the left) is held by another test.
 
-use crate::test_services::{Dice, Series, series};
+use crate::test_services::{Rng, Series, series};
 
 /// 2024-02-29T23:30:00Z, so that the samples cross a leap day's midnight.
 pub const START_MS: i64 = 1_709_249_400_000;
@@ -114,7 +114,7 @@ fn label_sets(metric: &Metric) -> Vec<(usize, Pairs)> {
 
 /// All series with their samples.
 pub fn all(seed: u64) -> Vec<Series> {
-    let mut dice = Dice(seed);
+    let mut dice = Rng(seed);
     let scrapes: Vec<Vec<i64>> = TARGETS.iter().map(|_| scrape_times(&mut dice)).collect();
     let mut out = Vec::new();
     for metric in METRICS {
@@ -139,7 +139,7 @@ pub fn all(seed: u64) -> Vec<Series> {
     out
 }
 
-fn scrape_times(dice: &mut Dice) -> Vec<i64> {
+fn scrape_times(dice: &mut Rng) -> Vec<i64> {
     let phase = dice.below((SCRAPE_MS / 1000) as u64 - 1) as i64 * 1000 + 500;
     (0..SPAN_MS / SCRAPE_MS)
         .map(|i| START_MS + i * SCRAPE_MS + phase + dice.below(600) as i64 - 300)
@@ -147,7 +147,7 @@ fn scrape_times(dice: &mut Dice) -> Vec<i64> {
 }
 
 /// One value for each scrape, or none. All are multiples of 1/1024 and far below 2^53, so that sums of them are exact in any order.
-fn values(metric: &Metric, labels: &Pairs, count: usize, dice: &mut Dice) -> Vec<Option<f64>> {
+fn values(metric: &Metric, labels: &Pairs, count: usize, dice: &mut Rng) -> Vec<Option<f64>> {
     let stale = f64::from_bits(STALE);
     let mut total = 0.0;
     let fastest = 1 + dice.below(if metric.name == "bytes_total" { 1 << 20 } else { 40 });

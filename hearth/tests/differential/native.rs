@@ -6,7 +6,7 @@
 
 use super::load::{SPAN_MS, START_MS};
 use crate::test_services::remote_write::Native;
-use crate::test_services::{Dice, Series, series};
+use crate::test_services::{Rng, Series, series};
 
 const SCRAPE_MS: i64 = 15_000;
 /// The marker of a series that ended.
@@ -27,7 +27,7 @@ pub const CUSTOM: &[&str] = &["custom"];
 
 /// All series with their samples; those of `mixed` come in three parts.
 pub fn all(seed: u64) -> Vec<Series> {
-    let mut dice = Dice(seed ^ 0xfeed);
+    let mut dice = Rng(seed ^ 0xfeed);
     let mut out = Vec::new();
     for (t, target) in TARGETS.iter().enumerate() {
         let with = |name: &'static str, more: &[(&'static str, &'static str)]| {
@@ -93,7 +93,7 @@ fn scrapes() -> impl Iterator<Item = i64> {
     (0..SPAN_MS / SCRAPE_MS).map(move |i| first + i * SCRAPE_MS)
 }
 
-fn counter(dice: &mut Dice) -> Vec<(i64, f64)> {
+fn counter(dice: &mut Rng) -> Vec<(i64, f64)> {
     let mut total = dice.below(100) as f64;
     let mut gone = 0;
     let mut points = Vec::new();
@@ -116,7 +116,7 @@ fn counter(dice: &mut Dice) -> Vec<(i64, f64)> {
     points
 }
 
-fn gauge(dice: &mut Dice) -> Vec<(i64, f64)> {
+fn gauge(dice: &mut Rng) -> Vec<(i64, f64)> {
     let value = |at| match dice.below(40) {
         0 => None,
         1 => Some((at, f64::from_bits(STALE))),
@@ -137,7 +137,7 @@ enum Kind {
 
 /// Counters of observations in exponential buckets, with resets, gaps and markers; the schema, the width of the zero bucket and the buckets
 /// that are there change on the way.
-fn exponential(kind: Kind, dice: &mut Dice) -> Vec<Native> {
+fn exponential(kind: Kind, dice: &mut Rng) -> Vec<Native> {
     let mut schema = [-1, 0, 1, 3][dice.below(4) as usize];
     let mut zero_threshold = 0.001;
     let (mut positive, mut negative, mut zero) = ([0.0; 5], [0.0; 2], 0.0);
@@ -182,7 +182,7 @@ fn exponential(kind: Kind, dice: &mut Dice) -> Vec<Native> {
     out
 }
 
-fn custom(bounds: &[f64], dice: &mut Dice) -> Vec<Native> {
+fn custom(bounds: &[f64], dice: &mut Rng) -> Vec<Native> {
     let mut counts = vec![0.0; bounds.len() + 1];
     let mut out = Vec::new();
     for at_ms in scrapes() {

@@ -28,7 +28,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use ::model::source::testing::rng::Dice;
+pub use ::model::source::testing::rng::Rng;
 pub use api::{Api, Data, Labels};
 pub use hearth::{Hearth, Start};
 pub use model::Model;

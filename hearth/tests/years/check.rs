@@ -6,7 +6,7 @@ use model::labels::Labels;
 use model::matcher::{MatchOp, Matcher};
 use model::sample::Value;
 use model::source::testing::conformance::drain;
-use model::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source, SourceError};
+use model::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, Source, SourceError};
 use query::engine::{Engine, QueryRequest};
 use query::value::QueryValue;
 
@@ -163,15 +163,15 @@ fn selections(world: &mut World, from: i64) -> Result<(), Unreadable> {
         let (a, b) = (world.dice.below((now - from) as u64 + 1), world.dice.below((now - from) as u64 + 1));
         let (min_t_ms, max_t_ms) = (from + a.min(b) as i64, from + a.max(b) as i64);
         let max_t_ms = max_t_ms.min(min_t_ms + 5 * DAY);
-        let wish = Selection {
+        let selection = Selection {
             matchers: matchers.to_vec(),
             min_t_ms,
             max_t_ms,
             hints: Hints::default(),
             budget: Budget::unlimited(),
         };
-        let want = drain(&*world.model, &wish).expect("the model reads");
-        let got = drain(&*world.db().source(&tenant()), &wish);
+        let want = drain(&*world.model, &selection).expect("the model reads");
+        let got = drain(&*world.db().source(&tenant()), &selection);
         let got = got.map_err(|_: SourceError| Unreadable)?;
         let names = |all: &[SeriesColumns]| all.iter().map(|s| s.labels.to_string()).collect::<Vec<_>>();
         let context =
@@ -206,15 +206,15 @@ fn labels(world: &World, ever: &BTreeSet<Labels>) -> Result<(), Unreadable> {
     let now = world.now();
     let source = world.db().source(&tenant());
     for selectors in [vec![], vec![vec![Matcher::equal("__name__", "pod_seconds_total")]]] {
-        let wish =
-            LabelWish { selectors, min_t_ms: now - 2 * DAY, max_t_ms: now, budget: Budget::unlimited() };
+        let query =
+            LabelQuery { selectors, min_t_ms: now - 2 * DAY, max_t_ms: now, budget: Budget::unlimited() };
         let least: BTreeSet<Labels> =
-            world.model.series(&wish).expect("the model reads").into_iter().collect();
-        let got: BTreeSet<Labels> = source.series(&wish).map_err(|_| Unreadable)?.into_iter().collect();
+            world.model.series(&query).expect("the model reads").into_iter().collect();
+        let got: BTreeSet<Labels> = source.series(&query).map_err(|_| Unreadable)?.into_iter().collect();
         assert!(got.is_superset(&least), "{:?} is missing", least.difference(&got).next());
         assert!(got.is_subset(ever), "{:?} never was", got.difference(ever).next());
         for name in ["instance", "pod", "__name__"] {
-            let values = source.label_values(name, &wish).map_err(|_| Unreadable)?;
+            let values = source.label_values(name, &query).map_err(|_| Unreadable)?;
             let of = |all: &BTreeSet<Labels>| {
                 all.iter().filter_map(|l| l.get(name)).map(str::to_string).collect::<BTreeSet<String>>()
             };
@@ -223,7 +223,7 @@ fn labels(world: &World, ever: &BTreeSet<Labels>) -> Result<(), Unreadable> {
                     && values.iter().cloned().collect::<BTreeSet<_>>().is_superset(&of(&least))
             );
         }
-        let names = source.label_names(&wish).map_err(|_| Unreadable)?;
+        let names = source.label_names(&query).map_err(|_| Unreadable)?;
         assert!(names.is_sorted() && (least.is_empty() || names.iter().any(|n| n == "__name__")));
     }
     Ok(())
@@ -234,14 +234,14 @@ pub fn all(world: &mut World, questions: usize) -> Result<(), Unreadable> {
     world.forget_expired();
     let now = world.now();
     let ever: BTreeSet<Labels> = {
-        let wish = LabelWish {
+        let query = LabelQuery {
             selectors: Vec::new(),
             min_t_ms: i64::MIN,
             max_t_ms: i64::MAX,
             budget: Budget::unlimited(),
         };
         // What was deleted may be named for as long as it lies in a block.
-        world.everybody().into_iter().chain(world.model.series(&wish).expect("the model reads")).collect()
+        world.everybody().into_iter().chain(world.model.series(&query).expect("the model reads")).collect()
     };
     let raw_from = START.max(now - world.size.raw_keep_ms + HOUR);
     selections(world, raw_from)?;

@@ -111,7 +111,7 @@ async fn seeded(seed: u64) {
     let faults = Arc::new(AtomicU64::new(0));
     let often = faults.clone();
     let store: Arc<dyn ObjectStore> = FatefulStore::at(&clock, move |n| {
-        let x = test_services::Dice(seed.rotate_left(17) ^ n).roll() % 3_000;
+        let x = test_services::Rng(seed.rotate_left(17) ^ n).roll() % 3_000;
         let often = often.load(Ordering::Relaxed);
         match x {
             x if x < often => Fate::Refused,

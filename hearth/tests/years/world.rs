@@ -24,7 +24,7 @@ use tsdb::db::{Db, DbOptions, LogSync};
 use tsdb::deletion::RetentionRule;
 
 use crate::bucket;
-use crate::test_services::Dice;
+use crate::test_services::Rng;
 use crate::test_services::remote_write::{Series, snappy, write_request};
 
 pub const MINUTE: i64 = 60_000;
@@ -155,7 +155,7 @@ pub struct World {
     pub model: Arc<MemorySource>,
     pub workers: Vec<Compactor>,
     pub samples: u64,
-    pub dice: Dice,
+    pub dice: Rng,
     db: Option<Arc<Db>>,
     writes: Option<Router>,
     series: Vec<Spec>,
@@ -180,7 +180,7 @@ impl World {
             model: Arc::default(),
             workers: Vec::new(),
             samples: 0,
-            dice: Dice(seed),
+            dice: Rng(seed),
             db: None,
             writes: None,
             series: series(size),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use model::rollup::Aggregates;
-use model::source::{Budget, Hints, Selection, SeriesColumns, Source, WindowWish};
+use model::source::{Budget, Hints, RollupHints, Selection, SeriesColumns, Source};
 use model::span::Span;
 use serde::Serialize;
 use tsdb::block::{BlockOrigin, BlockWriter, WriteOptions};
@@ -174,13 +174,16 @@ fn walk(
     resolution_ms: i64,
     visit: &mut dyn FnMut(&SeriesColumns) -> ControlFlow<()>,
 ) -> Result<(), ImportError> {
-    let windows =
-        WindowWish { max_resolution_ms: resolution_ms, aggregates: Aggregates::ALL, ..WindowWish::default() };
+    let windows = RollupHints {
+        max_resolution_ms: resolution_ms,
+        aggregates: Aggregates::ALL,
+        ..RollupHints::default()
+    };
     let everything = Selection {
         matchers: Vec::new(),
         min_t_ms: i64::MIN,
         max_t_ms: i64::MAX,
-        hints: Hints { windows, ..Hints::default() },
+        hints: Hints { rollups: windows, ..Hints::default() },
         budget: Budget::unlimited(),
     };
     let mut cursor = source.select(&everything)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::exemplar::{Place, Refused};
+use model::exemplar::{Accepted, Refused};
 use model::histogram::Histogram;
 use model::sample::Metadata;
 use tsdb::db::{Appender, SeriesRef};
@@ -24,12 +24,12 @@ pub trait Sink {
         ts_ms: i64,
         value: f64,
         labels: &[(&str, &str)],
-    ) -> Result<Place, Refused>;
+    ) -> Result<Accepted, Refused>;
     fn metadata(&mut self, metric: &str, metadata: Metadata);
 
     /// The series that came under these keys before and whose labels are still `same(at, labels)`, one entry for each key. What knows
     /// none answers nothing.
-    fn recall(
+    fn lookup(
         &mut self,
         _keys: &[u64],
         _same: impl FnMut(usize, LabelPairs<'_>) -> bool,
@@ -84,7 +84,7 @@ impl Sink for CachingSink {
         ts_ms: i64,
         value: f64,
         labels: &[(&str, &str)],
-    ) -> Result<Place, Refused> {
+    ) -> Result<Accepted, Refused> {
         self.appender.exemplar(series, ts_ms, value, labels)
     }
 
@@ -92,14 +92,14 @@ impl Sink for CachingSink {
         self.appender.metadata(metric, metadata);
     }
 
-    fn recall(
+    fn lookup(
         &mut self,
         keys: &[u64],
         same: impl FnMut(usize, LabelPairs<'_>) -> bool,
         found: &mut Vec<Option<SeriesRef>>,
     ) {
         self.known.find(keys, self.seed, &mut self.numbers);
-        self.appender.recall(&self.numbers, same, found);
+        self.appender.lookup(&self.numbers, same, found);
     }
 
     fn remember(&mut self, key: u64, series: SeriesRef) {
@@ -126,7 +126,7 @@ impl Sink for Appender {
         ts_ms: i64,
         value: f64,
         labels: &[(&str, &str)],
-    ) -> Result<Place, Refused> {
+    ) -> Result<Accepted, Refused> {
         Appender::exemplar(self, series, ts_ms, value, labels)
     }
 

@@ -64,7 +64,7 @@ fn request<'a, S: Sink>(body: &'a [u8], validator: &mut Validator<'a, '_, S>) ->
                 let message = r.message()?;
                 if at >= prefetch.keys.len() {
                     prefetch.look_ahead();
-                    validator.recall(&prefetch.keys, |i, pairs| same(prefetch.labels[i], pairs));
+                    validator.lookup(&prefetch.keys, |i, pairs| same(prefetch.labels[i], pairs));
                     at = 0;
                 }
                 match (prefetch.labels.get(at), prefetch.keys.get(at)) {

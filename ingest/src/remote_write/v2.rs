@@ -123,7 +123,7 @@ fn request<'a, S: Sink>(body: &'a [u8], validator: &mut Validator<'a, '_, S>) ->
                 let message = r.message()?;
                 if at >= prefetch.keys.len() {
                     prefetch.look_ahead(&symbols);
-                    validator.recall(&prefetch.keys, |i, pairs| same(prefetch.refs[i], &symbols, pairs));
+                    validator.lookup(&prefetch.keys, |i, pairs| same(prefetch.refs[i], &symbols, pairs));
                     at = 0;
                 }
                 if let Some(key) = prefetch.keys.get(at) {

@@ -111,9 +111,9 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         }
     }
 
-    /// Asks for the series that came under some keys before, see [`Sink::recall`].
-    pub(crate) fn recall(&mut self, keys: &[u64], same: impl FnMut(usize, LabelPairs<'_>) -> bool) {
-        self.sink.recall(keys, same, &mut self.recalled);
+    /// Asks for the series that came under some keys before, see [`Sink::lookup`].
+    pub(crate) fn lookup(&mut self, keys: &[u64], same: impl FnMut(usize, LabelPairs<'_>) -> bool) {
+        self.sink.lookup(keys, same, &mut self.recalled);
     }
 
     /// Begins the series of the key at this place. True if it is known: then its labels need not be read, unless

@@ -1,7 +1,7 @@
 //! An encoder that writes the same message as no sender would but the wire format allows: fields out of order, unknown ones between,
 //! packed numbers split or spread, varints padded, single fields sent twice, sub-messages in pieces.
 
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 
 use super::{BucketSpan, Count, Histogram, ZeroCount, v1, v2};
 
@@ -20,7 +20,7 @@ impl Fields {
         }
     }
 
-    fn write(self, rng: &mut Dice) -> Vec<u8> {
+    fn write(self, rng: &mut Rng) -> Vec<u8> {
         let mut queues: Vec<_> = self.0.into_iter().map(|(_, all)| all.into_iter()).collect();
         let mut out = Vec::new();
         while !queues.is_empty() {
@@ -37,7 +37,7 @@ impl Fields {
     }
 }
 
-fn varint(rng: &mut Dice, mut n: u64, out: &mut Vec<u8>) {
+fn varint(rng: &mut Rng, mut n: u64, out: &mut Vec<u8>) {
     let start = out.len();
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
@@ -52,13 +52,13 @@ fn varint(rng: &mut Dice, mut n: u64, out: &mut Vec<u8>) {
     }
 }
 
-fn key(rng: &mut Dice, number: u32, kind: u32) -> Vec<u8> {
+fn key(rng: &mut Rng, number: u32, kind: u32) -> Vec<u8> {
     let mut out = Vec::new();
     varint(rng, u64::from(number << 3 | kind), &mut out);
     out
 }
 
-fn unknown(rng: &mut Dice, out: &mut Vec<u8>) {
+fn unknown(rng: &mut Rng, out: &mut Vec<u8>) {
     let number = 100 + rng.below(1000) as u32;
     let kind = [0, 1, 2, 5][rng.below(4)];
     out.extend(key(rng, number, kind));
@@ -77,7 +77,7 @@ fn unknown(rng: &mut Dice, out: &mut Vec<u8>) {
     }
 }
 
-fn number(rng: &mut Dice, f: &mut Fields, field: u32, value: u64) {
+fn number(rng: &mut Rng, f: &mut Fields, field: u32, value: u64) {
     // Sent before with another value, which the last one overrules.
     if rng.below(6) == 0 {
         let mut out = key(rng, field, 0);
@@ -91,7 +91,7 @@ fn number(rng: &mut Dice, f: &mut Fields, field: u32, value: u64) {
     f.add(field, out);
 }
 
-fn double(rng: &mut Dice, f: &mut Fields, field: u32, value: f64) {
+fn double(rng: &mut Rng, f: &mut Fields, field: u32, value: f64) {
     if rng.below(6) == 0 {
         let mut out = key(rng, field, 1);
         out.extend(7.5f64.to_le_bytes());
@@ -104,14 +104,14 @@ fn double(rng: &mut Dice, f: &mut Fields, field: u32, value: f64) {
     f.add(field, out);
 }
 
-fn bytes(rng: &mut Dice, f: &mut Fields, field: u32, value: &[u8]) {
+fn bytes(rng: &mut Rng, f: &mut Fields, field: u32, value: &[u8]) {
     let mut out = key(rng, field, 2);
     varint(rng, value.len() as u64, &mut out);
     out.extend_from_slice(value);
     f.add(field, out);
 }
 
-fn text(rng: &mut Dice, f: &mut Fields, field: u32, value: &str) {
+fn text(rng: &mut Rng, f: &mut Fields, field: u32, value: &str) {
     if rng.below(6) == 0 {
         bytes(rng, f, field, b"overruled");
     } else if value.is_empty() {
@@ -121,7 +121,7 @@ fn text(rng: &mut Dice, f: &mut Fields, field: u32, value: &str) {
 }
 
 /// A repeated number: runs of it packed, others one by one.
-fn numbers(rng: &mut Dice, f: &mut Fields, field: u32, values: &[u64]) {
+fn numbers(rng: &mut Rng, f: &mut Fields, field: u32, values: &[u64]) {
     let mut rest = values;
     while !rest.is_empty() {
         let (run, after) = rest.split_at(1 + rng.below(rest.len()));
@@ -140,7 +140,7 @@ fn numbers(rng: &mut Dice, f: &mut Fields, field: u32, values: &[u64]) {
     }
 }
 
-fn doubles(rng: &mut Dice, f: &mut Fields, field: u32, values: &[f64]) {
+fn doubles(rng: &mut Rng, f: &mut Fields, field: u32, values: &[f64]) {
     let mut rest = values;
     while !rest.is_empty() {
         let (run, after) = rest.split_at(1 + rng.below(rest.len()));
@@ -166,7 +166,7 @@ fn zigzag32(n: i32) -> u64 {
     u64::from((n << 1 ^ n >> 31) as u32)
 }
 
-fn spans(rng: &mut Dice, f: &mut Fields, field: u32, spans: &[BucketSpan]) {
+fn spans(rng: &mut Rng, f: &mut Fields, field: u32, spans: &[BucketSpan]) {
     for s in spans {
         let mut m = Fields::new();
         number(rng, &mut m, 1, zigzag32(s.offset));
@@ -176,7 +176,7 @@ fn spans(rng: &mut Dice, f: &mut Fields, field: u32, spans: &[BucketSpan]) {
     }
 }
 
-fn histogram(rng: &mut Dice, h: &Histogram) -> Vec<u8> {
+fn histogram(rng: &mut Rng, h: &Histogram) -> Vec<u8> {
     let mut f = Fields::new();
     // Either of a pair may come first; that the last one counts is only certain in one queue, so both take the number 1 or 6 here.
     match h.count {
@@ -228,14 +228,14 @@ fn histogram(rng: &mut Dice, h: &Histogram) -> Vec<u8> {
     f.write(rng)
 }
 
-fn label(rng: &mut Dice, l: &v1::Label) -> Vec<u8> {
+fn label(rng: &mut Rng, l: &v1::Label) -> Vec<u8> {
     let mut f = Fields::new();
     text(rng, &mut f, 1, &l.name);
     text(rng, &mut f, 2, &l.value);
     f.write(rng)
 }
 
-pub fn write_request(rng: &mut Dice, request: &v1::WriteRequest) -> Vec<u8> {
+pub fn write_request(rng: &mut Rng, request: &v1::WriteRequest) -> Vec<u8> {
     let mut f = Fields::new();
     for s in &request.timeseries {
         let mut m = Fields::new();
@@ -280,7 +280,7 @@ pub fn write_request(rng: &mut Dice, request: &v1::WriteRequest) -> Vec<u8> {
     f.write(rng)
 }
 
-pub fn request_v2(rng: &mut Dice, request: &v2::Request) -> Vec<u8> {
+pub fn request_v2(rng: &mut Rng, request: &v2::Request) -> Vec<u8> {
     let mut f = Fields::new();
     for s in &request.symbols {
         bytes(rng, &mut f, 4, s.as_bytes());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ingest::Limits;
 use ingest::remote_write::sink::Sink;
-use model::exemplar::{Place, Refused};
+use model::exemplar::{Accepted, Refused};
 use model::histogram::{BucketSpan, Histogram};
 use model::sample::Metadata;
 use tsdb::db::SeriesRef;
@@ -63,11 +63,11 @@ impl Sink for Notes {
         ts_ms: i64,
         value: f64,
         labels: &[(&str, &str)],
-    ) -> Result<Place, Refused> {
+    ) -> Result<Accepted, Refused> {
         assert!(labels.windows(2).all(|w| w[0].0 < w[1].0), "ascending and unique: {labels:?}");
         let labels = labels.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         self.series[series.0 as usize].exemplars.push((ts_ms, value.to_bits(), labels));
-        Ok(Place::New)
+        Ok(Accepted::New)
     }
     fn metadata(&mut self, metric: &str, metadata: Metadata) {
         self.metadata.push((metric.to_string(), metadata));

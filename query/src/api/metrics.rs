@@ -57,7 +57,7 @@ impl Collector for Memory {
             (
                 "hearth_query_memory_bytes",
                 "Memory that samples and results of queries take",
-                pool.held_bytes(),
+                pool.reserved_bytes(),
             ),
             (
                 "hearth_query_memory_limit_bytes",

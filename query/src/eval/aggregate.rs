@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::quote;
-use model::source::Held;
+use model::source::Reservation;
 
 use super::Evaluator;
 use super::column_bytes;
@@ -51,8 +51,8 @@ impl Evaluator<'_> {
         let mut states: Vec<State> = Vec::new();
         let mut notes = Annotations::new();
         let budget = self.budget.clone();
-        let per_group = Held { bytes: 3 * column_bytes(steps), samples: steps as u64 };
-        let mut held = Held::default();
+        let per_group = Reservation { bytes: 3 * column_bytes(steps), samples: steps as u64 };
+        let mut held = Reservation::default();
         let span = a.expr.span;
         self.stream(&a.expr, &mut |row| {
             if row.column.is_empty() {
@@ -60,7 +60,7 @@ impl Evaluator<'_> {
             }
             let at = groups.of(&row.labels);
             if at == states.len() {
-                budget.hold(per_group)?;
+                budget.reserve(per_group)?;
                 held += per_group;
                 states.push(State::new(a.op, steps));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::matcher::quote;
 use model::sample::is_stale;
-use model::source::{Answered, AnsweredPart, SeriesColumns, WindowWish};
+use model::source::{ResolutionPart, ResolutionReport, RollupHints, SeriesColumns};
 
 use super::Evaluator;
 use super::timeline::Reach;
@@ -22,7 +22,7 @@ impl Evaluator<'_> {
         s: &Selector,
         reach: &Reach,
         range_ms: i64,
-    ) -> (WindowWish, Needs, Looks) {
+    ) -> (RollupHints, Needs, Looks) {
         let mut needs = self
             .selection_needs
             .get(s.selection)
@@ -38,30 +38,30 @@ impl Evaluator<'_> {
             count: if fixed { 1 } else { self.steps.count },
             range_ms,
         };
-        let answered = Some(Arc::new(Answered::default()));
-        (WindowWish { answered, ..wish(needs, looks, self.max_resolution) }, needs, looks)
+        let answered = Some(Arc::new(ResolutionReport::default()));
+        (RollupHints { report: answered, ..wish(needs, looks, self.max_resolution) }, needs, looks)
     }
 
     /// Notes what answered, and remarks where that is not what the samples would have said.
     pub(super) fn note_answered(
         &mut self,
         what: (&str, Option<&str>),
-        wish: &WindowWish,
+        hints: &RollupHints,
         needs: Needs,
         looks: Looks,
         (min_t_ms, max_t_ms): (i64, i64),
     ) {
-        let mut parts = wish.answered.as_ref().map(|a| a.parts()).unwrap_or_default();
+        let mut parts = hints.report.as_ref().map(|a| a.parts()).unwrap_or_default();
         if parts.is_empty() {
             let samples =
-                AnsweredPart { min_t_ms, max_t_ms, resolution_ms: 0, coarse: false, approximate: false };
+                ResolutionPart { min_t_ms, max_t_ms, resolution_ms: 0, coarse: false, approximate: false };
             parts.push(samples);
         }
         for part in parts {
             let coarse = part.resolution_ms > 0
                 && (part.coarse
                     || needs.samples
-                    || (wish.cuts_ms.is_empty() && !looks.align_with(part.resolution_ms)));
+                    || (hints.cuts_ms.is_empty() && !looks.align_with(part.resolution_ms)));
             let (func, name) = what;
             let about = || {
                 let func = if func.is_empty() { "the selector" } else { func };
@@ -74,7 +74,7 @@ impl Evaluator<'_> {
                     MaxResolution::AtMost(ms) if part.resolution_ms <= ms => {
                         "as max_source_resolution allows"
                     }
-                    _ if part.resolution_ms <= wish.max_resolution_ms => {
+                    _ if part.resolution_ms <= hints.max_resolution_ms => {
                         "because nothing finer is kept for all of the time asked for, or replicas were downsampled before they became one"
                     }
                     _ => "because nothing finer is kept for all of the time asked for",
@@ -88,7 +88,7 @@ impl Evaluator<'_> {
                     about()
                 ));
             }
-            self.answered.note(AnsweredPart { coarse, ..part });
+            self.answered.note(ResolutionPart { coarse, ..part });
         }
     }
 }
@@ -105,10 +105,10 @@ pub fn resolution_name(ms: i64) -> String {
 
 /// What all selectors of a query noted, as few parts in the order of time: those of one resolution that touch become one. They may overlap where
 /// selectors were answered differently.
-pub fn summary(mut parts: Vec<AnsweredPart>) -> Vec<AnsweredPart> {
-    let kind = |p: &AnsweredPart| (p.resolution_ms, p.coarse, p.approximate);
+pub fn summary(mut parts: Vec<ResolutionPart>) -> Vec<ResolutionPart> {
+    let kind = |p: &ResolutionPart| (p.resolution_ms, p.coarse, p.approximate);
     parts.sort_by_key(|p| (kind(p), p.min_t_ms));
-    let mut out: Vec<AnsweredPart> = Vec::new();
+    let mut out: Vec<ResolutionPart> = Vec::new();
     for part in parts {
         match out.last_mut() {
             Some(last) if kind(last) == kind(&part) && part.min_t_ms <= last.max_t_ms.saturating_add(1) => {
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn parts_that_touch_become_one_and_there_are_never_many() {
-        let part = |min_t_ms, max_t_ms, resolution_ms| AnsweredPart {
+        let part = |min_t_ms, max_t_ms, resolution_ms| ResolutionPart {
             min_t_ms,
             max_t_ms,
             resolution_ms,

@@ -6,7 +6,7 @@
 
 use hashbrown::HashSet;
 use model::labels::Labels;
-use model::source::{Held, LabelWish};
+use model::source::{LabelQuery, Reservation};
 
 use super::frame::{Column, Frame, Row, without_name};
 use super::functions::Run;
@@ -157,7 +157,7 @@ impl Evaluator<'_> {
         };
         let (min_t_ms, max_t_ms) = reach.span();
         let budget = self.budget.clone();
-        let wish = LabelWish {
+        let query = LabelQuery {
             selectors: vec![selector.matchers.clone()],
             min_t_ms,
             max_t_ms,
@@ -166,9 +166,9 @@ impl Evaluator<'_> {
         let (source, delayed) = (self.source, self.options.delayed_name_removal);
         // Whether the rows will come in the order of the result.
         let in_order = |way: &Way<'_, '_>| -> Result<bool, QueryError> {
-            let mut all = source.series(&wish)?;
+            let mut all = source.series(&query)?;
             let bytes: u64 = all.iter().map(|l| l.as_bytes().len() as u64 + 48).sum();
-            wish.budget.hold(bytes)?;
+            query.budget.reserve(bytes)?;
             all.sort_by(|a, b| a.series_cmp(b));
             let mut last: Option<Labels> = None;
             let mut ascending = true;
@@ -181,17 +181,17 @@ impl Evaluator<'_> {
                 }
                 last = Some(labels);
             }
-            wish.budget.release(bytes);
+            query.budget.release(bytes);
             Ok(ascending)
         };
-        let (mut held, mut taken) = (Vec::new(), Held::default());
+        let (mut held, mut taken) = (Vec::new(), Reservation::default());
         let (mut sending, mut whole) = (false, false);
         let streamed = self.stream(leaf, &mut |row| {
             let row = way.through(row);
             if sending {
                 return way.out(row);
             }
-            budget.hold(row_held(&row))?;
+            budget.reserve(row_held(&row))?;
             taken += row_held(&row);
             held.push(row);
             if taken.bytes < from_bytes {
@@ -252,7 +252,7 @@ impl Evaluator<'_> {
             for (_, row) in rows {
                 let column = spread_column(&row.column, all);
                 let row = way.through(Row { column, ..row });
-                self.budget.hold(row_held(&row))?;
+                self.budget.reserve(row_held(&row))?;
                 self.live += row_held(&row);
                 held.push(row);
             }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::labels::Labels;
-use model::source::{Answered, Budget, Held, SeriesColumns, Source};
+use model::source::{Budget, Reservation, ResolutionReport, SeriesColumns, Source};
 
 use crate::annotations::Annotations;
 use crate::engine::EngineOptions;
@@ -79,13 +79,13 @@ pub struct Evaluator<'a> {
     /// Coarsest resolution to answer from.
     pub max_resolution: MaxResolution,
     /// Which resolution answered which part of time, all selectors together.
-    pub answered: Arc<Answered>,
+    pub answered: Arc<ResolutionReport>,
     /// Selections that are read more than once, by number and time range.
     kept: HashMap<(usize, i64, i64), Arc<Vec<SeriesColumns>>>,
     /// Values of what stands more than once.
     values: SharedValues,
     /// Values that the node being evaluated holds; charged to the budget.
-    live: Held,
+    live: Reservation,
     /// Samples as `stats` reports them.
     pub tally: Tally,
     /// Where it is written down what each node does, if anybody asked.
@@ -113,7 +113,7 @@ impl<'a> Evaluator<'a> {
             answered: Arc::default(),
             kept: HashMap::new(),
             values: SharedValues::default(),
-            live: Held::default(),
+            live: Reservation::default(),
             tally: Tally::new(Detail::Total, steps.count),
             trace: None,
         }
@@ -140,7 +140,7 @@ impl<'a> Evaluator<'a> {
         }
         let held = val_held(&val);
         self.budget.release(self.live);
-        self.budget.hold(held)?;
+        self.budget.reserve(held)?;
         self.live = before + held;
         if let Some(trace) = &self.trace {
             trace.note(id(expr), |f| {
@@ -157,9 +157,9 @@ impl<'a> Evaluator<'a> {
     /// All rows that [`Evaluator::stream`] hands out, charged as they come.
     pub(crate) fn materialize(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
         let budget = self.budget.clone();
-        let (mut rows, mut held) = (Vec::new(), Held::default());
+        let (mut rows, mut held) = (Vec::new(), Reservation::default());
         self.stream(expr, &mut |row| {
-            budget.hold(row_held(&row))?;
+            budget.reserve(row_held(&row))?;
             held += row_held(&row);
             rows.push(row);
             Ok(())
@@ -252,7 +252,7 @@ impl<'a> Evaluator<'a> {
     /// Refuses early what would not fit: `rows` rows of `steps` slots are about to be made.
     pub(crate) fn expect_rows(&self, rows: usize, steps: usize) -> Result<(), QueryError> {
         let bytes = (rows as u64).saturating_mul(column_bytes(steps));
-        self.budget.hold(bytes)?;
+        self.budget.reserve(bytes)?;
         self.budget.release(bytes);
         Ok(())
     }
@@ -407,16 +407,16 @@ pub(crate) fn column_bytes(steps: usize) -> u64 {
 }
 
 /// What a value holds.
-pub(crate) fn val_held(val: &Val) -> Held {
+pub(crate) fn val_held(val: &Val) -> Reservation {
     match val {
-        Val::Scalar(v) => Held { bytes: 8 * v.len() as u64, samples: v.len() as u64 },
-        Val::Str(_) => Held::default(),
+        Val::Scalar(v) => Reservation { bytes: 8 * v.len() as u64, samples: v.len() as u64 },
+        Val::Str(_) => Reservation::default(),
         Val::Vector(f) => f.rows.iter().map(row_held).sum(),
     }
 }
 
 /// What a row holds.
-pub(crate) fn row_held(row: &Row) -> Held {
+pub(crate) fn row_held(row: &Row) -> Reservation {
     let bytes = row.column.bytes() + row.labels.as_bytes().len() as u64 + 96;
-    Held { bytes, samples: tally::samples(&row.column) }
+    Reservation { bytes, samples: tally::samples(&row.column) }
 }

@@ -7,7 +7,7 @@ use model::histogram::{CounterResetHint, Histogram};
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher, quote};
 use model::rollup::{Aggregates, WindowColumns};
-use model::source::{Held, SeriesColumns};
+use model::source::{Reservation, SeriesColumns};
 
 use super::frame::{Column, Frame, Point, Row, Val};
 use super::functions::windowed::{self, FloatWindows, Windowed};
@@ -237,7 +237,7 @@ impl Evaluator<'_> {
             trace.note(id(sub), |f| {
                 f.runs += 1;
                 f.series += series.len() as u64;
-                f.bytes += series.iter().map(series_held).sum::<Held>().bytes;
+                f.bytes += series.iter().map(series_held).sum::<Reservation>().bytes;
             });
         }
         Ok((series, drops))
@@ -295,8 +295,8 @@ impl Evaluator<'_> {
                         ev.tally.at(0, found.values.len() as u64 + histograms);
                         if !found.is_empty() {
                             let samples = found.values.len() as u64 + histograms;
-                            let held = Held { bytes: 32 * found.len() as u64 + 96, samples };
-                            ev.budget.hold(held)?;
+                            let held = Reservation { bytes: 32 * found.len() as u64 + 96, samples };
+                            ev.budget.reserve(held)?;
                             ev.live += held;
                             out.push(found);
                         }

@@ -4,7 +4,7 @@
 //! remark is computed anew too.
 
 use hashbrown::HashMap;
-use model::source::Held;
+use model::source::Reservation;
 
 use super::frame::Val;
 use super::tally::Tally;
@@ -25,7 +25,7 @@ struct Known {
     val: Val,
     counted: Tally,
     /// Charged to the budget.
-    held: Held,
+    held: Reservation,
     /// How often it may still be asked for.
     uses: u32,
 }
@@ -57,7 +57,7 @@ impl Evaluator<'_> {
         let remarks = std::mem::replace(&mut self.notes, notes);
         let val = val?;
         let held = val_held(&val);
-        if remarks.is_empty() && self.may_keep(held) && self.budget.hold(held).is_ok() {
+        if remarks.is_empty() && self.may_keep(held) && self.budget.reserve(held).is_ok() {
             self.values.0.insert(key, Known { val: val.clone(), counted, held, uses: shared.uses - 1 });
         }
         self.notes.merge(remarks);
@@ -65,7 +65,7 @@ impl Evaluator<'_> {
     }
 
     /// Whether so much may be kept for a second use.
-    pub(super) fn may_keep(&self, held: Held) -> bool {
+    pub(super) fn may_keep(&self, held: Reservation) -> bool {
         held.bytes <= self.options.max_memory_bytes / PART && held.samples <= self.options.max_samples / PART
     }
 }

@@ -6,7 +6,7 @@ use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use model::matcher::quote;
 use model::rollup::{HistogramFlags, WindowColumns};
 use model::sample::is_stale;
-use model::source::{Held, Hints, Selection, SeriesColumns};
+use model::source::{Hints, Reservation, Selection, SeriesColumns};
 use rayon::prelude::*;
 
 use super::answered::live_windows;
@@ -44,7 +44,7 @@ pub(crate) fn hints(s: &Selector, steps: Steps, range_ms: i64) -> Hints {
         range_ms,
         func: s.func.to_string(),
         labels_only: false,
-        windows: Default::default(),
+        rollups: Default::default(),
     }
 }
 
@@ -76,26 +76,26 @@ impl Evaluator<'_> {
             return Ok(());
         }
         let (windows, needs, looks) = self.window_wish(s, reach, range_ms);
-        let wish = Selection {
+        let selection = Selection {
             matchers: s.matchers.clone(),
             min_t_ms,
             max_t_ms,
-            hints: Hints { windows, ..hints(s, self.steps, range_ms) },
+            hints: Hints { rollups: windows, ..hints(s, self.steps, range_ms) },
             budget: self.budget.clone(),
         };
         let source = self.source;
         let user = trace.as_ref().map(|(t, own)| t.switch(*own)).unwrap_or_default();
-        let mut cursor = source.select(&wish)?;
+        let mut cursor = source.select(&selection)?;
         let what = (if range_ms > 0 { s.func } else { "" }, s.metric_name());
-        self.note_answered(what, &wish.hints.windows, needs, looks, (min_t_ms, max_t_ms));
-        let (mut all, mut kept, mut keep) = (Vec::new(), Held::default(), keep);
+        self.note_answered(what, &selection.hints.rollups, needs, looks, (min_t_ms, max_t_ms));
+        let (mut all, mut kept, mut keep) = (Vec::new(), Reservation::default(), keep);
         while let Some(mut batch) = cursor.next_batch()? {
             self.budget.check()?;
             if s.counts_only {
                 batch.iter_mut().for_each(leave_counts);
             }
-            let held: Held = batch.iter().map(series_held).sum();
-            self.budget.hold(held)?;
+            let held: Reservation = batch.iter().map(series_held).sum();
+            self.budget.reserve(held)?;
             if let Some((trace, own)) = &trace {
                 trace.switch(user);
                 trace.note(*own, |f| {
@@ -123,7 +123,7 @@ impl Evaluator<'_> {
             trace.switch(user);
             trace.note(*own, |f| {
                 f.runs += 1;
-                f.max_resolution_ms = wish.hints.windows.max_resolution_ms;
+                f.max_resolution_ms = selection.hints.rollups.max_resolution_ms;
             });
         }
         if keep {
@@ -190,13 +190,13 @@ impl Evaluator<'_> {
 }
 
 /// What a series' columns hold, a shared timeline counted in part.
-pub(crate) fn series_held(s: &SeriesColumns) -> Held {
+pub(crate) fn series_held(s: &SeriesColumns) -> Reservation {
     let histograms =
         s.histograms.as_ref().map_or(0, |h| h.iter().flatten().map(|h| h.size_bytes() + 16).sum::<usize>());
     let shared = Arc::strong_count(&s.ts_ms).max(1);
     let windows = s.windows.as_ref().map_or(0, |w| w.bytes());
     let bytes = (s.ts_ms.len() * 8 + s.ts_ms.len() * 8 / shared + histograms + windows + 96) as u64;
-    Held { bytes, samples: (s.ts_ms.len() + histograms / 16) as u64 }
+    Reservation { bytes, samples: (s.ts_ms.len() + histograms / 16) as u64 }
 }
 
 /// Leaves of each histogram its count and sum, and notes beside them whether the counter was reset since the histogram before, which

@@ -1,6 +1,6 @@
 //! The parser against a table of our own, against itself (print, parse again), against promql-parser, and against hostile input.
 
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 use proptest::prelude::*;
 
 use super::lex::Lexer;
@@ -453,7 +453,7 @@ fn mutated_texts_never_panic_and_work_stays_linear() {
         "(", ")", "[", "]", "{", "}", "\"", "'", "`", "@", "offset", "5m", ":", "#", "\\", "é", "\0",
         "\u{fffd}", "by", "on", "^", "-", "1e", "0x", "{{", "}}", "_", "x3", "\n",
     ];
-    let (mut random, mut accepted) = (Dice(0x5eed), 0);
+    let (mut random, mut accepted) = (Rng(0x5eed), 0);
     for _ in 0..20_000 {
         let mut bytes = seeds[random.below(seeds.len())].as_bytes().to_vec();
         for _ in 0..=random.below(4) {

@@ -5,7 +5,7 @@
 //! Where there are few ranges (an instant query over 30 days, say), they need not lie on multiples: finer windows and samples fill the edges.
 
 use model::rollup::{Aggregates, RESOLUTIONS_MS};
-use model::source::WindowWish;
+use model::source::RollupHints;
 
 /// Evaluations up to which the edges of ranges are told to the source one by one.
 const FEW: usize = 16;
@@ -89,18 +89,18 @@ impl Looks {
 }
 
 /// What to ask the source for.
-pub fn wish(needs: Needs, looks: Looks, most: MaxResolution) -> WindowWish {
-    let wish = WindowWish { aggregates: needs.aggregates, ..WindowWish::default() };
+pub fn wish(needs: Needs, looks: Looks, most: MaxResolution) -> RollupHints {
+    let wish = RollupHints { aggregates: needs.aggregates, ..RollupHints::default() };
     let coarsest = RESOLUTIONS_MS[RESOLUTIONS_MS.len() - 1];
     match most {
-        MaxResolution::AtMost(max_resolution_ms) => WindowWish { max_resolution_ms, ..wish },
+        MaxResolution::AtMost(max_resolution_ms) => RollupHints { max_resolution_ms, ..wish },
         MaxResolution::Auto if needs.samples => wish,
         MaxResolution::Auto => {
             let aligned = RESOLUTIONS_MS.iter().rev().find(|r| looks.align_with(**r)).copied().unwrap_or(0);
             if aligned == coarsest || looks.count > FEW {
-                return WindowWish { max_resolution_ms: aligned, ..wish };
+                return RollupHints { max_resolution_ms: aligned, ..wish };
             }
-            WindowWish { max_resolution_ms: coarsest, cuts_ms: looks.edges(), ..wish }
+            RollupHints { max_resolution_ms: coarsest, cuts_ms: looks.edges(), ..wish }
         }
     }
 }
@@ -116,7 +116,7 @@ mod tests {
         Looks { first_ms, step_ms, count, range_ms }
     }
 
-    fn auto(func: Option<&str>, looks: Looks) -> WindowWish {
+    fn auto(func: Option<&str>, looks: Looks) -> RollupHints {
         let mut needs = Needs::default();
         needs.add(func);
         wish(needs, looks, MaxResolution::Auto)

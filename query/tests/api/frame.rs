@@ -14,7 +14,7 @@ use model::head_stats::{HeadStats, NamedCount};
 use model::labels::Labels;
 use model::sample::Metadata;
 use model::source::testing::memory::MemorySource;
-use model::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
+use model::source::{LabelQuery, Selection, SeriesCursor, Source, SourceError};
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Readiness, Storage, router};
@@ -82,7 +82,7 @@ impl Source for Broken {
         Err(self.0.clone())
     }
 
-    fn series(&self, _: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+    fn series(&self, _: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         Err(self.0.clone())
     }
 }
@@ -103,12 +103,12 @@ impl Endless {
 }
 
 impl Source for Endless {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        self.wait(&wish.budget)
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.wait(&selection.budget)
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        self.wait(&wish.budget)
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        self.wait(&query.budget)
     }
 }
 

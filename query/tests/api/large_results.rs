@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use model::labels::Labels;
-use model::source::testing::memory::matches_all;
-use model::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::matcher::matches_all;
+use model::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Storage, router};
@@ -30,13 +30,13 @@ struct Wide {
 
 struct Cursor<'a> {
     source: &'a Wide,
-    wish: Selection,
+    selection: Selection,
     left: std::vec::IntoIter<&'a Labels>,
 }
 
 impl SeriesCursor for Cursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
-        if let Err(e) = self.wish.budget.check() {
+        if let Err(e) = self.selection.budget.check() {
             let _ = self.source.called_off.send(e.clone());
             return Err(e);
         }
@@ -46,7 +46,7 @@ impl SeriesCursor for Cursor<'_> {
         }
         let ts_ms: Arc<[i64]> = (0..POINTS)
             .map(|i| i * STEP_MS)
-            .filter(|t| (self.wish.min_t_ms..=self.wish.max_t_ms).contains(t))
+            .filter(|t| (self.selection.min_t_ms..=self.selection.max_t_ms).contains(t))
             .collect();
         let batch: Vec<_> = self.left.by_ref().take(8).collect();
         let made = batch.iter().map(|labels| SeriesColumns {
@@ -63,13 +63,13 @@ impl SeriesCursor for Cursor<'_> {
 }
 
 impl Source for Wide {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        let found: Vec<_> = self.series.iter().filter(|l| matches_all(l, &wish.matchers)).collect();
-        Ok(Box::new(Cursor { source: self, wish: wish.clone(), left: found.into_iter() }))
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        let found: Vec<_> = self.series.iter().filter(|l| matches_all(l, &selection.matchers)).collect();
+        Ok(Box::new(Cursor { source: self, selection: selection.clone(), left: found.into_iter() }))
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        let any = |l: &&Labels| wish.selectors.iter().any(|s| matches_all(l, s));
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        let any = |l: &&Labels| query.selectors.iter().any(|s| matches_all(l, s));
         let mut found: Vec<Labels> = self.series.iter().filter(any).cloned().collect();
         found.sort();
         Ok(found)

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use model::labels::Labels;
 use model::source::testing::memory::MemorySource;
-use model::source::{LabelWish, Selection, SeriesCursor, Source, SourceError};
+use model::source::{LabelQuery, Selection, SeriesCursor, Source, SourceError};
 use query::engine::EngineOptions;
 use serde_json::json;
 
@@ -190,21 +190,22 @@ async fn engine_options_reach_the_engine() {
 struct Told(MemorySource);
 
 impl Source for Told {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        let windows = &wish.hints.windows;
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        let windows = &selection.hints.rollups;
         for (min_t_ms, max_t_ms, resolution_ms) in
             [(1, 300_000, 3_600_000), (300_001, 600_000, 300_000), (600_001, 900_000, 0)]
         {
             let coarse = resolution_ms > windows.max_resolution_ms;
             let approximate = false;
-            let part = model::source::AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate };
-            windows.answered.as_ref().expect("every selection of a query can tell").note(part);
+            let part =
+                model::source::ResolutionPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate };
+            windows.report.as_ref().expect("every selection of a query can tell").note(part);
         }
-        self.0.select(wish)
+        self.0.select(selection)
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        self.0.series(wish)
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        self.0.series(query)
     }
 }
 

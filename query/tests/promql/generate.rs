@@ -1,12 +1,12 @@
 //! Random series and random queries over them, from a seed: what the language allows, more or less evenly.
 
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 
 /// Points of every series, one each 30 s.
 const POINTS: u64 = 40;
 
 /// A `load` block: counters with resets, gauges with gaps and markers, classic buckets, native histograms of several schemas.
-pub fn series(r: &mut Dice) -> String {
+pub fn series(r: &mut Rng) -> String {
     let mut out = String::from("load 30s\n");
     let mut line = |name: &str, labels: &str, points: Vec<String>| {
         out.push_str(&format!("  {name}{{{labels}}} {}\n", points.join(" ")));
@@ -84,7 +84,7 @@ pub fn series(r: &mut Dice) -> String {
     out
 }
 
-fn selector(r: &mut Dice) -> String {
+fn selector(r: &mut Rng) -> String {
     let name = r.pick(&["c_total", "c_total", "g", "g", "native", "native", "custom", "lat_bucket"]);
     let matchers = match r.below(6) {
         0 => "{a=\"1\"}",
@@ -99,7 +99,7 @@ fn selector(r: &mut Dice) -> String {
     format!("{name}{matchers}")
 }
 
-fn placed(r: &mut Dice, mut text: String) -> String {
+fn placed(r: &mut Rng, mut text: String) -> String {
     if r.chance(10) {
         text.push_str(r.pick(&[" offset 1m", " offset -90s", " offset 7m"]));
     }
@@ -109,7 +109,7 @@ fn placed(r: &mut Dice, mut text: String) -> String {
     text
 }
 
-fn window(r: &mut Dice, depth: u32) -> String {
+fn window(r: &mut Rng, depth: u32) -> String {
     if depth > 0 && r.chance(20) {
         let inner = vector(r, depth - 1);
         let steps = r.pick(&["[5m:1m]", "[3m:45s]", "[4m:]", "[2m:30s]"]);
@@ -119,7 +119,7 @@ fn window(r: &mut Dice, depth: u32) -> String {
     placed(r, text)
 }
 
-fn scalar(r: &mut Dice, depth: u32) -> String {
+fn scalar(r: &mut Rng, depth: u32) -> String {
     match r.below(8) {
         0 if depth > 0 => format!("scalar({})", vector(r, depth - 1)),
         1 => "time()".into(),
@@ -135,7 +135,7 @@ fn scalar(r: &mut Dice, depth: u32) -> String {
     }
 }
 
-fn grouping(r: &mut Dice) -> String {
+fn grouping(r: &mut Rng) -> String {
     match r.below(4) {
         0 => String::new(),
         1 => format!(" by ({}) ", r.pick(&["a", "b", "a, b", "le", "nothing"])),
@@ -145,7 +145,7 @@ fn grouping(r: &mut Dice) -> String {
 }
 
 /// An instant vector; `depth` bounds how deep it nests.
-pub fn vector(r: &mut Dice, depth: u32) -> String {
+pub fn vector(r: &mut Rng, depth: u32) -> String {
     if depth == 0 {
         let s = selector(r);
         return placed(r, s);

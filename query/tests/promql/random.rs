@@ -12,7 +12,7 @@ use std::path::Path;
 use model::labels::Labels;
 use model::sample::Value;
 use model::source::testing::memory::MemorySource;
-use model::source::testing::rng::Dice;
+use model::source::testing::rng::Rng;
 use query::annotations::{Annotations, Severity};
 use query::engine::{Engine, QueryRequest};
 use query::value::{QueryError, QueryResult, QueryValue, RangeSeries};
@@ -136,7 +136,7 @@ fn store(text: &str) -> MemorySource {
     store
 }
 
-fn queries(r: &mut Dice) -> Vec<String> {
+fn queries(r: &mut Rng) -> Vec<String> {
     (0..QUERIES)
         .map(|_| {
             let depth = 1 + r.below(u64::from(DEPTH)) as u32;
@@ -150,7 +150,7 @@ pub fn ranges_say_what_instants_say(setup: Setup) -> Compared {
     let engine = engine(setup, 10_000_000);
     let mut out = Compared::default();
     for seed in 0..SEEDS {
-        let mut r = Dice(seed);
+        let mut r = Rng(seed);
         let store = store(&series(&mut r));
         for text in queries(&mut r) {
             out.queries += 1;
@@ -238,7 +238,7 @@ pub fn against_reference(setup: Setup) -> Option<Compared> {
     let engine = engine(setup, 10_000_000);
     let (mut asked, mut stores, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for seed in 0..seeds {
-        let mut r = Dice(seed);
+        let mut r = Rng(seed);
         let text = series(&mut r);
         lines.push(json!({"load": text}));
         stores.push(store(&text));

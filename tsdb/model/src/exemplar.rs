@@ -20,7 +20,7 @@ pub struct Exemplar {
     pub labels: Labels,
 }
 
-/// A series and its exemplars, ascending as [`Exemplar::place_after`] has it.
+/// A series and its exemplars, ascending as [`Exemplar::check_after`] has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesExemplars {
     pub labels: Labels,
@@ -36,7 +36,7 @@ impl SeriesExemplars {
 
 /// What becomes of an exemplar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Accepted {
     New,
     /// The newest of its series is the same: not kept again, and no fault.
     Duplicate,
@@ -64,15 +64,15 @@ impl Exemplar {
     }
 
     /// Upstream's rule (`tsdb/exemplar.go`): after the newest by time, then by value, then by the labels' hash.
-    pub fn place_after(&self, newest: &Exemplar) -> Result<Place, Refused> {
+    pub fn check_after(&self, newest: &Exemplar) -> Result<Accepted, Refused> {
         if self.is(newest) {
-            return Ok(Place::Duplicate);
+            return Ok(Accepted::Duplicate);
         }
         let same_time = self.ts_ms == newest.ts_ms;
         let before = self.ts_ms < newest.ts_ms
             || (same_time && self.value < newest.value)
             || (same_time && self.value == newest.value && self.labels.hash() < newest.labels.hash());
-        if before { Err(Refused::OutOfOrder) } else { Ok(Place::New) }
+        if before { Err(Refused::OutOfOrder) } else { Ok(Accepted::New) }
     }
 
     /// Equality that takes a NaN for itself.
@@ -132,17 +132,17 @@ mod tests {
             true => ("a", "b"),
             false => ("b", "a"),
         };
-        assert_eq!(newest.place_after(&newest), Ok(Place::Duplicate));
+        assert_eq!(newest.check_after(&newest), Ok(Accepted::Duplicate));
         for (next, want) in [
-            (exemplar(11, 0.0, "b"), Ok(Place::New)),
+            (exemplar(11, 0.0, "b"), Ok(Accepted::New)),
             (exemplar(9, 9.0, "b"), Err(Refused::OutOfOrder)),
-            (exemplar(10, 3.0, "b"), Ok(Place::New)),
+            (exemplar(10, 3.0, "b"), Ok(Accepted::New)),
             (exemplar(10, 1.0, "z"), Err(Refused::OutOfOrder)),
         ] {
-            assert_eq!(next.place_after(&newest), want, "{next:?}");
+            assert_eq!(next.check_after(&newest), want, "{next:?}");
         }
-        assert_eq!(exemplar(10, 2.0, high).place_after(&exemplar(10, 2.0, low)), Ok(Place::New));
-        assert_eq!(exemplar(10, 2.0, low).place_after(&exemplar(10, 2.0, high)), Err(Refused::OutOfOrder));
+        assert_eq!(exemplar(10, 2.0, high).check_after(&exemplar(10, 2.0, low)), Ok(Accepted::New));
+        assert_eq!(exemplar(10, 2.0, low).check_after(&exemplar(10, 2.0, high)), Err(Refused::OutOfOrder));
     }
 
     #[test]

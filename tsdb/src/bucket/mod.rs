@@ -18,7 +18,8 @@ use model::matcher::{MatchOp, Matcher};
 use model::rollup::Aggregates;
 use model::source::merge::MergeCursor;
 use model::source::{
-    AnsweredPart, Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError, WindowWish,
+    Budget, LabelQuery, ResolutionPart, RollupHints, Selection, SeriesColumns, SeriesCursor, Source,
+    SourceError,
 };
 use model::span::span_end;
 use model::tenant::TenantId;
@@ -71,17 +72,17 @@ impl BucketSource {
     fn parts(
         &self,
         (min_t_ms, max_t_ms): (i64, i64),
-        wish: &WindowWish,
+        hints: &RollupHints,
         unsettled_ms: &[(i64, i64)],
     ) -> Vec<(Part, Vec<Arc<BlockMeta>>)> {
         // Windows hold what a deletion took out of their midst.
-        let mut cuts_ms = wish.cuts_ms.clone();
+        let mut cuts_ms = hints.cuts_ms.clone();
         for block in self.blocks.iter().filter(|b| b.resolution_ms > 0 && b.overlaps(min_t_ms, max_t_ms)) {
             for t in self.visibility.tombstones_of(block) {
                 cuts_ms.extend([t.min_t_ms.saturating_sub(1), t.max_t_ms]);
             }
         }
-        let max_resolution_ms = wish.max_resolution_ms;
+        let max_resolution_ms = hints.max_resolution_ms;
         let asked = Asked { min_t_ms, max_t_ms, max_resolution_ms, cuts_ms: &cuts_ms, unsettled_ms };
         let mut groups: BTreeMap<&BTreeMap<String, String>, Vec<Arc<BlockMeta>>> = BTreeMap::new();
         let near = || self.blocks.iter().filter(|b| b.overlaps(min_t_ms, max_t_ms));
@@ -105,28 +106,29 @@ impl BucketSource {
     /// [`Source::select`] beside samples that lie in no block yet: where they are (coarse ranges, ends included), windows do not tell all.
     pub fn select_beside(
         &self,
-        wish: &Selection,
+        selection: &Selection,
         unsettled_ms: &[(i64, i64)],
     ) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        wish.budget.check()?;
-        let parts = self.parts((wish.min_t_ms, wish.max_t_ms), &wish.hints.windows, unsettled_ms);
+        selection.budget.check()?;
+        let parts =
+            self.parts((selection.min_t_ms, selection.max_t_ms), &selection.hints.rollups, unsettled_ms);
         let mut wanted = Vec::new();
         for (at, (part, blocks)) in parts.iter().enumerate() {
-            if let Some(answered) = &wish.hints.windows.answered {
+            if let Some(answered) = &selection.hints.rollups.report {
                 let Part { min_t_ms, max_t_ms, resolution_ms, coarse, approximate, .. } = *part;
-                answered.note(AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate });
+                answered.note(ResolutionPart { min_t_ms, max_t_ms, resolution_ms, coarse, approximate });
             }
-            wanted.extend(blocks.iter().filter(|b| b.may_hold(&wish.matchers)).map(|b| (at, b.clone())));
+            wanted.extend(blocks.iter().filter(|b| b.may_hold(&selection.matchers)).map(|b| (at, b.clone())));
         }
         let keep_bytes = self.store.cache.capacity_bytes() as u64 / KEPT_PART / wanted.len().max(1) as u64;
         let cursors = self.for_each(
             &wanted,
             |(_, b)| b,
             |(at, meta)| {
-                wish.budget.check()?;
+                selection.budget.check()?;
                 let part = &parts[*at].0;
                 let range = (part.min_t_ms, part.max_t_ms);
-                Ok((*at, BlockCursor::open(self, meta, wish, range, keep_bytes)?))
+                Ok((*at, BlockCursor::open(self, meta, selection, range, keep_bytes)?))
             },
         )?;
         let mut by_part: Vec<Vec<Box<dyn SeriesCursor + '_>>> = parts.iter().map(|_| Vec::new()).collect();
@@ -199,11 +201,11 @@ impl BucketSource {
 
     /// The series tables of the blocks that a wish may concern, and in each the series it selects (`None`: all).
     #[allow(clippy::type_complexity)]
-    fn wished(&self, wish: &LabelWish) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
-        wish.budget.check()?;
-        let parts = self.parts((wish.min_t_ms, wish.max_t_ms), &WindowWish::default(), &[]);
+    fn wished(&self, query: &LabelQuery) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
+        query.budget.check()?;
+        let parts = self.parts((query.min_t_ms, query.max_t_ms), &RollupHints::default(), &[]);
         let may_hold = |b: &Arc<BlockMeta>| {
-            wish.selectors.is_empty() || wish.selectors.iter().any(|matchers| b.may_hold(matchers))
+            query.selectors.is_empty() || query.selectors.iter().any(|matchers| b.may_hold(matchers))
         };
         let mut blocks: Vec<Arc<BlockMeta>> = parts.into_iter().flat_map(|p| p.1).filter(may_hold).collect();
         blocks.sort_by_key(|b| (b.order(), b.ulid));
@@ -212,11 +214,12 @@ impl BucketSource {
             &blocks,
             |b| b,
             |meta| {
-                wish.budget.check()?;
-                let selectors: Vec<&[Matcher]> = wish.selectors.iter().map(|s| &s[..]).collect();
+                query.budget.check()?;
+                let selectors: Vec<&[Matcher]> = query.selectors.iter().map(|s| &s[..]).collect();
                 let (block, table) = self.open(meta, &selectors, None)?;
-                let mut series = (!wish.selectors.is_empty()).then(|| matching_any(&table, &wish.selectors));
-                if let Some(visibility) = block.visibility(&self.visibility, &table, &wish.budget)? {
+                let mut series =
+                    (!query.selectors.is_empty()).then(|| matching_any(&table, &query.selectors));
+                if let Some(visibility) = block.visibility(&self.visibility, &table, &query.budget)? {
                     let every = || (0..table.len() as u32).collect();
                     series = Some(block.visible(series.unwrap_or_else(every), &visibility)?);
                 }
@@ -249,14 +252,14 @@ fn matching_any(table: &SeriesTable, selectors: &[Vec<Matcher>]) -> Vec<u32> {
 }
 
 impl Source for BucketSource {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        self.select_beside(wish, &[])
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.select_beside(selection, &[])
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         let mut all = Vec::new();
-        for (table, series) in self.wished(wish)? {
-            wish.budget.check()?;
+        for (table, series) in self.wished(query)? {
+            query.budget.check()?;
             match series {
                 Some(series) => all.extend(series.into_iter().map(|s| table.labels(s))),
                 None => all.extend((0..table.len() as u32).map(|s| table.labels(s))),
@@ -267,9 +270,9 @@ impl Source for BucketSource {
         Ok(all)
     }
 
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         let mut names = std::collections::BTreeSet::new();
-        for (table, series) in self.wished(wish)? {
+        for (table, series) in self.wished(query)? {
             table.names(series.as_deref(), &mut |name| {
                 if !names.contains(name) {
                     names.insert(name.to_string());
@@ -279,9 +282,9 @@ impl Source for BucketSource {
         Ok(names.into_iter().collect())
     }
 
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         let mut values = hashbrown::HashSet::new();
-        for (table, series) in self.wished(wish)? {
+        for (table, series) in self.wished(query)? {
             table.values(name, series.as_deref(), &mut |value| {
                 if !values.contains(value) {
                     values.insert(value.to_string());
@@ -315,23 +318,23 @@ impl BlockCursor {
     fn open(
         source: &BucketSource,
         meta: &Arc<BlockMeta>,
-        wish: &Selection,
+        selection: &Selection,
         range: (i64, i64),
         keep_bytes: u64,
     ) -> Result<Option<BlockCursor>, SourceError> {
-        let (block, table) = source.open(meta, &[&wish.matchers], Some(range))?;
-        let mut series = table.matching(&wish.matchers);
+        let (block, table) = source.open(meta, &[&selection.matchers], Some(range))?;
+        let mut series = table.matching(&selection.matchers);
         if series.is_empty() {
             return Ok(None);
         }
-        let visibility = block.visibility(&source.visibility, &table, &wish.budget)?;
+        let visibility = block.visibility(&source.visibility, &table, &selection.budget)?;
         if let Some(visibility) = &visibility {
             let (min_t, max_t) = (range.0.max(meta.min_t_ms), range.1.min(meta.max_t_ms));
             series.retain(|s| !visibility.covers(*s, min_t, max_t));
         }
         let plan = block.plan(&series, range.0, range.1)?.keeping_rows(keep_bytes);
-        let aggregates = wish.hints.windows.aggregates;
-        let budget = wish.budget.clone();
+        let aggregates = selection.hints.rollups.aggregates;
+        let budget = selection.budget.clone();
         let mut cursor =
             BlockCursor { block, table, plan, at: 0, range, visibility, aggregates, budget, first: None };
         cursor.first = cursor.read_more()?;

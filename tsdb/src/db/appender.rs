@@ -12,7 +12,7 @@ use crate::wal::record::{
     FloatRow, HistogramRow, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
 };
 use crate::wal::{PATIENCE, Stale};
-use model::exemplar::{Exemplar, Place, Refused};
+use model::exemplar::{Accepted, Exemplar, Refused};
 use model::histogram::Histogram;
 use model::labels::Labels;
 use model::sample::{Metadata, Value};
@@ -67,14 +67,14 @@ impl Appender {
         SeriesRef(self.series.len() as u32 - 1)
     }
 
-    /// The number by which [`Appender::recall`] finds a series again, in this process and as long as it is in the head.
+    /// The number by which [`Appender::lookup`] finds a series again, in this process and as long as it is in the head.
     pub fn number(&self, series: SeriesRef) -> u32 {
         self.series[series.0 as usize].id
     }
 
     /// Series by the numbers they had: one entry for each of `numbers`, `None` where it is gone or `same` says that it is another. `same`
     /// must compare all labels, because a number is given out again.
-    pub fn recall(
+    pub fn lookup(
         &mut self,
         numbers: &[Option<u32>],
         same: impl FnMut(usize, LabelPairs<'_>) -> bool,
@@ -83,7 +83,7 @@ impl Appender {
         found.clear();
         found.resize(numbers.len(), None);
         let mine = &mut self.series;
-        self.db.head.recall(&self.tenant, numbers, same, |at, series| {
+        self.db.head.lookup(&self.tenant, numbers, same, |at, series| {
             mine.push(series.clone());
             found[at] = Some(SeriesRef(mine.len() as u32 - 1));
         });
@@ -123,17 +123,17 @@ impl Appender {
         ts_ms: i64,
         value: f64,
         labels: &[(&str, &str)],
-    ) -> Result<Place, Refused> {
+    ) -> Result<Accepted, Refused> {
         Exemplar::check_length(labels)?;
         let exemplar = Exemplar { ts_ms, value, labels: Labels::from_sorted(labels.iter().copied()) };
         let of_series = self.db.head.labels_of(&self.series[series.0 as usize]);
         if let Some(before) = self.latest_exemplar.get(&of_series)
-            && exemplar.place_after(&self.exemplars[*before].exemplar)? == Place::Duplicate
+            && exemplar.check_after(&self.exemplars[*before].exemplar)? == Accepted::Duplicate
         {
-            return Ok(Place::Duplicate);
+            return Ok(Accepted::Duplicate);
         }
         let place = self.db.exemplars.check(&self.tenant.id, &of_series, &exemplar, self.exemplar_bytes)?;
-        if place == Place::New {
+        if place == Accepted::New {
             self.exemplar_bytes += exemplar.bytes();
             self.latest_exemplar.insert(of_series.clone(), self.exemplars.len());
             self.exemplars.push(Waiting { series: series.0, labels: of_series, exemplar });

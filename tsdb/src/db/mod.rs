@@ -253,7 +253,7 @@ impl Db {
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
         let local = local::sealing::open_store(&options.dir, options.sealed.clone())?;
         let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer).await?;
-        local::sealing::recall(&*local, &found.seals, &snapshots, &writer, &head, &exemplars).await;
+        local::sealing::restore_sidecars(&*local, &found.seals, &snapshots, &writer, &head, &exemplars).await;
         let marks: HashMap<TenantId, u64> =
             snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let highest = marks.values().copied().max().unwrap_or(0);

@@ -54,10 +54,7 @@ impl Db {
             for file in self.bucket.exemplars(tenant, some)? {
                 budget.check()?;
                 for series in file.iter() {
-                    if selectors
-                        .iter()
-                        .any(|m| model::source::testing::memory::matches_all(&series.labels, m))
-                    {
+                    if selectors.iter().any(|m| model::matcher::matches_all(&series.labels, m)) {
                         let inside = |t: i64| min_t_ms <= t && t <= max_t_ms;
                         let found = series.exemplars.iter().filter(|e| inside(e.ts_ms));
                         budget.read_samples(found.clone().count() as u64);

@@ -7,7 +7,7 @@ use crate::bucket::BucketSource;
 use crate::head::source::HeadSource;
 use model::labels::Labels;
 use model::source::merge::{MergeCursor, MergedSource};
-use model::source::{LabelWish, Selection, SeriesCursor, Source, SourceError, WindowWish};
+use model::source::{LabelQuery, RollupHints, Selection, SeriesCursor, Source, SourceError};
 
 /// Blocks, seals and head as one source, which keeps the state it was taken from alive.
 pub(super) struct View {
@@ -44,65 +44,65 @@ impl View {
 }
 
 impl Source for View {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
         if let Some(bucket) = &self.bucket
-            && let Some((first, last)) = bucket.windows_span_ms(wish.min_t_ms, wish.max_t_ms)
+            && let Some((first, last)) = bucket.windows_span_ms(selection.min_t_ms, selection.max_t_ms)
         {
             // What came late and is still sealed or in the head is in no window.
-            let (first, last) = (first.max(wish.min_t_ms), last.min(wish.max_t_ms));
+            let (first, last) = (first.max(selection.min_t_ms), last.min(selection.max_t_ms));
             let mut late = Vec::new();
             if let Some(head) = &self.head {
-                late.extend(head.spans_ms(&wish.matchers, first, last));
+                late.extend(head.spans_ms(&selection.matchers, first, last));
             }
             if let Some(sealed) = &self.sealed {
                 late.extend(sealed.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
                 late.sort_unstable();
             }
-            let mut cursors = vec![bucket.select_beside(wish, &late)?];
+            let mut cursors = vec![bucket.select_beside(selection, &late)?];
             if let Some(sealed) = &self.sealed {
-                cursors.push(sealed.select(wish)?);
+                cursors.push(sealed.select(selection)?);
             }
             if let Some(head) = &self.head {
-                cursors.push(head.select(wish)?);
+                cursors.push(head.select(selection)?);
             }
             return Ok(Box::new(MergeCursor::new(cursors)));
         }
-        self.merged.select(wish)
+        self.merged.select(selection)
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        self.merged.series(wish)
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        self.merged.series(query)
     }
 
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.merged.label_names(wish)
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.merged.label_names(query)
     }
 
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.merged.label_values(name, wish)
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.merged.label_values(name, query)
     }
 }
 
 impl Source for Sealed {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        if !self.spans_ms.iter().any(|(a, b)| *a <= wish.max_t_ms && *b >= wish.min_t_ms) {
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        if !self.spans_ms.iter().any(|(a, b)| *a <= selection.max_t_ms && *b >= selection.min_t_ms) {
             return Ok(Box::new(MergeCursor::new(Vec::new())));
         }
         // There are no windows among them, and which resolution answers a part of time is for the object store's blocks to say.
-        let mut wish = wish.clone();
-        wish.hints.windows = WindowWish::default();
-        self.blocks.select(&wish)
+        let mut selection = selection.clone();
+        selection.hints.rollups = RollupHints::default();
+        self.blocks.select(&selection)
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        self.blocks.series(wish)
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        self.blocks.series(query)
     }
 
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.blocks.label_names(wish)
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.blocks.label_names(query)
     }
 
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.blocks.label_values(name, wish)
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.blocks.label_values(name, query)
     }
 }

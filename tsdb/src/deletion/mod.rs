@@ -22,8 +22,8 @@ use ulid::Ulid;
 use crate::block::BlockMeta;
 use crate::block::meta::ulid_text;
 use model::labels::Labels;
+use model::matcher::matches_all;
 use model::matcher::{MatchOp, Matcher};
-use model::source::testing::memory::matches_all;
 
 pub use intervals::{Cutter, Intervals};
 pub(crate) use visibility::BlockVisibility;

@@ -293,7 +293,7 @@ impl Head {
     /// Looks series up by numbers they had before: `found(at, series)` is called for those of `numbers` that a series of the tenant has now
     /// and whose labels satisfy `same(at, labels)`. A number may have been given to another series since, so `same` must compare.
     /// One lock of each kind for all of them, and nothing allocated: what a request of known series costs.
-    pub fn recall(
+    pub fn lookup(
         &self,
         tenant: &Arc<TenantHead>,
         numbers: &[Option<u32>],

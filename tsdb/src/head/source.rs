@@ -12,7 +12,7 @@ use crate::deletion::{Intervals, RetentionRules};
 use crate::head::chunk::Columns;
 use model::labels::Labels;
 use model::matcher::Matcher;
-use model::source::{Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::source::{Budget, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
 /// Series decoded at once: enough work for all cores, little enough to hold.
 const BATCH: usize = 256;
@@ -83,17 +83,17 @@ impl HeadSource {
     }
 
     /// Runs `f` for each series that the wish touches.
-    fn for_each(&self, wish: &LabelWish, mut f: impl FnMut(Labels)) -> Result<(), SourceError> {
-        wish.budget.check()?;
+    fn for_each(&self, query: &LabelQuery, mut f: impl FnMut(Labels)) -> Result<(), SourceError> {
+        query.budget.check()?;
         let every = [Vec::new()];
-        let selectors = if wish.selectors.is_empty() { &every[..] } else { &wish.selectors[..] };
+        let selectors = if query.selectors.is_empty() { &every[..] } else { &query.selectors[..] };
         for matchers in selectors {
             for (i, (labels, series)) in self.head.matching(&self.tenant, matchers).into_iter().enumerate() {
                 if i % 1024 == 0 {
-                    wish.budget.check()?;
+                    query.budget.check()?;
                 }
                 let touches = series.range_ms(self.generations.clone());
-                if touches.is_some_and(|(a, b)| a <= wish.max_t_ms && b >= wish.min_t_ms) {
+                if touches.is_some_and(|(a, b)| a <= query.max_t_ms && b >= query.min_t_ms) {
                     f(labels);
                 }
             }
@@ -103,30 +103,35 @@ impl HeadSource {
 }
 
 impl Source for HeadSource {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        wish.budget.check()?;
-        let cursor = self.cursor(&wish.matchers, wish.min_t_ms, wish.max_t_ms, wish.budget.clone());
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        selection.budget.check()?;
+        let cursor = self.cursor(
+            &selection.matchers,
+            selection.min_t_ms,
+            selection.max_t_ms,
+            selection.budget.clone(),
+        );
         Ok(Box::new(cursor))
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         let mut found = Vec::new();
-        self.for_each(wish, |labels| found.push(labels))?;
+        self.for_each(query, |labels| found.push(labels))?;
         found.sort_unstable();
         found.dedup();
         Ok(found)
     }
 
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        wish.budget.check()?;
-        let range = (wish.min_t_ms, wish.max_t_ms);
-        Ok(self.head.label_names(&self.tenant, &wish.selectors, self.generations.clone(), range))
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        query.budget.check()?;
+        let range = (query.min_t_ms, query.max_t_ms);
+        Ok(self.head.label_names(&self.tenant, &query.selectors, self.generations.clone(), range))
     }
 
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        wish.budget.check()?;
-        let range = (wish.min_t_ms, wish.max_t_ms);
-        Ok(self.head.label_values(&self.tenant, name, &wish.selectors, self.generations.clone(), range))
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        query.budget.check()?;
+        let range = (query.min_t_ms, query.max_t_ms);
+        Ok(self.head.label_values(&self.tenant, name, &query.selectors, self.generations.clone(), range))
     }
 }
 
@@ -229,7 +234,7 @@ impl SeriesCursor for HeadCursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::source::testing::conformance::{Given, contract};
+    use model::source::testing::conformance::{Given, check_conformance};
     use model::tenant::TenantId;
 
     /// A head with the samples in it, in any order; those for which `early` holds come before the log is cut.
@@ -258,11 +263,11 @@ mod tests {
 
     #[test]
     fn keeps_the_contract_in_one_generation() {
-        contract(|given| head(given, |_| false, false));
+        check_conformance(|given| head(given, |_| false, false));
     }
 
     #[test]
     fn keeps_the_contract_out_of_order_and_across_a_freeze() {
-        contract(|given| head(given, |i| i % 3 == 0, true));
+        check_conformance(|given| head(given, |i| i % 3 == 0, true));
     }
 }

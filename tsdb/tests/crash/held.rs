@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::exemplar::Place;
+use model::exemplar::Accepted;
 use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
 use model::sample::Metadata;
@@ -37,7 +37,7 @@ pub async fn open(options: DbOptions) -> Arc<Db> {
 
 /// All of one tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Held {
+pub struct Reservation {
     /// Series → time → value and start timestamp, bit for bit.
     samples: BTreeMap<Labels, BTreeMap<i64, String>>,
     /// Series → time, value, trace.
@@ -45,7 +45,7 @@ pub struct Held {
     metadata: BTreeMap<String, Vec<Metadata>>,
 }
 
-impl Held {
+impl Reservation {
     pub fn samples(&self) -> u64 {
         self.samples.values().map(|s| s.len() as u64).sum()
     }
@@ -63,7 +63,7 @@ impl Held {
     }
 
     /// Adds what another holds.
-    pub fn add(&mut self, more: &Held) {
+    pub fn add(&mut self, more: &Reservation) {
         for (labels, samples) in &more.samples {
             self.samples.entry(labels.clone()).or_default().extend(samples.clone());
         }
@@ -74,7 +74,7 @@ impl Held {
     }
 
     /// Takes out what another holds.
-    pub fn remove(&mut self, part: &Held) {
+    pub fn remove(&mut self, part: &Reservation) {
         self.samples.retain(|labels, samples| {
             samples.retain(|t, _| !part.samples.get(labels).is_some_and(|gone| gone.contains_key(t)));
             !samples.is_empty()
@@ -87,7 +87,7 @@ impl Held {
     }
 
     /// Whether all samples of a part are here as they should be, or none; `None` for some.
-    pub fn has(&self, part: &Held) -> Option<bool> {
+    pub fn has(&self, part: &Reservation) -> Option<bool> {
         let there = part.samples.iter().map(|(labels, samples)| {
             let mine = self.samples.get(labels);
             samples.iter().filter(|(t, v)| mine.and_then(|m| m.get(t)) == Some(v)).count() as u64
@@ -100,7 +100,7 @@ impl Held {
     }
 
     /// What another holds less or more, shortly.
-    pub fn against(&self, read: &Held) -> String {
+    pub fn against(&self, read: &Reservation) -> String {
         let mut out = Vec::new();
         for labels in self.samples.keys().chain(read.samples.keys()) {
             let (must, has) = (self.samples.get(labels), read.samples.get(labels));
@@ -118,7 +118,7 @@ impl Held {
             out.push(format!("exemplars are {:?} and should be {:?}", read.exemplars, self.exemplars));
         }
         if self.metadata != read.metadata {
-            let names = |of: &Held| of.metadata.keys().cloned().collect::<Vec<_>>();
+            let names = |of: &Reservation| of.metadata.keys().cloned().collect::<Vec<_>>();
             out.push(format!("metadata is of {:?} and should be of {:?}", names(read), names(self)));
         }
         out.join("; ")
@@ -153,7 +153,13 @@ fn of_histogram(h: &Histogram) -> String {
 }
 
 /// Writes request number `n`, which no other repeats, and adds it to what is held. Three series and one new one of floats, one of histograms.
-pub async fn write(db: &Arc<Db>, tenant: &TenantId, held: &mut Held, n: i64, brings: &[Brings]) -> Appended {
+pub async fn write(
+    db: &Arc<Db>,
+    tenant: &TenantId,
+    held: &mut Reservation,
+    n: i64,
+    brings: &[Brings],
+) -> Appended {
     let mut appender = db.appender(tenant).await.unwrap();
     let ts_ms = T0 + n * 1000;
     for brings in brings {
@@ -185,7 +191,7 @@ pub async fn write(db: &Arc<Db>, tenant: &TenantId, held: &mut Held, n: i64, bri
                 let series = appender.series(&labels.iter().collect::<Vec<_>>());
                 let trace = format!("trace {n}");
                 let place = appender.exemplar(series, ts_ms, 0.5, &[("trace_id", &trace)]);
-                assert_eq!(place, Ok(Place::New));
+                assert_eq!(place, Ok(Accepted::New));
                 held.exemplars.entry(labels).or_default().push((ts_ms, 0.5f64.to_bits(), trace));
             }
             Brings::Metadata => {
@@ -199,11 +205,11 @@ pub async fn write(db: &Arc<Db>, tenant: &TenantId, held: &mut Held, n: i64, bri
 }
 
 /// All that a tenant's readers see.
-pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Held {
+pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Reservation {
     let (db, tenant) = (db.clone(), tenant.clone());
     let reading = tokio::task::spawn_blocking(move || {
-        let mut held = Held::default();
-        let wish = Selection {
+        let mut held = Reservation::default();
+        let selection = Selection {
             matchers: vec![],
             min_t_ms: i64::MIN,
             max_t_ms: i64::MAX,
@@ -211,7 +217,7 @@ pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Held {
             budget: Budget::unlimited(),
         };
         let source = db.source(&tenant);
-        let mut cursor = source.select(&wish).unwrap();
+        let mut cursor = source.select(&selection).unwrap();
         while let Some(batch) = cursor.next_batch().unwrap() {
             batch.into_iter().for_each(|s| take(&mut held, s));
         }
@@ -227,7 +233,7 @@ pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Held {
     reading.await.unwrap()
 }
 
-fn take(held: &mut Held, s: SeriesColumns) {
+fn take(held: &mut Reservation, s: SeriesColumns) {
     assert!(s.ts_ms.is_sorted_by(|a, b| a < b), "{:?} of {}", s.ts_ms, s.labels);
     assert!(!held.samples.contains_key(&s.labels), "{} comes twice", s.labels);
     for (i, &ts_ms) in s.ts_ms.iter().enumerate() {

@@ -12,7 +12,7 @@ use tsdb::db::DbOptions;
 use tsdb::wal::record::{FloatRow, put_floats, put_series};
 use tsdb::wal::{HEADER_BYTES, MAGIC, segment_path};
 
-use crate::held::{self, ALL, Brings, Files, Held};
+use crate::held::{self, ALL, Brings, Files, Reservation};
 
 /// Every warning of this process; those about a folder have its path in them.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -71,7 +71,7 @@ fn options(dir: &Path) -> DbOptions {
 struct Recorded {
     files: Files,
     segment: PathBuf,
-    steps: Vec<(usize, Held)>,
+    steps: Vec<(usize, Reservation)>,
 }
 
 impl Recorded {
@@ -80,7 +80,7 @@ impl Recorded {
     }
 
     /// What must be there if only the first `whole` bytes are records.
-    fn held(&self, whole: usize) -> &Held {
+    fn held(&self, whole: usize) -> &Reservation {
         &self.steps.iter().rfind(|(len, _)| *len <= whole).expect("the first is the empty log").1
     }
 
@@ -96,7 +96,7 @@ async fn recorded() -> Recorded {
     let dir = tempfile::tempdir().unwrap();
     let db = held::open(options(dir.path())).await;
     let segment = held::files(dir.path()).into_keys().find(|p| p.starts_with("log")).unwrap();
-    let mut held = Held::default();
+    let mut held = Reservation::default();
     let mut steps = vec![(0, held.clone())];
     for (n, brings) in ALL.iter().chain(&ALL).enumerate() {
         held::write(&db, &TenantId::single(), &mut held, n as i64, &[*brings]).await;
@@ -228,7 +228,7 @@ async fn damage_in_the_middle_of_one_session_costs_the_later_ones_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let tenant = TenantId::single();
     // Three sessions of three requests each. Of the middle one the second request is damaged: it and the third are lost.
-    let (mut held, mut border) = (Held::default(), 0);
+    let (mut held, mut border) = (Reservation::default(), 0);
     for session in 0..3i64 {
         let db = held::open(options(dir.path())).await;
         let mut kept = held.clone();

@@ -26,9 +26,8 @@ use tsdb::catalog::Catalog;
 use tsdb::sidecar::Kind;
 use ulid::Ulid;
 
-use self::table::{Table, colour, resolution, time};
+use self::table::{Table, colour, count, resolution, size, time};
 use crate::commands::one_shot;
-use crate::commands::quantities::{count, size};
 use crate::config::value::{Span, Value as _};
 use crate::config::{Loaded, Settings};
 use crate::objstore::{self, Location};
@@ -283,7 +282,7 @@ impl Bucket {
                     time(b.max_t_ms),
                     count(b.series),
                     count(b.samples),
-                    size(b.bytes),
+                    size(b.bytes as f64),
                     format!("{:.3}", b.bytes_per_sample),
                     b.writer.clone(),
                 ]);
@@ -294,7 +293,7 @@ impl Bucket {
                 of.tenant,
                 of.blocks.len(),
                 count(samples),
-                size(bytes),
+                size(bytes as f64),
                 per(bytes, samples),
                 of.snapshot,
                 of.tombstones
@@ -322,7 +321,7 @@ impl Bucket {
                         "{ulid} is no block but a file of {} of tenant {tenant}: {} rows, {}; any reader of Parquet shows it: {}",
                         kind.as_str(),
                         count(file.rows),
-                        size(file.bytes),
+                        size(file.bytes as f64),
                         kind.path(tenant, *ulid)
                     );
                     continue;
@@ -402,7 +401,7 @@ impl Bucket {
             count(report.snapshots),
             count(report.blocks),
             count(report.sidecars),
-            size(report.bytes),
+            size(report.bytes as f64),
             count(report.series),
             count(report.samples),
             if decode { "read" } else { "said (not decoded)" },
@@ -440,7 +439,7 @@ impl Bucket {
             say(format_args!(
                 "tenant {tenant}: {} blocks, {}, {} distinct series, {} samples\n",
                 stats.blocks,
-                size(stats.bytes),
+                size(stats.bytes as f64),
                 count(stats.series),
                 count(stats.samples)
             ));
@@ -452,7 +451,7 @@ impl Bucket {
                     m.metric.clone(),
                     count(m.series),
                     count(m.samples),
-                    size(m.bytes as u64),
+                    size(m.bytes),
                     share(m.bytes),
                     format!("{:.3}", m.bytes / m.samples.max(1) as f64),
                 ]);
@@ -463,7 +462,7 @@ impl Bucket {
                     l.label.clone(),
                     count(l.values),
                     count(l.series),
-                    size(l.bytes as u64),
+                    size(l.bytes),
                     share(l.bytes),
                 ]);
             }
@@ -513,13 +512,19 @@ impl Bucket {
                 o.tenant.clone(),
                 format!("{} {}", o.kind, o.name),
                 count(o.objects),
-                size(o.bytes),
+                size(o.bytes as f64),
                 time(o.written_ms),
             ];
             table.line(line.to_vec());
         }
         for s in &strays {
-            table.line(vec![String::new(), s.object.clone(), "1".into(), size(s.bytes), time(s.written_ms)]);
+            table.line(vec![
+                String::new(),
+                s.object.clone(),
+                "1".into(),
+                size(s.bytes as f64),
+                time(s.written_ms),
+            ]);
         }
         if !table.is_empty() {
             say(table.render(colour()));
@@ -527,9 +532,9 @@ impl Bucket {
         failed.iter().for_each(|e| complain(format_args!("not removed: {e}")));
         let done = match (objects, delete) {
             (0, _) => "nothing that nobody needs".to_owned(),
-            (_, true) => format!("{} objects, {}: removed", count(objects), size(bytes)),
+            (_, true) => format!("{} objects, {}: removed", count(objects), size(bytes as f64)),
             (_, false) => {
-                format!("{} objects, {}: `--delete` removes them", count(objects), size(bytes))
+                format!("{} objects, {}: `--delete` removes them", count(objects), size(bytes as f64))
             }
         };
         say(format_args!("{done}\n"));
@@ -622,7 +627,7 @@ impl Bucket {
         for line in &lines {
             let text = |key: &str| line[key].as_str().unwrap_or("").to_owned();
             let number = |key: &str| line[key].as_u64().map(count).unwrap_or_default();
-            let bytes = |key: &str| line[key].as_u64().map(|b| size(b)).unwrap_or_default();
+            let bytes = |key: &str| line[key].as_u64().map(|b| size(b as f64)).unwrap_or_default();
             let became = if line["failed"].is_null() { text("became") } else { "FAILED".into() };
             table.line(vec![
                 text("tenant"),
@@ -676,7 +681,7 @@ fn tell_became(line: &mut Value, became: Result<Option<(Ulid, u64, u64)>, JobErr
 /// A line about the files beside a tenant's blocks; nothing where there are none.
 fn beside(exemplars: &SidecarTotals, metadata: &SidecarTotals) -> String {
     let one = |of: &SidecarTotals, what: &str| {
-        format!("{} {what} in {} files, {}", count(of.rows), of.files, size(of.bytes))
+        format!("{} {what} in {} files, {}", count(of.rows), of.files, size(of.bytes as f64))
     };
     match exemplars.files + metadata.files {
         0 => String::new(),
@@ -729,10 +734,10 @@ fn show_block(block: &BlockDetail) -> String {
         count(m.stats.rows),
         count(m.stats.timelines),
         count(m.stats.timeline_timestamps),
-        size(m.files.bytes()),
-        size(m.files.series.bytes),
-        size(m.files.timelines.bytes),
-        size(m.files.samples.bytes),
+        size(m.files.bytes() as f64),
+        size(m.files.series.bytes as f64),
+        size(m.files.timelines.bytes as f64),
+        size(m.files.samples.bytes as f64),
         per(m.files.bytes(), m.stats.samples)
     );
     if let Some(share) = &m.share {
@@ -755,8 +760,8 @@ fn show_block(block: &BlockDetail) -> String {
             count(c.row_groups),
             count(c.pages),
             count(c.values),
-            size(c.compressed_bytes),
-            size(c.uncompressed_bytes),
+            size(c.compressed_bytes as f64),
+            size(c.uncompressed_bytes as f64),
             c.encodings.join(" "),
         ]);
     }

@@ -471,7 +471,7 @@ fn histograms<C: Counts>(data: &[u8], with_starts: bool, out: &mut Samples) -> R
 
 #[cfg(test)]
 mod tests {
-    use model::source::testing::rng::Dice;
+    use model::source::testing::rng::Rng;
 
     use super::*;
 
@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn chunks_that_are_changed_decode_to_something_bounded_or_to_an_error() {
-        let mut dice = Dice(9);
+        let mut dice = Rng(9);
         let all: Vec<_> = ["floats", "histograms", "starts", "xor2"].into_iter().flat_map(chunks).collect();
         assert!((1..=6).all(|e| all.iter().any(|(encoding, _)| *encoding == e)), "every encoding is there");
         let mut errors = 0;

@@ -273,7 +273,7 @@ fn parse_series(mut entry: &[u8], text: &str, ends: &[u32]) -> Result<SeriesEntr
 mod tests {
     use super::*;
     use model::codec::varint::{put_bytes, put_i64, put_u64};
-    use model::source::testing::rng::Dice;
+    use model::source::testing::rng::Rng;
 
     fn series(labels: &[(u64, u64)], chunks: &[(i64, u64, i64)]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -322,7 +322,7 @@ mod tests {
         let labels: Vec<_> = (0..10).map(|i| (i, i + 10)).collect();
         let chunks: Vec<_> = (0..50).map(|i| (i, 1000 * i as u64, 40)).collect();
         let good = series(&labels, &chunks);
-        let mut dice = Dice(17);
+        let mut dice = Rng(17);
         let mut read = 0;
         for round in 0..20_000 {
             let mut bytes = if round % 2 == 0 { good.clone() } else { table.clone() };

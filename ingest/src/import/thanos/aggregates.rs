@@ -211,7 +211,7 @@ fn of_histograms(
 
 #[cfg(test)]
 mod tests {
-    use model::source::testing::rng::Dice;
+    use model::source::testing::rng::Rng;
 
     use super::*;
 
@@ -273,7 +273,7 @@ mod tests {
             chunks.push(rest[1..=length].to_vec());
             rest = &rest[length + 5..];
         }
-        let mut dice = Dice(3);
+        let mut dice = Rng(3);
         let mut read = 0;
         for _ in 0..3_000 {
             let mut data = chunks[dice.below(chunks.len())].clone();

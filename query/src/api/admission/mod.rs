@@ -3,5 +3,4 @@
 pub mod call;
 pub mod form;
 pub mod params;
-pub mod permit;
 pub mod replicas;

@@ -7,14 +7,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use model::matcher::Matcher;
 use model::matcher::quote;
-use model::source::{Budget, LabelWish};
+use model::source::{Budget, LabelQuery};
 
-use crate::api::admission::call::Call;
+use crate::api::admission::call::{Call, Lane};
 use crate::api::admission::form::{Form, unescape_name};
 use crate::api::error::ApiError;
 use crate::api::response::json;
-use crate::api::response::{self, Warnings};
-use crate::api::run::QueryClass;
+use crate::api::response::{self, Remarks};
 use crate::api::state::ApiState;
 use crate::parse::{ParseOptions, parse_metric_selector};
 
@@ -28,16 +27,16 @@ pub(in crate::api) fn selectors(form: &Form, options: &ParseOptions) -> Result<V
     Ok(all)
 }
 
-fn wish(selectors: Vec<Vec<Matcher>>, (min_t_ms, max_t_ms): (i64, i64), budget: &Arc<Budget>) -> LabelWish {
-    LabelWish { selectors, min_t_ms, max_t_ms, budget: budget.clone() }
+fn wish(selectors: Vec<Vec<Matcher>>, (min_t_ms, max_t_ms): (i64, i64), budget: &Arc<Budget>) -> LabelQuery {
+    LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() }
 }
 
-fn cut<T>(all: &mut Vec<T>, limit: usize) -> Warnings {
+fn cut<T>(all: &mut Vec<T>, limit: usize) -> Remarks {
     if limit > 0 && all.len() > limit {
         all.truncate(limit);
-        return Warnings::truncated();
+        return Remarks::truncated();
     }
-    Warnings::default()
+    Remarks::default()
 }
 
 /// `GET|POST /api/v1/series`
@@ -55,11 +54,11 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(Lane::Lookup, None, move |budget, _| {
             let source = view.source(&call.tenant, replicas);
             let mut found = source.series(&wish(selectors, range, budget))?;
-            let warnings = cut(&mut found, limit);
-            Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, warnings }))
+            let remarks = cut(&mut found, limit);
+            Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, remarks }))
         })
         .await
 }
@@ -68,12 +67,12 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
 struct LabelSets {
     sets: std::vec::IntoIter<model::labels::Labels>,
     begun: bool,
-    warnings: Warnings,
+    remarks: Remarks,
 }
 
 impl response::Pieces for LabelSets {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        response::list(out, &mut self.begun, &mut self.sets, &self.warnings, |out, set| {
+        response::list(out, &mut self.begun, &mut self.sets, &self.remarks, |out, set| {
             json::labels(out, &set)
         })
     }
@@ -83,12 +82,12 @@ impl response::Pieces for LabelSets {
 struct Strings {
     all: std::vec::IntoIter<String>,
     begun: bool,
-    warnings: Warnings,
+    remarks: Remarks,
 }
 
 impl response::Pieces for Strings {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        response::list(out, &mut self.begun, &mut self.all, &self.warnings, |out, s| {
+        response::list(out, &mut self.begun, &mut self.all, &self.remarks, |out, s| {
             json::html_string(out, &s)
         })
     }
@@ -102,11 +101,11 @@ pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(Lane::Lookup, None, move |budget, _| {
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_names(&wish(selectors, range, budget))?;
-            let warnings = cut(&mut found, limit);
-            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
+            let remarks = cut(&mut found, limit);
+            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
         })
         .await
 }
@@ -129,11 +128,11 @@ pub async fn values(
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(Lane::Lookup, None, move |budget, _| {
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
-            let warnings = cut(&mut found, limit);
-            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
+            let remarks = cut(&mut found, limit);
+            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
         })
         .await
 }
@@ -149,10 +148,10 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     let limit_per_metric = number("limit_per_metric")?;
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(Lane::Lookup, None, move |_, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
             let all = inner.config.storage.metadata(&call.tenant, metric)?;
-            Ok(response::success(&Warnings::default(), |out| {
+            Ok(response::success(&Remarks::default(), |out| {
                 out.push(b'{');
                 let most = usize::try_from(limit).unwrap_or(usize::MAX);
                 for (i, (name, entries)) in all.iter().take(most).enumerate() {

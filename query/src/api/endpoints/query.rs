@@ -6,16 +6,15 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use model::matcher::quote;
-use model::source::Answered;
+use model::source::ResolutionReport;
 
-use crate::api::admission::call::Call;
+use crate::api::admission::call::{Call, Lane};
 use crate::api::admission::form::Form;
 use crate::api::admission::params::Time;
 use crate::api::error::{ApiError, ErrorType};
-use crate::api::response::streamed::StreamedMatrix;
-use crate::api::response::{self, ResultWriter, Stats, TRUNCATED, Warnings};
+use crate::api::response::streamed::SeriesWriter;
+use crate::api::response::{self, Remarks, ResultWriter, Stats, TRUNCATED};
 use crate::api::response::{resolution, syntax_tree};
-use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::tally::Detail;
@@ -23,7 +22,7 @@ use crate::parse;
 use crate::value::{ErrorKind, QueryError, QueryValue};
 
 /// At most this many warnings and this many infos are shown.
-pub(in crate::api) const MAX_WARNINGS: usize = 10;
+pub(in crate::api) const MAX_REMARKS: usize = 10;
 
 impl From<QueryError> for ApiError {
     fn from(e: QueryError) -> ApiError {
@@ -126,7 +125,7 @@ async fn run(
     let view = state.clone();
     let inner = state.0.clone();
     state
-        .run_streamed(QueryClass::Query, timeout, move |budget, queued, start| {
+        .run_beginning(Lane::Query, timeout, move |budget, queued, early| {
             let text = call.form.get("query");
             let stats = call.form.get("stats");
             let source = view.source(&call.tenant, replicas);
@@ -135,7 +134,7 @@ async fn run(
                 "all" => Detail::Steps,
                 _ => Detail::Reads,
             };
-            let answered = Arc::new(Answered::default());
+            let answered = Arc::new(ResolutionReport::default());
             let options = QueryOptions {
                 lookback_ms,
                 timeout,
@@ -151,7 +150,7 @@ async fn run(
                     Some((start_ms, step_ms, ((end_ms - start_ms) / step_ms + 1).clamp(0, 20_000) as usize))
                 }
             };
-            let mut rows = StreamedMatrix::new(grid, limit, start, answered.clone());
+            let mut rows = SeriesWriter::new(grid, limit, early, answered.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
             let done = inner.engine.run_handing_out(&*source, &request, from_bytes, &mut |s| rows.series(&s));
             let mut result = match done {
@@ -168,30 +167,30 @@ async fn run(
                 }
                 done => done?,
             };
-            let (warnings, infos) = result.annotations.render(text, MAX_WARNINGS);
-            let mut warnings = Warnings { warnings, infos };
+            let (warnings, infos) = result.annotations.render(text, MAX_REMARKS);
+            let mut remarks = Remarks { warnings, infos };
             if limit > 0 && (rows.cut() || truncate(&mut result.value, limit)) {
-                warnings.warnings.push(TRUNCATED.into());
+                remarks.warnings.push(TRUNCATED.into());
             }
             if !matches!(stats, "" | "true" | "all") {
-                warnings.warnings.push(format!(
+                remarks.warnings.push(format!(
                     "value {} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"",
                     quote(stats)
                 ));
             }
             let figures = (!stats.is_empty()).then(|| Stats::new(&result.stats, queued));
             if rows.begun() {
-                rows.finish(figures.as_ref(), &warnings);
+                rows.finish(figures.as_ref(), &remarks);
                 return Ok(None);
             }
-            let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &warnings);
+            let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &remarks);
             let answer = response::streamed(writer.holding(budget.clone()));
             Ok(Some(resolution::tell(answer, &answered)))
         })
         .await
 }
 
-/// Refuses what is too long to look at before it waits for a permit.
+/// Refuses what is too long to look at before it waits for a place.
 pub(in crate::api) fn check_text(state: &ApiState, text: &str) -> Result<(), ApiError> {
     let most = state.0.engine.options().parse.max_text_bytes;
     if text.len() > most {
@@ -226,5 +225,5 @@ pub async fn format(State(state): State<ApiState>, call: Call) -> Result<Respons
 pub async fn syntax_tree(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     check_text(&state, call.form.get("query"))?;
     let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
-    Ok(response::success(&Warnings::default(), |out| syntax_tree::expr(out, &expr)))
+    Ok(response::success(&Remarks::default(), |out| syntax_tree::expr(out, &expr)))
 }

@@ -3,7 +3,7 @@
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use model::matcher::quote;
-use model::source::{Answered, AnsweredPart};
+use model::source::{ResolutionPart, ResolutionReport};
 
 use crate::api::admission::form::Form;
 use crate::api::admission::params::parse_duration;
@@ -45,8 +45,8 @@ pub struct Part {
 }
 
 /// Parts for `data.stats.resolutions`.
-pub fn parts(answered: &[AnsweredPart]) -> Vec<Part> {
-    let one = |p: &AnsweredPart| Part {
+pub fn parts(answered: &[ResolutionPart]) -> Vec<Part> {
+    let one = |p: &ResolutionPart| Part {
         resolution: resolution_name(p.resolution_ms),
         start: rfc3339(p.min_t_ms),
         end: rfc3339(p.max_t_ms),
@@ -56,9 +56,9 @@ pub fn parts(answered: &[AnsweredPart]) -> Vec<Part> {
 }
 
 /// The header's text; `None` where nothing was read. At most sixteen parts of some fifty characters.
-fn text(answered: &Answered) -> Option<HeaderValue> {
+fn text(answered: &ResolutionReport) -> Option<HeaderValue> {
     let parts = summary(answered.parts());
-    let one = |p: &AnsweredPart| {
+    let one = |p: &ResolutionPart| {
         let about = if p.exact() { "" } else { "~" };
         format!("{about}{}={}/{}", resolution_name(p.resolution_ms), rfc3339(p.min_t_ms), rfc3339(p.max_t_ms))
     };
@@ -67,7 +67,7 @@ fn text(answered: &Answered) -> Option<HeaderValue> {
 }
 
 /// Puts the header on an answer.
-pub fn tell(mut response: Response, answered: &Answered) -> Response {
+pub fn tell(mut response: Response, answered: &ResolutionReport) -> Response {
     if let Some(text) = text(answered) {
         response.headers_mut().insert(HEADER.clone(), text);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::labels::Labels;
 use model::matcher::Matcher;
-use model::source::{Answered, Hints, Selection, WindowWish};
+use model::source::{Hints, ResolutionReport, RollupHints, Selection};
 
 use super::{Entry, Run};
 use crate::eval::Evaluator;
@@ -43,14 +43,14 @@ impl Evaluator<'_> {
         let needs = Needs { samples: func == "start_timestamp", ..Needs::default() };
         let step_ms = if self.steps.count > 1 { window(1).1.saturating_sub(window(0).1) } else { 0 };
         let looks = Looks { first_ms: window(0).1, step_ms, count: self.steps.count, range_ms: 0 };
-        let answered = Some(Arc::new(Answered::default()));
-        let windows = WindowWish { answered, ..wish(needs, looks, self.max_resolution) };
-        let wish = Selection {
+        let answered = Some(Arc::new(ResolutionReport::default()));
+        let windows = RollupHints { report: answered, ..wish(needs, looks, self.max_resolution) };
+        let selection = Selection {
             matchers: matchers.to_vec(),
             min_t_ms: window(0).0.saturating_add(1),
             max_t_ms: window(self.steps.count - 1).1,
             hints: Hints {
-                windows,
+                rollups: windows,
                 step_ms: if self.steps.is_instant() { 0 } else { self.steps.step_ms },
                 func: func.to_string(),
                 ..Hints::default()
@@ -59,9 +59,9 @@ impl Evaluator<'_> {
         };
         let mut out = Vec::new();
         let (source, steps) = (self.source, self.steps);
-        let mut cursor = source.select(&wish)?;
-        let range = (wish.min_t_ms, wish.max_t_ms);
-        self.note_answered((func, None), &wish.hints.windows, needs, looks, range);
+        let mut cursor = source.select(&selection)?;
+        let range = (selection.min_t_ms, selection.max_t_ms);
+        self.note_answered((func, None), &selection.hints.rollups, needs, looks, range);
         while let Some(batch) = cursor.next_batch()? {
             self.budget.check()?;
             for series in batch {

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::labels::Labels;
+
 mod quote;
 mod re2;
 #[cfg(test)]
@@ -13,6 +15,11 @@ mod translate;
 
 pub use quote::{code_point, is_legacy_label_name, quote, quote_char};
 pub use re2::{Re2, Re2Error};
+
+/// Whether every matcher holds for a label set.
+pub fn matches_all(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|m| m.matches(labels.value(&m.name)))
+}
 
 /// The four ways to match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

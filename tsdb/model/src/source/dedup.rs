@@ -13,7 +13,8 @@ use hashbrown::HashMap;
 use crate::labels::Labels;
 use crate::source::merge::replicas::{ReplicaRule, cut, grid, merge_replicas};
 use crate::source::{
-    Answered, AnsweredPart, Budget, LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+    Budget, LabelQuery, ResolutionPart, ResolutionReport, Selection, SeriesColumns, SeriesCursor, Source,
+    SourceError,
 };
 
 /// How replicas become one in queries.
@@ -58,29 +59,34 @@ impl DedupSource {
 
     /// Passes on what answered: of replicas that were downsampled apart one window speaks in the place of samples that would have been chosen one by one,
     /// so such a part is not exact.
-    fn tell(&self, own: &Answered, told: &Answered, names: &LabelWish) -> Result<(), SourceError> {
+    fn tell(
+        &self,
+        own: &ResolutionReport,
+        told: &ResolutionReport,
+        names: &LabelQuery,
+    ) -> Result<(), SourceError> {
         let mut parts = own.parts();
-        let in_windows = |p: &AnsweredPart| p.resolution_ms > 0 && !p.coarse;
+        let in_windows = |p: &ResolutionPart| p.resolution_ms > 0 && !p.coarse;
         // Few questions: neighbours of one resolution are one.
-        let mut asked: Option<(AnsweredPart, bool)> = None;
+        let mut asked: Option<(ResolutionPart, bool)> = None;
         for at in 0..parts.len() {
             let part = parts[at];
             if !in_windows(&part) {
                 continue;
             }
-            let same = |(other, _): &(AnsweredPart, bool)| {
+            let same = |(other, _): &(ResolutionPart, bool)| {
                 part.min_t_ms >= other.min_t_ms && part.max_t_ms <= other.max_t_ms
             };
             if !asked.as_ref().is_some_and(same) {
-                let alike = |p: &&AnsweredPart| in_windows(p) && p.resolution_ms == part.resolution_ms;
+                let alike = |p: &&ResolutionPart| in_windows(p) && p.resolution_ms == part.resolution_ms;
                 let all = || parts.iter().filter(alike);
                 let (min_t_ms, max_t_ms) = (
                     all().map(|p| p.min_t_ms).min().unwrap_or(part.min_t_ms),
                     all().map(|p| p.max_t_ms).max().unwrap_or(part.max_t_ms),
                 );
-                let series = self.inner.series(&LabelWish { min_t_ms, max_t_ms, ..names.clone() })?;
+                let series = self.inner.series(&LabelQuery { min_t_ms, max_t_ms, ..names.clone() })?;
                 let merges = Plan::new(series, &self.replica_labels).merges();
-                asked = Some((AnsweredPart { min_t_ms, max_t_ms, ..part }, merges));
+                asked = Some((ResolutionPart { min_t_ms, max_t_ms, ..part }, merges));
             }
             if asked.as_ref().is_some_and(|(_, merges)| *merges) {
                 parts[at].coarse = true;
@@ -96,29 +102,33 @@ impl DedupSource {
 }
 
 impl Source for DedupSource {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        let keep = (wish.min_t_ms, wish.max_t_ms);
-        let rule = self.mode.rule(&wish.hints.func);
-        let mut wider = wish.clone();
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        let keep = (selection.min_t_ms, selection.max_t_ms);
+        let rule = self.mode.rule(&selection.hints.func);
+        let mut wider = selection.clone();
         if rule == ReplicaRule::Grid && keep.0 <= keep.1 {
             (wider.min_t_ms, wider.max_t_ms) = grid::reach(keep);
         }
-        let names = LabelWish {
-            selectors: if wish.matchers.is_empty() { Vec::new() } else { vec![wish.matchers.clone()] },
+        let names = LabelQuery {
+            selectors: if selection.matchers.is_empty() {
+                Vec::new()
+            } else {
+                vec![selection.matchers.clone()]
+            },
             min_t_ms: wider.min_t_ms,
             max_t_ms: wider.max_t_ms,
-            budget: wish.budget.clone(),
+            budget: selection.budget.clone(),
         };
         let series = self.inner.series(&names)?;
         if !series.iter().any(|labels| labels.iter().any(|(name, _)| self.is_replica_label(name))) {
-            return self.inner.select(wish);
+            return self.inner.select(selection);
         }
         let plan = Plan::new(series, &self.replica_labels);
         let held = plan.bytes();
-        wish.budget.hold(held)?;
-        let told = std::mem::take(&mut wider.hints.windows.answered);
-        let own = Arc::new(Answered::default());
-        wider.hints.windows.answered = Some(own.clone());
+        selection.budget.reserve(held)?;
+        let told = std::mem::take(&mut wider.hints.rollups.report);
+        let own = Arc::new(ResolutionReport::default());
+        wider.hints.rollups.report = Some(own.clone());
         let inner = self.inner.select(&wider)?;
         if let Some(told) = told {
             self.tell(&own, &told, &names)?;
@@ -133,12 +143,12 @@ impl Source for DedupSource {
             keep,
             rule,
             held,
-            budget: wish.budget.clone(),
+            budget: selection.budget.clone(),
         }))
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        let mut all: Vec<Labels> = self.inner.series(wish)?;
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        let mut all: Vec<Labels> = self.inner.series(query)?;
         for labels in &mut all {
             *labels = without_replica(labels, &self.replica_labels);
         }
@@ -147,17 +157,17 @@ impl Source for DedupSource {
         Ok(all)
     }
 
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        let mut names = self.inner.label_names(wish)?;
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        let mut names = self.inner.label_names(query)?;
         names.retain(|name| !self.is_replica_label(name));
         Ok(names)
     }
 
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         if self.is_replica_label(name) {
             return Ok(Vec::new());
         }
-        self.inner.label_values(name, wish)
+        self.inner.label_values(name, query)
     }
 }
 
@@ -252,7 +262,7 @@ impl DedupCursor<'_> {
         }
         let bytes = bytes(&series);
         self.held += bytes;
-        self.budget.hold(bytes)?;
+        self.budget.reserve(bytes)?;
         self.waiting.entry(self.plan.group_of[self.at]).or_default().push(series);
         self.at += 1;
         Ok(())
@@ -337,7 +347,7 @@ mod tests {
     use super::*;
     use crate::matcher::{MatchOp, Matcher};
     use crate::source::Hints;
-    use crate::source::testing::conformance::{contract, drain};
+    use crate::source::testing::conformance::{check_conformance, drain};
     use crate::source::testing::memory::MemorySource;
 
     const T0: i64 = 1_767_225_601_234;
@@ -353,7 +363,7 @@ mod tests {
 
     #[test]
     fn without_replicas_it_is_the_source_itself() {
-        contract(|given| {
+        check_conformance(|given| {
             let inner = MemorySource::new();
             for (labels, samples) in given {
                 for (s, start) in samples {
@@ -399,7 +409,7 @@ mod tests {
         assert_eq!(second.len(), 2);
         assert_eq!(second[0].ts_ms[..], [T0 + 4_000, T0 + 19_000]);
         assert!(of(Matcher::equal("replica", "c")).is_empty());
-        let names = LabelWish {
+        let names = LabelQuery {
             selectors: vec![vec![Matcher::new(MatchOp::Regex, "replica", "a|b").unwrap()]],
             min_t_ms: T0,
             max_t_ms: T0 + 1_000_000,
@@ -415,18 +425,18 @@ mod tests {
     struct FromWindows(MemorySource);
 
     impl Source for FromWindows {
-        fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-            let (min_t_ms, max_t_ms) = (wish.min_t_ms, wish.max_t_ms);
+        fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+            let (min_t_ms, max_t_ms) = (selection.min_t_ms, selection.max_t_ms);
             for resolution_ms in [0, 300_000] {
                 let part =
-                    AnsweredPart { min_t_ms, max_t_ms, resolution_ms, coarse: false, approximate: false };
-                wish.hints.windows.answered.iter().for_each(|a| a.note(part));
+                    ResolutionPart { min_t_ms, max_t_ms, resolution_ms, coarse: false, approximate: false };
+                selection.hints.rollups.report.iter().for_each(|a| a.note(part));
             }
-            self.0.select(wish)
+            self.0.select(selection)
         }
 
-        fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-            self.0.series(wish)
+        fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+            self.0.series(query)
         }
     }
 
@@ -443,8 +453,8 @@ mod tests {
                 DedupMode::Hearth,
             );
             let mut wish = wish(Vec::new(), T0 - 1000, T0 + 1000, Budget::unlimited());
-            let answered = Arc::new(Answered::default());
-            wish.hints.windows.answered = Some(answered.clone());
+            let answered = Arc::new(ResolutionReport::default());
+            wish.hints.rollups.report = Some(answered.clone());
             assert_eq!(drain(&source, &wish).unwrap().len(), 1);
             let exact: Vec<(i64, bool)> =
                 answered.parts().iter().map(|p| (p.resolution_ms, p.exact())).collect();
@@ -471,7 +481,7 @@ mod tests {
             let budget = Budget::new(u64::MAX, most, None);
             let wish = wish(Vec::new(), T0, T0 + 1_000_000, budget.clone());
             let got = drain(&source, &wish);
-            budget.hold(1).ok();
+            budget.reserve(1).ok();
             (got.map(|s| s.len()), budget.bytes_peak())
         };
         // Before `instance` in the order: the first replica's share waits for the second's. After it: nothing waits long.

@@ -42,12 +42,12 @@ pub struct Hints {
     /// Only labels and whether there are samples are wanted, not their values.
     pub labels_only: bool,
     /// What can be had from downsampled windows in the place of samples.
-    pub windows: WindowWish,
+    pub rollups: RollupHints,
 }
 
 /// What a query can take from downsampled windows. The default wants samples; where none are left, it gets windows all the same, and the series say so.
 #[derive(Clone, Debug, Default)]
-pub struct WindowWish {
+pub struct RollupHints {
     /// Coarsest resolution that will do; 0 for samples.
     pub max_resolution_ms: i64,
     /// The columns that are looked at beside each window's last sample.
@@ -55,18 +55,18 @@ pub struct WindowWish {
     /// Times that no window may reach across, ascending: samples at or before one are told apart from those after it.
     pub cuts_ms: Vec<i64>,
     /// Where sources say what answered which part of time.
-    pub answered: Option<Arc<Answered>>,
+    pub report: Option<Arc<ResolutionReport>>,
 }
 
 /// Which resolution answered which part of time, told by the sources of a query while they read.
 #[derive(Debug, Default)]
-pub struct Answered {
-    parts: parking_lot::Mutex<Vec<AnsweredPart>>,
+pub struct ResolutionReport {
+    parts: parking_lot::Mutex<Vec<ResolutionPart>>,
 }
 
 /// A part of time, ends included, and the resolution that answers it (0: samples).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AnsweredPart {
+pub struct ResolutionPart {
     pub min_t_ms: i64,
     pub max_t_ms: i64,
     pub resolution_ms: i64,
@@ -76,21 +76,21 @@ pub struct AnsweredPart {
     pub approximate: bool,
 }
 
-impl AnsweredPart {
+impl ResolutionPart {
     /// Whether what is computed from it is what the samples would have given.
     pub fn exact(&self) -> bool {
         !self.coarse && !self.approximate
     }
 }
 
-impl Answered {
+impl ResolutionReport {
     /// Notes a part.
-    pub fn note(&self, part: AnsweredPart) {
+    pub fn note(&self, part: ResolutionPart) {
         self.parts.lock().push(part);
     }
 
     /// All that was noted, in order.
-    pub fn parts(&self) -> Vec<AnsweredPart> {
+    pub fn parts(&self) -> Vec<ResolutionPart> {
         self.parts.lock().clone()
     }
 }
@@ -120,16 +120,16 @@ pub trait SeriesCursor: Send {
 /// Whatever holds series. Implementations see one consistent state for as long as they live.
 pub trait Source: Send + Sync {
     /// The series that match and have samples in the range.
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError>;
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError>;
 
     /// The label sets that match any of the selectors (all series for none), ascending by [`Labels`]' order, each once.
     /// Time is taken coarsely: a series that the source holds near the range may be named without a sample inside it.
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError>;
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError>;
 
     /// The names of labels on such series, ascending, each once.
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         let mut names: Vec<String> = Vec::new();
-        for labels in self.series(wish)? {
+        for labels in self.series(query)? {
             for (n, _) in &labels {
                 if let Err(at) = names.binary_search_by(|x| x.as_str().cmp(n)) {
                     names.insert(at, n.to_string());
@@ -140,9 +140,9 @@ pub trait Source: Send + Sync {
     }
 
     /// The values of one label on such series, ascending, each once, never empty.
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         let mut values: Vec<String> =
-            self.series(wish)?.iter().filter_map(|l| l.get(name)).map(str::to_string).collect();
+            self.series(query)?.iter().filter_map(|l| l.get(name)).map(str::to_string).collect();
         values.sort_unstable();
         values.dedup();
         Ok(values)
@@ -151,7 +151,7 @@ pub trait Source: Send + Sync {
 
 /// What the label APIs ask.
 #[derive(Clone, Debug)]
-pub struct LabelWish {
+pub struct LabelQuery {
     /// Selectors, any of which may match; empty means every series.
     pub selectors: Vec<Vec<Matcher>>,
     pub min_t_ms: i64,
@@ -188,7 +188,7 @@ impl MemoryPool {
     }
 
     /// What the queries at work hold now.
-    pub fn held_bytes(&self) -> u64 {
+    pub fn reserved_bytes(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
@@ -199,35 +199,35 @@ impl MemoryPool {
 
 /// What a part of a query holds. From a number it is so many bytes and no samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Reservation {
     pub bytes: u64,
     /// Samples and points of results, a histogram for as many as it takes 16 bytes: what upstream's `query.max-samples` counts.
     pub samples: u64,
 }
 
-impl From<u64> for Held {
-    fn from(bytes: u64) -> Held {
-        Held { bytes, samples: 0 }
+impl From<u64> for Reservation {
+    fn from(bytes: u64) -> Reservation {
+        Reservation { bytes, samples: 0 }
     }
 }
 
-impl std::ops::Add for Held {
-    type Output = Held;
+impl std::ops::Add for Reservation {
+    type Output = Reservation;
 
-    fn add(self, other: Held) -> Held {
-        Held { bytes: self.bytes + other.bytes, samples: self.samples + other.samples }
+    fn add(self, other: Reservation) -> Reservation {
+        Reservation { bytes: self.bytes + other.bytes, samples: self.samples + other.samples }
     }
 }
 
-impl std::ops::AddAssign for Held {
-    fn add_assign(&mut self, other: Held) {
+impl std::ops::AddAssign for Reservation {
+    fn add_assign(&mut self, other: Reservation) {
         *self = *self + other;
     }
 }
 
-impl std::iter::Sum for Held {
-    fn sum<I: Iterator<Item = Held>>(all: I) -> Held {
-        all.fold(Held::default(), |a, b| a + b)
+impl std::iter::Sum for Reservation {
+    fn sum<I: Iterator<Item = Reservation>>(all: I) -> Reservation {
+        all.fold(Reservation::default(), |a, b| a + b)
     }
 }
 
@@ -309,8 +309,8 @@ impl Budget {
     }
 
     /// Counts memory taken; pair with [`Budget::release`]. What is refused is not counted.
-    pub fn hold(&self, what: impl Into<Held>) -> Result<(), SourceError> {
-        let Held { bytes, samples } = what.into();
+    pub fn reserve(&self, what: impl Into<Reservation>) -> Result<(), SourceError> {
+        let Reservation { bytes, samples } = what.into();
         let held = self.samples_held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
         if held > self.max_samples {
             self.samples_held.fetch_sub(samples, Ordering::Relaxed);
@@ -333,7 +333,7 @@ impl Budget {
         let Some(pool) = &self.pool else { return Ok(()) };
         let all = pool.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if all > pool.max_bytes {
-            self.release(Held { bytes, samples });
+            self.release(Reservation { bytes, samples });
             return Err(SourceError::Limit(format!(
                 "all queries together need more than {} bytes of memory, the limit of the server (query.max_total_memory_bytes): ask again when it is less busy, or for less",
                 pool.max_bytes
@@ -342,8 +342,8 @@ impl Budget {
         Ok(())
     }
 
-    pub fn release(&self, what: impl Into<Held>) {
-        let Held { bytes, samples } = what.into();
+    pub fn release(&self, what: impl Into<Reservation>) {
+        let Reservation { bytes, samples } = what.into();
         self.samples_held.fetch_sub(samples, Ordering::Relaxed);
         self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(pool) = &self.pool {
@@ -396,12 +396,12 @@ mod tests {
     fn samples_count_while_they_are_held() {
         let budget = Budget::new(100, u64::MAX, None);
         budget.read_samples(1_000);
-        let some = |samples| Held { bytes: 16 * samples, samples };
-        budget.hold(some(60)).unwrap();
-        assert!(budget.hold(some(41)).unwrap_err().to_string().contains("query.max_samples"));
-        budget.hold(some(40)).unwrap();
+        let some = |samples| Reservation { bytes: 16 * samples, samples };
+        budget.reserve(some(60)).unwrap();
+        assert!(budget.reserve(some(41)).unwrap_err().to_string().contains("query.max_samples"));
+        budget.reserve(some(40)).unwrap();
         budget.release(some(100));
-        budget.hold(some(70)).unwrap();
+        budget.reserve(some(70)).unwrap();
         assert_eq!((budget.samples_peak(), budget.samples_read(), budget.bytes_peak()), (100, 1_000, 1_600));
     }
 
@@ -410,16 +410,16 @@ mod tests {
         let pool = MemoryPool::new(100);
         let a = Budget::within(pool.clone(), u64::MAX, 80, None);
         let b = Budget::within(pool.clone(), u64::MAX, 80, None);
-        assert!(a.hold(81).unwrap_err().to_string().contains("query.max_memory_bytes"));
-        a.hold(60).unwrap();
-        b.hold(30).unwrap();
-        assert!(b.hold(20).unwrap_err().to_string().contains("query.max_total_memory_bytes"));
-        assert_eq!(pool.held_bytes(), 90, "what was refused is not counted");
+        assert!(a.reserve(81).unwrap_err().to_string().contains("query.max_memory_bytes"));
+        a.reserve(60).unwrap();
+        b.reserve(30).unwrap();
+        assert!(b.reserve(20).unwrap_err().to_string().contains("query.max_total_memory_bytes"));
+        assert_eq!(pool.reserved_bytes(), 90, "what was refused is not counted");
         drop(a);
-        b.hold(20).unwrap();
+        b.reserve(20).unwrap();
         b.release(10);
-        assert_eq!((pool.held_bytes(), b.bytes_peak()), (40, 50));
+        assert_eq!((pool.reserved_bytes(), b.bytes_peak()), (40, 50));
         drop(b);
-        assert_eq!(pool.held_bytes(), 0);
+        assert_eq!(pool.reserved_bytes(), 0);
     }
 }

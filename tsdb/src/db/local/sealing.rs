@@ -167,7 +167,7 @@ pub(crate) fn watermark(
 }
 
 /// Brings exemplars and metadata of seals back into memory.
-pub(crate) async fn recall(
+pub(crate) async fn restore_sidecars(
     store: &dyn ObjectStore,
     seals: &[Arc<Seal>],
     snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 
-use model::exemplar::{Exemplar, Gathered, Place, Refused, SeriesExemplars};
+use model::exemplar::{Accepted, Exemplar, Gathered, Refused, SeriesExemplars};
 use model::labels::Labels;
 use model::matcher::Matcher;
-use model::source::testing::memory::matches_all;
+use model::matcher::matches_all;
 use model::tenant::TenantId;
 
 /// See the module. One lock: exemplars are a thousandth of what samples are.
@@ -75,12 +75,12 @@ impl Buffer {
         series: &Labels,
         exemplar: &Exemplar,
         waiting_bytes: u64,
-    ) -> Result<Place, Refused> {
+    ) -> Result<Accepted, Refused> {
         let inner = self.inner.lock();
         if let Some(known) = inner.tenants.get(tenant).and_then(|t| t.get(series))
-            && exemplar.place_after(&known.newest)? == Place::Duplicate
+            && exemplar.check_after(&known.newest)? == Accepted::Duplicate
         {
-            return Ok(Place::Duplicate);
+            return Ok(Accepted::Duplicate);
         }
         if inner.bytes + waiting_bytes + exemplar.bytes() > self.max_bytes {
             return Err(Refused::Full(format!(
@@ -88,11 +88,11 @@ impl Buffer {
                 self.max_bytes
             )));
         }
-        Ok(Place::New)
+        Ok(Accepted::New)
     }
 
     /// Takes an exemplar that is in the log; one that came in between may make it a duplicate or late, and then it is left out.
-    pub fn put(&self, tenant: &TenantId, series: &Labels, exemplar: Exemplar) -> Result<Place, Refused> {
+    pub fn put(&self, tenant: &TenantId, series: &Labels, exemplar: Exemplar) -> Result<Accepted, Refused> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         if !inner.tenants.contains_key(tenant) {
@@ -102,8 +102,8 @@ impl Buffer {
         let bytes = exemplar.bytes();
         match all.get_mut(series) {
             Some(known) => {
-                if exemplar.place_after(&known.newest)? == Place::Duplicate {
-                    return Ok(Place::Duplicate);
+                if exemplar.check_after(&known.newest)? == Accepted::Duplicate {
+                    return Ok(Accepted::Duplicate);
                 }
                 known.newest = exemplar.clone();
                 known.active.push(exemplar);
@@ -116,7 +116,7 @@ impl Buffer {
         }
         inner.bytes += bytes;
         inner.active += 1;
-        Ok(Place::New)
+        Ok(Accepted::New)
     }
 
     /// Sets aside all that is there for the flush that begins, beside what a flush that failed has set aside.
@@ -210,9 +210,9 @@ mod tests {
             all.finish().iter().map(|s| s.exemplars.len()).sum::<usize>()
         };
         for t in 0..3 {
-            assert_eq!(buffer.put(&tenant, &up, exemplar(t)), Ok(Place::New));
+            assert_eq!(buffer.put(&tenant, &up, exemplar(t)), Ok(Accepted::New));
         }
-        assert_eq!(buffer.put(&tenant, &up, exemplar(2)), Ok(Place::Duplicate));
+        assert_eq!(buffer.put(&tenant, &up, exemplar(2)), Ok(Accepted::Duplicate));
         assert_eq!(buffer.put(&tenant, &up, exemplar(1)), Err(Refused::OutOfOrder));
         buffer.freeze();
         assert_eq!((buffer.active(), seen()), (0, 3));
@@ -223,7 +223,11 @@ mod tests {
         assert_eq!((seen(), buffer.counts().exemplars), (1, 1));
         buffer.freeze();
         buffer.forget_frozen(&tenant);
-        assert_eq!(buffer.put(&tenant, &up, exemplar(3)), Ok(Place::Duplicate), "it is in the object store");
+        assert_eq!(
+            buffer.put(&tenant, &up, exemplar(3)),
+            Ok(Accepted::Duplicate),
+            "it is in the object store"
+        );
         buffer.freeze();
         buffer.freeze();
         assert_eq!(buffer.counts(), BufferCounts::default());
@@ -244,7 +248,7 @@ mod tests {
         assert!(refused.to_string().contains("exemplars.max_bytes"), "{refused}");
         assert_eq!(
             buffer.check(&tenant, &up, &exemplar(t - 1), 0),
-            Ok(Place::Duplicate),
+            Ok(Accepted::Duplicate),
             "what is there costs nothing"
         );
     }

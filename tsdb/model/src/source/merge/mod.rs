@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 
 use crate::labels::Labels;
 use crate::rollup;
-use crate::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
 /// Series per batch of a merged cursor.
 const BATCH_SERIES: usize = 256;
@@ -36,21 +36,21 @@ impl MergedSource {
 }
 
 impl Source for MergedSource {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        let cursors: Result<Vec<_>, _> = self.sources.iter().map(|s| s.select(wish)).collect();
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        let cursors: Result<Vec<_>, _> = self.sources.iter().map(|s| s.select(selection)).collect();
         Ok(Box::new(MergeCursor::new(cursors?)))
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
-        self.union(|s| s.series(wish))
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        self.union(|s| s.series(query))
     }
 
-    fn label_names(&self, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.union(|s| s.label_names(wish))
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.union(|s| s.label_names(query))
     }
 
-    fn label_values(&self, name: &str, wish: &LabelWish) -> Result<Vec<String>, SourceError> {
-        self.union(|s| s.label_values(name, wish))
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.union(|s| s.label_values(name, query))
     }
 }
 

@@ -7,8 +7,8 @@ use crate::labels::Labels;
 use crate::matcher::{MatchOp, Matcher};
 use crate::sample::{Sample, Value, stale_nan};
 use crate::source::testing::memory::MemorySource;
-use crate::source::testing::rng::Dice;
-use crate::source::{Budget, Hints, LabelWish, Selection, SeriesColumns, Source, SourceError};
+use crate::source::testing::rng::Rng;
+use crate::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, Source, SourceError};
 
 /// Series with their samples, ascending by time, each with its start timestamp (0 = unknown). Label sets are distinct, in no order.
 pub type Given = Vec<(Labels, Vec<(Sample, i64)>)>;
@@ -17,9 +17,9 @@ pub type Given = Vec<(Labels, Vec<(Sample, i64)>)>;
 const EPOCH_MS: i64 = 1_767_225_601_234;
 
 /// Runs the suite; `make` turns data into the source under test. Panics at the first difference, naming the round.
-pub fn contract(make: impl Fn(Given) -> Box<dyn Source>) {
+pub fn check_conformance(make: impl Fn(Given) -> Box<dyn Source>) {
     for round in 0..12 {
-        let mut random = Dice(round);
+        let mut random = Rng(round);
         let given = data(&mut random, round);
         let model = MemorySource::new();
         for (labels, samples) in &given {
@@ -37,29 +37,29 @@ pub fn contract(make: impl Fn(Given) -> Box<dyn Source>) {
     }
 }
 
-fn selects_alike(model: &MemorySource, source: &dyn Source, random: &mut Dice, context: &str) {
+fn selects_alike(model: &MemorySource, source: &dyn Source, random: &mut Rng, context: &str) {
     let (min_t_ms, max_t_ms) = range(random);
-    let wish = Selection {
+    let selection = Selection {
         matchers: matchers(random),
         min_t_ms,
         max_t_ms,
         hints: Hints::default(),
         budget: Budget::unlimited(),
     };
-    let want = drain(model, &wish).expect("the model reads");
-    let got = drain(source, &wish).unwrap_or_else(|e| panic!("{context}: {e}; {wish:?}"));
+    let want = drain(model, &selection).expect("the model reads");
+    let got = drain(source, &selection).unwrap_or_else(|e| panic!("{context}: {e}; {selection:?}"));
     for pair in got.windows(2) {
         let order = pair[0].labels.series_cmp(&pair[1].labels);
         assert!(order.is_lt(), "{context}: {} before {}", pair[0].labels, pair[1].labels);
     }
     let labels = |all: &[SeriesColumns]| all.iter().map(|s| s.labels.clone()).collect::<Vec<_>>();
-    assert_eq!(labels(&got), labels(&want), "{context}: other series; {wish:?}");
+    assert_eq!(labels(&got), labels(&want), "{context}: other series; {selection:?}");
     for (got, want) in got.iter().zip(&want) {
         assert_same(got, want, context);
     }
     // The model counted them once.
     let n: usize = want.iter().map(|s| s.ts_ms.len()).sum();
-    assert!(wish.budget.samples_read() >= 2 * n as u64, "{context}: samples were not counted");
+    assert!(selection.budget.samples_read() >= 2 * n as u64, "{context}: samples were not counted");
 }
 
 /// Panics unless both hold the same samples, bit for bit.
@@ -94,11 +94,11 @@ fn fingerprint(h: &Histogram) -> String {
     )
 }
 
-fn names_alike(model: &MemorySource, source: &dyn Source, random: &mut Dice, context: &str) {
+fn names_alike(model: &MemorySource, source: &dyn Source, random: &mut Rng, context: &str) {
     let (min_t_ms, max_t_ms) = range(random);
     let selectors: Vec<Vec<Matcher>> = (0..random.below(3)).map(|_| matchers(random)).collect();
-    let wish = LabelWish { selectors, min_t_ms, max_t_ms, budget: Budget::unlimited() };
-    let ever = LabelWish { min_t_ms: i64::MIN, max_t_ms: i64::MAX, ..wish.clone() };
+    let query = LabelQuery { selectors, min_t_ms, max_t_ms, budget: Budget::unlimited() };
+    let ever = LabelQuery { min_t_ms: i64::MIN, max_t_ms: i64::MAX, ..query.clone() };
     // Time is coarse: what has samples in the range must be named, what matches at any time may be.
     fn between<T: Ord + std::fmt::Debug>(got: &[T], least: &[T], most: &[T], what: &str) {
         assert!(got.windows(2).all(|w| w[0] < w[1]), "{what} not ascending: {got:?}");
@@ -107,28 +107,29 @@ fn names_alike(model: &MemorySource, source: &dyn Source, random: &mut Dice, con
         let extra: Vec<_> = got.iter().filter(|x| most.binary_search(x).is_err()).collect();
         assert!(extra.is_empty(), "{what} too many: {extra:?}");
     }
-    let series = |s: &dyn Source, w: &LabelWish| s.series(w).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let series = |s: &dyn Source, w: &LabelQuery| s.series(w).unwrap_or_else(|e| panic!("{context}: {e}"));
     between(
-        &series(source, &wish),
-        &series(model, &wish),
+        &series(source, &query),
+        &series(model, &query),
         &series(model, &ever),
         &format!("{context}: series"),
     );
     assert_eq!(series(source, &ever), series(model, &ever), "{context}: series of all time; {ever:?}");
-    let names = |s: &dyn Source, w: &LabelWish| s.label_names(w).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let names =
+        |s: &dyn Source, w: &LabelQuery| s.label_names(w).unwrap_or_else(|e| panic!("{context}: {e}"));
     between(
-        &names(source, &wish),
-        &names(model, &wish),
+        &names(source, &query),
+        &names(model, &query),
         &names(model, &ever),
         &format!("{context}: label names"),
     );
     assert_eq!(names(source, &ever), names(model, &ever), "{context}: label names of all time; {ever:?}");
     for name in ["__name__", "instance", "rare_3", "no_such_label"] {
-        let values = |s: &dyn Source, w: &LabelWish| {
+        let values = |s: &dyn Source, w: &LabelQuery| {
             s.label_values(name, w).unwrap_or_else(|e| panic!("{context}: {e}"))
         };
         let what = format!("{context}: values of {name}");
-        between(&values(source, &wish), &values(model, &wish), &values(model, &ever), &what);
+        between(&values(source, &query), &values(model, &query), &values(model, &ever), &what);
         assert_eq!(values(source, &ever), values(model, &ever), "{what}, all time; {ever:?}");
     }
 }
@@ -159,8 +160,8 @@ fn keeps_to_its_budget(source: &dyn Source, given: &Given, round: u64) {
 }
 
 /// All that a selection gives.
-pub fn drain(source: &dyn Source, wish: &Selection) -> Result<Vec<SeriesColumns>, SourceError> {
-    let mut cursor = source.select(wish)?;
+pub fn drain(source: &dyn Source, selection: &Selection) -> Result<Vec<SeriesColumns>, SourceError> {
+    let mut cursor = source.select(selection)?;
     let mut all = Vec::new();
     while let Some(batch) = cursor.next_batch()? {
         assert!(!batch.is_empty(), "a cursor gave an empty batch");
@@ -171,7 +172,7 @@ pub fn drain(source: &dyn Source, wish: &Selection) -> Result<Vec<SeriesColumns>
 
 const METRICS: [&str; 6] = ["", "up", "http_requests_total", "rpc_duration_seconds", "größe", "zz"];
 
-fn data(random: &mut Dice, round: u64) -> Given {
+fn data(random: &mut Rng, round: u64) -> Given {
     if round == 0 {
         return Vec::new();
     }
@@ -213,7 +214,7 @@ fn data(random: &mut Dice, round: u64) -> Given {
     given
 }
 
-fn timeline(random: &mut Dice) -> Vec<i64> {
+fn timeline(random: &mut Rng) -> Vec<i64> {
     let step = *random.pick(&[&1_000, &15_000, &60_000, &600_000]);
     let jitter = if random.below(2) == 0 { 1 } else { 900 };
     let n = 1 + random.below(300);
@@ -221,7 +222,7 @@ fn timeline(random: &mut Dice) -> Vec<i64> {
     (0..n as i64).map(|i| from + i * step + random.below(jitter) as i64).collect()
 }
 
-fn samples(random: &mut Dice, times: &[i64]) -> Vec<(Sample, i64)> {
+fn samples(random: &mut Rng, times: &[i64]) -> Vec<(Sample, i64)> {
     let kind = random.below(9);
     let starts = random.below(4);
     let mut level = random.below(1_000_000) as f64;
@@ -258,11 +259,11 @@ fn samples(random: &mut Dice, times: &[i64]) -> Vec<(Sample, i64)> {
     out
 }
 
-fn histogram(random: &mut Dice, level: f64) -> Histogram {
+fn histogram(random: &mut Rng, level: f64) -> Histogram {
     let custom = random.below(4) == 0;
     let n = 1 + random.below(6);
     let gaps = random.below(3);
-    let buckets = |random: &mut Dice| (0..n).map(|_| level + random.below(100) as f64).collect::<Vec<_>>();
+    let buckets = |random: &mut Rng| (0..n).map(|_| level + random.below(100) as f64).collect::<Vec<_>>();
     let split = 1 + (n as u32 - 1) / 2;
     let mut spans = vec![BucketSpan { offset: -3 + gaps, length: split }];
     if n as u32 > split {
@@ -292,7 +293,7 @@ fn histogram(random: &mut Dice, level: f64) -> Histogram {
     }
 }
 
-fn matchers(random: &mut Dice) -> Vec<Matcher> {
+fn matchers(random: &mut Rng) -> Vec<Matcher> {
     let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
     let mut out = Vec::new();
     if random.below(2) == 0 {
@@ -308,7 +309,7 @@ fn matchers(random: &mut Dice) -> Vec<Matcher> {
     out
 }
 
-fn range(random: &mut Dice) -> (i64, i64) {
+fn range(random: &mut Rng) -> (i64, i64) {
     let from = EPOCH_MS + random.below(12_000_000) as i64 - 2_000_000;
     match random.below(6) {
         0 => (i64::MIN, i64::MAX),
@@ -326,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_model_agrees_with_itself_whatever_the_order_of_writes() {
-        contract(|given| {
+        check_conformance(|given| {
             let source = MemorySource::new();
             for (labels, samples) in given.iter().rev() {
                 for (s, start) in samples.iter().rev() {

@@ -7,9 +7,9 @@ use parking_lot::RwLock;
 
 use crate::histogram::Histogram;
 use crate::labels::Labels;
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, matches_all};
 use crate::sample::Value;
-use crate::source::{LabelWish, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
 /// One series' samples by timestamp: value and start timestamp (0 = unknown).
 type Points = BTreeMap<i64, (Value, i64)>;
@@ -56,24 +56,19 @@ impl MemorySource {
     }
 }
 
-/// Whether every matcher holds for a label set.
-pub fn matches_all(labels: &Labels, matchers: &[Matcher]) -> bool {
-    matchers.iter().all(|m| m.matches(labels.value(&m.name)))
-}
-
 impl Source for MemorySource {
-    fn select(&self, wish: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        wish.budget.check()?;
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        selection.budget.check()?;
         let mut found = Vec::new();
         for (labels, points) in self.series.read().iter() {
-            if wish.min_t_ms > wish.max_t_ms || !matches_all(labels, &wish.matchers) {
+            if selection.min_t_ms > selection.max_t_ms || !matches_all(labels, &selection.matchers) {
                 continue;
             }
             let mut ts_ms = Vec::new();
             let mut values = Vec::new();
             let mut histograms = Vec::new();
             let mut start_ts_ms = Vec::new();
-            for (&t, (v, st)) in points.range(wish.min_t_ms..=wish.max_t_ms) {
+            for (&t, (v, st)) in points.range(selection.min_t_ms..=selection.max_t_ms) {
                 ts_ms.push(t);
                 start_ts_ms.push(*st);
                 match v {
@@ -90,7 +85,7 @@ impl Source for MemorySource {
             if ts_ms.is_empty() {
                 continue;
             }
-            wish.budget.read_samples(ts_ms.len() as u64);
+            selection.budget.read_samples(ts_ms.len() as u64);
             found.push(SeriesColumns {
                 labels: labels.clone(),
                 ts_ms: ts_ms.into(),
@@ -104,11 +99,11 @@ impl Source for MemorySource {
         Ok(Box::new(Batches { rest: found.into_iter() }))
     }
 
-    fn series(&self, wish: &LabelWish) -> Result<Vec<Labels>, SourceError> {
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         let all = self.series.read();
         let found = all.iter().filter(|(labels, points)| {
-            points.range(wish.min_t_ms..=wish.max_t_ms.max(wish.min_t_ms)).next().is_some()
-                && (wish.selectors.is_empty() || wish.selectors.iter().any(|s| matches_all(labels, s)))
+            points.range(query.min_t_ms..=query.max_t_ms.max(query.min_t_ms)).next().is_some()
+                && (query.selectors.is_empty() || query.selectors.iter().any(|s| matches_all(labels, s)))
         });
         Ok(found.map(|(labels, _)| labels.clone()).collect())
     }

@@ -10,7 +10,7 @@ use crate::histogram::{BucketSpan, CounterResetHint, Histogram};
 use crate::labels::Labels;
 use crate::sample::{is_stale, stale_nan};
 use crate::source::SeriesColumns;
-use crate::source::testing::rng::Dice;
+use crate::source::testing::rng::Rng;
 use crate::span::Span;
 
 /// Not on a boundary of anything, half an hour after a wall.
@@ -397,7 +397,7 @@ struct World {
 
 /// `wild` replicas differ in interval, change their phase and end with markers; tame ones only miss scrapes and lag.
 fn world(seed: u64, wild: bool) -> World {
-    let mut dice = Dice(seed);
+    let mut dice = Rng(seed);
     let step = [1, 5, 15, 15, 15, 30, 60, 120, 300][dice.below(9) as usize] * S;
     let n = 10 + dice.below(500);
     let from = if wild { T0 - dice.below(3_600_000) } else { T0 };
@@ -572,7 +572,7 @@ proptest! {
         let world = world(seed, seed % 2 == 0);
         let copies: Vec<_> = world.copies.into_iter().filter(|c| !c.ts_ms.is_empty()).collect();
         prop_assume!(copies.len() > 1);
-        let mut dice = Dice(seed ^ 7);
+        let mut dice = Rng(seed ^ 7);
         for _ in 0..6 {
             let from = T0 - 3_600_000 + dice.below(7_200_000);
             let keep = if dice.below(4) == 0 { ALWAYS } else { (from, from + dice.below(3_600_000)) };
