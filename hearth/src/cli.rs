@@ -75,7 +75,7 @@ pub fn command() -> Command {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         super::command().debug_assert();
     }
 }

@@ -25,7 +25,7 @@ mod tests {
     struct Level(&'static str, #[source] Option<Box<Level>>);
 
     #[test]
-    fn every_cause_is_said_once() {
+    fn error_chain_says_every_source_once() {
         let root = Level("certificate unknown", None);
         let middle = Level("connect failed: certificate unknown", Some(Box::new(root)));
         let repeated = Level("connect failed: certificate unknown", Some(Box::new(middle)));

@@ -10,6 +10,7 @@
 //!    store. Compaction goes on beside them, unless it runs elsewhere ([`server`]).
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes, exit code 0.
 
+mod backoff;
 mod cli;
 mod commands;
 mod config;

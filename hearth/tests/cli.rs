@@ -36,7 +36,7 @@ fn an_unknown_flag_is_refused_with_a_hint() {
 }
 
 #[test]
-fn it_starts_answers_and_stops() {
+fn server_starts_answers_and_stops() {
     let mut running = Running::start(&[]);
     assert_eq!(running.get("/-/healthy").0, 200);
     let out = running.output();

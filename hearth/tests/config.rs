@@ -47,7 +47,7 @@ fn the_file_beside_the_start_is_read_without_being_named() {
 }
 
 #[test]
-fn all_complaints_come_at_once_each_with_its_place() {
+fn config_complaints_come_at_once_each_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bad.yaml");
     std::fs::write(&file, "listen: 127.0.0.1:9494\nquery:\n  timeot: 2m\nhead:\n  window: 2 hours\n")

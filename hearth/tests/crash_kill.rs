@@ -106,7 +106,7 @@ fn value(writer: u64, kind: &str, n: &str, t: i64) -> f64 {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_or_doubled_over_twenty_kills() {
+fn acknowledged_samples_survive_twenty_kills() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // All data lies around a border of the flush windows, some on either side.
     let base_ms = (now_ms() - 3_600_000) / WINDOW_MS * WINDOW_MS - 600_000;

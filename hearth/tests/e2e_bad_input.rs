@@ -447,7 +447,7 @@ fn raw(port: u16, bytes: &[u8], shut: bool) -> Option<u16> {
 }
 
 #[test]
-fn what_is_not_http_is_turned_away() {
+fn bytes_that_are_not_http_are_turned_away() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = Start::at(folder.path()).ready();
     let port = hearth.start.port;

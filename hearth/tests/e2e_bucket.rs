@@ -160,7 +160,7 @@ fn a_bucket_is_listed_checked_counted_cleaned_and_rewritten_beside_its_server() 
 }
 
 #[test]
-fn what_is_not_in_the_bucket_is_said_and_not_called_whole() {
+fn bucket_verify_says_what_is_not_in_the_bucket() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Start::at(folder.path()).config("self_metrics_interval: 0\n");
     let hearth = start.clone().ready();

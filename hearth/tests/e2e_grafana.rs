@@ -8,7 +8,7 @@ use test_services::remote_write::{bytes_field, snappy, write_request};
 use test_services::{Start, now_ms, series};
 
 #[test]
-fn what_grafana_asks_is_answered() {
+fn grafana_gets_answers_to_what_it_asks() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut hearth = Start::at(folder.path()).ready();
     let now = now_ms() / 1000 * 1000;

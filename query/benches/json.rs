@@ -6,7 +6,7 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use model::labels::Labels;
 use query::api::response::json;
-use query::api::response::{Pieces, Remarks, ResultWriter};
+use query::api::response::{Pieces, ResultWriter, Warnings};
 use query::value::{QueryValue, RangeSeries};
 
 fn main() {
@@ -99,7 +99,7 @@ fn matrix(bencher: Bencher<'_, '_>, kind: Kind) {
         .collect();
     let write = |value: QueryValue| {
         let range = Some((1_700_000_000_000, 15_000, STEPS));
-        let mut writer = ResultWriter::new(value, range, None, &Remarks::default());
+        let mut writer = ResultWriter::new(value, range, None, &Warnings::default());
         let mut total = 0;
         loop {
             let mut out = Vec::with_capacity(72 << 10);

@@ -3,6 +3,8 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use super::quantities::{short_count, size};
+
 /// How often the line is redrawn, and how often a plain line is written.
 const REDRAW: Duration = Duration::from_millis(100);
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -109,8 +111,8 @@ impl Console {
         let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
         let speed = format!(
             "{} samples, {}/s, {}/s",
-            count(self.samples),
-            count((self.samples as f64 / seconds) as u64),
+            short_count(self.samples),
+            short_count((self.samples as f64 / seconds) as u64),
             size((self.bytes as f64 / seconds) as u64)
         );
         let done = self.done();
@@ -139,25 +141,6 @@ impl Drop for Console {
     }
 }
 
-/// `1.23 M`.
-pub fn count(n: u64) -> String {
-    scaled(n as f64, 1000.0, &["", " k", " M", " G", " T"])
-}
-
-/// `1.23 MiB`.
-pub fn size(bytes: u64) -> String {
-    scaled(bytes as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
-}
-
-fn scaled(mut n: f64, by: f64, units: &[&str]) -> String {
-    let mut at = 0;
-    while n >= by && at + 1 < units.len() {
-        n /= by;
-        at += 1;
-    }
-    if at == 0 { format!("{n:.0}{}", units[0]) } else { format!("{n:.2}{}", units[at]) }
-}
-
 fn clock(d: Duration) -> String {
     let s = d.as_secs();
     if s >= 3600 { format!("{}:{:02} h", s / 3600, s / 60 % 60) } else { format!("{}:{:02}", s / 60, s % 60) }
@@ -168,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_part_that_is_done_is_of_samples_or_else_of_bytes() {
+    fn done_part_is_of_samples_or_else_of_bytes() {
         let mut console = Console::new(0);
         console.advance(5, 50);
         assert_eq!(console.done(), None);
@@ -181,10 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_for_people() {
-        assert_eq!(count(999), "999");
-        assert_eq!(count(1_234_567), "1.23 M");
-        assert_eq!(size(1536), "1.50 KiB");
+    fn clock_shows_hours_and_minutes() {
         assert_eq!(clock(Duration::from_secs(3725)), "1:02 h");
     }
 }

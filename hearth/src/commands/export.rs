@@ -16,8 +16,9 @@ use query::parse::parse_duration_ns;
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, CatalogOptions};
 
-use super::console::{Console, count, size};
+use super::console::Console;
 use super::one_shot;
+use super::quantities::{short_count, size};
 use crate::config::Loaded;
 use crate::error_chain::error_chain;
 use crate::logging;
@@ -275,18 +276,18 @@ impl Run {
         // Standard output may be the export itself.
         crate::complain(format_args!(
             "exported {} samples ({} of them histograms) of {} series, each counted once for every part of time, to {what}, in {seconds:.1} s: {} samples/s",
-            count(samples),
-            count(histograms),
-            count(series),
-            count((samples as f64 / seconds) as u64),
+            short_count(samples),
+            short_count(histograms),
+            short_count(series),
+            short_count((samples as f64 / seconds) as u64),
         ));
         if markers > 0 {
-            crate::complain(format_args!("{} staleness markers were left out", count(markers)));
+            crate::complain(format_args!("{} staleness markers were left out", short_count(markers)));
         }
         if left_out > 0 {
             crate::complain(format_args!(
                 "{} samples were left out: OpenMetrics text has no word for native histograms and for series without a name",
-                count(left_out)
+                short_count(left_out)
             ));
         }
     }

@@ -10,6 +10,7 @@ mod console;
 mod export;
 mod import;
 mod one_shot;
+mod quantities;
 
 use std::process::ExitCode;
 

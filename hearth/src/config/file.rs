@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_mapping_is_refused_with_its_line() {
+    fn file_that_is_no_mapping_is_refused_with_its_line() {
         assert_eq!(read(""), Ok(vec![]));
         assert_eq!(read("# nothing\n\n"), Ok(vec![]));
         assert_eq!(read("just text").unwrap_err().line, Some(1));

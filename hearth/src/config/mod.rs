@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_reads_back_the_same() {
+    fn printed_settings_read_back_the_same() {
         let mut settings = Settings::default();
         for (key, value) in [
             ("listen", ":1"),

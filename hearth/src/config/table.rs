@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_default_reads_and_shows_as_written() {
+    fn defaults_read_and_show_as_written() {
         let settings = Settings::default();
         for option in TABLE {
             let mut again = settings.clone();
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_this_table() {
+    fn readme_has_this_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
         let readme = std::fs::read_to_string(path).expect("the README is where it belongs");
         let mut table = String::from("| key in `hearth.yaml` | default | what it does |\n|---|---|---|\n");

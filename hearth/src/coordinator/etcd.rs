@@ -2,15 +2,19 @@
 
 use std::fmt;
 
+use base64::Engine;
+// As JSON has bytes in etcd's gateway.
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tsdb::catalog::{Register, RegisterError};
 
-use super::{Login, PATIENCE, Place};
+use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
+use crate::backoff::Backoff;
 use crate::error_chain::error_chain;
 
 pub struct Etcd {
-    place: Place,
+    address: Address,
     scheme: &'static str,
     login: Option<Login>,
     client: reqwest::Client,
@@ -21,7 +25,7 @@ pub struct Etcd {
 impl fmt::Display for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = if self.scheme == "https" { "+tls" } else { "" };
-        write!(f, "etcd{tls}://{}{}", self.place.hosts.join(","), self.place.path)
+        write!(f, "etcd{tls}://{}{}", self.address.hosts.join(","), self.address.path)
     }
 }
 
@@ -38,23 +42,23 @@ enum Failure {
 }
 
 impl Etcd {
-    pub fn new(place: Place, tls: bool, login: Option<Login>) -> Result<Etcd, String> {
+    pub fn new(address: Address, tls: bool, login: Option<Login>) -> Result<Etcd, String> {
         let client = reqwest::Client::builder().timeout(PATIENCE / 3).no_proxy().build();
         let client = client.map_err(|e| format!("catalog.lock: {e}"))?;
         let scheme = if tls { "https" } else { "http" };
-        Ok(Etcd { place, scheme, login, client, token: parking_lot::Mutex::default() })
+        Ok(Etcd { address, scheme, login, client, token: parking_lot::Mutex::default() })
     }
 
     fn key(&self, name: &str) -> String {
-        format!("{}/{name}", self.place.path)
+        format!("{}/{name}", self.address.path)
     }
 
     /// One call, tried on each host in turn.
     async fn call(&self, method: &str, body: &Value) -> Result<Value, RegisterError> {
         let begun = Instant::now();
         let mut last = "no host answered".to_string();
-        let mut pause = std::time::Duration::from_millis(50);
-        for host in self.place.hosts.iter().cycle() {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        for host in self.address.hosts.iter().cycle() {
             if begun.elapsed() >= PATIENCE {
                 break;
             }
@@ -63,8 +67,7 @@ impl Etcd {
                 Err(Failure::Refused(why)) => return Err(RegisterError(format!("{self}: {why}"))),
                 Err(Failure::Unreachable(why)) => last = format!("{host}: {why}"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(std::time::Duration::from_secs(1));
+            backoff.pause().await;
         }
         Err(RegisterError(format!("{self} cannot be used: {last}")))
     }
@@ -131,20 +134,20 @@ impl Etcd {
 fn first(range: &Value) -> Result<Option<String>, RegisterError> {
     let Some(value) = range["kvs"][0].as_object() else { return Ok(None) };
     let text = value.get("value").and_then(Value::as_str).unwrap_or("");
-    let bytes = base64::decode(text).ok_or_else(|| RegisterError(format!("{text:?} is not base64")))?;
+    let bytes = BASE64.decode(text).map_err(|e| RegisterError(format!("{text:?} is not base64: {e}")))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[async_trait::async_trait]
 impl Register for Etcd {
     async fn create(&self, name: &str, text: &str) -> Result<String, RegisterError> {
-        let key = base64::encode(self.key(name).as_bytes());
+        let key = BASE64.encode(self.key(name));
         let mut compare = vec![json!({ "key": key, "target": "VERSION", "result": "EQUAL", "version": "0" })];
         if let Some((parent, _)) = name.split_once('/') {
-            let parent = base64::encode(self.key(parent).as_bytes());
+            let parent = BASE64.encode(self.key(parent));
             compare.push(json!({ "key": parent, "target": "VERSION", "result": "GREATER", "version": "0" }));
         }
-        let put = json!({ "request_put": { "key": key, "value": base64::encode(text.as_bytes()) } });
+        let put = json!({ "request_put": { "key": key, "value": BASE64.encode(text) } });
         let get = json!({ "request_range": { "key": key } });
         let answer =
             self.call("kv/txn", &json!({ "compare": compare, "success": [put], "failure": [get] })).await?;
@@ -161,28 +164,14 @@ impl Register for Etcd {
 
     async fn read(&self, name: &str) -> Result<Option<String>, RegisterError> {
         // Linearizable unless asked otherwise.
-        first(&self.call("kv/range", &json!({ "key": base64::encode(self.key(name).as_bytes()) })).await?)
+        first(&self.call("kv/range", &json!({ "key": BASE64.encode(self.key(name)) })).await?)
     }
 
     async fn remove(&self, name: &str, text: &str) -> Result<(), RegisterError> {
-        let key = base64::encode(self.key(name).as_bytes());
-        let value = base64::encode(text.as_bytes());
+        let key = BASE64.encode(self.key(name));
+        let value = BASE64.encode(text);
         let compare = json!([{ "key": key, "target": "VALUE", "result": "EQUAL", "value": value }]);
         let delete = json!([{ "request_delete_range": { "key": key } }]);
         self.call("kv/txn", &json!({ "compare": compare, "success": delete })).await.map(drop)
-    }
-}
-
-/// RFC 4648 base64 with padding, as JSON has bytes in etcd's gateway.
-mod base64 {
-    use ::base64::Engine;
-    use ::base64::engine::general_purpose::STANDARD;
-
-    pub fn encode(bytes: &[u8]) -> String {
-        STANDARD.encode(bytes)
-    }
-
-    pub fn decode(text: &str) -> Option<Vec<u8>> {
-        STANDARD.decode(text).ok()
     }
 }

@@ -14,9 +14,13 @@ use crate::secrets::read_secret;
 /// How long one operation on a coordinator may take, all its hosts and attempts together.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Pauses between attempts: each host is asked again soon, and then less often.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Where a coordinator is and what part of it is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Address {
     /// `host:port`, in the order in which they are tried.
     hosts: Vec<String>,
     /// Begins with a slash and does not end with one.
@@ -49,14 +53,14 @@ pub fn open(text: &str, credentials: Option<&std::path::PathBuf>) -> Result<Arc<
         "etcd" | "etcd+tls" => 2379,
         _ => return Err(wrong("is of a kind that is not known here")),
     };
-    let place = place(rest, port).map_err(wrong)?;
+    let address = address(rest, port).map_err(wrong)?;
     Ok(match scheme {
-        "zookeeper" | "zk" => Arc::new(zookeeper::ZooKeeper::new(place, login)),
-        scheme => Arc::new(etcd::Etcd::new(place, scheme == "etcd+tls", login)?),
+        "zookeeper" | "zk" => Arc::new(zookeeper::ZooKeeper::new(address, login)),
+        scheme => Arc::new(etcd::Etcd::new(address, scheme == "etcd+tls", login)?),
     })
 }
 
-fn place(rest: &str, port: u16) -> Result<Place, &'static str> {
+fn address(rest: &str, port: u16) -> Result<Address, &'static str> {
     let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = path.trim_end_matches('/');
     if path.is_empty() || path.split('/').any(|p| p.is_empty() || p == "." || p == "..") {
@@ -75,7 +79,7 @@ fn place(rest: &str, port: u16) -> Result<Place, &'static str> {
             }
         })
         .collect();
-    if hosts.is_empty() { Err("names no host") } else { Ok(Place { hosts, path: format!("/{path}") }) }
+    if hosts.is_empty() { Err("names no host") } else { Ok(Address { hosts, path: format!("/{path}") }) }
 }
 
 fn login(file: &Path) -> Result<Login, String> {
@@ -91,14 +95,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_hosts_and_a_path() {
+    fn address_is_hosts_and_a_path() {
         let expected = |hosts: &[&str], path: &str| {
-            Ok(Place { hosts: hosts.iter().map(|h| h.to_string()).collect(), path: path.into() })
+            Ok(Address { hosts: hosts.iter().map(|h| h.to_string()).collect(), path: path.into() })
         };
-        assert_eq!(place("a,b:99/x/y/", 2181), expected(&["a:2181", "b:99"], "/x/y"));
-        assert_eq!(place("[::1]:7/x", 2181), expected(&["[::1]:7"], "/x"));
+        assert_eq!(address("a,b:99/x/y/", 2181), expected(&["a:2181", "b:99"], "/x/y"));
+        assert_eq!(address("[::1]:7/x", 2181), expected(&["[::1]:7"], "/x"));
         for bad in ["a", "a/", "/x", "a//x", "a/../x"] {
-            assert!(place(bad, 1).is_err(), "{bad}");
+            assert!(address(bad, 1).is_err(), "{bad}");
         }
         let error = open("zookeeper://me:secret@a/x", None).unwrap_err();
         assert!(!error.contains("secret") && error.contains("catalog.lock_credentials_file"), "{error}");

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tsdb::catalog::RegisterError;
 
-use super::{Login, PATIENCE, Place};
+use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
+use crate::backoff::Backoff;
 
 /// A session longer unused than this may have ended on the server's side; the server's shortest is two ticks, 4 s as it is delivered.
 const SESSION_MS: i32 = 10_000;
@@ -31,7 +32,7 @@ const BAD_VERSION: i32 = -103;
 const NODE_EXISTS: i32 = -110;
 
 pub struct ZooKeeper {
-    place: Place,
+    address: Address,
     login: Option<Login>,
     connection: tokio::sync::Mutex<Option<Connection>>,
 }
@@ -56,7 +57,7 @@ impl From<io::Error> for Failure {
 
 impl fmt::Display for ZooKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "zookeeper://{}{}", self.place.hosts.join(","), self.place.path)
+        write!(f, "zookeeper://{}{}", self.address.hosts.join(","), self.address.path)
     }
 }
 
@@ -211,17 +212,17 @@ enum Operation<'a> {
 }
 
 impl ZooKeeper {
-    pub fn new(place: Place, login: Option<Login>) -> ZooKeeper {
-        ZooKeeper { place, login, connection: tokio::sync::Mutex::default() }
+    pub fn new(address: Address, login: Option<Login>) -> ZooKeeper {
+        ZooKeeper { address, login, connection: tokio::sync::Mutex::default() }
     }
 
     async fn run(&self, name: &str, operation: Operation<'_>) -> Result<Option<String>, RegisterError> {
         let begun = Instant::now();
         let mut held = self.connection.lock().await;
         let mut last = "no host answered".to_string();
-        let mut pause = std::time::Duration::from_millis(50);
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         // Each host twice at least: the connection that was kept may have been one that is gone.
-        for host in self.place.hosts.iter().cycle() {
+        for host in self.address.hosts.iter().cycle() {
             let left = PATIENCE.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 break;
@@ -246,8 +247,7 @@ impl ZooKeeper {
                 Ok(Err(Failure::Broken(why))) => last = format!("{host}: {why}"),
                 Err(_) => last = format!("{host} does not answer"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(std::time::Duration::from_secs(1));
+            backoff.pause().await;
         }
         Err(RegisterError(format!("{self} cannot be used: {last}")))
     }
@@ -258,7 +258,7 @@ impl ZooKeeper {
         name: &str,
         operation: &Operation<'_>,
     ) -> Result<Option<String>, Failure> {
-        let path = format!("{}/{name}", self.place.path);
+        let path = format!("{}/{name}", self.address.path);
         match operation {
             Operation::Read => Ok(connection.get(&path).await?.map(|(text, _)| text)),
             Operation::Create(text) => {
@@ -295,9 +295,9 @@ impl ZooKeeper {
     }
 
     async fn make_parents(&self, connection: &mut Connection) -> Result<(), Failure> {
-        let ends = self.place.path.match_indices('/').map(|(at, _)| at).skip(1);
-        for end in ends.chain([self.place.path.len()]) {
-            match connection.create(&self.place.path[..end], "", self.login.is_some()).await {
+        let ends = self.address.path.match_indices('/').map(|(at, _)| at).skip(1);
+        for end in ends.chain([self.address.path.len()]) {
+            match connection.create(&self.address.path[..end], "", self.login.is_some()).await {
                 Ok(()) | Err(Failure::Code(NODE_EXISTS)) => {}
                 Err(e) => return Err(e),
             }

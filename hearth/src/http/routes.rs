@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_answer_and_the_server_lives_on() {
+    async fn panic_is_an_answer_and_the_server_lives_on() {
         let server = Server::new(Registry::default());
         let app = server.app();
         assert_eq!(get_text(&app, "/-/healthy").await.0, StatusCode::OK);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_keeps_the_id_it_came_with() {
+    async fn request_keeps_the_id_it_came_with() {
         let app = Server::new(Registry::default()).app();
         for (sent, kept) in [("abc-1", true), ("has space", false)] {
             let request = Request::get("/-/healthy").header(REQUEST_ID, sent).body(Body::empty()).unwrap();

@@ -7,6 +7,7 @@ mod endpoints;
 pub mod error;
 pub mod metrics;
 pub mod response;
+mod run;
 pub mod state;
 
 use std::time::Instant;
@@ -89,7 +90,7 @@ async fn wrong_method(request: Request) -> Response {
     ApiError::bad_data(text).with_status(StatusCode::METHOD_NOT_ALLOWED).into_response()
 }
 
-/// What every request gets: a clock, a place in the figures, CORS headers, and a refusal while the process is not ready.
+/// What every request gets: a clock, its count, CORS headers, and a refusal while the process is not ready.
 async fn around(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let metrics = state.config().metrics.clone();

@@ -239,27 +239,27 @@ pub struct ApiState(pub(in crate::api) Arc<Inner>);
 pub(in crate::api) struct Inner {
     pub config: ApiConfig,
     pub engine: Engine,
-    /// Places for queries, and places of their own for label lookups, so that a dashboard's menus open while its panels compute.
+    /// Permits for queries, and others for label lookups, so that a dashboard's menus open while its panels compute.
     pub queries: Arc<Semaphore>,
     pub lookups: Arc<Semaphore>,
-    /// Queries that have given their place up while their client does not read; each still has a thread.
+    /// Queries that have given their permit back while their client does not read; each still has a thread.
     pub waiting: Arc<Semaphore>,
 }
 
-/// How many queries may wait for slow clients without a place, for each place.
-const WAITING_PER_PLACE: usize = 4;
+/// How many queries may wait for slow clients without a permit, for each permit.
+const WAITING_PER_PERMIT: usize = 4;
 
 impl ApiState {
     pub fn new(config: ApiConfig) -> ApiState {
-        let places = config.limits.max_concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let waiting = places.saturating_mul(WAITING_PER_PLACE).min(Semaphore::MAX_PERMITS);
+        let permits = config.limits.max_concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let waiting = permits.saturating_mul(WAITING_PER_PERMIT).min(Semaphore::MAX_PERMITS);
         let engine = Engine::new(config.engine.clone());
         config.metrics.watch(engine.memory());
         ApiState(Arc::new(Inner {
             engine,
             waiting: Arc::new(Semaphore::new(waiting)),
-            queries: Arc::new(Semaphore::new(places)),
-            lookups: Arc::new(Semaphore::new(places)),
+            queries: Arc::new(Semaphore::new(permits)),
+            lookups: Arc::new(Semaphore::new(permits)),
             config,
         }))
     }

@@ -95,7 +95,7 @@ impl Api {
 }
 
 #[tokio::test]
-async fn what_was_not_opened_is_refused_as_upstream_refuses() {
+async fn admin_api_that_is_off_refuses_as_upstream_does() {
     let api = api(false);
     for endpoint in ["delete_series?match[]=up", "clean_tombstones", "snapshot"] {
         for method in [Method::POST, Method::PUT] {

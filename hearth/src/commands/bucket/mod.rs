@@ -26,8 +26,9 @@ use tsdb::catalog::Catalog;
 use tsdb::sidecar::Kind;
 use ulid::Ulid;
 
-use self::table::{Table, colour, count, resolution, size, time};
+use self::table::{Table, colour, resolution, time};
 use crate::commands::one_shot;
+use crate::commands::quantities::{count, size};
 use crate::config::value::{Span, Value as _};
 use crate::config::{Loaded, Settings};
 use crate::objstore::{self, Location};
@@ -282,7 +283,7 @@ impl Bucket {
                     time(b.max_t_ms),
                     count(b.series),
                     count(b.samples),
-                    size(b.bytes as f64),
+                    size(b.bytes),
                     format!("{:.3}", b.bytes_per_sample),
                     b.writer.clone(),
                 ]);
@@ -293,7 +294,7 @@ impl Bucket {
                 of.tenant,
                 of.blocks.len(),
                 count(samples),
-                size(bytes as f64),
+                size(bytes),
                 per(bytes, samples),
                 of.snapshot,
                 of.tombstones
@@ -321,7 +322,7 @@ impl Bucket {
                         "{ulid} is no block but a file of {} of tenant {tenant}: {} rows, {}; any reader of Parquet shows it: {}",
                         kind.as_str(),
                         count(file.rows),
-                        size(file.bytes as f64),
+                        size(file.bytes),
                         kind.path(tenant, *ulid)
                     );
                     continue;
@@ -401,7 +402,7 @@ impl Bucket {
             count(report.snapshots),
             count(report.blocks),
             count(report.sidecars),
-            size(report.bytes as f64),
+            size(report.bytes),
             count(report.series),
             count(report.samples),
             if decode { "read" } else { "said (not decoded)" },
@@ -439,7 +440,7 @@ impl Bucket {
             say(format_args!(
                 "tenant {tenant}: {} blocks, {}, {} distinct series, {} samples\n",
                 stats.blocks,
-                size(stats.bytes as f64),
+                size(stats.bytes),
                 count(stats.series),
                 count(stats.samples)
             ));
@@ -451,7 +452,7 @@ impl Bucket {
                     m.metric.clone(),
                     count(m.series),
                     count(m.samples),
-                    size(m.bytes),
+                    size(m.bytes as u64),
                     share(m.bytes),
                     format!("{:.3}", m.bytes / m.samples.max(1) as f64),
                 ]);
@@ -462,7 +463,7 @@ impl Bucket {
                     l.label.clone(),
                     count(l.values),
                     count(l.series),
-                    size(l.bytes),
+                    size(l.bytes as u64),
                     share(l.bytes),
                 ]);
             }
@@ -512,19 +513,13 @@ impl Bucket {
                 o.tenant.clone(),
                 format!("{} {}", o.kind, o.name),
                 count(o.objects),
-                size(o.bytes as f64),
+                size(o.bytes),
                 time(o.written_ms),
             ];
             table.line(line.to_vec());
         }
         for s in &strays {
-            table.line(vec![
-                String::new(),
-                s.object.clone(),
-                "1".into(),
-                size(s.bytes as f64),
-                time(s.written_ms),
-            ]);
+            table.line(vec![String::new(), s.object.clone(), "1".into(), size(s.bytes), time(s.written_ms)]);
         }
         if !table.is_empty() {
             say(table.render(colour()));
@@ -532,9 +527,9 @@ impl Bucket {
         failed.iter().for_each(|e| complain(format_args!("not removed: {e}")));
         let done = match (objects, delete) {
             (0, _) => "nothing that nobody needs".to_owned(),
-            (_, true) => format!("{} objects, {}: removed", count(objects), size(bytes as f64)),
+            (_, true) => format!("{} objects, {}: removed", count(objects), size(bytes)),
             (_, false) => {
-                format!("{} objects, {}: `--delete` removes them", count(objects), size(bytes as f64))
+                format!("{} objects, {}: `--delete` removes them", count(objects), size(bytes))
             }
         };
         say(format_args!("{done}\n"));
@@ -627,7 +622,7 @@ impl Bucket {
         for line in &lines {
             let text = |key: &str| line[key].as_str().unwrap_or("").to_owned();
             let number = |key: &str| line[key].as_u64().map(count).unwrap_or_default();
-            let bytes = |key: &str| line[key].as_u64().map(|b| size(b as f64)).unwrap_or_default();
+            let bytes = |key: &str| line[key].as_u64().map(|b| size(b)).unwrap_or_default();
             let became = if line["failed"].is_null() { text("became") } else { "FAILED".into() };
             table.line(vec![
                 text("tenant"),
@@ -681,7 +676,7 @@ fn tell_became(line: &mut Value, became: Result<Option<(Ulid, u64, u64)>, JobErr
 /// A line about the files beside a tenant's blocks; nothing where there are none.
 fn beside(exemplars: &SidecarTotals, metadata: &SidecarTotals) -> String {
     let one = |of: &SidecarTotals, what: &str| {
-        format!("{} {what} in {} files, {}", count(of.rows), of.files, size(of.bytes as f64))
+        format!("{} {what} in {} files, {}", count(of.rows), of.files, size(of.bytes))
     };
     match exemplars.files + metadata.files {
         0 => String::new(),
@@ -734,10 +729,10 @@ fn show_block(block: &BlockDetail) -> String {
         count(m.stats.rows),
         count(m.stats.timelines),
         count(m.stats.timeline_timestamps),
-        size(m.files.bytes() as f64),
-        size(m.files.series.bytes as f64),
-        size(m.files.timelines.bytes as f64),
-        size(m.files.samples.bytes as f64),
+        size(m.files.bytes()),
+        size(m.files.series.bytes),
+        size(m.files.timelines.bytes),
+        size(m.files.samples.bytes),
         per(m.files.bytes(), m.stats.samples)
     );
     if let Some(share) = &m.share {
@@ -760,8 +755,8 @@ fn show_block(block: &BlockDetail) -> String {
             count(c.row_groups),
             count(c.pages),
             count(c.values),
-            size(c.compressed_bytes as f64),
-            size(c.uncompressed_bytes as f64),
+            size(c.compressed_bytes),
+            size(c.uncompressed_bytes),
             c.encodings.join(" "),
         ]);
     }

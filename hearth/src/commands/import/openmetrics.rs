@@ -11,7 +11,7 @@ use ingest::import::relabel::Relabel;
 use ingest::import::unit::Unit;
 
 use super::session::{Session, when};
-use crate::commands::console::count;
+use crate::commands::quantities::short_count as count;
 
 pub fn command() -> Command {
     Command::new("openmetrics")

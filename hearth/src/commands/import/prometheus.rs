@@ -11,7 +11,7 @@ use ingest::import::relabel::Relabel;
 use ingest::import::unit::{Unit, spans};
 
 use super::session::{Session, when};
-use crate::commands::console::{count, size};
+use crate::commands::quantities::{short_count as count, size};
 
 pub fn command() -> Command {
     Command::new("prometheus").about("Import blocks of Prometheus").arg(

@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 use tsdb::bucket::import_journal::ImportJournal;
 use tsdb::catalog::Commits;
 
-use crate::commands::console::{Console, count, size};
+use crate::commands::console::Console;
 use crate::commands::one_shot;
+use crate::commands::quantities::{short_count as count, size};
 use crate::config::Settings;
 use crate::objstore::{self, Location};
 

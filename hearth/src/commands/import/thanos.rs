@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::prometheus::without_superseded;
 use super::session::{Session, when};
-use crate::commands::console::{count, size};
+use crate::commands::quantities::{short_count as count, size};
 use crate::config::Settings;
 use crate::objstore::{self, Location};
 

@@ -3,4 +3,5 @@
 pub mod call;
 pub mod form;
 pub mod params;
+pub mod permit;
 pub mod replicas;

@@ -5,12 +5,13 @@ use axum::response::Response;
 use model::exemplar::SeriesExemplars;
 use model::matcher::Matcher;
 
-use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::call::Call;
 use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
 use crate::api::endpoints::query::{check_text, parsed};
 use crate::api::error::ApiError;
 use crate::api::response::json;
-use crate::api::response::{self, Remarks};
+use crate::api::response::{self, Warnings};
+use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::parse::{Expr, Node};
 
@@ -30,13 +31,13 @@ pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Resp
     }
     let inner = state.0.clone();
     state
-        .run(Lane::Lookup, None, move |budget, _| {
+        .run(QueryClass::Lookup, None, move |budget, _| {
             let storage = &inner.config.storage;
             let found = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
             Ok(response::streamed(Found {
                 series: found.into_iter(),
                 begun: false,
-                remarks: Remarks::default(),
+                warnings: Warnings::default(),
             }))
         })
         .await
@@ -69,12 +70,12 @@ fn gather(expr: &Expr, out: &mut Vec<Vec<Matcher>>) {
 struct Found {
     series: std::vec::IntoIter<SeriesExemplars>,
     begun: bool,
-    remarks: Remarks,
+    warnings: Warnings,
 }
 
 impl response::Pieces for Found {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        response::list(out, &mut self.begun, &mut self.series, &self.remarks, |out, s| {
+        response::list(out, &mut self.begun, &mut self.series, &self.warnings, |out, s| {
             out.extend_from_slice(br#"{"seriesLabels":"#);
             json::labels(out, &s.labels);
             out.extend_from_slice(br#","exemplars":["#);

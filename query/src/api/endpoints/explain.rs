@@ -3,11 +3,12 @@
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::api::admission::call::{Call, Lane};
-use crate::api::endpoints::query::{MAX_REMARKS, check_text, lookback, range_times, timeout};
+use crate::api::admission::call::Call;
+use crate::api::endpoints::query::{MAX_WARNINGS, check_text, lookback, range_times, timeout};
 use crate::api::error::ApiError;
-use crate::api::response::{self, Remarks};
+use crate::api::response::{self, Warnings};
 use crate::api::response::{json, resolution};
+use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::tally::Detail;
@@ -41,7 +42,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let view = state.clone();
     let inner = state.0.clone();
     state
-        .run(Lane::Query, timeout, move |budget, queued| {
+        .run(QueryClass::Query, timeout, move |budget, queued| {
             let text = call.form.get("query");
             let source = view.source(&call.tenant, replicas);
             let budget = Some(budget.clone());
@@ -56,11 +57,11 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
             };
             let request = QueryRequest { text, time, options };
             let explained = inner.engine.explain(&*source, &request, analyze)?;
-            let remarks = explained.ran.as_ref().map_or_else(Remarks::default, |ran| {
-                let (warnings, infos) = ran.annotations.render(text, MAX_REMARKS);
-                Remarks { warnings, infos }
+            let warnings = explained.ran.as_ref().map_or_else(Warnings::default, |ran| {
+                let (warnings, infos) = ran.annotations.render(text, MAX_WARNINGS);
+                Warnings { warnings, infos }
             });
-            Ok(response::success(&remarks, |out| {
+            Ok(response::success(&warnings, |out| {
                 whole(out, &explained);
                 if let Some(ran) = &explained.ran {
                     out.pop();

@@ -9,11 +9,12 @@ use model::matcher::Matcher;
 use model::matcher::quote;
 use model::source::{Budget, LabelQuery};
 
-use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::call::Call;
 use crate::api::admission::form::{Form, unescape_name};
 use crate::api::error::ApiError;
 use crate::api::response::json;
-use crate::api::response::{self, Remarks};
+use crate::api::response::{self, Warnings};
+use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::parse::{ParseOptions, parse_metric_selector};
 
@@ -31,12 +32,12 @@ fn wish(selectors: Vec<Vec<Matcher>>, (min_t_ms, max_t_ms): (i64, i64), budget: 
     LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() }
 }
 
-fn cut<T>(all: &mut Vec<T>, limit: usize) -> Remarks {
+fn cut<T>(all: &mut Vec<T>, limit: usize) -> Warnings {
     if limit > 0 && all.len() > limit {
         all.truncate(limit);
-        return Remarks::truncated();
+        return Warnings::truncated();
     }
-    Remarks::default()
+    Warnings::default()
 }
 
 /// `GET|POST /api/v1/series`
@@ -54,11 +55,11 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
-        .run(Lane::Lookup, None, move |budget, _| {
+        .run(QueryClass::Lookup, None, move |budget, _| {
             let source = view.source(&call.tenant, replicas);
             let mut found = source.series(&wish(selectors, range, budget))?;
-            let remarks = cut(&mut found, limit);
-            Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, remarks }))
+            let warnings = cut(&mut found, limit);
+            Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, warnings }))
         })
         .await
 }
@@ -67,12 +68,12 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
 struct LabelSets {
     sets: std::vec::IntoIter<model::labels::Labels>,
     begun: bool,
-    remarks: Remarks,
+    warnings: Warnings,
 }
 
 impl response::Pieces for LabelSets {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        response::list(out, &mut self.begun, &mut self.sets, &self.remarks, |out, set| {
+        response::list(out, &mut self.begun, &mut self.sets, &self.warnings, |out, set| {
             json::labels(out, &set)
         })
     }
@@ -82,12 +83,12 @@ impl response::Pieces for LabelSets {
 struct Strings {
     all: std::vec::IntoIter<String>,
     begun: bool,
-    remarks: Remarks,
+    warnings: Warnings,
 }
 
 impl response::Pieces for Strings {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        response::list(out, &mut self.begun, &mut self.all, &self.remarks, |out, s| {
+        response::list(out, &mut self.begun, &mut self.all, &self.warnings, |out, s| {
             json::html_string(out, &s)
         })
     }
@@ -101,11 +102,11 @@ pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
-        .run(Lane::Lookup, None, move |budget, _| {
+        .run(QueryClass::Lookup, None, move |budget, _| {
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_names(&wish(selectors, range, budget))?;
-            let remarks = cut(&mut found, limit);
-            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
+            let warnings = cut(&mut found, limit);
+            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
         })
         .await
 }
@@ -128,11 +129,11 @@ pub async fn values(
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
-        .run(Lane::Lookup, None, move |budget, _| {
+        .run(QueryClass::Lookup, None, move |budget, _| {
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
-            let remarks = cut(&mut found, limit);
-            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, remarks }))
+            let warnings = cut(&mut found, limit);
+            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
         })
         .await
 }
@@ -148,10 +149,10 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     let limit_per_metric = number("limit_per_metric")?;
     let inner = state.0.clone();
     state
-        .run(Lane::Lookup, None, move |_, _| {
+        .run(QueryClass::Lookup, None, move |_, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
             let all = inner.config.storage.metadata(&call.tenant, metric)?;
-            Ok(response::success(&Remarks::default(), |out| {
+            Ok(response::success(&Warnings::default(), |out| {
                 out.push(b'{');
                 let most = usize::try_from(limit).unwrap_or(usize::MAX);
                 for (i, (name, entries)) in all.iter().take(most).enumerate() {

@@ -8,13 +8,14 @@ use axum::response::Response;
 use model::matcher::quote;
 use model::source::ResolutionReport;
 
-use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::call::Call;
 use crate::api::admission::form::Form;
 use crate::api::admission::params::Time;
 use crate::api::error::{ApiError, ErrorType};
-use crate::api::response::streamed::SeriesWriter;
-use crate::api::response::{self, Remarks, ResultWriter, Stats, TRUNCATED};
+use crate::api::response::streamed::StreamedMatrix;
+use crate::api::response::{self, ResultWriter, Stats, TRUNCATED, Warnings};
 use crate::api::response::{resolution, syntax_tree};
+use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::tally::Detail;
@@ -22,7 +23,7 @@ use crate::parse;
 use crate::value::{ErrorKind, QueryError, QueryValue};
 
 /// At most this many warnings and this many infos are shown.
-pub(in crate::api) const MAX_REMARKS: usize = 10;
+pub(in crate::api) const MAX_WARNINGS: usize = 10;
 
 impl From<QueryError> for ApiError {
     fn from(e: QueryError) -> ApiError {
@@ -125,7 +126,7 @@ async fn run(
     let view = state.clone();
     let inner = state.0.clone();
     state
-        .run_beginning(Lane::Query, timeout, move |budget, queued, early| {
+        .run_streamed(QueryClass::Query, timeout, move |budget, queued, start| {
             let text = call.form.get("query");
             let stats = call.form.get("stats");
             let source = view.source(&call.tenant, replicas);
@@ -150,7 +151,7 @@ async fn run(
                     Some((start_ms, step_ms, ((end_ms - start_ms) / step_ms + 1).clamp(0, 20_000) as usize))
                 }
             };
-            let mut rows = SeriesWriter::new(grid, limit, early, answered.clone());
+            let mut rows = StreamedMatrix::new(grid, limit, start, answered.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
             let done = inner.engine.run_handing_out(&*source, &request, from_bytes, &mut |s| rows.series(&s));
             let mut result = match done {
@@ -167,30 +168,30 @@ async fn run(
                 }
                 done => done?,
             };
-            let (warnings, infos) = result.annotations.render(text, MAX_REMARKS);
-            let mut remarks = Remarks { warnings, infos };
+            let (warnings, infos) = result.annotations.render(text, MAX_WARNINGS);
+            let mut warnings = Warnings { warnings, infos };
             if limit > 0 && (rows.cut() || truncate(&mut result.value, limit)) {
-                remarks.warnings.push(TRUNCATED.into());
+                warnings.warnings.push(TRUNCATED.into());
             }
             if !matches!(stats, "" | "true" | "all") {
-                remarks.warnings.push(format!(
+                warnings.warnings.push(format!(
                     "value {} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"",
                     quote(stats)
                 ));
             }
             let figures = (!stats.is_empty()).then(|| Stats::new(&result.stats, queued));
             if rows.begun() {
-                rows.finish(figures.as_ref(), &remarks);
+                rows.finish(figures.as_ref(), &warnings);
                 return Ok(None);
             }
-            let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &remarks);
+            let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &warnings);
             let answer = response::streamed(writer.holding(budget.clone()));
             Ok(Some(resolution::tell(answer, &answered)))
         })
         .await
 }
 
-/// Refuses what is too long to look at before it waits for a place.
+/// Refuses what is too long to look at before it waits for a permit.
 pub(in crate::api) fn check_text(state: &ApiState, text: &str) -> Result<(), ApiError> {
     let most = state.0.engine.options().parse.max_text_bytes;
     if text.len() > most {
@@ -225,5 +226,5 @@ pub async fn format(State(state): State<ApiState>, call: Call) -> Result<Respons
 pub async fn syntax_tree(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     check_text(&state, call.form.get("query"))?;
     let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
-    Ok(response::success(&Remarks::default(), |out| syntax_tree::expr(out, &expr)))
+    Ok(response::success(&Warnings::default(), |out| syntax_tree::expr(out, &expr)))
 }

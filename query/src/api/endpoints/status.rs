@@ -8,10 +8,11 @@ use model::matcher::quote;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::api::admission::call::{Call, Lane};
+use crate::api::admission::call::Call;
 use crate::api::admission::params::{parse_int, rfc3339};
 use crate::api::error::ApiError;
 use crate::api::response;
+use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 
 /// `GET /api/v1/status/buildinfo`. There is no `features` in it: its presence makes Grafana believe in Mimir.
@@ -124,7 +125,7 @@ pub async fn tsdb(State(state): State<ApiState>, call: Call) -> Result<Response,
     }
     let inner = state.0.clone();
     state
-        .run(Lane::Lookup, None, move |_, _| {
+        .run(QueryClass::Lookup, None, move |_, _| {
             let s = inner.config.storage.head_stats(&call.tenant, limit as usize);
             // An empty head has its ends the wrong way round upstream.
             let (min_time, max_time) =

@@ -14,10 +14,11 @@ use futures::Stream;
 use model::source::{Budget, ResolutionReport, SourceError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::api::response::{Grid, HEAD, PIECE_BYTES, Remarks, Stats, points, respond, tail};
-use crate::api::response::{json, resolution};
+use crate::api::admission::permit::Permit;
+use crate::api::response::matrix::MatrixWriter;
+use crate::api::response::{HEAD, PIECE_BYTES, Stats, Warnings, resolution, respond, tail};
 use crate::value::{QueryError, RangeSeries};
 
 /// Pieces that may wait for the client, beside the one being written.
@@ -29,35 +30,11 @@ pub struct Piece {
     last: bool,
 }
 
-/// What the answer needs once it begins.
-pub struct Begun {
+/// What the connection needs of an answer that has begun.
+pub struct StreamedBody {
     pieces: mpsc::Receiver<Piece>,
     /// Told so far: all selectors whose series are among the first.
     answered: Arc<ResolutionReport>,
-}
-
-/// A query's place among those that run. A query whose client does not read gives it up until the client does, as long as not too many
-/// wait like that: each keeps its thread.
-pub struct Place {
-    held: Option<OwnedSemaphorePermit>,
-    places: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-}
-
-impl Place {
-    pub fn new(held: OwnedSemaphorePermit, places: Arc<Semaphore>, waiting: Arc<Semaphore>) -> Place {
-        Place { held: Some(held), places, waiting }
-    }
-
-    /// Waits for `sent` without the place, where that is possible, and then for a place.
-    async fn away<T>(&mut self, sent: impl Future<Output = T>) -> T {
-        let Ok(_waiting) = self.waiting.try_acquire() else { return sent.await };
-        self.held = None;
-        let sent = sent.await;
-        // Places are never closed; without one the query would go on all the same.
-        self.held = self.places.clone().acquire_owned().await.ok();
-        sent
-    }
 }
 
 /// Cancels the work of a request whose future is dropped, which is what happens when its client goes away.
@@ -75,24 +52,24 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// With this, work on a blocking thread begins its answer.
-pub struct Early {
-    begin: Option<oneshot::Sender<Begun>>,
+/// With this, work on a blocking thread starts to send its answer.
+pub struct StreamStart {
+    begin: Option<oneshot::Sender<StreamedBody>>,
     budget: Arc<Budget>,
     runtime: Handle,
-    place: Place,
+    permit: Permit,
 }
 
 /// Both ends. Must be called within the runtime.
-pub fn early(budget: Arc<Budget>, place: Place) -> (Early, oneshot::Receiver<Begun>) {
-    let (begin, begun) = oneshot::channel();
-    (Early { begin: Some(begin), budget, runtime: Handle::current(), place }, begun)
+pub fn start(budget: Arc<Budget>, permit: Permit) -> (StreamStart, oneshot::Receiver<StreamedBody>) {
+    let (begin, started) = oneshot::channel();
+    (StreamStart { begin: Some(begin), budget, runtime: Handle::current(), permit }, started)
 }
 
 /// The answer that has begun. When it is dropped, which is what happens when the client goes away, the query is cancelled.
-pub fn response(begun: Begun, cancel: CancelOnDrop) -> Response {
-    let response = respond(Body::from_stream(Rest { pieces: Some(begun.pieces), _cancel: cancel }));
-    resolution::tell(response, &begun.answered)
+pub fn response(body: StreamedBody, cancel: CancelOnDrop) -> Response {
+    let response = respond(Body::from_stream(Rest { pieces: Some(body.pieces), _cancel: cancel }));
+    resolution::tell(response, &body.answered)
 }
 
 struct Rest {
@@ -125,29 +102,27 @@ impl Stream for Rest {
 }
 
 /// Writes the series of a matrix as they come. The answer begins with the first.
-pub struct SeriesWriter {
-    early: Early,
+pub struct StreamedMatrix {
+    start: StreamStart,
     pieces: Option<mpsc::Sender<Piece>>,
-    grid: Grid,
+    matrix: MatrixWriter,
     out: Vec<u8>,
     /// 0: none.
     limit: usize,
-    written: usize,
     cut: bool,
     answered: Arc<ResolutionReport>,
 }
 
-impl SeriesWriter {
+impl StreamedMatrix {
     /// `range` is `(start, step, steps)`.
     pub fn new(
         range: Option<(i64, i64, usize)>,
         limit: usize,
-        early: Early,
+        start: StreamStart,
         answered: Arc<ResolutionReport>,
-    ) -> SeriesWriter {
-        let (start_ms, step_ms, steps) = range.unwrap_or((0, 1, 0));
-        let grid = Grid::new(start_ms, step_ms, steps);
-        SeriesWriter { early, pieces: None, grid, out: Vec::new(), limit, written: 0, cut: false, answered }
+    ) -> StreamedMatrix {
+        let matrix = MatrixWriter::new(range);
+        StreamedMatrix { start, pieces: None, matrix, out: Vec::new(), limit, cut: false, answered }
     }
 
     /// Whether anything was sent.
@@ -163,9 +138,9 @@ impl SeriesWriter {
     pub fn series(&mut self, series: &RangeSeries) -> Result<(), QueryError> {
         if self.pieces.is_none() {
             let (to, from) = mpsc::channel(WAITING);
-            let begin = self.early.begin.take();
+            let begin = self.start.begin.take();
             if begin.is_none_or(|begin| {
-                begin.send(Begun { pieces: from, answered: self.answered.clone() }).is_err()
+                begin.send(StreamedBody { pieces: from, answered: self.answered.clone() }).is_err()
             }) {
                 return Err(SourceError::Canceled.into());
             }
@@ -173,35 +148,27 @@ impl SeriesWriter {
             self.out.extend_from_slice(HEAD);
             self.out.extend_from_slice(br#"{"resultType":"matrix","result":["#);
         }
-        if self.limit > 0 && self.written == self.limit {
-            // The rest is still computed: what it remarks, and whether it fails, belongs to the answer.
+        if self.limit > 0 && self.matrix.begun() == self.limit {
+            // The rest is still computed: what it warns of, and whether it fails, belongs to the answer.
             self.cut = true;
             return Ok(());
         }
-        if self.written > 0 {
-            self.out.push(b',');
-        }
-        self.written += 1;
-        self.out.extend_from_slice(br#"{"metric":"#);
-        json::labels(&mut self.out, &series.labels);
-        let (mut point, mut step) = (0, 0);
-        while !points(&mut self.out, series, &mut point, &mut step, &mut self.grid) {
+        while !self.matrix.write(&mut self.out, series) {
             self.send(false)?;
         }
-        self.out.push(b'}');
         Ok(())
     }
 
     /// The end of an answer that has begun.
-    pub fn finish(mut self, stats: Option<&Stats>, remarks: &Remarks) {
+    pub fn finish(mut self, stats: Option<&Stats>, warnings: &Warnings) {
         self.out.push(b']');
-        self.out.append(&mut tail(stats, remarks));
+        self.out.append(&mut tail(stats, warnings));
         if self.send(true).is_err() {
             tracing::debug!("the client of a large result was gone before its end");
         }
     }
 
-    /// Waits until the client has taken enough, and for a place again, at most until the query's deadline.
+    /// Waits until the client has taken enough, and for a permit again, at most until the query's deadline.
     fn send(&mut self, last: bool) -> Result<(), QueryError> {
         let Some(pieces) = &self.pieces else { return Ok(()) };
         let fresh = Vec::with_capacity(if last { 0 } else { PIECE_BYTES + (8 << 10) });
@@ -211,10 +178,10 @@ impl SeriesWriter {
             Err(TrySendError::Closed(_)) => return Err(SourceError::Canceled.into()),
             Err(TrySendError::Full(piece)) => piece,
         };
-        let deadline = self.early.budget.deadline().map(tokio::time::Instant::from_std);
-        let place = &mut self.early.place;
-        let sent = self.early.runtime.block_on(async {
-            let send = place.away(pieces.send(piece));
+        let deadline = self.start.budget.deadline().map(tokio::time::Instant::from_std);
+        let permit = &mut self.start.permit;
+        let sent = self.start.runtime.block_on(async {
+            let send = permit.without(pieces.send(piece));
             match deadline {
                 Some(deadline) => {
                     tokio::time::timeout_at(deadline, send).await.map_err(|_| SourceError::TimedOut)
