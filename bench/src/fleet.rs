@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 use crate::target::{Exposed, Value, exposed, on_dashboards};
 
 /// What kind of fleet; the same options give the same bytes on every machine.
@@ -85,7 +85,7 @@ struct Target {
     number: u32,
     /// How often it was replaced: part of its name.
     life: u32,
-    dice: Dice,
+    rng: Rng,
     /// Milliseconds into the interval at which each replica scrapes it.
     offset_ms: [i64; 2],
     values: Vec<Value>,
@@ -127,13 +127,13 @@ impl Fleet {
     }
 
     fn begin(&mut self, number: u32, life: u32) -> Target {
-        let mut dice = Dice::of(self.options.seed, u64::from(number) << 20 | u64::from(life));
+        let mut rng = Rng::of(self.options.seed, u64::from(number) << 20 | u64::from(life));
         let interval = self.options.interval_ms as u64;
-        let offset_ms = [dice.below(interval) as i64, dice.below(interval) as i64];
-        let values = self.exposed.iter().map(|e| Value::begin(e.class, &mut dice, life > 0)).collect();
+        let offset_ms = [rng.below(interval) as i64, rng.below(interval) as i64];
+        let values = self.exposed.iter().map(|e| Value::begin(e.class, &mut rng, life > 0)).collect();
         let labels = [0, 1].map(|replica| self.labels(number, life, replica));
         self.series += (self.exposed.len() * if self.options.ha { 2 } else { 1 }) as u64;
-        Target { number, life, dice, offset_ms, values, labels }
+        Target { number, life, rng, offset_ms, values, labels }
     }
 
     fn labels(&mut self, number: u32, life: u32, replica: usize) -> Vec<Box<[u32]>> {
@@ -168,7 +168,7 @@ impl Fleet {
         for at in 0..self.targets.len() {
             let target = &mut self.targets[at];
             let mut begin = self.options.begin_ms + step * self.options.interval_ms;
-            if step > 0 && target.dice.chance(self.options.churn_per_hour / steps_per_hour) {
+            if step > 0 && target.rng.chance(self.options.churn_per_hour / steps_per_hour) {
                 // The old one is gone: Prometheus marks all of its series as stale.
                 self.row.clear();
                 self.row.resize(self.exposed.len(), f64::from_bits(STALE));
@@ -181,21 +181,21 @@ impl Fleet {
                 self.targets[at] = self.begin(number, life);
             }
             let target = &mut self.targets[at];
-            if target.dice.chance(self.options.restarts_per_hour / steps_per_hour) {
+            if target.rng.chance(self.options.restarts_per_hour / steps_per_hour) {
                 for (value, e) in target.values.iter_mut().zip(&self.exposed) {
-                    *value = Value::begin(e.class, &mut target.dice, true);
+                    *value = Value::begin(e.class, &mut target.rng, true);
                 }
             }
             self.row.clear();
             for (value, e) in target.values.iter_mut().zip(&self.exposed) {
-                self.row.push(value.step(e.class, &mut target.dice));
+                self.row.push(value.step(e.class, &mut target.rng));
             }
-            if target.dice.chance(self.options.late) {
-                begin -= target.dice.below(self.options.late_by_ms as u64) as i64;
+            if target.rng.chance(self.options.late) {
+                begin -= target.rng.below(self.options.late_by_ms as u64) as i64;
             }
             for replica in 0..replicas {
                 // Most scrapes are on the dot: Prometheus aligns what is within 2 ms. The rest is a little late.
-                let jitter = if target.dice.chance(0.7) { 0 } else { target.dice.below(12) as i64 };
+                let jitter = if target.rng.chance(0.7) { 0 } else { target.rng.below(12) as i64 };
                 let ts_ms = begin + target.offset_ms[replica] + jitter;
                 self.samples += self.row.len() as u64;
                 take(&self.names, Scrape { ts_ms, labels: &target.labels[replica], values: &self.row });

@@ -7,12 +7,12 @@
 //!
 //! `cargo run --release -p bench -- --help` says what can be set; `bench/README.md` what came out.
 
-mod dice;
 mod encode;
 mod fleet;
 mod load;
 mod queries;
 mod report;
+mod rng;
 mod server;
 mod spool;
 mod target;
@@ -28,7 +28,7 @@ use serde_json::json;
 use encode::Protocol;
 use fleet::FleetOptions;
 use load::quantile;
-use queries::Answered;
+use queries::TimedAnswer;
 use report::{Better, Measured};
 use server::{Kind, Server, folder_bytes};
 use spool::Spool;
@@ -184,7 +184,7 @@ fn run(options: &Options, parts: Parts) -> io::Result<()> {
         begun.elapsed().as_secs_f64()
     ));
     let mut all: Vec<Measured> = Vec::new();
-    let mut answers: Vec<Vec<Vec<Answered>>> = Vec::new();
+    let mut answers: Vec<Vec<Vec<TimedAnswer>>> = Vec::new();
     for (n, kind) in options.servers.iter().enumerate() {
         let taken = options.servers[..n].iter().filter(|k| k.name() == kind.name()).count();
         let server =
@@ -230,7 +230,7 @@ fn measure(
     spool: &Spool,
     parts: Parts,
     into: &mut Measured,
-) -> io::Result<Vec<Vec<Answered>>> {
+) -> io::Result<Vec<Vec<TimedAnswer>>> {
     let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &options.hearth_arg } else { &[] };
     let mut server = Server::start(kind, dir, more)?;
     let sent = load::send(&server, spool, options.protocol());
@@ -280,7 +280,7 @@ fn measure(
     Ok(answers)
 }
 
-fn note(answered: Vec<Answered>, on: &str, into: &mut Measured) -> Vec<Answered> {
+fn note(answered: Vec<TimedAnswer>, on: &str, into: &mut Measured) -> Vec<TimedAnswer> {
     for a in &answered {
         into.add(&format!("{}: {}, p50 ms", on, a.class), Better::Less, a.p50_ms);
         into.add(&format!("{}: {}, p95 ms", on, a.class), Better::Less, a.p95_ms);
@@ -290,7 +290,7 @@ fn note(answered: Vec<Answered>, on: &str, into: &mut Measured) -> Vec<Answered>
 }
 
 /// Notes where the first server and another give different answers.
-fn compare(options: &Options, all: &mut [Measured], answers: &[Vec<Vec<Answered>>]) {
+fn compare(options: &Options, all: &mut [Measured], answers: &[Vec<Vec<TimedAnswer>>]) {
     for other in 1..answers.len() {
         let kinds = [&options.servers[0], &options.servers[other]];
         let (mut same, mut differ, mut passed_over) = (0, Vec::new(), 0);

@@ -21,7 +21,7 @@ pub struct Question {
 
 /// How a question was answered.
 #[derive(Clone, Debug)]
-pub struct Answered {
+pub struct TimedAnswer {
     pub class: &'static str,
     pub p50_ms: f64,
     pub p95_ms: f64,
@@ -147,7 +147,7 @@ pub fn dashboards(fleet: &FleetOptions) -> Vec<Question> {
 }
 
 /// Asks everything: a few times unmeasured, then `times` times.
-pub fn ask(server: &Server, questions: &[Question], times: u32) -> Vec<Answered> {
+pub fn ask(server: &Server, questions: &[Question], times: u32) -> Vec<TimedAnswer> {
     let agent = agent(Duration::from_secs(120));
     let once = |q: &Question| -> Result<(f64, Vec<u8>), String> {
         let mut request = agent.get(format!("{}{}", server.url, q.path));
@@ -175,7 +175,7 @@ pub fn ask(server: &Server, questions: &[Question], times: u32) -> Vec<Answered>
         let cpu_ms = (server.cpu_seconds() - cpu) * 1000.0 / f64::from(times.max(1));
         took.sort_unstable_by(f64::total_cmp);
         let parsed = |body: Vec<u8>| serde_json::from_slice(&body).map_err(|e| e.to_string());
-        all.push(Answered {
+        all.push(TimedAnswer {
             class: q.class,
             p50_ms: quantile(&took, 0.5),
             p95_ms: quantile(&took, 0.95),
@@ -188,7 +188,7 @@ pub fn ask(server: &Server, questions: &[Question], times: u32) -> Vec<Answered>
 }
 
 /// Where two answers to one question differ; `None` where they say the same.
-pub fn difference(a: &Answered, b: &Answered) -> Option<String> {
+pub fn difference(a: &TimedAnswer, b: &TimedAnswer) -> Option<String> {
     let (left, right) = match (&a.answer, &b.answer) {
         (Ok(left), Ok(right)) => (left, right),
         (Err(e), _) | (_, Err(e)) => return Some(e.clone()),
@@ -216,7 +216,7 @@ pub fn difference(a: &Answered, b: &Answered) -> Option<String> {
 }
 
 /// Whether a difference between these two servers says something about either.
-pub fn comparable(a: &Answered, kinds: [&Kind; 2]) -> bool {
+pub fn comparable(a: &TimedAnswer, kinds: [&Kind; 2]) -> bool {
     !(a.own_way && kinds.iter().any(|k| matches!(k, Kind::Victoria(_))))
 }
 
@@ -255,9 +255,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn answered(result: Value) -> Answered {
+    fn answered(result: Value) -> TimedAnswer {
         let answer = Ok(json!({"status": "success", "data": {"resultType": "vector", "result": result}}));
-        Answered { class: "x", p50_ms: 0.0, p95_ms: 0.0, cpu_ms: 0.0, answer, own_way: false }
+        TimedAnswer { class: "x", p50_ms: 0.0, p95_ms: 0.0, cpu_ms: 0.0, answer, own_way: false }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What one machine of the fleet exposes: about 500 series as a node exporter has them, each with the kind of values it really has.
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 /// How the values of a series come about.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -297,36 +297,36 @@ pub struct Value(pub f64);
 
 impl Value {
     /// Where a series begins; `from_zero` after a restart of its process.
-    pub fn begin(class: Class, dice: &mut Dice, from_zero: bool) -> Value {
+    pub fn begin(class: Class, rng: &mut Rng, from_zero: bool) -> Value {
         let scale = if from_zero { 0.0 } else { 1.0 };
         Value(match class {
             Class::Constant(v) => v,
-            Class::Slow => (dice.below(50) as f64) * scale,
-            Class::Fast(pace) => (dice.below(20_000) * (pace / 2 + 1)) as f64 * scale,
-            Class::Hundredths(pace) => (dice.below(20_000) * (pace / 2 + 1)) as f64 / 100.0 * scale,
-            Class::Level { start, step } => start + step * dice.below(64) as f64,
-            Class::Noisy(growth) => growth * dice.below(1000) as f64 * scale + dice.unit() * 0.02,
+            Class::Slow => (rng.below(50) as f64) * scale,
+            Class::Fast(pace) => (rng.below(20_000) * (pace / 2 + 1)) as f64 * scale,
+            Class::Hundredths(pace) => (rng.below(20_000) * (pace / 2 + 1)) as f64 / 100.0 * scale,
+            Class::Level { start, step } => start + step * rng.below(64) as f64,
+            Class::Noisy(growth) => growth * rng.below(1000) as f64 * scale + rng.unit() * 0.02,
         })
     }
 
     /// The value at the next scrape.
-    pub fn step(&mut self, class: Class, dice: &mut Dice) -> f64 {
+    pub fn step(&mut self, class: Class, rng: &mut Rng) -> f64 {
         match class {
             Class::Constant(_) => {}
             Class::Slow => {
-                if dice.chance(0.05) {
-                    self.0 += (1 + dice.below(3)) as f64;
+                if rng.chance(0.05) {
+                    self.0 += (1 + rng.below(3)) as f64;
                 }
             }
-            Class::Fast(pace) => self.0 += dice.below(pace + 1) as f64,
+            Class::Fast(pace) => self.0 += rng.below(pace + 1) as f64,
             Class::Hundredths(pace) => {
                 // Counted in whole hundredths, as the kernel does, so that the decimal stays a short one.
-                let hundredths = (self.0 * 100.0).round() + dice.below(pace + 1) as f64;
+                let hundredths = (self.0 * 100.0).round() + rng.below(pace + 1) as f64;
                 self.0 = hundredths / 100.0;
             }
             Class::Level { step, start } => {
-                if dice.chance(0.6) {
-                    let steps = dice.below(9) as f64 - 4.0;
+                if rng.chance(0.6) {
+                    let steps = rng.below(9) as f64 - 4.0;
                     let level = ((self.0 / step).round() + steps).max(0.0);
                     let level = if level * step > 4.0 * start + 64.0 * step { start / step } else { level };
                     self.0 = (level * step * 1e6).round() / 1e6;
@@ -334,9 +334,9 @@ impl Value {
             }
             Class::Noisy(growth) => {
                 if growth > 0.0 {
-                    self.0 += growth * dice.unit();
+                    self.0 += growth * rng.unit();
                 } else {
-                    self.0 = (dice.unit() * 0.02 * 1e9).round() / 1e9;
+                    self.0 = (rng.unit() * 0.02 * 1e9).round() / 1e9;
                 }
             }
         }
@@ -359,12 +359,12 @@ mod tests {
 
     #[test]
     fn counters_never_fall_and_levels_stay_in_reach() {
-        let mut dice = Dice::of(5, 0);
+        let mut rng = Rng::of(5, 0);
         for e in exposed() {
-            let mut value = Value::begin(e.class, &mut dice, false);
+            let mut value = Value::begin(e.class, &mut rng, false);
             let mut last = value.0;
             for _ in 0..500 {
-                let next = value.step(e.class, &mut dice);
+                let next = value.step(e.class, &mut rng);
                 match e.class {
                     Class::Constant(v) => assert_eq!(next, v),
                     Class::Level { start, step } => {

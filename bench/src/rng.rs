@@ -3,14 +3,14 @@
 /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014): eight bytes of state, and good enough
 /// for values that nobody bets on.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
-    /// Dice of its own for a part of the fleet, so that one part's throws do not shift another's.
-    pub fn of(seed: u64, part: u64) -> Dice {
-        let mut dice = Dice(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95));
-        dice.next();
-        dice
+impl Rng {
+    /// One of its own for a part of the fleet, so that one part's throws do not shift another's.
+    pub fn of(seed: u64, part: u64) -> Rng {
+        let mut rng = Rng(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95));
+        rng.next();
+        rng
     }
 
     pub fn next(&mut self) -> u64 {
@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn the_same_seed_throws_the_same() {
-        let throws = |mut d: Dice| (0..100).map(|_| d.below(1000)).collect::<Vec<_>>();
-        assert_eq!(throws(Dice::of(7, 3)), throws(Dice::of(7, 3)));
-        assert_ne!(throws(Dice::of(7, 3)), throws(Dice::of(7, 4)));
-        let mut d = Dice::of(1, 0);
+        let throws = |mut d: Rng| (0..100).map(|_| d.below(1000)).collect::<Vec<_>>();
+        assert_eq!(throws(Rng::of(7, 3)), throws(Rng::of(7, 3)));
+        assert_ne!(throws(Rng::of(7, 3)), throws(Rng::of(7, 4)));
+        let mut d = Rng::of(1, 0);
         let mean = (0..10_000).map(|_| d.unit()).sum::<f64>() / 10_000.0;
         assert!((mean - 0.5).abs() < 0.02, "mean {mean}");
     }
