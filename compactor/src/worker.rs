@@ -19,9 +19,9 @@ use tsdb::catalog::{Catalog, CatalogError, Edit, Quarantine, Snapshot};
 use ulid::Ulid;
 
 use crate::garbage::{Piece, find};
+use crate::job::input::ReadError;
+use crate::job::rewrite_candidates::{Remembered, look_through};
 use crate::job::{Done, JobError, JobRunner};
-use crate::marks::{Remembered, look_through};
-use crate::merge::ReadError;
 use crate::metrics::Metrics;
 use crate::plan::{BlockStates, Job, Plan, forced, plan};
 use crate::retention::expired;
@@ -77,7 +77,7 @@ pub struct Round {
 
 /// See the module. Share it behind an `Arc`.
 pub struct Compactor {
-    place: JobRunner,
+    runner: JobRunner,
     _scratch: OwnScratch,
     metrics: Metrics,
     state: tokio::sync::Mutex<State>,
@@ -141,7 +141,7 @@ impl Compactor {
         let scratch = OwnScratch::make(&settings.scratch)
             .map_err(|e| format!("cannot use {} for scratch files: {e}", settings.scratch.display()))?;
         let store: Arc<BlockStore> = maintenance.blocks(settings.cache_bytes());
-        let place = JobRunner {
+        let runner = JobRunner {
             maintenance,
             store,
             settings: Arc::new(settings),
@@ -150,7 +150,7 @@ impl Compactor {
             stop: Arc::default(),
         };
         Ok(Compactor {
-            place,
+            runner,
             _scratch: scratch,
             metrics,
             state: tokio::sync::Mutex::default(),
@@ -162,12 +162,12 @@ impl Compactor {
 
     /// Makes jobs that run end soon, and no new ones begin.
     pub fn stop(&self) {
-        self.place.stop.store(true, Ordering::Relaxed);
+        self.runner.stop.store(true, Ordering::Relaxed);
     }
 
     /// The stop sign, for those who wait for it.
     pub fn stopped(&self) -> &Arc<AtomicBool> {
-        &self.place.stop
+        &self.runner.stop
     }
 
     /// The latest jobs, newest first.
@@ -177,14 +177,14 @@ impl Compactor {
 
     /// Rounds at the interval of the settings, until [`Compactor::stop`]. `changed` is called after rounds that changed a catalog.
     pub async fn run<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
-        while !self.place.stop.load(Ordering::Relaxed) {
+        while !self.runner.stop.load(Ordering::Relaxed) {
             let round = self.round().await;
             if round.jobs + round.expired_blocks > 0 {
                 changed().await;
             }
-            let until = tokio::time::Instant::now() + self.place.settings.interval;
-            while tokio::time::Instant::now() < until && !self.place.stop.load(Ordering::Relaxed) {
-                tokio::time::sleep(std::time::Duration::from_millis(200).min(self.place.settings.interval))
+            let until = tokio::time::Instant::now() + self.runner.settings.interval;
+            while tokio::time::Instant::now() < until && !self.runner.stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(std::time::Duration::from_millis(200).min(self.runner.settings.interval))
                     .await;
             }
         }
@@ -194,7 +194,7 @@ impl Compactor {
     pub async fn round(&self) -> Round {
         let mut state = self.state.lock().await;
         let mut round = Round::default();
-        let tenants = match self.place.maintenance.tenants().await {
+        let tenants = match self.runner.maintenance.tenants().await {
             Ok(tenants) => tenants,
             Err(e) => {
                 round.errors.push(e.to_string());
@@ -221,7 +221,7 @@ impl Compactor {
             }
         }
         for (tenant, of) in &mut state.tenants {
-            if !self.place.stop.load(Ordering::Relaxed) {
+            if !self.runner.stop.load(Ordering::Relaxed) {
                 match self.clean_up(of).await {
                     Ok(removed) => round.garbage_blocks += removed,
                     Err(e) => round.errors.push(format!("tenant {tenant}: {e}")),
@@ -251,25 +251,26 @@ impl Compactor {
         let mut round = Round::default();
         self.begin(&mut state, tenant, &mut round).await.map_err(|e| e.to_string())?;
         let of = state.tenants.get_mut(tenant).expect("it was opened");
-        let leases = self.place.maintenance.leases(tenant, &self.place.writer);
+        let leases = self.runner.maintenance.leases(tenant, &self.runner.writer);
         let mut rewritten = 0;
         let mut waited = 0;
         loop {
             let snapshot = of.catalog.refresh().await.map_err(|e| e.to_string())?;
-            let marks = self.marks(of, &snapshot).await.map_err(|e| e.to_string())?;
+            let states = self.states(of, &snapshot).await.map_err(|e| e.to_string())?;
             let visibility = snapshot.visibility();
-            let dirty =
-                |b: &BlockMeta| marks.dirty.contains(&b.ulid) && !visibility.tombstones_of(b).is_empty();
-            let mut settings = self.place.settings.plan.clone();
-            settings.raw_retention_ms = self.place.settings.keep.of(tenant, 0);
-            let Some(job) = forced(&snapshot.blocks, &marks, &settings, self.now_ms(), dirty)? else {
+            let dirty = |b: &BlockMeta| {
+                states.rewrite_candidates.contains(&b.ulid) && !visibility.tombstones_of(b).is_empty()
+            };
+            let mut settings = self.runner.settings.plan.clone();
+            settings.raw_retention_ms = self.runner.settings.keep.of(tenant, 0);
+            let Some(job) = forced(&snapshot.blocks, &states, &settings, self.now_ms(), dirty)? else {
                 return Ok(rewritten);
             };
             match self.attempt(of, &snapshot, &leases, &job).await {
                 Outcome::Done => (rewritten, waited) = (rewritten + job.inputs.len() as u64, 0),
                 Outcome::Failed(why) => return Err(why),
                 Outcome::Taken | Outcome::Stale => {
-                    if self.place.stop.load(Ordering::Relaxed) {
+                    if self.runner.stop.load(Ordering::Relaxed) {
                         return Err("the process is stopping".to_string());
                     }
                     waited += 1;
@@ -286,11 +287,11 @@ impl Compactor {
 
     /// Whether a round should not begin anything more.
     fn must_end(&self) -> bool {
-        self.place.stop.load(Ordering::Relaxed) || self.urgent.load(Ordering::Relaxed) > 0
+        self.runner.stop.load(Ordering::Relaxed) || self.urgent.load(Ordering::Relaxed) > 0
     }
 
     fn now_ms(&self) -> i64 {
-        self.place.maintenance.clock().now_ms()
+        self.runner.maintenance.clock().now_ms()
     }
 
     /// Opens a tenant's catalog where that has not been done, and takes out what has expired.
@@ -301,7 +302,7 @@ impl Compactor {
         round: &mut Round,
     ) -> Result<(), CatalogError> {
         if !state.tenants.contains_key(tenant) {
-            let catalog = Arc::new(self.place.maintenance.catalog(tenant, &self.place.writer).await?);
+            let catalog = Arc::new(self.runner.maintenance.catalog(tenant, &self.runner.writer).await?);
             state.tenants.insert(
                 tenant.clone(),
                 Tenant {
@@ -315,7 +316,7 @@ impl Compactor {
         }
         let catalog = state.tenants[tenant].catalog.clone();
         let snapshot = catalog.refresh().await?;
-        let settings = &self.place.settings;
+        let settings = &self.runner.settings;
         let quarantined: BTreeSet<Ulid> = snapshot.quarantined.keys().copied().collect();
         self.quarantined.lock().insert(tenant.clone(), quarantined.len());
         let now_ms = self.now_ms();
@@ -346,7 +347,7 @@ impl Compactor {
 
     async fn turn(&self, of: &mut Tenant, round: &mut Round) -> Result<Turn, CatalogError> {
         let tenant = of.catalog.tenant().clone();
-        let leases = self.place.maintenance.leases(&tenant, &self.place.writer);
+        let leases = self.runner.maintenance.leases(&tenant, &self.runner.writer);
         let mut turn = Turn::default();
         for _ in 0..JOBS_PER_TURN {
             if self.must_end() {
@@ -392,30 +393,31 @@ impl Compactor {
 
     /// Plans from a snapshot; first tells the catalog which blocks are clean of deletions.
     async fn plan(&self, of: &Tenant, snapshot: &Arc<Snapshot>) -> Result<Plan, CatalogError> {
-        let marks = self.marks(of, snapshot).await?;
-        let mut settings = self.place.settings.plan.clone();
-        settings.raw_retention_ms = self.place.settings.keep.of(of.catalog.tenant(), 0);
-        Ok(plan(&snapshot.blocks, &marks, &settings, self.now_ms()))
+        let states = self.states(of, snapshot).await?;
+        let mut settings = self.runner.settings.plan.clone();
+        settings.raw_retention_ms = self.runner.settings.keep.of(of.catalog.tenant(), 0);
+        Ok(plan(&snapshot.blocks, &states, &settings, self.now_ms()))
     }
 
-    async fn marks(&self, of: &Tenant, snapshot: &Arc<Snapshot>) -> Result<BlockStates, CatalogError> {
-        let (place, tenant, known) = (self.place.clone(), of.catalog.tenant().clone(), of.remembered.clone());
+    async fn states(&self, of: &Tenant, snapshot: &Arc<Snapshot>) -> Result<BlockStates, CatalogError> {
+        let (runner, tenant, known) =
+            (self.runner.clone(), of.catalog.tenant().clone(), of.remembered.clone());
         let (snapshot, now_ms) = (snapshot.clone(), self.now_ms());
         let looked = tokio::task::spawn_blocking(move || {
-            let rules = Arc::new(place.settings.keep.rules_of(&tenant));
-            let read = place.read_options();
-            look_through(&snapshot, &rules, &mut known.lock(), &place.store, &tenant, &read, now_ms)
+            let rules = Arc::new(runner.settings.keep.rules_of(&tenant));
+            let read = runner.read_options();
+            look_through(&snapshot, &rules, &mut known.lock(), &runner.store, &tenant, &read, now_ms)
         });
-        let (marks, edit) = looked.await.map_err(|e| CatalogError::Store(e.to_string()))?;
+        let (states, edit) = looked.await.map_err(|e| CatalogError::Store(e.to_string()))?;
         if !edit.clean.is_empty() {
             of.catalog.commit(&edit).await?;
         }
-        Ok(marks)
+        Ok(states)
     }
 
     /// Claims a job and does it.
     async fn attempt(&self, of: &mut Tenant, snapshot: &Snapshot, leases: &Leases, job: &Job) -> Outcome {
-        let length = self.place.settings.lease;
+        let length = self.runner.settings.lease;
         let lease = match leases.take(&job.name(), length).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return Outcome::Taken,
@@ -434,10 +436,10 @@ impl Compactor {
             }
         }
         let began_ms = self.now_ms();
-        let rules = Arc::new(self.place.settings.keep.rules_of(of.catalog.tenant()));
+        let rules = Arc::new(self.runner.settings.keep.rules_of(of.catalog.tenant()));
         let visibility = snapshot.visibility().with_retention(rules, began_ms);
         let catalog = of.catalog.clone();
-        let work = self.place.run(&catalog, snapshot, visibility, job);
+        let work = self.runner.run(&catalog, snapshot, visibility, job);
         tokio::pin!(work);
         let mut lease = Some(lease);
         let result = loop {
@@ -470,7 +472,7 @@ impl Compactor {
         result: Result<Done, JobError>,
     ) -> Outcome {
         let tenant = of.catalog.tenant().clone();
-        let why = job.why.as_str();
+        let why = job.kind.as_str();
         let took_ms = self.now_ms().saturating_sub(began_ms);
         let remember = |result| {
             let mut runs = self.runs.lock();
@@ -532,7 +534,7 @@ impl Compactor {
 
     fn count(&self, job: &Job, done: &Done, took_ms: i64) {
         let m = &self.metrics;
-        m.job(job.why.as_str(), "done");
+        m.job(job.kind.as_str(), "done");
         m.job_seconds.observe(took_ms as f64 / 1000.0);
         m.samples_read.inc_by(done.counts.read);
         m.samples_written.inc_by(done.counts.merged);
@@ -550,7 +552,7 @@ impl Compactor {
     async fn examine(&self, of: &mut Tenant, job: &Job, e: &ReadError) -> Result<bool, CatalogError> {
         let Some(block) = job.inputs.iter().find(|b| b.ulid == e.block) else { return Ok(false) };
         let tenant = of.catalog.tenant().clone();
-        let reason = match self.place.maintenance.verify(&tenant, block).await {
+        let reason = match self.runner.maintenance.verify(&tenant, block).await {
             Err(BlockError::Corrupt { object, what }) => format!("{object} is damaged: {what}"),
             Err(_) => return Ok(false),
             // Its bytes are as they were written, and yet: once may be chance.
@@ -564,7 +566,7 @@ impl Compactor {
             }
         };
         tracing::error!(%tenant, block = %block.ulid, "quarantined, compaction leaves it alone from here on: {reason}");
-        let mark = Quarantine { reason, since_ms: self.now_ms(), found_by: self.place.writer.clone() };
+        let mark = Quarantine { reason, since_ms: self.now_ms(), found_by: self.runner.writer.clone() };
         let edit = Edit { quarantine: vec![(block.ulid, mark)], ..Edit::default() };
         let seen = of.catalog.commit(&edit).await?;
         self.quarantined.lock().insert(tenant, seen.quarantined.len());
@@ -573,14 +575,14 @@ impl Compactor {
 
     /// Deletes objects that nobody needs, when it is time for that and nobody else does it.
     async fn clean_up(&self, of: &mut Tenant) -> Result<u64, String> {
-        let settings = &self.place.settings;
+        let settings = &self.runner.settings;
         let now_ms = self.now_ms();
         if now_ms < of.garbage_after_ms {
             return Ok(0);
         }
         of.garbage_after_ms = now_ms.saturating_add(millis(settings.garbage_interval));
         let tenant = of.catalog.tenant().clone();
-        let leases = self.place.maintenance.leases(&tenant, &self.place.writer);
+        let leases = self.runner.maintenance.leases(&tenant, &self.runner.writer);
         let Some(lease) = leases.take(GARBAGE_LEASE, settings.lease).await.map_err(|e| e.to_string())? else {
             return Ok(0);
         };
@@ -590,7 +592,7 @@ impl Compactor {
     }
 
     async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId) -> Result<u64, String> {
-        let (maintenance, settings) = (&self.place.maintenance, &self.place.settings);
+        let (maintenance, settings) = (&self.runner.maintenance, &self.runner.settings);
         let found = find(maintenance, &of.catalog, settings.delete_delay, settings.orphan_grace).await;
         let mut removed = 0;
         for piece in found.map_err(|e| e.to_string())? {

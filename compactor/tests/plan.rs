@@ -86,7 +86,7 @@ impl Model {
         }
         let pieces = by_span.len() as u64;
         for (span, instants) in by_span {
-            assert!(job.why == JobKind::Cut || span == job.span, "{job:?}");
+            assert!(job.kind == JobKind::Cut || span == job.span, "{job:?}");
             let resolutions = if job.downsample { self.settings.resolutions_ms.clone() } else { Vec::new() };
             self.next += 1;
             let (whole, of_span) = (Ulid::from_parts(self.next, 7), bytes / pieces);
@@ -123,19 +123,19 @@ impl Model {
     }
 
     /// Blocks that are damaged, and those that belong together with them.
-    fn aside(&self, marks: &BlockStates) -> BTreeSet<Ulid> {
+    fn aside(&self, states: &BlockStates) -> BTreeSet<Ulid> {
         let wholes: BTreeSet<Ulid> = self
             .live
             .iter()
-            .filter(|(b, _)| marks.blocked.contains(&b.ulid))
+            .filter(|(b, _)| states.blocked.contains(&b.ulid))
             .map(|(b, _)| b.whole())
             .collect();
         self.live.iter().filter(|(b, _)| wholes.contains(&b.whole())).map(|(b, _)| b.ulid).collect()
     }
 
-    fn check_jobs(&self, jobs: &[Job], marks: &BlockStates) {
+    fn check_jobs(&self, jobs: &[Job], states: &BlockStates) {
         let mut taken = BTreeSet::new();
-        let aside = self.aside(marks);
+        let aside = self.aside(states);
         for job in jobs {
             let wholes: BTreeSet<Ulid> = job.inputs.iter().map(|b| b.whole()).collect();
             assert!(!wholes.is_empty() && wholes.len() <= self.settings.max_inputs);
@@ -201,7 +201,7 @@ proptest! {
             let instants = (0..=*hours).map(|h| (start + h) * H + off).collect();
             model.add(i as u64 + 1, instants, mib * MIB);
         }
-        let marks = BlockStates {
+        let states = BlockStates {
             blocked: blocked.iter().filter_map(|i| model.live.get(*i)).map(|(b, _)| b.ulid).collect(),
             ..BlockStates::default()
         };
@@ -209,8 +209,8 @@ proptest! {
         let now = 24 * 90 * H;
         let mut rounds = 0;
         loop {
-            let found = plan(&model.blocks(), &marks, &model.settings, now);
-            model.check_jobs(&found.jobs, &marks);
+            let found = plan(&model.blocks(), &states, &model.settings, now);
+            model.check_jobs(&found.jobs, &states);
             if found.jobs.is_empty() {
                 break;
             }
@@ -223,7 +223,7 @@ proptest! {
         }
         let longest = *model.settings.levels_ms.last().unwrap();
         let raw: Vec<&Stored> =
-            model.live.iter().filter(|(b, _)| b.resolution_ms == 0 && !marks.blocked.contains(&b.ulid)).collect();
+            model.live.iter().filter(|(b, _)| b.resolution_ms == 0 && !states.blocked.contains(&b.ulid)).collect();
         for (i, (a, _)) in raw.iter().enumerate() {
             prop_assert!(in_one_span(a.min_t_ms, a.max_t_ms, longest));
             prop_assert!(a.downsampled_ms == [300_000, H], "{:?} was not downsampled", a);
@@ -261,7 +261,7 @@ fn planned(
     let blocks: Vec<_> = blocks.iter().cloned().map(Arc::new).collect();
     let found = plan(&blocks, &BlockStates::default(), settings, now_ms);
     let one = |j: &Job| {
-        (j.why, j.span.end_ms / H, j.inputs.iter().map(|b| b.ulid.timestamp_ms()).collect(), j.downsample)
+        (j.kind, j.span.end_ms / H, j.inputs.iter().map(|b| b.ulid.timestamp_ms()).collect(), j.downsample)
     };
     found.jobs.iter().map(one).collect()
 }
@@ -374,27 +374,33 @@ fn shares_of_a_whole_are_planned_as_one_block() {
     let job = plan(&live, &BlockStates::default(), &s, now).jobs.remove(0);
     assert_eq!(job.replaces, [Ulid::from_parts(20, 0), Ulid::from_parts(21, 0)]);
     // One that is damaged keeps the others out; so does one with deleted samples draw them in.
-    let marks = BlockStates { blocked: BTreeSet::from([Ulid::from_parts(10, 0)]), ..BlockStates::default() };
-    let jobs = plan(&live, &marks, &s, now).jobs;
+    let states = BlockStates { blocked: BTreeSet::from([Ulid::from_parts(10, 0)]), ..BlockStates::default() };
+    let jobs = plan(&live, &states, &s, now).jobs;
     assert_eq!(jobs.iter().map(|j| j.inputs[0].ulid.timestamp_ms()).collect::<Vec<_>>(), [30]);
-    let marks = BlockStates { dirty: BTreeSet::from([Ulid::from_parts(11, 0)]), ..BlockStates::default() };
-    let jobs = plan(&live[..4], &marks, &s, now).jobs;
-    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (JobKind::Rewrite, 2, 2));
+    let states = BlockStates {
+        rewrite_candidates: BTreeSet::from([Ulid::from_parts(11, 0)]),
+        ..BlockStates::default()
+    };
+    let jobs = plan(&live[..4], &states, &s, now).jobs;
+    assert_eq!((jobs[0].kind, jobs[0].inputs.len(), jobs[0].replaces.len()), (JobKind::Rewrite, 2, 2));
     // Levels that one of them crosses cut all of them.
     let shorter = PlanSettings { levels_ms: vec![12 * H, 24 * H], ..s };
     let jobs = plan(&live[..4], &BlockStates::default(), &shorter, now).jobs;
-    assert_eq!((jobs[0].why, jobs[0].inputs.len(), jobs[0].replaces.len()), (JobKind::Cut, 2, 2));
+    assert_eq!((jobs[0].kind, jobs[0].inputs.len(), jobs[0].replaces.len()), (JobKind::Cut, 2, 2));
     assert!(PlanSettings { levels_ms: vec![5, 12], ..shorter }.check().is_err());
 }
 
 #[test]
 fn a_block_with_deleted_samples_is_rewritten_at_once() {
     let s = settings();
-    let marks = BlockStates { dirty: BTreeSet::from([Ulid::from_parts(1, 0)]), ..BlockStates::default() };
+    let states = BlockStates {
+        rewrite_candidates: BTreeSet::from([Ulid::from_parts(1, 0)]),
+        ..BlockStates::default()
+    };
     let open: Vec<_> = vec![Arc::new(block(1, 1, 2 * H, MIB))];
-    let found = plan(&open, &marks, &s, 3 * H);
-    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (JobKind::Rewrite, false));
+    let found = plan(&open, &states, &s, 3 * H);
+    assert_eq!((found.jobs[0].kind, found.jobs[0].downsample), (JobKind::Rewrite, false));
     let done = BlockMeta { level: 1, downsampled_ms: s.resolutions_ms.clone(), ..block(1, 1, 2 * H, MIB) };
-    let found = plan(&[Arc::new(done)], &marks, &s, 1000 * H);
-    assert_eq!((found.jobs[0].why, found.jobs[0].downsample), (JobKind::Rewrite, true));
+    let found = plan(&[Arc::new(done)], &states, &s, 1000 * H);
+    assert_eq!((found.jobs[0].kind, found.jobs[0].downsample), (JobKind::Rewrite, true));
 }

@@ -11,7 +11,7 @@ use model::matcher::Matcher;
 use model::source::{Budget, Hints, Selection, SeriesColumns, Source};
 use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
-use tsdb::block::file::CRC_BLOCK_BYTES;
+use tsdb::block::checksums::CRC_BLOCK_BYTES;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockReader, ReadOptions, WriteOptions, write_block};
 use tsdb::bucket::BucketSource;

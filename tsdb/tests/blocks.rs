@@ -16,7 +16,7 @@ use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
-use tsdb::block::file::CRC_BLOCK_BYTES;
+use tsdb::block::checksums::CRC_BLOCK_BYTES;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, FileMeta, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};

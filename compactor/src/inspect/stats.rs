@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use model::labels::{Labels, METRIC_NAME};
 use model::tenant::TenantId;
 use serde::Serialize;
-use tsdb::block::weigh::weigh;
+use tsdb::block::inspect::weigh::weigh;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
 use tsdb::deletion::Visibility;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::BlockError;
+use crate::block::error::BlockError;
 use model::labels::METRIC_NAME;
 use model::matcher::{MatchOp, Matcher};
 

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::file::{from_base64, to_base64};
+use crate::block::checksums::{from_base64, to_base64};
 use model::codec::varint;
 use model::labels::METRIC_NAME;
 use model::matcher::Matcher;
@@ -32,7 +32,7 @@ pub(crate) struct MetricRuns {
 
 /// Gathers the directory of a table that is being written.
 #[derive(Default)]
-pub(super) struct MetricRunsWriter {
+pub(crate) struct MetricRunsWriter {
     metrics: u64,
     /// All but the last metric's number of rows.
     bytes: Vec<u8>,

@@ -20,10 +20,11 @@ use parquet::file::properties::{
 };
 use parquet::schema::types::ColumnPath;
 
-use super::BlockError;
-use super::write::WriteOptions;
+use crate::block::error::BlockError;
+use crate::block::options::WriteOptions;
+use model::histogram::CounterResetHint;
 
-/// Key of the Parquet footer under which the checksums of a file's head lie, see [`super::file`].
+/// Key of the Parquet footer under which the checksums of a file's head lie, see [`crate::block::write::file`].
 pub const CRC_KEY: &str = "hearth.crc32";
 /// Key of the Parquet footer that says what wrote the file.
 pub const FORMAT_KEY: &str = "hearth.format";
@@ -75,15 +76,15 @@ pub const START_TS: usize = 16;
 pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
 
 /// Rows per page of `series.parquet`: what is decoded of each label for a metric of few series.
-pub(super) const SERIES_PER_PAGE: usize = 16 * 1024;
+pub(crate) const SERIES_PER_PAGE: usize = 16 * 1024;
 
 /// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values` has null items.)
-pub(super) fn list(item: DataType) -> DataType {
+pub(crate) fn list(item: DataType) -> DataType {
     DataType::List(element(item))
 }
 
 /// The item of a list as the schema names it.
-pub(super) fn element(item: DataType) -> Arc<Field> {
+pub(crate) fn element(item: DataType) -> Arc<Field> {
     let nullable = matches!(item, DataType::List(_));
     Arc::new(Field::new("element", item, nullable))
 }
@@ -121,7 +122,7 @@ pub static SAMPLES: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// A column that holds a part of histograms.
-pub(super) fn histogram_field(name: &str) -> Field {
+pub(crate) fn histogram_field(name: &str) -> Field {
     let kind = match name {
         "h_schema" | "h_hint" => list(DataType::Int32),
         "h_pos_spans" | "h_neg_spans" => list(list(DataType::Int32)),
@@ -145,7 +146,7 @@ pub fn series(label_columns: &[String]) -> SchemaRef {
 }
 
 /// What the columns of all files start from.
-pub(super) fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuilder, BlockError> {
+pub(crate) fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuilder, BlockError> {
     let level = ZstdLevel::try_new(options.zstd_level).map_err(|e| BlockError::Encode(e.to_string()))?;
     let miniblocks =
         DeltaBinaryPackedEncoderOptions::try_new(128, 4).map_err(|e| BlockError::Encode(e.to_string()))?;
@@ -160,7 +161,7 @@ pub(super) fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuild
         .set_created_by(concat!("hearth ", env!("CARGO_PKG_VERSION")).to_string()))
 }
 
-pub(super) fn list_path(name: &str) -> ColumnPath {
+pub(crate) fn list_path(name: &str) -> ColumnPath {
     ColumnPath::from(vec![name.to_string(), "list".to_string(), "element".to_string()])
 }
 
@@ -169,7 +170,7 @@ fn nested_path(name: &str) -> ColumnPath {
     ColumnPath::from(parts.map(str::to_string).to_vec())
 }
 
-pub(super) fn timelines_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
+pub(crate) fn timelines_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
     let ts = list_path("ts");
     Ok(properties(options)?
         .set_column_encoding(ColumnPath::from("tsref"), Encoding::DELTA_BINARY_PACKED)
@@ -180,7 +181,7 @@ pub(super) fn timelines_properties(options: &WriteOptions) -> Result<WriterPrope
         .build())
 }
 
-pub(super) fn series_properties(
+pub(crate) fn series_properties(
     options: &WriteOptions,
     label_columns: &[String],
 ) -> Result<WriterProperties, BlockError> {
@@ -198,7 +199,7 @@ pub(super) fn series_properties(
     Ok(p.build())
 }
 
-pub(super) fn samples_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
+pub(crate) fn samples_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
     let mut p = properties(options)?;
     for name in [SERIES_ID, "min_t", "max_t", "tsref", "n", "exp", "nx", "start_t"] {
         p = p.set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
@@ -230,7 +231,7 @@ pub(super) fn samples_properties(options: &WriteOptions) -> Result<WriterPropert
 }
 
 /// How the parts of histograms are encoded.
-pub(super) fn histogram_properties(
+pub(crate) fn histogram_properties(
     mut p: WriterPropertiesBuilder,
     options: &WriteOptions,
 ) -> WriterPropertiesBuilder {
@@ -251,6 +252,27 @@ pub(super) fn histogram_properties(
             .set_column_data_page_size_limit(nested_path(name), options.values_per_page * 8);
     }
     p
+}
+
+/// The number that stands for a hint in the column `h_hint`.
+pub(crate) fn hint_number(hint: CounterResetHint) -> i32 {
+    match hint {
+        CounterResetHint::Unknown => 0,
+        CounterResetHint::CounterReset => 1,
+        CounterResetHint::NotCounterReset => 2,
+        CounterResetHint::Gauge => 3,
+    }
+}
+
+/// Undoes [`hint_number`].
+pub(crate) fn hint_of(number: i32) -> Option<CounterResetHint> {
+    Some(match number {
+        0 => CounterResetHint::Unknown,
+        1 => CounterResetHint::CounterReset,
+        2 => CounterResetHint::NotCounterReset,
+        3 => CounterResetHint::Gauge,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

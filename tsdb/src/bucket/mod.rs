@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::block::BlockMeta;
-use crate::block::object::BlockStore as Store;
-use crate::block::read::{Block, Plan};
-use crate::block::series_table::SeriesTable;
+use crate::block::read::plan::{Block, RowPlan};
+use crate::block::read::series_table::SeriesTable;
+use crate::block::read::store::BlockStore as Store;
 use crate::bucket::resolution::{Asked, Part, choose};
 use crate::deletion::{BlockVisibility, Visibility};
 use model::labels::{Labels, METRIC_NAME};
@@ -24,8 +24,8 @@ use model::source::{
 use model::span::span_end;
 use model::tenant::TenantId;
 
-pub use crate::block::cache::CacheStats;
-pub use crate::block::object::BlockStore;
+pub use crate::block::read::cache::CacheStats;
+pub use crate::block::read::store::BlockStore;
 
 /// Samples that one step of a block's cursor reads.
 const BATCH_SAMPLES: u64 = 256 * 1024;
@@ -301,7 +301,7 @@ impl Source for BucketSource {
 struct BlockCursor {
     block: Block,
     table: Arc<SeriesTable>,
-    plan: Plan,
+    plan: RowPlan,
     /// Planned rows before this are done.
     at: usize,
     range: (i64, i64),

@@ -9,6 +9,7 @@ use ulid::Ulid;
 
 use super::claims::{ClaimedCreator, Register, RegisterError};
 use super::create::CreatingStore;
+use super::error::ArrangeError;
 use super::owner::Owner;
 use super::probe::{ProbeError, probe};
 use crate::catalog::layout;
@@ -47,11 +48,6 @@ pub struct Arranged {
     pub store: Arc<dyn ObjectStore>,
     pub owner: Option<Arc<Owner>>,
 }
-
-/// Why commits could not be arranged; the text says what to set.
-#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[error("{0}")]
-pub struct ArrangeError(pub String);
 
 /// The object that says which register decides about a bucket's commits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

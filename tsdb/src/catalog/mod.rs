@@ -8,6 +8,7 @@
 mod arrange;
 mod claims;
 mod create;
+mod error;
 pub mod layout;
 pub mod lease;
 mod owner;
@@ -25,28 +26,12 @@ use ulid::Ulid;
 use model::clock::{Clock, SystemClock};
 use model::tenant::TenantId;
 
-pub use arrange::{ArrangeError, Arranged, Commits, arrange};
+pub use arrange::{Arranged, Commits, arrange};
 pub use claims::{Register, RegisterError};
+pub use error::{ArrangeError, CatalogError};
 pub use owner::Owner;
 pub use probe::{ProbeError, probe};
 pub use snapshot::{Edit, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};
-
-/// Why the catalog could not be read or changed.
-#[derive(Debug, thiserror::Error, Clone)]
-pub enum CatalogError {
-    /// The store failed; whether a commit was made is unknown only if the text says so.
-    #[error("{0}")]
-    Store(String),
-    /// A snapshot is not what was written.
-    #[error("{object} is damaged: {what}")]
-    Corrupt { object: String, what: String },
-    /// The edit does not fit the state that others have made meanwhile. Nothing was changed.
-    #[error("{0}")]
-    Conflict(String),
-    /// The catalog may not hold more of what the edit adds. Nothing was changed.
-    #[error("{0}")]
-    Full(String),
-}
 
 /// How a [`Catalog`] behaves; the defaults suit everything but tests.
 #[derive(Clone)]

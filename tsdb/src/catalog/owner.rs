@@ -12,8 +12,8 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload, PutResult, Re
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::arrange::ArrangeError;
 use super::create::{Creator, exists, failed, taken};
+use super::error::ArrangeError;
 use crate::catalog::layout;
 
 /// Beats without which an owner counts as gone.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::CatalogError;
+use super::error::CatalogError;
 use crate::block::BlockMeta;
 use crate::block::meta::ulid_texts;
 use crate::deletion::{Tombstone, Visibility, selector_text};

@@ -10,6 +10,7 @@ use ulid::Ulid;
 use super::{Db, FlushError, newer};
 use crate::catalog::layout;
 use crate::catalog::{CatalogError, Edit, Snapshot};
+use crate::sidecar::exemplars::load::load;
 use crate::sidecar::exemplars::{file, retention};
 use crate::sidecar::metadata::{self, MetricMetadata};
 use crate::sidecar::{self, Sidecar};
@@ -51,7 +52,7 @@ impl Db {
         let wanted: Vec<_> = files.iter().filter(|f| f.overlaps(min_t_ms, max_t_ms)).cloned().collect();
         for some in wanted.chunks(16) {
             budget.check()?;
-            for file in self.bucket.exemplars(tenant, some)? {
+            for file in load(&self.bucket, tenant, some)? {
                 budget.check()?;
                 for series in file.iter() {
                     if selectors.iter().any(|m| model::matcher::matches_all(&series.labels, m)) {
@@ -97,7 +98,7 @@ impl Db {
             return Ok(known.clone());
         }
         let path = layout::metadata(tenant, file.ulid);
-        let bytes = self.bucket.read_whole(vec![(path.clone(), file.clone())])?.remove(0);
+        let bytes = sidecar::read_all(&self.bucket, vec![(path.clone(), file.clone())])?.remove(0);
         let known =
             metadata::decode(path.as_ref(), bytes).map_err(|e| SourceError::Storage(e.to_string()))?;
         let known = Arc::new(known);
@@ -192,7 +193,7 @@ impl Db {
             let (db, of) = (self.clone(), tenant.clone());
             let joined = tokio::task::spawn_blocking(move || {
                 let mut all = Gathered::default();
-                for part in db.bucket.exemplars(&of, &parts).map_err(|e| e.to_string())? {
+                for part in load(&db.bucket, &of, &parts).map_err(|e| e.to_string())? {
                     part.iter().for_each(|s| all.add(&s.labels, s.exemplars.iter().cloned()));
                 }
                 file::encode(all.finish()).map_err(|e| e.to_string())

@@ -19,14 +19,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::block::BlockMeta;
-use crate::block::meta::ulid_text;
+use crate::block::meta::{BlockMeta, ulid_text};
 use model::labels::Labels;
 use model::matcher::matches_all;
 use model::matcher::{MatchOp, Matcher};
 
 pub use intervals::{Cutter, Intervals};
-pub(crate) use visibility::BlockVisibility;
+pub(crate) use visibility::{BlockVisibility, Concern, Resolved};
 
 /// A deletion: the samples of some series in a range of time, in blocks that were there when it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! A visibility against one block's series table: resolved once, kept in the cache of blocks, asked by series number.
+//! A visibility against one block's series table: resolved once by whoever has the table, asked by series number.
 
 use std::sync::Arc;
 
@@ -6,13 +6,12 @@ use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{Cutter, Intervals, Tombstone, Visibility};
-use crate::block::BlockMeta;
-use crate::block::cache::{BlockCache, Key};
-use crate::block::series_table::SeriesTable;
+use crate::block::meta::BlockMeta;
+use model::matcher::Matcher;
 use model::source::{Budget, SeriesColumns, SourceError};
 
 /// What is hidden of which series of a block: series with the same fate share an entry.
-struct Resolved {
+pub(crate) struct Resolved {
     /// Per series, which of `fates`; the first is that of series of which nothing is hidden.
     fate_of: Vec<u32>,
     fates: Vec<Fate>,
@@ -33,35 +32,45 @@ pub(crate) struct BlockVisibility {
     cutter: Cutter,
 }
 
-impl BlockVisibility {
-    /// `None` where nothing of the block is hidden, which is known without its series table in nearly all cases.
-    pub fn resolve(
-        visibility: &Visibility,
-        cache: &BlockCache,
-        meta: &BlockMeta,
-        table: &SeriesTable,
-        budget: &Budget,
-    ) -> Result<Option<BlockVisibility>, SourceError> {
+/// What of a visibility concerns one block, before it is known which of its series.
+pub(crate) struct Concern<'v> {
+    visibility: &'v Visibility,
+    tombstones: Vec<Arc<Tombstone>>,
+    /// Whether any rule of retention has run out for a part of the block's time.
+    expires: bool,
+}
+
+impl<'v> Concern<'v> {
+    /// `None` where nothing of the block is hidden, which is known without its series in nearly all cases.
+    pub fn of(visibility: &'v Visibility, meta: &BlockMeta) -> Option<Concern<'v>> {
         if visibility.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let tombstones = visibility.tombstones_of(meta);
-        let expires = visibility.expires_in(meta);
-        if tombstones.is_empty() && !expires {
-            return Ok(None);
-        }
-        let key = Key::Visibility(meta.ulid, fingerprint(visibility, &tombstones, expires));
-        let resolved = match cache.get::<Resolved>(&key) {
-            Some(resolved) => resolved,
-            None => {
-                let resolved = Arc::new(Resolved::new(visibility, &tombstones, expires, table, budget)?);
-                cache.put(key, resolved.clone(), resolved.fate_of.len() * 4 + resolved.fates.len() * 64);
-                resolved
-            }
-        };
+        let (tombstones, expires) = (visibility.tombstones_of(meta), visibility.expires_in(meta));
+        (!tombstones.is_empty() || expires).then_some(Concern { visibility, tombstones, expires })
+    }
+
+    /// Tells apart what was resolved under different tombstones and rules.
+    pub fn fingerprint(&self) -> u64 {
+        fingerprint(self.visibility, &self.tombstones, self.expires)
+    }
+
+    /// Which of so many series each tombstone and rule is about; `matching` answers the numbers of those that matchers choose.
+    pub fn resolve(
+        &self,
+        series: usize,
+        matching: impl Fn(&[Matcher]) -> Vec<u32>,
+        budget: &Budget,
+    ) -> Result<Resolved, SourceError> {
+        Resolved::new(self.visibility, &self.tombstones, self.expires, series, matching, budget)
+    }
+
+    /// What is hidden at this moment; `None` where that is nothing after all.
+    pub fn at_present(&self, resolved: Arc<Resolved>) -> Option<BlockVisibility> {
         if resolved.fates.len() == 1 {
-            return Ok(None);
+            return None;
         }
+        let visibility = self.visibility;
         let hidden = resolved.fates.iter().map(|fate| {
             let keep = fate.rule.and_then(|r| match visibility.retention.rules.get(r as usize) {
                 Some(rule) => rule.keep_ms,
@@ -77,9 +86,11 @@ impl BlockVisibility {
             }
         });
         let hidden = hidden.collect();
-        Ok(Some(BlockVisibility { resolved, hidden, cutter: Cutter::default() }))
+        Some(BlockVisibility { resolved, hidden, cutter: Cutter::default() })
     }
+}
 
+impl BlockVisibility {
     fn of(&self, series: u32) -> (u32, &Arc<Intervals>) {
         // A series number comes from the table that this was resolved against.
         let fate = self.resolved.fate_of[series as usize];
@@ -124,20 +135,26 @@ fn fingerprint(visibility: &Visibility, tombstones: &[Arc<Tombstone>], expires: 
 }
 
 impl Resolved {
+    /// About how many bytes of memory it holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.fate_of.len() * 4 + self.fates.len() * 64
+    }
+
     fn new(
         visibility: &Visibility,
         tombstones: &[Arc<Tombstone>],
         expires: bool,
-        table: &SeriesTable,
+        series: usize,
+        matching: impl Fn(&[Matcher]) -> Vec<u32>,
         budget: &Budget,
     ) -> Result<Resolved, SourceError> {
-        let mut fate_of = vec![0u32; table.len()];
+        let mut fate_of = vec![0u32; series];
         let mut fates = vec![Fate::default()];
         for t in tombstones {
             budget.check()?;
             // From the fate before to the fate with this tombstone as well.
             let mut next: HashMap<u32, u32> = HashMap::new();
-            for series in table.matching(&t.matchers) {
+            for series in matching(&t.matchers) {
                 let fate = &mut fate_of[series as usize];
                 *fate = *next.entry(*fate).or_insert_with(|| {
                     let mut deleted = (*fates[*fate as usize].deleted).clone();
@@ -149,12 +166,12 @@ impl Resolved {
         }
         if expires {
             let rules = &visibility.retention.rules;
-            let mut decided = vec![false; table.len()];
-            let every = 0..table.len() as u32;
+            let mut decided = vec![false; series];
+            let every = 0..series as u32;
             for rule in 0..=rules.len() {
                 budget.check()?;
                 let matching = match rules.get(rule) {
-                    Some(r) => table.matching(&r.matchers),
+                    Some(r) => matching(&r.matchers),
                     None => every.clone().collect(),
                 };
                 let mut next: HashMap<u32, u32> = HashMap::new();

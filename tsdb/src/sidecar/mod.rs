@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use bytes::Bytes;
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::ArrowWriter;
@@ -21,8 +22,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::BlockError;
 use crate::block::meta::ulid_text;
-use crate::block::object::caught;
+use crate::block::read::file::caught;
+use crate::block::read::store::{BlockStore, CONCURRENT_GETS};
 use crate::catalog::layout;
+use model::source::SourceError;
 use model::tenant::TenantId;
 
 /// Longest object that is believed.
@@ -175,6 +178,20 @@ pub(crate) async fn put(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> R
     let failed =
         |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
     store.put(path, PutPayload::from(bytes)).await.map(drop).map_err(failed)
+}
+
+/// Small objects whole, several at once, each checked, in the order asked.
+pub(crate) fn read_all(blocks: &BlockStore, wanted: Vec<(Path, Sidecar)>) -> Result<Vec<Bytes>, SourceError> {
+    let store = blocks.store.clone();
+    let all = async move {
+        let reads = wanted.into_iter().map(|(path, about)| {
+            let store = store.clone();
+            async move { get(&*store, &path, &about).await }
+        });
+        let results: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_GETS).collect().await;
+        results.into_iter().collect::<Result<Vec<_>, _>>()
+    };
+    blocks.wait(all)?.map_err(|e| SourceError::Storage(e.to_string()))
 }
 
 /// Reads one and checks it.

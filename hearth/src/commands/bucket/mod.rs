@@ -12,8 +12,8 @@ use compactor::inspect::check::{Report, Severity, check_attachments, check_block
 use compactor::inspect::listing::{BlockDetail, SidecarTotals, TenantListing, detail, listing, per};
 use compactor::inspect::orphans::{Orphan, orphans, strays};
 use compactor::inspect::stats::{Order, Stats, Tally};
+use compactor::job::rewrite::{Rewrite, Rewritten, exemplars_left, rewrite, rewrite_exemplars};
 use compactor::job::{JobError, JobRunner};
-use compactor::rewrite::{Rewrite, Rewritten, exemplars_left, rewrite, rewrite_exemplars};
 use model::clock::SystemClock;
 use model::matcher::Matcher;
 use model::tenant::TenantId;

@@ -228,13 +228,6 @@ impl Plan {
     }
 }
 
-/// Bytes that a waiting series takes.
-fn bytes(series: &SeriesColumns) -> u64 {
-    let histograms = series.histograms.iter().flatten().flatten().map(|h| h.size_bytes() + 16).sum::<usize>();
-    let windows = series.windows.as_ref().map_or(0, |w| w.bytes());
-    (16 * series.values.len() + histograms + windows + 128) as u64
-}
-
 struct DedupCursor<'a> {
     inner: Box<dyn SeriesCursor + 'a>,
     plan: Plan,
@@ -260,7 +253,7 @@ impl DedupCursor<'_> {
         if self.plan.series.get(self.at) != Some(&series.labels) {
             return Ok(());
         }
-        let bytes = bytes(&series);
+        let bytes = series.memory_bytes();
         self.held += bytes;
         self.budget.reserve(bytes)?;
         self.waiting.entry(self.plan.group_of[self.at]).or_default().push(series);
@@ -276,7 +269,7 @@ impl DedupCursor<'_> {
             let group = self.next;
             self.next += 1;
             let Some(copies) = self.waiting.remove(&(group as u32)) else { continue };
-            let released: u64 = copies.iter().map(bytes).sum();
+            let released: u64 = copies.iter().map(SeriesColumns::memory_bytes).sum();
             self.held -= released;
             self.budget.release(released);
             let merged = if self.plan.plain[group] {

@@ -5,6 +5,7 @@
 
 pub mod dedup;
 pub mod merge;
+mod size;
 #[doc(hidden)]
 pub mod testing;
 

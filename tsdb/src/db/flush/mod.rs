@@ -14,9 +14,9 @@ use std::time::Duration;
 use ulid::Ulid;
 
 use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
-use crate::block::object::BlockStore;
+use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
-use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
+use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::block::{BlockMeta, BlockReader, ReadOptions};
 use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
 use crate::db::flush::plan::{MOST_SEALS, is_due, plan};

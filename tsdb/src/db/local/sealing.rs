@@ -14,9 +14,9 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use ulid::Ulid;
 
-use crate::block::object::BlockStore;
+use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
-use crate::block::write::{BlockFiles, BlockOrigin, WriteOptions, write_block};
+use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::catalog::Snapshot;
 use crate::db::flush::plan::{HeadState, Pressure, seal_is_due, window_of};
 use crate::db::local::{self, Seal, SealedBlock};

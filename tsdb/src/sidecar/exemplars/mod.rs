@@ -2,4 +2,5 @@
 
 pub mod buffer;
 pub mod file;
+pub(crate) mod load;
 pub mod retention;

@@ -1,0 +1,24 @@
+//! What can go wrong when a block is written or read, and whose fault it is.
+
+/// Why a block could not be written or read.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum BlockError {
+    /// The local disk failed.
+    #[error("{what}: {cause}")]
+    Disk { what: String, cause: String },
+    /// The object store failed.
+    #[error("{object}: {cause}")]
+    Store { object: String, cause: String },
+    /// What was read is not what was written.
+    #[error("{object} is damaged: {what}")]
+    Corrupt { object: String, what: String },
+    /// The caller's series break the rules (order, timestamps, lengths).
+    #[error("{0}")]
+    Input(String),
+    /// Parquet refused what we gave it: a fault of Hearth's own.
+    #[error("cannot encode a block: {0}")]
+    Encode(String),
+    /// Where the series come from failed.
+    #[error(transparent)]
+    Source(#[from] model::source::SourceError),
+}

@@ -1,0 +1,432 @@
+//! Reads windows of a downsampled block: only the lists that the aggregates asked for need, and what a null list stands for.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use hashbrown::HashMap;
+
+use crate::block::read::arrow_lists::primitives;
+use crate::block::read::histograms::histograms_of;
+use crate::block::read::plan::{Block, Lists, PlannedRow, RowPlan};
+use crate::block::read::series_table::SeriesTable;
+use crate::block::window_schema::{COLUMNS, FIRST_HISTOGRAM_COLUMN, ListColumn, Role};
+use crate::deletion::BlockVisibility;
+use model::histogram::Histogram;
+use model::labels::Labels;
+use model::rollup::{Aggregates, EndedWindow, HistogramFlags, HistogramWindows, WindowColumns, push_run};
+use model::sample::stale_nan;
+use model::source::{Budget, SeriesColumns, SourceError};
+
+impl Block {
+    /// The windows of some planned rows (whole series only) whose last sample lies in the range and that are not hidden, one entry per
+    /// series that has any.
+    #[allow(clippy::too_many_arguments)]
+    pub fn read_windows(
+        &self,
+        table: &SeriesTable,
+        plan: &RowPlan,
+        rows: &[PlannedRow],
+        range: (i64, i64),
+        mut visibility: Option<&mut BlockVisibility>,
+        aggregates: Aggregates,
+        budget: &Budget,
+    ) -> Result<Vec<SeriesColumns>, SourceError> {
+        let lists = self.read_window_lists(plan, rows, aggregates)?;
+        let mut times = Times { lists: &lists, range, shared: HashMap::new() };
+        let mut out = Vec::new();
+        for of_series in rows.chunk_by(|a, b| a.series == b.series) {
+            budget.check()?;
+            let labels = table.labels(of_series[0].series);
+            let found = self.assemble_windows(labels, plan, of_series, aggregates, &mut times);
+            let Some(mut found) = found.map_err(|what| self.samples.damaged(what))? else { continue };
+            if let Some(visibility) = &mut visibility
+                && !visibility.cut(of_series[0].series, &mut found)
+            {
+                continue;
+            }
+            budget.read_samples(found.ts_ms.len() as u64);
+            out.push(found);
+        }
+        Ok(out)
+    }
+
+    /// Everything that rows need beside their small columns, with all requests together.
+    fn read_window_lists(
+        &self,
+        plan: &RowPlan,
+        rows: &[PlannedRow],
+        aggregates: Aggregates,
+    ) -> Result<Lists, SourceError> {
+        let mut wanted: Vec<((usize, u32), Vec<u32>)> = Vec::new();
+        let mut latest: [Option<usize>; COLUMNS.len()] = [None; COLUMNS.len()];
+        let mut tsrefs = Vec::with_capacity(2 * rows.len());
+        for r in rows {
+            let small = &plan.small[&r.row_group];
+            let at = r.row as usize;
+            let role = small.role[at];
+            if !role.is_for(aggregates) {
+                continue;
+            }
+            tsrefs.push(small.tsref[at]);
+            let mut want = |column: usize| match latest[column].filter(|at| wanted[*at].0.1 == r.row_group) {
+                Some(at) => wanted[at].1.push(r.row),
+                None => {
+                    latest[column] = Some(wanted.len());
+                    wanted.push(((column, r.row_group), vec![r.row]));
+                }
+            };
+            if role == Role::Windows {
+                if aggregates.has(Aggregates::FIRST) {
+                    tsrefs.push(small.first_tsref[at]);
+                }
+                needed(small.lists[at], aggregates).for_each(|c| want(c.column()));
+            } else {
+                (FIRST_HISTOGRAM_COLUMN..COLUMNS.len()).for_each(want);
+            }
+        }
+        self.read_columns(wanted, tsrefs)
+    }
+
+    fn assemble_windows(
+        &self,
+        labels: Labels,
+        plan: &RowPlan,
+        rows: &[PlannedRow],
+        aggregates: Aggregates,
+        times: &mut Times<'_>,
+    ) -> Result<Option<SeriesColumns>, String> {
+        let mut out = Assembly::new(aggregates);
+        for row in rows {
+            let small = &plan.small[&row.row_group];
+            let at = row.row as usize;
+            let (role, n) = (small.role[at], small.n[at] as usize);
+            if !role.is_for(aggregates) {
+                continue;
+            }
+            let damaged = |what: &str| format!("row {at} of row group {}: {what}", row.row_group);
+            let ts = times.timeline(small.tsref[at], n).map_err(|what| damaged(&what))?;
+            let from = ts.partition_point(|t| *t < times.range.0);
+            let to = ts.partition_point(|t| *t <= times.range.1);
+            if from >= to {
+                continue;
+            }
+            let lists = RowLists { lists: times.lists, group: row.row_group, row: row.row, n, from, to };
+            match role {
+                Role::Windows => {
+                    let first_tsref = small.first_tsref[at];
+                    if aggregates.has(Aggregates::FIRST) {
+                        times.timeline(first_tsref, n).map_err(|what| damaged(&what))?;
+                    }
+                    out.times.push(TimesOfRow { tsref: small.tsref[at], first_tsref, from, to });
+                    out.windows_row(&lists, small.lists[at], &ts).map_err(|what| damaged(&what))?;
+                }
+                role => out.histogram_row(&lists, role, &ts).map_err(|what| damaged(&what))?,
+            }
+        }
+        out.finish(labels, self.meta.resolution_ms, times)
+    }
+}
+
+/// The lists that a reader needs of a row of which those in `lists` are there: an aggregate's own, or what stands in its place.
+fn needed(lists: u32, aggregates: Aggregates) -> impl Iterator<Item = ListColumn> {
+    use ListColumn::*;
+    let there = move |c: ListColumn| lists & c.bit() != 0;
+    let asked = move |c: ListColumn| match c {
+        Last | StalePos | StaleLastTs | HSamples | HFlags | HCoarsest => true,
+        Count => aggregates.has(Aggregates::COUNT) || (aggregates.has(Aggregates::SUM) && !there(Sum)),
+        First => aggregates.has(Aggregates::FIRST) || (aggregates.has(Aggregates::MIN) && !there(Min)),
+        Sum => aggregates.has(Aggregates::SUM),
+        Min => aggregates.has(Aggregates::MIN),
+        Max => aggregates.has(Aggregates::MAX),
+        ResetSum => aggregates.has(Aggregates::RESET_SUM),
+        Resets => aggregates.has(Aggregates::RESETS),
+        Changes => aggregates.has(Aggregates::CHANGES),
+    };
+    ListColumn::ALL.into_iter().filter(move |c| there(*c) && asked(*c))
+}
+
+/// The lists of one row, cut to what lies in the range.
+struct RowLists<'a> {
+    lists: &'a Lists,
+    group: u32,
+    row: u32,
+    n: usize,
+    from: usize,
+    to: usize,
+}
+
+impl<'a> RowLists<'a> {
+    fn wrong(&self, column: ListColumn) -> String {
+        format!("its column {} does not have {} numbers", column.name(), self.n)
+    }
+
+    fn list(&self, column: usize) -> Result<&'a (arrow::array::ListArray, usize), String> {
+        let found = self.lists.columns.get(&(column, self.group, self.row));
+        found.ok_or_else(|| format!("its column {} was not read", COLUMNS[column]))
+    }
+
+    fn floats(&self, column: ListColumn) -> Result<&'a [f64], String> {
+        let (array, at) = self.list(column.column())?;
+        let all = primitives::<Float64Type>(array, *at).filter(|v| v.len() == self.n);
+        Ok(&all.ok_or_else(|| self.wrong(column))?[self.from..self.to])
+    }
+
+    fn ints(&self, column: ListColumn) -> Result<&'a [i32], String> {
+        let (array, at) = self.list(column.column())?;
+        let all = primitives::<Int32Type>(array, *at).filter(|v| v.len() == self.n);
+        Ok(&all.ok_or_else(|| self.wrong(column))?[self.from..self.to])
+    }
+}
+
+/// Timelines cut to the range; series that share them go on sharing what is cut.
+struct Times<'a> {
+    lists: &'a Lists,
+    range: (i64, i64),
+    /// By the timelines that give the cut and those that are cut.
+    shared: HashMap<Vec<(u32, u32)>, Arc<[i64]>>,
+}
+
+/// The timelines of a row of windows and which of its items lie in the range.
+struct TimesOfRow {
+    tsref: u32,
+    first_tsref: u32,
+    from: usize,
+    to: usize,
+}
+
+impl Times<'_> {
+    fn timeline(&self, tsref: u32, n: usize) -> Result<Arc<[i64]>, String> {
+        let found = self.lists.timelines.get(&tsref).ok_or("its timeline was not read")?;
+        if found.len() == n { Ok(found.clone()) } else { Err("its timeline has another length".to_string()) }
+    }
+
+    fn cut(&mut self, rows: &[TimesOfRow], first: bool) -> Arc<[i64]> {
+        let of = |r: &TimesOfRow| if first { r.first_tsref } else { r.tsref };
+        let key: Vec<(u32, u32)> = rows.iter().map(|r| (r.tsref, of(r))).collect();
+        if let Some(shared) = self.shared.get(&key) {
+            return shared.clone();
+        }
+        // Both were found when the row was read.
+        let timeline = |r: &TimesOfRow| &self.lists.timelines[&of(r)];
+        let cut: Arc<[i64]> = match rows {
+            [r] if r.to - r.from == timeline(r).len() => timeline(r).clone(),
+            _ => rows.iter().flat_map(|r| timeline(r)[r.from..r.to].iter().copied()).collect(),
+        };
+        self.shared.insert(key, cut.clone());
+        cut
+    }
+}
+
+/// A series' windows while its rows are put together.
+struct Assembly {
+    aggregates: Aggregates,
+    times: Vec<TimesOfRow>,
+    /// Times of all windows so far, and where the last row of windows begins.
+    ts_ms: Vec<i64>,
+    row_from: usize,
+    values: Vec<f64>,
+    windows: WindowColumns,
+    last_histograms: Vec<Option<Arc<Histogram>>>,
+    histograms: HistogramWindows,
+    any_histogram: bool,
+}
+
+impl Assembly {
+    fn new(aggregates: Aggregates) -> Assembly {
+        let mut windows = WindowColumns::default();
+        let mut wide = |what, column: fn(&mut WindowColumns) -> &mut Option<Vec<f64>>| {
+            *column(&mut windows) = aggregates.has(what).then(Vec::new);
+        };
+        wide(Aggregates::FIRST, |w| &mut w.first);
+        wide(Aggregates::SUM, |w| &mut w.sum);
+        wide(Aggregates::MIN, |w| &mut w.min);
+        wide(Aggregates::MAX, |w| &mut w.max);
+        wide(Aggregates::RESET_SUM, |w| &mut w.reset_sum);
+        windows.count = aggregates.has(Aggregates::COUNT).then(Vec::new);
+        windows.resets = aggregates.has(Aggregates::RESETS).then(Vec::new);
+        windows.changes = aggregates.has(Aggregates::CHANGES).then(Vec::new);
+        Assembly {
+            aggregates,
+            times: Vec::new(),
+            ts_ms: Vec::new(),
+            row_from: 0,
+            values: Vec::new(),
+            windows,
+            last_histograms: Vec::new(),
+            histograms: HistogramWindows::default(),
+            any_histogram: false,
+        }
+    }
+
+    fn windows_row(&mut self, row: &RowLists<'_>, lists: u32, ts: &[i64]) -> Result<(), String> {
+        use ListColumn::*;
+        let there = |c: ListColumn| lists & c.bit() != 0;
+        let len = row.to - row.from;
+        self.row_from = self.values.len();
+        self.ts_ms.extend_from_slice(&ts[row.from..row.to]);
+        let none = [f64::NAN];
+        let no_floats = !there(Last);
+        let last = if no_floats { &none[..] } else { row.floats(Last)? };
+        let repeated = |of: &[f64], to: &mut Vec<f64>| match no_floats {
+            true => to.resize(to.len() + len, f64::NAN),
+            false => to.extend_from_slice(of),
+        };
+        repeated(last, &mut self.values);
+        let w = &mut self.windows;
+        if let Some(to) = &mut w.first {
+            repeated(if there(First) { row.floats(First)? } else { last }, to);
+        }
+        if let Some(to) = &mut w.min {
+            let of = match (there(Min), there(First)) {
+                (true, _) => row.floats(Min)?,
+                (false, true) => row.floats(First)?,
+                (false, false) => last,
+            };
+            repeated(of, to);
+        }
+        if let Some(to) = &mut w.max {
+            repeated(if there(Max) { row.floats(Max)? } else { last }, to);
+        }
+        if let Some(to) = &mut w.sum {
+            match there(Sum) {
+                true => to.extend_from_slice(row.floats(Sum)?),
+                false if no_floats => repeated(last, to),
+                false => to.extend(row.ints(Count)?.iter().zip(last).map(|(c, v)| f64::from(*c) * v)),
+            }
+        }
+        if let Some(to) = &mut w.reset_sum {
+            match there(ResetSum) {
+                true => to.extend_from_slice(row.floats(ResetSum)?),
+                false => to.resize(to.len() + len, 0.0),
+            }
+        }
+        for (to, column) in [(&mut w.count, Count), (&mut w.resets, Resets), (&mut w.changes, Changes)] {
+            let Some(to) = to else { continue };
+            extend_counts(to, if there(column) { Some(row.ints(column)?) } else { None }, len);
+        }
+        let h = &mut self.histograms;
+        if there(HSamples) {
+            self.any_histogram = true;
+            extend_counts(&mut h.count, Some(row.ints(HSamples)?), len);
+            h.flags.extend(row.ints(HFlags)?.iter().map(|f| HistogramFlags::from_number(*f)));
+            h.schema.extend_from_slice(row.ints(HCoarsest)?);
+        } else {
+            let total = self.values.len();
+            h.count.resize(total, 0);
+            h.flags.resize(total, HistogramFlags::default());
+            h.schema.resize(total, 0);
+        }
+        if there(StalePos) {
+            self.stale(row)?;
+        }
+        Ok(())
+    }
+
+    /// Windows that end in a marker: the marker is shown, and the last sample kept beside it.
+    fn stale(&mut self, row: &RowLists<'_>) -> Result<(), String> {
+        let (positions, p) = row.list(ListColumn::StalePos.column())?;
+        let (times, t) = row.list(ListColumn::StaleLastTs.column())?;
+        let positions = primitives::<Int32Type>(positions, *p).ok_or("stale_pos is not a list")?;
+        let times = primitives::<Int64Type>(times, *t).ok_or("stale_last_ts is not a list")?;
+        if positions.len() != times.len() || positions.windows(2).any(|w| w[0] >= w[1]) {
+            return Err("stale_pos and stale_last_ts do not fit together".to_string());
+        }
+        for (position, last_ts) in positions.iter().zip(times) {
+            let position = usize::try_from(*position).ok().filter(|p| *p < row.n);
+            let position = position.ok_or("a staleness marker lies beyond its end")?;
+            if !(row.from..row.to).contains(&position) {
+                continue;
+            }
+            let at = self.row_from + position - row.from;
+            let value = std::mem::replace(&mut self.values[at], stale_nan());
+            if *last_ts != self.ts_ms[at] {
+                self.windows.ended.push(EndedWindow { at, ts_ms: *last_ts, value, histogram: None });
+            }
+        }
+        Ok(())
+    }
+
+    fn histogram_row(&mut self, row: &RowLists<'_>, role: Role, ts: &[i64]) -> Result<(), String> {
+        let list = |name: &str| {
+            let column = COLUMNS.iter().position(|c| *c == name);
+            row.list(column.ok_or_else(|| format!("there is no column {name}"))?)
+        };
+        let found = histograms_of(row.n, row.from, row.to, &list)?;
+        let total = self.values.len();
+        let h = &mut self.histograms;
+        let to = match role {
+            Role::Windows => return Err("a row of windows stands among histograms".to_string()),
+            Role::Last => &mut self.last_histograms,
+            Role::First => &mut h.first,
+            Role::Sum => &mut h.sum,
+            Role::ResetSum => &mut h.reset_sum,
+        };
+        to.resize(total, None);
+        let windows = &self.ts_ms[self.row_from..];
+        let mut at = 0;
+        for (t, histogram) in ts[row.from..row.to].iter().zip(found) {
+            at += windows[at..].partition_point(|w| w < t);
+            if windows.get(at) != Some(t) {
+                return Err(format!("a histogram at {t} belongs to no window"));
+            }
+            let i = self.row_from + at;
+            if role != Role::Last {
+                to[i] = Some(histogram);
+            } else if model::sample::is_stale(self.values[i]) {
+                let ended = &mut self.windows.ended;
+                let e = ended
+                    .binary_search_by_key(&i, |e| e.at)
+                    .map_err(|_| format!("a histogram at {t} belongs to a window of markers"))?;
+                ended[e].value = histogram.sum;
+                ended[e].histogram = Some(histogram);
+            } else {
+                self.values[i] = histogram.sum;
+                to[i] = Some(histogram);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        labels: Labels,
+        resolution_ms: i64,
+        times: &mut Times<'_>,
+    ) -> Result<Option<SeriesColumns>, String> {
+        let n = self.ts_ms.len();
+        if n == 0 {
+            return Ok(None);
+        }
+        if self.ts_ms.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(format!("the windows of series {labels} do not ascend"));
+        }
+        push_run(&mut self.windows.runs, n, resolution_ms);
+        if self.aggregates.has(Aggregates::FIRST) {
+            self.windows.first_ts_ms = Some(times.cut(&self.times, true));
+        }
+        let mut histograms = None;
+        if self.any_histogram {
+            let h = &mut self.histograms;
+            for column in [&mut h.first, &mut h.sum, &mut h.reset_sum, &mut self.last_histograms] {
+                column.resize(n, None);
+            }
+            histograms = Some(self.last_histograms).filter(|h| h.iter().any(Option::is_some));
+            self.windows.histograms = Some(Box::new(self.histograms));
+        }
+        Ok(Some(SeriesColumns {
+            labels,
+            ts_ms: times.cut(&self.times, false),
+            values: self.values,
+            histograms,
+            start_ts_ms: None,
+            windows: Some(self.windows),
+        }))
+    }
+}
+
+fn extend_counts(to: &mut Vec<u32>, counts: Option<&[i32]>, len: usize) {
+    match counts {
+        Some(counts) => to.extend(counts.iter().map(|c| u32::try_from(*c).unwrap_or(0))),
+        None => to.resize(to.len() + len, 0),
+    }
+}
