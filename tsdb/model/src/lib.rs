@@ -21,4 +21,5 @@ pub mod rollup;
 pub mod sample;
 pub mod source;
 pub mod span;
+pub mod stale;
 pub mod tenant;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::bounds::{coarser_index, exponential_bound};
 use super::buckets::Indexed;
-use super::layout::Side;
+use super::layout::{IncompatibleSchemas, Side};
 use super::{BucketSpan, CounterResetHint, Histogram};
 
 /// What happened while two histograms were combined that the reader of a query's result should hear of.
@@ -23,11 +23,6 @@ impl std::ops::BitOrAssign for Combined {
         self.bounds_reconciled |= other.bounds_reconciled;
     }
 }
-
-/// Exponential and custom buckets do not mix, and no schema can be refined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot apply this operation on histograms with a mix of exponential and custom bucket schemas")]
-pub struct IncompatibleSchemas;
 
 /// One step of Neumaier's compensated summation: the new sum and the new compensation, to be added to the sum at the very end.
 #[inline]

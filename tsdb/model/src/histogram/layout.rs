@@ -2,7 +2,12 @@
 
 use super::bounds::coarser_index;
 use super::buckets::Indexed;
-use super::{BucketSpan, CounterResetHint, Histogram, IncompatibleSchemas};
+use super::{BucketSpan, CounterResetHint, Histogram};
+
+/// Exponential and custom buckets do not mix, and no schema can be refined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot apply this operation on histograms with a mix of exponential and custom bucket schemas")]
+pub struct IncompatibleSchemas;
 
 /// One side being built from ascending indices: spans grow as counts come.
 #[derive(Default)]

@@ -15,11 +15,12 @@ mod validity;
 
 use std::sync::Arc;
 
-pub use arithmetic::{Combined, IncompatibleSchemas, compensated_add};
+pub use arithmetic::{Combined, compensated_add};
 pub use bounds::{bucket_bound, exponential_bound};
 pub use buckets::{Bucket, Buckets};
 pub use classic::{ClassicHistogram, NotAHistogram};
 pub use integer::{IntegerHistogram, absolute_counts};
+pub use layout::IncompatibleSchemas;
 pub use text::format_g;
 pub use validity::InvalidHistogram;
 
@@ -75,7 +76,7 @@ pub struct Histogram {
 impl Histogram {
     /// A histogram's staleness marker is the bit-exact stale NaN in its sum.
     pub fn is_stale(&self) -> bool {
-        crate::sample::is_stale(self.sum)
+        crate::stale::is_stale(self.sum)
     }
 
     pub fn uses_custom_buckets(&self) -> bool {

@@ -14,7 +14,8 @@ mod tests;
 mod translate;
 
 pub use quote::{code_point, is_legacy_label_name, quote, quote_char};
-pub use re2::{Re2, Re2Error};
+pub use re2::Re2;
+pub use translate::Re2Error;
 
 /// Whether every matcher holds for a label set.
 pub fn matches_all(labels: &Labels, matchers: &[Matcher]) -> bool {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use regex_automata::meta::{Config, Regex};
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
-use super::translate::translate;
+use super::translate::{Re2Error, translate};
 
 /// Largest compiled program, in bytes: what `\pL{40}` takes. Larger expressions are refused.
 const MAX_PROGRAM_BYTES: usize = 10 << 20;
@@ -31,11 +31,6 @@ impl std::fmt::Debug for Re2 {
         f.debug_struct("Re2").field("plan", &self.plan).field("set", &self.set).finish_non_exhaustive()
     }
 }
-
-/// Why an expression was refused, in RE2's words where it has them.
-#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[error("{0}")]
-pub struct Re2Error(pub String);
 
 /// How values are matched, cheapest first.
 #[derive(Debug)]

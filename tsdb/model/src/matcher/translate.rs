@@ -10,8 +10,6 @@ use regex_syntax::hir::{
     Capture, Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Literal, Look, Repetition,
 };
 
-use super::Re2Error;
-
 /// Go's own limit on `{n,m}`, nested ones multiplied.
 const MAX_REPEAT: u32 = 1000;
 
@@ -53,6 +51,11 @@ struct Translator<'a> {
     ranges: usize,
     classes: HashMap<(String, bool), ClassUnicode>,
 }
+
+/// Why an expression was refused, in RE2's words where it has them.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[error("{0}")]
+pub struct Re2Error(pub String);
 
 type Translated<T> = Result<T, Re2Error>;
 
