@@ -1,77 +1,61 @@
-//! The page in a real browser: graph, table, explain, and a query that is wrong, as they stand in the document once its scripts have run.
+//! The page in a real browser, driven by a script beside its sources: each page for each kind of eye and hand, what people do with it, and bad input.
 
 mod test_services;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use test_services::{Hearth, hearth, installed, now_ms, series};
 
-/// A browser starts slowly on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+use test_services::{hearth, installed, now_ms, series};
 
-/// The document of the page with these parameters after its scripts have run. The scripts' own clock runs ahead while they wait for nothing.
-fn document(folder: &Path, hearth: &Hearth, parameters: &str) -> String {
-    let out = folder.join("document.html");
-    let file = std::fs::File::create(&out).expect("a file");
-    let mut browser = Command::new(installed("chromium", "chromium"))
-        // Tests may run as root, where the sandbox refuses to work; the page is our own.
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-        ])
-        .arg(format!("--user-data-dir={}", folder.join("browser").display()))
-        .args(["--virtual-time-budget=20000", "--dump-dom"])
-        .arg(format!("{}/?{parameters}", hearth.api.base))
-        .stdin(Stdio::null())
-        .stdout(file)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("chromium starts");
-    let begun = Instant::now();
-    while browser.try_wait().expect("a child can be waited for").is_none() {
-        if begun.elapsed() > PATIENCE {
-            let _ = browser.kill();
-            panic!("chromium did not end within {PATIENCE:?} for {parameters}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let text = std::fs::read_to_string(&out).expect("a document");
-    // What is in the scripts' source is not on the page.
-    text.split("<body").nth(1).unwrap_or_else(|| panic!("no body in {text}")).to_owned()
+/// Where the page's sources, their tools and the script lie.
+fn sources() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../query/ui")
 }
 
-fn assert_shows(document: &str, wanted: &[&str]) {
-    for text in wanted {
-        assert!(document.contains(text), "no {text:?} in {document}");
+/// The tools that the script needs, as the lock file names them; nothing happens where they are there already.
+fn tools() {
+    if sources().join("node_modules/playwright-core").is_dir()
+        && sources().join("node_modules/axe-core").is_dir()
+    {
+        return;
     }
+    let ran = Command::new(installed("npm", "npm"))
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(sources())
+        .status()
+        .expect("npm starts");
+    assert!(ran.success(), "`npm ci` in query/ui failed: the browser's driver comes with it");
 }
 
 #[test]
-fn the_page_draws_tables_explains_and_says_what_is_wrong() {
+fn page_works_in_a_browser() {
+    tools();
     let folder = tempfile::tempdir().expect("a folder");
     let hearth = hearth::Start::at(folder.path()).config("self_metrics_interval: 0s\n").ready();
     let end = now_ms() / 15_000 * 15_000;
-    let samples: Vec<_> = (0..120).map(|i| (end - i * 15_000, (2 * (120 - i)) as f64)).rev().collect();
-    let all = ["a", "b", "c"].map(|n| series(&[("__name__", "pages_total"), ("n", n)], &samples));
+    let samples = |per_step: f64| -> Vec<(i64, f64)> {
+        (0..120).rev().map(|i| (end - i * 15_000, per_step * (120 - i) as f64)).collect()
+    };
+    let mut all: Vec<_> =
+        ["a", "b", "c"].map(|n| series(&[("__name__", "pages_total"), ("n", n)], &samples(2.0))).to_vec();
+    for (le, n) in [("0.5", 1.0), ("2", 3.0), ("10", 4.0), ("+Inf", 4.5)] {
+        all.push(series(&[("__name__", "waits_seconds_bucket"), ("le", le)], &samples(n)));
+    }
+    let markup = r#"<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"#;
+    let long = "long ".repeat(300);
+    all.push(series(&[("__name__", "nasty"), ("long", &long), ("markup", markup)], &samples(1.0)));
     hearth.api.write(&all);
-    let at = |query: &str, tab: &str| format!("q={query}&tab={tab}&range=900&end={}", end / 1000);
 
-    let graph = document(folder.path(), &hearth, &at("rate(pages_total%5B5m%5D)", "graph"));
-    assert_shows(&graph, &["<canvas", "3 series", "samples read", ">\"b\"<"]);
-
-    let table = document(folder.path(), &hearth, &at("sum(pages_total)*1000", "table"));
-    assert_shows(&table, &["<table", ">720000<"]);
-
-    let explain = document(folder.path(), &hearth, &at("sum(rate(pages_total%5B5m%5D))", "explain"));
-    assert_shows(
-        &explain,
-        &["sum(rate(pages_total[5m]))", ">rate(pages_total[5m])<", "matrixSelector", "Samples read"],
-    );
-
-    let wrong = document(folder.path(), &hearth, &at("sum(pages_total", "graph"));
-    assert_shows(&wrong, &["The query is not right", "unclosed left parenthesis"]);
+    let ran = Command::new(installed("node", "nodejs"))
+        .arg("test/browser.mjs")
+        .arg(format!("{}/", hearth.api.base))
+        .arg((end / 1000).to_string())
+        .env("CHROMIUM", installed("chromium", "chromium"))
+        .current_dir(sources())
+        .stdin(Stdio::null())
+        .output()
+        .expect("node starts");
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}\n{err}");
+    assert!(out.contains("all pages are as they should be"), "{out}");
 }

@@ -26,6 +26,9 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tsdb::db::Db;
 
+/// The APIs beyond Prometheus' that the page shows views of.
+const SERVES: [&str; 0] = [];
+
 /// What the server knows of itself; clones share it.
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
@@ -76,12 +79,13 @@ impl Server {
 
     /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what `POST /-/flush` flushes.
     pub fn open(&self, roles: Router, db: Arc<Db>) {
-        let _ = self.0.roles.set(Router::new().route("/-/flush", post(flush)).with_state(db).merge(roles));
+        let roles = Router::new().route("/-/flush", post(flush)).with_state(db).merge(roles);
+        self.open_roles(roles);
     }
 
     /// The same for a process without a store to flush.
     pub fn open_roles(&self, roles: Router) {
-        let _ = self.0.roles.set(roles);
+        let _ = self.0.roles.set(roles.fallback(query::ui::not_found));
     }
 
     /// From here on `/-/ready` says no, so that load balancers send nothing new.
@@ -103,6 +107,8 @@ impl Server {
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route("/metrics", get(metrics))
+            // The page is there while the store opens, and says so.
+            .merge(query::ui::router(&SERVES))
             .fallback(to_roles)
             // Outermost last: a panic is caught inside of compression and counting, and becomes an answer like any other.
             .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
@@ -291,9 +297,13 @@ const HANDLERS: [&str; 17] = [
 fn handler_of(path: &str, status: u16) -> &'static str {
     match status {
         404 => "other",
-        _ if path == "/" || path.starts_with("/ui/") => "/",
+        _ if path == "/" || path.starts_with("/ui/") || is_page(path) => "/",
         _ => HANDLERS.into_iter().find(|h| path.starts_with(h)).unwrap_or("other"),
     }
+}
+
+fn is_page(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|page| page == "graph" || query::ui::PAGES.contains(&page))
 }
 
 fn method_of(method: &Method) -> &'static str {

@@ -149,7 +149,7 @@ async fn open(
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
     let ingest =
         IngestState::new(db.clone(), limits(settings), clock.clone(), tenant.clone(), ingest_metrics);
-    let mut roles = ingest::http::router(ingest).merge(query::ui::router());
+    let mut roles = ingest::http::router(ingest);
     let mut compactor = None;
     if settings.compactor_enabled {
         let maintenance = BucketMaintenance::new(db.object_store(), clock.clone(), Patience::default());

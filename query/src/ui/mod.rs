@@ -1,58 +1,206 @@
-//! The built-in page: a query box, a table and a graph, three files in the binary that ask nothing of the network but this server.
+//! The built-in page: TypeScript in `query/ui`, built and committed beside this file, served from the binary.
+//!
+//! 1. `npm run build` in `query/ui` writes `dist/` and [`assets`]; `cargo build` needs neither npm nor a network. CI builds the
+//!    sources again and compares.
+//! 2. Every page of it is one segment below wherever a proxy has put the server, and is the same `index.html`: what it shows is
+//!    decided in the browser, by the path and what follows it. So all addresses in it can be relative.
+//! 3. Files under `ui/` have a hash in their names and may be kept for ever; `index.html` is asked for every time.
+//! 4. What is at none of these paths is a real 404: a page for a browser, a line for everybody else.
+
+mod assets;
+
+use std::io::Read;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::get;
 
-const PAGE: &str = include_str!("index.html");
-const SCRIPT: &str = include_str!("hearth.js");
-const CHART: &str = include_str!("chart.js");
-const STYLE: &str = include_str!("hearth.css");
-const ICON: &str = include_str!("icon.svg");
+use assets::{ASSETS, Asset};
+
+const INDEX: &str = include_str!("dist/index.html");
+
+/// Where the head of the page says which APIs beyond Prometheus' there are.
+const SERVES: &str = r#"<meta name="serves" content="">"#;
+
+/// Paths of the page: its own names, and those that Prometheus' links have.
+pub const PAGES: [&str; 17] = [
+    "alertmanager-discovery",
+    "alerts",
+    "cardinality",
+    "config",
+    "connect",
+    "explore",
+    "flags",
+    "members",
+    "queries",
+    "query",
+    "rules",
+    "service-discovery",
+    "status",
+    "storage",
+    "targets",
+    "tenants",
+    "tsdb-status",
+];
 
 /// Nothing from elsewhere, nothing inline, no framing: the page holds to it, and a label value that looks like HTML can do nothing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// `/` and the files it loads, under `/ui/`.
-pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/", get(|h: HeaderMap| async move { file(&h, "text/html; charset=utf-8", PAGE) }))
+/// The pages and the files they load. `serves` are the APIs beyond Prometheus' that this process has, which the page shows views of.
+pub fn router<S: Clone + Send + Sync + 'static>(serves: &[&str]) -> Router<S> {
+    let told = format!(r#"<meta name="serves" content="{}">"#, serves.join(" "));
+    // Made once for the whole life of the process.
+    let index: &'static str = Box::leak(INDEX.replacen(SERVES, &told, 1).into_boxed_str());
+    let tag: &'static str = Box::leak(tag(index.as_bytes()).into_boxed_str());
+    let page = move |headers: HeaderMap| async move { page(&headers, index, tag) };
+    let mut router = Router::new()
+        .route("/", get(page))
+        .route("/graph", get(graph))
         .route(
-            "/ui/hearth.js",
-            get(|h: HeaderMap| async move { file(&h, "text/javascript; charset=utf-8", SCRIPT) }),
+            "/ui/{file}",
+            get(|Path(file): Path<String>, headers: HeaderMap| async move { asset(&file, &headers) }),
         )
-        .route(
-            "/ui/chart.js",
-            get(|h: HeaderMap| async move { file(&h, "text/javascript; charset=utf-8", CHART) }),
-        )
-        .route(
-            "/ui/hearth.css",
-            get(|h: HeaderMap| async move { file(&h, "text/css; charset=utf-8", STYLE) }),
-        )
-        .route("/ui/icon.svg", get(|h: HeaderMap| async move { file(&h, "image/svg+xml", ICON) }))
+        .route("/favicon.ico", get(|headers: HeaderMap| async move { icon(&headers) }));
+    for path in PAGES {
+        router = router.route(&format!("/{path}"), get(page));
+    }
+    router
 }
 
-/// The file, or 304 where the browser has it: asked every time, so that a new binary's page is never an old one's.
-fn file(headers: &HeaderMap, kind: &'static str, text: &'static str) -> Response {
-    let tag = format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
-    let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut response = Response::new(if fresh { Body::empty() } else { Body::from(text) });
-    if fresh {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
+/// Prometheus' own address of the page, which rules and templates write into alerts.
+async fn graph(uri: Uri) -> Response {
+    let to = match uri.query() {
+        Some(query) => format!("query?{query}"),
+        None => "query".to_owned(),
+    };
+    let mut response = answer(StatusCode::FOUND, "text/plain; charset=utf-8", Body::empty());
+    if let Ok(to) = HeaderValue::from_str(&to) {
+        response.headers_mut().insert(header::LOCATION, to);
     }
     response
+}
+
+fn tag(bytes: &[u8]) -> String {
+    format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(bytes))
+}
+
+/// The page, or 304 where the browser has it: asked every time, so that a new binary's page is never an old one's.
+fn page(headers: &HeaderMap, text: &'static str, tag: &'static str) -> Response {
+    let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let (status, body) =
+        if fresh { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (StatusCode::OK, Body::from(text)) };
+    let mut response = answer(status, "text/html; charset=utf-8", body);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(header::ETAG, HeaderValue::from_static(tag));
+    response
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn asset(name: &str, headers: &HeaderMap) -> Response {
+    match ASSETS.iter().find(|asset| asset.name == name) {
+        // A page of an older binary asks for a part that this one does not have: it then says so and offers to reload.
+        None => {
+            answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", Body::from("404 page not found\n"))
+        }
+        Some(found) => contents(found, headers),
+    }
+}
+
+fn icon(headers: &HeaderMap) -> Response {
+    let icon = ASSETS.iter().find(|asset| asset.name.ends_with(".svg"));
+    icon.map_or_else(|| asset("", headers), |icon| contents(icon, headers))
+}
+
+/// Compressed as it lies in the binary for everyone who takes that, else unpacked.
+fn contents(asset: &'static Asset, headers: &HeaderMap) -> Response {
+    let takes_gzip =
+        headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).any(accepts_gzip);
+    let body = if takes_gzip { Body::from(asset.gzip) } else { Body::from(unpacked(asset)) };
+    let mut response = answer(StatusCode::OK, asset.kind, body);
+    let headers = response.headers_mut();
+    if takes_gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    // The list of licences alone keeps its name.
+    let keep = if asset.name.contains('-') { "public, max-age=31536000, immutable" } else { "no-cache" };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));
+    response
+}
+
+fn accepts_gzip(accept: &str) -> bool {
+    accept.split(',').any(|one| {
+        let mut parts = one.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+        named
+            && !parts.any(|p| matches!(p.strip_prefix("q=").map(str::parse::<f32>), Some(Ok(q)) if q <= 0.0))
+    })
+}
+
+/// At most some hundred kilobytes: the files are our own.
+fn unpacked(asset: &Asset) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Err(e) = flate2::read::GzDecoder::new(asset.gzip).read_to_end(&mut out) {
+        tracing::error!(name = asset.name, "a file of the page cannot be unpacked: {e}");
+    }
+    out
+}
+
+/// The answer to a path that leads nowhere: a page with ways back for a browser, upstream's line for everybody else.
+pub async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
+    let wants_page = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
+    if !wants_page {
+        return answer(
+            StatusCode::NOT_FOUND,
+            "text/plain; charset=utf-8",
+            Body::from("404 page not found\n"),
+        );
+    }
+    answer(StatusCode::NOT_FOUND, "text/html; charset=utf-8", Body::from(not_found_page(uri.path())))
+}
+
+/// Stands below any prefix: its addresses climb as many folders as the path has.
+fn not_found_page(path: &str) -> String {
+    let up = "../".repeat(path.matches('/').count().saturating_sub(1).min(64));
+    let style = ASSETS.iter().find(|a| a.name.ends_with(".css")).map_or("", |a| a.name);
+    let links = [
+        ("query", "Query"),
+        ("explore", "Metrics"),
+        ("alerts", "Alerts"),
+        ("status", "Status"),
+        ("connect", "Connect"),
+    ];
+    let links: String = links
+        .iter()
+        .map(|(to, name)| format!("<a class=\"button\" href=\"{up}{to}\">{name}</a>\n"))
+        .collect();
+    format!(
+        "<!doctype html>\n<html lang=\"en\" data-theme=\"light\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>No such page · Hearth</title>\n\
+         <link rel=\"stylesheet\" href=\"{up}ui/{style}\">\n</head>\n<body>\n<main class=\"empty\">\n\
+         <h1>There is no page here</h1>\n<p class=\"soft\">The address leads nowhere on this server. From here on:</p>\n\
+         <p class=\"chips\">{links}</p>\n</main>\n</body>\n</html>\n"
+    )
 }
 
 #[cfg(test)]
@@ -63,46 +211,82 @@ mod tests {
 
     use super::*;
 
-    async fn ask(path: &str, known: Option<&str>) -> (StatusCode, HeaderMap, String) {
+    async fn ask(path: &str, headers: &[(header::HeaderName, &str)]) -> (StatusCode, HeaderMap, Vec<u8>) {
         let mut request = Request::get(path);
-        if let Some(tag) = known {
-            request = request.header(header::IF_NONE_MATCH, tag);
+        for (name, value) in headers {
+            request = request.header(name, *value);
         }
-        let response = router::<()>().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let app = router::<()>(&["queries", "storage"]).fallback(not_found);
+        let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
-        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap();
-        (parts.status, parts.headers, text)
+        (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().into())
     }
 
     #[test]
-    fn the_box_completes_every_function() {
+    fn completion_knows_every_function() {
+        let listed = include_str!("../../ui/src/editor/functions.ts");
         for function in crate::parse::functions::all() {
-            // `start` and `end` are keywords as well.
-            let (listed, keyword) = (format!(" {}: '", function.name), format!("'{}',", function.name));
-            assert!(SCRIPT.contains(&listed) || SCRIPT.contains(&keyword), "{}", function.name);
+            assert!(listed.contains(&format!("\n{}(", function.name)), "{}", function.name);
         }
     }
 
     #[tokio::test]
-    async fn every_file_the_page_names_is_there_and_none_comes_from_elsewhere() {
-        let (status, headers, page) = ask("/", None).await;
-        assert_eq!(status, 200);
-        assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
-        let named: Vec<&str> = page.split(['"', '\'']).filter(|s| s.starts_with("ui/")).collect();
-        assert_eq!(named.len(), 4, "{named:?}");
+    async fn index_names_files_that_are_there_and_none_from_elsewhere() {
+        let (status, headers, page) = ask("/query", &[]).await;
+        let page = String::from_utf8(page).unwrap();
+        assert_eq!(
+            (status, &headers[header::CONTENT_TYPE]),
+            (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap())
+        );
+        assert!(page.contains(r#"<meta name="serves" content="queries storage">"#), "{page}");
+        let named: Vec<&str> = page.split('"').filter_map(|s| s.strip_prefix("./")).collect();
+        assert!(named.len() >= 3, "{named:?}");
         for file in named {
-            let (status, headers, text) = ask(&format!("/{file}"), None).await;
-            assert_eq!(status, 200, "{file}");
-            assert!(!text.is_empty());
-            let (status, _, text) = ask(&format!("/{file}"), headers[header::ETAG].to_str().ok()).await;
-            assert_eq!((status, text.as_str()), (StatusCode::NOT_MODIFIED, ""), "{file}");
+            let (status, headers, _) = ask(&format!("/{file}"), &[]).await;
+            assert_eq!(status, StatusCode::OK, "{file}");
+            assert!(headers[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"), "{file}");
         }
-        for text in [PAGE, SCRIPT, CHART, STYLE] {
-            for elsewhere in
-                ["src=\"http", "src=\"//", "url(http", "@import", "fetch(\"http", " style=\"", "onclick="]
-            {
-                assert!(!text.contains(elsewhere), "{elsewhere}");
-            }
+        for elsewhere in ["src=\"http", "src=\"//", "url(http", "@import", " style=\"", "onclick="] {
+            assert!(!page.contains(elsewhere), "{elsewhere}");
         }
+        let tag = headers[header::ETAG].to_str().unwrap();
+        let (status, _, page) = ask("/", &[(header::IF_NONE_MATCH, tag)]).await;
+        assert_eq!((status, page.len()), (StatusCode::NOT_MODIFIED, 0));
+    }
+
+    #[tokio::test]
+    async fn assets_come_packed_and_unpacked_alike() {
+        for asset in &ASSETS {
+            let path = format!("/ui/{}", asset.name);
+            let (_, headers, plain) = ask(&path, &[]).await;
+            assert!(!plain.is_empty() && !headers.contains_key(header::CONTENT_ENCODING), "{path}");
+            let (_, headers, packed) = ask(&path, &[(header::ACCEPT_ENCODING, "br, gzip")]).await;
+            assert_eq!(headers[header::CONTENT_ENCODING], "gzip");
+            let mut text = Vec::new();
+            flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut text).unwrap();
+            assert_eq!(text, plain, "{path}");
+            let (_, headers, _) = ask(&path, &[(header::ACCEPT_ENCODING, "gzip;q=0")]).await;
+            assert!(!headers.contains_key(header::CONTENT_ENCODING), "{path}");
+        }
+        assert_eq!(ask("/ui/nothing.js", &[]).await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn graph_leads_to_query_with_all_that_was_asked() {
+        let (status, headers, _) = ask("/graph?g0.expr=up%7Bjob%3D%22a%22%7D&g0.tab=1", &[]).await;
+        assert_eq!(status, StatusCode::FOUND);
+        assert_eq!(headers[header::LOCATION], "query?g0.expr=up%7Bjob%3D%22a%22%7D&g0.tab=1");
+        assert_eq!(ask("/graph", &[]).await.1[header::LOCATION], "query");
+    }
+
+    #[tokio::test]
+    async fn unknown_path_is_a_page_for_browsers_and_a_line_for_others() {
+        let (status, headers, text) = ask("/no/such/<b>page", &[]).await;
+        assert_eq!((status, text.as_slice()), (StatusCode::NOT_FOUND, &b"404 page not found\n"[..]));
+        assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
+        let (status, _, page) = ask("/no/such/page", &[(header::ACCEPT, "text/html,*/*;q=0.8")]).await;
+        let page = String::from_utf8(page).unwrap();
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert!(page.contains("href=\"../../query\"") && page.contains("href=\"../../ui/"), "{page}");
     }
 }

@@ -1,0 +1,127 @@
+/** The HTTP API that this page stands on, and what can go wrong with it, told apart. */
+
+export type Labels = Record<string, string>;
+export type Point = [number, string];
+/** `[boundary rule, lower, upper, count]` */
+export type Bucket = [number, string, string, string];
+export interface NativeHistogram { count: string; sum: string; buckets?: Bucket[] }
+export interface Series {
+  metric: Labels;
+  value?: Point;
+  values?: Point[];
+  histogram?: [number, NativeHistogram];
+  histograms?: [number, NativeHistogram][];
+}
+/** A stretch of time and the resolution that answered it. */
+export interface Part { resolution: string; start: string; end: string; exact: boolean }
+export interface QueryStats {
+  timings: { execTotalTime: number; execQueueTime?: number };
+  samples: { samplesRead?: number; totalQueryableSamples: number; peakSamples: number };
+  resolutions?: Part[];
+}
+export type QueryData =
+  | { resultType: 'vector' | 'matrix'; result: Series[]; stats?: QueryStats }
+  | { resultType: 'scalar' | 'string'; result: Point; stats?: QueryStats };
+export interface Answer<T> { data: T; warnings: string[]; infos: string[] }
+export interface Metadata { type: string; help: string; unit: string }
+
+/** Why there is no answer. `kind` is the API's `errorType`, or one of the page's own: `unreachable`, `starting`, `stopping`, `unauthorized`,
+ *  `too_many`, `broken`, `missing` (this server does not serve that). */
+export class Failure extends Error {
+  constructor(readonly kind: string, text: string, readonly status = 0, readonly retryAfterSeconds = 0) {
+    super(text);
+  }
+}
+
+/** APIs beyond Prometheus' that this server has, as the page's head says: asking for what is not there would fill the console with errors. */
+const served = new Set((document.querySelector<HTMLMetaElement>('meta[name=serves]')?.content ?? '').split(' '));
+export const serves = (name: string) => served.has(name);
+
+/** The folder that the page lies in: a proxy may have put it below a prefix. Every page is one segment below it. */
+export const base = new URL('.', location.href.replace(/[?#].*$/, ''));
+
+export type Form = Record<string, string | number | boolean | string[] | undefined>;
+function encode(form: Form): URLSearchParams {
+  const out = new URLSearchParams();
+  for (const [name, value] of Object.entries(form)) {
+    if (Array.isArray(value)) value.forEach(v => out.append(name, v));
+    else if (value !== undefined && value !== '') out.append(name, String(value));
+  }
+  return out;
+}
+
+export interface Options { method?: 'GET' | 'POST' | 'DELETE'; signal?: AbortSignal; id?: string }
+
+/** Told of every answer and failure, so that the shell can say that the server is gone or back. */
+let listener: (state: 'there' | Failure) => void = () => {};
+export function onContact(f: typeof listener) { listener = f; }
+
+export async function api<T>(path: string, form: Form = {}, { method = 'GET', signal, id }: Options = {}): Promise<Answer<T>> {
+  const url = new URL('api/v1/' + path, base);
+  const body = encode(form);
+  const post = method === 'POST';
+  if (!post) url.search = body.toString();
+  const headers: Record<string, string> = id ? { 'X-Request-Id': id } : {};
+  try {
+    const answer = await reach(url, { method, headers, body: post ? body : undefined, signal });
+    const parsed = await read<T>(answer, path);
+    listener('there');
+    return parsed;
+  } catch (e) {
+    if (e instanceof Failure) listener(e);
+    throw e;
+  }
+}
+
+async function reach(url: URL, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (e) {
+    if ((e as Error).name === 'AbortError') throw e;
+    throw new Failure('unreachable', 'No answer from ' + url.host + '. It may be down, restarting, or the network in between may be.');
+  }
+}
+
+async function read<T>(answer: Response, path: string): Promise<Answer<T>> {
+  let text: string;
+  try {
+    text = await answer.text();
+  } catch (e) {
+    if ((e as Error).name === 'AbortError') throw e;
+    throw new Failure('broken', 'The answer broke off before its end.', answer.status);
+  }
+  let json: { status?: string; data?: T; error?: string; errorType?: string; warnings?: string[]; infos?: string[] } | null = null;
+  try { json = JSON.parse(text); } catch { /* not the API speaking, or half of it */ }
+  if (json && json.status === 'success') return { data: json.data as T, warnings: json.warnings ?? [], infos: json.infos ?? [] };
+  const wait = Number(answer.headers.get('retry-after')) || 0;
+  const said = (json?.error ?? text).slice(0, 20_000);
+  switch (answer.status) {
+    case 401: case 403: throw new Failure('unauthorized', said || 'The server wants to know who asks.', answer.status);
+    case 404: if (json?.errorType !== 'not_found' || /there is no/.test(said)) throw new Failure('missing', `This server has no ${path}.`, 404); break;
+    case 429: throw new Failure('too_many', said || 'Too many requests.', 429, wait);
+    case 503:
+      if (answer.headers.get('x-prometheus-stopping') === 'true' || /stopping/i.test(said)) throw new Failure('stopping', 'The server is stopping.', 503, wait);
+      if (!json) throw new Failure('starting', said || 'The server is starting.', 503, wait);
+  }
+  if (json?.error !== undefined) throw new Failure(json.errorType || 'internal', said, answer.status, wait);
+  if (answer.ok) throw new Failure('broken', 'The answer is not whole, or not from Hearth: ' + text.slice(0, 200), answer.status);
+  throw new Failure('internal', `HTTP ${answer.status}: ${text.slice(0, 300) || answer.statusText}`, answer.status, wait);
+}
+
+/** The data, or `null` for whatever went wrong: for what decorates and is not asked for. */
+export async function soft<T>(path: string, form?: Form, options?: Options): Promise<T | null> {
+  try { return (await api<T>(path, form, options)).data; } catch { return null; }
+}
+
+const known = new Map<string, { until: number; data: Promise<unknown> }>();
+/** As [`soft`], kept for half a minute. */
+export function cached<T>(path: string, form: Form = {}): Promise<T | null> {
+  const key = path + '?' + encode(form), now = Date.now();
+  for (const [k, v] of known) if (v.until < now) known.delete(k);
+  const hit = known.get(key);
+  if (hit) return hit.data as Promise<T | null>;
+  const data = soft<T>(path, form);
+  known.set(key, { until: now + 30_000, data });
+  void data.then(d => { if (d === null) known.delete(key); });
+  return data;
+}

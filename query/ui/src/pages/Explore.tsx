@@ -1,0 +1,213 @@
+/** All metrics: found by name, type and help among a hundred thousand, each with a preview; and the page of one. */
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useAsk } from '../ask';
+import { cached, soft, type Metadata, type QueryData } from '../api';
+import { count, grouped, toNumber, short } from '../format';
+import { go, place } from '../route';
+import { Got, Meter, Page, QuickGraph } from '../Shell';
+import { dark, useCell } from '../store';
+import { queryLink } from '../url';
+import { useRows } from '../virtual';
+import { metadataOf } from '../editor/source';
+
+export default function Explore() {
+  const at = useCell(place), metric = new URLSearchParams(at.search).get('metric');
+  return metric ? <Metric key={metric} name={metric} /> : <Finder />;
+}
+
+interface Row { name: string; type: string; help: string; series: number | null; lower: string }
+interface Status { seriesCountByMetricName: { name: string; value: number }[]; headStats: { numSeries: number } }
+const ROW = 58;
+const guess = (name: string) => /_bucket$/.test(name) ? 'histogram' : /_(total|count|sum)$/.test(name) ? 'counter' : /_info$/.test(name) ? 'info' : '';
+
+function Finder() {
+  const asked = new URLSearchParams(location.search);
+  const [search, setSearch] = useState(asked.get('search') ?? ''), [type, setType] = useState(asked.get('type') ?? ''), [order, setOrder] = useState(asked.get('order') ?? 'name');
+  const [inHelp, setInHelp] = useState(asked.get('help') !== '0'), [previews, setPreviews] = useState(true);
+  const names = useAsk<string[]>('label/__name__/values', { limit: 200_000 });
+  const [meta, setMeta] = useState<Record<string, Metadata[]>>({}), [head, setHead] = useState<Status | null>(null);
+  useEffect(() => { void cached<Record<string, Metadata[]>>('metadata', { limit: 200_000, limit_per_metric: 1 }).then(m => m && setMeta(m)); void soft<Status>('status/tsdb', { limit: 10_000 }).then(setHead); }, []);
+  useEffect(() => {
+    const q = new URLSearchParams();
+    if (search) q.set('search', search);
+    if (type) q.set('type', type);
+    if (order !== 'name') q.set('order', order);
+    if (!inHelp) q.set('help', '0');
+    const t = setTimeout(() => history.replaceState(null, '', location.pathname + (q.size ? '?' + q : '')), 200);
+    return () => clearTimeout(t);
+  }, [search, type, order, inHelp]);
+  const rows = useMemo<Row[]>(() => {
+    const series = new Map(head?.seriesCountByMetricName.map(s => [s.name, s.value]) ?? []);
+    // The server tells the largest: what is not among them has none in the head, unless the list was cut.
+    const whole = head !== null && head.seriesCountByMetricName.reduce((n, s) => n + s.value, 0) >= head.headStats.numSeries;
+    return (names.data ?? []).map(name => {
+      const base = name.replace(/_(bucket|count|sum|total|created)$/, ''), m = meta[name]?.[0] ?? meta[base]?.[0];
+      return { name, type: m?.type && m.type !== 'unknown' ? m.type : guess(name), help: m?.help ?? '', series: series.get(name) ?? (whole ? 0 : null), lower: name.toLowerCase() };
+    });
+  }, [names.data, meta, head]);
+  const words = useMemo(() => search.toLowerCase().split(/\s+/).filter(Boolean), [search]);
+  const found = useMemo(() => {
+    const out = rows.filter(r => (!type || r.type === type) && words.every(w => r.lower.includes(w) || inHelp && r.help.toLowerCase().includes(w)));
+    const rank = (r: Row) => words.length && r.lower.startsWith(words[0]) ? 0 : words.every(w => r.lower.includes(w)) ? 1 : 2;
+    if (order === 'series') out.sort((a, b) => (b.series ?? 0) - (a.series ?? 0));
+    else if (words.length) out.sort((a, b) => rank(a) - rank(b));
+    return out;
+  }, [rows, words, type, order, inHelp]);
+  const { root, from, to } = useRows(found.length, ROW);
+  useEffect(() => { root.current?.scrollTo(0, 0); }, [search, type, order]);
+  const types = useMemo(() => [...new Set(rows.map(r => r.type).filter(Boolean))].sort(), [rows]);
+  return <Page title="Metrics">
+    <div class="filters">
+      <input type="search" placeholder="Words of the name or the help text, in any order" aria-label="Search metrics" value={search} autofocus onInput={e => setSearch(e.currentTarget.value)} onKeyDown={e => { if (e.key === 'Enter' && found[0]) go('explore?metric=' + encodeURIComponent(found[0].name)); }} />
+      <label class="check">type <select class="small" value={type} onChange={e => setType(e.currentTarget.value)}><option value="">any</option>{types.map(t => <option key={t}>{t}</option>)}</select></label>
+      <label class="check">order <select class="small" value={order} onChange={e => setOrder(e.currentTarget.value)}><option value="name">name</option><option value="series">series now</option></select></label>
+      <label class="check"><input type="checkbox" checked={inHelp} onChange={e => setInHelp(e.currentTarget.checked)} />in help texts too</label>
+      <label class="check"><input type="checkbox" checked={previews} onChange={e => setPreviews(e.currentTarget.checked)} />previews</label>
+    </div>
+    <Got asked={names}>{() => <>
+      <p class="soft num" role="status">{found.length === rows.length ? count(rows.length, 'metric') : `${grouped(found.length)} of ${count(rows.length, 'metric')}`}</p>
+      <div class="card finder" ref={root} tabIndex={0} role="region" aria-label="Metrics">
+        <div class="inner" style={{ height: found.length * ROW + 'px' }}>{found.slice(from, to).map((r, i) =>
+          <a class="metric-row" key={r.name} href={'explore?metric=' + encodeURIComponent(r.name)} style={{ top: (from + i) * ROW + 'px' }}>
+            <span><span class="mono"><Marked text={r.name.slice(0, 300)} words={words} /></span><small>{r.help.slice(0, 300)}</small></span>
+            <span class="soft">{r.type}</span>
+            <span class="soft num">{r.series === null ? '' : r.series === 0 ? 'not now' : count(r.series, 'series', 'series')}</span>
+            <span class="preview">{previews && r.series !== 0 && (r.series ?? 0) <= 5000 && <Preview name={r.name} type={r.type} />}</span>
+          </a>)}</div>
+        {!found.length && <div class="empty"><strong>No metric like that</strong><p class="soft">{rows.length ? 'Fewer words, or another type, find more.' : 'This server holds none yet.'} {!rows.length && <a href="connect">Connect something</a>}</p></div>}
+      </div>
+    </>}</Got>
+  </Page>;
+}
+
+function Marked({ text, words }: { text: string; words: string[] }) {
+  const lower = text.toLowerCase(), hits: [number, number][] = [];
+  for (const w of words) { const i = lower.indexOf(w); if (i >= 0) hits.push([i, i + w.length]); }
+  hits.sort((a, b) => a[0] - b[0]);
+  const out = []; let at = 0;
+  for (const [a, b] of hits) { if (a < at) continue; out.push(text.slice(at, a), <mark key={a}>{text.slice(a, b)}</mark>); at = b; }
+  return <>{out}{text.slice(at)}</>;
+}
+
+export const selectorOf = (name: string) => /^[a-zA-Z_:][\w:]*$/.test(name) ? name : `{${JSON.stringify(name)}}`;
+/** The question that suits a metric by its type. */
+export function suited(name: string, type: string, window = '5m'): string {
+  const s = selectorOf(name);
+  if (/_bucket$/.test(name)) return `histogram_quantile(0.9, sum by (le) (rate(${s}[${window}])))`;
+  if (type === 'counter' || /_(total|count|sum)$/.test(name)) return `sum(rate(${s}[${window}]))`;
+  if (type === 'histogram') return `histogram_quantile(0.9, sum(rate(${s}[${window}])))`;
+  return `avg(${s})`;
+}
+
+/** Few at a time, the newest asked first: what was scrolled past is dropped. */
+const waiting: { run(): Promise<void>; gone: boolean }[] = [];
+let busy = 0;
+function later(job: { run(): Promise<void>; gone: boolean }) {
+  waiting.push(job);
+  next();
+}
+function next() {
+  while (busy < 2 && waiting.length) {
+    const job = waiting.pop()!;
+    if (job.gone) continue;
+    busy++;
+    void job.run().finally(() => { busy--; next(); });
+  }
+}
+const drawn = new Map<string, { at: number; points: [number, number][] }>();
+function Preview({ name, type }: { name: string; type: string }) {
+  const canvas = useRef<HTMLCanvasElement>(null), isDark = useCell(dark), [points, setPoints] = useState(drawn.get(name)?.points);
+  useEffect(() => {
+    const known = drawn.get(name);
+    if (known && Date.now() - known.at < 120_000) return;
+    const abort = new AbortController();
+    const job = { gone: false, async run() {
+      const end = Math.floor(Date.now() / 60_000) * 60;
+      const data = await soft<QueryData>('query_range', { query: suited(name, type), start: end - 3600, end, step: 60, timeout: '5s' }, { method: 'POST', signal: abort.signal });
+      const found = data?.resultType === 'matrix' ? (data.result[0]?.values ?? []).map(([t, v]): [number, number] => [(t - end + 3600) / 3600, toNumber(v)]).filter(p => Number.isFinite(p[1])) : [];
+      if (data) drawn.set(name, { at: Date.now(), points: found });
+      if (drawn.size > 2000) drawn.delete(drawn.keys().next().value!);
+      if (!job.gone) setPoints(found);
+    } };
+    const t = setTimeout(() => later(job), 120);
+    return () => { clearTimeout(t); job.gone = true; abort.abort(); };
+  }, [name]);
+  useEffect(() => {
+    const c = canvas.current?.getContext('2d');
+    if (!c || !points?.length) return;
+    const dpr = devicePixelRatio, w = 170, h = 40;
+    c.canvas.width = w * dpr; c.canvas.height = h * dpr; c.scale(dpr, dpr);
+    const ys = points.map(p => p[1]), low = Math.min(...ys), high = Math.max(...ys), y = (v: number) => high === low ? h / 2 : h - 4 - (v - low) / (high - low) * (h - 8);
+    c.strokeStyle = isDark ? '#ff8038' : '#d9480f'; c.lineWidth = 1.4; c.beginPath();
+    points.forEach(([x, v], i) => i && x - points[i - 1][0] < 0.05 ? c.lineTo(x * w, y(v)) : c.moveTo(x * w, y(v)));
+    c.stroke();
+  }, [points, isDark]);
+  return points?.length ? <canvas ref={canvas} role="img" aria-label={`The last hour: ${short(points[0][1])} to ${short(points[points.length - 1][1])}`} /> : null;
+}
+
+interface LabelRow { label: string; values: number; more: boolean }
+function Metric({ name }: { name: string }) {
+  const sel = selectorOf(name), [meta, setMeta] = useState<(Metadata & { of: string }) | null>(null), [by, setBy] = useState(''), [labels, setLabels] = useState<LabelRow[] | null>(null);
+  const [total, setTotal] = useState<number | null>(null);
+  useEffect(() => {
+    let on = true;
+    void metadataOf(name).then(m => on && setMeta(m));
+    void (async () => {
+      const start = Math.floor(Date.now() / 1000) - 86_400;
+      const all = (await soft<string[]>('labels', { 'match[]': sel, limit: 100 }) ?? []).filter(l => l !== '__name__');
+      const rows = await Promise.all(all.map(async label => { const v = await soft<string[]>(`label/${encodeURIComponent(label)}/values`, { 'match[]': sel, limit: 1001 }); return { label, values: Math.min(1000, v?.length ?? 0), more: (v?.length ?? 0) > 1000 }; }));
+      void start;
+      if (on) setLabels(rows.sort((a, b) => a.values - b.values || (a.label < b.label ? -1 : 1)));
+      const n = await soft<QueryData>('query', { query: `count(${sel})` });
+      if (on && n?.resultType === 'vector') setTotal(n.result[0]?.value ? toNumber(n.result[0].value[1]) : 0);
+    })();
+    return () => { on = false; };
+  }, [name]);
+  const type = meta?.type && meta.type !== 'unknown' ? meta.type : guess(name);
+  const counter = type === 'counter' || /_(total|count|sum)$/.test(name), buckets = /_bucket$/.test(name);
+  const expr = by ? buckets ? `histogram_quantile(0.9, sum by (le, ${by}) (rate(${sel}[5m])))` : counter ? `sum by (${by}) (rate(${sel}[5m]))` : type === 'histogram' ? `histogram_quantile(0.9, sum by (${by}) (rate(${sel}[5m])))` : `avg by (${by}) (${sel})` : suited(name, type);
+  const ideas = buckets || type === 'histogram'
+    ? [0.5, 0.9, 0.99].map(q => [`${q * 100} % are faster or smaller`, buckets ? `histogram_quantile(${q}, sum by (le) (rate(${sel}[5m])))` : `histogram_quantile(${q}, sum(rate(${sel}[5m])))`]).concat([['How they are spread', buckets ? `sum by (le) (rate(${sel}[5m]))` : `sum(rate(${sel}[5m]))`]])
+    : counter ? [['Per second, together', `sum(rate(${sel}[5m]))`], ['Per second, each', `rate(${sel}[5m])`], ['In the last hour', `sum(increase(${sel}[1h]))`]]
+      : [['Each', sel], ['Average, least and greatest', `avg(${sel}) or label_replace(max(${sel}), "of", "max", "", "") or label_replace(min(${sel}), "of", "min", "", "")`], ['The ten largest', `topk(10, ${sel})`]];
+  return <div class="page">
+    <p class="crumbs"><a href="explore">All metrics</a></p>
+    <div class="metric-head"><h1>{name}</h1><p class="soft">{[type, meta?.unit, total !== null ? count(total, 'series', 'series') + ' now' : ''].filter(Boolean).join(' · ')}</p>{meta?.help && <p>{meta.help.slice(0, 3000)}</p>}</div>
+    <QuickGraph key={expr} expr={expr} />
+    <div class="halves" style={{ marginTop: '16px' }}>
+      <section class="card block"><h2>By label</h2>
+        {labels === null ? <p class="soft">Looking…</p> : !labels.length ? <p class="soft">Its series have no labels.</p> : <table><thead><tr><th>Label</th><th class="v">Values</th><th class="v">Graph</th></tr></thead><tbody>{labels.map(l => <tr key={l.label}>
+          <td class="mono">{l.label}</td><td class="v">{grouped(l.values)}{l.more ? ' and more' : ''}</td>
+          <td class="v"><button type="button" class="small" aria-pressed={by === l.label} onClick={() => { setBy(by === l.label ? '' : l.label); scrollTo({ top: 0 }); }}>{by === l.label ? 'Together again' : 'Split by it'}</button></td></tr>)}</tbody></table>}
+        {by && <Values sel={sel} label={by} />}
+      </section>
+      <section class="card block"><h2>Questions to begin with</h2><ul class="why">{ideas.map(([title, q]) => <li key={q}><p>{title}<br /><a class="mono cut" href={queryLink(q, /heat|spread/.test(title) ? { mode: 'heatmap' } : {})}>{q}</a></p></li>)}</ul></section>
+      <Related name={name} />
+    </div>
+  </div>;
+}
+
+function Values({ sel, label }: { sel: string; label: string }) {
+  const found = useAsk<QueryData>('query', { query: `topk(15, count by (${label}) (${sel}))` });
+  return <Got asked={found}>{data => {
+    const rows = data.resultType === 'vector' ? data.result.map(s => [s.metric[label] ?? '', toNumber(s.value?.[1] ?? '0')] as const).sort((a, b) => b[1] - a[1]) : [];
+    const top = rows[0]?.[1] ?? 1;
+    return <><h3>Most series</h3><table><tbody>{rows.map(([v, n]) => <tr key={v}><td><Meter share={n / top}><a class="mono" href={queryLink(`${sel.startsWith('{') ? sel.slice(0, -1) + ', ' : sel + '{'}${label}=${JSON.stringify(v)}}`)}>{v || '(none)'}</a></Meter></td><td class="v">{grouped(n)}</td></tr>)}</tbody></table></>;
+  }}</Got>;
+}
+
+function Related({ name }: { name: string }) {
+  const [near, setNear] = useState<string[]>([]);
+  useEffect(() => {
+    let on = true;
+    void cached<string[]>('label/__name__/values', { limit: 200_000 }).then(all => {
+      const words = name.split('_');
+      const scored = (all ?? []).filter(n => n !== name).map(n => { const theirs = n.split('_'); let same = 0; while (same < words.length && theirs[same] === words[same]) same++; return [same, n] as const; }).filter(([s]) => s >= Math.min(2, words.length - 1) && s > 0);
+      scored.sort((a, b) => b[0] - a[0] || (a[1] < b[1] ? -1 : 1));
+      if (on) setNear(scored.slice(0, 16).map(s => s[1]));
+    });
+    return () => { on = false; };
+  }, [name]);
+  if (!near.length) return null;
+  return <section class="card block"><h2>Related</h2><ul class="why">{near.map(n => <li key={n}><a class="mono cut" href={'explore?metric=' + encodeURIComponent(n)}>{n}</a></li>)}</ul></section>;
+}

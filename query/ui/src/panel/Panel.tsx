@@ -1,0 +1,205 @@
+/** A query, its controls and its result. */
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { base, type Failure } from '../api';
+import { count, grouped } from '../format';
+import { favourites, remember, toggleFavourite, useCell, zone, past } from '../store';
+import { spoken, stamp } from '../time';
+import { writePanels, type Panel as State } from '../url';
+import { Editor } from '../editor/Editor';
+import type { Editor as Real } from '../editor/codemirror';
+import { charOf, check, format, wrongOf, type Checked } from '../editor/source';
+import { Menu } from '../Menu';
+import { Drawing, Tabs, Time } from './Controls';
+import { Empty } from './Empty';
+import { Explain } from './Explain';
+import { Graph } from './Graph';
+import { isHistogram } from './histogram';
+import { Table } from './Table';
+import { spanOf, useRun, type Outcome, type Progress } from './run';
+import { Estimate } from './Estimate';
+
+export interface PanelProps {
+  p: State;
+  index: number;
+  total: number;
+  nonce: number;
+  live: boolean;
+  update(patch: Partial<State>, push?: boolean): void;
+  draft(expr: string): void;
+  remove(): void;
+  duplicate(): void;
+  everywhere(): void;
+}
+
+export function Panel({ p, index, total, nonce, live, update, draft, remove, duplicate, everywhere }: PanelProps) {
+  const [text, setText] = useState(p.expr), [again, setAgain] = useState(0), [checked, setChecked] = useState<Checked | null>(null);
+  const out = useRef<HTMLElement>(null), editor = useRef<Real | null>(null), typing = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const id = 'g' + index;
+  useEffect(() => { setText(p.expr); editor.current?.set(p.expr); }, [p.expr]);
+  const width = () => out.current?.clientWidth ?? 900;
+  const { outcome: o, failure, progress, cancel } = useRun(p, width, nonce + again);
+  useEffect(() => { if (o && !failure) remember(o.expr); }, [o]);
+  useEffect(() => { if (failure) editor.current?.mark(wrongOf(p.expr, failure.message)); }, [failure]);
+  useEffect(() => {
+    if (!live || p.end !== null) return;
+    const t = setInterval(() => { if (!document.hidden && !progress) setAgain(n => n + 1); }, 5000);
+    return () => clearInterval(t);
+  }, [live, p.end, !!progress]);
+  const run = (expr = text) => {
+    clearTimeout(typing.current);
+    if (expr !== p.expr) update({ expr, hidden: [], sort: '', filter: '', without: [], legendSort: p.legendSort }, true);
+    else setAgain(n => n + 1);
+  };
+  const type = (t: string) => { setText(t); clearTimeout(typing.current); typing.current = setTimeout(() => draft(t), 500); };
+  const heat = useMemo(() => o?.data?.resultType === 'matrix' ? isHistogram(o.data.result) : null, [o]);
+  const span = spanOf(p, width());
+  const look = async (t: string, signal: AbortSignal) => {
+    const found = await check(t, p.tab === 'table' ? { time: span.end } : { start: span.start, end: span.end, step: span.step }, signal);
+    setChecked(found);
+    return found;
+  };
+  const stale = !!progress || !!failure;
+  return <section class="panel" aria-label={`Query ${index + 1}`}>
+    <div class="ask">
+      <Editor value={text} onChange={type} onRun={() => run()} onCancel={() => progress && cancel()} check={look} span={() => ({ start: span.end - Math.max(p.range, 86_400), end: span.end })} handle={e => { editor.current = e; }} autofocus={index === 0} />
+      <div class="ask-buttons">
+        {progress && performance.now() - progress.since > 300 ? <CancelButton onClick={cancel} /> : <button type="button" class="primary" title="Enter" onClick={() => run()}>Run</button>}
+        <Tools text={text} p={p} setText={t => { setText(t); editor.current?.set(t); }} run={run} total={total} remove={remove} duplicate={duplicate} everywhere={everywhere} />
+      </div>
+    </div>
+    {checked?.text === text && (o?.expr !== text || failure) && <Estimate checked={checked} />}
+    <div class="bar">
+      <Tabs tab={p.tab} id={id} set={tab => update({ tab }, true)} />
+      <Time p={p} update={update} />
+      <span class="grow" />
+      {o && !progress && !failure && <FiguresOf o={o} />}
+    </div>
+    {p.tab === 'graph' && <Drawing p={p} update={update} autoStep={spanOf({ ...p, step: null }, width()).step} classic={heat === 'classic'} native={heat === 'native'} />}
+    {failure && <Failed failure={failure} expr={p.expr} retry={() => setAgain(n => n + 1)} />}
+    {!failure && o && <Remarks o={o} />}
+    <section class={'card out' + (stale && o ? ' stale' : '')} hidden={!!failure && !o && !progress} ref={out} id={id + '-out'} role="tabpanel" aria-labelledby={`${id}-${p.tab}`} aria-busy={!!progress}>
+      {progress && <Working progress={progress} cancel={cancel} />}
+      {o && o.tab === p.tab ? <Shown o={o} p={p} update={update} heat={heat} point={(a, b) => { if (editor.current) { if (text === o.expr) editor.current.point(a, b); } }} />
+        : !progress && !failure && <div class="empty"><strong>Ask something</strong><p class="soft">Type the name of a metric: completion knows what is there. Or look through <a href="explore">all metrics</a>.</p></div>}
+      {!o && progress && <div class="empty" />}
+    </section>
+  </section>;
+}
+
+function CancelButton({ onClick }: { onClick(): void }) { return <button type="button" class="primary cancel" title="Escape" onClick={onClick}>Cancel</button>; }
+
+function Shown({ o, p, update, heat, point }: { o: Outcome; p: State; update(patch: Partial<State>, push?: boolean): void; heat: 'native' | 'classic' | null; point(a: number, b: number): void }) {
+  if (o.tab === 'explain') return o.explained ? <Explain o={o} onPoint={point} /> : null;
+  const data = o.data;
+  if (!data) return null;
+  if ((data.resultType === 'matrix' || data.resultType === 'vector') && !data.result.length) return <Empty o={o} update={update} />;
+  if (o.tab === 'table') return <Table o={o} p={p} update={update} />;
+  return <Graph o={o} p={p} update={update} heat={heat} />;
+}
+
+function Working({ progress, cancel }: { progress: Progress; cancel(): void }) {
+  const [now, setNow] = useState(performance.now());
+  useEffect(() => { const t = setInterval(() => setNow(performance.now()), 100); return () => clearInterval(t); }, []);
+  const elapsed = (now - progress.since) / 1000;
+  // What is quick needs no bar.
+  if (elapsed < 0.2) return null;
+  return <div class="working" role="status"><i class="bar-moving" />
+    {elapsed > 0.6 && <span>{progress.queued ? 'waiting for its turn' : 'running'} · <b class="num">{elapsed.toFixed(1)} s</b>{progress.samples !== null && !progress.queued ? <> · <b class="num">{grouped(progress.samples)}</b> samples so far</> : null} <button type="button" class="small" onClick={cancel}>Cancel</button></span>}
+  </div>;
+}
+
+function FiguresOf({ o }: { o: Outcome }) {
+  const stats = o.data?.stats, list = o.data && (o.data.resultType === 'matrix' || o.data.resultType === 'vector') ? o.data.result : null;
+  const points = o.data?.resultType === 'matrix' ? o.data.result.reduce((n, s) => n + (s.values?.length ?? 0) + (s.histograms?.length ?? 0), 0) : 0;
+  return <span class="figures">
+    {list && <span>{count(list.length, 'series', 'series')}</span>}
+    {points > 0 && <span class="wide">{count(points, 'point')}</span>}
+    {stats?.samples.samplesRead !== undefined && <span>{count(stats.samples.samplesRead, 'sample')} read</span>}
+    <span>{spoken(Math.max(0.001, o.tookMs / 1000))}</span>
+    <Answered o={o} />
+  </span>;
+}
+
+/** Which resolutions answered. */
+function Answered({ o }: { o: Outcome }) {
+  const inZone = useCell(zone), by = new Map<string, { exact: boolean; spans: string[] }>();
+  for (const part of o.parts) {
+    const b = by.get(part.resolution) ?? { exact: true, spans: [] };
+    b.exact &&= part.exact;
+    b.spans.push(`${stamp(Date.parse(part.start) / 1e3, inZone).slice(0, 16)} to ${stamp(Date.parse(part.end) / 1e3, inZone).slice(0, 16)}`);
+    by.set(part.resolution, b);
+  }
+  return <>{[...by].map(([r, b]) => <span key={r} class={'badge ' + (r === 'raw' ? '' : 'tier')} title={`${r === 'raw' ? 'Raw samples' : `Windows of ${r}`}, ${b.exact ? 'exact' : 'approximate'}: ${b.spans.slice(0, 4).join('; ')}`}>{b.exact ? '' : '~'}{r}</span>)}
+    {o.warnings.some(w => /partial|unreachable|missing|could not be asked|not all/i.test(w)) && <span class="badge warn">partial</span>}</>;
+}
+
+function Remarks({ o }: { o: Outcome }) {
+  const all = [...new Set(o.warnings)].map(w => ['warn', w]).concat([...new Set(o.infos)].map(i => ['info', i.replace(/^PromQL info: /, '')]));
+  if (!all.length) return null;
+  return <div role="status">{all.slice(0, 5).map(([kind, t], i) => <p key={i} class={'note ' + kind}>{t.length > 2000 ? t.slice(0, 2000) + '…' : t}</p>)}{all.length > 5 && <details class="note info"><summary>{all.length - 5} more</summary>{all.slice(5).map(([, t], i) => <p key={i}>{t.slice(0, 2000)}</p>)}</details>}</div>;
+}
+
+const TITLES: Record<string, string> = {
+  bad_data: 'The query is not right', execution: 'The query could not be carried out', timeout: 'The query took too long', canceled: 'The query was cancelled', unavailable: 'Not available', internal: 'The server could not answer',
+  unreachable: 'The server is out of reach', starting: 'The server is starting', stopping: 'The server is stopping', unauthorized: 'The server wants to know who asks', too_many: 'Too much at once', broken: 'Half an answer', missing: 'This server has no such view', page: 'The page stumbled',
+};
+const ADVICE: Record<string, string> = {
+  timeout: 'A shorter range, a longer step or fewer series cost less: Explain shows which part.', unreachable: 'What you typed stays. It is asked again as soon as the server answers.', starting: 'It reads its log again. It is asked again in a moment.', stopping: 'It is asked again as soon as the server is back.',
+  unauthorized: 'Sign in where this server is behind a proxy, then run the query again: what you typed stays.', too_many: 'It is asked again by itself.', broken: 'The connection or the server ended before the answer did. Run it again.',
+};
+/** Those that pass by themselves. */
+const PASSING = new Set(['unreachable', 'starting', 'stopping', 'too_many']);
+
+export function Failed({ failure, expr = '', retry }: { failure: Failure; expr?: string; retry?(): void }) {
+  useEffect(() => {
+    if (!retry || !PASSING.has(failure.kind)) return;
+    const t = setTimeout(retry, Math.max(2000, failure.retryAfterSeconds * 1000));
+    return () => clearTimeout(t);
+  }, [failure]);
+  const place = /(\d+):(\d+): parse error: ([\s\S]*)/.exec(failure.message);
+  const line = place ? expr.split('\n')[Number(place[1]) - 1] ?? '' : '', column = place ? charOf(line, Number(place[2]) - 1) : 0;
+  const from = Math.max(0, column - 300);
+  const passing = PASSING.has(failure.kind);
+  return <div class={'note ' + (passing ? 'warn' : 'bad')} role="alert">
+    <b>{TITLES[failure.kind] ?? 'No answer'}</b>
+    <p>{place ? place[3].slice(0, 2000) : failure.message.slice(0, 3000)}{failure.message.length > 3000 ? '…' : ''}</p>
+    {place && line && <pre>{line.slice(from, from + 400) + '\n' + ' '.repeat(column - from) + '^'}</pre>}
+    {ADVICE[failure.kind] && <p>{ADVICE[failure.kind]}</p>}
+    {retry && <p>{!place && <button type="button" class="small" onClick={retry}>Ask again</button>}{passing && <span class="soft"> asking again by itself</span>}</p>}
+  </div>;
+}
+
+function Tools({ text, p, setText, run, total, remove, duplicate, everywhere }: { text: string; p: State; setText(t: string): void; run(t: string): void; total: number; remove(): void; duplicate(): void; everywhere(): void }) {
+  const stars = useCell(favourites), before = useCell(past), starred = stars.includes(text);
+  const [said, setSaid] = useState('');
+  const copy = async (what: string, t: string) => { try { await navigator.clipboard.writeText(t); setSaid(what + ' copied'); } catch { setSaid('The browser did not allow it'); } setTimeout(() => setSaid(''), 1800); };
+  const link = () => new URL('query' + writePanels([p]), base).href;
+  return <div class="tools">
+    <button type="button" class="quiet icon" aria-pressed={starred} aria-label="Favourite" title={starred ? 'Remove from favourites' : 'Keep as a favourite'} disabled={!text.trim()} onClick={() => toggleFavourite(text)}>{starred ? '★' : '☆'}</button>
+    <Menu label="History" icon="↺" title="History and favourites">{close => <Past stars={stars} before={before.map(b => b.expr)} take={t => { setText(t); run(t); close(); }} />}</Menu>
+    <Menu label="More" icon="⋯" title="More">{close => <div class="menu-list">
+      <button type="button" onClick={async () => { const f = await format(text); if (f) setText(f); close(); }}>Format</button>
+      <button type="button" onClick={() => { duplicate(); close(); }}>Duplicate</button>
+      <button type="button" onClick={() => { void copy('Link', link()); close(); }}>Copy link</button>
+      <button type="button" onClick={() => { void copy('Command', `curl ${quoteShell(new URL('api/v1/query', base).href)} --data-urlencode ${quoteShell('query=' + text)}`); close(); }}>Copy as curl</button>
+      {total > 1 && <button type="button" onClick={() => { everywhere(); close(); }}>Use this time in all panels</button>}
+      {total > 1 && <button type="button" onClick={() => { remove(); close(); }}>Remove</button>}
+    </div>}</Menu>
+    {said && <span class="said" role="status">{said}</span>}
+  </div>;
+}
+const quoteShell = (s: string) => "'" + s.replace(/'/g, "'\\''") + "'";
+
+function Past({ stars, before, take }: { stars: string[]; before: string[]; take(t: string): void }) {
+  const [filter, setFilter] = useState(''), wanted = filter.toLowerCase();
+  const row = (t: string) => <button type="button" key={t} class="mono" title={t.slice(0, 2000)} onClick={() => take(t)}>{t.slice(0, 300)}</button>;
+  const a = stars.filter(t => t.toLowerCase().includes(wanted)), b = before.filter(t => !stars.includes(t) && t.toLowerCase().includes(wanted)).slice(0, 60);
+  return <div class="menu-list past">
+    <input type="search" class="small" placeholder="Filter" aria-label="Filter the history" value={filter} onInput={e => setFilter(e.currentTarget.value)} />
+    {a.length > 0 && <><h3>Favourites</h3>{a.map(row)}</>}
+    {b.length > 0 && <><h3>Before</h3>{b.map(row)}</>}
+    {!a.length && !b.length && <p class="soft pad">Nothing yet: queries that ran are kept in this browser.</p>}
+    {before.length > 0 && <button type="button" class="quiet" onClick={() => past.set([])}>Forget the history</button>}
+  </div>;
+}
+
