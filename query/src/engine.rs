@@ -8,65 +8,21 @@ use model::sample::Value;
 use model::source::{Budget, MemoryPool, Reservation, ResolutionReport, Source};
 
 use crate::annotations::Annotations;
-use crate::eval::answered::summary;
+use crate::eval::evaluator::{Evaluator, row_held};
 use crate::eval::frame::{Column, Point, Row, Val};
-use crate::eval::handing::Handed;
-use crate::eval::range::{check_step_count, range_series};
-use crate::eval::tally::{Detail, Tally};
-use crate::eval::trace::Trace;
-use crate::eval::{Evaluator, Steps, row_held};
+use crate::eval::operators::range::{check_step_count, range_series};
+use crate::eval::operators::streamed::Handed;
+use crate::eval::stats::resolution::summary;
+use crate::eval::stats::samples::{SampleDetail, SampleStats};
+use crate::eval::stats::trace::Trace;
 use crate::explain::{self, Explained};
-use crate::parse::{Expr, ParseOptions, ValueType, parse_expr};
+pub use crate::options::EngineOptions;
+use crate::parse::{Expr, ValueType, parse_expr};
 use crate::plan::resolution::MaxResolution;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Steps};
 use crate::value::{
     InstantSample, QueryError, QueryResult, QueryStats, QueryValue, RangeSeries, SamplesPerStep,
 };
-
-/// Settings that hold for every query; a query may narrow some of them by [`QueryOptions`].
-#[derive(Clone, Debug)]
-pub struct EngineOptions {
-    /// How far back an instant selector looks for a sample, left-open.
-    pub lookback_ms: i64,
-    /// Step of `[5m:]`.
-    pub default_subquery_step_ms: i64,
-    /// Most samples and points one query may hold at once, as upstream's `query.max-samples` counts; how many it reads one after the other is
-    /// bounded by its time.
-    pub max_samples: u64,
-    /// Most memory that one query's samples and results may hold at once.
-    pub max_memory_bytes: u64,
-    /// Most memory that all queries of an engine may hold together.
-    pub max_total_memory_bytes: u64,
-    /// Longest evaluation.
-    pub timeout: Duration,
-    /// Drop metric names at the very end (upstream `promql-delayed-name-removal`).
-    pub delayed_name_removal: bool,
-    /// `rate` and its kin read start timestamps (upstream `use-start-timestamps`).
-    pub use_start_timestamps: bool,
-    /// Metadata labels `__type__` and `__unit__` are in use (upstream `type-and-unit-labels`).
-    pub type_and_unit_labels: bool,
-    pub parse: ParseOptions,
-    /// The coarsest resolution to answer from, where a query does not say.
-    pub max_resolution: MaxResolution,
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        EngineOptions {
-            lookback_ms: 5 * 60_000,
-            default_subquery_step_ms: 60_000,
-            max_samples: 50_000_000,
-            max_memory_bytes: 1 << 30,
-            max_total_memory_bytes: 4 << 30,
-            timeout: Duration::from_secs(120),
-            delayed_name_removal: false,
-            use_start_timestamps: false,
-            type_and_unit_labels: false,
-            parse: ParseOptions::default(),
-            max_resolution: MaxResolution::Auto,
-        }
-    }
-}
 
 /// When a query is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +48,7 @@ pub struct QueryOptions {
     /// The budget to charge, so that the caller can cancel it; otherwise one is made from the engine's limits.
     pub budget: Option<Arc<Budget>>,
     /// How closely samples are counted for [`QueryStats`].
-    pub samples: Detail,
+    pub samples: SampleDetail,
     /// Instead of [`EngineOptions::max_resolution`].
     pub max_resolution: Option<MaxResolution>,
     /// Where it is told, while the query runs, which resolution answered which part of time.
@@ -196,7 +152,7 @@ impl Engine {
         let prepared = self.prepare(request)?;
         let mut options = request.options.clone();
         let budget = options.budget.get_or_insert_with(|| self.budget(options.timeout)).clone();
-        let trace = analyze.then(|| Trace::new(budget));
+        let trace = analyze.then(|| Trace::new(prepared.plan.node_count, budget));
         let request = QueryRequest { options, ..request.clone() };
         let ran = match &trace {
             None => None,
@@ -296,7 +252,7 @@ impl Engine {
             if let Some(lookback_ms) = request.options.lookback_ms.filter(|l| *l > 0) {
                 ev.lookback_ms = lookback_ms;
             }
-            ev.tally = Tally::new(request.options.samples, steps.count);
+            ev.sample_stats = SampleStats::new(request.options.samples, steps.count);
             ev.max_resolution = request.options.max_resolution.unwrap_or(self.options.max_resolution);
             ev.answered = answered.clone();
             ev.trace = trace.clone();
@@ -380,7 +336,7 @@ impl Engine {
             _ => 1,
         };
         let bytes_peak = trace.map_or(budget.bytes_peak(), |t| t.bytes_peak());
-        let Tally { total, read, total_per_step, read_per_step, .. } = ev.tally;
+        let SampleStats { total, read, total_per_step, read_per_step, .. } = ev.sample_stats;
         let stats = QueryStats {
             eval: begun.elapsed(),
             sort,
@@ -388,7 +344,7 @@ impl Engine {
             answered: summary(answered.parts()),
             samples_total: total,
             samples_new: read,
-            samples_per_step: (request.options.samples == Detail::Steps).then_some(SamplesPerStep {
+            samples_per_step: (request.options.samples == SampleDetail::Steps).then_some(SamplesPerStep {
                 start_ms: steps.start_ms,
                 step_ms: steps.step_ms,
                 total: total_per_step,

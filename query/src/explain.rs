@@ -4,12 +4,11 @@ use std::fmt::Write;
 
 use hashbrown::HashMap;
 
-use crate::eval::Steps;
-use crate::eval::range::{matrix_reach, subquery_steps};
-use crate::eval::scan::{hints, instant_reach};
-use crate::eval::trace::{Figures, NodeId, Trace, id};
+use crate::eval::operators::range::{matrix_reach, subquery_steps};
+use crate::eval::operators::selector::{hints, instant_reach};
+use crate::eval::stats::trace::{Figures, Trace};
 use crate::parse::{self, Expr, Span, ValueType};
-use crate::plan::{Plan, PlanExpr, PlanNode, Selector};
+use crate::plan::{NodeId, Plan, PlanExpr, PlanNode, Selector, Steps};
 use crate::value::{QueryError, QueryResult};
 
 /// A query explained.
@@ -63,6 +62,8 @@ pub struct Reads {
     pub counts_only: bool,
     pub anchored: bool,
     pub smoothed: bool,
+    /// The function or aggregation right around, empty where there is none.
+    pub func: &'static str,
     /// What storage is told of the use.
     pub hints: model::source::Hints,
 }
@@ -113,7 +114,7 @@ pub fn tree(
     let mut coming =
         vec![Coming { expr: &plan.root, steps, parent: None, ids: Vec::new(), invariant: false }];
     while let Some(Coming { expr, steps, parent, mut ids, invariant }) = coming.pop() {
-        ids.push(id(expr));
+        ids.push(expr.id);
         if let PlanNode::StepInvariant(inner) = &expr.node {
             let steps = Steps { count: steps.count.min(1), ..steps };
             coming.push(Coming { expr: inner, steps, parent, ids, invariant: true });
@@ -139,13 +140,13 @@ pub fn tree(
             PlanNode::Str(_) => (node.kind, node.step_invariant) = ("stringLiteral", true),
             PlanNode::Selector(s) => {
                 node.kind = "vectorSelector";
-                ids.push(id(s));
+                ids.push(s.id);
                 let span = (steps.count > 0).then(|| instant_reach(s, steps, lookback_ms).span());
                 node.reads = Some(reads(s, plan, steps, 0, span));
             }
             PlanNode::Matrix { selector: s, range_ms } => {
                 node.kind = "matrixSelector";
-                ids.push(id(s));
+                ids.push(s.id);
                 let span = (steps.count > 0).then(|| matrix_reach(s, *range_ms, steps, lookback_ms).0.span());
                 node.reads = Some(reads(s, plan, steps, *range_ms, span));
                 let (offset_ms, at_ms) = (s.offset_ms, s.at_ms);
@@ -153,7 +154,7 @@ pub fn tree(
             }
             PlanNode::Subquery(sub) => {
                 node.kind = "subquery";
-                ids.push(id(&**sub));
+                ids.push(sub.id);
                 node.window = Some(Window {
                     range_ms: sub.range_ms,
                     step_ms: Some(sub.step_ms),
@@ -167,7 +168,7 @@ pub fn tree(
                 under.push((&sub.expr, inner));
             }
             PlanNode::Call(call) => {
-                (node.kind, node.name) = ("call", call.entry.name);
+                (node.kind, node.name) = ("call", call.func.name);
                 under.extend(call.args.iter().map(|a| (a, steps)));
             }
             PlanNode::Aggregate(a) => {
@@ -228,6 +229,7 @@ fn reads(s: &Selector, plan: &Plan, steps: Steps, range_ms: i64, span_ms: Option
         counts_only: s.counts_only,
         anchored: s.anchored,
         smoothed: s.smoothed,
+        func: s.func,
         hints: hints(s, steps, range_ms),
     }
 }

@@ -18,6 +18,7 @@ pub mod api;
 pub mod engine;
 pub mod eval;
 pub mod explain;
+pub mod options;
 pub mod parse;
 pub mod plan;
 pub mod ui;

@@ -176,7 +176,7 @@ fn remarks_have_a_place() {
 #[test]
 fn samples_are_counted_as_upstream_counts_them() {
     let count = |mut request: QueryRequest<'_>| {
-        request.options.samples = query::eval::tally::Detail::Steps;
+        request.options.samples = query::eval::stats::samples::SampleDetail::Steps;
         let stats = engine().run(&source(), &request).unwrap().stats;
         let steps = stats.samples_per_step.unwrap();
         (stats.samples_total, stats.samples_new, steps.total, steps.read)

@@ -61,7 +61,7 @@ fn every_node_has_its_text_and_its_reads() {
     let matrix = find(&e, "requests_total{job=~\"a|b\"}[5m] offset 1m").reads.clone().unwrap();
     assert_eq!(matrix.span_ms, Some((24 * MINUTE + 1, 39 * MINUTE)));
     assert_eq!(matrix.matchers, ["job=~\"a|b\"", "__name__=\"requests_total\""]);
-    assert_eq!((matrix.hints.func.as_str(), matrix.hints.range_ms), ("rate", 5 * MINUTE));
+    assert_eq!((matrix.func, matrix.hints.range_ms), ("rate", 5 * MINUTE));
     let fixed = find(&e, "requests_total @ 60.000");
     assert!(fixed.step_invariant && fixed.steps.count == 1);
     assert_eq!(fixed.reads.as_ref().unwrap().span_ms, Some((-4 * MINUTE + 1, MINUTE)));

@@ -235,6 +235,14 @@ impl Val {
             Val::Vector(_) => "an instant vector",
         }
     }
+
+    /// Series with a point; a scalar or a string counts for one.
+    pub fn series(&self) -> u64 {
+        match self {
+            Val::Vector(frame) => frame.rows.iter().filter(|r| !r.column.is_empty()).count() as u64,
+            _ => 1,
+        }
+    }
 }
 
 /// Whether a label says what a metric is rather than whom it is about: the name and, with them, its type and unit.

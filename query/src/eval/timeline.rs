@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::Steps;
+use crate::plan::Steps;
 
 /// Which part of time a selector looks at, relative to the steps.
 #[derive(Clone, Copy, Debug)]
@@ -38,15 +38,15 @@ impl Reach {
 pub struct Memo<T> {
     /// Slots of one result.
     steps: usize,
-    known: Mutex<Known<T>>,
+    state: Mutex<MemoState<T>>,
 }
 
 /// Address and length of a timeline.
-type Place = (usize, usize);
+type TimelineKey = (usize, usize);
 
-struct Known<T> {
+struct MemoState<T> {
     /// The timeline is held, so that its place stays its own.
-    by_timeline: HashMap<Place, (Arc<[i64]>, Arc<T>)>,
+    by_timeline: HashMap<TimelineKey, (Arc<[i64]>, Arc<T>)>,
     slots: usize,
 }
 
@@ -55,21 +55,21 @@ const MEMO_SLOTS: usize = 4 << 20;
 
 impl<T> Memo<T> {
     pub fn new(steps: Steps) -> Self {
-        Memo { steps: steps.count, known: Mutex::new(Known { by_timeline: HashMap::new(), slots: 0 }) }
+        Memo { steps: steps.count, state: Mutex::new(MemoState { by_timeline: HashMap::new(), slots: 0 }) }
     }
 
     pub fn get(&self, timeline: &Arc<[i64]>, make: impl FnOnce(&[i64]) -> T) -> Arc<T> {
         let key = (timeline.as_ptr().addr(), timeline.len());
-        if let Some((_, made)) = self.known.lock().by_timeline.get(&key) {
+        if let Some((_, made)) = self.state.lock().by_timeline.get(&key) {
             return made.clone();
         }
         let made = Arc::new(make(timeline));
-        let mut known = self.known.lock();
-        let slots = known.slots + timeline.len() + self.steps;
+        let mut state = self.state.lock();
+        let slots = state.slots + timeline.len() + self.steps;
         // Only what somebody else holds too can come again. What is there stays: the rest comes in the same order, series after series.
         if Arc::strong_count(timeline) > 1 && slots <= MEMO_SLOTS {
-            known.slots = slots;
-            known.by_timeline.insert(key, (timeline.clone(), made.clone()));
+            state.slots = slots;
+            state.by_timeline.insert(key, (timeline.clone(), made.clone()));
         }
         made
     }

@@ -149,6 +149,18 @@ pub struct Function {
     pub returns: ValueType,
     /// Refused unless experimental functions are enabled.
     pub experimental: bool,
+    pub kind: FunctionKind,
+}
+
+/// What a function is a function of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FunctionKind {
+    /// Of each row of its one instant vector by itself.
+    PerRow,
+    /// Of each window of its one range vector; gives a row for each series.
+    PerWindow,
+    /// Of whole vectors, of scalars, or of nothing.
+    Whole,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

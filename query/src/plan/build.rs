@@ -1,14 +1,16 @@
 //! From the syntax tree to the plan.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::labels::METRIC_NAME;
+use hashbrown::HashMap;
+use model::matcher::MatchOp;
 
 use super::duration::{QueryShape, milliseconds};
+use super::node_id::NodeId;
 use super::resolution::Needs;
-use super::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Selector, Subquery, repeats};
-use crate::eval::functions;
+use super::selector::Selector;
+use super::subexpressions;
+use super::tree::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Subquery};
 use crate::parse::{self, At, Expr, Node, Span, ValueType};
 use crate::value::QueryError;
 
@@ -41,7 +43,7 @@ pub struct Times {
     pub default_subquery_step_ms: i64,
 }
 
-/// Plans a checked tree. Fails on durations that come out wrong and on functions that have no entry in the register.
+/// Plans a checked tree. Fails on durations that come out wrong.
 pub fn build(expr: &Expr, times: Times) -> Result<Plan, QueryError> {
     let mut b = Builder {
         times,
@@ -50,13 +52,49 @@ pub fn build(expr: &Expr, times: Times) -> Result<Plan, QueryError> {
         uses: Vec::new(),
         needs: Vec::new(),
         depth: 0,
+        subqueries: Vec::new(),
         around: Around::default(),
     };
     let built = b.expr(expr, "", 1)?;
     let mut root = if built.wrap { invariant(built.expr) } else { built.expr };
     // Where a chain of operators is cut by what stands elsewhere too, it takes more levels than it has brackets.
-    let depth = b.depth + repeats::mark(&mut root);
-    Ok(Plan { root, selection_uses: b.uses, selection_needs: b.needs, depth })
+    let node_count = number_nodes(&mut root);
+    let depth = b.depth + subexpressions::mark(&mut root, node_count);
+    Ok(Plan { root, selection_uses: b.uses, selection_needs: b.needs, depth, node_count })
+}
+
+/// Numbers all parts of a plan, from 1 on; how many numbers there are, 0 among them.
+fn number_nodes(root: &mut PlanExpr) -> usize {
+    let mut next = 1;
+    let mut new = || {
+        let id = NodeId::new(next);
+        next += 1;
+        id
+    };
+    let mut waiting = vec![root];
+    // Chains of operators may be as long as the text: no recursion.
+    while let Some(expr) = waiting.pop() {
+        expr.id = new();
+        match &mut expr.node {
+            PlanNode::Number(_) | PlanNode::Str(_) => {}
+            PlanNode::Selector(s) | PlanNode::Matrix { selector: s, .. } => s.id = new(),
+            PlanNode::Subquery(s) => {
+                s.id = new();
+                waiting.push(&mut s.expr);
+            }
+            PlanNode::Call(call) => waiting.extend(&mut call.args),
+            PlanNode::Aggregate(a) => {
+                waiting.extend(&mut a.param);
+                waiting.push(&mut a.expr);
+            }
+            PlanNode::Binary(b) => {
+                let Binary { lhs, rhs, .. } = &mut **b;
+                waiting.extend([lhs, rhs]);
+            }
+            PlanNode::Negate(inner) | PlanNode::StepInvariant(inner) => waiting.push(inner),
+        }
+    }
+    next
 }
 
 fn shape(t: Times) -> QueryShape {
@@ -66,12 +104,37 @@ fn shape(t: Times) -> QueryShape {
 struct Builder {
     times: Times,
     shape: QueryShape,
-    /// Selections by their written-out wish, so that equal ones are read once.
-    selections: HashMap<String, usize>,
+    /// Numbers of selections, so that equal ones are read once.
+    selections: HashMap<SelectionKey, usize>,
     uses: Vec<usize>,
     needs: Vec<Needs>,
     depth: usize,
+    /// Those around what is being planned, from the outermost in.
+    subqueries: Vec<SubqueryKey>,
     around: Around,
+}
+
+/// A subquery as far as it decides what selectors in it read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SubqueryKey {
+    range_ms: i64,
+    step_ms: i64,
+    offset_ms: i64,
+    at_ms: Option<i64>,
+}
+
+/// All that decides what a selector reads.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SelectionKey {
+    /// The subqueries it stands in, from the outermost in.
+    subqueries: Vec<SubqueryKey>,
+    matchers: Vec<(MatchOp, Arc<str>, Arc<str>)>,
+    offset_ms: i64,
+    at_ms: Option<i64>,
+    range_ms: i64,
+    anchored: bool,
+    smoothed: bool,
+    counts_only: bool,
 }
 
 /// What of a histogram the nodes around a selector look at.
@@ -129,15 +192,20 @@ impl Builder {
         span: Span,
         range_ms: i64,
         func: &'static str,
-        path: &str,
     ) -> Result<Selector, QueryError> {
         let offset_ms = milliseconds(&s.offset, self.shape, true)?;
         let at_ms = self.at(s.at);
         let counts_only = self.around.counts && !self.around.buckets;
-        let key = format!(
-            "{path}|{:?}|{offset_ms}|{at_ms:?}|{range_ms}|{}{}{counts_only}",
-            s.matchers, s.anchored, s.smoothed
-        );
+        let key = SelectionKey {
+            subqueries: self.subqueries.clone(),
+            matchers: s.matchers.iter().map(|m| (m.op, m.name.clone(), m.value.clone())).collect(),
+            offset_ms,
+            at_ms,
+            range_ms,
+            anchored: s.anchored,
+            smoothed: s.smoothed,
+            counts_only,
+        };
         let next = self.uses.len();
         let selection = *self.selections.entry(key).or_insert(next);
         if selection == next {
@@ -154,6 +222,7 @@ impl Builder {
             self.needs[selection].add(Some("resets"));
         }
         Ok(Selector {
+            id: NodeId::NONE,
             name: s.name.clone(),
             matchers: s.matchers.clone(),
             offset_ms,
@@ -169,16 +238,6 @@ impl Builder {
 
     /// `func`: the function or aggregation right around; `depth`: of nesting.
     fn expr(&mut self, e: &Expr, func: &'static str, depth: usize) -> Result<Built, QueryError> {
-        self.in_path(e, func, depth, "")
-    }
-
-    fn in_path(
-        &mut self,
-        e: &Expr,
-        func: &'static str,
-        depth: usize,
-        path: &str,
-    ) -> Result<Built, QueryError> {
         self.depth = self.depth.max(depth);
         let kind = e.value_type();
         let node = |node: PlanNode, invariant: bool, wrap: bool| {
@@ -187,15 +246,15 @@ impl Builder {
         match &e.node {
             Node::Number(n) => node(PlanNode::Number(n.value), true, false),
             Node::Str(s) => node(PlanNode::Str(s.clone()), true, false),
-            Node::Paren(inner) => self.in_path(inner, func, depth + 1, path),
+            Node::Paren(inner) => self.expr(inner, func, depth + 1),
             Node::Vector(s) => {
-                let s = self.selector(s, e.span, 0, func, path)?;
+                let s = self.selector(s, e.span, 0, func)?;
                 let fixed = s.at_ms.is_some();
                 node(PlanNode::Selector(s), fixed, fixed)
             }
             Node::Matrix { selector, selector_span, range } => {
                 let range_ms = milliseconds(range, self.shape, false)?;
-                let selector = self.selector(selector, *selector_span, range_ms, func, path)?;
+                let selector = self.selector(selector, *selector_span, range_ms, func)?;
                 let fixed = selector.at_ms.is_some();
                 node(PlanNode::Matrix { selector, range_ms }, fixed, false)
             }
@@ -208,22 +267,23 @@ impl Builder {
                 };
                 let step_ms = if step_ms > 0 { step_ms } else { self.times.default_subquery_step_ms.max(1) };
                 let at_ms = self.at(s.at);
-                let path = format!("{path}/{range_ms}:{step_ms}@{at_ms:?}-{offset_ms}");
                 let around = self.around;
                 self.around = around.with_buckets();
-                let inner = self.in_path(&s.expr, func, depth + 1, &path);
+                self.subqueries.push(SubqueryKey { range_ms, step_ms, offset_ms, at_ms });
+                // An error ends the planning, so what is around need not be put back for it.
+                let inner = self.expr(&s.expr, func, depth + 1)?;
+                self.subqueries.pop();
                 self.around = around;
-                let inner = inner?;
                 let expr = if inner.invariant && !matches!(inner.expr.node, PlanNode::Str(_)) {
                     invariant(inner.expr)
                 } else {
                     inner.expr
                 };
-                let sub = Subquery { expr, range_ms, step_ms, offset_ms, at_ms };
+                let sub = Subquery { id: NodeId::NONE, expr, range_ms, step_ms, offset_ms, at_ms };
                 node(PlanNode::Subquery(Box::new(sub)), at_ms.is_some(), false)
             }
             Node::Unary { negative, expr } => {
-                let mut inner = self.in_path(expr, func, depth + 1, path)?;
+                let mut inner = self.expr(expr, func, depth + 1)?;
                 if !negative {
                     // A plus does nothing, but it is where an argument begins for what is said of it. These two know their own place.
                     if matches!(inner.expr.node, PlanNode::Selector(_) | PlanNode::Call(_)) {
@@ -235,9 +295,9 @@ impl Builder {
                 node(PlanNode::Negate(Box::new(inner.expr)), fixed, wrap)
             }
             Node::Aggregate(a) => {
-                let inner = self.in_path(&a.expr, a.op.as_str(), depth + 1, path)?;
+                let inner = self.expr(&a.expr, a.op.as_str(), depth + 1)?;
                 let param = match &a.param {
-                    Some(p) => Some(self.in_path(p, a.op.as_str(), depth + 1, path)?.expr),
+                    Some(p) => Some(self.expr(p, a.op.as_str(), depth + 1)?.expr),
                     None => None,
                 };
                 let mut grouping: Vec<Arc<str>> = a.grouping.clone();
@@ -246,13 +306,13 @@ impl Builder {
                 let agg = Aggregate { op: a.op, expr: inner.expr, param, grouping, without: a.without };
                 node(PlanNode::Aggregate(Box::new(agg)), fixed, wrap)
             }
-            Node::Call(c) => self.call(e, c, depth, path),
-            Node::Binary(_) => self.chain(e, depth, path),
+            Node::Call(c) => self.call(e, c, depth),
+            Node::Binary(_) => self.chain(e, depth),
         }
     }
 
     /// A chain of binary operators leans to the left and may be as long as the text: walked in a loop, from the innermost out.
-    fn chain(&mut self, e: &Expr, depth: usize, path: &str) -> Result<Built, QueryError> {
+    fn chain(&mut self, e: &Expr, depth: usize) -> Result<Built, QueryError> {
         let (mut leftmost, mut chain) = (e, Vec::new());
         while let Node::Binary(b) = &leftmost.node {
             chain.push((&**b, leftmost));
@@ -268,10 +328,10 @@ impl Builder {
             trims_above.push(above);
         }
         self.around.buckets = above;
-        let mut lhs = self.in_path(leftmost, "", depth + 1, path)?;
+        let mut lhs = self.expr(leftmost, "", depth + 1)?;
         for ((b, whole), buckets) in chain.into_iter().zip(trims_above).rev() {
             self.around.buckets = buckets;
-            let rhs = self.in_path(&b.rhs, "", depth + 1, path)?;
+            let rhs = self.expr(&b.rhs, "", depth + 1)?;
             let fixed = lhs.invariant && rhs.invariant;
             let (l, r) = if fixed { (lhs.expr, rhs.expr) } else { (lhs.wrapped(), rhs.wrapped()) };
             let scalar = l.kind == ValueType::Scalar && r.kind == ValueType::Scalar;
@@ -289,7 +349,7 @@ impl Builder {
         Ok(lhs)
     }
 
-    fn call(&mut self, e: &Expr, c: &parse::Call, depth: usize, path: &str) -> Result<Built, QueryError> {
+    fn call(&mut self, e: &Expr, c: &parse::Call, depth: usize) -> Result<Built, QueryError> {
         let name = c.func.name;
         let kind = e.value_type();
         let number = |v: f64| {
@@ -303,9 +363,6 @@ impl Builder {
             "step" => return number(self.shape.step),
             _ => {}
         }
-        let Some(entry) = functions::find(name) else {
-            return Err(QueryError::internal(format!("the function {name} has no implementation")));
-        };
         let mut fixed = !TIME_DEPENDENT.contains(&name);
         let mut timestamp_of_fixed = name == "timestamp";
         let mut args = Vec::with_capacity(c.args.len());
@@ -313,7 +370,7 @@ impl Builder {
         self.around = around.with_call(name);
         for arg in &c.args {
             // An error ends the planning, so what is around need not be put back for it.
-            let built = self.in_path(arg, name, depth + 1, path)?;
+            let built = self.expr(arg, name, depth + 1)?;
             fixed &= built.invariant;
             timestamp_of_fixed &= built.invariant && matches!(built.expr.node, PlanNode::Selector(_));
             args.push(built);
@@ -321,17 +378,7 @@ impl Builder {
         self.around = around;
         let whole = fixed || timestamp_of_fixed;
         let args = args.into_iter().map(|a| if whole { a.expr } else { a.wrapped() }).collect();
-        let node = PlanNode::Call(Call { entry, args, span: e.span });
+        let node = PlanNode::Call(Call { func: c.func, args, span: e.span });
         Ok(Built { expr: PlanExpr::new(node, kind, e.span), invariant: whole, wrap: whole })
-    }
-}
-
-impl Selector {
-    /// The value of the equality matcher on the name, if there is one.
-    pub fn metric_name(&self) -> Option<&str> {
-        self.matchers
-            .iter()
-            .find(|m| &*m.name == METRIC_NAME && m.op == model::matcher::MatchOp::Equal)
-            .map(|m| &*m.value)
     }
 }

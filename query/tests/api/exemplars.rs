@@ -1,51 +1,50 @@
-//! `query_exemplars` over a real store: upstream's parameters, errors and answers.
+//! `query_exemplars`: upstream's parameters, errors and answers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Method;
-use model::exemplar::SeriesExemplars;
-use model::head_stats::HeadStats;
+use model::exemplar::{Exemplar, SeriesExemplars};
+use model::labels::Labels;
 use model::matcher::Matcher;
-use model::sample::Metadata;
+use model::source::testing::memory::MemorySource;
 use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
-use object_store::memory::InMemory;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Storage, router};
-use tsdb::db::{Db, DbOptions};
 
 use super::frame::{answer_of, form_of};
 
-struct Store(Arc<Db>);
+/// Series with exemplars, ascending.
+struct Store(Vec<SeriesExemplars>);
 
 impl Storage for Store {
-    fn source(&self, tenant: &TenantId) -> Arc<dyn Source> {
-        self.0.source(tenant)
-    }
-
-    fn metadata(
-        &self,
-        tenant: &TenantId,
-        metric: Option<&str>,
-    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
-        self.0.metadata(tenant, metric)
+    fn source(&self, _: &TenantId) -> Arc<dyn Source> {
+        Arc::new(MemorySource::default())
     }
 
     fn exemplars(
         &self,
-        tenant: &TenantId,
+        _: &TenantId,
         selectors: &[Vec<Matcher>],
         min_t_ms: i64,
         max_t_ms: i64,
-        budget: &Budget,
+        _: &Budget,
     ) -> Result<Vec<SeriesExemplars>, SourceError> {
-        self.0.exemplars(tenant, selectors, min_t_ms, max_t_ms, budget)
-    }
-
-    fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
-        self.0.head_stats(tenant, limit)
+        let matches = |labels: &Labels| {
+            selectors.iter().any(|s| s.iter().all(|m| m.matches(labels.value(&m.name))))
+        };
+        let within = |s: &SeriesExemplars| SeriesExemplars {
+            labels: s.labels.clone(),
+            exemplars: s
+                .exemplars
+                .iter()
+                .filter(|e| (min_t_ms..=max_t_ms).contains(&e.ts_ms))
+                .cloned()
+                .collect(),
+        };
+        let matching = self.0.iter().filter(|s| matches(&s.labels)).map(within);
+        Ok(matching.filter(|s| !s.exemplars.is_empty()).collect())
     }
 }
 
@@ -53,34 +52,32 @@ const T0: i64 = 1_600_096_945_000;
 
 struct Api {
     router: Router,
-    db: Arc<Db>,
-    _dir: tempfile::TempDir,
 }
 
-/// A histogram's buckets of two services, half of it in the object store.
-async fn api() -> Api {
-    let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(DbOptions::new(dir.path(), Arc::new(InMemory::new()))).await.unwrap();
-    for (half, times) in [0..3i64, 3..6].into_iter().enumerate() {
-        let mut appender = db.appender(&TenantId::single()).await.unwrap();
-        for service in ["bar", "foo"] {
-            let name = ("__name__", "test_exemplar_metric_total");
-            let s = appender.series(&[name, ("instance", "localhost:8090"), ("service", service)]);
-            for t in times.clone() {
-                let trace = format!("{service}{t}");
-                appender.float(s, T0 + t * 1000, t as f64, 0);
-                appender.exemplar(s, T0 + t * 1000 + 479, t as f64 / 4.0, &[("traceID", &trace)]).unwrap();
-            }
-        }
-        let s = appender.series(&[("__name__", "other")]);
-        appender.exemplar(s, T0 + half as i64, 1e-7, &[]).unwrap();
-        appender.commit().await.unwrap();
-        if half == 0 {
-            db.flush().await.unwrap();
-        }
-    }
-    let config = ApiConfig::new(Arc::new(Store(db.clone())), Metrics::new(&mut Registry::default()));
-    Api { router: router(ApiState::new(config)), db, _dir: dir }
+/// A histogram's buckets of two services, and a series without labels.
+fn api() -> Api {
+    let exemplar = |ts_ms: i64, value: f64, trace: Option<String>| Exemplar {
+        ts_ms,
+        value,
+        labels: Labels::from_pairs(trace.into_iter().map(|t| ("traceID", t))),
+    };
+    let other = SeriesExemplars {
+        labels: Labels::from_pairs([("__name__", "other")]),
+        exemplars: vec![exemplar(T0, 1e-7, None), exemplar(T0 + 1, 1e-7, None)],
+    };
+    let of_service = |service: &str| SeriesExemplars {
+        labels: Labels::from_pairs([
+            ("__name__", "test_exemplar_metric_total"),
+            ("instance", "localhost:8090"),
+            ("service", service),
+        ]),
+        exemplars: (0..6)
+            .map(|t| exemplar(T0 + t * 1000 + 479, t as f64 / 4.0, Some(format!("{service}{t}"))))
+            .collect(),
+    };
+    let store = Store(vec![other, of_service("bar"), of_service("foo")]);
+    let config = ApiConfig::new(Arc::new(store), Metrics::new(&mut Registry::default()));
+    Api { router: router(ApiState::new(config)) }
 }
 
 impl Api {
@@ -100,8 +97,8 @@ fn series(service: &str, exemplars: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_have_upstreams_form_and_order() {
-    let api = api().await;
+async fn exemplars_have_upstreams_form_and_order() {
+    let api = api();
     let form = |start: i64, end: i64| {
         format!("query=rate(test_exemplar_metric_total{{service=\"foo\"}}[5m])&start={start}&end={end}")
     };
@@ -125,8 +122,8 @@ async fn answers_have_upstreams_form_and_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_without_selectors_have_no_answer_and_broken_ones_an_error() {
-    let api = api().await;
+async fn exemplar_questions_without_selectors_have_no_answer_and_broken_ones_an_error() {
+    let api = api();
     assert_eq!(api.ask("query=1+%2B+1").await, (204, String::new()));
     // As Grafana's test of a data source sends it, with milliseconds.
     assert_eq!(api.ask("query=test&start=1600096945479&end=1600096948479").await, answer(""));
@@ -135,7 +132,6 @@ async fn questions_without_selectors_have_no_answer_and_broken_ones_an_error() {
     assert!(text.contains("end timestamp must not be before start timestamp"), "{text}");
     let (status, text) = api.ask("query=up{").await;
     assert_eq!((status, text.contains(r#""errorType":"bad_data""#)), (400, true), "{text}");
-    api.db.flush().await.unwrap();
     let (status, _) = api.ask("query={__name__=~\".%2B\"}").await;
     assert_eq!(status, 200);
 }

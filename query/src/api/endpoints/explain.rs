@@ -11,7 +11,7 @@ use crate::api::response::{json, resolution};
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
-use crate::eval::tally::Detail;
+use crate::eval::stats::samples::SampleDetail;
 use crate::explain::{Done, Explained, Node, Reads, Tree, Window};
 
 /// `GET|POST /api/v1/explain`: with `start`, `end` and `step` as of `query_range`, else with `time` as of `query`. `analyze=true` runs the
@@ -46,7 +46,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
             let text = call.form.get("query");
             let source = view.source(&call.tenant, replicas);
             let budget = Some(budget.clone());
-            let samples = if analyze { Detail::Reads } else { Detail::Total };
+            let samples = if analyze { SampleDetail::Reads } else { SampleDetail::Total };
             let options = QueryOptions {
                 lookback_ms,
                 timeout,
@@ -191,7 +191,7 @@ fn selector(out: &mut Vec<u8>, r: &Reads) {
     raw(out, ",\"range\":");
     seconds(out, r.hints.range_ms);
     raw(out, ",\"func\":");
-    json::string(out, &r.hints.func);
+    json::string(out, r.func);
     raw(out, "}}");
 }
 

@@ -18,7 +18,7 @@ use crate::api::response::{resolution, syntax_tree};
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
-use crate::eval::tally::Detail;
+use crate::eval::stats::samples::SampleDetail;
 use crate::parse;
 use crate::value::{ErrorKind, QueryError, QueryValue};
 
@@ -131,9 +131,9 @@ async fn run(
             let stats = call.form.get("stats");
             let source = view.source(&call.tenant, replicas);
             let samples = match stats {
-                "" => Detail::Total,
-                "all" => Detail::Steps,
-                _ => Detail::Reads,
+                "" => SampleDetail::Total,
+                "all" => SampleDetail::Steps,
+                _ => SampleDetail::Reads,
             };
             let answered = Arc::new(ResolutionReport::default());
             let options = QueryOptions {

@@ -9,7 +9,7 @@ use crate::api::admission::form::Form;
 use crate::api::admission::params::parse_duration;
 use crate::api::admission::params::rfc3339;
 use crate::api::error::ApiError;
-use crate::eval::answered::{resolution_name, summary};
+use crate::eval::stats::resolution::{resolution_name, summary};
 use crate::plan::resolution::MaxResolution;
 
 /// Header with parts as `resolution=start/end`, by time, separated by `;`. An approximate part has `~` before its resolution.

@@ -2,14 +2,14 @@
 
 use model::labels::Labels;
 
-use super::{Entry, Run};
-use crate::eval::Evaluator;
+use super::kernel::{Entry, Kernel};
+use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::plan::Call;
 use crate::value::QueryError;
 
 const fn date(name: &'static str) -> Entry {
-    Entry { name, run: Run::Special(run) }
+    Entry { name, kernel: Kernel::Whole(run) }
 }
 
 pub static TABLE: &[Entry] = &[
@@ -25,8 +25,8 @@ pub static TABLE: &[Entry] = &[
 
 /// Of every float of the vector, or of the time of evaluation where no vector is given.
 fn run(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
-    let Some(f) = part(call.entry.name) else {
-        return Err(QueryError::internal(format!("{} is no part of a date", call.entry.name)));
+    let Some(f) = part(call.func.name) else {
+        return Err(QueryError::internal(format!("{} is no part of a date", call.func.name)));
     };
     let Some(arg) = call.args.first() else {
         let values = (0..ev.steps.count).map(|s| f(ev.steps.at(s).div_euclid(1000) as f64)).collect();

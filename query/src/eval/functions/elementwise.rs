@@ -4,15 +4,15 @@ use model::sample::Value;
 
 use super::math::{clamp, round_to};
 use super::quantile::histogram_variance;
-use super::{Entry, Run};
+use super::kernel::{Entry, Kernel};
 use crate::eval::frame::Point;
 
 const fn math(name: &'static str, f: fn(f64) -> f64) -> Entry {
-    Entry { name, run: Run::Math(f) }
+    Entry { name, kernel: Kernel::Math(f) }
 }
 
-const fn element(name: &'static str, run: super::ElementFn) -> Entry {
-    Entry { name, run: Run::Element(run) }
+const fn element(name: &'static str, run: super::kernel::ElementFn) -> Entry {
+    Entry { name, kernel: Kernel::Element(run) }
 }
 
 pub static TABLE: &[Entry] = &[

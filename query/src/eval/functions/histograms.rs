@@ -12,18 +12,18 @@ use rayon::prelude::*;
 use super::quantile::{
     ClassicBucket, NanNote, classic_fraction, classic_quantile, histogram_fraction, histogram_quantile,
 };
-use super::{Entry, Run};
+use super::kernel::{Entry, Kernel};
 use crate::annotations::{Annotations, go_float};
 use crate::eval::frame::{Column, Frame, Row, Val};
-use crate::eval::{Evaluator, SAME_LABELSET};
+use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
 use crate::parse::Span;
 use crate::plan::{Call, PlanExpr};
 use crate::value::QueryError;
 
 pub static TABLE: &[Entry] = &[
-    Entry { name: "histogram_quantile", run: Run::Special(quantile) },
-    Entry { name: "histogram_quantiles", run: Run::Special(quantiles) },
-    Entry { name: "histogram_fraction", run: Run::Special(fraction) },
+    Entry { name: "histogram_quantile", kernel: Kernel::Whole(quantile) },
+    Entry { name: "histogram_quantiles", kernel: Kernel::Whole(quantiles) },
+    Entry { name: "histogram_fraction", kernel: Kernel::Whole(fraction) },
 ];
 
 const LE: &str = "le";

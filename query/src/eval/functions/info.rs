@@ -7,13 +7,13 @@ use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
 
 use super::timestamps::TakenSeries;
-use super::{Entry, Run};
+use super::kernel::{Entry, Kernel};
 use crate::eval::frame::{Column, Frame, Point, Row, Val};
-use crate::eval::{Evaluator, SAME_LABELSET};
+use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
 use crate::plan::{Call, PlanExpr, PlanNode};
 use crate::value::QueryError;
 
-pub static TABLE: &[Entry] = &[Entry { name: "info", run: Run::Special(info) }];
+pub static TABLE: &[Entry] = &[Entry { name: "info", kernel: Kernel::Whole(info) }];
 
 const TARGET_INFO: &str = "target_info";
 

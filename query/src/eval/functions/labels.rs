@@ -8,19 +8,19 @@ use regex_automata::meta::Regex;
 use regex_automata::util::captures::Captures;
 
 use super::natural::natural_cmp;
-use super::{Entry, Run};
-use crate::eval::Evaluator;
+use super::kernel::{Entry, Kernel};
+use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Frame, Row, Val};
 use crate::plan::{Call, PlanExpr};
 use crate::value::QueryError;
 
 pub static TABLE: &[Entry] = &[
-    Entry { name: "label_replace", run: Run::Special(|ev, call| ev.rowwise_call(call)) },
-    Entry { name: "label_join", run: Run::Special(|ev, call| ev.rowwise_call(call)) },
-    Entry { name: "sort", run: Run::Special(|ev, call| sort_by_value(ev, call, false)) },
-    Entry { name: "sort_desc", run: Run::Special(|ev, call| sort_by_value(ev, call, true)) },
-    Entry { name: "sort_by_label", run: Run::Special(|ev, call| sort_by_label(ev, call, false)) },
-    Entry { name: "sort_by_label_desc", run: Run::Special(|ev, call| sort_by_label(ev, call, true)) },
+    Entry { name: "label_replace", kernel: Kernel::Whole(|ev, call| ev.rowwise_call(call)) },
+    Entry { name: "label_join", kernel: Kernel::Whole(|ev, call| ev.rowwise_call(call)) },
+    Entry { name: "sort", kernel: Kernel::Whole(|ev, call| sort_by_value(ev, call, false)) },
+    Entry { name: "sort_desc", kernel: Kernel::Whole(|ev, call| sort_by_value(ev, call, true)) },
+    Entry { name: "sort_by_label", kernel: Kernel::Whole(|ev, call| sort_by_label(ev, call, false)) },
+    Entry { name: "sort_by_label_desc", kernel: Kernel::Whole(|ev, call| sort_by_label(ev, call, true)) },
 ];
 
 /// A string argument as text; label names and values are UTF-8, other bytes are shown as replacement characters and never match.
@@ -52,12 +52,12 @@ enum From {
 impl Relabel {
     /// Whether a call is one of the two.
     pub fn is(call: &Call) -> bool {
-        matches!(call.entry.name, "label_replace" | "label_join")
+        matches!(call.func.name, "label_replace" | "label_join")
     }
 
     /// Reads and checks the arguments of such a call.
     pub fn new(call: &Call) -> Result<Relabel, QueryError> {
-        if call.entry.name == "label_join" {
+        if call.func.name == "label_join" {
             let separator = text(&call.args[2])?;
             let sources: Vec<String> = call.args[3..]
                 .iter()

@@ -3,7 +3,7 @@
 //! A core that waits for one window's chain has room for those of others. Each lane does exactly what one window alone would, so the bits
 //! are the same. Worth it for moments (1.2 to 1.8 times as fast); plain sums and regressions came out no faster and are left alone.
 
-use super::SeriesWindows;
+use super::kernel::SeriesWindows;
 
 /// Windows that go side by side.
 pub const LANES: usize = 8;

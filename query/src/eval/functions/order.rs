@@ -1,12 +1,46 @@
 //! Order statistics of a window that slides: its values are kept in order, so that those that leave and come cost a search and a move each.
 
-use super::over_time::nan_first;
-
 /// A change moves half the window, which is quick, eight values at a time; so many of them take longer than to sort it anew.
 const MOST_CHANGES: usize = 256;
 
 /// So few are sorted anew as quickly as they are searched.
 const FEW: usize = 32;
+
+/// Upstream's order of values: NaN first.
+pub fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (true, true) => std::cmp::Ordering::Equal,
+        (true, false) => std::cmp::Ordering::Less,
+        (false, true) => std::cmp::Ordering::Greater,
+        (false, false) => a.partial_cmp(b).expect("no NaN"),
+    }
+}
+
+/// The φ-quantile of unordered values, interpolated between the two around it (upstream `quantile`). Sorts them.
+pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    // Stable, so that what slides gives the same bits: zeros of both signs are equal in this order.
+    values.sort_by(nan_first);
+    quantile_of_sorted(q, values.len(), |i| values[i])
+}
+
+/// The φ-quantile for φ from 0 to 1 of `n` values, at least one, that are in order.
+pub fn quantile_of_sorted(q: f64, n: usize, value: impl Fn(usize) -> f64) -> f64 {
+    let n = n as f64;
+    let rank = q * (n - 1.0);
+    let lower = rank.floor().max(0.0);
+    let upper = (lower + 1.0).min(n - 1.0);
+    let weight = rank - rank.floor();
+    value(lower as usize) * (1.0 - weight) + value(upper as usize) * weight
+}
 
 /// The values of one window in the order of [`nan_first`], equals in the order of time: what a stable sort would give.
 #[derive(Debug, Default)]

@@ -1,20 +1,23 @@
 //! The `*_over_time` family: a window's samples in one number or histogram.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use model::histogram::{Combined, CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use model::sample::Value;
 
+use super::extremes::sliding_extreme;
+use super::kernel::{
+    Entry, Floats, Kernel, Samples, SeriesKernel, SeriesWindows, Window, WindowContext, WindowFn,
+};
 use super::lanes::{self, LANES};
-use super::order::SortedWindow;
-use super::{Entry, Run, Samples, SeriesWindows, Window, WindowContext};
+use super::order::{SortedWindow, nth_distance, quantile, quantile_of_sorted};
+use super::sums::{avg_floats, means, sum_floats, sums};
 use crate::annotations::go_float;
 use crate::eval::frame::Column;
 
 pub const ENTRIES: &[Entry] = &[
-    window("sum_over_time", sum, Some(super::sums::sums)),
-    window("avg_over_time", avg, Some(super::sums::means)),
+    window("sum_over_time", sum, Some(sums)),
+    window("avg_over_time", avg, Some(means)),
     window(
         "count_over_time",
         |_, s| Some(Value::Float(s.len() as f64)),
@@ -39,11 +42,11 @@ pub const ENTRIES: &[Entry] = &[
     window("ts_of_max_over_time", |c, s| extreme(c, s, |v, best| v >= best || best.is_nan(), true), None),
     window("ts_of_first_over_time", |_, s| Some(Value::Float(s.ts_ms[0] as f64 / 1000.0)), None),
     window("ts_of_last_over_time", |_, s| Some(Value::Float(s.ts_ms[s.len() - 1] as f64 / 1000.0)), None),
-    keeping_name("first_over_time", |_, s| at(s, 0), |w, out| each(w, out, |v| v[0])),
-    keeping_name("last_over_time", |_, s| at(s, s.len() - 1), |w, out| each(w, out, |v| v[v.len() - 1])),
-    window("present_over_time", |_, _| Some(Value::Float(1.0)), Some(|w, out| each(w, out, |_| 1.0))),
-    // The evaluator turns the presence of any series around.
-    window("absent_over_time", |_, _| Some(Value::Float(1.0)), Some(|w, out| each(w, out, |_| 1.0))),
+    keeping_name("first_over_time", |_, s| at(s, 0), |w, out| w.each(out, |v| v[0])),
+    keeping_name("last_over_time", |_, s| at(s, s.len() - 1), |w, out| w.each(out, |v| v[v.len() - 1])),
+    window("present_over_time", |_, _| Some(Value::Float(1.0)), Some(|w, out| w.each(out, |_| 1.0))),
+    // The presence of any series, turned around.
+    Entry { name: "absent_over_time", kernel: Kernel::Whole(|ev, call| ev.absent_over_time(call)) },
     window("quantile_over_time", quantile_over_time, Some(sliding_quantile)),
     window("mad_over_time", mad, Some(sliding_mad)),
     window(
@@ -58,22 +61,19 @@ pub const ENTRIES: &[Entry] = &[
     ),
 ];
 
-const fn window(name: &'static str, run: super::WindowFn, kernel: Option<super::Kernel>) -> Entry {
-    Entry { name, run: Run::Window(Window { keeps_name: false, run, kernel }) }
+/// A 1 for every window; for `absent_over_time`, which has no names to drop.
+pub static PRESENCE: Window = Window {
+    keeps_name: true,
+    run: |_, _| Some(Value::Float(1.0)),
+    series: Some(|w, out| w.each(out, |_| 1.0)),
+};
+
+const fn window(name: &'static str, run: WindowFn, series: Option<SeriesKernel>) -> Entry {
+    Entry { name, kernel: Kernel::Window(Window { keeps_name: false, run, series }) }
 }
 
-const fn keeping_name(name: &'static str, run: super::WindowFn, kernel: super::Kernel) -> Entry {
-    Entry { name, run: Run::Window(Window { keeps_name: true, run, kernel: Some(kernel) }) }
-}
-
-/// One value per window, from its floats.
-pub(super) fn each(w: &SeriesWindows<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) -> bool {
-    for (step, &(from, to)) in w.windows.iter().enumerate() {
-        if from < to {
-            out.set_float(step, f(&w.values[from as usize..to as usize]));
-        }
-    }
-    true
+const fn keeping_name(name: &'static str, run: WindowFn, series: SeriesKernel) -> Entry {
+    Entry { name, kernel: Kernel::Window(Window { keeps_name: true, run, series: Some(series) }) }
 }
 
 fn at(s: &Samples<'_>, i: usize) -> Option<Value> {
@@ -95,7 +95,7 @@ fn mixed(c: &mut WindowContext<'_>, s: &Samples<'_>) -> bool {
 }
 
 /// The floats of a window, `None` where there are none; histograms beside them are left out with an info.
-fn floats_only<'a>(c: &mut WindowContext<'_>, s: &Samples<'a>) -> Option<super::Floats<'a>> {
+fn floats_only<'a>(c: &mut WindowContext<'_>, s: &Samples<'a>) -> Option<Floats<'a>> {
     let floats = s.floats();
     if floats.values.is_empty() {
         return None;
@@ -110,46 +110,15 @@ fn floats_only<'a>(c: &mut WindowContext<'_>, s: &Samples<'a>) -> Option<super::
     Some(floats)
 }
 
-pub(super) fn sum_floats(values: &[f64]) -> f64 {
-    let (mut sum, mut c) = (0.0, 0.0);
-    for v in values {
-        (sum, c) = compensated_add(*v, sum, c);
-    }
-    if sum.is_infinite() { sum } else { sum + c }
-}
-
-/// Sum over count, or the running mean from where the sum would overflow.
-pub(super) fn avg_floats(values: &[f64]) -> f64 {
-    let (mut sum, mut c, mut mean) = (values[0], 0.0, 0.0);
-    let mut incremental = false;
-    let mut count = 1.0;
-    for (i, v) in values.iter().enumerate().skip(1) {
-        count = (i + 1) as f64;
-        if !incremental {
-            let next = compensated_add(*v, sum, c);
-            if !next.0.is_infinite() {
-                (sum, c) = next;
-                continue;
-            }
-            incremental = true;
-            mean = sum / (count - 1.0);
-            c /= count - 1.0;
-        }
-        let q = (count - 1.0) / count;
-        (mean, c) = compensated_add(*v / count, q * mean, q * c);
-    }
-    if incremental { mean + c } else { sum / count + c / count }
-}
-
 /// What the reader should hear of a run of histogram additions.
 #[derive(Default)]
-pub(crate) struct Remarks {
+pub(crate) struct AdditionNotes {
     reset: bool,
     not_reset: bool,
     reconciled: bool,
 }
 
-impl Remarks {
+impl AdditionNotes {
     fn hint(&mut self, h: &Histogram) {
         self.reset |= h.counter_reset_hint == CounterResetHint::CounterReset;
         self.not_reset |= h.counter_reset_hint == CounterResetHint::NotCounterReset;
@@ -171,12 +140,12 @@ impl Remarks {
 
 fn histogram_result(
     c: &mut WindowContext<'_>,
-    remarks: &Remarks,
+    notes: &AdditionNotes,
     result: Result<Histogram, IncompatibleSchemas>,
 ) -> Option<Value> {
     match result {
         Ok(h) => {
-            remarks.note(c);
+            notes.note(c);
             Some(Value::Histogram(Arc::new(h)))
         }
         Err(IncompatibleSchemas) => {
@@ -198,24 +167,24 @@ fn sum(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
         return Some(Value::Float(sum_floats(s.values)));
     }
     let all = s.only_histograms().values;
-    let mut remarks = Remarks::default();
-    let add = |remarks: &mut Remarks| {
+    let mut notes = AdditionNotes::default();
+    let add = |notes: &mut AdditionNotes| {
         let mut sum = (**all[0]).clone();
-        remarks.hint(&sum);
+        notes.hint(&sum);
         let mut comp = None;
         for h in &all[1..] {
-            remarks.hint(h);
+            notes.hint(h);
             let done = sum.kahan_add(h, &mut comp)?;
-            remarks.combined(done);
+            notes.combined(done);
         }
         if let Some(comp) = comp {
             let done = sum.add(&comp)?;
-            remarks.combined(done);
+            notes.combined(done);
         }
         Ok(sum)
     };
-    let result = add(&mut remarks);
-    histogram_result(c, &remarks, result)
+    let result = add(&mut notes);
+    histogram_result(c, &notes, result)
 }
 
 fn avg(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
@@ -226,24 +195,24 @@ fn avg(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
         return Some(Value::Float(avg_floats(s.values)));
     }
     let all = s.only_histograms().values;
-    let mut remarks = Remarks::default();
-    let result = avg_histograms(&all, &mut remarks);
-    histogram_result(c, &remarks, result)
+    let mut notes = AdditionNotes::default();
+    let result = avg_histograms(&all, &mut notes);
+    histogram_result(c, &notes, result)
 }
 
-fn avg_histograms(all: &[&Arc<Histogram>], remarks: &mut Remarks) -> Result<Histogram, IncompatibleSchemas> {
+fn avg_histograms(all: &[&Arc<Histogram>], notes: &mut AdditionNotes) -> Result<Histogram, IncompatibleSchemas> {
     let mut sum = (**all[0]).clone();
-    remarks.hint(&sum);
+    notes.hint(&sum);
     let mut comp: Option<Histogram> = None;
     let mut mean: Option<Histogram> = None;
     let mut count = 1.0;
     for (i, h) in all.iter().enumerate().skip(1) {
-        remarks.hint(h);
+        notes.hint(h);
         count = (i + 1) as f64;
         if mean.is_none() {
             let (mut next, mut next_comp) = (sum.clone(), comp.clone());
             let done = next.kahan_add(h, &mut next_comp)?;
-            remarks.combined(done);
+            notes.combined(done);
             if !next.has_overflow() {
                 (sum, comp) = (next, next_comp);
                 continue;
@@ -264,7 +233,7 @@ fn avg_histograms(all: &[&Arc<Histogram>], remarks: &mut Remarks) -> Result<Hist
         part.div(count);
         m.mul(q);
         let done = m.kahan_add(&part, &mut comp)?;
-        remarks.combined(done);
+        notes.combined(done);
     }
     let mut result = match mean {
         Some(m) => m,
@@ -299,71 +268,6 @@ fn extreme(
     Some(Value::Float(if time { t as f64 / 1000.0 } else { best }))
 }
 
-/// Minimum or maximum of all windows in one pass: a queue of the samples that may yet win, the best in front. `better(old, new)` is strict,
-/// so the earliest of equals stays.
-pub(super) fn sliding_extreme(w: &SeriesWindows<'_>, out: &mut Column, better: fn(f64, f64) -> bool) -> bool {
-    let mut queue: VecDeque<u32> = VecDeque::new();
-    let mut next = 0;
-    for (step, &(from, to)) in w.windows.iter().enumerate() {
-        if from == to {
-            continue;
-        }
-        next = next.max(from);
-        while next < to {
-            let v = w.values[next as usize];
-            if !v.is_nan() {
-                while queue.back().is_some_and(|old| better(w.values[*old as usize], v)) {
-                    queue.pop_back();
-                }
-                queue.push_back(next);
-            }
-            next += 1;
-        }
-        while queue.front().is_some_and(|old| *old < from) {
-            queue.pop_front();
-        }
-        // No number in the window: NaN it is.
-        out.set_float(step, queue.front().map_or(w.values[from as usize], |best| w.values[*best as usize]));
-    }
-    true
-}
-
-/// Upstream's order of values: NaN first.
-pub fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
-    match (a.is_nan(), b.is_nan()) {
-        (true, true) => std::cmp::Ordering::Equal,
-        (true, false) => std::cmp::Ordering::Less,
-        (false, true) => std::cmp::Ordering::Greater,
-        (false, false) => a.partial_cmp(b).expect("no NaN"),
-    }
-}
-
-/// The φ-quantile of unordered values, interpolated between the two around it (upstream `quantile`). Sorts them.
-pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
-    if values.is_empty() || q.is_nan() {
-        return f64::NAN;
-    }
-    if q < 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if q > 1.0 {
-        return f64::INFINITY;
-    }
-    // Stable, so that what slides gives the same bits: zeros of both signs are equal in this order.
-    values.sort_by(nan_first);
-    quantile_of_sorted(q, values.len(), |i| values[i])
-}
-
-/// The φ-quantile for φ from 0 to 1 of `n` values, at least one, that are in order.
-fn quantile_of_sorted(q: f64, n: usize, value: impl Fn(usize) -> f64) -> f64 {
-    let n = n as f64;
-    let rank = q * (n - 1.0);
-    let lower = rank.floor().max(0.0);
-    let upper = (lower + 1.0).min(n - 1.0);
-    let weight = rank - rank.floor();
-    value(lower as usize) * (1.0 - weight) + value(upper as usize) * weight
-}
-
 /// Quantiles of all windows from one sorted window that slides. A φ outside 0 to 1 is remarked on, which is left to the other way.
 fn sliding_quantile(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     let q = |step: usize| w.scalars(step)[0];
@@ -391,7 +295,7 @@ fn sliding_mad(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
             if median.is_finite() {
                 let below = values.partition_point(|v| *v < median);
                 let (left, right) = (&values[..below], &values[below..]);
-                quantile_of_sorted(0.5, n, |k| super::order::nth_distance(left, right, median, k))
+                quantile_of_sorted(0.5, n, |k| nth_distance(left, right, median, k))
             } else {
                 mad_around(median, &mut values.to_vec())
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use model::sample::Value;
 
-use super::{Entry, Extended, Floats, Histograms, Run, Samples, SeriesWindows, Window, WindowContext};
+use super::kernel::{Entry, Extended, Floats, Histograms, Kernel, Samples, SeriesWindows, Window, WindowContext};
 use crate::annotations::Annotations;
 use crate::eval::frame::Column;
 use crate::parse::Span;
@@ -32,8 +32,8 @@ pub const ENTRIES: &[Entry] = &[
     window("changes", changes, Some(|w, out| count_pairs(w, out, changed))),
 ];
 
-const fn window(name: &'static str, run: super::WindowFn, kernel: Option<super::Kernel>) -> Entry {
-    Entry { name, run: Run::Window(Window { keeps_name: false, run, kernel }) }
+const fn window(name: &'static str, run: super::kernel::WindowFn, series: Option<super::kernel::SeriesKernel>) -> Entry {
+    Entry { name, kernel: Kernel::Window(Window { keeps_name: false, run, series }) }
 }
 
 pub(super) const MIXED_SCHEMAS: &str =

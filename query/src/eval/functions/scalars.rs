@@ -3,24 +3,23 @@
 use model::labels::Labels;
 
 use super::math::{go_max, go_min};
-use super::{Entry, Run};
-use crate::eval::Evaluator;
+use super::kernel::{Entry, Kernel};
+use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Column, Frame, Row, Val};
-use crate::eval::range::absent_labels;
-use crate::plan::Call;
+use crate::plan::{Call, Selector};
 use crate::value::QueryError;
 
 pub static TABLE: &[Entry] = &[
-    Entry { name: "time", run: Run::Special(time) },
+    Entry { name: "time", kernel: Kernel::Whole(time) },
     Entry {
         name: "pi",
-        run: Run::Special(|ev, _| Ok(Val::Scalar(vec![std::f64::consts::PI; ev.steps.count]))),
+        kernel: Kernel::Whole(|ev, _| Ok(Val::Scalar(vec![std::f64::consts::PI; ev.steps.count]))),
     },
-    Entry { name: "scalar", run: Run::Special(scalar) },
-    Entry { name: "vector", run: Run::Special(vector) },
-    Entry { name: "max_of", run: Run::Special(|ev, call| of_two(ev, call, go_max)) },
-    Entry { name: "min_of", run: Run::Special(|ev, call| of_two(ev, call, go_min)) },
-    Entry { name: "absent", run: Run::Special(absent) },
+    Entry { name: "scalar", kernel: Kernel::Whole(scalar) },
+    Entry { name: "vector", kernel: Kernel::Whole(vector) },
+    Entry { name: "max_of", kernel: Kernel::Whole(|ev, call| of_two(ev, call, go_max)) },
+    Entry { name: "min_of", kernel: Kernel::Whole(|ev, call| of_two(ev, call, go_min)) },
+    Entry { name: "absent", kernel: Kernel::Whole(absent) },
 ];
 
 fn time(ev: &mut Evaluator<'_>, _: &Call) -> Result<Val, QueryError> {
@@ -57,7 +56,7 @@ fn of_two(ev: &mut Evaluator<'_>, call: &Call, f: fn(f64, f64) -> f64) -> Result
 /// 1 at the steps where the vector is empty, with the labels that the selector asks for by `=`.
 fn absent(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let frame = ev.eval_vector(&call.args[0])?;
-    let labels = call.args[0].as_selector().map_or_else(Labels::empty, absent_labels);
+    let labels = call.args[0].as_selector().map_or_else(Labels::empty, Selector::absent_labels);
     let mut column = Column::new(ev.steps.count);
     for step in 0..ev.steps.count {
         if frame.rows.iter().all(|r| r.column.get(step).is_none()) {

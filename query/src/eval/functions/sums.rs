@@ -10,8 +10,7 @@
 
 use model::histogram::compensated_add;
 
-use super::SeriesWindows;
-use super::over_time::{avg_floats, each, sum_floats};
+use super::kernel::SeriesWindows;
 use crate::eval::frame::Column;
 
 /// A window slides where at most one sample in so many changes: moving one costs several plain additions.
@@ -26,7 +25,7 @@ const RANGE: std::ops::Range<f64> = 1e-250..1e300;
 /// `sum_over_time` of all windows.
 pub(super) fn sums(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     if !overlaps(w) {
-        return each(w, out, sum_floats);
+        return w.each(out, sum_floats);
     }
     if exact_sums(w, |step, sum, _| out.set_float(step, sum)) {
         return true;
@@ -44,7 +43,39 @@ pub(super) fn means(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     if overlaps(w) && exact_sums(w, |step, sum, n| out.set_float(step, sum / n)) {
         return true;
     }
-    each(w, out, avg_floats)
+    w.each(out, avg_floats)
+}
+
+/// The compensated sum of a window.
+pub(super) fn sum_floats(values: &[f64]) -> f64 {
+    let (mut sum, mut c) = (0.0, 0.0);
+    for v in values {
+        (sum, c) = compensated_add(*v, sum, c);
+    }
+    if sum.is_infinite() { sum } else { sum + c }
+}
+
+/// Sum over count, or the running mean from where the sum would overflow.
+pub(super) fn avg_floats(values: &[f64]) -> f64 {
+    let (mut sum, mut c, mut mean) = (values[0], 0.0, 0.0);
+    let mut incremental = false;
+    let mut count = 1.0;
+    for (i, v) in values.iter().enumerate().skip(1) {
+        count = (i + 1) as f64;
+        if !incremental {
+            let next = compensated_add(*v, sum, c);
+            if !next.0.is_infinite() {
+                (sum, c) = next;
+                continue;
+            }
+            incremental = true;
+            mean = sum / (count - 1.0);
+            c /= count - 1.0;
+        }
+        let q = (count - 1.0) / count;
+        (mean, c) = compensated_add(*v / count, q * mean, q * c);
+    }
+    if incremental { mean + c } else { sum / count + c / count }
 }
 
 /// Whether windows share enough for sliding to pay.

@@ -6,16 +6,16 @@ use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::{Hints, ResolutionReport, RollupHints, Selection};
 
-use super::{Entry, Run};
-use crate::eval::Evaluator;
+use super::kernel::{Entry, Kernel};
+use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::plan::resolution::{Looks, Needs, wish};
 use crate::plan::{Call, PlanNode};
 use crate::value::QueryError;
 
 pub static TABLE: &[Entry] = &[
-    Entry { name: "timestamp", run: Run::Special(timestamp) },
-    Entry { name: "start_timestamp", run: Run::Special(start_timestamp) },
+    Entry { name: "timestamp", kernel: Kernel::Whole(timestamp) },
+    Entry { name: "start_timestamp", kernel: Kernel::Whole(start_timestamp) },
 ];
 
 /// The sample that an instant selector takes at a step.
@@ -52,7 +52,6 @@ impl Evaluator<'_> {
             hints: Hints {
                 rollups: windows,
                 step_ms: if self.steps.is_instant() { 0 } else { self.steps.step_ms },
-                func: func.to_string(),
                 ..Hints::default()
             },
             budget: self.budget.clone(),
@@ -83,7 +82,7 @@ impl Evaluator<'_> {
                 });
                 let taken: Vec<Option<Taken>> = taken.collect();
                 for (step, _) in taken.iter().enumerate().filter(|(_, t)| t.is_some()) {
-                    self.tally.at(step, 1);
+                    self.sample_stats.at(step, 1);
                 }
                 out.push((series.labels.clone(), taken));
             }
@@ -114,7 +113,7 @@ fn of_selector(
             (from, at.min(moved.saturating_add(more)))
         }
     };
-    let series = ev.taken_samples(&selector.matchers, &window, call.entry.name)?;
+    let series = ev.taken_samples(&selector.matchers, &window, call.func.name)?;
     let mut rows = Vec::new();
     for (labels, taken) in series {
         let mut column = Column::new(ev.steps.count);

@@ -3,7 +3,7 @@
 use model::histogram::compensated_add;
 use model::sample::Value;
 
-use super::{Entry, Run, Samples, Window, WindowContext};
+use super::kernel::{Entry, Kernel, Samples, Window, WindowContext};
 
 pub const ENTRIES: &[Entry] = &[
     window("deriv", deriv),
@@ -11,12 +11,12 @@ pub const ENTRIES: &[Entry] = &[
     window("double_exponential_smoothing", smoothing),
 ];
 
-const fn window(name: &'static str, run: super::WindowFn) -> Entry {
-    Entry { name, run: Run::Window(Window { keeps_name: false, run, kernel: None }) }
+const fn window(name: &'static str, run: super::kernel::WindowFn) -> Entry {
+    Entry { name, kernel: Kernel::Window(Window { keeps_name: false, run, series: None }) }
 }
 
 /// The floats of a window, two at least; histograms beside one or more floats are remarked on.
-fn two_floats<'a>(c: &mut WindowContext<'_>, s: &Samples<'a>) -> Option<super::Floats<'a>> {
+fn two_floats<'a>(c: &mut WindowContext<'_>, s: &Samples<'a>) -> Option<super::kernel::Floats<'a>> {
     let floats = s.floats();
     if !floats.values.is_empty() && floats.values.len() < s.len() {
         let text = format!(

@@ -10,12 +10,12 @@ use model::rollup::{HistogramFlags, Window, WindowColumns, changed};
 use model::sample::Value;
 use model::source::SeriesColumns;
 
-use super::over_time::sliding_extreme;
+use super::extremes::sliding_extreme;
 use super::rate::{
     Extent, MIXED_KINDS, MIXED_SCHEMAS, RECONCILED_SUB, add_noting, mixed_kinds, mixed_schemas,
     not_a_counter, not_a_gauge,
 };
-use super::{SeriesWindows, WindowContext};
+use super::kernel::{SeriesWindows, WindowContext};
 use crate::eval::frame::Column;
 
 /// How a function runs over windows.

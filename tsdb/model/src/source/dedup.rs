@@ -28,13 +28,11 @@ pub enum DedupMode {
 }
 
 impl DedupMode {
-    /// The rule under a function, the one right around a selector (empty for none).
-    pub fn rule(self, func: &str) -> ReplicaRule {
+    /// The rule for samples whose falls are (`counter`) or are not taken for resets.
+    pub fn rule(self, counter: bool) -> ReplicaRule {
         match self {
             DedupMode::Hearth => ReplicaRule::Grid,
-            DedupMode::Thanos => {
-                ReplicaRule::Penalty { counter: matches!(func, "rate" | "irate" | "increase" | "resets") }
-            }
+            DedupMode::Thanos => ReplicaRule::Penalty { counter },
         }
     }
 }
@@ -104,7 +102,7 @@ impl DedupSource {
 impl Source for DedupSource {
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
         let keep = (selection.min_t_ms, selection.max_t_ms);
-        let rule = self.mode.rule(&selection.hints.func);
+        let rule = self.mode.rule(selection.hints.counter);
         let mut wider = selection.clone();
         if rule == ReplicaRule::Grid && keep.0 <= keep.1 {
             (wider.min_t_ms, wider.max_t_ms) = grid::reach(keep);

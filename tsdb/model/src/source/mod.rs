@@ -38,8 +38,8 @@ pub struct Hints {
     pub step_ms: i64,
     /// Range of the matrix selector, 0 where there is none.
     pub range_ms: i64,
-    /// Name of the function right around the selector, empty where there is none.
-    pub func: String,
+    /// Falls of the samples will be taken for resets of a counter.
+    pub counter: bool,
     /// Only labels and whether there are samples are wanted, not their values.
     pub labels_only: bool,
     /// What can be had from downsampled windows in the place of samples.

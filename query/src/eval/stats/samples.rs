@@ -3,12 +3,12 @@
 
 use model::histogram::Histogram;
 
-use super::Steps;
-use super::frame::Column;
+use crate::eval::frame::Column;
+use crate::plan::Steps;
 
 /// How much is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Detail {
+pub enum SampleDetail {
     /// Only the total, which costs nothing.
     #[default]
     Total,
@@ -20,8 +20,8 @@ pub enum Detail {
 
 /// The counters of one evaluation.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
-    detail: Detail,
+pub struct SampleStats {
+    detail: SampleDetail,
     /// Samples that selectors and windows looked at, `totalQueryableSamples`.
     pub total: u64,
     /// `samplesRead`; 0 unless asked for.
@@ -51,20 +51,20 @@ pub(crate) fn samples(column: &Column) -> u64 {
     column.float_count() as u64 + histograms
 }
 
-impl Tally {
-    pub fn new(detail: Detail, steps: usize) -> Self {
-        let per_step = || if detail == Detail::Steps { vec![0; steps] } else { Vec::new() };
-        Tally { detail, total_per_step: per_step(), read_per_step: per_step(), ..Tally::default() }
+impl SampleStats {
+    pub fn new(detail: SampleDetail, steps: usize) -> Self {
+        let per_step = || if detail == SampleDetail::Steps { vec![0; steps] } else { Vec::new() };
+        SampleStats { detail, total_per_step: per_step(), read_per_step: per_step(), ..SampleStats::default() }
     }
 
-    pub fn detail(&self) -> Detail {
+    pub fn detail(&self) -> SampleDetail {
         self.detail
     }
 
     /// `n` samples at a step, looked at and read.
     pub(crate) fn at(&mut self, step: usize, n: u64) {
         self.total += n;
-        if self.detail == Detail::Total {
+        if self.detail == SampleDetail::Total {
             return;
         }
         self.read += n;
@@ -80,7 +80,7 @@ impl Tally {
     pub(crate) fn column(&mut self, column: &Column) {
         let n = samples(column);
         self.total += n;
-        if self.detail == Detail::Total {
+        if self.detail == SampleDetail::Total {
             return;
         }
         self.read += n;
@@ -113,12 +113,12 @@ impl Tally {
     }
 
     /// Counters of nothing yet, for a part of the same steps.
-    pub(crate) fn for_part(&self, steps: usize) -> Tally {
-        Tally::new(self.detail, steps)
+    pub(crate) fn for_part(&self, steps: usize) -> SampleStats {
+        SampleStats::new(self.detail, steps)
     }
 
     /// What a part of the same steps counted.
-    pub(crate) fn and(&mut self, part: &Tally) {
+    pub(crate) fn and(&mut self, part: &SampleStats) {
         self.total += part.total;
         self.read += part.read;
         self.total_per_step.iter_mut().zip(&part.total_per_step).for_each(|(n, more)| *n += more);
@@ -126,7 +126,7 @@ impl Tally {
     }
 
     /// What was evaluated once and holds for all `steps`: looked at again at each of them, read once.
-    pub(crate) fn once_for_all(&mut self, child: &Tally, steps: usize) {
+    pub(crate) fn once_for_all(&mut self, child: &SampleStats, steps: usize) {
         self.total += child.total * steps as u64;
         self.total_per_step.iter_mut().for_each(|n| *n += child.total);
         self.read += child.read;
@@ -136,13 +136,13 @@ impl Tally {
     }
 
     /// Counters for a subquery of `steps`.
-    pub(crate) fn for_subquery(&self, steps: usize) -> Tally {
-        let detail = if self.detail == Detail::Total { Detail::Total } else { Detail::Steps };
-        Tally::new(detail, steps)
+    pub(crate) fn for_subquery(&self, steps: usize) -> SampleStats {
+        let detail = if self.detail == SampleDetail::Total { SampleDetail::Total } else { SampleDetail::Steps };
+        SampleStats::new(detail, steps)
     }
 
     /// A subquery that is the whole query: all of it stands at the one step.
-    pub(crate) fn all_of(&mut self, child: &Tally) {
+    pub(crate) fn all_of(&mut self, child: &SampleStats) {
         self.total += child.total;
         self.read += child.read;
         if let (Some(total), Some(read)) = (self.total_per_step.last_mut(), self.read_per_step.last_mut()) {
@@ -153,7 +153,7 @@ impl Tally {
 
     /// What a subquery read, given to the steps that use it: the first whose window reaches it. What lies between two windows counts
     /// for none. Its total is left out: the windows over it count their samples themselves.
-    pub(crate) fn take_reads(&mut self, child: &Tally, of: Steps, own: Steps, offset_ms: i64, range_ms: i64) {
+    pub(crate) fn take_reads(&mut self, child: &SampleStats, of: Steps, own: Steps, offset_ms: i64, range_ms: i64) {
         if own.count <= 1 {
             self.read += child.read;
             if let Some(first) = self.read_per_step.first_mut() {
@@ -184,7 +184,7 @@ impl Windows {
     /// `ranges` are the samples `from..to` of each step; `sizes` what each sample counts for where not all are floats. Nothing is read
     /// where the samples are a subquery's, and only the first window where all steps see the same one (`fixed`).
     pub fn count(
-        detail: Detail,
+        detail: SampleDetail,
         ranges: &[(u32, u32)],
         sizes: Option<&[u64]>,
         subquery: bool,
@@ -205,7 +205,7 @@ impl Windows {
         };
         let total = ranges.iter().map(|(from, to)| between(*from, *to)).sum();
         let mut out = Windows { total, ..Windows::default() };
-        if detail == Detail::Total {
+        if detail == SampleDetail::Total {
             return out;
         }
         let mut before = 0;
@@ -218,7 +218,7 @@ impl Windows {
             };
             before = to;
             out.read += new;
-            if detail == Detail::Steps {
+            if detail == SampleDetail::Steps {
                 let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
                 out.steps.push((small(between(from, to)), small(new)));
             }
@@ -233,20 +233,20 @@ mod tests {
 
     #[test]
     fn overlapping_windows_are_read_once() {
-        let w = Windows::count(Detail::Steps, &[(0, 4), (2, 6), (6, 6), (8, 9)], None, false, false);
+        let w = Windows::count(SampleDetail::Steps, &[(0, 4), (2, 6), (6, 6), (8, 9)], None, false, false);
         assert_eq!((w.total, w.read), (9, 7));
         assert_eq!(w.steps, [(4, 4), (4, 2), (0, 0), (1, 1)]);
-        let w = Windows::count(Detail::Steps, &[(0, 2), (1, 3)], Some(&[1, 10, 100]), false, false);
+        let w = Windows::count(SampleDetail::Steps, &[(0, 2), (1, 3)], Some(&[1, 10, 100]), false, false);
         assert_eq!((w.total, w.read), (121, 111));
-        assert_eq!(Windows::count(Detail::Reads, &[(0, 2), (0, 2)], None, false, true).read, 2);
-        assert_eq!(Windows::count(Detail::Reads, &[(0, 2)], None, true, false).read, 0);
+        assert_eq!(Windows::count(SampleDetail::Reads, &[(0, 2), (0, 2)], None, false, true).read, 2);
+        assert_eq!(Windows::count(SampleDetail::Reads, &[(0, 2)], None, true, false).read, 0);
     }
 
     #[test]
     fn a_subquerys_reads_go_to_the_step_that_uses_them() {
         let own = Steps { start_ms: 0, step_ms: 100, count: 3 };
         let of = Steps { start_ms: -40, step_ms: 20, count: 12 };
-        let mut parent = Tally::new(Detail::Steps, 3);
+        let mut parent = SampleStats::new(SampleDetail::Steps, 3);
         let mut child = parent.for_subquery(12);
         (0..12).for_each(|step| child.at(step, 1));
         // Of windows (-50, 0], (50, 100], (150, 200] the steps at -40 … 0, 60 … 100 and 160, 180 are seen.

@@ -9,15 +9,14 @@ use model::sample::is_stale;
 use model::source::{Hints, Reservation, Selection, SeriesColumns};
 use rayon::prelude::*;
 
-use super::answered::live_windows;
-use super::frame::{Column, Row};
-use super::timeline::{Memo, Reach, newest, windows};
-use super::trace::id;
-use super::{Evaluator, Steps};
 use crate::annotations::Annotations;
+use crate::eval::evaluator::Evaluator;
+use crate::eval::frame::{Column, Row};
 use crate::eval::functions::rate::interpolate_histograms;
+use crate::eval::stats::resolution::live_windows;
+use crate::eval::timeline::{Memo, Reach, newest, windows};
 use crate::parse::Span;
-use crate::plan::Selector;
+use crate::plan::{Selector, Steps};
 use crate::value::QueryError;
 
 /// From how many slots and samples on a batch is worth more than one core.
@@ -42,7 +41,7 @@ pub(crate) fn hints(s: &Selector, steps: Steps, range_ms: i64) -> Hints {
     Hints {
         step_ms: if steps.is_instant() { 0 } else { steps.step_ms },
         range_ms,
-        func: s.func.to_string(),
+        counter: s.reads_counter(),
         labels_only: false,
         rollups: Default::default(),
     }
@@ -60,8 +59,8 @@ impl Evaluator<'_> {
         let (min_t_ms, max_t_ms) = reach.span();
         let keep = self.selection_uses.get(s.selection).is_some_and(|n| *n > 1);
         let key = (s.selection, min_t_ms, max_t_ms);
-        let trace = self.trace.clone().map(|t| (t, id(s)));
-        if let Some(kept) = self.kept.get(&key).cloned() {
+        let trace = self.trace.clone().map(|t| (t, s.id));
+        if let Some(kept) = self.selected.get(&key).cloned() {
             if let Some((trace, own)) = &trace {
                 trace.note(*own, |f| {
                     f.runs += 1;
@@ -127,7 +126,7 @@ impl Evaluator<'_> {
             });
         }
         if keep {
-            self.kept.insert(key, Arc::new(all));
+            self.selected.insert(key, Arc::new(all));
         }
         Ok(())
     }
@@ -158,7 +157,7 @@ impl Evaluator<'_> {
                 let Some(column) = column else { continue };
                 // Upstream does not count what `smoothed` looks at.
                 if !smoothed {
-                    ev.tally.column(&column);
+                    ev.sample_stats.column(&column);
                 }
                 sink(Row { labels: series.labels.clone(), drop_name: false, column })?;
             }

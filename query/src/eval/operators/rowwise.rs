@@ -1,19 +1,19 @@
 //! Operations that make one row of one row: functions of one value, unary minus, an operator with a scalar, new labels.
 //!
-//! They run over a whole vector ([`Evaluator::rowwise`]) or over rows that come one by one ([`super::handing`]), by the same code.
+//! They run over a whole vector ([`Evaluator::rowwise`]) or over rows that come one by one ([`super::streamed`]), by the same code.
 
 use std::sync::Arc;
 
 use model::labels::Labels;
 
 use super::binary::WithScalar;
-use super::frame::{Column, Row, Val, without_name};
-use super::functions::labels::Relabel;
-use super::functions::{Element, ElementFn, Run};
-use super::{Evaluator, Steps, merge_same_labels};
 use crate::annotations::Annotations;
-use crate::parse::{Span, ValueType};
-use crate::plan::{Call, PlanExpr, PlanNode};
+use crate::eval::evaluator::{Evaluator, merge_same_labels};
+use crate::eval::frame::{Column, Frame, Row, Val, without_name};
+use crate::eval::functions::labels::Relabel;
+use crate::eval::functions::{self, Element, ElementFn, Kernel};
+use crate::parse::{FunctionKind, Span, ValueType};
+use crate::plan::{Call, PlanExpr, PlanNode, Steps};
 use crate::value::QueryError;
 
 /// One operation, its scalar arguments worked out.
@@ -47,11 +47,9 @@ pub(crate) fn operand(expr: &PlanExpr) -> Option<&PlanExpr> {
     let vector = |e: &PlanExpr| e.kind == ValueType::InstantVector;
     match &expr.node {
         PlanNode::Negate(inner) if vector(inner) => Some(inner),
-        PlanNode::Call(call) => match call.entry.run {
-            Run::Math(_) | Run::Element(_) => call.args.iter().find(|a| vector(a)),
-            Run::Special(_) if Relabel::is(call) => call.args.first(),
-            _ => None,
-        },
+        PlanNode::Call(call) if call.func.kind == FunctionKind::PerRow => {
+            call.args.iter().find(|a| vector(a))
+        }
         PlanNode::Binary(b) => match (vector(&b.lhs), vector(&b.rhs)) {
             (true, false) => Some(&b.lhs),
             (false, true) => Some(&b.rhs),
@@ -150,9 +148,9 @@ impl Evaluator<'_> {
     }
 
     fn call_op<'p>(&mut self, call: &'p Call) -> Result<RowOp<'p>, QueryError> {
-        let kind = match call.entry.run {
-            Run::Math(f) => Kind::Math(f),
-            Run::Element(f) => {
+        let kind = match *functions::kernel(call.func)? {
+            Kernel::Math(f) => Kind::Math(f),
+            Kernel::Element(f) => {
                 let mut scalars = Vec::new();
                 for arg in call.args.iter().filter(|a| a.kind == ValueType::Scalar) {
                     scalars.push(self.eval_scalar(arg)?);
@@ -170,7 +168,7 @@ impl Evaluator<'_> {
         let op = self.call_op(call)?;
         let vector = call.args.iter().find(|a| a.kind == ValueType::InstantVector);
         let Some(vector) = vector else {
-            return Err(QueryError::internal(format!("{} was planned without a vector", call.entry.name)));
+            return Err(QueryError::internal(format!("{} was planned without a vector", call.func.name)));
         };
         let rows = self.eval_vector(vector)?.rows;
         self.through(op, rows)
@@ -197,7 +195,7 @@ impl Evaluator<'_> {
         let frame = match op.same() {
             Same::Collected => self.collect(made)?,
             Same::Merged => merge_same_labels(made)?,
-            Same::Left => super::frame::Frame { rows: made },
+            Same::Left => Frame { rows: made },
         };
         self.notes.merge(op.into_notes());
         Ok(Val::Vector(frame))

@@ -8,10 +8,9 @@ use model::labels::{Labels, METRIC_NAME};
 use model::matcher::quote;
 use model::sample::Value;
 
-use super::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
-use super::trace::id;
-use super::{Evaluator, SAME_LABELSET, series_in};
 use crate::annotations::{Annotations, Severity};
+use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
+use crate::eval::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
 use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
 use crate::plan::{Binary, PlanExpr, PlanNode};
 use crate::value::{ErrorKind, QueryError};
@@ -313,15 +312,15 @@ impl Evaluator<'_> {
         let mut lhs = self.eval(leftmost)?;
         for (b, whole) in chain.into_iter().rev() {
             let rhs = self.eval(&b.rhs)?;
-            let outer = self.trace.as_ref().map(|t| t.switch(id(whole)));
+            let outer = self.trace.as_ref().map(|t| t.switch(whole.id));
             lhs = self.binary(b, lhs, rhs, whole.span)?;
             if let (Some(trace), Some(outer)) = (&self.trace, outer) {
                 trace.switch(outer);
                 // The outermost is counted where all nodes are.
-                if !std::ptr::eq(whole, expr) {
-                    trace.note(id(whole), |f| {
+                if whole.id != expr.id {
+                    trace.note(whole.id, |f| {
                         f.runs += 1;
-                        f.series += series_in(&lhs);
+                        f.series += lhs.series();
                     });
                 }
             }

@@ -8,11 +8,10 @@ use model::labels::{Labels, METRIC_NAME};
 use model::matcher::quote;
 use model::source::Reservation;
 
-use super::Evaluator;
-use super::column_bytes;
-use super::frame::{Column, Frame, Point, Row, Val};
-use super::functions::over_time::quantile;
 use crate::annotations::{Annotations, go_float};
+use crate::eval::evaluator::{Evaluator, column_bytes};
+use crate::eval::frame::{Column, Frame, Point, Row, Val};
+use crate::eval::functions::order::quantile;
 use crate::parse::{AggregateOp, Span};
 use crate::plan::{Aggregate, PlanNode};
 use crate::value::QueryError;

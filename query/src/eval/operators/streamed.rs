@@ -8,14 +8,14 @@ use hashbrown::HashSet;
 use model::labels::Labels;
 use model::source::{LabelQuery, Reservation};
 
-use super::frame::{Column, Frame, Row, without_name};
-use super::functions::Run;
 use super::range::matrix_reach;
 use super::rowwise::{RowOp, operand};
-use super::scan::instant_reach;
-use super::{Evaluator, Steps, row_held};
+use super::selector::instant_reach;
+use crate::eval::evaluator::{Evaluator, column_bytes, row_held};
+use crate::eval::frame::{Column, Frame, Point, Row, Val, without_name};
+use crate::eval::functions::{self, Kernel};
 use crate::parse::ValueType;
-use crate::plan::{PlanExpr, PlanNode, Selector};
+use crate::plan::{PlanExpr, PlanNode, Selector, Steps};
 use crate::value::QueryError;
 
 /// What takes rows, ascending by their labels.
@@ -56,17 +56,15 @@ fn chain(root: &PlanExpr) -> Option<Chain<'_>> {
 fn selector_of(leaf: &PlanExpr) -> Option<(&Selector, Option<i64>, bool)> {
     match &leaf.node {
         PlanNode::Selector(s) => Some((s, None, false)),
-        PlanNode::Call(call) => match &call.entry.run {
-            Run::Window(w) if call.entry.name != "absent_over_time" => {
-                call.args.iter().find_map(|a| match &a.node {
-                    PlanNode::Matrix { selector, range_ms } => {
-                        Some((selector, Some(*range_ms), !w.keeps_name))
-                    }
-                    _ => None,
-                })
-            }
-            _ => None,
-        },
+        PlanNode::Call(call) => {
+            let Ok(Kernel::Window(window)) = functions::kernel(call.func) else { return None };
+            call.args.iter().find_map(|a| match &a.node {
+                PlanNode::Matrix { selector, range_ms } => {
+                    Some((selector, Some(*range_ms), !window.keeps_name))
+                }
+                _ => None,
+            })
+        }
         _ => None,
     }
 }
@@ -236,7 +234,7 @@ impl Evaluator<'_> {
     ) -> Result<Handed, QueryError> {
         let all = self.steps;
         let frame = self.at_first_step(inner)?;
-        let super::Val::Vector(frame) = frame else { return Ok(Handed::Whole) };
+        let Val::Vector(frame) = frame else { return Ok(Handed::Whole) };
         let mut rows: Vec<(Labels, Row)> = frame
             .rows
             .into_iter()
@@ -247,7 +245,7 @@ impl Evaluator<'_> {
         if rows.windows(2).any(|w| w[0].0 == w[1].0) {
             return Ok(Handed::Whole);
         }
-        if super::column_bytes(all.count).saturating_mul(rows.len() as u64) < from_bytes {
+        if column_bytes(all.count).saturating_mul(rows.len() as u64) < from_bytes {
             let mut held = Vec::with_capacity(rows.len());
             for (_, row) in rows {
                 let column = spread_column(&row.column, all);
@@ -273,8 +271,8 @@ impl Evaluator<'_> {
 pub(crate) fn spread_column(column: &Column, steps: Steps) -> Column {
     let n = steps.count;
     match column.get(0) {
-        Some(super::frame::Point::Float(v)) => Column::full(vec![v; n]),
-        Some(super::frame::Point::Histogram(h)) => {
+        Some(Point::Float(v)) => Column::full(vec![v; n]),
+        Some(Point::Histogram(h)) => {
             let mut c = Column::new(n);
             (0..n).for_each(|s| c.set_histogram(s, h.clone()));
             c

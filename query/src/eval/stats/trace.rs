@@ -7,19 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
 use model::source::Budget;
 use parking_lot::Mutex;
 
-/// A part of a plan, by its place in memory and its size (a selector may stand at the very start of its node): plans do not move while
-/// they are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct NodeId(usize, usize);
-
-/// The id of a part of a plan.
-pub fn id<T>(part: &T) -> NodeId {
-    NodeId(std::ptr::from_ref(part).addr(), size_of::<T>())
-}
+use crate::plan::NodeId;
 
 /// What a node did itself, without the nodes under it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +57,8 @@ pub struct Trace {
 
 #[derive(Debug)]
 struct State {
-    nodes: HashMap<NodeId, Figures>,
+    /// By number of the node.
+    nodes: Vec<Figures>,
     current: NodeId,
     since: Instant,
     samples: u64,
@@ -74,10 +66,10 @@ struct State {
 }
 
 impl Trace {
-    /// Nothing is at work yet; what is counted before [`Trace::switch`] goes to no node.
-    pub fn new(budget: Arc<Budget>) -> Arc<Trace> {
+    /// For a plan of so many nodes. Nothing is at work yet; what is counted before [`Trace::switch`] goes to no node.
+    pub fn new(nodes: usize, budget: Arc<Budget>) -> Arc<Trace> {
         let state = State {
-            nodes: HashMap::new(),
+            nodes: vec![Figures::default(); nodes],
             current: NodeId::default(),
             since: Instant::now(),
             samples: budget.samples_read(),
@@ -94,7 +86,7 @@ impl Trace {
         let peak = self.budget.lower_peak();
         let (took, read) = (now - state.since, samples.saturating_sub(state.samples));
         let current = state.current;
-        let node = state.nodes.entry(current).or_default();
+        let node = &mut state.nodes[current.index()];
         node.time += took;
         node.samples_read += read;
         node.bytes_peak = node.bytes_peak.max(peak);
@@ -106,12 +98,12 @@ impl Trace {
 
     /// Adds to what a node did.
     pub fn note(&self, node: NodeId, add: impl FnOnce(&mut Figures)) {
-        add(self.state.lock().nodes.entry(node).or_default());
+        add(&mut self.state.lock().nodes[node.index()]);
     }
 
     /// What a node did; nothing for one that did not run.
     pub fn figures(&self, node: NodeId) -> Figures {
-        self.state.lock().nodes.get(&node).copied().unwrap_or_default()
+        self.state.lock().nodes[node.index()]
     }
 
     /// The query's own peak, which the budget cannot tell any more.

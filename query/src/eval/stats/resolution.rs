@@ -7,8 +7,8 @@ use model::matcher::quote;
 use model::sample::is_stale;
 use model::source::{ResolutionPart, ResolutionReport, RollupHints, SeriesColumns};
 
-use super::Evaluator;
-use super::timeline::Reach;
+use crate::eval::evaluator::Evaluator;
+use crate::eval::timeline::Reach;
 use crate::plan::Selector;
 use crate::plan::resolution::{Looks, MaxResolution, Needs, wish};
 
@@ -17,7 +17,7 @@ const MOST_PARTS: usize = 16;
 
 impl Evaluator<'_> {
     /// What to ask the source for on behalf of a selector.
-    pub(super) fn window_wish(
+    pub(in crate::eval) fn window_wish(
         &self,
         s: &Selector,
         reach: &Reach,
@@ -43,7 +43,7 @@ impl Evaluator<'_> {
     }
 
     /// Notes what answered, and remarks where that is not what the samples would have said.
-    pub(super) fn note_answered(
+    pub(in crate::eval) fn note_answered(
         &mut self,
         what: (&str, Option<&str>),
         hints: &RollupHints,
@@ -132,7 +132,7 @@ pub fn summary(mut parts: Vec<ResolutionPart>) -> Vec<ResolutionPart> {
 }
 
 /// A series of windows without staleness markers: a window that ends in one shows its last sample, one of nothing else goes.
-pub(super) fn live_windows(series: &SeriesColumns) -> Cow<'_, SeriesColumns> {
+pub(in crate::eval) fn live_windows(series: &SeriesColumns) -> Cow<'_, SeriesColumns> {
     if !series.values.iter().any(|v| is_stale(*v)) {
         return Cow::Borrowed(series);
     }

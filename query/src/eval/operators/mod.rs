@@ -1,0 +1,10 @@
+//! What stands between functions: selectors, windows over range vectors, operators between vectors, aggregations; and results that are
+//! streamed row by row.
+
+mod aggregate;
+mod binary;
+pub(crate) mod range;
+mod rowwise;
+pub(crate) mod selector;
+pub(crate) mod streamed;
+mod subexpressions;
