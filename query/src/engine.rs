@@ -11,7 +11,7 @@ use crate::annotations::Annotations;
 use crate::eval::evaluator::{Evaluator, row_held};
 use crate::eval::frame::{Column, Point, Row, Val};
 use crate::eval::operators::range::{check_step_count, range_series};
-use crate::eval::operators::streamed::Handed;
+use crate::eval::operators::streamed::Streaming;
 use crate::eval::stats::resolution::summary;
 use crate::eval::stats::samples::{SampleDetail, SampleStats};
 use crate::eval::stats::trace::Trace;
@@ -128,10 +128,10 @@ impl Engine {
     }
 
     /// As [`Engine::run`], but once the rows of a range query hold `from_bytes` they are handed to `take` as they come, where the
-    /// expression allows it; the value is then [`QueryValue::HandedOut`]. Memory holds a batch of series and not the result.
+    /// expression allows it; the value is then [`QueryValue::Streamed`]. Memory holds a batch of series and not the result.
     ///
     /// An error may come after series have been handed out.
-    pub fn run_handing_out(
+    pub fn run_streamed(
         &self,
         source: &dyn Source,
         request: &QueryRequest<'_>,
@@ -264,11 +264,11 @@ impl Engine {
         if let (Some((from_bytes, take)), false) = (out, instant) {
             let read = budget.samples_read();
             let handed =
-                ev.rows_or_hand_out(&plan.root, from_bytes, &mut |row| take(range_series(row, &steps)))?;
+                ev.collect_or_stream(&plan.root, from_bytes, &mut |row| take(range_series(row, &steps)))?;
             match handed {
-                Handed::Held(frame) => evaluated = Some(Val::Vector(frame)),
-                Handed::Out(series) => handed_out = Some(series),
-                Handed::Whole => {
+                Streaming::Collected(frame) => evaluated = Some(Val::Vector(frame)),
+                Streaming::Streamed(series) => handed_out = Some(series),
+                Streaming::NotPossible => {
                     budget.forget_samples(budget.samples_read() - read);
                     ev = new_evaluator();
                 }
@@ -283,7 +283,7 @@ impl Engine {
         };
         let ts_ms = times.start_ms;
         let value = if let Some(series) = handed_out {
-            QueryValue::HandedOut(series)
+            QueryValue::Streamed(series)
         } else if plan.root.kind == ValueType::RangeVector {
             let all = ev.eval_range_vector(&plan.root)?;
             sorted(all)
@@ -332,7 +332,7 @@ impl Engine {
         let series = match &value {
             QueryValue::Vector { samples, .. } => samples.len() as u64,
             QueryValue::Matrix(all) => all.len() as u64,
-            QueryValue::HandedOut(series) => *series,
+            QueryValue::Streamed(series) => *series,
             _ => 1,
         };
         let bytes_peak = trace.map_or(budget.bytes_peak(), |t| t.bytes_peak());

@@ -65,8 +65,8 @@ pub enum QueryValue {
     },
     /// Ascending by labels, no series without points.
     Matrix(Vec<RangeSeries>),
-    /// A matrix of so many series that they were handed out one by one ([`crate::engine::Engine::run_handing_out`]).
-    HandedOut(u64),
+    /// A matrix of so many series that they were handed out one by one ([`crate::engine::Engine::run_streamed`]).
+    Streamed(u64),
 }
 
 impl QueryValue {
@@ -76,7 +76,7 @@ impl QueryValue {
             QueryValue::Scalar { .. } => "scalar",
             QueryValue::String { .. } => "string",
             QueryValue::Vector { .. } => "vector",
-            QueryValue::Matrix(_) | QueryValue::HandedOut(_) => "matrix",
+            QueryValue::Matrix(_) | QueryValue::Streamed(_) => "matrix",
         }
     }
 }

@@ -93,14 +93,14 @@ fn check(engine: &Engine, store: &MemorySource, text: &str) -> Option<ErrorKind>
     let range = QueryRequest::range(text, 0, 600_000, 60_000);
     let whole = engine.run(store, &range);
     let mut series = Vec::new();
-    let rows = engine.run_handing_out(store, &range, 0, &mut |s| {
+    let rows = engine.run_streamed(store, &range, 0, &mut |s| {
         series.push(s);
         Ok(())
     });
     match (whole, rows) {
         (Ok(whole), Ok(rows)) => {
             let value = match rows.value {
-                QueryValue::HandedOut(_) => QueryValue::Matrix(series),
+                QueryValue::Streamed(_) => QueryValue::Matrix(series),
                 value => value,
             };
             assert_eq!(format!("{:?}", whole.value), format!("{value:?}"), "{text}");

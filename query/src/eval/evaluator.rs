@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::labels::Labels;
-use model::source::{ResolutionReport, Budget, Reservation, Source};
+use model::source::{Budget, Reservation, ResolutionReport, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::frame::{Frame, Row, Val, without_name};

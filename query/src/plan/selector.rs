@@ -34,10 +34,7 @@ pub struct Selector {
 impl Selector {
     /// The value of the equality matcher on the name, if there is one.
     pub fn metric_name(&self) -> Option<&str> {
-        self.matchers
-            .iter()
-            .find(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Equal)
-            .map(|m| &*m.value)
+        self.matchers.iter().find(|m| &*m.name == METRIC_NAME && m.op == MatchOp::Equal).map(|m| &*m.value)
     }
 
     /// Whether the function around takes falls of the samples for resets of a counter.
@@ -51,7 +48,8 @@ impl Selector {
         let mut b = LabelsBuilder::default();
         let mut has: HashSet<&str> = HashSet::new();
         let takes_away = |m: &Matcher| {
-            m.matches("") && (!m.op.is_positive() || self.matchers.iter().all(|o| o.name != m.name || o.matches("")))
+            m.matches("")
+                && (!m.op.is_positive() || self.matchers.iter().all(|o| o.name != m.name || o.matches("")))
         };
         let (first, last): (Vec<&Matcher>, Vec<&Matcher>) =
             self.matchers.iter().filter(|m| &*m.name != METRIC_NAME).partition(|m| !takes_away(m));

@@ -25,11 +25,36 @@ enum NodeKey {
     /// Its bits.
     Number(u64),
     Str(Arc<[u8]>),
-    Selector { selection: usize, func: &'static str, range_ms: Option<i64> },
-    Subquery { inner: u32, range_ms: i64, step_ms: i64, offset_ms: i64, at_ms: Option<i64> },
-    Call { func: &'static str, args: Vec<u32> },
-    Aggregate { op: AggregateOp, inner: u32, param: Option<u32>, grouping: Vec<Arc<str>>, without: bool },
-    Binary { op: BinaryOp, lhs: u32, rhs: u32, return_bool: bool, matching: Option<MatchingKey> },
+    Selector {
+        selection: usize,
+        func: &'static str,
+        range_ms: Option<i64>,
+    },
+    Subquery {
+        inner: u32,
+        range_ms: i64,
+        step_ms: i64,
+        offset_ms: i64,
+        at_ms: Option<i64>,
+    },
+    Call {
+        func: &'static str,
+        args: Vec<u32>,
+    },
+    Aggregate {
+        op: AggregateOp,
+        inner: u32,
+        param: Option<u32>,
+        grouping: Vec<Arc<str>>,
+        without: bool,
+    },
+    Binary {
+        op: BinaryOp,
+        lhs: u32,
+        rhs: u32,
+        return_bool: bool,
+        matching: Option<MatchingKey>,
+    },
     Negate(u32),
     StepInvariant(u32),
 }

@@ -31,9 +31,8 @@ impl Storage for Store {
         max_t_ms: i64,
         _: &Budget,
     ) -> Result<Vec<SeriesExemplars>, SourceError> {
-        let matches = |labels: &Labels| {
-            selectors.iter().any(|s| s.iter().all(|m| m.matches(labels.value(&m.name))))
-        };
+        let matches =
+            |labels: &Labels| selectors.iter().any(|s| s.iter().all(|m| m.matches(labels.value(&m.name))));
         let within = |s: &SeriesExemplars| SeriesExemplars {
             labels: s.labels.clone(),
             exemplars: s

@@ -52,7 +52,7 @@ fn points(value: &QueryValue) -> Points {
         QueryValue::Scalar { ts_ms, value } => {
             out.entry("{}".into()).or_default().insert(*ts_ms, shown(&Value::Float(*value)));
         }
-        QueryValue::String { .. } | QueryValue::HandedOut(_) => {}
+        QueryValue::String { .. } | QueryValue::Streamed(_) => {}
         QueryValue::Vector { ts_ms, samples } => {
             for s in samples {
                 out.entry(named(&s.labels)).or_default().insert(*ts_ms, shown(&s.value));
@@ -197,7 +197,7 @@ fn against_row_by_row(
     whole: &Result<QueryResult, QueryError>,
 ) -> Option<String> {
     let mut series: Vec<RangeSeries> = Vec::new();
-    let out = engine.run_handing_out(store, request, 0, &mut |s| {
+    let out = engine.run_streamed(store, request, 0, &mut |s| {
         series.push(s);
         Ok(())
     });
@@ -212,8 +212,8 @@ fn against_row_by_row(
         return Some(format!("handed out {} before {}", pair[0].labels, pair[1].labels));
     }
     let value = match out.value {
-        QueryValue::HandedOut(n) if n != series.len() as u64 => return Some(format!("{n} series, it says")),
-        QueryValue::HandedOut(_) => QueryValue::Matrix(series),
+        QueryValue::Streamed(n) if n != series.len() as u64 => return Some(format!("{n} series, it says")),
+        QueryValue::Streamed(_) => QueryValue::Matrix(series),
         _ if !series.is_empty() => return Some("series handed out, and then a value".into()),
         whole => whole,
     };

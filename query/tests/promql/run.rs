@@ -354,7 +354,7 @@ fn compare(eval: &Eval, value: &QueryValue) -> Result<(), String> {
             compare_vector(eval, &samples)
         }
         QueryValue::Matrix(matrix) => compare_matrix(eval, matrix),
-        QueryValue::HandedOut(_) => Err("the series were handed out, nobody asked for that".into()),
+        QueryValue::Streamed(_) => Err("the series were handed out, nobody asked for that".into()),
     }
 }
 

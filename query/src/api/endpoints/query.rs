@@ -153,7 +153,7 @@ async fn run(
             };
             let mut rows = StreamedMatrix::new(grid, limit, start, answered.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
-            let done = inner.engine.run_handing_out(&*source, &request, from_bytes, &mut |s| rows.series(&s));
+            let done = inner.engine.run_streamed(&*source, &request, from_bytes, &mut |s| rows.series(&s));
             let mut result = match done {
                 Err(e) if rows.begun() => {
                     // The head of the answer is gone: all that is left is to break it off.

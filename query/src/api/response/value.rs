@@ -81,7 +81,7 @@ impl Pieces for ResultWriter {
                     instant(out, &sample.labels, *ts_ms, &sample.value);
                 }
             }
-            QueryValue::HandedOut(_) => {}
+            QueryValue::Streamed(_) => {}
             QueryValue::Matrix(series) => {
                 while let Some(one) = series.get(self.next) {
                     if out.len() >= PIECE_BYTES {

@@ -2,9 +2,9 @@
 
 use model::sample::Value;
 
+use super::kernel::{Entry, Kernel};
 use super::math::{clamp, round_to};
 use super::quantile::histogram_variance;
-use super::kernel::{Entry, Kernel};
 use crate::eval::frame::Point;
 
 const fn math(name: &'static str, f: fn(f64) -> f64) -> Entry {

@@ -9,13 +9,13 @@ use model::labels::Labels;
 use model::matcher::quote;
 use rayon::prelude::*;
 
+use super::kernel::{Entry, Kernel};
 use super::quantile::{
     ClassicBucket, NanNote, classic_fraction, classic_quantile, histogram_fraction, histogram_quantile,
 };
-use super::kernel::{Entry, Kernel};
 use crate::annotations::{Annotations, go_float};
-use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
+use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::parse::Span;
 use crate::plan::{Call, PlanExpr};
 use crate::value::QueryError;

@@ -6,10 +6,10 @@ use hashbrown::HashMap;
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
 
-use super::timestamps::TakenSeries;
 use super::kernel::{Entry, Kernel};
-use crate::eval::frame::{Column, Frame, Point, Row, Val};
+use super::timestamps::TakenSeries;
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
+use crate::eval::frame::{Column, Frame, Point, Row, Val};
 use crate::plan::{Call, PlanExpr, PlanNode};
 use crate::value::QueryError;
 

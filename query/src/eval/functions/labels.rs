@@ -7,8 +7,8 @@ use model::matcher::Re2;
 use regex_automata::meta::Regex;
 use regex_automata::util::captures::Captures;
 
-use super::natural::natural_cmp;
 use super::kernel::{Entry, Kernel};
+use super::natural::natural_cmp;
 use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Frame, Row, Val};
 use crate::plan::{Call, PlanExpr};
@@ -50,11 +50,6 @@ enum From {
 }
 
 impl Relabel {
-    /// Whether a call is one of the two.
-    pub fn is(call: &Call) -> bool {
-        matches!(call.func.name, "label_replace" | "label_join")
-    }
-
     /// Reads and checks the arguments of such a call.
     pub fn new(call: &Call) -> Result<Relabel, QueryError> {
         if call.func.name == "label_join" {

@@ -53,9 +53,10 @@ static BY_NAME: LazyLock<HashMap<&'static str, &'static Kernel>> =
 
 /// How a function runs.
 pub fn kernel(function: &Function) -> Result<&'static Kernel, QueryError> {
-    BY_NAME.get(function.name).copied().ok_or_else(|| {
-        QueryError::internal(format!("the function {} has no implementation", function.name))
-    })
+    BY_NAME
+        .get(function.name)
+        .copied()
+        .ok_or_else(|| QueryError::internal(format!("the function {} has no implementation", function.name)))
 }
 
 #[cfg(test)]

@@ -200,7 +200,10 @@ fn avg(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
     histogram_result(c, &notes, result)
 }
 
-fn avg_histograms(all: &[&Arc<Histogram>], notes: &mut AdditionNotes) -> Result<Histogram, IncompatibleSchemas> {
+fn avg_histograms(
+    all: &[&Arc<Histogram>],
+    notes: &mut AdditionNotes,
+) -> Result<Histogram, IncompatibleSchemas> {
     let mut sum = (**all[0]).clone();
     notes.hint(&sum);
     let mut comp: Option<Histogram> = None;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use model::sample::Value;
 
-use super::kernel::{Entry, Extended, Floats, Histograms, Kernel, Samples, SeriesWindows, Window, WindowContext};
+use super::kernel::{
+    Entry, Extended, Floats, Histograms, Kernel, Samples, SeriesWindows, Window, WindowContext,
+};
 use crate::annotations::Annotations;
 use crate::eval::frame::Column;
 use crate::parse::Span;
@@ -32,7 +34,11 @@ pub const ENTRIES: &[Entry] = &[
     window("changes", changes, Some(|w, out| count_pairs(w, out, changed))),
 ];
 
-const fn window(name: &'static str, run: super::kernel::WindowFn, series: Option<super::kernel::SeriesKernel>) -> Entry {
+const fn window(
+    name: &'static str,
+    run: super::kernel::WindowFn,
+    series: Option<super::kernel::SeriesKernel>,
+) -> Entry {
     Entry { name, kernel: Kernel::Window(Window { keeps_name: false, run, series }) }
 }
 

@@ -2,8 +2,8 @@
 
 use model::labels::Labels;
 
-use super::math::{go_max, go_min};
 use super::kernel::{Entry, Kernel};
+use super::math::{go_max, go_min};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::plan::{Call, Selector};

@@ -11,11 +11,11 @@ use model::sample::Value;
 use model::source::SeriesColumns;
 
 use super::extremes::sliding_extreme;
+use super::kernel::{SeriesWindows, WindowContext};
 use super::rate::{
     Extent, MIXED_KINDS, MIXED_SCHEMAS, RECONCILED_SUB, add_noting, mixed_kinds, mixed_schemas,
     not_a_counter, not_a_gauge,
 };
-use super::kernel::{SeriesWindows, WindowContext};
 use crate::eval::frame::Column;
 
 /// How a function runs over windows.

@@ -2,7 +2,7 @@
 //!
 //! A range result is ascending by labels, while rows come in the order of the source and may change their labels on the way. So before
 //! the first row goes out, the label sets that the selector will give are listed and led through the same operations: only if what
-//! comes out is ascending, each once, are rows handed out as they come. Otherwise the expression is evaluated whole.
+//! comes out is ascending, each once, are rows handed out as they come. Otherwise they are collected, those there are already kept.
 
 use hashbrown::HashSet;
 use model::labels::Labels;
@@ -22,13 +22,14 @@ use crate::value::QueryError;
 pub(crate) type TakeRow<'f> = dyn FnMut(Row) -> Result<(), QueryError> + 'f;
 
 /// How it went.
-pub(crate) enum Handed {
-    /// The rows are few: here they are, in the order of evaluation, as [`Evaluator::eval`] would give them.
-    Held(Frame),
-    /// All have been handed out; how many.
-    Out(u64),
-    /// Not possible row by row, nothing was handed out: evaluate it whole, and start anew for it.
-    Whole,
+pub(crate) enum Streaming {
+    /// The rows are few, or come in another order than the result's: here they are, in the order of evaluation, as [`Evaluator::eval`]
+    /// would give them.
+    Collected(Frame),
+    /// All have been given to the taker; how many.
+    Streamed(u64),
+    /// Not possible row by row, nothing was given to the taker: evaluate it whole, and start anew for it.
+    NotPossible,
 }
 
 /// A root that is a chain of row operations over something that gives its rows one by one.
@@ -116,16 +117,16 @@ impl Way<'_, '_> {
 
 impl Evaluator<'_> {
     /// Evaluates the root of a range query. From `from_bytes` of rows on they are handed to `take`, where that is possible.
-    pub(crate) fn rows_or_hand_out<'t>(
+    pub(crate) fn collect_or_stream<'t>(
         &mut self,
         root: &PlanExpr,
         from_bytes: u64,
         take: &'t mut TakeRow<'t>,
-    ) -> Result<Handed, QueryError> {
+    ) -> Result<Streaming, QueryError> {
         if self.steps.count == 0 {
-            return Ok(Handed::Whole);
+            return Ok(Streaming::NotPossible);
         }
-        let Some(Chain { leaf, ops: exprs }) = chain(root) else { return Ok(Handed::Whole) };
+        let Some(Chain { leaf, ops: exprs }) = chain(root) else { return Ok(Streaming::NotPossible) };
         let mut ops = Vec::with_capacity(exprs.len());
         for expr in exprs {
             ops.push(self.row_op(expr)?);
@@ -147,8 +148,8 @@ impl Evaluator<'_> {
         leaf: &PlanExpr,
         from_bytes: u64,
         way: &mut Way<'_, '_>,
-    ) -> Result<Handed, QueryError> {
-        let Some((selector, range_ms, drops)) = selector_of(leaf) else { return Ok(Handed::Whole) };
+    ) -> Result<Streaming, QueryError> {
+        let Some((selector, range_ms, drops)) = selector_of(leaf) else { return Ok(Streaming::NotPossible) };
         let reach = match range_ms {
             None => instant_reach(selector, self.steps, self.lookback_ms),
             Some(range_ms) => matrix_reach(selector, range_ms, self.steps, self.lookback_ms).0,
@@ -182,47 +183,43 @@ impl Evaluator<'_> {
             query.budget.release(bytes);
             Ok(ascending)
         };
-        let (mut held, mut taken) = (Vec::new(), Reservation::default());
-        let (mut sending, mut whole) = (false, false);
-        let streamed = self.stream(leaf, &mut |row| {
+        let (mut rows, mut reserved) = (Vec::new(), Reservation::default());
+        let (mut streaming, mut unordered) = (false, false);
+        self.stream(leaf, &mut |row| {
             let row = way.through(row);
-            if sending {
+            if streaming {
                 return way.out(row);
             }
             budget.reserve(row_held(&row))?;
-            taken += row_held(&row);
-            held.push(row);
-            if taken.bytes < from_bytes {
+            reserved += row_held(&row);
+            rows.push(row);
+            if reserved.bytes < from_bytes || unordered {
                 return Ok(());
             }
             if !in_order(way)? {
-                whole = true;
-                return Err(QueryError::internal("not in order"));
+                // What there is already is kept: all rows are collected, and sorted by whoever asked for them.
+                unordered = true;
+                return Ok(());
             }
-            sending = true;
-            for row in held.drain(..) {
-                let taken = row_held(&row);
+            streaming = true;
+            for row in rows.drain(..) {
+                let reserved = row_held(&row);
                 way.out(row)?;
-                budget.release(taken);
+                budget.release(reserved);
             }
             Ok(())
-        });
-        if !sending {
-            // Rows that were made alike by the operations are for the whole evaluation to judge.
-            let mut seen = HashSet::with_capacity(held.len());
-            whole |= !way.ops.is_empty() && streamed.is_ok() && !held.iter().all(|r| seen.insert(&r.labels));
+        })?;
+        if streaming {
+            return Ok(Streaming::Streamed(way.count));
         }
-        if whole {
-            budget.release(taken);
-            return Ok(Handed::Whole);
+        // Rows that were made alike by the operations are for the whole evaluation to judge.
+        if !way.ops.is_empty() && !unique_labels(&rows) {
+            budget.release(reserved);
+            return Ok(Streaming::NotPossible);
         }
-        streamed?;
-        if sending {
-            return Ok(Handed::Out(way.count));
-        }
-        self.live += taken;
-        held.retain(|r| !r.column.is_empty());
-        Ok(Handed::Held(Frame { rows: held }))
+        self.live += reserved;
+        rows.retain(|r| !r.column.is_empty());
+        Ok(Streaming::Collected(Frame { rows }))
     }
 
     /// A part that has one value for all steps: its rows are sorted while they are small, and each is spread only when its turn comes.
@@ -231,10 +228,10 @@ impl Evaluator<'_> {
         inner: &PlanExpr,
         from_bytes: u64,
         way: &mut Way<'_, '_>,
-    ) -> Result<Handed, QueryError> {
+    ) -> Result<Streaming, QueryError> {
         let all = self.steps;
         let frame = self.at_first_step(inner)?;
-        let Val::Vector(frame) = frame else { return Ok(Handed::Whole) };
+        let Val::Vector(frame) = frame else { return Ok(Streaming::NotPossible) };
         let mut rows: Vec<(Labels, Row)> = frame
             .rows
             .into_iter()
@@ -243,7 +240,7 @@ impl Evaluator<'_> {
             .collect();
         rows.sort_by(|a, b| a.0.cmp(&b.0));
         if rows.windows(2).any(|w| w[0].0 == w[1].0) {
-            return Ok(Handed::Whole);
+            return Ok(Streaming::NotPossible);
         }
         if column_bytes(all.count).saturating_mul(rows.len() as u64) < from_bytes {
             let mut held = Vec::with_capacity(rows.len());
@@ -255,7 +252,7 @@ impl Evaluator<'_> {
                 held.push(row);
             }
             held.retain(|r| !r.column.is_empty());
-            return Ok(Handed::Held(Frame { rows: held }));
+            return Ok(Streaming::Collected(Frame { rows: held }));
         }
         for (_, row) in rows {
             self.budget.check()?;
@@ -263,8 +260,13 @@ impl Evaluator<'_> {
             let row = way.through(Row { column, ..row });
             way.out(row)?;
         }
-        Ok(Handed::Out(way.count))
+        Ok(Streaming::Streamed(way.count))
     }
+}
+
+fn unique_labels(rows: &[Row]) -> bool {
+    let mut seen = HashSet::with_capacity(rows.len());
+    rows.iter().all(|r| seen.insert(&r.labels))
 }
 
 /// A column of one slot over all steps.

@@ -14,7 +14,11 @@ use crate::value::QueryError;
 
 impl Evaluator<'_> {
     /// The value of an expression that stands more than once.
-    pub(in crate::eval) fn shared_node(&mut self, expr: &PlanExpr, shared: Shared) -> Result<Val, QueryError> {
+    pub(in crate::eval) fn shared_node(
+        &mut self,
+        expr: &PlanExpr,
+        shared: Shared,
+    ) -> Result<Val, QueryError> {
         let key = (shared.number, self.steps.start_ms, self.steps.step_ms, self.steps.count);
         if let Some(mut kept) = self.shared.remove(&key) {
             self.sample_stats.and(&kept.sample_stats);

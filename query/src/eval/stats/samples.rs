@@ -54,7 +54,12 @@ pub(crate) fn samples(column: &Column) -> u64 {
 impl SampleStats {
     pub fn new(detail: SampleDetail, steps: usize) -> Self {
         let per_step = || if detail == SampleDetail::Steps { vec![0; steps] } else { Vec::new() };
-        SampleStats { detail, total_per_step: per_step(), read_per_step: per_step(), ..SampleStats::default() }
+        SampleStats {
+            detail,
+            total_per_step: per_step(),
+            read_per_step: per_step(),
+            ..SampleStats::default()
+        }
     }
 
     pub fn detail(&self) -> SampleDetail {
@@ -137,7 +142,8 @@ impl SampleStats {
 
     /// Counters for a subquery of `steps`.
     pub(crate) fn for_subquery(&self, steps: usize) -> SampleStats {
-        let detail = if self.detail == SampleDetail::Total { SampleDetail::Total } else { SampleDetail::Steps };
+        let detail =
+            if self.detail == SampleDetail::Total { SampleDetail::Total } else { SampleDetail::Steps };
         SampleStats::new(detail, steps)
     }
 
@@ -153,7 +159,14 @@ impl SampleStats {
 
     /// What a subquery read, given to the steps that use it: the first whose window reaches it. What lies between two windows counts
     /// for none. Its total is left out: the windows over it count their samples themselves.
-    pub(crate) fn take_reads(&mut self, child: &SampleStats, of: Steps, own: Steps, offset_ms: i64, range_ms: i64) {
+    pub(crate) fn take_reads(
+        &mut self,
+        child: &SampleStats,
+        of: Steps,
+        own: Steps,
+        offset_ms: i64,
+        range_ms: i64,
+    ) {
         if own.count <= 1 {
             self.read += child.read;
             if let Some(first) = self.read_per_step.first_mut() {

@@ -21,9 +21,7 @@ fn range_argument(call: &Call) -> Result<(usize, &PlanExpr), QueryError> {
         .iter()
         .enumerate()
         .find(|(_, a)| matches!(a.node, PlanNode::Matrix { .. } | PlanNode::Subquery(_)))
-        .ok_or_else(|| {
-            QueryError::internal(format!("{} was planned without a range vector", call.func.name))
-        })
+        .ok_or_else(|| QueryError::internal(format!("{} was planned without a range vector", call.func.name)))
 }
 
 /// The way of a result to whoever asked for the rows: what it says is noted, its name dropped where it has to go.

@@ -16,7 +16,10 @@ use crate::value::QueryError;
 
 impl Evaluator<'_> {
     /// Evaluates a subquery and turns its rows into series of samples, with whether each wants its name dropped.
-    pub(super) fn subquery_series(&mut self, sub: &Subquery) -> Result<(Vec<SeriesColumns>, Vec<bool>), QueryError> {
+    pub(super) fn subquery_series(
+        &mut self,
+        sub: &Subquery,
+    ) -> Result<(Vec<SeriesColumns>, Vec<bool>), QueryError> {
         let outer = self.trace.as_ref().map(|t| t.switch(sub.id));
         let steps = subquery_steps(sub, self.steps, self.options.max_samples)?;
         if steps.count == 0 {
@@ -54,7 +57,11 @@ impl Evaluator<'_> {
     }
 
     /// The value of a subquery's expression at `steps`, and what it counted.
-    pub(super) fn in_subquery(&mut self, sub: &Subquery, steps: Steps) -> Result<(Val, SampleStats), QueryError> {
+    pub(super) fn in_subquery(
+        &mut self,
+        sub: &Subquery,
+        steps: Steps,
+    ) -> Result<(Val, SampleStats), QueryError> {
         let child = self.sample_stats.for_subquery(steps.count);
         let own = std::mem::replace(&mut self.sample_stats, child);
         let outer = std::mem::replace(&mut self.steps, steps);
