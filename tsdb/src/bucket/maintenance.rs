@@ -169,7 +169,9 @@ impl BucketMaintenance {
         loop {
             let found = match what {
                 What::Block(meta) => inspect::verify(&*self.store, tenant, meta).await,
-                What::Sidecar(kind, about) => sidecar::verify(&*self.store, tenant, kind, about).await,
+                What::Sidecar(kind, about) => {
+                    sidecar::verify::verify(&*self.store, tenant, kind, about).await
+                }
             };
             match found {
                 Err(BlockError::Store { object, cause }) => {
