@@ -62,7 +62,7 @@ pub enum Order {
 
 /// Adds block after block.
 #[derive(Default)]
-pub struct Tally {
+pub struct LabelCounts {
     blocks: u64,
     bytes: u64,
     seen: HashSet<u64>,
@@ -77,7 +77,7 @@ struct OfLabel {
     bytes: f64,
 }
 
-impl Tally {
+impl LabelCounts {
     /// Reads a block's labels and small columns. Blocks the thread.
     pub fn add(
         &mut self,
@@ -161,13 +161,13 @@ mod tests {
     #[test]
     fn a_series_counts_once_and_its_bytes_as_often_as_it_is_stored() {
         let labels = |pairs: &[(&str, &str)]| Labels::from_sorted(pairs.iter().copied());
-        let mut tally = Tally::default();
+        let mut counts = LabelCounts::default();
         let (a, b) =
             (labels(&[("__name__", "up"), ("job", "x")]), labels(&[("__name__", "up"), ("job", "y")]));
-        tally.add_series(&a, 10, 8.0);
-        tally.add_series(&a, 5, 4.0);
-        tally.add_series(&b, 1, 2.0);
-        let stats = tally.finish(Order::Cardinality, 1);
+        counts.add_series(&a, 10, 8.0);
+        counts.add_series(&a, 5, 4.0);
+        counts.add_series(&b, 1, 2.0);
+        let stats = counts.finish(Order::Cardinality, 1);
         assert_eq!((stats.series, stats.samples), (2, 16));
         assert_eq!(stats.metrics, [MetricStats { metric: "up".into(), series: 2, samples: 16, bytes: 14.0 }]);
         assert_eq!(stats.labels, [LabelStats { label: "job".into(), values: 2, series: 2, bytes: 7.0 }]);

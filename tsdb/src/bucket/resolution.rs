@@ -1,6 +1,6 @@
 //! Which blocks answer which part of time, at which resolution: decisions only, no doing.
 //!
-//! A downsampled block speaks for a window where it knows of everything that a finer live block has there: late data makes it stale until the next
+//! A downsampled block answers for a window where it knows of everything that a finer live block has there: late data makes it stale until the next
 //! compaction, in the windows that the late data touches and in no others. So every window is answered
 //!
 //! 1. by the coarsest resolution that the question can take and that is not stale there;
@@ -74,13 +74,14 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let allowed = || resolutions.iter().rev().filter(|r| **r <= asked.max_resolution_ms);
     for resolution_ms in allowed() {
-        let speaks = |at: &Here<'_>| at.speaks_for_all() && !at.windows[0].approximate;
-        let taken = take(blocks, &sources, asked, *resolution_ms, false, speaks);
+        let answers = |at: &Here<'_>| at.is_authoritative() && !at.windows[0].approximate;
+        let taken = take(blocks, &sources, asked, *resolution_ms, false, answers);
         place(taken, &mut rest, &mut parts);
     }
     // Approximate windows share sources with nothing: where they know of everything there are no samples, and no exact windows.
     for resolution_ms in allowed() {
-        let taken = take(blocks, &sources, asked, *resolution_ms, false, |at: &Here<'_>| at.speaks_for_all());
+        let taken =
+            take(blocks, &sources, asked, *resolution_ms, false, |at: &Here<'_>| at.is_authoritative());
         place(taken, &mut rest, &mut parts);
     }
     for resolution_ms in &resolutions {
@@ -132,7 +133,7 @@ struct Here<'a> {
 impl Here<'_> {
     /// Whether there is one block of windows (or shares of one whole, which have different series) and it tells of everything here. Two hold samples that lie
     /// between each other's: their windows can be put together, but not exactly.
-    fn speaks_for_all(&self) -> bool {
+    fn is_authoritative(&self) -> bool {
         self.windows.first().is_some_and(|first| self.windows.iter().all(|w| w.whole == first.whole))
             && !self.straddled
             && !self.unsettled
@@ -156,14 +157,14 @@ impl Here<'_> {
     }
 }
 
-/// The windows of a resolution that `speaks` says can answer, as parts of whole windows.
+/// The windows of a resolution that `answers` says can answer, as parts of whole windows.
 fn take(
     blocks: &[Arc<BlockMeta>],
     sources: &[(usize, HashSet<Ulid>)],
     asked: &Asked<'_>,
     resolution_ms: i64,
     coarse: bool,
-    speaks: impl Fn(&Here<'_>) -> bool,
+    answers: impl Fn(&Here<'_>) -> bool,
 ) -> Vec<Part> {
     let index = |t: i64| window_index(t, resolution_ms);
     let (first, last) = (index(asked.min_t_ms), index(asked.max_t_ms));
@@ -221,7 +222,7 @@ fn take(
             straddled: straddled.contains(&from),
             unsettled: unsettled.iter().any(|(a, b)| *a <= from && from <= *b),
         };
-        if !speaks(&here) {
+        if !answers(&here) {
             continue;
         }
         let mut of_part: Vec<usize> = windows.iter().map(|k| known[*k].at).collect();

@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use compactor::inspect::check::{Report, Severity, check_attachments, check_block, check_catalog};
 use compactor::inspect::listing::{BlockDetail, SidecarTotals, TenantListing, detail, listing, per};
 use compactor::inspect::orphans::{Orphan, orphans, strays};
-use compactor::inspect::stats::{Order, Stats, Tally};
+use compactor::inspect::stats::{LabelCounts, Order, Stats};
 use compactor::job::rewrite::{Rewrite, Rewritten, exemplars_left, rewrite, rewrite_exemplars};
 use compactor::job::{JobError, JobRunner};
 use model::clock::SystemClock;
@@ -417,7 +417,7 @@ impl Bucket {
         let mut all: Vec<(String, Stats, [SidecarTotals; 2])> = Vec::new();
         for tenant in &self.tenants {
             let snapshot = self.catalog(tenant)?.snapshot();
-            let mut tally = Tally::default();
+            let mut tally = LabelCounts::default();
             for meta in &snapshot.blocks {
                 tally.add(&self.store, tenant, meta).map_err(|e| e.to_string())?;
             }

@@ -95,8 +95,8 @@ impl Block {
     }
 
     /// Everything that rows need beside their small columns and what is kept of them.
-    fn wish(&self, plan: &RowPlan, rows: &[PlannedRow], kept: &[Option<Arc<KeptRow>>]) -> Wish<'_> {
-        let mut wish = Wish { tsrefs: Vec::with_capacity(rows.len()), ..Wish::default() };
+    fn wish(&self, plan: &RowPlan, rows: &[PlannedRow], kept: &[Option<Arc<KeptRow>>]) -> ReadList<'_> {
+        let mut wish = ReadList { tsrefs: Vec::with_capacity(rows.len()), ..ReadList::default() };
         for (number, (r, kept)) in rows.iter().zip(kept).enumerate() {
             let small = &plan.small[&r.row_group];
             let at = r.row as usize;
@@ -203,7 +203,7 @@ impl Block {
 
 /// What is to be read for some rows.
 #[derive(Default)]
-struct Wish<'f> {
+struct ReadList<'f> {
     tsrefs: Vec<u32>,
     /// Lists of numbers, and which of the rows each list of them is of.
     lists: Vec<Wanted<'f>>,

@@ -147,7 +147,7 @@ fn first_covers_all(copies: &[SeriesColumns], keep: (i64, i64)) -> bool {
 }
 
 /// A replica, its living samples apart from its staleness markers.
-struct Lane<'a> {
+struct Replica<'a> {
     series: &'a SeriesColumns,
     ts_ms: Cow<'a, [i64]>,
     /// Where the living samples are in the columns; `None`: all are living.
@@ -156,14 +156,14 @@ struct Lane<'a> {
     stale: Vec<(i64, usize)>,
 }
 
-impl<'a> Lane<'a> {
-    fn new(series: &'a SeriesColumns) -> Lane<'a> {
+impl<'a> Replica<'a> {
+    fn new(series: &'a SeriesColumns) -> Replica<'a> {
         if !series.values.iter().any(|v| is_stale(*v)) {
-            return Lane { series, ts_ms: Cow::Borrowed(&series.ts_ms), at: None, stale: Vec::new() };
+            return Replica { series, ts_ms: Cow::Borrowed(&series.ts_ms), at: None, stale: Vec::new() };
         }
         let living = |i: &usize| !is_stale(series.values[*i]);
         let (at, gone): (Vec<usize>, Vec<usize>) = (0..series.values.len()).partition(living);
-        Lane {
+        Replica {
             series,
             ts_ms: at.iter().map(|i| series.ts_ms[*i]).collect(),
             at: Some(at.into_iter().map(|i| i as u32).collect()),
@@ -203,7 +203,7 @@ fn is_gauge(h: &Histogram) -> bool {
 }
 
 /// Whether a counter would fall from one replica's sample to another's.
-fn falls((a, i): (&Lane<'_>, usize), (b, j): (&Lane<'_>, usize)) -> bool {
+fn falls((a, i): (&Replica<'_>, usize), (b, j): (&Replica<'_>, usize)) -> bool {
     match (a.histogram(i), b.histogram(j)) {
         (None, None) => b.value(j) < a.value(i),
         (Some(before), Some(after)) if !is_gauge(before) && !is_gauge(after) => {
@@ -218,22 +218,22 @@ fn falls((a, i): (&Lane<'_>, usize), (b, j): (&Lane<'_>, usize)) -> bool {
 struct Cell {
     span: Span,
     wall: Span,
-    /// By lane.
+    /// By replica.
     rank: Vec<usize>,
     interval_ms: Vec<i64>,
 }
 
 impl Cell {
-    fn new(lanes: &[Lane<'_>], span: Span) -> Cell {
+    fn new(replicas: &[Replica<'_>], span: Span) -> Cell {
         let wall = Span::containing(span.end_ms, WALL_MS);
         let near = Span {
             start_ms: span.start_ms.saturating_sub(CELL_MS).max(wall.start_ms),
             end_ms: span.end_ms.saturating_add(CELL_MS).min(wall.end_ms),
         };
-        let seen: Vec<(usize, Option<i64>)> = lanes
+        let seen: Vec<(usize, Option<i64>)> = replicas
             .iter()
-            .map(|lane| {
-                let ts = &lane.ts_ms[lane.of(near)];
+            .map(|replica| {
+                let ts = &replica.ts_ms[replica.of(near)];
                 (ts.len(), interval(ts))
             })
             .collect();
@@ -253,8 +253,8 @@ impl Cell {
         }
     }
 
-    fn outranks(&self, lane: usize, other: usize) -> bool {
-        self.rank[lane] < self.rank[other]
+    fn outranks(&self, replica: usize, other: usize) -> bool {
+        self.rank[replica] < self.rank[other]
     }
 }
 
@@ -272,22 +272,22 @@ fn interval(ts_ms: &[i64]) -> Option<i64> {
     Some(usual.min(2 * CELL_MS))
 }
 
-/// The place of each lane: finest first, those within half of the finest that is left in their own order; unknown ones last.
+/// The place of each replica: finest first, those within half of the finest that is left in their own order; unknown ones last.
 fn ranks(intervals: &[Option<i64>]) -> Vec<usize> {
     let mut rank = vec![usize::MAX; intervals.len()];
     let mut next = 0;
     loop {
-        let left = |lane: &usize| rank[*lane] == usize::MAX;
-        let lanes: Vec<usize> = (0..intervals.len()).filter(left).collect();
-        let Some(least) = lanes.iter().filter_map(|l| intervals[*l]).min() else {
-            for lane in lanes {
-                rank[lane] = next;
+        let left = |replica: &usize| rank[*replica] == usize::MAX;
+        let replicas: Vec<usize> = (0..intervals.len()).filter(left).collect();
+        let Some(least) = replicas.iter().filter_map(|l| intervals[*l]).min() else {
+            for replica in replicas {
+                rank[replica] = next;
                 next += 1;
             }
             return rank;
         };
-        for lane in lanes.into_iter().filter(|l| intervals[*l].is_some_and(|i| steady(i, least))) {
-            rank[lane] = next;
+        for replica in replicas.into_iter().filter(|l| intervals[*l].is_some_and(|i| steady(i, least))) {
+            rank[replica] = next;
             next += 1;
         }
     }
@@ -295,13 +295,13 @@ fn ranks(intervals: &[Option<i64>]) -> Vec<usize> {
 
 /// One cell with what may be looked at from it.
 struct View<'a> {
-    lanes: &'a [Lane<'a>],
+    replicas: &'a [Replica<'a>],
     cell: &'a Cell,
     /// The cells beside it, unless a wall is between.
     before: Option<&'a Cell>,
     after: Option<&'a Cell>,
     horizon: Span,
-    /// Of each lane, the living samples within the horizon.
+    /// Of each replica, the living samples within the horizon.
     seen: Vec<Range<usize>>,
 }
 
@@ -309,7 +309,7 @@ struct View<'a> {
 #[derive(Clone, Copy)]
 struct Candidate {
     t_ms: i64,
-    lane: usize,
+    replica: usize,
     /// Among the living samples; of a marker, its place in the columns.
     at: usize,
     stale: bool,
@@ -326,15 +326,15 @@ enum Near {
 }
 
 impl View<'_> {
-    /// The living samples of `lane` around a time, the first at it or before, the second after, as seen from `other`.
-    fn around(&self, lane: usize, other: usize, t_ms: i64) -> (Near, Near) {
-        let seen = &self.seen[lane];
-        let ts = &self.lanes[lane].ts_ms;
+    /// The living samples of `replica` around a time, the first at it or before, the second after, as seen from `other`.
+    fn around(&self, replica: usize, other: usize, t_ms: i64) -> (Near, Near) {
+        let seen = &self.seen[replica];
+        let ts = &self.replicas[replica].ts_ms;
         let after = seen.start + ts[seen.clone()].partition_point(|t| *t <= t_ms);
         let near = |i: usize| {
             let mut beside = [self.before, self.after].into_iter().flatten();
             let there = beside.find(|c| c.span.holds(ts[i]));
-            if there.is_some_and(|c| !c.outranks(lane, other)) { Near::Outranked(i) } else { Near::At(i) }
+            if there.is_some_and(|c| !c.outranks(replica, other)) { Near::Outranked(i) } else { Near::At(i) }
         };
         (
             if after > seen.start { near(after - 1) } else { Near::None },
@@ -342,10 +342,10 @@ impl View<'_> {
         )
     }
 
-    /// Rule 1 (and 5): whether `lane`, which goes before another, speaks for a time.
-    fn covers(&self, lane: usize, around: (Near, Near), t_ms: i64) -> bool {
-        let ts = &self.lanes[lane].ts_ms;
-        let interval_ms = self.cell.interval_ms[lane];
+    /// Rule 1 (and 5): whether `replica`, which goes before another, speaks for a time.
+    fn covers(&self, replica: usize, around: (Near, Near), t_ms: i64) -> bool {
+        let ts = &self.replicas[replica].ts_ms;
+        let interval_ms = self.cell.interval_ms[replica];
         let close = |n: Near| matches!(n, Near::At(i) if 2 * (ts[i] - t_ms).abs() < interval_ms);
         if close(around.0) || close(around.1) {
             return true;
@@ -364,40 +364,40 @@ impl View<'_> {
     }
 
     /// Whether anything falls shortly before a wall or from there to right after it: if not, there is nothing for rule 6.
-    fn falls_over_wall(&self, said: &Lane<'_>) -> bool {
+    fn falls_over_wall(&self, said: &Replica<'_>) -> bool {
         let last = said.ts_ms.len() - 1;
         last_fall(said).is_some()
-            || self.lanes.iter().zip(&self.seen).any(|(lane, seen)| {
-                let mut near = seen.clone().take_while(|i| lane.ts_ms[*i] <= said.ts_ms[last] + LAG_MS);
-                near.any(|i| falls((said, last), (lane, i)))
+            || self.replicas.iter().zip(&self.seen).any(|(replica, seen)| {
+                let mut near = seen.clone().take_while(|i| replica.ts_ms[*i] <= said.ts_ms[last] + LAG_MS);
+                near.any(|i| falls((said, last), (replica, i)))
             })
     }
 
     /// Rule 6: whether a living sample after a wall shows an earlier moment of a counter than what was said before it.
-    fn is_behind_wall(&self, c: Candidate, said: &Lane<'_>, counter: &mut Option<bool>) -> bool {
-        let (last, lane) = (said.ts_ms.len() - 1, &self.lanes[c.lane]);
-        let lower = falls((said, last), (lane, c.at));
+    fn is_behind_wall(&self, c: Candidate, said: &Replica<'_>, counter: &mut Option<bool>) -> bool {
+        let (last, replica) = (said.ts_ms.len() - 1, &self.replicas[c.replica]);
+        let lower = falls((said, last), (replica, c.at));
         // Where it is lower it climbs to where the other was already, where it is not it has a fall before it that the other had: both within the lag.
         let since_ms = if lower { Some(said.ts_ms[last]) } else { last_fall(said).map(|k| said.ts_ms[k]) };
         let Some(until_ms) = since_ms.map(|t| t + LAG_MS).filter(|until| c.t_ms <= *until) else {
             return false;
         };
-        if self.keeps_the_beat(c.lane, said.ts_ms[last])
+        if self.keeps_the_beat(c.replica, said.ts_ms[last])
             || !*counter.get_or_insert_with(|| self.looks_like_a_counter())
         {
             return false;
         }
-        let end = self.seen[c.lane].end;
-        let mut next = (c.at + 1..end).take_while(|j| lane.ts_ms[j - 1] <= until_ms);
+        let end = self.seen[c.replica].end;
+        let mut next = (c.at + 1..end).take_while(|j| replica.ts_ms[j - 1] <= until_ms);
         // Where it ends before nobody knows what would have come next.
-        next.any(|j| lane.fell(j) || lower && !falls((said, last), (lane, j)))
-            || lower && lane.ts_ms[end - 1] <= until_ms
+        next.any(|j| replica.fell(j) || lower && !falls((said, last), (replica, j)))
+            || lower && replica.ts_ms[end - 1] <= until_ms
     }
 
     /// Whether the first samples of a replica after a wall come whole intervals after one before it.
-    fn keeps_the_beat(&self, lane: usize, last_ms: i64) -> bool {
-        let interval_ms = self.cell.interval_ms[lane].max(1);
-        let first = &self.lanes[lane].ts_ms[self.seen[lane].clone()];
+    fn keeps_the_beat(&self, replica: usize, last_ms: i64) -> bool {
+        let interval_ms = self.cell.interval_ms[replica].max(1);
+        let first = &self.replicas[replica].ts_ms[self.seen[replica].clone()];
         first.iter().take(3).all(|t| {
             let beats = (t - last_ms + interval_ms / 2) / interval_ms;
             beats > 0 && 50 * (t - last_ms - beats * interval_ms).abs() <= interval_ms
@@ -414,39 +414,40 @@ impl View<'_> {
 
     /// Whether any replica has a sample so long after a time that another one was due by then.
     fn went_on(&self, since_ms: i64, interval_ms: i64) -> bool {
-        self.lanes.iter().zip(&self.seen).any(|(lane, seen)| {
-            lane.ts_ms[seen.clone()].last().is_some_and(|t| !steady(t - since_ms, interval_ms))
+        self.replicas.iter().zip(&self.seen).any(|(replica, seen)| {
+            replica.ts_ms[seen.clone()].last().is_some_and(|t| !steady(t - since_ms, interval_ms))
         })
     }
 
     /// Rules 1, 2 and 4 for a living sample.
     fn takes(&self, c: Candidate, counter: &mut Option<bool>) -> bool {
-        let (r, t) = (c.lane, c.t_ms);
+        let (r, t) = (c.replica, c.t_ms);
         let mut is_counter = || *counter.get_or_insert_with(|| self.looks_like_a_counter());
-        for x in (0..self.lanes.len()).filter(|x| *x != r) {
-            let lane = &self.lanes[x];
+        for x in (0..self.replicas.len()).filter(|x| *x != r) {
+            let replica = &self.replicas[x];
             if self.cell.outranks(x, r) {
                 let around = self.around(x, r, t);
                 if self.covers(x, around, t) {
                     return false;
                 }
                 if let Near::At(u) = around.0
-                    && t - lane.ts_ms[u] <= LAG_MS
+                    && t - replica.ts_ms[u] <= LAG_MS
                     && is_counter()
                     && self.is_behind(r, c.at, x, u)
                 {
                     return false;
                 }
                 // Where each goes before the other in the other one's cell, the earlier gives way.
-                let seam = matches!(around.1, Near::Outranked(v) if 2 * (lane.ts_ms[v] - t) < self.cell.interval_ms[x]);
+                let seam = matches!(around.1, Near::Outranked(v) if 2 * (replica.ts_ms[v] - t) < self.cell.interval_ms[x]);
                 if let Near::At(v) | Near::Outranked(v) = around.1
-                    && (seam || lane.ts_ms[v] - t <= LAG_MS && is_counter() && self.is_ahead(r, c.at, x, v))
+                    && (seam
+                        || replica.ts_ms[v] - t <= LAG_MS && is_counter() && self.is_ahead(r, c.at, x, v))
                 {
                     return false;
                 }
             } else if let Some(next) = self.after.filter(|next| next.outranks(x, r)) {
-                let v = lane.of(next.span).start;
-                let Some(v_ms) = lane.ts_ms.get(v).filter(|t| next.span.holds(**t)) else { continue };
+                let v = replica.of(next.span).start;
+                let Some(v_ms) = replica.ts_ms.get(v).filter(|t| next.span.holds(**t)) else { continue };
                 if 2 * (v_ms - t) < next.interval_ms[x]
                     || v_ms - t <= LAG_MS && is_counter() && self.is_ahead(r, c.at, x, v)
                 {
@@ -459,26 +460,26 @@ impl View<'_> {
 
     /// Rule 3 for a staleness marker.
     fn takes_marker(&self, c: Candidate) -> bool {
-        (0..self.lanes.len()).filter(|x| *x != c.lane).all(|x| {
-            let lane = &self.lanes[x];
-            let markers = lane.stale.partition_point(|(t, _)| *t <= c.t_ms);
+        (0..self.replicas.len()).filter(|x| *x != c.replica).all(|x| {
+            let replica = &self.replicas[x];
+            let markers = replica.stale.partition_point(|(t, _)| *t <= c.t_ms);
             let last_marker =
-                lane.stale[..markers].last().map(|(t, _)| *t).filter(|t| self.horizon.holds(*t));
+                replica.stale[..markers].last().map(|(t, _)| *t).filter(|t| self.horizon.holds(*t));
             if last_marker == Some(c.t_ms) {
                 // Of two at the same time the first replica's stands.
-                return c.lane < x;
+                return c.replica < x;
             }
             let seen = &self.seen[x];
-            let after = seen.start + lane.ts_ms[seen.clone()].partition_point(|t| *t <= c.t_ms);
+            let after = seen.start + replica.ts_ms[seen.clone()].partition_point(|t| *t <= c.t_ms);
             let interval_ms = self.cell.interval_ms[x];
             let living = if after > seen.start {
-                let u = lane.ts_ms[after - 1];
+                let u = replica.ts_ms[after - 1];
                 last_marker.is_none_or(|m| m < u) && steady(c.t_ms - u, interval_ms)
             } else {
                 last_marker.is_none()
                     && after < seen.end
                     && self.walled_left()
-                    && steady(lane.ts_ms[after] - self.cell.wall.start_ms, interval_ms)
+                    && steady(replica.ts_ms[after] - self.cell.wall.start_ms, interval_ms)
             };
             !living
         })
@@ -487,7 +488,7 @@ impl View<'_> {
     /// Whether sample `u` of `x` may show a moment between two consecutive samples of `r` (`None`: before the first, after the last that is known):
     /// before any fall there is between them, and after it.
     fn fits(&self, (x, u): (usize, usize), r: usize, from: Option<usize>, to: Option<usize>) -> (bool, bool) {
-        let (u, r) = ((&self.lanes[x], u), &self.lanes[r]);
+        let (u, r) = ((&self.replicas[x], u), &self.replicas[r]);
         let above = from.is_none_or(|i| !falls((r, i), u));
         let below = to.is_none_or(|i| !falls(u, (r, i)));
         match (from, to) {
@@ -499,8 +500,8 @@ impl View<'_> {
     /// Whether sample `i` of `r` shows an earlier moment of a counter than sample `u` of `x`, which is not after it: whether that one finds its place
     /// among what `r` shows from `i` on, within the lag.
     fn is_behind(&self, r: usize, i: usize, x: usize, u: usize) -> bool {
-        let (ts, u_ms) = (&self.lanes[r].ts_ms, self.lanes[x].ts_ms[u]);
-        let lower = falls((&self.lanes[x], u), (&self.lanes[r], i));
+        let (ts, u_ms) = (&self.replicas[r].ts_ms, self.replicas[x].ts_ms[u]);
+        let lower = falls((&self.replicas[x], u), (&self.replicas[r], i));
         let mut fell = false;
         for j in (i..self.seen[r].end).take_while(|j| ts[*j] <= u_ms + LAG_MS) {
             if j + 1 == self.seen[r].end {
@@ -516,7 +517,7 @@ impl View<'_> {
             if before_fall && (fell || lower) {
                 return true;
             }
-            fell |= self.lanes[r].fell(j + 1);
+            fell |= self.replicas[r].fell(j + 1);
             if after_fall && (fell || lower) {
                 return true;
             }
@@ -527,8 +528,8 @@ impl View<'_> {
     /// Whether sample `i` of `r` shows a later moment of a counter than sample `v` of `x`, which is after it: whether that one finds its place among
     /// what `r` showed up to `i`, within the lag.
     fn is_ahead(&self, r: usize, i: usize, x: usize, v: usize) -> bool {
-        let (ts, v_ms) = (&self.lanes[r].ts_ms, self.lanes[x].ts_ms[v]);
-        let higher = falls((&self.lanes[r], i), (&self.lanes[x], v));
+        let (ts, v_ms) = (&self.replicas[r].ts_ms, self.replicas[x].ts_ms[v]);
+        let higher = falls((&self.replicas[r], i), (&self.replicas[x], v));
         let mut fell = false;
         for j in (self.seen[r].start..=i).rev().take_while(|j| ts[*j] >= v_ms - LAG_MS) {
             if j == self.seen[r].start {
@@ -542,7 +543,7 @@ impl View<'_> {
             if after_fall && (fell || higher) {
                 return true;
             }
-            fell |= self.lanes[r].fell(j);
+            fell |= self.replicas[r].fell(j);
             if before_fall && (fell || higher) {
                 return true;
             }
@@ -552,9 +553,9 @@ impl View<'_> {
 
     /// Whether a replica saw the counter fall in a left-open range of time.
     fn fell_within(&self, x: usize, after_ms: i64, until_ms: i64) -> bool {
-        let range = self.lanes[x].of(Span { start_ms: after_ms, end_ms: until_ms });
+        let range = self.replicas[x].of(Span { start_ms: after_ms, end_ms: until_ms });
         (range.start.max(self.seen[x].start + 1)..range.end.min(self.seen[x].end))
-            .any(|i| self.lanes[x].fell(i))
+            .any(|i| self.replicas[x].fell(i))
     }
 
     /// Whether a sample of `x` may show a moment between sample `k` of `r` and the one before.
@@ -564,48 +565,48 @@ impl View<'_> {
     }
 
     fn looks_like_a_counter(&self) -> bool {
-        self.lanes.iter().zip(&self.seen).all(|(lane, seen)| {
+        self.replicas.iter().zip(&self.seen).all(|(replica, seen)| {
             let steps = seen.len().saturating_sub(1);
-            let fell = (seen.start + 1..seen.end.max(seen.start + 1)).filter(|i| lane.fell(*i)).count();
-            let negative = seen.clone().any(|i| lane.histogram(i).is_none() && lane.value(i) < 0.0);
+            let fell = (seen.start + 1..seen.end.max(seen.start + 1)).filter(|i| replica.fell(*i)).count();
+            let negative = seen.clone().any(|i| replica.histogram(i).is_none() && replica.value(i) < 0.0);
             !negative && (fell < GAUGE_FALLS || 4 * fell <= steps)
         })
     }
 
     /// Whether what a histogram says of the one before it is still so in the result.
-    fn follows_its_own(&self, lane: usize, i: usize) -> bool {
-        let ts = &self.lanes[lane].ts_ms;
-        if self.cell.rank[lane] != 0 {
+    fn follows_its_own(&self, replica: usize, i: usize) -> bool {
+        let ts = &self.replicas[replica].ts_ms;
+        if self.cell.rank[replica] != 0 {
             return false;
         }
-        let interval_ms = self.cell.interval_ms[lane];
-        if i == self.seen[lane].start {
+        let interval_ms = self.cell.interval_ms[replica];
+        if i == self.seen[replica].start {
             return self.walled_left() && steady(ts[i] - self.cell.wall.start_ms, interval_ms);
         }
         let there = self.cell.span.holds(ts[i - 1])
-            || self.before.is_some_and(|b| b.span.holds(ts[i - 1]) && b.rank[lane] == 0);
+            || self.before.is_some_and(|b| b.span.holds(ts[i - 1]) && b.rank[replica] == 0);
         there && steady(ts[i] - ts[i - 1], interval_ms)
     }
 
     /// The one replica whose samples are all of the cell's, where that is easy to see.
     fn only_speaker(&self) -> Option<(usize, Range<usize>)> {
-        let lane = self.cell.rank.iter().position(|rank| *rank == 0)?;
-        let first_too = |cell: Option<&Cell>| cell.is_none_or(|c| c.rank[lane] == 0);
-        let inside = self.lanes[lane].of(self.cell.span);
+        let replica = self.cell.rank.iter().position(|rank| *rank == 0)?;
+        let first_too = |cell: Option<&Cell>| cell.is_none_or(|c| c.rank[replica] == 0);
+        let inside = self.replicas[replica].of(self.cell.span);
         let (from, to) = (inside.start.checked_sub(1)?, inside.end + 1);
         if !(first_too(self.before) && first_too(self.after))
-            || from < self.seen[lane].start
-            || to > self.seen[lane].end
-            || self.lanes.iter().any(|l| {
+            || from < self.seen[replica].start
+            || to > self.seen[replica].end
+            || self.replicas.iter().any(|l| {
                 let i = l.stale.partition_point(|(t, _)| *t <= self.cell.span.start_ms);
                 l.stale.get(i).is_some_and(|(t, _)| self.cell.span.holds(*t))
             })
         {
             return None;
         }
-        let interval_ms = self.cell.interval_ms[lane];
-        let ts = &self.lanes[lane].ts_ms[from..to];
-        ts.windows(2).all(|w| steady(w[1] - w[0], interval_ms)).then_some((lane, inside))
+        let interval_ms = self.cell.interval_ms[replica];
+        let ts = &self.replicas[replica].ts_ms[from..to];
+        ts.windows(2).all(|w| steady(w[1] - w[0], interval_ms)).then_some((replica, inside))
     }
 }
 
@@ -616,7 +617,7 @@ pub fn by_cell(
     said: Option<&SeriesColumns>,
     keep: (i64, i64),
 ) -> Option<SeriesColumns> {
-    let lanes: Vec<Lane<'_>> = copies.iter().map(Lane::new).collect();
+    let replicas: Vec<Replica<'_>> = copies.iter().map(Replica::new).collect();
     let mut picks = Picks::default();
     // Where in the result a histogram is not preceded by what it was compared with.
     let mut strangers = Vec::new();
@@ -624,7 +625,7 @@ pub fn by_cell(
     let mut candidates = Vec::new();
     let begin = begin_ms(keep);
     let mut from_ms = begin;
-    while let Some(first) = next_timestamp(&lanes, from_ms).filter(|t| *t <= keep.1) {
+    while let Some(first) = next_timestamp(&replicas, from_ms).filter(|t| *t <= keep.1) {
         let span = Span::containing(first, CELL_MS);
         let wall = Span::containing(first, WALL_MS);
         let beside = |end_ms: i64| {
@@ -635,7 +636,7 @@ pub fn by_cell(
         kept.retain(|c| [before, Some(span), after].contains(&Some(c.span)));
         for span in [before, Some(span), after].into_iter().flatten() {
             if !kept.iter().any(|c| c.span == span) {
-                kept.push(Cell::new(&lanes, span));
+                kept.push(Cell::new(&replicas, span));
             }
         }
         let cell_of = |span: Option<Span>| span.and_then(|s| kept.iter().find(|c| c.span == s));
@@ -644,12 +645,12 @@ pub fn by_cell(
             end_ms: span.end_ms.saturating_add(2 * CELL_MS).min(wall.end_ms),
         };
         let view = View {
-            lanes: &lanes,
+            replicas: &replicas,
             cell: cell_of(Some(span)).expect("just made"),
             before: cell_of(before),
             after: cell_of(after),
             horizon,
-            seen: lanes.iter().map(|l| l.of(horizon)).collect(),
+            seen: replicas.iter().map(|l| l.of(horizon)).collect(),
         };
         let (min, max) = span.bounds();
         let bounds = (min.max(begin), max.min(keep.1));
@@ -657,20 +658,22 @@ pub fn by_cell(
             true => told_before(wall.start_ms, &picks, copies, said),
             false => None,
         };
-        let told = told.as_ref().map(Lane::new).filter(|said| view.falls_over_wall(said));
-        if let Some((lane, range)) = view.only_speaker().filter(|_| told.is_none()) {
-            let inside = within(&lanes[lane].ts_ms[range.clone()], bounds);
+        let told = told.as_ref().map(Replica::new).filter(|said| view.falls_over_wall(said));
+        if let Some((replica, range)) = view.only_speaker().filter(|_| told.is_none()) {
+            let inside = within(&replicas[replica].ts_ms[range.clone()], bounds);
             let inside = range.start + inside.start..range.start + inside.end;
-            match lanes[lane].at {
-                None => picks.push(lane, inside),
-                Some(_) => inside.map(|i| lanes[lane].place(i)).for_each(|i| picks.push(lane, i..i + 1)),
+            match replicas[replica].at {
+                None => picks.push(replica, inside),
+                Some(_) => {
+                    inside.map(|i| replicas[replica].place(i)).for_each(|i| picks.push(replica, i..i + 1))
+                }
             }
         } else {
             candidates.clear();
-            for (lane, l) in lanes.iter().enumerate() {
+            for (replica, l) in replicas.iter().enumerate() {
                 candidates.extend(within(&l.ts_ms, bounds).map(|at| Candidate {
                     t_ms: l.ts_ms[at],
-                    lane,
+                    replica,
                     at,
                     stale: false,
                 }));
@@ -678,27 +681,28 @@ pub fn by_cell(
                 candidates.extend(
                     l.stale[from..].iter().take_while(|(t, _)| *t <= bounds.1).map(|(t_ms, at)| Candidate {
                         t_ms: *t_ms,
-                        lane,
+                        replica,
                         at: *at,
                         stale: true,
                     }),
                 );
             }
-            candidates.sort_unstable_by_key(|c| (c.t_ms, c.lane));
+            candidates.sort_unstable_by_key(|c| (c.t_ms, c.replica));
             let mut counter = None;
             for c in &candidates {
                 if c.stale {
                     if view.takes_marker(*c) {
-                        picks.push(c.lane, c.at..c.at + 1);
+                        picks.push(c.replica, c.at..c.at + 1);
                     }
                 } else if view.takes(*c, &mut counter)
                     && !told.as_ref().is_some_and(|said| view.is_behind_wall(*c, said, &mut counter))
                 {
-                    if lanes[c.lane].histogram(c.at).is_some() && !view.follows_its_own(c.lane, c.at) {
+                    if replicas[c.replica].histogram(c.at).is_some() && !view.follows_its_own(c.replica, c.at)
+                    {
                         strangers.push(picks.len);
                     }
-                    let place = lanes[c.lane].place(c.at);
-                    picks.push(c.lane, place..place + 1);
+                    let place = replicas[c.replica].place(c.at);
+                    picks.push(c.replica, place..place + 1);
                 }
             }
         }
@@ -721,7 +725,7 @@ pub fn by_cell(
 }
 
 /// The last sample of what was said that is below the one before it.
-fn last_fall(said: &Lane<'_>) -> Option<usize> {
+fn last_fall(said: &Replica<'_>) -> Option<usize> {
     (1..said.ts_ms.len()).rev().find(|k| falls((said, k - 1), (said, *k)))
 }
 
@@ -742,10 +746,10 @@ fn told_before(
 }
 
 /// The first sample or marker at a time or after it.
-fn next_timestamp(lanes: &[Lane<'_>], from_ms: i64) -> Option<i64> {
-    let next = |l: &Lane<'_>| {
+fn next_timestamp(replicas: &[Replica<'_>], from_ms: i64) -> Option<i64> {
+    let next = |l: &Replica<'_>| {
         let i = l.series.ts_ms.partition_point(|t| *t < from_ms);
         l.series.ts_ms.get(i).copied()
     };
-    lanes.iter().filter_map(next).min()
+    replicas.iter().filter_map(next).min()
 }
