@@ -1,5 +1,7 @@
 //! Holds the house rules that a compiler does not: arrows between crates, names, first sentences, and commands that exist.
 
+mod architecture;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
