@@ -212,9 +212,9 @@ fn pair_op(op: BinaryOp, l: Point<'_>, r: Point<'_>) -> Outcome {
 
 /// The last remark of each step: upstream keeps one per step.
 #[derive(Default)]
-struct Remarks(HashMap<usize, Remark>);
+struct StepNotes(HashMap<usize, Remark>);
 
-impl Remarks {
+impl StepNotes {
     fn put(&mut self, step: usize, remark: Option<Remark>) {
         if let Some(r) = remark {
             self.0.insert(step, r);
@@ -245,13 +245,13 @@ pub(crate) struct WithScalar<'p> {
     swapped: bool,
     span: Span,
     steps: usize,
-    remarks: Remarks,
+    remarks: StepNotes,
 }
 
 impl<'p> WithScalar<'p> {
     /// `span` is that of the whole operation.
     pub fn new(b: &'p Binary, scalar: Vec<f64>, swapped: bool, span: Span, steps: usize) -> Self {
-        WithScalar { b, scalar, swapped, span, steps, remarks: Remarks::default() }
+        WithScalar { b, scalar, swapped, span, steps, remarks: StepNotes::default() }
     }
 
     pub fn drops_name(&self) -> bool {
@@ -373,7 +373,7 @@ impl Evaluator<'_> {
         }
     }
 
-    fn remark(&mut self, op: BinaryOp, span: Span, remarks: Remarks) {
+    fn remark(&mut self, op: BinaryOp, span: Span, remarks: StepNotes) {
         remarks.tell(op, span, &mut self.notes);
     }
 
@@ -476,7 +476,7 @@ impl Evaluator<'_> {
         let active = active_steps(many, one, steps, filling);
         self.refuse_duplicates(one, &one_sigs, &ones, &active, m, swapped)?;
 
-        let mut remarks = Remarks::default();
+        let mut remarks = StepNotes::default();
         let mut out = Output {
             op: b.op,
             matching: m,
@@ -773,7 +773,7 @@ impl Output<'_> {
         step: usize,
         l: Point<'_>,
         r: Point<'_>,
-        remarks: &mut Remarks,
+        remarks: &mut StepNotes,
         note: impl FnOnce(&Labels) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let done = pair_op(self.op, l, r);
