@@ -161,7 +161,8 @@ impl Fleet {
         all
     }
 
-    /// All scrapes of one step of time, target by target. `take` also gets the names that the labels' numbers mean.
+    /// All scrapes of one step of time, target by target. `take` also gets the names that the labels' numbers
+    /// mean.
     pub fn step(&mut self, step: i64, mut take: impl FnMut(&Names, Scrape<'_>)) {
         let steps_per_hour = 3_600_000.0 / self.options.interval_ms as f64;
         let replicas = if self.options.ha { 2 } else { 1 };
@@ -194,7 +195,8 @@ impl Fleet {
                 begin -= target.rng.below(self.options.late_by_ms as u64) as i64;
             }
             for replica in 0..replicas {
-                // Most scrapes are on the dot: Prometheus aligns what is within 2 ms. The rest is a little late.
+                // Most scrapes are on the dot: Prometheus aligns what is within 2 ms. The rest is a little
+                // late.
                 let jitter = if target.rng.chance(0.7) { 0 } else { target.rng.below(12) as i64 };
                 let ts_ms = begin + target.offset_ms[replica] + jitter;
                 self.samples += self.row.len() as u64;

@@ -35,7 +35,8 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
 /// How long a refused request is tried again.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Sends everything, one thread per file of the spool, each request after the acknowledgement of the one before.
+/// Sends everything, one thread per file of the spool, each request after the acknowledgement of the one
+/// before.
 pub fn send(server: &Server, spool: &Spool, protocol: Protocol) -> Sent {
     let cpu = server.cpu_seconds();
     let begun = Instant::now();

@@ -1,9 +1,14 @@
-//! Loads remote-write servers with a seeded fleet, one after the other, and says how they compare. The life of a run:
+//! Loads remote-write servers with a seeded fleet, one after the other, and says how they compare. The life
+//! of a run:
 //!
-//! 1. The fleet ([`fleet`], of [`target`]s) is thrown from a seed and encoded ([`encode`]) into files ([`spool`]), before anything is measured.
-//! 2. A server is started on an empty folder ([`server`]) and sent everything over several connections ([`load`]).
-//! 3. It is asked the query mix ([`queries`]), killed and started again, told to make blocks of all it has, and asked again.
-//! 4. The next server gets the same bytes. Then the figures are put side by side ([`report`]) and the answers compared.
+//! 1. The fleet ([`fleet`], of [`target`]s) is thrown from a seed and encoded ([`encode`]) into files
+//!    ([`spool`]), before anything is measured.
+//! 2. A server is started on an empty folder ([`server`]) and sent everything over several connections
+//!    ([`load`]).
+//! 3. It is asked the query mix ([`queries`]), killed and started again, told to make blocks of all it has,
+//!    and asked again.
+//! 4. The next server gets the same bytes. Then the figures are put side by side ([`report`]) and the answers
+//!    compared.
 //!
 //! `cargo run --release -p bench -- --help` says what can be set; `bench/README.md` what came out.
 
@@ -48,13 +53,15 @@ enum Command {
     Ingest(Options),
     /// Ingest, then `kill -9`, and the time until it is ready again
     Restart(Options),
-    /// As `run`, with ten series a target and the panels of a dashboard over a day; `--targets 100 --minutes 1440` has 1,000 series
+    /// As `run`, with ten series a target and the panels of a dashboard over a day;
+    /// `--targets 100 --minutes 1440` has 1,000 series
     Dashboards(Options),
 }
 
 #[derive(Args, Clone)]
 struct Options {
-    /// What to measure, first what the others are compared with: hearth[=PATH], prometheus[=PATH], victoria=PATH, http://host:port#pid
+    /// What to measure, first what the others are compared with: hearth[=PATH], prometheus[=PATH],
+    /// victoria=PATH, http://host:port#pid
     #[arg(long, value_delimiter = ',', default_value = "hearth,prometheus", value_parser = Kind::parse)]
     servers: Vec<Kind>,
     /// Machines of the fleet, about 500 series each
@@ -221,7 +228,8 @@ fn run(options: &Options, parts: Parts) -> io::Result<()> {
     Ok(())
 }
 
-/// One server, from an empty folder to its end. Answers of the query mix come back, on the head and on blocks.
+/// One server, from an empty folder to its end. Answers of the query mix come back, on the head and on
+/// blocks.
 fn measure(
     kind: &Kind,
     dir: &Path,

@@ -1,4 +1,5 @@
-//! The query mix: the questions of dashboards by class, asked warm, timed, and their answers kept for comparison.
+//! The query mix: the questions of dashboards by class, asked warm, timed, and their answers kept for
+//! comparison.
 
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,8 @@ pub fn mix(fleet: &FleetOptions) -> Vec<Question> {
     ]
 }
 
-/// The ten commonest panels: a day in steps of a minute, over a narrow fleet; and what a dashboard's menus and single numbers ask.
+/// The ten commonest panels: a day in steps of a minute, over a narrow fleet; and what a dashboard's menus
+/// and single numbers ask.
 pub fn dashboards(fleet: &FleetOptions) -> Vec<Question> {
     let end = (fleet.begin_ms + fleet.steps() * fleet.interval_ms) / 1000;
     let begin = (end - 86_400).max(fleet.begin_ms / 1000);

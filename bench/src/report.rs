@@ -59,7 +59,8 @@ impl Measured {
     }
 }
 
-/// The table: the first server's figures, and for each other its figures and how many times better the first is.
+/// The table: the first server's figures, and for each other its figures and how many times better the first
+/// is.
 pub fn table(all: &[Measured]) -> String {
     let mut out = String::new();
     let Some((first, others)) = all.split_first() else { return out };

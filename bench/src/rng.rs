@@ -1,7 +1,7 @@
 //! Random numbers that are the same for the same seed on every machine.
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014): eight bytes of state, and good enough
-/// for values that nobody bets on.
+/// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014): eight
+/// bytes of state, and good enough for values that nobody bets on.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 

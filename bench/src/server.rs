@@ -21,7 +21,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// `hearth`, `hearth=/path`, `prometheus`, `prometheus=/path`, `victoria=/path`, or `http://host:port#pid`.
+    /// `hearth`, `hearth=/path`, `prometheus`, `prometheus=/path`, `victoria=/path`, or
+    /// `http://host:port#pid`.
     pub fn parse(text: &str) -> Result<Kind, String> {
         if text.starts_with("http://") {
             let (url, pid) = text.split_once('#').map_or((text, None), |(u, p)| (u, Some(p)));
@@ -172,7 +173,8 @@ impl Server {
     pub fn cpu_seconds(&self) -> f64 {
         let Some(pid) = self.pid() else { return 0.0 };
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name in parentheses may hold anything: count from its end. Fields 14 and 15 of proc(5), 100 ticks a second.
+        // The name in parentheses may hold anything: count from its end. Fields 14 and 15 of proc(5), 100
+        // ticks a second.
         let Some((_, rest)) = stat.rsplit_once(')') else { return 0.0 };
         let ticks: u64 = rest.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
         ticks as f64 / 100.0
@@ -200,7 +202,8 @@ impl Server {
         }
     }
 
-    /// Waits until all that was acknowledged is seen by queries and outlives a `kill -9`, which VictoriaMetrics promises after some seconds.
+    /// Waits until all that was acknowledged is seen by queries and outlives a `kill -9`, which
+    /// VictoriaMetrics promises after some seconds.
     pub fn catch_up(&self) {
         if matches!(self.kind, Kind::Victoria(_)) {
             // The flush makes it seen; what is in memory goes to the disk every five seconds.
@@ -209,7 +212,8 @@ impl Server {
         }
     }
 
-    /// Waits until the server has nothing to do any more, at most some minutes: blocks are merged in the background.
+    /// Waits until the server has nothing to do any more, at most some minutes: blocks are merged in the
+    /// background.
     pub fn come_to_rest(&self) {
         for _ in 0..60 {
             let cpu = self.cpu_seconds();
@@ -220,7 +224,8 @@ impl Server {
         }
     }
 
-    /// Makes all that was written long-term storage. Answers the folder whose bytes count, if the server has one.
+    /// Makes all that was written long-term storage. Answers the folder whose bytes count, if the server has
+    /// one.
     pub fn settle(&self) -> io::Result<Option<PathBuf>> {
         let agent = agent(Duration::from_secs(1800));
         let ask = |method: &str, path: &str| -> io::Result<String> {

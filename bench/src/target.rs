@@ -1,4 +1,5 @@
-//! What one machine of the fleet exposes: about 500 series as a node exporter has them, each with the kind of values it really has.
+//! What one machine of the fleet exposes: about 500 series as a node exporter has them, each with the kind of
+//! values it really has.
 
 use crate::rng::Rng;
 

@@ -1,10 +1,13 @@
-//! What compaction costs: samples a second on one thread's worth of merging, bytes a sample at each level, memory at its peak.
+//! What compaction costs: samples a second on one thread's worth of merging, bytes a sample at each level,
+//! memory at its peak.
 //!
-//! The fleet: 100 targets with 40 series each, scraped every 15 s with jitter of a few milliseconds of the target's own, half of them counters with small steps, a
-//! quarter gauges with two decimals, a quarter that hardly changes.
+//! The fleet: 100 targets with 40 series each, scraped every 15 s with jitter of a few milliseconds of the
+//! target's own, half of them counters with small steps, a quarter gauges with two decimals, a quarter that
+//! hardly changes.
 //!
-//! `cargo bench -p compactor --bench compact -- levels` prints a table instead: 14 days of a fifth of that fleet, and of one whose scrapes are late by up to
-//! half a second and whose values take larger steps, compacted level by level; `-- levels 2 10` for two days and ten targets.
+//! `cargo bench -p compactor --bench compact -- levels` prints a table instead: 14 days of a fifth of that
+//! fleet, and of one whose scrapes are late by up to half a second and whose values take larger steps,
+//! compacted level by level; `-- levels 2 10` for two days and ten targets.
 
 use std::sync::Arc;
 
@@ -202,7 +205,8 @@ fn twelve_hours(bencher: divan::Bencher<'_, '_>, what: &str) {
         });
 }
 
-/// Thirty-two hours at once (as many inputs as a job may have), to one block: the size a sample has in the end.
+/// Thirty-two hours at once (as many inputs as a job may have), to one block: the size a sample has in the
+/// end.
 #[divan::bench(sample_count = 1, sample_size = 1)]
 fn thirty_two_hours(bencher: divan::Bencher<'_, '_>) {
     let samples = (TARGETS * SERIES * 32 * H / STEP) as u64;
@@ -234,7 +238,8 @@ mod levels {
         (ticks(11) + ticks(12)) / 100.0
     }
 
-    /// Does all there is to do with these levels; samples written, seconds of CPU, and the peak of memory by its own account.
+    /// Does all there is to do with these levels; samples written, seconds of CPU, and the peak of memory by
+    /// its own account.
     fn compact(bucket: &Bucket, levels_ms: &[i64]) -> (u64, f64, u64) {
         let mut settings = Settings::new(bucket.scratch.path().join("compaction"));
         settings.plan.levels_ms = levels_ms.to_vec();

@@ -110,7 +110,8 @@ fn a_compacted_bucket_keeps_the_contract_of_sources() {
     });
 }
 
-/// A bucket of a few days: flushed blocks, late ones over them that contradict, one across boundaries. Returns what a query must see.
+/// A bucket of a few days: flushed blocks, late ones over them that contradict, one across boundaries.
+/// Returns what a query must see.
 async fn some_bucket(store: &Arc<dyn ObjectStore>, seed: i64) -> Seen {
     let scratch = tempfile::tempdir().unwrap();
     let mut seen = Seen::new();
@@ -147,7 +148,8 @@ async fn blocks_of(store: &Arc<dyn ObjectStore>) -> Vec<Arc<BlockMeta>> {
     catalog(store, "reader").await.snapshot().blocks.clone()
 }
 
-/// Panics where two blocks of one resolution lie over one another and are not shares of one whole, or a raw one lacks its windows.
+/// Panics where two blocks of one resolution lie over one another and are not shares of one whole, or a raw
+/// one lacks its windows.
 fn assert_tidy(live: &[Arc<BlockMeta>], context: &str) {
     for (i, a) in live.iter().enumerate() {
         for b in &live[i + 1..] {
@@ -502,7 +504,8 @@ async fn a_damaged_block_is_put_aside_and_the_rest_goes_on() {
 async fn memory_stays_below_its_bound_whatever_the_blocks_hold() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let scratch = tempfile::tempdir().unwrap();
-    // 6 blocks of 4,000 series × 240 samples that nothing compresses: 46 MB of values each uncompressed as columns with times.
+    // 6 blocks of 4,000 series × 240 samples that nothing compresses: 46 MB of values each uncompressed as
+    // columns with times.
     let mut bytes = 0;
     for b in 0..6i64 {
         let series = (0..4000i64)

@@ -1,4 +1,5 @@
-//! Plans over random catalogs: jobs never share an input, every sample stays in exactly one raw block, and plans run to their end leave nothing to do.
+//! Plans over random catalogs: jobs never share an input, every sample stays in exactly one raw block, and
+//! plans run to their end leave nothing to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ fn block(n: u64, min_t_ms: i64, max_t_ms: i64, bytes: u64) -> BlockMeta {
 /// A block with the instants at which the model says it has samples; shares of a whole have different ones.
 type Stored = (Arc<BlockMeta>, BTreeSet<i64>);
 
-/// Samples (an instant of an original block) by the live raw block that has them, and the same for each resolution.
+/// Samples (an instant of an original block) by the live raw block that has them, and the same for each
+/// resolution.
 struct Model {
     live: Vec<Stored>,
     next: u64,
@@ -160,7 +162,8 @@ impl Model {
             for r in &job.replaces {
                 assert!(taken.insert(*r), "two jobs replace {r}");
             }
-            // Nothing that overlaps an input lies between the inputs in order, or conflicts would change sides.
+            // Nothing that overlaps an input lies between the inputs in order, or conflicts would change
+            // sides.
             let orders: Vec<_> = job.inputs.iter().map(|b| (b.order(), b.ulid)).collect();
             let (low, high) = (*orders.iter().min().unwrap(), *orders.iter().max().unwrap());
             for (b, _) in &self.live {
@@ -197,7 +200,8 @@ proptest! {
         let limit = if large { 300 * MIB } else { u64::MAX };
         let mut model = Model::new(PlanSettings { max_span_bytes: limit, ..settings() }, share_mib * MIB);
         for (i, (start, hours, off, mib)) in blocks.iter().enumerate() {
-            // Some instants of it, its ends and hours in between, shifted so that boundaries are met and missed.
+            // Some instants of it, its ends and hours in between, shifted so that boundaries are met and
+            // missed.
             let instants = (0..=*hours).map(|h| (start + h) * H + off).collect();
             model.add(i as u64 + 1, instants, mib * MIB);
         }
@@ -276,7 +280,8 @@ fn a_span_is_compacted_when_it_is_finished_and_a_lone_block_too() {
     assert_eq!(later, [(JobKind::Merge, 12, vec![1, 2], true), (JobKind::Downsample, 24, vec![3], true)]);
     // When the longest level is finished nothing goes through the shorter ones.
     assert_eq!(planned(&day, 15 * 24 * H, &s), [(JobKind::Merge, 14 * 24, vec![1, 2, 3], true)]);
-    // A sample exactly on the boundary is of the span that ends there; one later is not, and the block is cut.
+    // A sample exactly on the boundary is of the span that ends there; one later is not, and the block is
+    // cut.
     assert_eq!(planned(&[block(1, 1, 12 * H + 1, MIB)], 30 * H, &s), [(JobKind::Cut, 24, vec![1], false)]);
 }
 

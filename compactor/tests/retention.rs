@@ -1,4 +1,5 @@
-//! What is not kept: retention by resolution, rules by selector, deletions, replicas; and what must not go with it.
+//! What is not kept: retention by resolution, rules by selector, deletions, replicas; and what must not go
+//! with it.
 
 mod bucket;
 
@@ -127,7 +128,8 @@ async fn a_rule_takes_its_series_out_of_blocks_and_leaves_the_rest() {
     let worker = compactor(&store, s, "c", &clock);
     assert_eq!(worker.round().await.errors, Vec::<String>::new());
     assert_eq!(read(&store).await.unwrap(), seen, "nothing is older than the rule");
-    // The first two days are one block, all of it over for the debug series; the rest is written anew now, through the visibility.
+    // The first two days are one block, all of it over for the debug series; the rest is written anew now,
+    // through the visibility.
     clock.set(T0 + 5 * DAY + 6 * H);
     assert_eq!(worker.round().await.errors, Vec::<String>::new());
     let after = read(&store).await.unwrap();

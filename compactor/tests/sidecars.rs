@@ -1,4 +1,5 @@
-//! Files of exemplars and of metadata beside the blocks: checked, found missing or damaged, and written anew with the series they are of.
+//! Files of exemplars and of metadata beside the blocks: checked, found missing or damaged, and written anew
+//! with the series they are of.
 
 mod bucket;
 

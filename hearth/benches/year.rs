@@ -1,5 +1,6 @@
-//! A year of `sum by (job) (rate(x[1h]))` over 100 targets scraped every 15 s, answered from samples, from windows of 5 minutes and of an hour: blocks
-//! of 14 days in an object store in memory, everything in the cache. Prints a table.
+//! A year of `sum by (job) (rate(x[1h]))` over 100 targets scraped every 15 s, answered from samples, from
+//! windows of 5 minutes and of an hour: blocks of 14 days in an object store in memory, everything in the
+//! cache. Prints a table.
 //!
 //! `cargo bench -p hearth --bench year` (half a minute and about 1 GB); `-- 60` for 60 days.
 

@@ -1,4 +1,5 @@
-//! Pauses between attempts: each twice as long as the one before, up to a longest, and jittered so that many do not come back at once.
+//! Pauses between attempts: each twice as long as the one before, up to a longest, and jittered so that many
+//! do not come back at once.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;

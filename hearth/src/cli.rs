@@ -29,7 +29,8 @@ Secrets are never flags: S3 credentials come from AWS_ACCESS_KEY_ID and AWS_SECR
 static NAMES: LazyLock<Vec<(String, String)>> =
     LazyLock::new(|| TABLE.iter().map(|o| (o.flag(), o.env())).collect());
 
-/// The whole command line. Values stay text here: the table reads them, so that flag, variable and file complain alike.
+/// The whole command line. Values stay text here: the table reads them, so that flag, variable and file
+/// complain alike.
 pub fn command() -> Command {
     let mut command = Command::new("hearth")
         .version(env!("CARGO_PKG_VERSION"))

@@ -8,7 +8,8 @@ use crate::config::value::LogFormat;
 /// Log lines go to standard error; standard output is for what was asked.
 pub fn start_logging(settings: &Settings) {
     let level = &settings.log_level.0;
-    // The object store tells of every retry; a dozen lines for each request while a bucket is away help nobody who did not ask.
+    // The object store tells of every retry; a dozen lines for each request while a bucket is away help
+    // nobody who did not ask.
     let filter = if level.contains('=') || matches!(level.as_str(), "debug" | "trace" | "error") {
         EnvFilter::new(level)
     } else {

@@ -1,8 +1,10 @@
-//! Twenty rounds of `kill -9` under load: afterwards every acknowledged sample is there, once, with its value.
+//! Twenty rounds of `kill -9` under load: afterwards every acknowledged sample is there, once, with its
+//! value.
 //!
-//! Four writers send known samples, in order and out of order, to old series and new ones, some of them twice. In some rounds a flush runs when
-//! the process dies, in some it dies again while it starts. Requests that got no answer are sent again after the restart, as Prometheus would,
-//! or left: then their samples may be there or not.
+//! Four writers send known samples, in order and out of order, to old series and new ones, some of them
+//! twice. In some rounds a flush runs when the process dies, in some it dies again while it starts. Requests
+//! that got no answer are sent again after the restart, as Prometheus would, or left: then their samples may
+//! be there or not.
 
 mod test_services;
 
@@ -75,7 +77,8 @@ impl Writer {
         }
     }
 
-    /// Six series of four samples: some known since the first round, some new, one in four requests reaching back in time.
+    /// Six series of four samples: some known since the first round, some new, one in four requests reaching
+    /// back in time.
     fn request(&mut self, round: u64) -> Vec<Series> {
         self.tick += 1;
         let late = self.tick > 8 && self.dice.below(4) == 0;
@@ -97,7 +100,8 @@ impl Writer {
     }
 }
 
-/// The value of a sample follows from its series and time, so that sending one again never changes it. Half are whole, half are not.
+/// The value of a sample follows from its series and time, so that sending one again never changes it. Half
+/// are whole, half are not.
 fn value(writer: u64, kind: &str, n: &str, t: i64) -> f64 {
     let seed =
         n.bytes().chain(kind.bytes()).fold(writer + 1, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));

@@ -47,7 +47,8 @@ fn yaml_and_json_parse() {
     }
 }
 
-/// Examples of settings are settings. The files of credentials that they name are not here, and that is the only complaint there may be.
+/// Examples of settings are settings. The files of credentials that they name are not here, and that is the
+/// only complaint there may be.
 #[test]
 fn examples_of_object_stores_are_read() {
     let examples: Vec<PathBuf> =

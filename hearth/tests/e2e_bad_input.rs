@@ -1,5 +1,6 @@
-//! Bad input gets a clear answer and nothing else: everything hostile the project has a word on goes to the running binary over HTTP, while a
-//! client beside it keeps writing and querying good data and must not notice.
+//! Bad input gets a clear answer and nothing else: everything hostile the project has a word on goes to the
+//! running binary over HTTP, while a client beside it keeps writing and querying good data and must not
+//! notice.
 
 mod test_services;
 
@@ -12,7 +13,8 @@ use test_services::api::{Answer, start_of};
 use test_services::remote_write::{bytes_field, snappy, varint, write_request};
 use test_services::{Api, Hearth, Model, Rng, Series, Start, now_ms, series, wait_for};
 
-/// What the process may need at most beyond what it had before one bad request; a debug build with everything else it does is in it.
+/// What the process may need at most beyond what it had before one bad request; a debug build with everything
+/// else it does is in it.
 const MORE_MEMORY_BYTES: u64 = 96 << 20;
 /// And in all, whatever comes.
 const MOST_MEMORY_BYTES: u64 = 700 << 20;
@@ -100,7 +102,8 @@ fn declares(length: u64, then: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A valid snappy block of `length` zero bytes, a few hundredths of its size: a literal, then copies of it, 64 bytes each.
+/// A valid snappy block of `length` zero bytes, a few hundredths of its size: a literal, then copies of it,
+/// 64 bytes each.
 fn bomb(length: u64) -> Vec<u8> {
     let mut out = declares(length, &[0x00, 0x00]);
     for _ in 0..(length - 1) / 64 {

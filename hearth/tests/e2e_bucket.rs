@@ -1,4 +1,5 @@
-//! `hearth bucket` on a bucket that a Hearth uses: what it lists, what it finds damaged, what it counts, what it removes and what it rewrites.
+//! `hearth bucket` on a bucket that a Hearth uses: what it lists, what it finds damaged, what it counts, what
+//! it removes and what it rewrites.
 
 mod test_services;
 

@@ -1,4 +1,5 @@
-//! Compaction in the running binary and beside it: blocks become fewer, windows appear, and no answer changes.
+//! Compaction in the running binary and beside it: blocks become fewer, windows appear, and no answer
+//! changes.
 
 mod test_services;
 

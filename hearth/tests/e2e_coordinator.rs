@@ -1,4 +1,5 @@
-//! Several Hearths on one bucket whose store ignores conditions, their commits decided by a real ZooKeeper and a real etcd; and one alone without either.
+//! Several Hearths on one bucket whose store ignores conditions, their commits decided by a real ZooKeeper
+//! and a real etcd; and one alone without either.
 
 mod test_services;
 

@@ -43,7 +43,8 @@ fn deleted_series_are_gone_at_once_and_stay_gone_after_a_kill() {
     assert_eq!(left + 2, all.parse::<u32>().expect("a number"));
     let names = |r: &Running| json(&r.get("/api/v1/label/__name__/values").1)["data"].to_string();
     assert!(!names(&running).contains("hearth_build_info"), "its name is gone too");
-    // Carried out in the store too: no block holds it any more, and the catalog has forgotten that there was a deletion.
+    // Carried out in the store too: no block holds it any more, and the catalog has forgotten that there was
+    // a deletion.
     assert!(stored(&running.data_dir()).contains("tombstones"));
     let (status, body) = running.post("/api/v1/admin/tsdb/clean_tombstones", FORM, b"");
     assert_eq!((status, body.as_str()), (204, ""));

@@ -1,13 +1,14 @@
 //! Thousands of random expressions over random series, put to a real Prometheus and to Hearth.
 //!
-//! Both are sent the same series by remote write, then asked the same questions, each from a seed and a number; their answers must have the same
-//! series with the same values, or both must be errors of the same type. Prometheus is Debian's 2.42, Hearth answers as 3.14 does: what changed
-//! between the two is explained where the generator avoids it or writes it in two ways, or in [`EXPLAINED`]. More questions, or other ones:
-//! `DIFFERENTIAL_QUESTIONS=100000 DIFFERENTIAL_SEED=7 cargo test -p hearth --test e2e_differential`.
+//! Both are sent the same series by remote write, then asked the same questions, each from a seed and a
+//! number; their answers must have the same series with the same values, or both must be errors of the same
+//! type. Prometheus is Debian's 2.42, Hearth answers as 3.14 does: what changed between the two is explained
+//! where the generator avoids it or writes it in two ways, or in [`EXPLAINED`]. More questions, or other
+//! ones: `DIFFERENTIAL_QUESTIONS=100000 DIFFERENTIAL_SEED=7 cargo test -p hearth --test e2e_differential`.
 //!
-//! `DIFFERENTIAL_PROMETHEUS=/path/to/prometheus` puts them to that one instead. If it is a 3.x, half of the questions use all of its language,
-//! native histograms included, and the answers must agree to the letter: errors, warnings, infos, and the order where one is promised. With an
-//! even seed both drop names late.
+//! `DIFFERENTIAL_PROMETHEUS=/path/to/prometheus` puts them to that one instead. If it is a 3.x, half of the
+//! questions use all of its language, native histograms included, and the answers must agree to the letter:
+//! errors, warnings, infos, and the order where one is promised. With an even seed both drop names late.
 
 mod differential;
 mod test_services;
@@ -28,7 +29,8 @@ const FEATURES: &str = "promql-experimental-functions,promql-extended-range-sele
 /// Threads that ask. Each server also works on several cores.
 const ASKERS: u64 = 3;
 
-/// A difference that is understood: what it is, and in which questions it may show itself. The last argument is what Hearth said.
+/// A difference that is understood: what it is, and in which questions it may show itself. The last argument
+/// is what Hearth said.
 struct Explained {
     why: &'static str,
     holds: fn(&str, &Said) -> bool,

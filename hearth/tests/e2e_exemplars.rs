@@ -1,5 +1,5 @@
-//! A real Prometheus scrapes exemplars and sends them on; then it and Hearth are asked for them and answer the same, also after a flush,
-//! a `kill -9`, and a start on an empty disk.
+//! A real Prometheus scrapes exemplars and sends them on; then it and Hearth are asked for them and answer
+//! the same, also after a flush, a `kill -9`, and a start on an empty disk.
 
 mod test_services;
 
@@ -14,7 +14,8 @@ use test_services::api::seconds;
 use test_services::prometheus::Prometheus;
 use test_services::{Api, Start, free_port, now_ms, wait_for};
 
-/// A target that observes something between any two scrapes: OpenMetrics with an exemplar on a counter and on two buckets.
+/// A target that observes something between any two scrapes: OpenMetrics with an exemplar on a counter and on
+/// two buckets.
 fn target(port: u16) -> Arc<AtomicU64> {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     let scrapes = Arc::new(AtomicU64::new(0));

@@ -1,4 +1,5 @@
-//! Writing, flushing and starting again: the answer stays the same, wherever a sample lies; and what happens where the disk is not Hearth's alone.
+//! Writing, flushing and starting again: the answer stays the same, wherever a sample lies; and what happens
+//! where the disk is not Hearth's alone.
 
 mod test_services;
 
@@ -11,7 +12,8 @@ use test_services::{Api, Data, Hearth, Model, Series, Start, now_ms, series, wai
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Samples every `step_ms` from `from_ms` on, on `count` series of the metric `name`; the values tell series and place apart.
+/// Samples every `step_ms` from `from_ms` on, on `count` series of the metric `name`; the values tell series
+/// and place apart.
 fn some(name: &str, count: usize, from_ms: i64, samples: usize, step_ms: i64, shift: f64) -> Vec<Series> {
     (0..count)
         .map(|n| {

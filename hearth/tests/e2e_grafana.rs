@@ -1,4 +1,5 @@
-//! The requests Grafana's Prometheus data source makes, put to the running binary as Grafana puts them (grafana/packages/grafana-prometheus).
+//! The requests Grafana's Prometheus data source makes, put to the running binary as Grafana puts them
+//! (grafana/packages/grafana-prometheus).
 
 mod test_services;
 

@@ -1,4 +1,5 @@
-//! The page in a real browser, driven by a script beside its sources: each page for each kind of eye and hand, what people do with it, and bad input.
+//! The page in a real browser, driven by a script beside its sources: each page for each kind of eye and
+//! hand, what people do with it, and bad input.
 
 mod test_services;
 
@@ -12,7 +13,8 @@ fn sources() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../query/ui")
 }
 
-/// The tools that the script needs, as the lock file names them; nothing happens where they are there already.
+/// The tools that the script needs, as the lock file names them; nothing happens where they are there
+/// already.
 fn tools() {
     if sources().join("node_modules/playwright-core").is_dir()
         && sources().join("node_modules/axe-core").is_dir()

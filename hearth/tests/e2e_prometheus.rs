@@ -1,8 +1,10 @@
-//! A real Prometheus scrapes a real node exporter and itself and writes all of it to Hearth; then both are asked the same questions.
+//! A real Prometheus scrapes a real node exporter and itself and writes all of it to Hearth; then both are
+//! asked the same questions.
 //!
-//! Answers are compared as sets keyed by labels, to a relative 1e-9. Prometheus here is 2.42, Debian's, and Hearth answers as 3.14 does. What
-//! that changes is written down in [`CLOSED_LEFT_END`] and [`NAME_KEPT`]; all other questions are put at times where the first cannot matter:
-//! the evaluation times have a phase of the second at which no sample lies, so none lies exactly at the left end of a range of whole seconds.
+//! Answers are compared as sets keyed by labels, to a relative 1e-9. Prometheus here is 2.42, Debian's, and
+//! Hearth answers as 3.14 does. What that changes is written down in [`CLOSED_LEFT_END`] and [`NAME_KEPT`];
+//! all other questions are put at times where the first cannot matter: the evaluation times have a phase of
+//! the second at which no sample lies, so none lies exactly at the left end of a range of whole seconds.
 
 mod test_services;
 
@@ -13,11 +15,12 @@ use test_services::{Api, Data, hearth, now_ms, wait_for};
 
 /// How long Prometheus scrapes before the questions are put.
 const SCRAPING: Duration = Duration::from_secs(55);
-/// What a range of the questions may reach back, offsets included, with room for Prometheus' start: it drops what it scraped before its sender ran.
+/// What a range of the questions may reach back, offsets included, with room for Prometheus' start: it drops
+/// what it scraped before its sender ran.
 const REACH_MS: i64 = 35_000;
 
-/// Questions for one instant and for a range of steps alike. `{t}` is the evaluation time in seconds, `{off}` an offset that moves the whole
-/// seconds a subquery evaluates at to the phase at which no sample lies.
+/// Questions for one instant and for a range of steps alike. `{t}` is the evaluation time in seconds, `{off}`
+/// an offset that moves the whole seconds a subquery evaluates at to the phase at which no sample lies.
 const QUESTIONS: &[&str] = &[
     // Selectors: all matchers, names as labels, no name, empty values, offset, @.
     r#"up{instance!="",job!="hearth"}"#,
@@ -139,9 +142,10 @@ const INSTANT_ONLY: &[&str] = &[
     r#""a string""#,
 ];
 
-/// Where the answers must differ: up to 2.x a range was closed at both ends, since 3.0 it is open at the left (Prometheus' own migration guide,
-/// https://prometheus.io/docs/prometheus/latest/migration/). Put at a time at which a sample (or a subquery's step) lies on the left end, the
-/// older server counts one more: question, what 2.42 says, what Hearth says.
+/// Where the answers must differ: up to 2.x a range was closed at both ends, since 3.0 it is open at the left
+/// (Prometheus' own migration guide, https://prometheus.io/docs/prometheus/latest/migration/). Put at a time
+/// at which a sample (or a subquery's step) lies on the left end, the older server counts one more: question,
+/// what 2.42 says, what Hearth says.
 const CLOSED_LEFT_END: &[(&str, f64, f64)] = &[
     // A subquery's steps lie on whole seconds, and so do both ends of this window.
     (r#"sum(count_over_time(vector(1)[10s:1s] @ {whole}))"#, 11.0, 10.0),
@@ -150,8 +154,8 @@ const CLOSED_LEFT_END: &[(&str, f64, f64)] = &[
     (r#"count_over_time(up{job="node"}[{gap}ms] @ {sample})"#, 11.0, 10.0),
 ];
 
-/// Up to 2.x `atan2` kept the metric's name on the result; since 3.0 it drops it as every other arithmetic operator does
-/// (`changesMetricSchema` in upstream's `promql/engine.go`).
+/// Up to 2.x `atan2` kept the metric's name on the result; since 3.0 it drops it as every other arithmetic
+/// operator does (`changesMetricSchema` in upstream's `promql/engine.go`).
 const NAME_KEPT: &str = "node_load1 atan2 node_load5";
 
 #[test]
@@ -223,7 +227,8 @@ fn prometheus_and_hearth_give_the_same_answers() {
     eprintln!("{asked} questions put to Prometheus 2.42 and Hearth, all answers agree to 1e-9");
 }
 
-/// Both must hold the same samples of the window before anything is compared: remote write comes a little later.
+/// Both must hold the same samples of the window before anything is compared: remote write comes a little
+/// later.
 fn caught_up(prometheus: &Api, hearth: &Api, at: i64) {
     let all = format!("{{job=~'node|prometheus'}}[{REACH_MS}ms]");
     let expected = prometheus.instant(&all, at).matrix();

@@ -1,7 +1,9 @@
-//! The recording of what a real Prometheus sent replays completely, and all of it is there, before and after a flush and a restart.
+//! The recording of what a real Prometheus sent replays completely, and all of it is there, before and after
+//! a flush and a restart.
 //!
-//! The recording lies outside of the repository (`../shared/data/remote-write.rec.zst`); where it is absent, one of the same form is made here.
-//! A frame is the time of receipt (u64, milliseconds), a length (u32), both little-endian, and the body of one remote-write 1.0 request.
+//! The recording lies outside of the repository (`../shared/data/remote-write.rec.zst`); where it is absent,
+//! one of the same form is made here. A frame is the time of receipt (u64, milliseconds), a length (u32),
+//! both little-endian, and the body of one remote-write 1.0 request.
 
 mod test_services;
 
@@ -157,7 +159,8 @@ fn frames(recording: &Path) -> Vec<Vec<u8>> {
     out
 }
 
-/// What a Prometheus might send in half an hour: counters, gauges and constants of 40 targets, with a few staleness markers.
+/// What a Prometheus might send in half an hour: counters, gauges and constants of 40 targets, with a few
+/// staleness markers.
 fn made_up() -> Vec<Vec<u8>> {
     let mut dice = Rng(2026);
     let from = test_services::now_ms() - 2_400_000;

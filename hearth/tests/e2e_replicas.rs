@@ -1,4 +1,5 @@
-//! Two real Prometheis scrape one node exporter as an HA pair and write to one Hearth; one is killed for a while, and nobody who asks can tell.
+//! Two real Prometheis scrape one node exporter as an HA pair and write to one Hearth; one is killed for a
+//! while, and nobody who asks can tell.
 
 mod test_services;
 
@@ -74,7 +75,8 @@ fn a_pair_of_prometheis_is_one_although_one_is_killed() {
     }
     let resets = format!("sum(resets(node_cpu_seconds_total{window}))");
     assert_eq!(api.instant(&resets, end).single(), 0.0);
-    // A CPU is busy and idle for one second a second; a false reset would be worth all the seconds since boot.
+    // A CPU is busy and idle for one second a second; a false reset would be worth all the seconds since
+    // boot.
     let rates =
         api.range("sum by (cpu) (rate(node_cpu_seconds_total[6s]))", first + 8_000, end, 1_000).matrix();
     for (labels, points) in &rates {

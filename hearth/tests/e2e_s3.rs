@@ -1,4 +1,5 @@
-//! The object store is the only state that matters: with `--objstore s3://…` on a real Ceph RGW, a Hearth that lost its disk still answers.
+//! The object store is the only state that matters: with `--objstore s3://…` on a real Ceph RGW, a Hearth
+//! that lost its disk still answers.
 
 mod test_services;
 
@@ -73,7 +74,8 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     assert_eq!(status, 200, "{text}");
     assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|m| m.is_object()), "{text}");
 
-    // The store goes away. Writes are taken, a flush says why it fails, a query has all or says what it has not.
+    // The store goes away. Writes are taken, a flush says why it fails, a query has all or says what it has
+    // not.
     ceph.stop_gateway();
     let late = some(20, begin + 1_120 * 15_000, 40, 3e5);
     hearth.api.write(&late);
@@ -108,7 +110,8 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
     let names = hearth.api.get("/api/v1/label/n/values", &[("match[]", "in_bucket")]).data();
     assert_eq!(names.as_array().map(Vec::len), Some(20), "{names}");
 
-    // Older data, in spans that have ended: compacted and downsampled in the bucket by a process of its own, beside the server.
+    // Older data, in spans that have ended: compacted and downsampled in the bucket by a process of its own,
+    // beside the server.
     for hours in [80, 79, 78] {
         let old = some(20, end - hours * HOUR_MS, 120, hours as f64);
         hearth.api.write(&old);

@@ -1,4 +1,5 @@
-//! A data folder and a bucket that an earlier version wrote, read by this one: every sample is answered as that version answered it.
+//! A data folder and a bucket that an earlier version wrote, read by this one: every sample is answered as
+//! that version answered it.
 //!
 //! `hearth/tests/stored/README.md` says what is in them.
 

@@ -1,6 +1,8 @@
-//! What decoding costs: a request of 10,000 series with 8 labels and one sample each (about 2.2 MiB), by our parsers and by prost.
+//! What decoding costs: a request of 10,000 series with 8 labels and one sample each (about 2.2 MiB), by our
+//! parsers and by prost.
 //!
-//! `cargo bench -p ingest --bench decode`. Throughput is in samples; nanoseconds per sample are the time over 10,000.
+//! `cargo bench -p ingest --bench decode`. Throughput is in samples; nanoseconds per sample are the time over
+//! 10,000.
 
 // Shared with the tests: the bench must measure the messages they prove right.
 #[path = "../tests/messages/mod.rs"]

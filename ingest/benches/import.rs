@@ -1,6 +1,8 @@
-//! What an import costs: decoding a block of Prometheus, and all of the way to a committed block that was read back.
+//! What an import costs: decoding a block of Prometheus, and all of the way to a committed block that was
+//! read back.
 //!
-//! `IMPORT_BLOCK=/path/to/block cargo bench -p ingest --bench import`; without it, the small block of the tests.
+//! `IMPORT_BLOCK=/path/to/block cargo bench -p ingest --bench import`; without it, the small block of the
+//! tests.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

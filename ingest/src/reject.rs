@@ -21,7 +21,8 @@ pub enum Reason {
     OutOfBounds,
     /// A native histogram that contradicts itself.
     InvalidHistogram,
-    /// An exemplar older than the newest of its series (2.0 only; 1.0 has no way to tell without losing the request).
+    /// An exemplar older than the newest of its series (2.0 only; 1.0 has no way to tell without losing the
+    /// request).
     OutOfOrderExemplar,
     /// An exemplar for which there is no memory (2.0 only), because the object store takes less than comes.
     NoRoom,
@@ -74,7 +75,8 @@ pub struct Rejections {
 }
 
 impl Rejections {
-    /// Counts one refused item (a series, a sample, a metadata entry) that held `samples` samples; `tell` is only called for the first few.
+    /// Counts one refused item (a series, a sample, a metadata entry) that held `samples` samples; `tell` is
+    /// only called for the first few.
     #[cold]
     pub(crate) fn add(&mut self, reason: Reason, samples: u64, tell: impl FnOnce() -> String) {
         self.items[reason as usize] += 1;
@@ -107,7 +109,8 @@ impl Rejections {
         &self.told
     }
 
-    /// What the client reads: how much, why, and the first few by name. `stored` is how many samples were not refused.
+    /// What the client reads: how much, why, and the first few by name. `stored` is how many samples were not
+    /// refused.
     pub fn report(&self, stored: u64) -> String {
         let refused = self.all_samples();
         let mut out = format!("{refused} of {} samples not stored: ", refused + stored);

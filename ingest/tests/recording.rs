@@ -1,7 +1,8 @@
 //! Recorded remote-write traffic, request by request through the router, and every count of it afterwards.
 //!
-//! A recording is zstd over frames: u64 receive time (milliseconds), u32 length, both little end first, then the body as it was sent.
-//! The project's large recording is replayed where it is present, its own small one (synthetic, made by [`synthetic`]) elsewhere.
+//! A recording is zstd over frames: u64 receive time (milliseconds), u32 length, both little end first, then
+//! the body as it was sent. The project's large recording is replayed where it is present, its own small one
+//! (synthetic, made by [`synthetic`]) elsewhere.
 
 mod messages;
 
@@ -212,8 +213,8 @@ fn count_stored(db: &Arc<Db>, first_ms: i64, last_ms: i64) -> Facts {
     found
 }
 
-/// A small fleet as a Prometheus would send it: 40 series each 15 s, one target that goes away, native histograms, metadata,
-/// and one request sent twice as after a lost answer. Answers the frames and the facts.
+/// A small fleet as a Prometheus would send it: 40 series each 15 s, one target that goes away, native
+/// histograms, metadata, and one request sent twice as after a lost answer. Answers the frames and the facts.
 fn synthetic() -> (Vec<u8>, String) {
     let start_ms = 1_795_000_000_000i64;
     let mut rng = Rng(7);
@@ -293,7 +294,8 @@ fn synthetic() -> (Vec<u8>, String) {
     (out, serde_json::to_string_pretty(&facts).unwrap() + "\n")
 }
 
-/// Holds the committed recording to what [`synthetic`] makes, so that both can be trusted. With `HEARTH_RECORD=1` it writes them anew.
+/// Holds the committed recording to what [`synthetic`] makes, so that both can be trusted. With
+/// `HEARTH_RECORD=1` it writes them anew.
 #[test]
 fn the_small_recording_is_what_it_claims_to_be() {
     let (bytes, facts) = synthetic();

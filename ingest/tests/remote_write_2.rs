@@ -1,4 +1,5 @@
-//! What the remote write 2.0 specification asks of receivers, sentence by sentence: `REMOTE_WRITE.md` names the test of each.
+//! What the remote write 2.0 specification asks of receivers, sentence by sentence: `REMOTE_WRITE.md` names
+//! the test of each.
 
 mod fixture;
 mod messages;
@@ -107,7 +108,8 @@ async fn the_content_type_says_which_message_it_is_and_what_is_not_known_is_a_41
     let up = one(&mut t, &[("__name__", "up")], NOW_MS, 1.0);
     let body = snappy(&t.request(vec![up]));
     stored_all(&f.send_as(PROTO, "snappy", body.clone()).await, [1, 0, 0]);
-    // The same bytes as the deprecated message are an empty one, and the answer is 1.0's: without the headers a sender knows.
+    // The same bytes as the deprecated message are an empty one, and the answer is 1.0's: without the headers
+    // a sender knows.
     for as_v1 in ["application/x-protobuf", "application/x-protobuf;proto=prometheus.WriteRequest"] {
         let a = f.send_as(as_v1, "snappy", body.clone()).await;
         assert_eq!(a.status, StatusCode::NO_CONTENT, "{as_v1}");
@@ -200,7 +202,8 @@ async fn counts_are_exact_for_each_kind_in_success_and_in_part_and_good_series_a
     let error = a.error("bad_data");
     assert!(error.contains("4 × ") || error.contains("1 × duplicate_label_name"), "{error}");
     assert!(error.contains("1 × out_of_bounds"), "{error}");
-    // The whole of it once more, as a sender does that never saw the answer: the same counts, and nothing twice.
+    // The whole of it once more, as a sender does that never saw the answer: the same counts, and nothing
+    // twice.
     refused(&f.post_v2(request(true)).await, [4, 2, 1], "5 of 11 samples not stored");
     let stored: Vec<_> = f.all().await.iter().map(|s| (s.labels.to_string(), s.ts_ms.len())).collect();
     let want = [(r#"{__name__="both"}"#, 3), (r#"{__name__="half"}"#, 1), (r#"{__name__="native"}"#, 2)];
@@ -439,7 +442,8 @@ async fn samples_out_of_order_and_floats_beside_histograms_are_taken() {
     series.samples.extend([sample(NOW_MS - 60_000, 2.0), sample(NOW_MS - 30_000, 3.0)]);
     series.histograms = vec![native(NOW_MS - 45_000)];
     stored_all(&f.post_v2(snappy(&t.request(vec![series]))).await, [3, 1, 0]);
-    // A second value for a time that has one replaces it; upstream refuses it, here the last one written counts.
+    // A second value for a time that has one replaces it; upstream refuses it, here the last one written
+    // counts.
     let mut t = Table::new();
     let again = one(&mut t, &[("__name__", "mixed")], NOW_MS, 9.0);
     stored_all(&f.post_v2(snappy(&t.request(vec![again]))).await, [1, 0, 0]);

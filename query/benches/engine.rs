@@ -1,7 +1,7 @@
 //! The ten commonest dashboard queries over 1,000 series × 24 h at 15 s (5.8 million samples), from memory.
 //!
-//! `cargo bench -p query --bench engine`. The source hands out the part asked for by copy, about 45 KB a series and day; what that
-//! alone costs is the bench of its own.
+//! `cargo bench -p query --bench engine`. The source hands out the part asked for by copy, about 45 KB a
+//! series and day; what that alone costs is the bench of its own.
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,4 +1,5 @@
-//! The JSON writer: numbers, label sets and a whole matrix, against what the standard library's formatting would cost.
+//! The JSON writer: numbers, label sets and a whole matrix, against what the standard library's formatting
+//! would cost.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! Warnings and infos that travel beside a query's result: collected by raw text, given a place in the query only when shown.
+//! Warnings and infos that travel beside a query's result: collected by raw text, given a place in the query
+//! only when shown.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,8 @@ impl Annotations {
         self.put(Severity::Info, text.into(), Span { start: u32::MAX, end: u32::MAX }, Detail::None);
     }
 
-    /// `histogram_quantile`'s input at `t_ms` had to be made monotonic between two bucket bounds, by at most `max_diff`.
+    /// `histogram_quantile`'s input at `t_ms` had to be made monotonic between two bucket bounds, by at most
+    /// `max_diff`.
     pub fn forced_monotonicity(
         &mut self,
         span: Span,
@@ -142,8 +144,8 @@ impl Annotations {
         self.by_text.iter().filter(move |(_, a)| a.severity == severity).map(|(t, _)| t.as_str())
     }
 
-    /// `(warnings, infos)` with their places in `query`, at most `max` of each (0: all) and then one line that says how many more.
-    /// Within a severity they are in the order of their texts.
+    /// `(warnings, infos)` with their places in `query`, at most `max` of each (0: all) and then one line
+    /// that says how many more. Within a severity they are in the order of their texts.
     pub fn render(&self, query: &str, max: usize) -> (Vec<String>, Vec<String>) {
         let of = |severity: Severity, name: &str| {
             let mut out = Vec::new();

@@ -45,7 +45,8 @@ pub struct QueryOptions {
     pub lookback_ms: Option<i64>,
     /// Shorter than [`EngineOptions::timeout`]; a longer one is cut to it.
     pub timeout: Option<Duration>,
-    /// The budget to charge, so that the caller can cancel it; otherwise one is made from the engine's limits.
+    /// The budget to charge, so that the caller can cancel it; otherwise one is made from the engine's
+    /// limits.
     pub budget: Option<Arc<Budget>>,
     /// How closely samples are counted for [`QueryStats`].
     pub samples: SampleDetail,
@@ -120,15 +121,17 @@ impl Engine {
 
     /// Parses, plans and evaluates one query.
     ///
-    /// A range query must be over a scalar or an instant vector. Its result is ascending by labels; that of an instant query keeps the order of
-    /// evaluation. All errors are final: nothing of a result is given beside one.
+    /// A range query must be over a scalar or an instant vector. Its result is ascending by labels; that of
+    /// an instant query keeps the order of evaluation. All errors are final: nothing of a result is given
+    /// beside one.
     pub fn run(&self, source: &dyn Source, request: &QueryRequest<'_>) -> Result<QueryResult, QueryError> {
         let prepared = self.prepare(request)?;
         self.run_prepared(source, request, &prepared, None, None)
     }
 
-    /// As [`Engine::run`], but once the rows of a range query hold `from_bytes` they are handed to `take` as they come, where the
-    /// expression allows it; the value is then [`QueryValue::Streamed`]. Memory holds a batch of series and not the result.
+    /// As [`Engine::run`], but once the rows of a range query hold `from_bytes` they are handed to `take` as
+    /// they come, where the expression allows it; the value is then [`QueryValue::Streamed`]. Memory holds a
+    /// batch of series and not the result.
     ///
     /// An error may come after series have been handed out.
     pub fn run_streamed(
@@ -373,7 +376,8 @@ struct Prepared {
 /// From this nesting on the evaluation gets a stack of its own.
 const DEEP: usize = 24;
 
-/// Evaluation recurses once per level of nesting; a thread's usual 2 MiB would be short for the deepest allowed tree.
+/// Evaluation recurses once per level of nesting; a thread's usual 2 MiB would be short for the deepest
+/// allowed tree.
 fn on_deep_stack<T: Send>(run: impl FnOnce() -> Result<T, QueryError> + Send) -> Result<T, QueryError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("deep query".to_string()).stack_size(64 << 20);

@@ -1,4 +1,5 @@
-//! The plan of a query as a tree to look at: what each node is, what it reads, and what it did where that was measured.
+//! The plan of a query as a tree to look at: what each node is, what it reads, and what it did where that was
+//! measured.
 
 use std::fmt::Write;
 
@@ -20,7 +21,8 @@ pub struct Explained {
     pub ran: Option<QueryResult>,
 }
 
-/// Nodes, each before those under it; the first is the root. Chains of operators are as deep as they are long, so it is walked in loops.
+/// Nodes, each before those under it; the first is the root. Chains of operators are as deep as they are
+/// long, so it is walked in loops.
 #[derive(Clone, Debug)]
 pub struct Tree {
     pub nodes: Vec<Node>,
@@ -205,7 +207,8 @@ pub fn tree(
     }
     if trace.is_some() {
         let mut totals: Vec<_> = figures.iter().map(|f| (f.time, f.samples_read)).collect();
-        // A node comes before those under it: from the back, each is complete before it is added to its parent.
+        // A node comes before those under it: from the back, each is complete before it is added to its
+        // parent.
         for i in (0..nodes.len()).rev() {
             let (total_time, total_samples_read) = totals[i];
             nodes[i].done = Some(Done { own: figures[i], total_time, total_samples_read });

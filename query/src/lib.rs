@@ -3,15 +3,17 @@
 //! The life of a query:
 //!
 //! 1. Text becomes a checked syntax tree ([`parse`]).
-//! 2. The tree becomes a plan ([`plan`]): durations and `@` are numbers, each selector knows the time range it needs, and what has one
-//!    value for all steps is marked. No I/O happens here.
-//! 3. The plan is walked ([`eval`]) for all steps at once: each selector reads its series once, windows slide over them, aggregations fold
-//!    them into groups as they come, and what stands twice in the text is computed once. The [`model::source::Budget`] is charged on the way.
-//! 4. The [`engine`] hands out a [`value`] with its [`annotations`] and figures; a large range result row by row, while it is computed.
-//!    [`explain`] shows the plan, and what each node of it did.
+//! 2. The tree becomes a plan ([`plan`]): durations and `@` are numbers, each selector knows the time range
+//!    it needs, and what has one value for all steps is marked. No I/O happens here.
+//! 3. The plan is walked ([`eval`]) for all steps at once: each selector reads its series once, windows slide
+//!    over them, aggregations fold them into groups as they come, and what stands twice in the text is
+//!    computed once. The [`model::source::Budget`] is charged on the way.
+//! 4. The [`engine`] hands out a [`value`] with its [`annotations`] and figures; a large range result row by
+//!    row, while it is computed. [`explain`] shows the plan, and what each node of it did.
 //!
-//! Around it, the [`api`]: a request's parameters are read as Prometheus reads them, the query waits for a place, runs on a thread that may
-//! block, and its value is written as JSON piece by piece, as fast as the client takes it. A client that goes away cancels the query.
+//! Around it, the [`api`]: a request's parameters are read as Prometheus reads them, the query waits for a
+//! place, runs on a thread that may block, and its value is written as JSON piece by piece, as fast as the
+//! client takes it. A client that goes away cancels the query.
 
 pub mod annotations;
 pub mod api;

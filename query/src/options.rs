@@ -5,15 +5,16 @@ use std::time::Duration;
 use crate::parse::ParseOptions;
 use crate::plan::resolution::MaxResolution;
 
-/// Settings that hold for every query; a query may narrow some of them by [`QueryOptions`](crate::engine::QueryOptions).
+/// Settings that hold for every query; a query may narrow some of them by
+/// [`QueryOptions`](crate::engine::QueryOptions).
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// How far back an instant selector looks for a sample, left-open.
     pub lookback_ms: i64,
     /// Step of `[5m:]`.
     pub default_subquery_step_ms: i64,
-    /// Most samples and points one query may hold at once, as upstream's `query.max-samples` counts; how many it reads one after the other is
-    /// bounded by its time.
+    /// Most samples and points one query may hold at once, as upstream's `query.max-samples` counts; how many
+    /// it reads one after the other is bounded by its time.
     pub max_samples: u64,
     /// Most memory that one query's samples and results may hold at once.
     pub max_memory_bytes: u64,

@@ -1,4 +1,5 @@
-//! What a query answers with: values, statistics and errors, free of how they were computed or will be written.
+//! What a query answers with: values, statistics and errors, free of how they were computed or will be
+//! written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +66,8 @@ pub enum QueryValue {
     },
     /// Ascending by labels, no series without points.
     Matrix(Vec<RangeSeries>),
-    /// A matrix of so many series that they were handed out one by one ([`crate::engine::Engine::run_streamed`]).
+    /// A matrix of so many series that they were handed out one by one
+    /// ([`crate::engine::Engine::run_streamed`]).
     Streamed(u64),
 }
 
@@ -101,7 +103,8 @@ pub struct QueryStats {
     pub total: Duration,
     /// Samples that came out of storage.
     pub samples_read: u64,
-    /// Samples in the result and in the windows of range functions, as upstream counts `totalQueryableSamples`.
+    /// Samples in the result and in the windows of range functions, as upstream counts
+    /// `totalQueryableSamples`.
     pub samples_total: u64,
     /// Samples that windows had not seen a step before, as upstream's `samplesRead`; 0 unless asked for.
     pub samples_new: u64,

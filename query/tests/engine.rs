@@ -10,7 +10,8 @@ use query::value::{ErrorKind, QueryError, QueryValue};
 
 const MINUTE: i64 = 60_000;
 
-/// `requests_total` of three jobs, every 15 s over 10 min, growing by 1, 2 and 3 a sample; `b` is reset at 5 min.
+/// `requests_total` of three jobs, every 15 s over 10 min, growing by 1, 2 and 3 a sample; `b` is reset at 5
+/// min.
 fn source() -> MemorySource {
     let source = MemorySource::new();
     for (n, job) in [(1.0, "a"), (2.0, "b"), (3.0, "c")] {
@@ -172,7 +173,8 @@ fn remarks_have_a_place() {
     assert_eq!(warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]);
 }
 
-/// In words of ours after `TestQueryStatistics` of upstream, all of whose cases gave upstream's numbers when they were tried.
+/// In words of ours after `TestQueryStatistics` of upstream, all of whose cases gave upstream's numbers when
+/// they were tried.
 #[test]
 fn samples_are_counted_as_upstream_counts_them() {
     let count = |mut request: QueryRequest<'_>| {
@@ -199,7 +201,8 @@ fn samples_are_counted_as_upstream_counts_them() {
     assert_eq!((plain.samples_total, plain.samples_per_step), (3, None));
 }
 
-/// Of several errors upstream tells the one of the earliest step, and of one step that of the side that has to be unique.
+/// Of several errors upstream tells the one of the earliest step, and of one step that of the side that has
+/// to be unique.
 #[test]
 fn of_two_matching_errors_the_earlier_is_told() {
     let source = MemorySource::new();

@@ -1,4 +1,5 @@
-//! Queries that are written wrong in every way: evaluated they never panic, keep to their limits, and say the same row by row as whole.
+//! Queries that are written wrong in every way: evaluated they never panic, keep to their limits, and say the
+//! same row by row as whole.
 //!
 //! The same on every run. `fuzz/` has the targets that look further; what they find becomes a case here.
 

@@ -1,5 +1,5 @@
-//! The exactness table: what is evaluated over downsampled windows is what the samples give, for every function that may take them, over all kinds of
-//! series; and what cannot be exact says so.
+//! The exactness table: what is evaluated over downsampled windows is what the samples give, for every
+//! function that may take them, over all kinds of series; and what cannot be exact says so.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ const H: i64 = 60 * M;
 /// A full day.
 const BASE_MS: i64 = 1_767_225_600_000;
 
-/// Series of samples, handed out as windows as far as a selection can take them: the coarsest that no cut lies in.
+/// Series of samples, handed out as windows as far as a selection can take them: the coarsest that no cut
+/// lies in.
 struct Downsampled {
     series: Vec<SeriesColumns>,
     /// Resolutions there are, coarsest first; the last answers where nothing finer is left.
@@ -236,8 +237,9 @@ fn near(a: f64, b: f64) -> bool {
         || (a - b).abs() <= 1e-11 * a.abs().max(b.abs()).max(1e-3)
 }
 
-/// `a` may have coarser buckets: where the counter was reset between the first two samples of a range, the samples' own answer leaves the
-/// first one's schema out of account, and a window does not know which of its samples had which.
+/// `a` may have coarser buckets: where the counter was reset between the first two samples of a range, the
+/// samples' own answer leaves the first one's schema out of account, and a window does not know which of its
+/// samples had which.
 fn near_histograms(a: &Histogram, b: &Histogram) -> bool {
     let (mut x, mut y) = (a.clone(), b.clone());
     if a.schema < b.schema && !a.uses_custom_buckets() {
@@ -361,7 +363,8 @@ fn what_windows_give_is_what_the_samples_give() {
     for (m, metric) in METRICS.into_iter().enumerate() {
         for (i, f) in FUNCTIONS.into_iter().enumerate() {
             let questions = [
-                // Steps and range of whole hours; ranges longer than steps and shorter; of five minutes; neither.
+                // Steps and range of whole hours; ranges longer than steps and shorter; of five minutes;
+                // neither.
                 (format!("{f}({metric}[1h])"), every(H, H, 22), &[60][..]),
                 (format!("{f}({metric}[3h])"), every(2 * H, H, 20), &[60]),
                 (format!("{f}({metric}[1h])"), every(H, 4 * H, 5), &[60]),
@@ -370,7 +373,8 @@ fn what_windows_give_is_what_the_samples_give() {
                 (format!("{f}({metric}[1h])"), every(H + 5 * M, 30 * M, 40), &[5]),
                 (format!("{f}({metric}[7m])"), every(H, H, 20), &[0]),
                 (format!("{f}({metric}[1h])"), every(H + 1, H, 20), &[0]),
-                // Few evaluations anywhere: whole windows in the midst, finer ones at the edges, samples at the very ends.
+                // Few evaluations anywhere: whole windows in the midst, finer ones at the edges, samples at
+                // the very ends.
                 (format!("{f}({metric}[20h])"), at(23 * H), &[60]),
                 (format!("{f}({metric}[20h7m])"), at(23 * H + 11 * M + 13_007), &[0, 5, 60]),
                 (format!("{f}({metric}[9h] @ {}.5)", BASE_MS / 1000 + 40_000), every(0, M, 60), &[0, 5, 60]),

@@ -1,7 +1,9 @@
-//! Blocks: bytes per sample, encoding, and reading of all, of one metric and of one series, on a real recording and a synthetic fleet.
+//! Blocks: bytes per sample, encoding, and reading of all, of one metric and of one series, on a real
+//! recording and a synthetic fleet.
 //!
-//! `cargo bench -p tsdb --bench block`. First a table of bytes and CPU time per sample, for each set and for each kind of value that the fleet has: CPU time
-//! because a machine is seldom one's own. Then wall times. (`-- table`: the table alone.)
+//! `cargo bench -p tsdb --bench block`. First a table of bytes and CPU time per sample, for each set and for
+//! each kind of value that the fleet has: CPU time because a machine is seldom one's own. Then wall times.
+//! (`-- table`: the table alone.)
 
 #[path = "../tests/recording/mod.rs"]
 mod recording;
@@ -49,7 +51,8 @@ static DATA: LazyLock<Vec<Data>> = LazyLock::new(|| {
     all
 });
 
-/// The kinds of values of the fleet, and which of its metrics (by the last digit of their number) are of each.
+/// The kinds of values of the fleet, and which of its metrics (by the last digit of their number) are of
+/// each.
 const KINDS: [(&str, &[u8]); 7] = [
     ("constants", b"01"),
     ("counters", b"234"),
@@ -88,7 +91,8 @@ fn cpu_ns() -> u64 {
     threads.flatten().filter_map(on_cpu).sum()
 }
 
-/// The least of some runs, per sample. The clock of CPU time moves in steps of some milliseconds, so a short run is repeated.
+/// The least of some runs, per sample. The clock of CPU time moves in steps of some milliseconds, so a short
+/// run is repeated.
 fn least_cpu_ns(samples: u64, mut run: impl FnMut()) -> f64 {
     let repeats = (20_000_000 / samples).max(1);
     let one = |_| {
@@ -106,7 +110,8 @@ fn println_table<'d>(sets: impl Iterator<Item = &'d Data>) {
         let files = &d.meta.files;
         let dir = tempfile::tempdir().unwrap();
         let encode = least_cpu_ns(d.samples, || drop(write(dir.path(), &d.series)));
-        // Beside a cache that has room for what decoding leaves, one that has room for nothing but what lies in the store.
+        // Beside a cache that has room for what decoding leaves, one that has room for nothing but what lies
+        // in the store.
         let cold = |cache_bytes: usize| {
             let fresh = || BlockStore::new(d.store.clone(), RUNTIME.handle().clone(), cache_bytes);
             least_cpu_ns(d.samples, || {
@@ -143,7 +148,8 @@ fn thin(s: &SeriesColumns, every: usize) -> SeriesColumns {
     }
 }
 
-/// A hundred metrics on each target, two hours at 15 s: counters, gauges of several kinds, flags, and values that are no decimals.
+/// A hundred metrics on each target, two hours at 15 s: counters, gauges of several kinds, flags, and values
+/// that are no decimals.
 fn fleet(targets: u64, jitter: bool) -> Vec<SeriesColumns> {
     let mut state = 7u64;
     let mut random = move || {

@@ -1,4 +1,5 @@
-//! What a sample costs on its way into the head and out of it: chunk encode and decode, append with and without a log, a selector scan.
+//! What a sample costs on its way into the head and out of it: chunk encode and decode, append with and
+//! without a log, a selector scan.
 //!
 //! `cargo bench -p tsdb --bench head`. Items are samples, so the throughput column is samples per second.
 
@@ -115,7 +116,8 @@ fn head_append(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The same through an appender: log record, write, and fsync where asked for; requests of 500 series as Prometheus sends.
+/// The same through an appender: log record, write, and fsync where asked for; requests of 500 series as
+/// Prometheus sends.
 #[divan::bench(args = [LogSync::Always, LogSync::Every(std::time::Duration::from_millis(100))])]
 fn commit(bencher: Bencher<'_, '_>, sync: LogSync) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -1,12 +1,16 @@
-//! What it takes to find series by matchers among a million: in the head's index and in the series table of a block, both warm.
+//! What it takes to find series by matchers among a million: in the head's index and in the series table of a
+//! block, both warm.
 //!
-//! `cargo bench -p tsdb --bench index`. A fleet of 2,000 machines with 500 series each: 300 of a node exporter, 150 of 25 pods, 50 of
-//! applications with a label that only few series carry. Each question says how many series it finds.
+//! `cargo bench -p tsdb --bench index`. A fleet of 2,000 machines with 500 series each: 300 of a node
+//! exporter, 150 of 25 pods, 50 of applications with a label that only few series carry. Each question says
+//! how many series it finds.
 //!
-//! November 2026, two cores with a load of 20, fastest of 20 (medians are the neighbours'): in the head equality, alternations and prefixes below
-//! 0.2 ms, half of 50,000 pods by prefix 9.1 ms, all but those 4.7 ms, by suffix 5.2 ms, a negation of one value 19 µs; in a block one metric 6 µs, one
-//! machine 0.8 ms, prefixes 1.0 to 4.5 ms, negations 3.4 to 7 ms, a rare label 0.1 ms. Cold, one metric takes 1.7 ms, of which 0.7 MB
-//! are kept, and names by prefix 6 ms; without a name the whole table is decoded, 51 ms of CPU, of which 43 MB are kept as long as the cache has room.
+//! November 2026, two cores with a load of 20, fastest of 20 (medians are the neighbours'): in the head
+//! equality, alternations and prefixes below 0.2 ms, half of 50,000 pods by prefix 9.1 ms, all but those 4.7
+//! ms, by suffix 5.2 ms, a negation of one value 19 µs; in a block one metric 6 µs, one machine 0.8 ms,
+//! prefixes 1.0 to 4.5 ms, negations 3.4 to 7 ms, a rare label 0.1 ms. Cold, one metric takes 1.7 ms, of
+//! which 0.7 MB are kept, and names by prefix 6 ms; without a name the whole table is decoded, 51 ms of CPU,
+//! of which 43 MB are kept as long as the cache has room.
 
 use std::sync::{Arc, LazyLock};
 
@@ -200,7 +204,8 @@ fn block(bencher: Bencher<'_, '_>, question: &str) {
     bencher.bench(|| jobs(&BLOCK.warm, &matchers));
 }
 
-/// The same with nothing in memory; the store answers at once. Prints what of the block is in memory afterwards.
+/// The same with nothing in memory; the store answers at once. Prints what of the block is in memory
+/// afterwards.
 #[allow(clippy::print_stdout)]
 #[divan::bench(args = ["one metric", "one series", "prefix of names", "prefix of pods"], sample_count = 3, sample_size = 1)]
 fn block_cold(bencher: Bencher<'_, '_>, question: &str) {

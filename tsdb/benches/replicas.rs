@@ -1,4 +1,5 @@
-//! What a sample costs when replicas become one: aligned and jittered scrapes, missed ones, and a replica that was down.
+//! What a sample costs when replicas become one: aligned and jittered scrapes, missed ones, and a replica
+//! that was down.
 //!
 //! `cargo bench -p tsdb --bench replicas`. Items are samples read, of both replicas together.
 

@@ -1,4 +1,5 @@
-//! Blocks from end to end: written, uploaded, committed, read back as every source must answer, damaged, and read by others.
+//! Blocks from end to end: written, uploaded, committed, read back as every source must answer, damaged, and
+//! read by others.
 
 mod faulty_store;
 mod recording;
@@ -469,7 +470,8 @@ fn samples_of_small_selections_are_kept_decoded() {
                     model::source::testing::conformance::assert_same(got, &cut(want, from, to), "kept rows");
                 }
             }
-            // Once read, the third time nothing but the cache answers; of a row of a slice the first reading kept all.
+            // Once read, the third time nothing but the cache answers; of a row of a slice the first reading
+            // kept all.
             let listed = series.iter().enumerate().filter(|(s, _)| s % 4 != 1 || s % 3 == 0).count() as u64;
             assert_eq!(hits[2].0 >= listed, kept, "{hits:?}");
             assert!(!kept || hits[2].1 == 0, "{hits:?}");

@@ -1,4 +1,5 @@
-//! The whole store against a map in memory: restarts, flushes, readers beside them. Crashes and damage are in `crash`.
+//! The whole store against a map in memory: restarts, flushes, readers beside them. Crashes and damage are in
+//! `crash`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! Deletion against the plainest model: what was deleted is seen by nobody, what was written later by everybody, through flushes,
-//! restarts, races and a store that fails.
+//! Deletion against the plainest model: what was deleted is seen by nobody, what was written later by
+//! everybody, through flushes, restarts, races and a store that fails.
 
 mod faulty_store;
 
@@ -194,7 +194,8 @@ fn a_tombstone_reaches_what_was_live_and_goes_when_no_block_holds_anything_of_it
     assert_eq!((deleted.version, deleted.tombstones.len()), (2, 1));
     assert!(deleted.visibility().concerns(&a) && deleted.visibility().concerns(&b));
     assert!(!plain.visibility().concerns(&a), "a snapshot that was taken before stays as it is");
-    // Written later: not reached, whatever its time. A compaction of old blocks alone: reached, until it says that it was masked.
+    // Written later: not reached, whatever its time. A compaction of old blocks alone: reached, until it says
+    // that it was masked.
     let (late, again) = (meta(u64::MAX >> 17, 0, 199, &[]), meta(300, 0, 199, &[a.ulid, b.ulid]));
     assert!(late.order() > deleted.tombstones[0].covers);
     let with_late = after(&deleted, Edit::flush(Some(late.clone()), "w", 1));

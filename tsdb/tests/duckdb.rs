@@ -1,4 +1,5 @@
-//! The promise that others can read a block: DuckDB joins the three files as they lie in the store and gets the sums that were written.
+//! The promise that others can read a block: DuckDB joins the three files as they lie in the store and gets
+//! the sums that were written.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,8 +19,8 @@ use tsdb::catalog::layout;
 use tsdb::db::{Db, DbOptions};
 use ulid::Ulid;
 
-/// Reads a block's folder and prints one JSON array per metric: name, samples, sum of timestamps, markers, sum of other values, sum of histogram
-/// counts, sum of buckets, distinct values of the labels job and rare.
+/// Reads a block's folder and prints one JSON array per metric: name, samples, sum of timestamps, markers,
+/// sum of other values, sum of histogram counts, sum of buckets, distinct values of the labels job and rare.
 const SCRIPT: &str = r#"
 import duckdb, json, sys
 db = duckdb.connect()
@@ -175,7 +176,8 @@ fn duckdb_reads_a_block_and_finds_what_was_written() {
     }
 }
 
-/// Reads a downsampled block's folder: per metric, sums of what its windows tell, null lists filled in as `block/windows.rs` says.
+/// Reads a downsampled block's folder: per metric, sums of what its windows tell, null lists filled in as
+/// `block/windows.rs` says.
 const WINDOWS_SCRIPT: &str = r#"
 import duckdb, json, sys
 db = duckdb.connect()

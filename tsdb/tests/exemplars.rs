@@ -1,5 +1,5 @@
-//! Exemplars and metadata keep the promises that samples have: acknowledged is durable, through restarts, flushes that fail anywhere,
-//! and a disk that is gone.
+//! Exemplars and metadata keep the promises that samples have: acknowledged is durable, through restarts,
+//! flushes that fail anywhere, and a disk that is gone.
 
 mod faulty_store;
 
@@ -352,7 +352,8 @@ proptest! {
                         db = Db::open(options(dir.path(), &store)).await.unwrap();
                     }
                 }
-                // After a restart the newest of what is in the object store is not known: what comes then may be there already.
+                // After a restart the newest of what is in the object store is not known: what comes then may
+                // be there already.
                 let mut want = model.clone();
                 for all in want.values_mut() {
                     all.sort();

@@ -1,4 +1,5 @@
-//! Leases: one holder at a time as long as clocks agree, the next one when the time is over, and never a number twice.
+//! Leases: one holder at a time as long as clocks agree, the next one when the time is over, and never a
+//! number twice.
 
 use std::sync::Arc;
 use std::time::Duration;

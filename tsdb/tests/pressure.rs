@@ -1,4 +1,5 @@
-//! A head with a small limit under far more than it can hold: it flushes early, pushes back, stays within its limit and loses nothing.
+//! A head with a small limit under far more than it can hold: it flushes early, pushes back, stays within its
+//! limit and loses nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

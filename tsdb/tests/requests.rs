@@ -1,4 +1,5 @@
-//! What a query asks of the object store: how many round trips one after the other, how many bytes, and never a LIST or a HEAD.
+//! What a query asks of the object store: how many round trips one after the other, how many bytes, and never
+//! a LIST or a HEAD.
 
 mod faulty_store;
 
@@ -36,7 +37,8 @@ struct Asked {
     by_object: BTreeMap<String, usize>,
 }
 
-/// Holds a store's GETs back until no more come, and answers them together: so many answers, so many dependent round trips.
+/// Holds a store's GETs back until no more come, and answers them together: so many answers, so many
+/// dependent round trips.
 #[derive(Debug, Default)]
 struct Rounds {
     store: Arc<FaultyStore>,
@@ -183,7 +185,8 @@ async fn a_cold_query_takes_three_round_trips_and_no_listing() {
         assert!(cold.rounds <= 3, "{cold:?}");
         assert!(cold.gets <= 6 * blocks as usize, "{cold:?}");
 
-        // Another series of the same pages costs nothing more than its own pages; the same one nothing at all.
+        // Another series of the same pages costs nothing more than its own pages; the same one nothing at
+        // all.
         assert_eq!(first_samples(&db, "host-7").await as i64, blocks * SAMPLES);
         let warm = rounds.asked();
         assert_eq!((warm.gets, warm.rounds), (0, 0), "{warm:?}");

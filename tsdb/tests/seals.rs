@@ -1,4 +1,5 @@
-//! Samples on the local disk against a map in memory: seals, restarts, flushes, and what fails or dies at every step of them.
+//! Samples on the local disk against a map in memory: seals, restarts, flushes, and what fails or dies at
+//! every step of them.
 
 mod faulty_store;
 
@@ -161,8 +162,8 @@ async fn an_object_store_that_is_away_costs_disk_and_not_memory() {
     assert!(read(&db).await == models);
 }
 
-/// Each request to the local store or to the object store fails, alone or with all after it, with or without having been done; then the process
-/// goes on, or dies and opens again.
+/// Each request to the local store or to the object store fails, alone or with all after it, with or without
+/// having been done; then the process goes on, or dies and opens again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seal_or_flush_that_fails_or_dies_at_any_request_loses_and_doubles_nothing() {
     let mut cases = Vec::new();
@@ -339,7 +340,8 @@ async fn metadata_is_sealed_with_the_samples() {
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
     assert_eq!(db.replayed().samples, 0);
     assert_eq!(db.metadata(&tenant(0), None).unwrap()["m0"], std::slice::from_ref(&about));
-    // A tenant of which nothing but metadata came has no block, and its metadata goes to the object store all the same.
+    // A tenant of which nothing but metadata came has no block, and its metadata goes to the object store all
+    // the same.
     let mut appender = db.appender(&tenant(1)).await.unwrap();
     appender.metadata("m1", about.clone());
     appender.commit().await.unwrap();

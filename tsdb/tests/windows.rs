@@ -1,4 +1,5 @@
-//! Windows: what they tell is what their samples tell, however they were made, written, read and put together.
+//! Windows: what they tell is what their samples tell, however they were made, written, read and put
+//! together.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -465,8 +466,8 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
         .iter()
         .map(|p| ((p.min_t_ms - 1 - BASE_MS) / M, (p.max_t_ms - BASE_MS) / M, p.resolution_ms / M, p.exact()))
         .collect();
-    // The fifth hour from samples throughout (late ones lie in each of its windows), five minutes around the cut from samples, the rest
-    // of that hour from windows of five minutes.
+    // The fifth hour from samples throughout (late ones lie in each of its windows), five minutes around the
+    // cut from samples, the rest of that hour from windows of five minutes.
     assert_eq!(
         parts,
         [
@@ -487,7 +488,8 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
             assert_eq!(newest_at(got, t).map(|x| x.0), newest_at(whole, t).map(|x| x.0), "{}", whole.labels);
         }
     }
-    // Samples that are gone: windows speak, together with what came late, and say that they are not what was asked for.
+    // Samples that are gone: windows speak, together with what came late, and say that they are not what was
+    // asked for.
     let answered = Arc::new(ResolutionReport::default());
     let wish =
         RollupHints { report: Some(answered.clone()), aggregates: Aggregates::ALL, ..RollupHints::default() };
@@ -510,7 +512,8 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
 fn what_only_coarser_windows_hold_is_not_hidden_by_finer_ones_of_what_came_later() {
     let bucket = Bucket::new();
     let raw = all_series(12, 6);
-    // Half of the samples were downsampled and their samples and windows of five minutes are gone; the other half was imported later.
+    // Half of the samples were downsampled and their samples and windows of five minutes are gone; the other
+    // half was imported later.
     let half = |s: &SeriesColumns, which: usize| {
         s.pick(&(0..s.ts_ms.len()).filter(|i| i % 2 == which).collect::<Vec<_>>())
     };

@@ -66,7 +66,8 @@ pub trait Sink {
     fn series(&mut self, series: &SeriesColumns, done: &mut Exported) -> Result<(), ExportError>;
 }
 
-/// The parts of a range that are exported one after the other: cut after multiples of `length_ms`, both ends included.
+/// The parts of a range that are exported one after the other: cut after multiples of `length_ms`, both ends
+/// included.
 pub fn parts(min_t_ms: i64, max_t_ms: i64, length_ms: i64) -> Vec<(i64, i64)> {
     let mut out = Vec::new();
     let mut from = min_t_ms;
@@ -81,7 +82,8 @@ pub fn parts(min_t_ms: i64, max_t_ms: i64, length_ms: i64) -> Vec<(i64, i64)> {
     out
 }
 
-/// Hands all series that are wanted to a sink. `watch` is told of the samples of each step and answers whether to go on. Blocks the thread.
+/// Hands all series that are wanted to a sink. `watch` is told of the samples of each step and answers
+/// whether to go on. Blocks the thread.
 pub fn export(
     source: &dyn Source,
     wanted: &Wanted,

@@ -1,7 +1,8 @@
-//! OpenMetrics text with timestamps, as `promtool tsdb create-blocks-from openmetrics` and `hearth import openmetrics` take it.
+//! OpenMetrics text with timestamps, as `promtool tsdb create-blocks-from openmetrics` and
+//! `hearth import openmetrics` take it.
 //!
-//! Written are floats. There is no type or help, because samples do not carry them. The format has no word for native histograms, for
-//! staleness markers and for series without a name: they are counted and left out.
+//! Written are floats. There is no type or help, because samples do not carry them. The format has no word
+//! for native histograms, for staleness markers and for series without a name: they are counted and left out.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -94,7 +95,8 @@ fn quoted(text: &str) -> String {
 
 /// Seconds that read back as the same milliseconds.
 ///
-/// Prometheus' reader multiplies by a thousand and cuts off, which makes a millisecond less of some: those get half a microsecond more.
+/// Prometheus' reader multiplies by a thousand and cuts off, which makes a millisecond less of some: those
+/// get half a microsecond more.
 fn seconds(ts_ms: i64) -> String {
     let sign = if ts_ms < 0 { "-" } else { "" };
     let (whole, rest) = (ts_ms.unsigned_abs() / 1000, ts_ms.unsigned_abs() % 1000);

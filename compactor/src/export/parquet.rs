@@ -1,4 +1,5 @@
-//! Parquet with a row per sample, for tools that want rows: sorted by series and time, split into files, zstd.
+//! Parquet with a row per sample, for tools that want rows: sorted by series and time, split into files,
+//! zstd.
 //!
 //! | column | |
 //! |---|---|
@@ -10,7 +11,8 @@
 //! | `histogram` | null, or `count`, `sum`, and `buckets` with `lower`, `upper`, `count` |
 //! | `resolution_ms`, `count`, `sum`, `min`, `max`, `first`, `reset_sum` | only where windows may come: what they tell beside their last sample, which is `value` |
 //!
-//! Staleness markers are left out. Within a part of time ([`super::parts`]) rows are sorted by series and time.
+//! Staleness markers are left out. Within a part of time ([`super::parts`]) rows are sorted by series and
+//! time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Is a tenant's part of a bucket whole: the chain of its catalog, every byte and every sample of its blocks, and what lies beside them.
+//! Is a tenant's part of a bucket whole: the chain of its catalog, every byte and every sample of its blocks,
+//! and what lies beside them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -81,7 +82,8 @@ impl Notebook<'_> {
     }
 }
 
-/// Checks the catalog, and says what lies beside the blocks that it names. The snapshot whose blocks are to be checked.
+/// Checks the catalog, and says what lies beside the blocks that it names. The snapshot whose blocks are to
+/// be checked.
 pub async fn check_catalog(
     maintenance: &BucketMaintenance,
     catalog: &Catalog,
@@ -148,7 +150,8 @@ pub async fn check_catalog(
     Ok(newest)
 }
 
-/// Blocks that say the same twice: of one resolution and with a source in common. Queries are right all the same, because samples are joined.
+/// Blocks that say the same twice: of one resolution and with a source in common. Queries are right all the
+/// same, because samples are joined.
 fn overlaps(blocks: &[Arc<BlockMeta>]) -> Vec<(Ulid, String)> {
     let mut holders: BTreeMap<(i64, Ulid), Vec<&BlockMeta>> = BTreeMap::new();
     for block in blocks {
@@ -171,7 +174,8 @@ fn overlaps(blocks: &[Arc<BlockMeta>]) -> Vec<(Ulid, String)> {
     pairs.into_iter().map(say).collect()
 }
 
-/// Checks the files beside the blocks (those in `only`, or all where it is empty): that they are there, their bytes, and that they can be read.
+/// Checks the files beside the blocks (those in `only`, or all where it is empty): that they are there, their
+/// bytes, and that they can be read.
 pub async fn check_attachments(
     maintenance: &BucketMaintenance,
     catalog: &Catalog,
@@ -203,7 +207,8 @@ pub async fn check_attachments(
     Ok(())
 }
 
-/// Checks one block: the bytes of its objects, and with `decode` every series and sample in it. Blocks the thread; `runtime` does the requests.
+/// Checks one block: the bytes of its objects, and with `decode` every series and sample in it. Blocks the
+/// thread; `runtime` does the requests.
 pub fn check_block(
     maintenance: &BucketMaintenance,
     store: &Arc<BlockStore>,
@@ -295,7 +300,8 @@ impl Seen {
     fn differences(&self, meta: &BlockMeta) -> Vec<String> {
         let mut out: Vec<String> =
             self.faults.iter().map(|(kind, first)| format!("{kind}, first in {first}")).collect();
-        // Of a downsampled block's windows some things are told otherwise: their histograms in rows apart, the time of their first samples.
+        // Of a downsampled block's windows some things are told otherwise: their histograms in rows apart,
+        // the time of their first samples.
         let raw = meta.resolution_ms == 0;
         let counts = [
             ("series", self.series, meta.stats.series, true),

@@ -1,5 +1,5 @@
-//! What an operator asks of a bucket: what is in it, is it whole, what does it cost, what may go. Everything here only reads, and works beside a server
-//! that uses the bucket.
+//! What an operator asks of a bucket: what is in it, is it whole, what does it cost, what may go. Everything
+//! here only reads, and works beside a server that uses the bucket.
 
 pub mod check;
 pub mod listing;

@@ -1,7 +1,7 @@
 //! What a bucket's contents cost, by metric and by label, over all blocks and so over all of history.
 //!
-//! Series and values are told apart by 64-bit hashes: ten bytes of memory for each distinct one, and a chance of one in a million to be off by one at
-//! six million of them.
+//! Series and values are told apart by 64-bit hashes: ten bytes of memory for each distinct one, and a chance
+//! of one in a million to be off by one at six million of them.
 
 use std::sync::Arc;
 
@@ -37,7 +37,8 @@ pub struct LabelStats {
     pub values: u64,
     /// Distinct series that ever had it.
     pub series: u64,
-    /// Its share of the bytes of all blocks: a series' bytes fall to its labels alike, so this says which labels sit on what is expensive.
+    /// Its share of the bytes of all blocks: a series' bytes fall to its labels alike, so this says which
+    /// labels sit on what is expensive.
     pub bytes: f64,
 }
 

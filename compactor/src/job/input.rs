@@ -43,7 +43,8 @@ pub struct Inputs<'a> {
     pub tenant: &'a TenantId,
     /// Oldest in [`BlockMeta::order`] first, shares of a whole one after the other.
     pub blocks: &'a [Arc<BlockMeta>],
-    /// Blocks that lie right before the range: they are not merged, but where replicas are, the last of them matters.
+    /// Blocks that lie right before the range: they are not merged, but where replicas are, the last of them
+    /// matters.
     pub before: &'a [Arc<BlockMeta>],
     pub visibility: &'a Visibility,
     /// First and last timestamp wanted, both included.

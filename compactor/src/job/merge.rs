@@ -1,8 +1,10 @@
-//! Many blocks as one stream of series: the k-way merge that compaction writes down, in memory that does not grow with the blocks.
+//! Many blocks as one stream of series: the k-way merge that compaction writes down, in memory that does not
+//! grow with the blocks.
 //!
-//! Every input gives its series in order; those with the same labels are copies of one series, merged by the rule that queries use
-//! ([`model::source::merge::merge_copies`]). What is deleted or expired is masked in each input before that, as in queries. The shares of a whole are one input:
-//! they are read one after the other.
+//! Every input gives its series in order; those with the same labels are copies of one series, merged by the
+//! rule that queries use ([`model::source::merge::merge_copies`]). What is deleted or expired is masked in
+//! each input before that, as in queries. The shares of a whole are one input: they are read one after the
+//! other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -311,7 +313,8 @@ impl Merge {
             // By replica, and of each its copies, oldest first.
             let mut found: Vec<(usize, SeriesColumns)> = Vec::new();
             for input in &mut self.inputs {
-                // A block may hold several series that become one when labels are taken out; they are of different replicas.
+                // A block may hold several series that become one when labels are taken out; they are of
+                // different replicas.
                 while input.ready.front().is_some_and(|s| s.labels == first) {
                     let series = input.ready.pop_front().expect("it was looked at");
                     input.ready_bytes = input.ready_bytes.saturating_sub(series.memory_bytes());

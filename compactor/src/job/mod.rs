@@ -1,4 +1,5 @@
-//! Carrying out what was planned: the [runner] reads, merges, writes, reads back and commits; what each step stands on.
+//! Carrying out what was planned: the [runner] reads, merges, writes, reads back and commits; what each step
+//! stands on.
 
 pub mod input;
 pub mod merge;

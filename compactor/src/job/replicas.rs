@@ -1,7 +1,9 @@
-//! Replicas in compaction: which series of which block are of which replica, and in which order they come once the labels that tell them apart are gone.
+//! Replicas in compaction: which series of which block are of which replica, and in which order they come
+//! once the labels that tell them apart are gone.
 //!
-//! Taking a label out of sorted label sets nearly keeps their order: of series that have the same value there, only one whose remaining labels are a
-//! prefix of its neighbour's moves. So a block is read once per replica as it lies, and the few *strays* are read one by one where they belong.
+//! Taking a label out of sorted label sets nearly keeps their order: of series that have the same value
+//! there, only one whose remaining labels are a prefix of its neighbour's moves. So a block is read once per
+//! replica as it lies, and the few *strays* are read one by one where they belong.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -40,8 +42,8 @@ pub(crate) fn merge(
     merge_replicas_after(labels, replicas, said, range, ReplicaRule::Grid)
 }
 
-/// The range (ends included) of which the last sample matters to what comes after it, and what has to be read to know it; `None` where what comes
-/// after it does not begin at a wall.
+/// The range (ends included) of which the last sample matters to what comes after it, and what has to be read
+/// to know it; `None` where what comes after it does not begin at a wall.
 pub(crate) fn before(range: (i64, i64)) -> Option<((i64, i64), (i64, i64))> {
     let wall_ms = range.0.checked_sub(1).filter(|t| t % grid::WALL_MS == 0)?;
     let said = grid::before_wall(wall_ms);
@@ -63,7 +65,8 @@ pub(crate) struct ReplicaPart {
     pub replica: usize,
     value: Replica,
     labels: Arc<[String]>,
-    /// Series that are not in order without the labels: what they become, and their number in the block; in the order they belong.
+    /// Series that are not in order without the labels: what they become, and their number in the block; in
+    /// the order they belong.
     pub strays: Arc<[(Labels, u32)]>,
 }
 
@@ -109,7 +112,8 @@ fn look_through(
 }
 
 impl ReplicaPlan {
-    /// Looks through the labels of all blocks; `None` where there is nothing to merge, or too much of it to be replicas.
+    /// Looks through the labels of all blocks; `None` where there is nothing to merge, or too much of it to
+    /// be replicas.
     pub fn make(of: &Inputs<'_>, labels: &[String]) -> Result<Option<ReplicaPlan>, ReadError> {
         let labels: Arc<[String]> = labels.into();
         let mut all: BTreeSet<Replica> = BTreeSet::new();

@@ -1,6 +1,8 @@
-//! A block written anew without some of its series or labels, or only in the present format, and put in its own place by one commit.
+//! A block written anew without some of its series or labels, or only in the present format, and put in its
+//! own place by one commit.
 //!
-//! The same is done to files of exemplars, whose series bear the same labels. What is deleted by tombstones goes in passing. The new block counts as the old one (its sources, its order), so nothing else changes.
+//! The same is done to files of exemplars, whose series bear the same labels. What is deleted by tombstones
+//! goes in passing. The new block counts as the old one (its sources, its order), so nothing else changes.
 
 use std::sync::Arc;
 
@@ -170,7 +172,8 @@ fn write(
     let mut files = out.finish().map_err(scratch)?;
     if let Some(files) = &mut files {
         files.meta.downsampled_ms = meta.downsampled_ms.clone();
-        // Without a label series may be in another order, and no longer between those of other shares: compaction makes a new whole of them all.
+        // Without a label series may be in another order, and no longer between those of other shares:
+        // compaction makes a new whole of them all.
         files.meta.share = meta.share.clone().filter(|_| what.drop_labels.is_empty());
     }
     Ok((files, digest.finish()))
@@ -219,8 +222,8 @@ pub async fn rewrite_exemplars(
     }
 }
 
-/// The labels of all series that stay, in the order in which they are to be written, and the number of each. Two series that become one are an error: which
-/// of their samples are right is not for this to decide.
+/// The labels of all series that stay, in the order in which they are to be written, and the number of each.
+/// Two series that become one are an error: which of their samples are right is not for this to decide.
 fn trimmed(
     runner: &JobRunner,
     tenant: &TenantId,

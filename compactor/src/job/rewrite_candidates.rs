@@ -1,7 +1,8 @@
 //! Which blocks still hold what deletion or a rule of retention hides, found from their labels alone.
 //!
-//! Metadata only says which blocks *may*. Those are looked through once: a block without such series is noted as clean in the catalog (for deletions)
-//! or remembered here (for rules, whose end moves), and costs nothing further.
+//! Metadata only says which blocks *may*. Those are looked through once: a block without such series is noted
+//! as clean in the catalog (for deletions) or remembered here (for rules, whose end moves), and costs nothing
+//! further.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use ulid::Ulid;
 
 use crate::plan::{BlockStates, windows_alone};
 
-/// What is remembered of blocks that were looked through: how many rules had run out for them, and whether any of their series is concerned.
+/// What is remembered of blocks that were looked through: how many rules had run out for them, and whether
+/// any of their series is concerned.
 #[derive(Debug, Default)]
 pub struct Remembered {
     rules: HashMap<Ulid, (usize, bool)>,
@@ -58,7 +60,8 @@ fn run_out(block: &BlockMeta, rules: &RetentionRules, now_ms: i64) -> usize {
     rules.rules.iter().filter(|r| r.keep_ms.is_some_and(over)).count()
 }
 
-/// Looks through the suspects. Returns what the planner needs and what the catalog should know. Blocks the thread.
+/// Looks through the suspects. Returns what the planner needs and what the catalog should know. Blocks the
+/// thread.
 pub fn look_through(
     snapshot: &Snapshot,
     rules: &Arc<RetentionRules>,

@@ -1,7 +1,8 @@
-//! A job carried out: read, merge, write, upload, read back, output after output, and one commit that puts them all in the place of the inputs.
+//! A job carried out: read, merge, write, upload, read back, output after output, and one commit that puts
+//! them all in the place of the inputs.
 //!
-//! Whatever fails or ends before the commit leaves the catalog as it was, and objects that no snapshot names. Whoever else did the same work
-//! meanwhile wins: the commit demands that all inputs are still live.
+//! Whatever fails or ends before the commit leaves the catalog as it was, and objects that no snapshot names.
+//! Whoever else did the same work meanwhile wins: the commit demands that all inputs are still live.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -119,7 +120,8 @@ impl JobRunner {
         match committed {
             Ok(()) => Ok(done),
             Err(e) => {
-                // Where it is unknown whether the commit was made, nothing may be touched; what was not is found as garbage later.
+                // Where it is unknown whether the commit was made, nothing may be touched; what was not is
+                // found as garbage later.
                 if !matches!(e, JobError::Unclear(_)) {
                     self.clear_away(&tenant, &done.outputs).await;
                 }

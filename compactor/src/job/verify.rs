@@ -1,4 +1,5 @@
-//! A digest of series, taken when a block is written and again when it is read back from the store: equal digests, equal samples.
+//! A digest of series, taken when a block is written and again when it is read back from the store: equal
+//! digests, equal samples.
 
 use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use tsdb::block::BlockReader;

@@ -1,7 +1,9 @@
-//! One span of a job: inputs merged, the raw block and its downsampled ones written in the same pass, into scratch files.
+//! One span of a job: inputs merged, the raw block and its downsampled ones written in the same pass, into
+//! scratch files.
 //!
-//! Where a block would become larger than one may be, or fill the scratch disk, it ends, and the next begins with the next series: all blocks of a pass
-//! end at the same places. So they are the shares of one whole, uploaded and gone from the disk one after the other.
+//! Where a block would become larger than one may be, or fill the scratch disk, it ends, and the next begins
+//! with the next series: all blocks of a pass end at the same places. So they are the shares of one whole,
+//! uploaded and gone from the disk one after the other.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

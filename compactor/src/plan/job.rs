@@ -105,7 +105,8 @@ impl JobKind {
 pub struct BlockStates {
     /// Not to be touched: quarantined, or being worked on.
     pub blocked: BTreeSet<Ulid>,
-    /// Blocks that hold samples (or windows, where the samples are gone) which deletion or a retention rule hides.
+    /// Blocks that hold samples (or windows, where the samples are gone) which deletion or a retention rule
+    /// hides.
     pub rewrite_candidates: BTreeSet<Ulid>,
 }
 
@@ -133,7 +134,8 @@ pub struct Job {
 const SLOTS: u64 = 64;
 
 impl Job {
-    /// The lease under which compactors claim it: the same span is the same work, whoever plans it. Two jobs may have the same name; then one waits.
+    /// The lease under which compactors claim it: the same span is the same work, whoever plans it. Two jobs
+    /// may have the same name; then one waits.
     pub fn name(&self) -> String {
         let text = match self.kind {
             JobKind::Cut => format!("cut {}", self.inputs[0].ulid),
@@ -177,7 +179,8 @@ pub fn sources_of(block: &BlockMeta) -> Vec<Ulid> {
     if block.sources.is_empty() { vec![block.ulid] } else { block.sources.clone() }
 }
 
-/// Downsampled blocks whose samples are gone: no live block of samples shares a source with them, so that nothing will ever replace them.
+/// Downsampled blocks whose samples are gone: no live block of samples shares a source with them, so that
+/// nothing will ever replace them.
 pub fn windows_alone(blocks: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {
     let raw: BTreeSet<Ulid> =
         blocks.iter().filter(|b| b.resolution_ms == 0).flat_map(|b| sources_of(b)).collect();

@@ -1,5 +1,5 @@
-//! Downsampled blocks that have outlived their samples: while raw blocks are there, windows are made again with them, afterwards they are merged by
-//! themselves.
+//! Downsampled blocks that have outlived their samples: while raw blocks are there, windows are made again
+//! with them, afterwards they are merged by themselves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub fn jobs(
     settings: &PlanSettings,
     now_ms: i64,
 ) -> Vec<Job> {
-    // Windows that are exact stay so: they are not put into one block with approximate ones. Nor are those of one replica with another's, which
-    // know nothing of each other.
+    // Windows that are exact stay so: they are not put into one block with approximate ones. Nor are those of
+    // one replica with another's, which know nothing of each other.
     let mut alike: BTreeMap<_, Vec<Unit>> = BTreeMap::new();
     let units = Unit::all_of(blocks.iter().filter(|b| b.resolution_ms > 0));
     for unit in &units {

@@ -1,4 +1,5 @@
-//! What is planned as one: a block, or all shares of a whole. Only together are they merged, replaced, kept or left alone.
+//! What is planned as one: a block, or all shares of a whole. Only together are they merged, replaced, kept
+//! or left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -20,7 +20,8 @@ pub struct Console {
     title: String,
     /// Expected samples; 0 where it is not known.
     total: u64,
-    /// Expected bytes, for what is read before it is known how many samples it has; 0 where that is not known either.
+    /// Expected bytes, for what is read before it is known how many samples it has; 0 where that is not known
+    /// either.
     total_bytes: u64,
     samples: u64,
     bytes: u64,

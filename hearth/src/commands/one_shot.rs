@@ -1,4 +1,5 @@
-//! What commands that read or fill a bucket have alike: threads, a tenant, selectors, and a way to be stopped.
+//! What commands that read or fill a bucket have alike: threads, a tenant, selectors, and a way to be
+//! stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

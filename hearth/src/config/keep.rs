@@ -83,7 +83,8 @@ impl fmt::Display for KeepRules {
     }
 }
 
-/// Times of single tenants: `team-a=30d` for raw samples, `team-a=30d/1y/5y` for windows of 5 minutes and an hour too.
+/// Times of single tenants: `team-a=30d` for raw samples, `team-a=30d/1y/5y` for windows of 5 minutes and an
+/// hour too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantKeeps(pub BTreeMap<TenantId, TenantRetention>);
 

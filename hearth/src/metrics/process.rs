@@ -1,4 +1,5 @@
-//! What the process tells about itself: its build, and what the operating system and the allocator count of it.
+//! What the process tells about itself: its build, and what the operating system and the allocator count of
+//! it.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,15 +33,17 @@ fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// The process metrics every Prometheus client library has, under
-/// [their usual names](https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics), read from `/proc` at each scrape.
+/// The process metrics every Prometheus client library has, under [their usual
+/// names](https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics), read from `/proc` at
+/// each scrape.
 #[derive(Debug)]
 struct Process {
     /// Seconds since the epoch.
     started: f64,
 }
 
-/// A clock tick of `/proc` in seconds: the kernel shows user space 100 a second on every architecture that Rust supports.
+/// A clock tick of `/proc` in seconds: the kernel shows user space 100 a second on every architecture that
+/// Rust supports.
 const TICK_SECONDS: f64 = 0.01;
 
 /// Bytes of a page, where `/proc` does not say bytes itself.
@@ -95,7 +98,8 @@ impl Collector for Process {
     }
 }
 
-/// What the allocator holds: what the kinds of memory that are counted elsewhere have to add up to, and what it cannot use.
+/// What the allocator holds: what the kinds of memory that are counted elsewhere have to add up to, and what
+/// it cannot use.
 #[cfg(feature = "jemalloc")]
 fn heap() -> Vec<(&'static str, &'static str, usize)> {
     use tikv_jemalloc_ctl::{epoch, stats};
@@ -126,8 +130,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// User and system time of `/proc/self/stat`, fields 14 and 15 of proc(5). The second field is the program's name in parentheses and may hold
-/// anything, so counting starts after its last parenthesis.
+/// User and system time of `/proc/self/stat`, fields 14 and 15 of proc(5). The second field is the program's
+/// name in parentheses and may hold anything, so counting starts after its last parenthesis.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;

@@ -1,4 +1,5 @@
-//! Credentials in files, as Vault Agent and Kubernetes mount them: read again when one of them changes, without a restart.
+//! Credentials in files, as Vault Agent and Kubernetes mount them: read again when one of them changes,
+//! without a restart.
 
 use std::fmt;
 use std::path::PathBuf;

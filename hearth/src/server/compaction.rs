@@ -1,4 +1,5 @@
-//! The compactor's role: its settings from the table, its place in the process, and what it did lately for people to look at.
+//! The compactor's role: its settings from the table, its place in the process, and what it did lately for
+//! people to look at.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +33,8 @@ pub fn keep(settings: &Settings) -> RetentionSettings {
     }
 }
 
-/// The longest that any raw sample is kept, in milliseconds; `None` for ever. Older ones are refused on arrival.
+/// The longest that any raw sample is kept, in milliseconds; `None` for ever. Older ones are refused on
+/// arrival.
 pub fn longest_raw_ms(settings: &Settings) -> Option<i64> {
     let keep = keep(settings);
     let tenants = keep.tenants.values().filter_map(|t| t.raw_ms);

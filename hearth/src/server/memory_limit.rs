@@ -2,10 +2,12 @@
 
 use std::fs;
 
-/// The head's share of the memory where no limit is set: the rest is for writes in flight, queries, caches, and the flush itself.
+/// The head's share of the memory where no limit is set: the rest is for writes in flight, queries, caches,
+/// and the flush itself.
 const HEAD_SHARE: (u64, u64) = (2, 5);
 
-/// Bytes the head may hold: what was set, or its share of what there is. `None` where the system does not say.
+/// Bytes the head may hold: what was set, or its share of what there is. `None` where the system does not
+/// say.
 pub fn head_limit(set_bytes: u64) -> Option<u64> {
     let share = |all: u64| all / HEAD_SHARE.1 * HEAD_SHARE.0;
     if set_bytes > 0 { Some(set_bytes) } else { memory_bytes().map(share) }
@@ -31,7 +33,8 @@ fn memory_bytes() -> Option<u64> {
     .min()
 }
 
-/// The group that a process is in as `/proc/self/cgroup` tells it: after `0::` in version 2, after `:memory:` in version 1.
+/// The group that a process is in as `/proc/self/cgroup` tells it: after `0::` in version 2, after `:memory:`
+/// in version 1.
 fn own_group<'a>(groups: &'a str, mark: &str) -> Option<&'a str> {
     let path = groups.lines().find_map(|l| l.find(mark).map(|at| &l[at + mark.len()..]))?;
     (path != "/").then_some(path)

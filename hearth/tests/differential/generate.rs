@@ -1,8 +1,10 @@
-//! Random well-typed expressions, in the manner of promqlsmith: every operator, function, matcher and modifier that Prometheus 2.42 knows.
+//! Random well-typed expressions, in the manner of promqlsmith: every operator, function, matcher and
+//! modifier that Prometheus 2.42 knows.
 //!
-//! An expression carries how exactly two correct servers agree on it ([`Grade`]), because a comparison, a `floor` or a `topk` turns a last bit
-//! that differs into another answer. What is sensitive to that is only ever put over what is the same to the bit. Where the language itself
-//! has changed since, an expression is written in both ways: a piece between `«` and `»` is for Prometheus 2.42 only, one between `‹` and `›` for
+//! An expression carries how exactly two correct servers agree on it ([`Grade`]), because a comparison, a
+//! `floor` or a `topk` turns a last bit that differs into another answer. What is sensitive to that is only
+//! ever put over what is the same to the bit. Where the language itself has changed since, an expression is
+//! written in both ways: a piece between `«` and `»` is for Prometheus 2.42 only, one between `‹` and `›` for
 //! Hearth only.
 
 use super::load::{METRICS, Metric, SPAN_MS, START_MS, Shape, TARGETS};
@@ -232,7 +234,8 @@ impl Maker {
         if self.chance(6) {
             let name = metric.name;
             let prefix = &name[..name.len().min(4)];
-            // Other shapes than asked for must not slip in, so a pattern that may find several names is for anything only.
+            // Other shapes than asked for must not slip in, so a pattern that may find several names is for
+            // anything only.
             let several = METRICS.iter().all(|m| fits(m.shape));
             let patterns = [
                 format!("=\"{name}\""),
@@ -308,7 +311,8 @@ impl Maker {
         expr(self.selector(fits) + &self.placement(), Dyadic)
     }
 
-    /// A range vector. The range of a subquery ends half a second off, so that none of its steps lies on its end.
+    /// A range vector. The range of a subquery ends half a second off, so that none of its steps lies on its
+    /// end.
     fn window(&mut self, need: Grade, depth: u32, fits: &dyn Fn(Shape) -> bool) -> Expr {
         if depth > 0 && self.subqueries > 0 && self.chance(25) {
             self.subqueries -= 1;
@@ -350,9 +354,10 @@ impl Maker {
             ("absent_over_time", Close, Dyadic),
         ]);
         match name {
-            // Where a counter that is near zero begins in the window or after a gap, 2.42 and 3.x extrapolate differently: the former let its
-            // zero point decide first whether the window's start is near, the latter decides that first and clamps then. So these are for
-            // counters that begin high and have no gaps; their resets do go to zero.
+            // Where a counter that is near zero begins in the window or after a gap, 2.42 and 3.x extrapolate
+            // differently: the former let its zero point decide first whether the window's start is near, the
+            // latter decides that first and clamps then. So these are for counters that begin high and have
+            // no gaps; their resets do go to zero.
             "rate" | "increase" => {
                 let window = self.window(need, depth, &|shape| {
                     matches!(shape, Shape::Counter | Shape::Bucket | Shape::Constant)
@@ -421,7 +426,8 @@ impl Maker {
             }
             4 => {
                 let inner = self.vector(depth, Same);
-                // 2.42 forgot to sort the label of the value into those that `by` lists, so there it must come last.
+                // 2.42 forgot to sort the label of the value into those that `by` lists, so there it must
+                // come last.
                 let label = if by.starts_with(" by") { "zz" } else { self.of(&["value", "job", "le"]) };
                 expr(format!("count_values{by}(\"{label}\", {})", inner.text), Dyadic)
             }
@@ -599,7 +605,8 @@ impl Maker {
             5 | 6 => (format!("sum{by}(rate({}))", self.window(Close, 0, &buckets).text), Close),
             _ => (self.vector(depth, Same).text, Dyadic),
         };
-        // With a rank that lies exactly on an empty bucket's count, a last bit decides on which side of it the answer is.
+        // With a rank that lies exactly on an empty bucket's count, a last bit decides on which side of it
+        // the answer is.
         let q = self.of(&["0.37", "0.913", "0.05", "0", "-1", "1.5", "NaN"]);
         let q = if grade == Dyadic { self.of(&[q, "0.5", "0.9", "1", "0.25"]) } else { q };
         expr(format!("histogram_quantile({q}, {inner})"), Close)

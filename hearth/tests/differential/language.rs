@@ -1,14 +1,16 @@
-//! Random expressions of all of the language of Prometheus 3.14 with every feature flag on, and random nonsense of the same words.
+//! Random expressions of all of the language of Prometheus 3.14 with every feature flag on, and random
+//! nonsense of the same words.
 //!
-//! Unlike [`super::generate`] this asks a server of the same language, so that nothing has to be written in two ways; both compute in the same
-//! order, so that values may be compared and rounded as one likes.
+//! Unlike [`super::generate`] this asks a server of the same language, so that nothing has to be written in
+//! two ways; both compute in the same order, so that values may be compared and rounded as one likes.
 
 use super::generate::{Grade, Question};
 use super::load::{SPAN_MS, START_MS};
 use super::native::{CUSTOM, FLOATS, HISTOGRAMS};
 use crate::test_services::Rng;
 
-/// Functions and aggregations that 2.42 did not have or that behave otherwise since; a run must have used each with an answer.
+/// Functions and aggregations that 2.42 did not have or that behave otherwise since; a run must have used
+/// each with an answer.
 pub const NEWER: &[&str] = &[
     "double_exponential_smoothing",
     "end",

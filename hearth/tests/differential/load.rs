@@ -1,8 +1,10 @@
-//! About 200 series from a seed: every shape of series that a real scrape brings, and some that it should not.
+//! About 200 series from a seed: every shape of series that a real scrape brings, and some that it should
+//! not.
 //!
-//! Samples come every 15 s with a jitter of at most 300 ms, the same for all series of a target as in a real scrape. No sample lies within
-//! 100 ms of a whole second and no query asks at another phase than 0 or 50 ms, so no sample ever lies exactly on the end of a range: what
-//! Prometheus 3.0 changed there (ranges are open at the left) is held by another test.
+//! Samples come every 15 s with a jitter of at most 300 ms, the same for all series of a target as in a real
+//! scrape. No sample lies within 100 ms of a whole second and no query asks at another phase than 0 or 50 ms,
+//! so no sample ever lies exactly on the end of a range: what Prometheus 3.0 changed there (ranges are open
+//! at the left) is held by another test.
 
 use crate::test_services::{Rng, Series, series};
 
@@ -41,7 +43,8 @@ pub struct Metric {
     pub labels: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// What each target's series carry. Only one job has `env`, so that matching meets labels that one side lacks.
+/// What each target's series carry. Only one job has `env`, so that matching meets labels that one side
+/// lacks.
 pub const TARGETS: &[&[(&str, &str)]] = &[
     &[("job", "node"), ("instance", "host-1:9100")],
     &[("job", "node"), ("instance", "host-2:9100")],
@@ -90,7 +93,8 @@ const fn metric(
 
 type Pairs = Vec<(&'static str, &'static str)>;
 
-/// The labels of every series of a metric: all that its labels combine to, for each target. The number is the target's.
+/// The labels of every series of a metric: all that its labels combine to, for each target. The number is the
+/// target's.
 fn label_sets(metric: &Metric) -> Vec<(usize, Pairs)> {
     let mut sets: Vec<(usize, Pairs)> = if metric.of_targets {
         TARGETS.iter().enumerate().map(|(i, target)| (i, target.to_vec())).collect()
@@ -118,7 +122,8 @@ pub fn all(seed: u64) -> Vec<Series> {
     let scrapes: Vec<Vec<i64>> = TARGETS.iter().map(|_| scrape_times(&mut dice)).collect();
     let mut out = Vec::new();
     for metric in METRICS {
-        // A histogram's buckets rise together: each bucket adds to the one before it in the same series of `le`.
+        // A histogram's buckets rise together: each bucket adds to the one before it in the same series of
+        // `le`.
         let mut below: Vec<f64> = Vec::new();
         for (target, labels) in label_sets(metric) {
             let times = &scrapes[target];
@@ -146,7 +151,8 @@ fn scrape_times(dice: &mut Rng) -> Vec<i64> {
         .collect()
 }
 
-/// One value for each scrape, or none. All are multiples of 1/1024 and far below 2^53, so that sums of them are exact in any order.
+/// One value for each scrape, or none. All are multiples of 1/1024 and far below 2^53, so that sums of them
+/// are exact in any order.
 fn values(metric: &Metric, labels: &Pairs, count: usize, dice: &mut Rng) -> Vec<Option<f64>> {
     let stale = f64::from_bits(STALE);
     let mut total = 0.0;

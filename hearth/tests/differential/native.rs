@@ -1,8 +1,8 @@
-//! Series for the whole language of Prometheus 3: native histograms of every kind, samples that lie exactly on whole steps, names in UTF-8,
-//! info metrics, `__type__` and `__unit__`.
+//! Series for the whole language of Prometheus 3: native histograms of every kind, samples that lie exactly
+//! on whole steps, names in UTF-8, info metrics, `__type__` and `__unit__`.
 //!
-//! Samples come every 15 s on multiples of 15 s, so that ranges and lookbacks end on samples. Values are multiples of 1/16 far below 2^53: sums
-//! of them are the same in any order.
+//! Samples come every 15 s on multiples of 15 s, so that ranges and lookbacks end on samples. Values are
+//! multiples of 1/16 far below 2^53: sums of them are the same in any order.
 
 use super::load::{SPAN_MS, START_MS};
 use crate::test_services::remote_write::Native;
@@ -70,8 +70,9 @@ pub fn all(seed: u64) -> Vec<Series> {
         }
         let bounds: &[f64] = if t == 2 { &[1.0, 2.0, 8.0] } else { &[1.0, 4.0, 8.0] };
         out.push(Series { histograms: custom(bounds, &mut dice), ..series(&with("custom", &[]), &[]) });
-        // Floats for a while, then histograms, then floats: one after the other, because a receiver takes the floats of a message first. No
-        // markers among the floats: Prometheus loses one that comes in the same commit as a histogram before it.
+        // Floats for a while, then histograms, then floats: one after the other, because a receiver takes the
+        // floats of a message first. No markers among the floats: Prometheus loses one that comes in the same
+        // commit as a histogram before it.
         let third = |at: i64| (at - START_MS) * 3 / SPAN_MS;
         let (floats, histograms) = (counter(&mut dice), exponential(Kind::Integer, &mut dice));
         for part in 0..3 {
@@ -135,8 +136,8 @@ enum Kind {
     Gauge,
 }
 
-/// Counters of observations in exponential buckets, with resets, gaps and markers; the schema, the width of the zero bucket and the buckets
-/// that are there change on the way.
+/// Counters of observations in exponential buckets, with resets, gaps and markers; the schema, the width of
+/// the zero bucket and the buckets that are there change on the way.
 fn exponential(kind: Kind, dice: &mut Rng) -> Vec<Native> {
     let mut schema = [-1, 0, 1, 3][dice.below(4) as usize];
     let mut zero_threshold = 0.001;

@@ -1,4 +1,5 @@
-//! Two answers compared to the letter: data, order, error texts, warnings and infos; only numbers may differ in their last digits.
+//! Two answers compared to the letter: data, order, error texts, warnings and infos; only numbers may differ
+//! in their last digits.
 
 use crate::test_services::api::{Answer, start_of};
 use serde_json::Value;
@@ -8,7 +9,8 @@ const RELATIVE: f64 = 1e-9;
 /// For what is left when nearly equal values are subtracted.
 const ABSOLUTE: f64 = 1e-11;
 
-/// Says where the answers differ, with Prometheus' first; none if they are the same. `ordered` where the query promises an order of values.
+/// Says where the answers differ, with Prometheus' first; none if they are the same. `ordered` where the
+/// query promises an order of values.
 pub fn difference(expected: &Answer, actual: &Answer, ordered: bool) -> Option<String> {
     let (a, b) = (expected.json(), actual.json());
     if expected.status != actual.status {
@@ -65,8 +67,9 @@ pub fn difference(expected: &Answer, actual: &Answer, ordered: bool) -> Option<S
     })
 }
 
-/// A text without what Prometheus leaves to chance or counts wrong: which two series of many have the same labels, where they come from a
-/// calculation over steps (it walks a Go map), and over how many samples a classic histogram was not monotonic (it doubles with every step).
+/// A text without what Prometheus leaves to chance or counts wrong: which two series of many have the same
+/// labels, where they come from a calculation over steps (it walks a Go map), and over how many samples a
+/// classic histogram was not monotonic (it doubles with every step).
 fn told_without_chance(text: &Value) -> String {
     let mut text = text.to_string();
     for (from, to) in [("for the match group ", "];many-to-many"), ("with a max diff of", " from ")] {

@@ -259,7 +259,8 @@ pub fn all(world: &mut World, questions: usize) -> Result<(), Unreadable> {
         ask(world, text, start, end, step)?;
     }
     for _ in 0..questions {
-        // Steps and ranges of whole hours are exact at every resolution, those of 5 minutes while there are windows of that.
+        // Steps and ranges of whole hours are exact at every resolution, those of 5 minutes while there are
+        // windows of that.
         let fine = world.dice.below(2) == 0;
         let (step, oldest) = match fine {
             true => (5 * 60_000, START.max(now - world.size.five_minutes_keep_ms + HOUR)),

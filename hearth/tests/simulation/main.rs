@@ -1,5 +1,6 @@
-//! Months of data through the write path, flushes, compaction, downsampling, retention and deletion under a simulated clock, every answer held
-//! against a plain sorted map; and the same, smaller, over a store that fails, loses answers and takes its time, for hundreds of seeds.
+//! Months of data through the write path, flushes, compaction, downsampling, retention and deletion under a
+//! simulated clock, every answer held against a plain sorted map; and the same, smaller, over a store that
+//! fails, loses answers and takes its time, for hundreds of seeds.
 
 #[path = "../../../compactor/tests/bucket/mod.rs"]
 mod bucket;
@@ -48,7 +49,8 @@ async fn ninety_days_of_two_hundred_series() {
         let now = world.now();
         let name = |n: &str| Matcher::equal("__name__", n);
         match half_day {
-            // A part of some series, in time that is compacted; one series whole; everything of a few hours that are still in the head.
+            // A part of some series, in time that is compacted; one series whole; everything of a few hours
+            // that are still in the head.
             40 => {
                 let some = Matcher::new(MatchOp::Regex, "instance", "i0[2-5]").expect("it compiles");
                 world.delete(vec![name("requests_total"), some], now - 9 * DAY, now - 8 * DAY).await;
@@ -134,7 +136,8 @@ async fn seeded(seed: u64) {
             world.die().await;
         }
         if world.dice.below(10) == 0 {
-            // Nobody could say whether a deletion was made that failed for good, so the store is well for as long as one takes.
+            // Nobody could say whether a deletion was made that failed for good, so the store is well for as
+            // long as one takes.
             faults.store(0, Ordering::Relaxed);
             let now = world.now();
             let instance = format!("i{:02}", world.dice.below(12));

@@ -1,4 +1,5 @@
-//! A store with its compactor under a simulated clock, and beside it the model: a sorted map that is told the same things.
+//! A store with its compactor under a simulated clock, and beside it the model: a sorted map that is told the
+//! same things.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,7 +160,8 @@ pub struct World {
     db: Option<Arc<Db>>,
     writes: Option<Router>,
     series: Vec<Spec>,
-    /// Late samples, with the time at which they arrive: all of some days at once, as from a place that was cut off.
+    /// Late samples, with the time at which they arrive: all of some days at once, as from a place that was
+    /// cut off.
     late: Vec<(i64, Row)>,
     /// Samples of the last hours, some of which are sent again.
     recent: Vec<Row>,
@@ -274,7 +276,8 @@ impl World {
         self.open().await;
     }
 
-    /// Time goes on: series are scraped, some samples are held back for days, some that are late arrive, some are sent twice or corrected.
+    /// Time goes on: series are scraped, some samples are held back for days, some that are late arrive, some
+    /// are sent twice or corrected.
     pub async fn advance(&mut self, by_ms: i64) {
         let from = self.now();
         self.clock.advance(by_ms);
@@ -323,7 +326,8 @@ impl World {
         self.recent.extend(sent.iter().cloned());
         self.write(sent).await;
         self.write(due.into_iter().map(|(_, row)| row).collect()).await;
-        // One correction of a timestamp per write: which of two stands is otherwise a question of the protocol.
+        // One correction of a timestamp per write: which of two stands is otherwise a question of the
+        // protocol.
         self.write(again).await;
     }
 

@@ -1,4 +1,5 @@
-//! A client of Prometheus' HTTP API that keeps answers as sets keyed by labels, so that two servers can be compared.
+//! A client of Prometheus' HTTP API that keeps answers as sets keyed by labels, so that two servers can be
+//! compared.
 
 use super::remote_write::{self, Series};
 use serde_json::Value;

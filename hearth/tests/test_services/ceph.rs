@@ -1,7 +1,8 @@
 //! A single-node Ceph in memory with its S3 gateway, from Debian's packages ceph-mon, ceph-osd and radosgw.
 //!
-//! A monitor, one OSD on the memory store and a gateway, all in the foreground as children of the test, so that they end with it. The ports are
-//! free ones and the start is tried again on others, because between choosing a port and taking it somebody else may.
+//! A monitor, one OSD on the memory store and a gateway, all in the foreground as children of the test, so
+//! that they end with it. The ports are free ones and the start is tried again on others, because between
+//! choosing a port and taking it somebody else may.
 
 use super::sigv4::S3;
 use super::{Api, Process, free_port, installed, wait_for};

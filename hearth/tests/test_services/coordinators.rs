@@ -1,4 +1,5 @@
-//! ZooKeeper and etcd, each alone on one port, from Debian's packages zookeeper and etcd-server, with and without locks on their doors.
+//! ZooKeeper and etcd, each alone on one port, from Debian's packages zookeeper and etcd-server, with and
+//! without locks on their doors.
 
 use super::{Api, Process, free_port, installed, wait_for};
 use serde_json::{Value, json};
@@ -40,7 +41,8 @@ impl Coordinator {
         new
     }
 
-    /// One that wants to know who asks: etcd with users, over TLS. (ZooKeeper is as ever: there, who logs in has nodes that are his alone.)
+    /// One that wants to know who asks: etcd with users, over TLS. (ZooKeeper is as ever: there, who logs in
+    /// has nodes that are his alone.)
     pub fn secured(kind: Kind, folder: &Path) -> Coordinator {
         let mut new = Coordinator::start(kind, folder);
         if kind == Kind::Etcd {

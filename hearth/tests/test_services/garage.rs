@@ -1,5 +1,6 @@
-//! A store that ignores conditions: a real Garage where its program is installed, else the stand-in of [`super::plain_s3`]. Garage comes from no Debian
-//! package and takes ten minutes to compile (`cargo install garage`), so the usual run of the tests has the stand-in; what ran is printed.
+//! A store that ignores conditions: a real Garage where its program is installed, else the stand-in of
+//! [`super::plain_s3`]. Garage comes from no Debian package and takes ten minutes to compile
+//! (`cargo install garage`), so the usual run of the tests has the stand-in; what ran is printed.
 
 use super::plain_s3::PlainS3;
 use super::sigv4::S3;

@@ -48,7 +48,8 @@ impl Start {
         let mut command = match self.file_limit_kib {
             None => Command::new(hearth),
             Some(kib) => {
-                // `ulimit -f` counts blocks of 512 bytes in sh. SIGXFSZ is ignored, so that a write fails with EFBIG as it would with ENOSPC.
+                // `ulimit -f` counts blocks of 512 bytes in sh. SIGXFSZ is ignored, so that a write fails
+                // with EFBIG as it would with ENOSPC.
                 let mut shell = Command::new("/bin/sh");
                 shell.args([
                     "-c",

@@ -48,8 +48,9 @@ impl Model {
         self.sure.len()
     }
 
-    /// Asks for every raw sample that `selector` gives in `(end_ms - range_ms, end_ms]`, which must cover all that was written, and asserts that
-    /// each acknowledged one is there once with its value, and that nothing is there that was not written. Gives back how many there are.
+    /// Asks for every raw sample that `selector` gives in `(end_ms - range_ms, end_ms]`, which must cover all
+    /// that was written, and asserts that each acknowledged one is there once with its value, and that
+    /// nothing is there that was not written. Gives back how many there are.
     pub fn check(&self, api: &Api, selector: &str, end_ms: i64, range_ms: i64, when: &str) -> usize {
         let found = api.instant(&format!("{selector}[{range_ms}ms]"), end_ms).matrix();
         for (labels, samples) in &self.sure {

@@ -1,5 +1,6 @@
-//! An S3 server in this process that answers 200 to every conditional write and overwrites, as Garage 2.5 does, with a little time between
-//! taking a request and doing it, so that writers truly race. Or one that keeps its word, to S3's header and to Google's, whose XML API is alike.
+//! An S3 server in this process that answers 200 to every conditional write and overwrites, as Garage 2.5
+//! does, with a little time between taking a request and doing it, so that writers truly race. Or one that
+//! keeps its word, to S3's header and to Google's, whose XML API is alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,8 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
-/// Every object is as old as the first listing: clean-up must not take what is being written for something forgotten.
+/// Every object is as old as the first listing: clean-up must not take what is being written for something
+/// forgotten.
 static STARTED: LazyLock<String> = LazyLock::new(|| {
     jiff::Timestamp::now().round(jiff::Unit::Millisecond).expect("the time of day can be rounded").to_string()
 });

@@ -35,8 +35,9 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts Prometheus so that it scrapes the exporter (job `node`) and itself (job `prometheus`) every second and sends all of it to
-    /// `remote_write_url`. It has no external labels: they would stand in what it sends and not in what it answers.
+    /// Starts Prometheus so that it scrapes the exporter (job `node`) and itself (job `prometheus`) every
+    /// second and sends all of it to `remote_write_url`. It has no external labels: they would stand in what
+    /// it sends and not in what it answers.
     pub fn start(folder: &Path, exporter: &NodeExporter, remote_write_url: &str) -> Prometheus {
         let port = free_port();
         let config = format!(
@@ -58,8 +59,8 @@ remote_write:
         Prometheus::run(folder, port, &config, &[])
     }
 
-    /// One of an HA pair: scrapes the exporter (job `node`) every second and sends it with `replica` as an external label. `folder` is this
-    /// replica's own and may be that of one which was killed.
+    /// One of an HA pair: scrapes the exporter (job `node`) every second and sends it with `replica` as an
+    /// external label. `folder` is this replica's own and may be that of one which was killed.
     pub fn replica(
         folder: &Path,
         exporter: &NodeExporter,
@@ -101,7 +102,8 @@ remote_write:
         Prometheus::run(folder, free_port(), &config, &["--enable-feature=exemplar-storage"])
     }
 
-    /// Starts a Prometheus of any version so that it scrapes nothing and takes remote write, to hold exactly what a test sends it.
+    /// Starts a Prometheus of any version so that it scrapes nothing and takes remote write, to hold exactly
+    /// what a test sends it.
     pub fn receiver(folder: &Path, program: &Path, features: &str) -> Prometheus {
         let features = format!("--enable-feature={features}");
         let more = ["--web.enable-remote-write-receiver", &features];
@@ -128,7 +130,8 @@ remote_write:
         }
     }
 
-    /// The same with the admin API, and samples kept however old they are: what it holds can be had as blocks.
+    /// The same with the admin API, and samples kept however old they are: what it holds can be had as
+    /// blocks.
     pub fn keeper(folder: &Path) -> Prometheus {
         let more = [
             "--web.enable-remote-write-receiver",

@@ -1,7 +1,9 @@
-//! A sender of remote write 1.0 made from the specification alone (https://prometheus.io/docs/specs/prw/remote_write_spec/), so that the tests
-//! share no code with the receiver.
+//! A sender of remote write 1.0 made from the specification alone
+//! (https://prometheus.io/docs/specs/prw/remote_write_spec/), so that the tests share no code with the
+//! receiver.
 
-/// One series with samples (milliseconds, value). Labels are bytes, because some tests send what is not UTF-8, and stand as given.
+/// One series with samples (milliseconds, value). Labels are bytes, because some tests send what is not
+/// UTF-8, and stand as given.
 #[derive(Clone, Debug)]
 pub struct Series {
     pub labels: Vec<(Vec<u8>, Vec<u8>)>,
@@ -37,8 +39,8 @@ pub fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
     Series { labels, samples: samples.to_vec(), histograms: Vec::new() }
 }
 
-/// `prometheus.WriteRequest` in protobuf: series are field 1; in them labels are field 1 (name 1, value 2) and samples field 2 (value 1 as a
-/// double, timestamp 2 as a varint), histograms field 4.
+/// `prometheus.WriteRequest` in protobuf: series are field 1; in them labels are field 1 (name 1, value 2)
+/// and samples field 2 (value 1 as a double, timestamp 2 as a varint), histograms field 4.
 pub fn write_request(all: &[Series]) -> Vec<u8> {
     let mut out = Vec::new();
     for one in all {

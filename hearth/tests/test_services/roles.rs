@@ -1,4 +1,5 @@
-//! A stand-in for what gives a machine or a pod its role's credentials for a while: Amazon's instance metadata (version 2) and EKS Pod Identity.
+//! A stand-in for what gives a machine or a pod its role's credentials for a while: Amazon's instance
+//! metadata (version 2) and EKS Pod Identity.
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};

@@ -109,7 +109,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// `YYYYMMDDTHHMMSSZ`; the day from the days since 1970 as Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms" has it.
+/// `YYYYMMDDTHHMMSSZ`; the day from the days since 1970 as Howard Hinnant's "chrono-Compatible Low-Level Date
+/// Algorithms" has it.
 fn amz_time(unix_s: i64) -> String {
     let (days, rest) = (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400));
     let z = days + 719_468;

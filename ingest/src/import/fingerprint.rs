@@ -29,7 +29,8 @@ impl Fingerprint {
         self.sums.push(sum(series));
     }
 
-    /// The first difference to another reading, in words. `name` names series number n of the other, where it can.
+    /// The first difference to another reading, in words. `name` names series number n of the other, where it
+    /// can.
     pub fn difference(&self, other: &Fingerprint, name: impl Fn(usize) -> Option<String>) -> Option<String> {
         if self == other {
             return None;
@@ -60,7 +61,8 @@ impl Fingerprint {
     }
 }
 
-/// A checksum over labels, timestamps, bits of values, histograms and start timestamps, or all that windows tell.
+/// A checksum over labels, timestamps, bits of values, histograms and start timestamps, or all that windows
+/// tell.
 fn sum(series: &SeriesColumns) -> u64 {
     let mut hash = Xxh3Default::new();
     hash.update(series.labels.as_bytes());

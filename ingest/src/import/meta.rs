@@ -10,7 +10,8 @@ use super::ImportError;
 /// The largest `meta.json` that is read: Thanos lists files and sources in it.
 pub const MAX_META_BYTES: u64 = 16 << 20;
 
-/// The longest time that one block may span: a century. An import is cut into half days, so a made-up time would never end.
+/// The longest time that one block may span: a century. An import is cut into half days, so a made-up time
+/// would never end.
 pub(super) const LONGEST_MS: i64 = 100 * 366 * 24 * 3600 * 1000;
 
 /// The part of `meta.json` that an import needs.
@@ -120,7 +121,8 @@ pub fn is_ulid(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b)))
 }
 
-/// Which of some blocks have nothing that another does not have: compaction made one of them of several, and the old ones are not gone yet.
+/// Which of some blocks have nothing that another does not have: compaction made one of them of several, and
+/// the old ones are not gone yet.
 pub fn superseded(blocks: &[SourceMeta]) -> Vec<bool> {
     let holds = |a: &SourceMeta, b: &SourceMeta| {
         let (from, of) = (&a.compaction.sources, &b.compaction.sources);

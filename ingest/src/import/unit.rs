@@ -27,7 +27,8 @@ pub fn spans((min_t_ms, max_t_ms): (i64, i64)) -> impl Iterator<Item = (i64, i64
 /// One block to be made.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// What is imported, in words that are the same in every run: the source's identity and what is selected of it.
+    /// What is imported, in words that are the same in every run: the source's identity and what is selected
+    /// of it.
     pub identity: String,
     /// Times that are imported, both included.
     pub range: (i64, i64),
@@ -49,7 +50,8 @@ impl Unit {
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
 
-    /// How its block is written: read for years, so cut as compaction cuts it, and compressed no harder than an import has time for.
+    /// How its block is written: read for years, so cut as compaction cuts it, and compressed no harder than
+    /// an import has time for.
     fn options(&self) -> WriteOptions {
         let options = match self.resolution_ms {
             0 => WriteOptions::compacted(),
@@ -95,7 +97,8 @@ struct About<'a> {
 /// Takes series one after the other; what [`import`] hands to the source.
 pub type Give<'a> = dyn FnMut(SeriesColumns) -> Result<(), ImportError> + 'a;
 
-/// Imports a unit. `read` is called once, where it was not imported before, and gives all its series in Hearth's order.
+/// Imports a unit. `read` is called once, where it was not imported before, and gives all its series in
+/// Hearth's order.
 pub fn import(
     journal: &ImportJournal,
     unit: &Unit,

@@ -1,4 +1,5 @@
-//! A native histogram off the wire: the message that remote write 1.0 and 2.0 share, its checks, and the way to absolute counts.
+//! A native histogram off the wire: the message that remote write 1.0 and 2.0 share, its checks, and the way
+//! to absolute counts.
 
 use std::sync::Arc;
 
@@ -36,8 +37,9 @@ struct Side {
     counts: Vec<f64>,
 }
 
-/// Reads `prometheus.Histogram` or `io.prometheus.write.v2.Histogram`: the same fields, but for `start_timestamp` which only the latter has.
-/// Wire faults are the request's end; contradictions in the histogram only its own.
+/// Reads `prometheus.Histogram` or `io.prometheus.write.v2.Histogram`: the same fields, but for
+/// `start_timestamp` which only the latter has. Wire faults are the request's end; contradictions in the
+/// histogram only its own.
 pub(crate) fn read(mut r: Reader<'_>, limits: &Limits) -> Result<HistogramSample, Fault> {
     let mut count = None;
     let mut zero_count = Count::Whole(0);
@@ -169,8 +171,8 @@ struct Raw {
 }
 
 impl Raw {
-    /// What the fields come to. `tsdb` knows which histograms may be stored; the one check of our own, made first, is that bucket
-    /// numbers fit 32 bits, so that no later arithmetic on them can overflow.
+    /// What the fields come to. `tsdb` knows which histograms may be stored; the one check of our own, made
+    /// first, is that bucket numbers fit 32 bits, so that no later arithmetic on them can overflow.
     fn into_histogram(self) -> Result<Histogram, String> {
         check_reach("positive", &self.positive.spans)?;
         check_reach("negative", &self.negative.spans)?;

@@ -1,15 +1,18 @@
-//! Recognises series by how their labels came the last time, so that a series that is known costs no look-up by labels.
+//! Recognises series by how their labels came the last time, so that a series that is known costs no look-up
+//! by labels.
 //!
-//! A sender repeats itself: the same series, in the same bytes, every few seconds. What is kept of them is one word each, half a hash of
-//! those bytes and the number the store knows the series by. It is a hint and no more: the store is asked for the series of that number
-//! and all of its labels are compared with what came, so neither a collision nor a number that was given out again can mix two series up.
+//! A sender repeats itself: the same series, in the same bytes, every few seconds. What is kept of them is
+//! one word each, half a hash of those bytes and the number the store knows the series by. It is a hint and
+//! no more: the store is asked for the series of that number and all of its labels are compared with what
+//! came, so neither a collision nor a number that was given out again can mix two series up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
-/// Words that are looked at together: a cache line. A key has two such places, of which the second is looked at only by what is not in the first.
+/// Words that are looked at together: a cache line. A key has two such places, of which the second is looked
+/// at only by what is not in the first.
 const BUCKET: usize = 8;
 
 /// Buckets at first, 512 KiB in all.
@@ -69,8 +72,8 @@ impl Table {
         let word = u64::from(key) << 32 | u64::from(stored);
         let read = |w: &&AtomicU64| w.load(Ordering::Relaxed);
         let both = || self.first(key).iter().chain(self.second(key));
-        // The place of an older word of this key, or a free one, or one whose word has a free place elsewhere, or anybody's: two writers that
-        // meet lose a hint at worst.
+        // The place of an older word of this key, or a free one, or one whose word has a free place
+        // elsewhere, or anybody's: two writers that meet lose a hint at worst.
         let same = |w: &&AtomicU64| (read(w) >> 32) as u32 == key && read(w) != 0;
         let free = |w: &&AtomicU64| read(w) == 0;
         let place = both().find(same).or_else(|| both().find(free)).or_else(|| {

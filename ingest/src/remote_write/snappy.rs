@@ -8,7 +8,8 @@ pub const PREAMBLE_BYTES: usize = 5;
 #[error("body is not snappy block format: {0}")]
 pub struct NotSnappy(pub String);
 
-/// The decoded length that the first bytes of a block declare. `None` while there are too few of them to tell.
+/// The decoded length that the first bytes of a block declare. `None` while there are too few of them to
+/// tell.
 pub fn declared_len(start: &[u8]) -> Result<Option<usize>, NotSnappy> {
     let mut len = 0u64;
     for (i, &byte) in start.iter().take(PREAMBLE_BYTES).enumerate() {

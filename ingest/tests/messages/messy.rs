@@ -1,5 +1,6 @@
-//! An encoder that writes the same message as no sender would but the wire format allows: fields out of order, unknown ones between,
-//! packed numbers split or spread, varints padded, single fields sent twice, sub-messages in pieces.
+//! An encoder that writes the same message as no sender would but the wire format allows: fields out of
+//! order, unknown ones between, packed numbers split or spread, varints padded, single fields sent twice,
+//! sub-messages in pieces.
 
 use model::source::testing::rng::Rng;
 
@@ -178,7 +179,8 @@ fn spans(rng: &mut Rng, f: &mut Fields, field: u32, spans: &[BucketSpan]) {
 
 fn histogram(rng: &mut Rng, h: &Histogram) -> Vec<u8> {
     let mut f = Fields::new();
-    // Either of a pair may come first; that the last one counts is only certain in one queue, so both take the number 1 or 6 here.
+    // Either of a pair may come first; that the last one counts is only certain in one queue, so both take
+    // the number 1 or 6 here.
     match h.count {
         Some(Count::Int(n)) => {
             let mut out = key(rng, 2, 1);
@@ -310,7 +312,8 @@ pub fn request_v2(rng: &mut Rng, request: &v2::Request) -> Vec<u8> {
             bytes(rng, &mut m, 4, &x);
         }
         if let Some(meta) = &s.metadata {
-            // In two pieces, to be merged; a field that the first piece sent and the second one overrules may be among them.
+            // In two pieces, to be merged; a field that the first piece sent and the second one overrules may
+            // be among them.
             let mut pieces = [Fields::new(), Fields::new()];
             number(rng, &mut pieces[1], 1, meta.r#type as i64 as u64);
             let i = rng.below(2);

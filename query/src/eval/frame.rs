@@ -1,4 +1,5 @@
-//! Values while they are computed: a row per series, a slot per step, dense floats with a bitmap, histograms on the side.
+//! Values while they are computed: a row per series, a slot per step, dense floats with a bitmap, histograms
+//! on the side.
 
 use std::sync::Arc;
 
@@ -187,7 +188,8 @@ impl Column {
         (self.floats.len() * 8 + self.present.len() * 8 + histograms) as u64
     }
 
-    /// Puts the other's filled slots into this one's empty slots; `false` (and nothing kept in order) where both fill one.
+    /// Puts the other's filled slots into this one's empty slots; `false` (and nothing kept in order) where
+    /// both fill one.
     pub fn absorb(&mut self, other: Column) -> bool {
         for (step, p) in other.iter() {
             if self.get(step).is_some() {
@@ -245,7 +247,8 @@ impl Val {
     }
 }
 
-/// Whether a label says what a metric is rather than whom it is about: the name and, with them, its type and unit.
+/// Whether a label says what a metric is rather than whom it is about: the name and, with them, its type and
+/// unit.
 pub fn is_metadata_label(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }

@@ -1,4 +1,5 @@
-//! What one evaluation keeps because it is asked for again: series of selections and values of expressions that stand more than once.
+//! What one evaluation keeps because it is asked for again: series of selections and values of expressions
+//! that stand more than once.
 
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use model::source::{Reservation, SeriesColumns};
 use crate::eval::frame::Val;
 use crate::eval::stats::samples::SampleStats;
 
-/// What is kept to be used again takes at most one part in so many of what a query may hold; the rest is read or computed again.
+/// What is kept to be used again takes at most one part in so many of what a query may hold; the rest is read
+/// or computed again.
 pub(super) const MAX_KEPT_PART: u64 = 8;
 
 /// Series of selections that are read more than once, by number of the selection and time range.

@@ -34,7 +34,8 @@ impl Reach {
     }
 }
 
-/// What was worked out for the timelines of a selection, shared by all cores: series of one scrape have one timeline, but seldom follow one another.
+/// What was worked out for the timelines of a selection, shared by all cores: series of one scrape have one
+/// timeline, but seldom follow one another.
 pub struct Memo<T> {
     /// Slots of one result.
     steps: usize,
@@ -50,7 +51,8 @@ struct MemoState<T> {
     slots: usize,
 }
 
-/// Slots and timestamps that a memo holds at most, eight bytes each: the timelines of some hundred targets over a day.
+/// Slots and timestamps that a memo holds at most, eight bytes each: the timelines of some hundred targets
+/// over a day.
 const MEMO_SLOTS: usize = 4 << 20;
 
 impl<T> Memo<T> {
@@ -66,7 +68,8 @@ impl<T> Memo<T> {
         let made = Arc::new(make(timeline));
         let mut state = self.state.lock();
         let slots = state.slots + timeline.len() + self.steps;
-        // Only what somebody else holds too can come again. What is there stays: the rest comes in the same order, series after series.
+        // Only what somebody else holds too can come again. What is there stays: the rest comes in the same
+        // order, series after series.
         if Arc::strong_count(timeline) > 1 && slots <= MEMO_SLOTS {
             state.slots = slots;
             state.by_timeline.insert(key, (timeline.clone(), made.clone()));

@@ -23,9 +23,9 @@ pub enum ValueType {
 
 /// A node with its place in the text.
 ///
-/// Chains of binary operators lean to the left and may be as long as the text allows: clone, drop, print and [`Expr::value_type`]
-/// need no stack for them, and [`Expr::left_spine`] lets others walk them in a loop. All other nesting is at most
-/// [`ParseOptions::max_depth`](super::ParseOptions) deep.
+/// Chains of binary operators lean to the left and may be as long as the text allows: clone, drop, print and
+/// [`Expr::value_type`] need no stack for them, and [`Expr::left_spine`] lets others walk them in a loop. All
+/// other nesting is at most [`ParseOptions::max_depth`](super::ParseOptions) deep.
 #[derive(Clone)]
 pub struct Expr {
     pub node: Node,
@@ -38,7 +38,8 @@ pub enum Node {
     /// PromQL strings are bytes: `"\xc5"` is one byte and not UTF-8.
     Str(Arc<[u8]>),
     Vector(VectorSelector),
-    /// `selector[range]`. The inner expression is always a `Vector`; `offset`, `@`, `anchored` and `smoothed` are kept there.
+    /// `selector[range]`. The inner expression is always a `Vector`; `offset`, `@`, `anchored` and `smoothed`
+    /// are kept there.
     Matrix {
         selector: VectorSelector,
         selector_span: Span,
@@ -62,10 +63,12 @@ pub struct NumberLit {
     pub is_duration: bool,
 }
 
-/// A duration as written: a plain number of milliseconds, or an expression over durations (`[step() * 2]`, behind a feature flag).
+/// A duration as written: a plain number of milliseconds, or an expression over durations (`[step() * 2]`,
+/// behind a feature flag).
 #[derive(Clone, Debug)]
 pub enum DurationExpr {
-    /// Milliseconds, rounded towards zero; negative only in offsets. A step or range written as less than one millisecond is 0.
+    /// Milliseconds, rounded towards zero; negative only in offsets. A step or range written as less than one
+    /// millisecond is 0.
     Literal(i64),
     /// Evaluated once per query, when step and range are known.
     Computed(Box<DurationNode>),
@@ -144,7 +147,8 @@ pub struct Function {
     pub name: &'static str,
     /// The types of the arguments; the last repeats as `variadic` says.
     pub args: &'static [ValueType],
-    /// 0: exactly `args`. n > 0: up to n of the last may be left out or added as upstream's `Variadic`. -1: any number of the last, none included.
+    /// 0: exactly `args`. n > 0: up to n of the last may be left out or added as upstream's `Variadic`. -1:
+    /// any number of the last, none included.
     pub variadic: i32,
     pub returns: ValueType,
     /// Refused unless experimental functions are enabled.
@@ -245,7 +249,8 @@ pub struct Binary {
     /// Set when both sides are instant vectors.
     pub matching: Option<VectorMatching>,
     pub return_bool: bool,
-    /// `Scalar` when both sides are scalars, else `InstantVector`: kept, since asking a long chain each time would be quadratic.
+    /// `Scalar` when both sides are scalars, else `InstantVector`: kept, since asking a long chain each time
+    /// would be quadratic.
     pub returns: ValueType,
 }
 
@@ -298,8 +303,9 @@ impl Expr {
         }
     }
 
-    /// The chain of binary operators that an expression is: its leftmost operand, and the operators above it from the innermost
-    /// to the expression itself, each with its span. Empty where the expression is no binary operation.
+    /// The chain of binary operators that an expression is: its leftmost operand, and the operators above it
+    /// from the innermost to the expression itself, each with its span. Empty where the expression is no
+    /// binary operation.
     pub fn left_spine(&self) -> (&Expr, Vec<(&Binary, Span)>) {
         let (mut at, mut chain) = (self, Vec::new());
         while let Node::Binary(b) = &at.node {

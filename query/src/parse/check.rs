@@ -1,6 +1,7 @@
 //! The type check: what may stand where, once the text has parsed.
 //!
-//! It visits nodes in the order of upstream's `checkAST`, so that of several mistakes the same one is reported.
+//! It visits nodes in the order of upstream's `checkAST`, so that of several mistakes the same one is
+//! reported.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -24,8 +24,9 @@ impl Parser<'_> {
         Ok(finish_duration(built.node))
     }
 
-    /// What may follow `offset`. A plain number, `step()`, `range()`, `min_of()` or `max_of()`, signed or not, ends right there, so that
-    /// `a offset 5m + b` adds; only what begins with a parenthesis or two signs goes on as an arithmetic expression.
+    /// What may follow `offset`. A plain number, `step()`, `range()`, `min_of()` or `max_of()`, signed or
+    /// not, ends right there, so that `a offset 5m + b` adds; only what begins with a parenthesis or two
+    /// signs goes on as an arithmetic expression.
     pub(super) fn offset_duration(&mut self) -> Parse<DurationExpr> {
         let sign = match self.token.kind {
             Kind::Op(BinaryOp::Add | BinaryOp::Sub) => Some(self.bump()),
@@ -153,7 +154,8 @@ impl Parser<'_> {
         self.built_duration(DurationOp::Number(literal), span, 1)
     }
 
-    /// `step()`, `range()`, `min_of(a, b)`, `max_of(a, b)`; a sign before it is where upstream points when the flag is off.
+    /// `step()`, `range()`, `min_of(a, b)`, `max_of(a, b)`; a sign before it is where upstream points when
+    /// the flag is off.
     fn duration_call(&mut self, sign: Option<Token>) -> Parse<BuiltDuration> {
         let name = self.bump();
         self.expect(Kind::LeftParen)?;
@@ -210,7 +212,8 @@ impl Parser<'_> {
     }
 }
 
-/// Where upstream says a duration expression stands: two operands from the first to the last, without `max_of(`.
+/// Where upstream says a duration expression stands: two operands from the first to the last, without
+/// `max_of(`.
 fn blame_span(node: &DurationNode) -> Span {
     match &node.op {
         DurationOp::Min(a, _) | DurationOp::Max(a, _) => blame_span(a),

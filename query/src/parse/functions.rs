@@ -1,4 +1,5 @@
-//! Every function of Prometheus 3.14: name, argument types, result type, and kind, and whether it is experimental.
+//! Every function of Prometheus 3.14: name, argument types, result type, and kind, and whether it is
+//! experimental.
 
 use super::ast::{Function, FunctionKind, ValueType};
 

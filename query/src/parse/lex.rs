@@ -1,7 +1,7 @@
 //! The lexer: query text to tokens, one at a time, never looking back.
 //!
-//! The same characters mean different tokens inside braces, brackets and series descriptions, so the lexer keeps a mode.
-//! Its modes and error texts follow `promql/parser/lex.go` of Prometheus 3.14.
+//! The same characters mean different tokens inside braces, brackets and series descriptions, so the lexer
+//! keeps a mode. Its modes and error texts follow `promql/parser/lex.go` of Prometheus 3.14.
 
 use model::matcher::{code_point, quote, quote_char};
 
@@ -283,7 +283,8 @@ impl<'a> Lexer<'a> {
         self.emit(Kind::RightParen)
     }
 
-    /// A letter or colon outside braces: a name, a keyword, or inside brackets the step's colon and duration functions.
+    /// A letter or colon outside braces: a name, a keyword, or inside brackets the step's colon and duration
+    /// functions.
     fn word(&mut self, first: char) -> Option<Token> {
         if !self.bracket_open {
             self.pos -= 1;
@@ -507,8 +508,8 @@ impl<'a> Lexer<'a> {
         !self.bump_if(is_alphanumeric)
     }
 
-    /// Scans what looks like a number: decimal, hexadecimal, float, with underscores. The parser decides whether it is one.
-    /// On `false` the position stays where the scan gave up.
+    /// Scans what looks like a number: decimal, hexadecimal, float, with underscores. The parser decides
+    /// whether it is one. On `false` the position stays where the scan gave up.
     fn scan_number(&mut self) -> bool {
         let from = self.pos;
         let mut hex = false;

@@ -57,8 +57,9 @@ pub fn seconds(ns: u64) -> f64 {
     whole as f64 + rest as f64 / 1e9
 }
 
-/// Whether so many seconds overflow a count of nanoseconds. NaN does: upstream lets it pass, and then Go's conversion makes of it what the
-/// processor likes (2^63 nanoseconds before the epoch on one, nothing on another), which is no answer to give.
+/// Whether so many seconds overflow a count of nanoseconds. NaN does: upstream lets it pass, and then Go's
+/// conversion makes of it what the processor likes (2^63 nanoseconds before the epoch on one, nothing on
+/// another), which is no answer to give.
 pub fn out_of_range(seconds: f64) -> bool {
     const MOST: f64 = 9_223_372_036_854_775_808.0 / 1e9;
     seconds.is_nan() || !(-MOST..=MOST).contains(&seconds)
@@ -91,7 +92,8 @@ pub fn write_duration(out: &mut impl Write, ms: i64) -> fmt::Result {
     Ok(())
 }
 
-/// A float as Go's `strconv.FormatFloat(v, 'f', -1, 64)`: the shortest digits that read back, never an exponent.
+/// A float as Go's `strconv.FormatFloat(v, 'f', -1, 64)`: the shortest digits that read back, never an
+/// exponent.
 pub fn write_float(out: &mut impl Write, v: f64) -> fmt::Result {
     if v.is_nan() {
         out.write_str("NaN")
@@ -176,7 +178,8 @@ pub fn parse_number(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The bytes that a quoted string stands for. The lexer has checked it, save for `\x` and octal escapes' reach.
+/// The bytes that a quoted string stands for. The lexer has checked it, save for `\x` and octal escapes'
+/// reach.
 pub fn unquote(raw: &str) -> Option<Vec<u8>> {
     let bytes = raw.as_bytes();
     let (&open, &close) = (bytes.first()?, bytes.last()?);

@@ -7,7 +7,8 @@ use super::ast::Span;
 pub struct ParseOptions {
     /// `promql-experimental-functions`
     pub experimental_functions: bool,
-    /// Arithmetic in durations. Prometheus had it behind `promql-duration-expr`, and has it always since 3.14.
+    /// Arithmetic in durations. Prometheus had it behind `promql-duration-expr`, and has it always since
+    /// 3.14.
     pub duration_expressions: bool,
     /// `promql-extended-range-selectors`: `anchored` and `smoothed`
     pub extended_range_selectors: bool,
@@ -48,7 +49,8 @@ impl ParseOptions {
     }
 }
 
-/// Where and why a query was refused. Displays as upstream does: `line:col: parse error: …`, `unknown position` for an empty text.
+/// Where and why a query was refused. Displays as upstream does: `line:col: parse error: …`,
+/// `unknown position` for an empty text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     pub span: Span,

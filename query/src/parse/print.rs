@@ -1,4 +1,5 @@
-//! The printer: a tree back to the one canonical text that Prometheus prints, and a version in lines for people.
+//! The printer: a tree back to the one canonical text that Prometheus prints, and a version in lines for
+//! people.
 
 use std::fmt::{self, Write};
 
@@ -10,7 +11,8 @@ use super::number::{write_duration, write_float, write_float_g};
 /// Lines longer than this are split.
 const MAX_LINE: usize = 100;
 
-/// Indentation grows with every level, so a long chain printed in lines is quadratic; past this, one line has to do.
+/// Indentation grows with every level, so a long chain printed in lines is quadratic; past this, one line has
+/// to do.
 const MAX_PRETTY_BYTES: usize = 4 << 20;
 
 impl fmt::Display for Expr {
@@ -274,7 +276,8 @@ impl Write for Bounded {
     }
 }
 
-/// The tree in lines of about a hundred characters, as Prometheus' `format_query` gives it. What would take megabytes comes back in one line.
+/// The tree in lines of about a hundred characters, as Prometheus' `format_query` gives it. What would take
+/// megabytes comes back in one line.
 pub fn prettify(expr: &Expr) -> String {
     let mut out = Bounded(String::new());
     match pretty(&mut out, expr, 0, true) {
@@ -353,8 +356,8 @@ fn close(out: &mut Bounded, level: usize) -> fmt::Result {
     out.write_char(')')
 }
 
-/// A chain of operators too long for a line. Each operator's left side is one level deeper than the operator, so the innermost
-/// part that fits on a line comes first and deepest, and the rest follows outwards.
+/// A chain of operators too long for a line. Each operator's left side is one level deeper than the operator,
+/// so the innermost part that fits on a line comes first and deepest, and the rest follows outwards.
 fn pretty_chain(out: &mut Bounded, expr: &Expr, level: usize, indented: bool) -> fmt::Result {
     let (leftmost, chain) = expr.left_spine();
     let mut so_far = length(|c| write_expr(c, leftmost));

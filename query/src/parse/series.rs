@@ -1,7 +1,8 @@
-//! Series descriptions, the small language in which test scripts write samples: `up{job="a"} 1+2x3 _ stale {{schema:1 sum:3}}`.
+//! Series descriptions, the small language in which test scripts write samples:
+//! `up{job="a"} 1+2x3 _ stale {{schema:1 sum:3}}`.
 //!
-//! The language is that of the unit testing rules in Prometheus' documentation, with start timestamps (`metric@st -1mx5`) as
-//! `promql/promqltest` of release 3.14 reads them.
+//! The language is that of the unit testing rules in Prometheus' documentation, with start timestamps
+//! (`metric@st -1mx5`) as `promql/promqltest` of release 3.14 reads them.
 
 use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
 use model::labels::{Labels, LabelsBuilder};
@@ -30,7 +31,8 @@ pub enum SequenceItem {
     /// `values` histograms, each with `step` added or (`subtract`) taken away once more.
     Histograms {
         first: Box<Histogram>,
-        /// Whether the description says what its counter-reset hint is; otherwise any hint will do when results are compared.
+        /// Whether the description says what its counter-reset hint is; otherwise any hint will do when
+        /// results are compared.
         hint_set: bool,
         step: Option<HistogramStep>,
         values: u64,
@@ -64,8 +66,8 @@ impl SeriesDescription {
             .fold(0, u64::saturating_add)
     }
 
-    /// The sequence step by step. `combine(a, b, subtract)` adds two histograms or subtracts the second; it is asked only for
-    /// sequences like `{{…}}+{{…}}x3`. Sequences of more than `max_steps` are refused.
+    /// The sequence step by step. `combine(a, b, subtract)` adds two histograms or subtracts the second; it
+    /// is asked only for sequences like `{{…}}+{{…}}x3`. Sequences of more than `max_steps` are refused.
     pub fn expand(
         &self,
         max_steps: u64,
@@ -122,8 +124,8 @@ pub fn parse_series_description(line: &str) -> Result<SeriesDescription, ParseEr
     parser.series().map_err(|stop| parser.finish(stop))
 }
 
-/// Start timestamps of a series, as `metric{labels}@st -1mx5 _ 30s+1mx3` gives them for the line that follows: one per step,
-/// `None` for a gap, else milliseconds relative to the sample's timestamp.
+/// Start timestamps of a series, as `metric{labels}@st -1mx5 _ 30s+1mx3` gives them for the line that
+/// follows: one per step, `None` for a gap, else milliseconds relative to the sample's timestamp.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StartTimestamps {
     pub labels: Labels,

@@ -1,4 +1,5 @@
-//! The parser against a table of our own, against itself (print, parse again), against promql-parser, and against hostile input.
+//! The parser against a table of our own, against itself (print, parse again), against promql-parser, and
+//! against hostile input.
 
 use model::source::testing::rng::Rng;
 use proptest::prelude::*;

@@ -4,7 +4,8 @@ use model::matcher::quote;
 
 use super::ast::{AggregateOp, BinaryOp, Span};
 
-/// What a token is. Binary operators and aggregations carry their AST name, so the parser needs no second table.
+/// What a token is. Binary operators and aggregations carry their AST name, so the parser needs no second
+/// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Eof,

@@ -57,7 +57,8 @@ pub fn build(expr: &Expr, times: Times) -> Result<Plan, QueryError> {
     };
     let built = b.expr(expr, "", 1)?;
     let mut root = if built.wrap { invariant(built.expr) } else { built.expr };
-    // Where a chain of operators is cut by what stands elsewhere too, it takes more levels than it has brackets.
+    // Where a chain of operators is cut by what stands elsewhere too, it takes more levels than it has
+    // brackets.
     let node_count = number_nodes(&mut root);
     let depth = b.depth + subexpressions::mark(&mut root, node_count);
     Ok(Plan { root, selection_uses: b.uses, selection_needs: b.needs, depth, node_count })
@@ -159,7 +160,8 @@ impl Around {
     }
 }
 
-/// A planned node, whether it has one value for all steps, and whether it should then be wrapped (literals and range vectors are not).
+/// A planned node, whether it has one value for all steps, and whether it should then be wrapped (literals
+/// and range vectors are not).
 struct Built {
     expr: PlanExpr,
     invariant: bool,
@@ -285,7 +287,8 @@ impl Builder {
             Node::Unary { negative, expr } => {
                 let mut inner = self.expr(expr, func, depth + 1)?;
                 if !negative {
-                    // A plus does nothing, but it is where an argument begins for what is said of it. These two know their own place.
+                    // A plus does nothing, but it is where an argument begins for what is said of it. These
+                    // two know their own place.
                     if matches!(inner.expr.node, PlanNode::Selector(_) | PlanNode::Call(_)) {
                         inner.expr.span = e.span;
                     }
@@ -311,7 +314,8 @@ impl Builder {
         }
     }
 
-    /// A chain of binary operators leans to the left and may be as long as the text: walked in a loop, from the innermost out.
+    /// A chain of binary operators leans to the left and may be as long as the text: walked in a loop, from
+    /// the innermost out.
     fn chain(&mut self, e: &Expr, depth: usize) -> Result<Built, QueryError> {
         let (mut leftmost, mut chain) = (e, Vec::new());
         while let Node::Binary(b) = &leftmost.node {

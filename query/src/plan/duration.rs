@@ -1,4 +1,5 @@
-//! Duration expressions become milliseconds once step and range of the query are known (upstream `promql/durations.go`).
+//! Duration expressions become milliseconds once step and range of the query are known (upstream
+//! `promql/durations.go`).
 
 use crate::parse::{DurationExpr, DurationNode, DurationOp, Span};
 use crate::value::QueryError;

@@ -1,4 +1,5 @@
-//! The checked plan of a query: every duration a number, every `@` a time, every function its signature, constant parts marked. No I/O.
+//! The checked plan of a query: every duration a number, every `@` a time, every function its signature,
+//! constant parts marked. No I/O.
 
 mod build;
 mod duration;

@@ -1,6 +1,7 @@
 //! Numbers for the parts of a plan, by which others write down what they know of them.
 
-/// The number of a part of a plan (a node, or the selector or subquery in it), unique within the plan and dense.
+/// The number of a part of a plan (a node, or the selector or subquery in it), unique within the plan and
+/// dense.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NodeId(u32);
 

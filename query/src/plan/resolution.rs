@@ -1,8 +1,11 @@
-//! Which downsampled windows give a selector exactly what its samples would: decided from times and functions alone.
+//! Which downsampled windows give a selector exactly what its samples would: decided from times and functions
+//! alone.
 //!
-//! A window tells of its samples together, so it is exact where every range that is evaluated holds it whole or not at all: where ends and beginnings
-//! of all ranges are multiples of its length. An instant selector only has ends: the newest sample before each is the last one of some window.
-//! Where there are few ranges (an instant query over 30 days, say), they need not lie on multiples: finer windows and samples fill the edges.
+//! A window tells of its samples together, so it is exact where every range that is evaluated holds it whole
+//! or not at all: where ends and beginnings of all ranges are multiples of its length. An instant selector
+//! only has ends: the newest sample before each is the last one of some window. Where there are few ranges
+//! (an instant query over 30 days, say), they need not lie on multiples: finer windows and samples fill the
+//! edges.
 
 use model::rollup::{Aggregates, RESOLUTIONS_MS};
 use model::source::RollupHints;
@@ -48,7 +51,8 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// One more user: `func` is the function right around a range selector; `None` for an instant selector, which needs the last sample only.
+    /// One more user: `func` is the function right around a range selector; `None` for an instant selector,
+    /// which needs the last sample only.
     pub fn add(&mut self, func: Option<&str>) {
         match func.map(window_needs) {
             None => {}
@@ -58,7 +62,8 @@ impl Needs {
     }
 }
 
-/// When a selection is looked at: ranges `(t - range_ms, t]` that end at `first_ms + i * step_ms` for `i` below `count`.
+/// When a selection is looked at: ranges `(t - range_ms, t]` that end at `first_ms + i * step_ms` for `i`
+/// below `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Looks {
     pub first_ms: i64,

@@ -26,8 +26,8 @@ pub struct Selector {
     pub func: &'static str,
     /// Of the selector without its range.
     pub span: Span,
-    /// Only counts and sums of histograms are looked at (`histogram_count` and its kin stand around it), so buckets are left out and
-    /// counter resets noted as the samples pass.
+    /// Only counts and sums of histograms are looked at (`histogram_count` and its kin stand around it), so
+    /// buckets are left out and counter resets noted as the samples pass.
     pub counts_only: bool,
 }
 
@@ -42,8 +42,9 @@ impl Selector {
         matches!(self.func, "rate" | "irate" | "increase" | "resets")
     }
 
-    /// The labels that a selector matches exactly: what `absent` gives its result. A label that is also matched otherwise is left out, wherever
-    /// the other matcher stands: those that only take series away come last, as Prometheus' storage reorders them before it is asked for labels.
+    /// The labels that a selector matches exactly: what `absent` gives its result. A label that is also
+    /// matched otherwise is left out, wherever the other matcher stands: those that only take series away
+    /// come last, as Prometheus' storage reorders them before it is asked for labels.
     pub fn absent_labels(&self) -> Labels {
         let mut b = LabelsBuilder::default();
         let mut has: HashSet<&str> = HashSet::new();

@@ -1,7 +1,8 @@
 //! Common subexpressions: what stands more than once in a query has its value computed once.
 //!
-//! Equal are those whose nodes are: same selections (which know under which subquery they stand), functions, operators and parameters,
-//! wherever they are written. Only nodes that are evaluated whole count; what a selector gives is read once anyway and passes row by row.
+//! Equal are those whose nodes are: same selections (which know under which subquery they stand), functions,
+//! operators and parameters, wherever they are written. Only nodes that are evaluated whole count; what a
+//! selector gives is read once anyway and passes row by row.
 
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use hashbrown::HashMap;
 use super::tree::{Binary, PlanExpr, PlanNode, Shared};
 use crate::parse::{AggregateOp, BinaryOp, Cardinality, FunctionKind, VectorMatching};
 
-/// Marks what stands more than once, and more often than what it stands in, in a plan of so many numbered nodes. Returns how deep such marks are
-/// nested.
+/// Marks what stands more than once, and more often than what it stands in, in a plan of so many numbered
+/// nodes. Returns how deep such marks are nested.
 pub(super) fn mark(root: &mut PlanExpr, node_count: usize) -> usize {
     let mut expressions = Expressions { value_of: vec![0; node_count], ..Expressions::default() };
     expressions.number(root);

@@ -1,4 +1,5 @@
-//! The tree of a plan: what each node is and reads, free of the syntax it was written in and of what computes it.
+//! The tree of a plan: what each node is and reads, free of the syntax it was written in and of what computes
+//! it.
 
 use std::sync::Arc;
 

@@ -1,10 +1,12 @@
 //! The built-in page: TypeScript in `query/ui`, built and committed beside this file, served from the binary.
 //!
-//! 1. `npm run build` in `query/ui` writes `dist/` and [`assets`]; `cargo build` needs neither npm nor a network. CI builds the
-//!    sources again and compares.
-//! 2. Every page of it is one segment below wherever a proxy has put the server, and is the same `index.html`: what it shows is
-//!    decided in the browser, by the path and what follows it. So all addresses in it can be relative.
-//! 3. Files under `ui/` have a hash in their names and may be kept for ever; `index.html` is asked for every time.
+//! 1. `npm run build` in `query/ui` writes `dist/` and [`assets`]; `cargo build` needs neither npm nor a
+//!    network. CI builds the sources again and compares.
+//! 2. Every page of it is one segment below wherever a proxy has put the server, and is the same
+//!    `index.html`: what it shows is decided in the browser, by the path and what follows it. So all
+//!    addresses in it can be relative.
+//! 3. Files under `ui/` have a hash in their names and may be kept for ever; `index.html` is asked for every
+//!    time.
 //! 4. What is at none of these paths is a real 404: a page for a browser, a line for everybody else.
 
 mod assets;
@@ -46,11 +48,13 @@ pub const PAGES: [&str; 17] = [
     "tsdb-status",
 ];
 
-/// Nothing from elsewhere, nothing inline, no framing: the page holds to it, and a label value that looks like HTML can do nothing.
+/// Nothing from elsewhere, nothing inline, no framing: the page holds to it, and a label value that looks
+/// like HTML can do nothing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The pages and the files they load. `serves` are the APIs beyond Prometheus' that this process has, which the page shows views of.
+/// The pages and the files they load. `serves` are the APIs beyond Prometheus' that this process has, which
+/// the page shows views of.
 pub fn router<S: Clone + Send + Sync + 'static>(serves: &[&str]) -> Router<S> {
     let told = format!(r#"<meta name="serves" content="{}">"#, serves.join(" "));
     // Made once for the whole life of the process.
@@ -88,7 +92,8 @@ fn tag(bytes: &[u8]) -> String {
     format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(bytes))
 }
 
-/// The page, or 304 where the browser has it: asked every time, so that a new binary's page is never an old one's.
+/// The page, or 304 where the browser has it: asked every time, so that a new binary's page is never an old
+/// one's.
 fn page(headers: &HeaderMap, text: &'static str, tag: &'static str) -> Response {
     let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let (status, body) =
@@ -115,7 +120,8 @@ fn answer(status: StatusCode, kind: &'static str, body: Body) -> Response {
 
 fn asset(name: &str, headers: &HeaderMap) -> Response {
     match ASSETS.iter().find(|asset| asset.name == name) {
-        // A page of an older binary asks for a part that this one does not have: it then says so and offers to reload.
+        // A page of an older binary asks for a part that this one does not have: it then says so and offers
+        // to reload.
         None => {
             answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", Body::from("404 page not found\n"))
         }
@@ -163,7 +169,8 @@ fn unpacked(asset: &Asset) -> Vec<u8> {
     out
 }
 
-/// The answer to a path that leads nowhere: a page with ways back for a browser, upstream's line for everybody else.
+/// The answer to a path that leads nowhere: a page with ways back for a browser, upstream's line for
+/// everybody else.
 pub async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
     let wants_page = headers
         .get(header::ACCEPT)

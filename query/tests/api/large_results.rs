@@ -1,4 +1,5 @@
-//! Large range results over HTTP: sent while they are computed, equal to small ones, broken off where they fail, called off with their client.
+//! Large range results over HTTP: sent while they are computed, equal to small ones, broken off where they
+//! fail, called off with their client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +20,8 @@ use tower::ServiceExt;
 const STEP_MS: i64 = 1_000;
 const POINTS: i64 = 500;
 
-/// `wide` in many series (or `a` and `b` in half as many each), a batch of eight at a time, made when it is asked for.
+/// `wide` in many series (or `a` and `b` in half as many each), a batch of eight at a time, made when it is
+/// asked for.
 struct Wide {
     series: Vec<Labels>,
     batches: Arc<AtomicUsize>,
@@ -139,8 +141,8 @@ async fn the_source_is_read_no_faster_than_the_client_reads() {
     while let Some(frame) = body.frame().await {
         text.extend_from_slice(&frame.unwrap().into_data().unwrap());
         frames += 1;
-        // Every series takes at least eight bytes a point in the answer; what was buffered first, what waits in
-        // the channel and a batch on either side of it are at most a few hundred series.
+        // Every series takes at least eight bytes a point in the answer; what was buffered first, what waits
+        // in the channel and a batch on either side of it are at most a few hundred series.
         let read = api.batches.load(Ordering::SeqCst) * 8;
         let arrived = text.len() / (8 * POINTS as usize);
         assert!(read < arrived + 600, "{read} series read, {arrived} arrived");
@@ -233,7 +235,8 @@ async fn a_client_that_goes_away_ends_the_query() {
     assert_eq!(status, 200);
     body.frame().await.unwrap().unwrap();
     drop(body);
-    // Either the next piece finds nobody to take it, or the next batch finds the query cancelled; both end it long before its end.
+    // Either the next piece finds nobody to take it, or the next batch finds the query cancelled; both end it
+    // long before its end.
     while api.called_off.try_recv().is_err() && Arc::strong_count(&api.batches) > 1 {
         let before = api.batches.load(Ordering::SeqCst);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -24,7 +24,8 @@ impl Storage for Memory {
     }
 }
 
-/// A counter of one a second, scraped every 15 s by two replicas in two zones; replica `a` misses 10 minutes of it from 1 h on.
+/// A counter of one a second, scraped every 15 s by two replicas in two zones; replica `a` misses 10 minutes
+/// of it from 1 h on.
 fn app(replicas: Replicas) -> Router {
     let source = MemorySource::new();
     for (replica, phase) in [("a", 0), ("b", 6_000)] {

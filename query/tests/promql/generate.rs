@@ -5,7 +5,8 @@ use model::source::testing::rng::Rng;
 /// Points of every series, one each 30 s.
 const POINTS: u64 = 40;
 
-/// A `load` block: counters with resets, gauges with gaps and markers, classic buckets, native histograms of several schemas.
+/// A `load` block: counters with resets, gauges with gaps and markers, classic buckets, native histograms of
+/// several schemas.
 pub fn series(r: &mut Rng) -> String {
     let mut out = String::from("load 30s\n");
     let mut line = |name: &str, labels: &str, points: Vec<String>| {

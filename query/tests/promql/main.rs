@@ -1,7 +1,9 @@
-//! Runs PromQL test scripts: the project's own in `tests/scripts`, and upstream's conformance vectors where they are at hand.
+//! Runs PromQL test scripts: the project's own in `tests/scripts`, and upstream's conformance vectors where
+//! they are at hand.
 //!
-//! `cargo test -p query --test promql` runs all of them and fails if any `eval` does. With words behind `--` it runs the files whose names
-//! contain one of them, and shows more failures: `cargo test -p query --test promql -- histograms`.
+//! `cargo test -p query --test promql` runs all of them and fails if any `eval` does. With words behind `--`
+//! it runs the files whose names contain one of them, and shows more failures:
+//! `cargo test -p query --test promql -- histograms`.
 
 mod generate;
 mod random;

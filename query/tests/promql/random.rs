@@ -1,10 +1,12 @@
-//! Random queries: a range query must say at each step what an instant query says there; and where a reference is at hand
-//! (`HEARTH_PROMQL_ORACLE`), both must say what it says.
+//! Random queries: a range query must say at each step what an instant query says there; and where a
+//! reference is at hand (`HEARTH_PROMQL_ORACLE`), both must say what it says.
 //!
-//! A reference is any program that reads one JSON object a line from the file `$ORACLE_IN` (`{"load": script}` replaces the series,
-//! `{"q", "start", "end", "step"}` is a query; step 0 means instant, at `end`; times in milliseconds), evaluates with delayed name removal
-//! where `$DELAYED` is not empty, and writes one answer a query to `$ORACLE_OUT`: `{"err", "series": [{"labels", "t", "v"}], "warnings",
-//! "infos"}`, floats as the hexadecimal digits of their bits, histograms as text.
+//! A reference is any program that reads one JSON object a line from the file `$ORACLE_IN`
+//! (`{"load": script}` replaces the series, `{"q", "start", "end", "step"}` is a query; step 0 means instant,
+//! at `end`; times in milliseconds), evaluates with delayed name removal where `$DELAYED` is not empty, and
+//! writes one answer a query to `$ORACLE_OUT`:
+//! `{"err", "series": [{"labels", "t", "v"}], "warnings", "infos"}`, floats as the hexadecimal digits of
+//! their bits, histograms as text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -228,10 +230,11 @@ fn against_row_by_row(
 
 /// Against the reference, if one is named by the environment.
 ///
-/// Of 20,000 queries (Prometheus 3.14, 25 seeds, both settings) 12 to 15 still differ, and which ones changes from run to run, because
-/// upstream's loader shuffles the series and an aggregation tells which kind of histogram it met first. The steady ones: the last digit of
-/// a stdvar or a quantile that `count_values` makes a label, an exponential's that `%` blows up, and one query with two matching errors of
-/// which each engine reports another; why has not been found out.
+/// Of 20,000 queries (Prometheus 3.14, 25 seeds, both settings) 12 to 15 still differ, and which ones changes
+/// from run to run, because upstream's loader shuffles the series and an aggregation tells which kind of
+/// histogram it met first. The steady ones: the last digit of a stdvar or a quantile that `count_values`
+/// makes a label, an exponential's that `%` blows up, and one query with two matching errors of which each
+/// engine reports another; why has not been found out.
 pub fn against_reference(setup: Setup) -> Option<Compared> {
     let program = std::env::var_os("HEARTH_PROMQL_ORACLE")?;
     let seeds: u64 = std::env::var("HEARTH_PROMQL_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);

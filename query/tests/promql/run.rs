@@ -1,4 +1,5 @@
-//! Carries out a script's commands on an engine and a store of its own, and holds every answer against what the script expects.
+//! Carries out a script's commands on an engine and a store of its own, and holds every answer against what
+//! the script expects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -236,8 +237,8 @@ fn instant(
     .map_err(|e| format!("range mode: {e}"))
 }
 
-/// The same expression with its selectors pinned to a time, at times that must not matter then. None where a function looks at the time of
-/// evaluation.
+/// The same expression with its selectors pinned to a time, at times that must not matter then. None where a
+/// function looks at the time of evaluation.
 fn with_at(expr: &str, time_ms: i64) -> Result<Vec<(String, i64)>, String> {
     let mut tree = query::parse::parse_expr(expr, &ParseOptions::all()).map_err(|e| e.to_string())?;
     if !pin(&mut tree, time_ms) {
@@ -270,7 +271,8 @@ const TIME_DEPENDENT: &[&str] = &[
     "timestamp",
 ];
 
-/// Sets `@` where none is; what is inside a subquery follows the subquery's own. False where a function makes that wrong.
+/// Sets `@` where none is; what is inside a subquery follows the subquery's own. False where a function makes
+/// that wrong.
 fn pin(expr: &mut Expr, time_ms: i64) -> bool {
     let set = |at: &mut Option<At>| {
         if !matches!(at, Some(At::Time(_))) {

@@ -1,8 +1,9 @@
-//! Exemplars: single observations with labels of their own, a trace's above all, that stand beside a series' samples.
+//! Exemplars: single observations with labels of their own, a trace's above all, that stand beside a series'
+//! samples.
 //!
-//! They live as samples do, only apart: in the log with the writes they came with, in a buffer in memory, and after a flush in a
-//! file of their own in the object store, which the same commit makes live that lets go of the log. They have their own retention,
-//! and compaction of blocks does not touch them.
+//! They live as samples do, only apart: in the log with the writes they came with, in a buffer in memory, and
+//! after a flush in a file of their own in the object store, which the same commit makes live that lets go of
+//! the log. They have their own retention, and compaction of blocks does not touch them.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +64,8 @@ impl Exemplar {
         if all > MAX_LABEL_CHARS { Err(Refused::TooLong) } else { Ok(()) }
     }
 
-    /// Upstream's rule (`tsdb/exemplar.go`): after the newest by time, then by value, then by the labels' hash.
+    /// Upstream's rule (`tsdb/exemplar.go`): after the newest by time, then by value, then by the labels'
+    /// hash.
     pub fn check_after(&self, newest: &Exemplar) -> Result<Accepted, Refused> {
         if self.is(newest) {
             return Ok(Accepted::Duplicate);
@@ -88,7 +90,8 @@ impl Exemplar {
     }
 }
 
-/// Exemplars from several places as one: series ascending by their labels, of each the exemplars in order and once.
+/// Exemplars from several places as one: series ascending by their labels, of each the exemplars in order and
+/// once.
 #[derive(Debug, Default)]
 pub struct Gathered {
     series: BTreeMap<Labels, Vec<Exemplar>>,

@@ -16,9 +16,10 @@ pub const MAX_LABEL_BYTES: usize = (1 << 24) - 1;
 
 /// A label set: names unique and ascending by bytes, no empty values.
 ///
-/// The bytes are `len name len value …`, a length being one byte below 255 and else `255` and three bytes, little end first.
-/// That is the layout upstream builds with by default (`model/labels/labels_stringlabels.go`), chosen so that
-/// [`Labels::hash`] gives upstream's number and `limit_ratio` picks the same series.
+/// The bytes are `len name len value …`, a length being one byte below 255 and else `255` and three bytes,
+/// little end first. That is the layout upstream builds with by default
+/// (`model/labels/labels_stringlabels.go`), chosen so that [`Labels::hash`] gives upstream's number and
+/// `limit_ratio` picks the same series.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[u8]>);
 
@@ -36,7 +37,8 @@ impl Labels {
         b.build()
     }
 
-    /// A set from pairs already ascending by name, unique and without empty values (checked in debug builds only).
+    /// A set from pairs already ascending by name, unique and without empty values (checked in debug builds
+    /// only).
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut bytes = Vec::with_capacity(256);
         let mut last: Option<&str> = None;
@@ -130,8 +132,9 @@ impl Labels {
         if bytes.len() == self.0.len() { self.clone() } else { Labels(Arc::from(bytes)) }
     }
 
-    /// The order of series in blocks and of every [`crate::source::SeriesCursor`]: by metric name, then by all labels.
-    /// It keeps the series of one metric together, which plain label order does not (a label such as `A` sorts before `__name__`).
+    /// The order of series in blocks and of every [`crate::source::SeriesCursor`]: by metric name, then by
+    /// all labels. It keeps the series of one metric together, which plain label order does not (a label such
+    /// as `A` sorts before `__name__`).
     pub fn series_cmp(&self, other: &Labels) -> Ordering {
         if self.0 == other.0 {
             return Ordering::Equal;
@@ -184,7 +187,8 @@ impl PartialOrd for Labels {
     }
 }
 
-/// `{a="1", b="2"}` with the values quoted and escaped; the metric name is an ordinary label here, as in upstream's `Labels.String`.
+/// `{a="1", b="2"}` with the values quoted and escaped; the metric name is an ordinary label here, as in
+/// upstream's `Labels.String`.
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;

@@ -2,11 +2,13 @@
 //!
 //! The life of a sample, as far as it is a value and not bytes on a disk:
 //!
-//! 1. It is a [`sample::Value`] at a millisecond, a float or a [`histogram`], under [`labels::Labels`], for a [`tenant::TenantId`].
-//!    Beside it stand [`exemplar`]s.
-//! 2. A query asks for it with [`matcher`]s over a range of time ([`span`] says where aligned spans begin and end) and takes it from a
-//!    [`source::Source`]: a head, a bucket, and whatever else keeps series answer by the same contract.
-//! 3. Several sources of the same samples become one by [`source::merge`], replicas of a series one by [`source::dedup`].
+//! 1. It is a [`sample::Value`] at a millisecond, a float or a [`histogram`], under [`labels::Labels`], for a
+//!    [`tenant::TenantId`]. Beside it stand [`exemplar`]s.
+//! 2. A query asks for it with [`matcher`]s over a range of time ([`span`] says where aligned spans begin and
+//!    end) and takes it from a [`source::Source`]: a head, a bucket, and whatever else keeps series answer by
+//!    the same contract.
+//! 3. Several sources of the same samples become one by [`source::merge`], replicas of a series one by
+//!    [`source::dedup`].
 //! 4. Where it has grown old, a [`rollup`] of 5 minutes or an hour stands for it.
 //! 5. [`codec`] has the integers that chunks, logs and blocks are written with.
 

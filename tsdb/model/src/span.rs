@@ -1,13 +1,17 @@
-//! Aligned spans of time, left-open: the one convention by which flushes cut, compaction merges and downsampling makes windows.
+//! Aligned spans of time, left-open: the one convention by which flushes cut, compaction merges and
+//! downsampling makes windows.
 //!
-//! A span of length `l` is `(k*l, (k+1)*l]` for some integer `k`, counted from the Unix epoch: a sample exactly at a boundary belongs to the span that
-//! *ends* there. That is PromQL's own rule for ranges, so the windows of 5 minutes and 1 hour that a span holds are exactly the windows labelled
-//! (by their ends) with a timestamp in the span, and `increase(x[1h])` at a full hour needs one window and no neighbour.
+//! A span of length `l` is `(k*l, (k+1)*l]` for some integer `k`, counted from the Unix epoch: a sample
+//! exactly at a boundary belongs to the span that *ends* there. That is PromQL's own rule for ranges, so the
+//! windows of 5 minutes and 1 hour that a span holds are exactly the windows labelled (by their ends) with a
+//! timestamp in the span, and `increase(x[1h])` at a full hour needs one window and no neighbour.
 //!
-//! Block metadata speaks of first and last timestamps, both included: a raw block of the span `(a, b]` has `a < min_t_ms` and `max_t_ms <= b`.
-//! A downsampled block of it has the timestamps of its windows' last samples in the same bounds, and its windows' labels too.
+//! Block metadata speaks of first and last timestamps, both included: a raw block of the span `(a, b]` has
+//! `a < min_t_ms` and `max_t_ms <= b`. A downsampled block of it has the timestamps of its windows' last
+//! samples in the same bounds, and its windows' labels too.
 //!
-//! Compaction's outputs never cross a boundary of their level's length. Other blocks (imports, flushes of older versions) may.
+//! Compaction's outputs never cross a boundary of their level's length. Other blocks (imports, flushes of
+//! older versions) may.
 
 /// A left-open span `(start_ms, end_ms]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +56,8 @@ impl Span {
     }
 }
 
-/// The end (included) of the aligned span that a timestamp belongs to; of a downsampling window this is its label.
+/// The end (included) of the aligned span that a timestamp belongs to; of a downsampling window this is its
+/// label.
 pub fn span_end(t_ms: i64, length_ms: i64) -> i64 {
     // One below, so that a timestamp on a boundary stays with what ends there.
     t_ms.saturating_sub(1).div_euclid(length_ms).saturating_add(1).saturating_mul(length_ms)

@@ -1,6 +1,7 @@
 //! The bit pattern that says that a series ended.
 
-/// The one NaN that means "this series is gone" (upstream `model/value.StaleNaN`). Compare bits, never values.
+/// The one NaN that means "this series is gone" (upstream `model/value.StaleNaN`). Compare bits, never
+/// values.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// The NaN that upstream's arithmetic and text format produce (`model/value.NormalNaN`).

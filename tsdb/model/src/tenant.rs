@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The name of a tenant: 1 to 150 bytes of `a-z A-Z 0-9 ! - _ . * ' ( )`, as Mimir and Cortex allow, and never `.` or `..`,
-/// because it is also a folder in the object store.
+/// The name of a tenant: 1 to 150 bytes of `a-z A-Z 0-9 ! - _ . * ' ( )`, as Mimir and Cortex allow, and
+/// never `.` or `..`, because it is also a folder in the object store.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(Arc<str>);
 

@@ -1,11 +1,14 @@
-//! How a slice of float values is written: as one constant, as decimal mantissas, or as they are; every bit pattern comes back.
+//! How a slice of float values is written: as one constant, as decimal mantissas, or as they are; every bit
+//! pattern comes back.
 //!
-//! Most values that people export are short decimals, and a decimal's mantissa is an integer that packs well where its double does not
-//! (the idea of ALP, Afroozeh et al., SIGMOD 2023, and of VictoriaMetrics, here without loss: a mantissa stands only where dividing gives the very bits back).
+//! Most values that people export are short decimals, and a decimal's mantissa is an integer that packs well
+//! where its double does not (the idea of ALP, Afroozeh et al., SIGMOD 2023, and of VictoriaMetrics, here
+//! without loss: a mantissa stands only where dividing gives the very bits back).
 
 use std::sync::LazyLock;
 
-/// Powers of ten that a double holds exactly and that are of use: an exponent of 17 already has more digits than a double.
+/// Powers of ten that a double holds exactly and that are of use: an exponent of 17 already has more digits
+/// than a double.
 const POWERS: [f64; 18] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17];
 
@@ -144,7 +147,8 @@ fn smallest_exponent(v: f64, from: usize) -> Option<usize> {
     (from..POWERS.len()).find(|e| mantissa(v, *e).is_some())
 }
 
-/// Exponent, mantissas (of exceptions: that of the value before) and exceptions, if nearly all values are decimals.
+/// Exponent, mantissas (of exceptions: that of the value before) and exceptions, if nearly all values are
+/// decimals.
 #[allow(clippy::type_complexity)]
 pub(crate) fn decimals(values: &[f64]) -> Option<(i32, Vec<i64>, Vec<(i32, f64)>)> {
     let limit = values.len() / 8 + 1;
@@ -237,13 +241,15 @@ fn plane_bits(words: impl Iterator<Item = u64> + Clone, n: usize) -> f64 {
         }
         let used = counts.iter().filter(|c| **c > 0).count();
         let spent: f32 = counts.iter().filter(|c| **c > 0).map(|c| n_log_n(*c as usize)).sum();
-        // The table of an entropy coder is paid per page, of which a slice is a small part; a few bits stand for it.
+        // The table of an entropy coder is paid per page, of which a slice is a small part; a few bits stand
+        // for it.
         bits += f64::from(n_log_n(n) - spent) + used as f64;
     }
     bits
 }
 
-/// Bits after zstd has replaced whole values that came before: a guess of twenty bits a repetition (two in a run), and 56 a new value.
+/// Bits after zstd has replaced whole values that came before: a guess of twenty bits a repetition (two in a
+/// run), and 56 a new value.
 fn repeat_bits(values: &[f64]) -> f64 {
     let mut seen = hashbrown::HashSet::with_capacity(values.len());
     let mut bits = 0.0;

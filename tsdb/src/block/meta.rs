@@ -9,7 +9,8 @@ use crate::block::error::BlockError;
 use model::labels::METRIC_NAME;
 use model::matcher::{MatchOp, Matcher};
 
-/// The newest version of the format that this code reads. Each kind of block is written in the oldest version that has it.
+/// The newest version of the format that this code reads. Each kind of block is written in the oldest version
+/// that has it.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// The version that blocks of a resolution are written in: 1 has samples, 2 has windows as well.
@@ -34,10 +35,12 @@ pub struct BlockMeta {
     /// The blocks it was made of; empty as flushed.
     #[serde(with = "ulid_texts", default)]
     pub sources: Vec<Ulid>,
-    /// Windows, in milliseconds, for which downsampled blocks were made in the pass that wrote this block of raw samples.
+    /// Windows, in milliseconds, for which downsampled blocks were made in the pass that wrote this block of
+    /// raw samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downsampled_ms: Vec<i64>,
-    /// Windows that another system made (Thanos), or made of such: they tell less than Hearth's own, and what is computed from them is approximate.
+    /// Windows that another system made (Thanos), or made of such: they tell less than Hearth's own, and what
+    /// is computed from them is approximate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approximate: bool,
     /// Which share of a larger whole it is; `None` where it is a whole by itself.
@@ -55,8 +58,9 @@ pub struct BlockMeta {
     pub crc32: String,
 }
 
-/// Blocks that one pass wrote of one span, because together they would have been too large: each has a run of the series, in their order. They have their
-/// sources in common and are committed, planned and replaced together.
+/// Blocks that one pass wrote of one span, because together they would have been too large: each has a run of
+/// the series, in their order. They have their sources in common and are committed, planned and replaced
+/// together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// The same for all shares, those of other resolutions included.
@@ -99,8 +103,9 @@ impl BlockFileMetas {
     }
 }
 
-/// Size and checksums of one file. Its head (all pages) is covered block by block through checksums in the Parquet footer's key
-/// `hearth.crc32`; its tail (page index and footer) by `tail_crc32`; so every ranged read can be checked.
+/// Size and checksums of one file. Its head (all pages) is covered block by block through checksums in the
+/// Parquet footer's key `hearth.crc32`; its tail (page index and footer) by `tail_crc32`; so every ranged
+/// read can be checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMeta {
     pub bytes: u64,
@@ -112,8 +117,8 @@ pub struct FileMeta {
 }
 
 impl BlockMeta {
-    /// What decides between two blocks that disagree about a sample: the later written wins. A compacted block counts as
-    /// its newest source, so that compaction never changes an answer.
+    /// What decides between two blocks that disagree about a sample: the later written wins. A compacted
+    /// block counts as its newest source, so that compaction never changes an answer.
     pub fn order(&self) -> Ulid {
         self.sources.iter().copied().max().unwrap_or(self.ulid)
     }

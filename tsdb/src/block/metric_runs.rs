@@ -1,8 +1,10 @@
-//! Which rows of a series table each metric has: a small directory in the footer of `series.parquet`, so that a query for one metric reads its rows only.
+//! Which rows of a series table each metric has: a small directory in the footer of `series.parquet`, so that
+//! a query for one metric reads its rows only.
 //!
-//! The table is sorted by metric, so a metric is one run of rows. Blocks written before there was a directory have none, and it is left out where there
-//! are too many metrics; the table is then read whole. Its text is base64 of: a version (1), the number of metrics, and for each in order how many bytes of its
-//! name are those of the name before, how many follow, those, and how many rows it has; numbers as varints.
+//! The table is sorted by metric, so a metric is one run of rows. Blocks written before there was a directory
+//! have none, and it is left out where there are too many metrics; the table is then read whole. Its text is
+//! base64 of: a version (1), the number of metrics, and for each in order how many bytes of its name are
+//! those of the name before, how many follow, those, and how many rows it has; numbers as varints.
 
 use std::ops::Range;
 
@@ -18,7 +20,8 @@ const VERSION: u64 = 1;
 
 /// Bytes of a directory beyond which a block has none: it is read whenever the block is opened.
 const MOST_BYTES: usize = 1 << 20;
-/// Bytes of names beyond which a directory is not believed: what names share is written once, so a short text may claim much.
+/// Bytes of names beyond which a directory is not believed: what names share is written once, so a short text
+/// may claim much.
 const MOST_NAME_BYTES: usize = 64 << 20;
 
 /// The metrics of a block and where their rows begin.
@@ -76,7 +79,8 @@ impl MetricRunsWriter {
 }
 
 impl MetricRuns {
-    /// Reads a directory; `None` where it is of another version or not what it should be, which is as good as none.
+    /// Reads a directory; `None` where it is of another version or not what it should be, which is as good as
+    /// none.
     pub fn from_text(text: &str) -> Option<MetricRuns> {
         let bytes = from_base64(text)?;
         let mut rest = &bytes[..];
@@ -108,7 +112,8 @@ impl MetricRuns {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// The rows of metrics whose names these matchers allow, ascending and apart; `None` where no matcher asks for the name.
+    /// The rows of metrics whose names these matchers allow, ascending and apart; `None` where no matcher
+    /// asks for the name.
     pub fn rows_of(&self, matchers: &[Matcher]) -> Option<Vec<Range<u32>>> {
         let of_name: Vec<&Matcher> = matchers.iter().filter(|m| *m.name == *METRIC_NAME).collect();
         if of_name.is_empty() {

@@ -62,7 +62,8 @@ impl WriteOptions {
 pub struct ReadOptions {
     /// First and last timestamp wanted, both included.
     pub range: (i64, i64),
-    /// About how many bytes of samples one batch holds, and as much again labels and places of rows; a series larger than that comes alone.
+    /// About how many bytes of samples one batch holds, and as much again labels and places of rows; a series
+    /// larger than that comes alone.
     pub batch_bytes: u64,
     /// How often a read is tried, and the first pause between two; it doubles each time.
     pub attempts: u32,

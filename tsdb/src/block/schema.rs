@@ -1,15 +1,17 @@
 //! The columns of the three files.
 //!
-//! A row of `samples.parquet` holds the samples of one series in one time slice, floats and histograms in rows of their own. Its value column is
-//! named by `enc`: value i of the row is
+//! A row of `samples.parquet` holds the samples of one series in one time slice, floats and histograms in
+//! rows of their own. Its value column is named by `enc`: value i of the row is
 //!
 //! - `const`: `const`;
-//! - `vi`, `vb`: `list[i] / 10^exp` in double precision (a division, which is exact where a product would not be);
+//! - `vi`, `vb`: `list[i] / 10^exp` in double precision (a division, which is exact where a product would not
+//!   be);
 //! - `vf`, `vp`: `list[i]`;
 //! - `hist`: the histogram made of item i of all the `h_…` lists.
 //!
-//! where `vx_pos` (ascending, from 0) does not name i, and else the `vx` beside it. The timestamps are those of the timeline `tsref`, as many as `n`.
-//! The start timestamp is `start_t` for all samples, 0 meaning unknown, or where that is null item i of `start_ts`.
+//! where `vx_pos` (ascending, from 0) does not name i, and else the `vx` beside it. The timestamps are those
+//! of the timeline `tsref`, as many as `n`. The start timestamp is `start_t` for all samples, 0 meaning
+//! unknown, or where that is null item i of `start_ts`.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,7 +26,8 @@ use crate::block::error::BlockError;
 use crate::block::options::WriteOptions;
 use model::histogram::CounterResetHint;
 
-/// Key of the Parquet footer under which the checksums of a file's head lie, see [`crate::block::write::file`].
+/// Key of the Parquet footer under which the checksums of a file's head lie, see
+/// [`crate::block::write::file`].
 pub const CRC_KEY: &str = "hearth.crc32";
 /// Key of the Parquet footer that says what wrote the file.
 pub const FORMAT_KEY: &str = "hearth.format";
@@ -32,7 +35,8 @@ pub const FORMAT_KEY: &str = "hearth.format";
 pub const SERIES_ID: &str = "series_id";
 pub const OTHER_LABELS: &str = "other_labels";
 
-/// Names of the columns of `samples.parquet`, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in memory.
+/// Names of the columns of `samples.parquet`, in order; the first [`SMALL_COLUMNS`] are the small ones that
+/// readers keep in memory.
 pub const SAMPLE_COLUMNS: [&str; 28] = [
     SERIES_ID,
     "min_t",
@@ -78,7 +82,8 @@ pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
 /// Rows per page of `series.parquet`: what is decoded of each label for a metric of few series.
 pub(crate) const SERIES_PER_PAGE: usize = 16 * 1024;
 
-/// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values` has null items.)
+/// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values`
+/// has null items.)
 pub(crate) fn list(item: DataType) -> DataType {
     DataType::List(element(item))
 }

@@ -1,22 +1,29 @@
-//! The `samples.parquet` of a downsampled block: plain numbers per aggregate, a row per series and slice of time.
+//! The `samples.parquet` of a downsampled block: plain numbers per aggregate, a row per series and slice of
+//! time.
 //!
-//! A row with the role `windows` tells the windows of one series in one slice. Window i ends at the next multiple of the block's resolution at or after
-//! item i of the timeline `tsref`, which is the time of its last sample; item i of `first_tsref` is that of its first. Items of its lists:
+//! A row with the role `windows` tells the windows of one series in one slice. Window i ends at the next
+//! multiple of the block's resolution at or after item i of the timeline `tsref`, which is the time of its
+//! last sample; item i of `first_tsref` is that of its first. Items of its lists:
 //!
 //! - `count`: samples, histograms included, staleness markers not. 0: nothing but markers.
-//! - `last`, `first`, `sum`, `min`, `max`: of the floats. `reset_sum`: the floats right before a smaller one, added up, so that a counter
-//!   grew by `last - first + reset_sum` within the window. NaN where the window has no floats, or its first or last sample is none.
+//! - `last`, `first`, `sum`, `min`, `max`: of the floats. `reset_sum`: the floats right before a smaller one,
+//!   added up, so that a counter grew by `last - first + reset_sum` within the window. NaN where the window
+//!   has no floats, or its first or last sample is none.
 //! - `resets`, `changes`: neighbours of which the second is smaller, or differs.
-//! - `stale_pos`: windows (ascending, from 0) that end in a staleness marker; `stale_last_ts` beside it: the time of the last sample that is none,
-//!   or the marker's own where there is no other.
-//! - `h_samples`: how many are histograms; `h_flags`: see [`model::rollup::HistogramFlags`]; `h_coarsest`: their coarsest schema.
+//! - `stale_pos`: windows (ascending, from 0) that end in a staleness marker; `stale_last_ts` beside it: the
+//!   time of the last sample that is none, or the marker's own where there is no other.
+//! - `h_samples`: how many are histograms; `h_flags`: see [`model::rollup::HistogramFlags`]; `h_coarsest`:
+//!   their coarsest schema.
 //!
-//! A list that would say what another says is null: `last` where there are no floats at all; `first` means `last`, `min` means `first`, `max`
-//! means `last`; `sum` means `count * last`; `reset_sum`, `resets`, `changes`, `h_samples`, `stale_pos` mean 0 or nothing throughout. So a constant costs
-//! two lists and a counter that never fell costs four. `lists` has a bit for each list that is there, in the order of the columns from `count` on.
+//! A list that would say what another says is null: `last` where there are no floats at all; `first` means
+//! `last`, `min` means `first`, `max` means `last`; `sum` means `count * last`; `reset_sum`, `resets`,
+//! `changes`, `h_samples`, `stale_pos` mean 0 or nothing throughout. So a constant costs two lists and a
+//! counter that never fell costs four. `lists` has a bit for each list that is there, in the order of the
+//! columns from `count` on.
 //!
-//! Histograms are in rows of their own whose role is `last`, `first`, `sum` or `reset_sum`: item i of the `h_…` lists belongs to the window whose last
-//! sample has the time of item i of `tsref`; windows without such a histogram are left out. `last` is then the last that is no marker.
+//! Histograms are in rows of their own whose role is `last`, `first`, `sum` or `reset_sum`: item i of the
+//! `h_…` lists belongs to the window whose last sample has the time of item i of `tsref`; windows without
+//! such a histogram are left out. `last` is then the last that is no marker.
 
 use std::sync::{Arc, LazyLock};
 
@@ -30,7 +37,8 @@ use crate::block::options::WriteOptions;
 use crate::block::schema::{self, SERIES_ID, histogram_field, list, list_path};
 use model::rollup::Aggregates;
 
-/// Names of the columns, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in memory.
+/// Names of the columns, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in
+/// memory.
 pub const COLUMNS: [&str; 33] = [
     SERIES_ID,
     "min_t",

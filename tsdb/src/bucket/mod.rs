@@ -1,4 +1,5 @@
-//! The source over a tenant's blocks in the object store, samples and downsampled windows as [`crate::bucket::resolution`] chooses.
+//! The source over a tenant's blocks in the object store, samples and downsampled windows as
+//! [`crate::bucket::resolution`] chooses.
 
 pub mod import_journal;
 pub mod maintenance;
@@ -36,7 +37,8 @@ const KEPT_PART: u64 = 4;
 /// Blocks that are opened at the same time when they are not in the cache.
 const PARALLEL_OPENS: usize = 16;
 
-/// A set of blocks as one source. It sees these blocks for as long as it lives, whatever the catalog says later.
+/// A set of blocks as one source. It sees these blocks for as long as it lives, whatever the catalog says
+/// later.
 pub struct BucketSource {
     store: Arc<Store>,
     tenant: TenantId,
@@ -57,7 +59,8 @@ impl BucketSource {
         BucketSource { visibility, ..self }
     }
 
-    /// First and last time that a downsampled block near a range tells of, whole windows; `None` where there is none.
+    /// First and last time that a downsampled block near a range tells of, whole windows; `None` where there
+    /// is none.
     pub fn windows_span_ms(&self, min_t_ms: i64, max_t_ms: i64) -> Option<(i64, i64)> {
         let near = |b: &&Arc<BlockMeta>| b.resolution_ms > 0 && b.overlaps(min_t_ms, max_t_ms);
         let whole = |b: &Arc<BlockMeta>| {
@@ -67,8 +70,8 @@ impl BucketSource {
         self.blocks.iter().filter(near).map(whole).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
-    /// Which blocks answer which part of a range: blocks by what they hold of the outside world (external labels) apart, since one replica's windows know
-    /// nothing of another's samples.
+    /// Which blocks answer which part of a range: blocks by what they hold of the outside world (external
+    /// labels) apart, since one replica's windows know nothing of another's samples.
     fn parts(
         &self,
         (min_t_ms, max_t_ms): (i64, i64),
@@ -103,7 +106,8 @@ impl BucketSource {
         parts
     }
 
-    /// [`Source::select`] beside samples that lie in no block yet: where they are (coarse ranges, ends included), windows do not tell all.
+    /// [`Source::select`] beside samples that lie in no block yet: where they are (coarse ranges, ends
+    /// included), windows do not tell all.
     pub fn select_beside(
         &self,
         selection: &Selection,
@@ -147,7 +151,8 @@ impl BucketSource {
         })
     }
 
-    /// Runs `work` for each item, those whose block needs the network at the same time; results in the items' order.
+    /// Runs `work` for each item, those whose block needs the network at the same time; results in the items'
+    /// order.
     fn for_each<I: Sync, T: Send>(
         &self,
         blocks: &[I],
@@ -181,7 +186,8 @@ impl BucketSource {
         out.into_iter().map(|r| r.expect("each block was worked on")).collect()
     }
 
-    /// A block and as much of its series table as selectors (none: all series) need; for `range` see [`Block::series_table_for`].
+    /// A block and as much of its series table as selectors (none: all series) need; for `range` see
+    /// [`Block::series_table_for`].
     fn open(
         &self,
         meta: &Arc<BlockMeta>,
@@ -199,7 +205,8 @@ impl BucketSource {
         Ok((block, table))
     }
 
-    /// The series tables of the blocks that a wish may concern, and in each the series it selects (`None`: all).
+    /// The series tables of the blocks that a wish may concern, and in each the series it selects (`None`:
+    /// all).
     #[allow(clippy::type_complexity)]
     fn wished(&self, query: &LabelQuery) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
         query.budget.check()?;
@@ -314,7 +321,8 @@ struct BlockCursor {
 }
 
 impl BlockCursor {
-    /// `None` if the block has nothing of it. Its samples stay in the cache if they take `keep_bytes` at most.
+    /// `None` if the block has nothing of it. Its samples stay in the cache if they take `keep_bytes` at
+    /// most.
     fn open(
         source: &BucketSource,
         meta: &Arc<BlockMeta>,

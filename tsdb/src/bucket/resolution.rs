@@ -1,15 +1,18 @@
 //! Which blocks answer which part of time, at which resolution: decisions only, no doing.
 //!
-//! A downsampled block answers for a window where it knows of everything that a finer live block has there: late data makes it stale until the next
-//! compaction, in the windows that the late data touches and in no others. So every window is answered
+//! A downsampled block answers for a window where it knows of everything that a finer live block has there:
+//! late data makes it stale until the next compaction, in the windows that the late data touches and in no
+//! others. So every window is answered
 //!
 //! 1. by the coarsest resolution that the question can take and that is not stale there;
 //! 2. else by finer ones, in the end by samples;
-//! 3. where no such thing is left, by windows that another system made ([`BlockMeta::approximate`]), if they are all there is: the coarsest that the
-//!    question can take, and the part is marked as approximate;
-//! 4. else by the finest resolution left, together with whatever came later, and the part is marked as coarse.
+//! 3. where no such thing is left, by windows that another system made ([`BlockMeta::approximate`]), if they
+//!    are all there is: the coarsest that the question can take, and the part is marked as approximate;
+//! 4. else by the finest resolution left, together with whatever came later, and the part is marked as
+//!    coarse.
 //!
-//! Every sample is in exactly one part, and every part has one resolution. Parts meet at multiples of the coarser resolution's window, left-open.
+//! Every sample is in exactly one part, and every part has one resolution. Parts meet at multiples of the
+//! coarser resolution's window, left-open.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -41,15 +44,18 @@ pub struct Part {
     pub max_t_ms: i64,
     /// 0: samples.
     pub resolution_ms: i64,
-    /// The windows are coarser than asked, or samples that came later cannot be told from those they hold: nothing better is left.
+    /// The windows are coarser than asked, or samples that came later cannot be told from those they hold:
+    /// nothing better is left.
     pub coarse: bool,
     /// Some windows were made by another system and tell less than Hearth's.
     pub approximate: bool,
-    /// Positions of its blocks among those given, ascending. Blocks of samples beside windows hold what came later.
+    /// Positions of its blocks among those given, ascending. Blocks of samples beside windows hold what came
+    /// later.
     pub blocks: Vec<usize>,
 }
 
-/// Chooses. `blocks` are the live ones of one tenant in any order; parts come in the order of time, leave no gap and do not overlap.
+/// Chooses. `blocks` are the live ones of one tenant in any order; parts come in the order of time, leave no
+/// gap and do not overlap.
 pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
     if asked.min_t_ms > asked.max_t_ms {
         return Vec::new();
@@ -78,7 +84,8 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
         let taken = take(blocks, &sources, asked, *resolution_ms, false, answers);
         place(taken, &mut rest, &mut parts);
     }
-    // Approximate windows share sources with nothing: where they know of everything there are no samples, and no exact windows.
+    // Approximate windows share sources with nothing: where they know of everything there are no samples, and
+    // no exact windows.
     for resolution_ms in allowed() {
         let taken =
             take(blocks, &sources, asked, *resolution_ms, false, |at: &Here<'_>| at.is_authoritative());
@@ -131,8 +138,9 @@ struct Here<'a> {
 }
 
 impl Here<'_> {
-    /// Whether there is one block of windows (or shares of one whole, which have different series) and it tells of everything here. Two hold samples that lie
-    /// between each other's: their windows can be put together, but not exactly.
+    /// Whether there is one block of windows (or shares of one whole, which have different series) and it
+    /// tells of everything here. Two hold samples that lie between each other's: their windows can be put
+    /// together, but not exactly.
     fn is_authoritative(&self) -> bool {
         self.windows.first().is_some_and(|first| self.windows.iter().all(|w| w.whole == first.whole))
             && !self.straddled
@@ -141,15 +149,16 @@ impl Here<'_> {
             && !self.coarser.iter().any(|c| self.knows_nothing_of(c))
     }
 
-    /// Whether all that went into a finer block went into the windows too. Another system's windows of several lengths are imported side by side, each
-    /// as a source of its own, and tell of the same samples.
+    /// Whether all that went into a finer block went into the windows too. Another system's windows of
+    /// several lengths are imported side by side, each as a source of its own, and tell of the same samples.
     fn knows(&self, finer: &Known<'_>) -> bool {
         let alike = finer.approximate && self.windows.iter().any(|w| w.approximate);
         alike || finer.sources.iter().all(|s| self.windows.iter().any(|w| w.sources.contains(s)))
     }
 
-    /// Whether a coarser block holds other samples altogether than these windows and the samples beside them: those that expired were downsampled,
-    /// and what is here came later, by import. A coarser block that shares a source with them reaches farther in time, and that is no sign of it.
+    /// Whether a coarser block holds other samples altogether than these windows and the samples beside them:
+    /// those that expired were downsampled, and what is here came later, by import. A coarser block that
+    /// shares a source with them reaches farther in time, and that is no sign of it.
     fn knows_nothing_of(&self, coarser: &Known<'_>) -> bool {
         let alike = coarser.approximate && self.windows.iter().any(|w| w.approximate);
         let raw = self.finer.iter().filter(|f| f.raw);
@@ -319,7 +328,8 @@ mod tests {
 
     #[test]
     fn the_coarsest_that_knows_everything_answers() {
-        // Samples of (0, 240] in one block, windows of 10 and of 60, late samples at 95 and 96, and fresh samples from 241 on.
+        // Samples of (0, 240] in one block, windows of 10 and of 60, late samples at 95 and 96, and fresh
+        // samples from 241 on.
         let blocks = [
             block(100, 1, 240, 0, &[1, 2]),
             block(101, 1, 240, 10, &[1, 2]),
@@ -366,7 +376,8 @@ mod tests {
 
     #[test]
     fn windows_of_another_system_answer_where_nothing_else_does_and_are_never_called_exact() {
-        // Imported windows of 10 and 60 over all time, each a source of its own; samples up to 120, and exact windows of 10 up to 60.
+        // Imported windows of 10 and 60 over all time, each a source of its own; samples up to 120, and exact
+        // windows of 10 up to 60.
         let blocks = [
             approximate(block(1, 121, 240, 10, &[])),
             approximate(block(2, 121, 240, 60, &[])),
@@ -459,7 +470,8 @@ mod tests {
     /// What one time is answered by, found from the rules one by one.
     fn by_hand(t: i64, blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> (i64, (bool, bool), Vec<usize>) {
         let end = |r: i64| model::span::span_end(t, r);
-        // Blocks outside of the question are not looked at, also where a window at its edge reaches beyond it.
+        // Blocks outside of the question are not looked at, also where a window at its edge reaches beyond
+        // it.
         let near = |b: &usize| blocks[*b].overlaps(asked.min_t_ms, asked.max_t_ms);
         let at = |r: i64| -> (Vec<usize>, Vec<usize>, bool) {
             let touches = |b: &usize| {

@@ -1,4 +1,5 @@
-//! Create-if-absent on a store that lacks it: the store as it is, but for conditional writes, which somebody else decides.
+//! Create-if-absent on a store that lacks it: the store as it is, but for conditional writes, which somebody
+//! else decides.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,14 +13,16 @@ use object_store::{
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-/// Decides who creates a key. A key that was created is never created anew, not even after it was removed: what relies on this
-/// numbers its keys, as the catalog does.
+/// Decides who creates a key. A key that was created is never created anew, not even after it was removed:
+/// what relies on this numbers its keys, as the catalog does.
 #[async_trait::async_trait]
 pub(super) trait Creator: fmt::Debug + fmt::Display + Send + Sync + 'static {
-    /// Creates an object or answers [`Error::AlreadyExists`]. Any other error leaves open whether it was created.
+    /// Creates an object or answers [`Error::AlreadyExists`]. Any other error leaves open whether it was
+    /// created.
     async fn create(&self, store: &dyn ObjectStore, path: &Path, payload: PutPayload) -> Result<PutResult>;
 
-    /// Called where a read found nothing: finishes a creation that was decided and not carried out. Whether there was one.
+    /// Called where a read found nothing: finishes a creation that was decided and not carried out. Whether
+    /// there was one.
     async fn settle(&self, store: &dyn ObjectStore, path: &Path) -> Result<bool>;
 }
 

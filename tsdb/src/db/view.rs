@@ -1,4 +1,5 @@
-//! One consistent view of a tenant: its blocks, the seals that are in none of them, and what of the head is in neither.
+//! One consistent view of a tenant: its blocks, the seals that are in none of them, and what of the head is
+//! in neither.
 
 use std::sync::Arc;
 
@@ -88,7 +89,8 @@ impl Source for Sealed {
         if !self.spans_ms.iter().any(|(a, b)| *a <= selection.max_t_ms && *b >= selection.min_t_ms) {
             return Ok(Box::new(MergeCursor::new(Vec::new())));
         }
-        // There are no windows among them, and which resolution answers a part of time is for the object store's blocks to say.
+        // There are no windows among them, and which resolution answers a part of time is for the object
+        // store's blocks to say.
         let mut selection = selection.clone();
         selection.hints.rollups = RollupHints::default();
         self.blocks.select(&selection)

@@ -70,7 +70,8 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Takes out the samples that are hidden; false when none is left. `number` stands for `hidden` among those this cutter is used with.
+    /// Takes out the samples that are hidden; false when none is left. `number` stands for `hidden` among
+    /// those this cutter is used with.
     pub fn cut(&mut self, columns: &mut SeriesColumns, hidden: &Intervals, number: u32) -> bool {
         if columns.windows.is_some() {
             return cut_windows(columns, hidden);
@@ -103,8 +104,8 @@ impl Cutter {
     }
 }
 
-/// Of windows, those go of which any part is hidden: a sum of what is deleted and what is not is better not shown. Where samples are left, they
-/// stand for such windows, see [`crate::bucket`].
+/// Of windows, those go of which any part is hidden: a sum of what is deleted and what is not is better not
+/// shown. Where samples are left, they stand for such windows, see [`crate::bucket`].
 fn cut_windows(columns: &mut SeriesColumns, hidden: &Intervals) -> bool {
     let Some(windows) = &columns.windows else { return true };
     let resolutions = windows.runs.iter().flat_map(|r| std::iter::repeat_n(r.resolution_ms, r.len));

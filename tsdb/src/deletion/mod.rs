@@ -1,13 +1,16 @@
-//! What must not be seen although it is stored: deleted samples, and those of series that are kept less long than others.
+//! What must not be seen although it is stored: deleted samples, and those of series that are kept less long
+//! than others.
 //!
-//! A [`Visibility`] is made of a snapshot's tombstones and of retention rules at one moment. It is applied to each block before blocks are
-//! merged, so that a sample written again after its deletion is seen; queries and compaction read through the same one, and what a
-//! compaction wrote that way holds nothing hidden any more. Where nothing concerns a block, and that is the usual case, it costs a
-//! comparison of times.
+//! A [`Visibility`] is made of a snapshot's tombstones and of retention rules at one moment. It is applied to
+//! each block before blocks are merged, so that a sample written again after its deletion is seen; queries
+//! and compaction read through the same one, and what a compaction wrote that way holds nothing hidden any
+//! more. Where nothing concerns a block, and that is the usual case, it costs a comparison of times.
 //!
-//! Readers of a snapshot's blocks: `BucketSource::new(..).masked(snapshot.visibility())`. A compaction reads its inputs through the visibility of the
-//! same snapshot that it was planned from and commits [`Edit::written_through`](crate::catalog::Edit::written_through) that snapshot; the commit
-//! drops the tombstones that no live block needs any more. A block that holds no such series needs no rewriting: `Edit::clean` says so.
+//! Readers of a snapshot's blocks: `BucketSource::new(..).masked(snapshot.visibility())`. A compaction reads
+//! its inputs through the visibility of the same snapshot that it was planned from and commits
+//! [`Edit::written_through`](crate::catalog::Edit::written_through) that snapshot; the commit drops the
+//! tombstones that no live block needs any more. A block that holds no such series needs no rewriting:
+//! `Edit::clean` says so.
 
 mod intervals;
 mod visibility;
@@ -27,7 +30,8 @@ use model::matcher::{MatchOp, Matcher};
 pub use intervals::{Cutter, Intervals};
 pub(crate) use visibility::{BlockVisibility, Concern, Resolved};
 
-/// A deletion: the samples of some series in a range of time, in blocks that were there when it was asked for.
+/// A deletion: the samples of some series in a range of time, in blocks that were there when it was asked
+/// for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     /// Ascending in the order of commits.
@@ -39,7 +43,8 @@ pub struct Tombstone {
     /// First and last timestamp that is deleted, both included, in milliseconds.
     pub min_t_ms: i64,
     pub max_t_ms: i64,
-    /// It reaches blocks whose [`BlockMeta::order`] is not beyond this; what was written later is not its business.
+    /// It reaches blocks whose [`BlockMeta::order`] is not beyond this; what was written later is not its
+    /// business.
     #[serde(with = "ulid_text")]
     pub covers: Ulid,
     /// When it was asked for, in milliseconds.
@@ -79,7 +84,8 @@ pub struct RetentionRule {
     pub keep_ms: Option<i64>,
 }
 
-/// Rules by selector. The first that matches a series decides; where none does, the last word is `otherwise_ms`.
+/// Rules by selector. The first that matches a series decides; where none does, the last word is
+/// `otherwise_ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetentionRules {
     pub rules: Vec<RetentionRule>,
@@ -159,8 +165,8 @@ impl Visibility {
         self.retention.shortest_ms().is_some_and(|keep| block.min_t_ms < self.now_ms.saturating_sub(keep))
     }
 
-    /// What of one series in one block is hidden. For readers that have labels at hand; whoever reads whole blocks has
-    /// it resolved once against the block's series table.
+    /// What of one series in one block is hidden. For readers that have labels at hand; whoever reads whole
+    /// blocks has it resolved once against the block's series table.
     pub fn hidden(&self, block: &BlockMeta, labels: &Labels) -> Intervals {
         let mut hidden = Intervals::default();
         for t in self.tombstones_of(block) {

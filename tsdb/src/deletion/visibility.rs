@@ -1,4 +1,5 @@
-//! A visibility against one block's series table: resolved once by whoever has the table, asked by series number.
+//! A visibility against one block's series table: resolved once by whoever has the table, asked by series
+//! number.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ pub(crate) struct Resolved {
     fates: Vec<Fate>,
 }
 
-/// What tombstones hide, and which rule of retention speaks for the series (`rules.len()` is the word for all others).
+/// What tombstones hide, and which rule of retention speaks for the series (`rules.len()` is the word for all
+/// others).
 #[derive(Clone, Default)]
 struct Fate {
     deleted: Arc<Intervals>,
@@ -55,7 +57,8 @@ impl<'v> Concern<'v> {
         fingerprint(self.visibility, &self.tombstones, self.expires)
     }
 
-    /// Which of so many series each tombstone and rule is about; `matching` answers the numbers of those that matchers choose.
+    /// Which of so many series each tombstone and rule is about; `matching` answers the numbers of those that
+    /// matchers choose.
     pub fn resolve(
         &self,
         series: usize,

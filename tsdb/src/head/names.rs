@@ -1,4 +1,5 @@
-//! Names and values of labels, answered from the index: no series' labels are put together, and few of its samples looked at.
+//! Names and values of labels, answered from the index: no series' labels are put together, and few of its
+//! samples looked at.
 
 use std::ops::RangeInclusive;
 
@@ -50,8 +51,9 @@ fn touched<'a>(
 }
 
 impl Head {
-    /// Names of the labels of a tenant's series, ascending. Any of `selectors` may match (none: every series), and the series must have a
-    /// sample of `generations` within `range` (milliseconds, ends included).
+    /// Names of the labels of a tenant's series, ascending. Any of `selectors` may match (none: every
+    /// series), and the series must have a sample of `generations` within `range` (milliseconds, ends
+    /// included).
     pub fn label_names(
         &self,
         tenant: &TenantHead,

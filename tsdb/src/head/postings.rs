@@ -1,4 +1,5 @@
-//! Which series carry which label: roaring bitmaps by name and value, and the sets that matchers pick from them.
+//! Which series carry which label: roaring bitmaps by name and value, and the sets that matchers pick from
+//! them.
 
 use std::cmp::Ordering;
 
@@ -28,23 +29,28 @@ struct OfName {
     asked: RwLock<Asked>,
 }
 
-/// What is made of a label only once a matcher asks for it, and kept along from then on: most labels are never asked so.
+/// What is made of a label only once a matcher asks for it, and kept along from then on: most labels are
+/// never asked so.
 #[derive(Default)]
 struct Asked {
     /// The series that carry the label, whatever its value.
     carriers: Option<RoaringBitmap>,
-    /// The values by text, but for those that came later. Gone when a value goes: its number may stand for another text then.
+    /// The values by text, but for those that came later. Gone when a value goes: its number may stand for
+    /// another text then.
     sorted: Option<Vec<Symbol>>,
     later: Vec<Symbol>,
 }
 
-/// Values that came later than the sorted ones and are looked through one by one; as many again for each eighth of the sorted ones.
+/// Values that came later than the sorted ones and are looked through one by one; as many again for each
+/// eighth of the sorted ones.
 const UNSORTED: usize = 1024;
 
-/// Bytes that an entry takes in a bitmap: an eighth in a label that all series have, two in one of some hundred neighbours, four in one of every five-hundredth.
+/// Bytes that an entry takes in a bitmap: an eighth in a label that all series have, two in one of some
+/// hundred neighbours, four in one of every five-hundredth.
 const ENTRY_BYTES: usize = 2;
 
-/// Bytes that a label takes beside its entries: its place in the map (48) and the bitmap, which makes room for four containers at once (168).
+/// Bytes that a label takes beside its entries: its place in the map (48) and the bitmap, which makes room
+/// for four containers at once (168).
 const PAIR_BYTES: usize = 216;
 
 impl OfName {
@@ -253,7 +259,8 @@ mod tests {
         assert!(pick(MatchOp::Equal, "nowhere", "x").is_empty());
     }
 
-    /// Every kind of matcher against a look at each series, while series come and go and what was asked before is kept along.
+    /// Every kind of matcher against a look at each series, while series come and go and what was asked
+    /// before is kept along.
     #[test]
     fn selections_are_what_a_look_at_each_series_finds() {
         let (mut symbols, mut postings) = (Symbols::default(), Postings::default());

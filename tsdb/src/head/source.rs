@@ -1,4 +1,5 @@
-//! The head as a source of queries: a fixed range of generations, read without holding any lock while decoding.
+//! The head as a source of queries: a fixed range of generations, read without holding any lock while
+//! decoding.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -31,14 +32,16 @@ impl HeadSource {
         HeadSource { head, tenant, generations, retention: None }
     }
 
-    /// The same without what rules of retention hide at `now_ms`, as in blocks: late samples may be older than their series is kept.
+    /// The same without what rules of retention hide at `now_ms`, as in blocks: late samples may be older
+    /// than their series is kept.
     pub fn with_retention(self, rules: Arc<RetentionRules>, now_ms: i64) -> Self {
         let retention = (!rules.is_endless()).then_some((rules, now_ms));
         HeadSource { retention, ..self }
     }
 
-    /// A cursor over all series: what a seal reads. Its generations are frozen, so it looks at each metric and each series only when its turn
-    /// comes: labels and views of a million series at once would be as large as the head.
+    /// A cursor over all series: what a seal reads. Its generations are frozen, so it looks at each metric
+    /// and each series only when its turn comes: labels and views of a million series at once would be as
+    /// large as the head.
     pub fn all(&self) -> HeadCursor {
         let metrics = self.head.by_metric(&self.tenant).into_iter();
         let cursor = self.walk(Vec::new(), i64::MIN, i64::MAX, Budget::unlimited());

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Timelines remembered: the series of one scrape close their chunks one after the other, so a few per target are enough. 24 bytes each, and
-/// the timeline itself, about 100.
+/// Timelines remembered: the series of one scrape close their chunks one after the other, so a few per target
+/// are enough. 24 bytes each, and the timeline itself, about 100.
 const SLOTS: usize = 1 << 13;
 
-/// What was closed lately, each hash in a place of its own. Two timelines that fall on one place push each other out, which costs a copy.
+/// What was closed lately, each hash in a place of its own. Two timelines that fall on one place push each
+/// other out, which costs a copy.
 pub struct Timelines(Box<[Slot]>);
 
 type Slot = Mutex<Option<Arc<[u8]>>>;

@@ -11,7 +11,8 @@ use crate::block::BlockError;
 use crate::sidecar::{self, Sidecar};
 use model::sample::Metadata;
 
-/// Metrics of a tenant whose metadata is kept, and different entries for one; what comes beyond is passed over.
+/// Metrics of a tenant whose metadata is kept, and different entries for one; what comes beyond is passed
+/// over.
 pub const MAX_METRICS: usize = 200_000;
 pub const MAX_PER_METRIC: usize = 16;
 /// Bytes of all texts of a tenant that are kept in the object store.
@@ -43,7 +44,8 @@ pub fn join(into: &mut MetricMetadata, more: &MetricMetadata) {
     }
 }
 
-/// What is to be stored now, given what is stored and what this process has heard; `None` where that is not worth a new file.
+/// What is to be stored now, given what is stored and what this process has heard; `None` where that is not
+/// worth a new file.
 ///
 /// Entries that nobody has sent for `keep_ms` are left out (`None` keeps them for ever).
 pub fn next(

@@ -6,7 +6,8 @@ use object_store::ObjectStore;
 use super::{Kind, Sidecar, decode, exemplars, get, metadata};
 use crate::block::BlockError;
 
-/// Reads one whole and looks whether it is what the catalog says: its bytes, its columns, the number of its rows and their times. `Corrupt` where not.
+/// Reads one whole and looks whether it is what the catalog says: its bytes, its columns, the number of its
+/// rows and their times. `Corrupt` where not.
 pub(crate) async fn verify(
     store: &dyn ObjectStore,
     tenant: &TenantId,

@@ -1,6 +1,8 @@
-//! Values of a log record, each as short as its kind allows; nothing is known of the values before it, so that a record stands alone.
+//! Values of a log record, each as short as its kind allows; nothing is known of the values before it, so
+//! that a record stands alone.
 //!
-//! Half a byte says what a value is, two of them to a byte, all of them first. Then the values' bytes, little end first:
+//! Half a byte says what a value is, two of them to a byte, all of them first. Then the values' bytes, little
+//! end first:
 //!
 //! | kind | value | bytes |
 //! |---|---|---|

@@ -1,7 +1,9 @@
-//! Every moment of a seal and a flush at which a process may die, and every step of them that may fail: afterwards all is there, and once.
+//! Every moment of a seal and a flush at which a process may die, and every step of them that may fail:
+//! afterwards all is there, and once.
 //!
-//! They change a folder, a local store in it, and an object store. Before each write to either store all are copied: so many moments. What
-//! happens in the folder between two of them is made of the difference: files written half, files removed one after the other.
+//! They change a folder, a local store in it, and an object store. Before each write to either store all are
+//! copied: so many moments. What happens in the folder between two of them is made of the difference: files
+//! written half, files removed one after the other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,8 @@ use crate::faulty_store::Fault;
 use crate::held::{Files, files};
 use crate::place::{Moment, Place, World, check, open, side_by_side, stored_once, write};
 
-/// A moment before a flush, after three sessions: one that has flushed, one that has sealed, one that only wrote.
+/// A moment before a flush, after three sessions: one that has flushed, one that has sealed, one that only
+/// wrote.
 async fn begun() -> Moment {
     let place = Place::of(&Files::new(), InMemory::new());
     let mut world = World::default();
@@ -34,7 +37,8 @@ async fn begun() -> Moment {
 }
 
 impl Moment {
-    /// The process is started again, and once more, and goes on: all acknowledged is there, can be flushed, and is then in the store, once.
+    /// The process is started again, and once more, and goes on: all acknowledged is there, can be flushed,
+    /// and is then in the store, once.
     async fn revive(self) {
         let what = &self.what;
         let (place, mut world) = self.again();
@@ -59,7 +63,8 @@ impl Moment {
     }
 }
 
-/// All moments of a seal and of a flush, samples coming in while they run, and what was written: `local` or `remote`, and the path.
+/// All moments of a seal and of a flush, samples coming in while they run, and what was written: `local` or
+/// `remote`, and the path.
 async fn moments() -> (Vec<Moment>, Vec<String>) {
     let (place, mut world) = begun().await.again();
     let place = Arc::new(place);
@@ -97,7 +102,8 @@ async fn moments() -> (Vec<Moment>, Vec<String>) {
     (seen.1, seen.2)
 }
 
-/// What lies between two moments: files of the later one that were not finished, files of the earlier one that were not all removed.
+/// What lies between two moments: files of the later one that were not finished, files of the earlier one
+/// that were not all removed.
 fn between(earlier: &Moment, later: &Moment) -> Vec<Moment> {
     let mut all = Vec::new();
     let mut add = |what: String, folder: Files| {
@@ -167,8 +173,8 @@ async fn a_process_may_die_at_any_moment_of_a_seal_and_a_flush() {
     side_by_side(moments.into_iter().chain(within).map(Moment::revive)).await;
 }
 
-/// A flush for each of its writes to one of the stores that meets the fault, alone or with all that follow, and then goes on or dies; how many
-/// of them failed.
+/// A flush for each of its writes to one of the stores that meets the fault, alone or with all that follow,
+/// and then goes on or dies; how many of them failed.
 async fn fails_at_each_write(
     begun: Arc<Moment>,
     local: bool,

@@ -1,4 +1,5 @@
-//! Damaged files of sealed blocks: what the log still has is there all the same, and what it has not costs only itself.
+//! Damaged files of sealed blocks: what the log still has is there all the same, and what it has not costs
+//! only itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use tsdb::db::Db;
 use crate::held::{self, Files};
 use crate::place::{Place, World, check, side_by_side, tenants, write};
 
-/// Two seals and something after them: the folder, with the segments of the log that were sealed where `with_log`; what each seal and the rest
-/// hold.
+/// Two seals and something after them: the folder, with the segments of the log that were sealed where
+/// `with_log`; what each seal and the rest hold.
 async fn sealed(with_log: bool) -> (Files, [World; 3]) {
     let place = Place::of(&Files::new(), InMemory::new());
     let db = place.open().await;
@@ -40,8 +41,8 @@ fn whole(parts: &[World; 3]) -> World {
     world
 }
 
-/// The folder with one sealed file of a tenant damaged, once for each file and way: ways that show without reading a file whole; a manifest is
-/// read. With the file's name and the way.
+/// The folder with one sealed file of a tenant damaged, once for each file and way: ways that show without
+/// reading a file whole; a manifest is read. With the file's name and the way.
 fn damaged(files: &Files) -> Vec<(String, Files)> {
     let mut all = Vec::new();
     let of_one = |p: &Path| p.starts_with("sealed/tenants/a") || p.starts_with("sealed/seals");

@@ -50,8 +50,8 @@ pub struct FaultyStore {
     pub failing_gets: AtomicU64,
     /// Treat create-if-absent as overwrite.
     pub lies: bool,
-    /// Which request of any kind (counted from 0) meets a fault, which, and whether all after it meet the same: what then fails
-    /// for ever is a process that died.
+    /// Which request of any kind (counted from 0) meets a fault, which, and whether all after it meet the
+    /// same: what then fails for ever is a process that died.
     pub nth: Mutex<Option<(u64, Fault, bool)>>,
     pub requests: AtomicU64,
     pub puts: AtomicU64,

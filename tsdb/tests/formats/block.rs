@@ -1,4 +1,5 @@
-//! A block: `block.md`. Its tables against the Parquet files that are written, and a reader made from the page alone.
+//! A block: `block.md`. Its tables against the Parquet files that are written, and a reader made from the
+//! page alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -46,7 +47,8 @@ fn histogram(i: usize) -> Histogram {
     }
 }
 
-/// 130 series that meet every column: all encodings, exceptions, start timestamps, histograms among floats, a rare label.
+/// 130 series that meet every column: all encodings, exceptions, start timestamps, histograms among floats, a
+/// rare label.
 fn series() -> Vec<SeriesColumns> {
     let one = |s: usize| {
         let n = 60 + s % 3;

@@ -1,4 +1,5 @@
-//! The pages in `docs/formats` against the code: their examples are read and written by it, their tables are those of written files.
+//! The pages in `docs/formats` against the code: their examples are read and written by it, their tables are
+//! those of written files.
 
 #[path = "../faulty_store/mod.rs"]
 mod faulty_store;

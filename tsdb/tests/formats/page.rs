@@ -1,4 +1,5 @@
-//! A page of `docs/formats`, and what is taken out of it: fenced examples by the words after their fence, and tables by their heading.
+//! A page of `docs/formats`, and what is taken out of it: fenced examples by the words after their fence, and
+//! tables by their heading.
 
 use std::path::Path;
 
@@ -55,7 +56,8 @@ pub fn compact(json: &str) -> String {
         .collect()
 }
 
-/// The rows of the first table after a heading, header and rule left out, cells without the back quotes around them.
+/// The rows of the first table after a heading, header and rule left out, cells without the back quotes
+/// around them.
 pub fn table(name: &str, heading: &str) -> Vec<Vec<String>> {
     let text = page(name);
     let (_, after) = text

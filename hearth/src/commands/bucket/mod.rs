@@ -1,4 +1,5 @@
-//! `hearth bucket`: what is in the object store, is it whole, what does it cost, what may go; and blocks written anew. It works on a bucket that a server uses.
+//! `hearth bucket`: what is in the object store, is it whole, what does it cost, what may go; and blocks
+//! written anew. It works on a bucket that a server uses.
 
 mod table;
 
@@ -229,7 +230,8 @@ fn ulids(of: &ArgMatches) -> Result<Vec<Ulid>, String> {
         .collect()
 }
 
-/// Reads `{name="value",…}`, with or without a metric's name before it. As PromQL has it, by the query engine's own reader.
+/// Reads `{name="value",…}`, with or without a metric's name before it. As PromQL has it, by the query
+/// engine's own reader.
 fn selector(text: &str) -> Result<Vec<Matcher>, String> {
     let matchers =
         query::parse::parse_metric_selector(text, &ParseOptions::default()).map_err(|e| e.to_string())?;
@@ -658,7 +660,8 @@ impl Bucket {
     }
 }
 
-/// What became of something that was written anew: its new name, bytes and samples; `None` where nothing was left.
+/// What became of something that was written anew: its new name, bytes and samples; `None` where nothing was
+/// left.
 fn tell_became(line: &mut Value, became: Result<Option<(Ulid, u64, u64)>, JobError>) {
     match became {
         Ok(None) => line["became"] = json!("nothing"),

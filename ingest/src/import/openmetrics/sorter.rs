@@ -1,7 +1,8 @@
-//! Sorts samples that come in any order into series per span of time, on disk: memory is what the options say, whatever the number of samples.
+//! Sorts samples that come in any order into series per span of time, on disk: memory is what the options
+//! say, whatever the number of samples.
 //!
-//! Samples are gathered until memory is used up, sorted by span, series and time, and written as one run. A span is read by merging
-//! what the runs have of it.
+//! Samples are gathered until memory is used up, sorted by span, series and time, and written as one run. A
+//! span is read by merging what the runs have of it.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -237,7 +238,8 @@ struct Piece {
     samples: Vec<(i64, f64)>,
 }
 
-/// The next series of each run; runs were written one after the other, so of one series the lower number comes first.
+/// The next series of each run; runs were written one after the other, so of one series the lower number
+/// comes first.
 struct Head {
     series: Piece,
     at: usize,

@@ -5,7 +5,8 @@ use model::codec::bits::BitReader;
 /// Why a chunk could not be decoded.
 pub(in crate::import) type Wrong = String;
 
-/// What is left of a chunk. Everything answers an error at the end, so a chunk that was cut short is never read as zeros.
+/// What is left of a chunk. Everything answers an error at the end, so a chunk that was cut short is never
+/// read as zeros.
 pub(in crate::import) struct Bits<'a>(BitReader<'a>);
 
 fn ended() -> Wrong {
@@ -65,7 +66,8 @@ impl<'a> Bits<'a> {
         self.uvarint().map(|z| (z >> 1) as i64 ^ -((z & 1) as i64))
     }
 
-    /// A whole number of `n` bits in which the sign bit's own pattern stands for the positive end: `-(2^(n-1) - 1) ..= 2^(n-1)`.
+    /// A whole number of `n` bits in which the sign bit's own pattern stands for the positive end:
+    /// `-(2^(n-1) - 1) ..= 2^(n-1)`.
     pub fn signed(&mut self, n: u32) -> Result<i64, Wrong> {
         let v = self.bits(n)? as i64;
         Ok(if n < 64 && v > 1 << (n - 1) { v - (1 << n) } else { v })

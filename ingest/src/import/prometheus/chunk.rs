@@ -1,7 +1,8 @@
-//! Decodes the chunks of a Prometheus block: floats (XOR, XOR2) and native histograms in all layouts that Prometheus 3 writes.
+//! Decodes the chunks of a Prometheus block: floats (XOR, XOR2) and native histograms in all layouts that
+//! Prometheus 3 writes.
 //!
-//! Follows upstream's `tsdb/docs/format/chunks.md`. Every number that a chunk holds is checked against what is left of it before anything is
-//! allocated for it: the memory a chunk decodes to is bounded by its length.
+//! Follows upstream's `tsdb/docs/format/chunks.md`. Every number that a chunk holds is checked against what
+//! is left of it before anything is allocated for it: the memory a chunk decodes to is bounded by its length.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use model::sample::{is_stale, stale_nan};
 
 use super::bits::{Bits, Wrong, Xor};
 
-/// Finest exponential schema that a chunk may name; those beyond what is stored are reduced, as upstream does.
+/// Finest exponential schema that a chunk may name; those beyond what is stored are reduced, as upstream
+/// does.
 const FINEST_SCHEMA: i32 = 52;
 
 /// Numbers of the encodings.
@@ -97,7 +99,8 @@ fn header<const N: usize>(data: &[u8]) -> Result<(&[u8; N], &[u8]), Wrong> {
     data.split_first_chunk::<N>().ok_or_else(|| format!("it has {} bytes", data.len()))
 }
 
-/// Number of samples (2 bytes), then per sample the timestamp (itself, a difference, differences of differences) and the value.
+/// Number of samples (2 bytes), then per sample the timestamp (itself, a difference, differences of
+/// differences) and the value.
 fn xor(data: &[u8], out: &mut Samples) -> Result<(), Wrong> {
     let (count, rest) = header::<2>(data)?;
     let count = u16::from_be_bytes(*count);
@@ -129,8 +132,8 @@ fn xor(data: &[u8], out: &mut Samples) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// As XOR, with timestamps and values under one prefix from the third sample on, staleness markers that do not disturb the
-/// differences, and start timestamps.
+/// As XOR, with timestamps and values under one prefix from the third sample on, staleness markers that do
+/// not disturb the differences, and start timestamps.
 fn xor2(data: &[u8], out: &mut Samples) -> Result<(), Wrong> {
     let (head, rest) = header::<3>(data)?;
     let count = u16::from_be_bytes([head[0], head[1]]);
@@ -317,7 +320,8 @@ trait Counts: Sized {
     fn buckets(&self, from: usize, to: usize) -> Vec<f64>;
 }
 
-/// Whole numbers: each with a difference and the difference of that. Buckets are differences to their left neighbour.
+/// Whole numbers: each with a difference and the difference of that. Buckets are differences to their left
+/// neighbour.
 struct Integers {
     numbers: Vec<(i64, i64)>,
 }
@@ -406,8 +410,8 @@ impl Counts for Floats {
     }
 }
 
-/// Number of samples, flags (and with start timestamps their header in the place of the flags, which move to the topmost bits of the number), the
-/// layout, and per sample timestamp, count, zero count, sum and buckets.
+/// Number of samples, flags (and with start timestamps their header in the place of the flags, which move to
+/// the topmost bits of the number), the layout, and per sample timestamp, count, zero count, sum and buckets.
 fn histograms<C: Counts>(data: &[u8], with_starts: bool, out: &mut Samples) -> Result<(), Wrong> {
     let (head, rest) = header::<3>(data)?;
     let mut count = u16::from_be_bytes([head[0], head[1]]);
@@ -440,7 +444,8 @@ fn histograms<C: Counts>(data: &[u8], with_starts: bool, out: &mut Samples) -> R
         } else {
             let (count, zero_count) = counts.count();
             let mut histogram = Histogram {
-                // What lies before a chunk may be gone or have come later, so the flags say nothing of its first sample.
+                // What lies before a chunk may be gone or have come later, so the flags say nothing of its
+                // first sample.
                 counter_reset_hint: match (gauge, i) {
                     (true, _) => CounterResetHint::Gauge,
                     (false, 0) => CounterResetHint::Unknown,

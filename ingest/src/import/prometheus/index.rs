@@ -1,7 +1,9 @@
-//! Reads the index of a Prometheus block (`index`, format 2): its strings, its series, and where their chunks lie.
+//! Reads the index of a Prometheus block (`index`, format 2): its strings, its series, and where their chunks
+//! lie.
 //!
-//! Follows upstream's `tsdb/docs/format/index.md`. Every section that is read is held against its CRC-32C, every reference against the length
-//! of what it points into. Series are read one by one from the disk; in memory are the strings and four bytes a series.
+//! Follows upstream's `tsdb/docs/format/index.md`. Every section that is read is held against its CRC-32C,
+//! every reference against the length of what it points into. Series are read one by one from the disk; in
+//! memory are the strings and four bytes a series.
 
 use std::path::Path;
 
@@ -82,7 +84,8 @@ impl Index {
         self.series.len()
     }
 
-    /// The content of a section with a length of four bytes before and a checksum behind it, as position and length.
+    /// The content of a section with a length of four bytes before and a checksum behind it, as position and
+    /// length.
     fn section(&mut self, at: u64, name: &str) -> Result<(u64, u64), ImportError> {
         let length = u64::from(be_u32(self.file.take(at, 4)?));
         let from = at + 4;

@@ -1,4 +1,5 @@
-//! The files of a Prometheus block, as upstream's `tsdb/docs/format` describes them: index, chunks and tombstones.
+//! The files of a Prometheus block, as upstream's `tsdb/docs/format` describes them: index, chunks and
+//! tombstones.
 
 pub(super) mod bits;
 pub(super) mod chunk;

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::import::ImportError;
 
-/// Bytes that one read brings: few after a jump, more and more while reading goes on forwards. A span of a long block is short runs with long gaps
-/// between them, and reading the gaps too would read the block once per span.
+/// Bytes that one read brings: few after a jump, more and more while reading goes on forwards. A span of a
+/// long block is short runs with long gaps between them, and reading the gaps too would read the block once
+/// per span.
 const FIRST_BYTES: usize = 8 << 10;
 const MOST_BYTES: usize = 1 << 20;
 /// A gap that costs less to read than to jump.
 const GAP_BYTES: u64 = 4 << 10;
 
-/// A file, and the part of it that was read last. Memory is the window, or the longest piece that was asked for.
+/// A file, and the part of it that was read last. Memory is the window, or the longest piece that was asked
+/// for.
 pub(in crate::import) struct ReadAhead {
     path: PathBuf,
     file: File,

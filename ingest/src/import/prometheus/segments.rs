@@ -12,7 +12,8 @@ use crate::import::ImportError;
 const MAGIC: [u8; 5] = [0x85, 0xbd, 0x40, 0xdd, 1];
 /// Of the magic number, the version, and padding.
 const HEADER_BYTES: u64 = 8;
-/// The longest chunk. Upstream aims at a kilobyte; one of wide histograms, or one of Thanos' aggregates, may be a hundred times that.
+/// The longest chunk. Upstream aims at a kilobyte; one of wide histograms, or one of Thanos' aggregates, may
+/// be a hundred times that.
 const MAX_CHUNK_BYTES: u64 = 4 << 20;
 
 /// All segment files of a block.

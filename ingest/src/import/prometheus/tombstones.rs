@@ -1,4 +1,5 @@
-//! Reads a Prometheus block's `tombstones`: which times of which series were deleted and are still in its chunks.
+//! Reads a Prometheus block's `tombstones`: which times of which series were deleted and are still in its
+//! chunks.
 
 use std::collections::HashMap;
 use std::path::Path;

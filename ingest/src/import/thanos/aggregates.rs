@@ -1,8 +1,10 @@
-//! Thanos' downsampled chunks as Hearth's windows: what they tell is taken over, what they lack is inferred where the numbers prove it, and else estimated.
+//! Thanos' downsampled chunks as Hearth's windows: what they tell is taken over, what they lack is inferred
+//! where the numbers prove it, and else estimated.
 //!
-//! A chunk has up to five chunks inside: count, sum, min and max of each window, and a counter that goes up by what the samples went up,
-//! falls lifted, with the chunk's first and last raw value at its ends. (Native histograms: count, sum, and the lifted counter.)
-//! Thanos' window `[k*r, (k+1)*r)` becomes Hearth's `(k*r, (k+1)*r]`: a sample exactly on the boundary is counted one window later than Hearth would.
+//! A chunk has up to five chunks inside: count, sum, min and max of each window, and a counter that goes up
+//! by what the samples went up, falls lifted, with the chunk's first and last raw value at its ends. (Native
+//! histograms: count, sum, and the lifted counter.) Thanos' window `[k*r, (k+1)*r)` becomes Hearth's
+//! `(k*r, (k+1)*r]`: a sample exactly on the boundary is counted one window later than Hearth would.
 //!
 //! | what Hearth keeps | from Thanos |
 //! |---|---|
@@ -149,7 +151,8 @@ fn infer(windows: &mut [Window], counter: Option<Counter<'_>>) {
                 windows[i].first.value = windows[i - 1].last.value.max(min).min(max);
             }
         }
-        // The growth that the ends do not tell is what falls took away; where the ends are estimates it corrects them, in either direction.
+        // The growth that the ends do not tell is what falls took away; where the ends are estimates it
+        // corrects them, in either direction.
         let w = &windows[i];
         let at_the_beginning = match i {
             0 => 0.0,

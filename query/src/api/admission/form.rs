@@ -8,7 +8,8 @@ use model::matcher::quote;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     pairs: Vec<(String, String)>,
-    /// What was wrong with the encoding, where anything was. The good pairs are there all the same: most endpoints go on with them, as upstream.
+    /// What was wrong with the encoding, where anything was. The good pairs are there all the same: most
+    /// endpoints go on with them, as upstream.
     error: Option<String>,
 }
 

@@ -1,7 +1,8 @@
-//! JSON, written straight into bytes in the forms upstream chose (`util/jsonutil`, `web/api/v1/json_codec.go`).
+//! JSON, written straight into bytes in the forms upstream chose (`util/jsonutil`,
+//! `web/api/v1/json_codec.go`).
 //!
-//! No serde here: the hot path is millions of `[1435781451.781,"0.25"]`, and two of its three forms (timestamps, values as strings) are
-//! not serde's. Costs are measured in `benches/json.rs`.
+//! No serde here: the hot path is millions of `[1435781451.781,"0.25"]`, and two of its three forms
+//! (timestamps, values as strings) are not serde's. Costs are measured in `benches/json.rs`.
 
 use model::histogram::Histogram;
 use model::labels::Labels;
@@ -37,7 +38,8 @@ enum Exponent {
     Never,
 }
 
-/// A sample's value, quotes included: shortest digits that read back to the same bits; `e` form below 1e-6 and from 1e21.
+/// A sample's value, quotes included: shortest digits that read back to the same bits; `e` form below 1e-6
+/// and from 1e21.
 pub fn value(out: &mut Vec<u8>, v: f64) {
     out.push(b'"');
     number(out, v, Exponent::Extremes);
@@ -59,8 +61,8 @@ pub fn plain_number(out: &mut Vec<u8>, v: f64) {
 fn number(out: &mut Vec<u8>, v: f64, exponent: Exponent) {
     let magnitude = v.abs();
     if magnitude < 1e15 {
-        // Counters, enums and round readings: a decimal of at most 15 digits that reads back to `v` is the shortest one,
-        // because no two such decimals share a double.
+        // Counters, enums and round readings: a decimal of at most 15 digits that reads back to `v` is the
+        // shortest one, because no two such decimals share a double.
         let whole = v as i64;
         if whole as f64 == v && (whole != 0 || v.to_bits() == 0) {
             out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
@@ -119,7 +121,8 @@ fn shortest(out: &mut Vec<u8>, v: f64, exponent: Exponent) {
         out.extend_from_slice(text);
         return;
     }
-    // Taken apart into digits without leading or trailing zeros and the place of the point: 0.digits × 10^point.
+    // Taken apart into digits without leading or trailing zeros and the place of the point: 0.digits ×
+    // 10^point.
     let mut digits = [0u8; 32];
     let mut n = 0;
     let mut point = 0i32;
@@ -196,7 +199,8 @@ pub fn string(out: &mut Vec<u8>, s: &str) {
     escaped(out, s, 1);
 }
 
-/// Any other text (errors, warnings, lists of names): upstream escapes `<`, `>`, `&`, U+2028 and U+2029 there too.
+/// Any other text (errors, warnings, lists of names): upstream escapes `<`, `>`, `&`, U+2028 and U+2029 there
+/// too.
 pub fn html_string(out: &mut Vec<u8>, s: &str) {
     escaped(out, s, 2);
 }
@@ -287,8 +291,8 @@ impl serde_json::ser::Formatter for GoStrings {
     }
 }
 
-/// `{"count":"…","sum":"…","buckets":[[bounds,"lower","upper","count"],…]}`: from the lowest bucket up, empty ones left out.
-/// Bounds: 0 upper included, 1 lower included, 2 neither, 3 both.
+/// `{"count":"…","sum":"…","buckets":[[bounds,"lower","upper","count"],…]}`: from the lowest bucket up, empty
+/// ones left out. Bounds: 0 upper included, 1 lower included, 2 neither, 3 both.
 pub fn histogram(out: &mut Vec<u8>, h: &Histogram) {
     out.extend_from_slice(br#"{"count":"#);
     value(out, h.count);
@@ -444,7 +448,8 @@ mod tests {
             let back: f64 = text.trim_matches('"').parse().unwrap();
             prop_assert!(back.to_bits() == bits || (v.is_nan() && back.is_nan()));
             if v.is_finite() {
-                // As many digits as Rust's own shortest form. On a tie between two shortest forms Rust rounds up, Go and this code to even.
+                // As many digits as Rust's own shortest form. On a tie between two shortest forms Rust rounds
+                // up, Go and this code to even.
                 let digits = |s: &str| s.split('e').next().unwrap().replace(['.', '-', '"'], "").trim_matches('0').len();
                 prop_assert_eq!(digits(&text), digits(&format!("{v:e}")));
                 prop_assert_eq!(shown(|o| plain_number(o, v)).parse::<f64>().unwrap().to_bits(), bits);

@@ -12,10 +12,12 @@ use crate::api::error::ApiError;
 use crate::eval::stats::resolution::{resolution_name, summary};
 use crate::plan::resolution::MaxResolution;
 
-/// Header with parts as `resolution=start/end`, by time, separated by `;`. An approximate part has `~` before its resolution.
+/// Header with parts as `resolution=start/end`, by time, separated by `;`. An approximate part has `~` before
+/// its resolution.
 pub static HEADER: HeaderName = HeaderName::from_static("x-hearth-resolution");
 
-/// `auto`, `raw`, or a duration as Thanos has it (`0s`, `5m`, `1h`; in between, the next finer one there is); `None` where it is not given.
+/// `auto`, `raw`, or a duration as Thanos has it (`0s`, `5m`, `1h`; in between, the next finer one there is);
+/// `None` where it is not given.
 pub fn max_source_resolution(form: &Form) -> Result<Option<MaxResolution>, ApiError> {
     Ok(match form.get("max_source_resolution") {
         "" => None,

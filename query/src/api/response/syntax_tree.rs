@@ -1,4 +1,5 @@
-//! The syntax tree as JSON, for `parse_query` and the tree views of user interfaces (upstream `web/api/v1/translate_ast.go`).
+//! The syntax tree as JSON, for `parse_query` and the tree views of user interfaces (upstream
+//! `web/api/v1/translate_ast.go`).
 //!
 //! Keys are in ascending order, as Go writes its maps.
 
@@ -10,7 +11,8 @@ use crate::parse::{
     VectorSelector,
 };
 
-/// Appends an expression. Chains of binary operators are walked in a loop, all else is as deep as the parser allows.
+/// Appends an expression. Chains of binary operators are walked in a loop, all else is as deep as the parser
+/// allows.
 pub fn expr(out: &mut Vec<u8>, e: &Expr) {
     let (first, chain) = e.left_spine();
     for (b, _) in chain.iter().rev() {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::kernel::SeriesWindows;
 use crate::eval::frame::Column;
 
-/// Minimum or maximum of all windows in one pass: a queue of the samples that may yet win, the best in front. `better(old, new)` is strict,
-/// so the earliest of equals stays.
+/// Minimum or maximum of all windows in one pass: a queue of the samples that may yet win, the best in front.
+/// `better(old, new)` is strict, so the earliest of equals stays.
 pub fn sliding_extreme(w: &SeriesWindows<'_>, out: &mut Column, better: fn(f64, f64) -> bool) -> bool {
     let mut queue: VecDeque<u32> = VecDeque::new();
     let mut next = 0;

@@ -25,7 +25,8 @@ pub fn clamp(v: f64, min: f64, max: f64) -> f64 {
     go_max(min, go_min(max, v))
 }
 
-/// `round`: the nearest multiple, ties upward. The division is by the inverse because that loses fewer digits.
+/// `round`: the nearest multiple, ties upward. The division is by the inverse because that loses fewer
+/// digits.
 pub fn round_to(v: f64, nearest: f64) -> f64 {
     let inverse = 1.0 / nearest;
     (v * inverse + 0.5).floor() / inverse

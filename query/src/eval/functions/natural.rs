@@ -1,4 +1,5 @@
-//! The natural order of `sort_by_label`: runs of digits compare as numbers (as the Go package facette/natsort, which upstream uses).
+//! The natural order of `sort_by_label`: runs of digits compare as numbers (as the Go package
+//! facette/natsort, which upstream uses).
 
 use std::cmp::Ordering;
 
@@ -8,7 +9,8 @@ fn chunk(s: &str) -> (&str, &str) {
     s.split_at(s.find(|c: char| c.is_ascii_digit() != digit).unwrap_or(s.len()))
 }
 
-/// `a` before `a2` before `a10`. Where only zeros in front of a number differ, the bytes decide, so that this is an order at all.
+/// `a` before `a2` before `a10`. Where only zeros in front of a number differ, the bytes decide, so that this
+/// is an order at all.
 pub fn natural_cmp(a: &str, b: &str) -> Ordering {
     let (mut rest_a, mut rest_b) = (a, b);
     while !rest_a.is_empty() && !rest_b.is_empty() {

@@ -1,6 +1,8 @@
-//! Order statistics of a window that slides: its values are kept in order, so that those that leave and come cost a search and a move each.
+//! Order statistics of a window that slides: its values are kept in order, so that those that leave and come
+//! cost a search and a move each.
 
-/// A change moves half the window, which is quick, eight values at a time; so many of them take longer than to sort it anew.
+/// A change moves half the window, which is quick, eight values at a time; so many of them take longer than
+/// to sort it anew.
 const MOST_CHANGES: usize = 256;
 
 /// So few are sorted anew as quickly as they are searched.
@@ -16,7 +18,8 @@ pub fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
     }
 }
 
-/// The φ-quantile of unordered values, interpolated between the two around it (upstream `quantile`). Sorts them.
+/// The φ-quantile of unordered values, interpolated between the two around it (upstream `quantile`). Sorts
+/// them.
 pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
@@ -42,7 +45,8 @@ pub fn quantile_of_sorted(q: f64, n: usize, value: impl Fn(usize) -> f64) -> f64
     value(lower as usize) * (1.0 - weight) + value(upper as usize) * weight
 }
 
-/// The values of one window in the order of [`nan_first`], equals in the order of time: what a stable sort would give.
+/// The values of one window in the order of [`nan_first`], equals in the order of time: what a stable sort
+/// would give.
 #[derive(Debug, Default)]
 pub struct SortedWindow {
     from: usize,
@@ -74,12 +78,13 @@ impl SortedWindow {
     }
 }
 
-/// The `k`th smallest distance (from 0) from a finite `middle` of the values in `left`, which are below it, and `right`, which are not;
-/// both ascending, without NaN. `k` is below their number.
+/// The `k`th smallest distance (from 0) from a finite `middle` of the values in `left`, which are below it,
+/// and `right`, which are not; both ascending, without NaN. `k` is below their number.
 pub fn nth_distance(left: &[f64], right: &[f64], middle: f64, k: usize) -> f64 {
     let near = |i: usize| (left[left.len() - 1 - i] - middle).abs();
     let far = |i: usize| (right[i] - middle).abs();
-    // How many of the k + 1 smallest are on the left: the least number whose next is not smaller than the last taken on the right.
+    // How many of the k + 1 smallest are on the left: the least number whose next is not smaller than the
+    // last taken on the right.
     let (mut low, mut high) = ((k + 1).saturating_sub(right.len()), (k + 1).min(left.len()));
     while low < high {
         let i = (low + high) / 2;

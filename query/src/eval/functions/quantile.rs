@@ -1,4 +1,5 @@
-//! Quantiles and fractions of native and classic histograms, as upstream's `promql/quantile.go` computes them.
+//! Quantiles and fractions of native and classic histograms, as upstream's `promql/quantile.go` computes
+//! them.
 
 use model::histogram::{Bucket, Histogram, compensated_add};
 
@@ -22,8 +23,8 @@ fn one_sided_zero(b: &mut Bucket, h: &Histogram) {
     }
 }
 
-/// The `q`-quantile of a native histogram: exponential interpolation inside a bucket, linear for custom buckets and the zero bucket.
-/// NaN without observations, ±Inf for `q` outside 0 to 1.
+/// The `q`-quantile of a native histogram: exponential interpolation inside a bucket, linear for custom
+/// buckets and the zero bucket. NaN without observations, ±Inf for `q` outside 0 to 1.
 pub fn histogram_quantile(q: f64, h: &Histogram) -> (f64, Option<NanNote>) {
     if q < 0.0 {
         return (f64::NEG_INFINITY, None);
@@ -35,7 +36,8 @@ pub fn histogram_quantile(q: f64, h: &Histogram) -> (f64, Option<NanNote>) {
         return (f64::NAN, None);
     }
     let custom = h.uses_custom_buckets();
-    // Observed NaNs are in the count but in no bucket, so only the way up meets the right rank; otherwise the shorter way is taken.
+    // Observed NaNs are in the count but in no bucket, so only the way up meets the right rank; otherwise the
+    // shorter way is taken.
     let from_below = h.sum.is_nan() || q < 0.5;
     let mut buckets = h.all_buckets();
     if !from_below {
@@ -119,7 +121,8 @@ impl RankPair {
         RankPair { bounds: [lower, upper], ranks: [None, None] }
     }
 
-    /// True once both are known. `rank` is what lies below this bucket, `inside` the rank of a value within it.
+    /// True once both are known. `rank` is what lies below this bucket, `inside` the rank of a value within
+    /// it.
     fn pass(&mut self, lower: f64, upper: f64, rank: f64, inside: impl Fn(f64) -> f64) -> bool {
         for (bound, found) in self.bounds.iter().zip(&mut self.ranks).filter(|(_, r)| r.is_none()) {
             if lower >= *bound {
@@ -142,7 +145,8 @@ impl RankPair {
     }
 }
 
-/// The share of observations between two values in a native histogram. NaN without observations or for NaN bounds, 0 for an empty interval.
+/// The share of observations between two values in a native histogram. NaN without observations or for NaN
+/// bounds, 0 for an empty interval.
 pub fn histogram_fraction(lower: f64, upper: f64, h: &Histogram) -> (f64, Option<NanNote>) {
     if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return (f64::NAN, None);
@@ -184,7 +188,8 @@ pub fn histogram_fraction(lower: f64, upper: f64, h: &Histogram) -> (f64, Option
     (ranks.between(count) / h.count, note)
 }
 
-/// Variance of the observations, each bucket taken at its middle (geometric for exponential buckets, 0 for the zero bucket).
+/// Variance of the observations, each bucket taken at its middle (geometric for exponential buckets, 0 for
+/// the zero bucket).
 pub fn histogram_variance(h: &Histogram) -> f64 {
     let mean = h.sum / h.count;
     let (mut variance, mut compensation) = (0.0, 0.0);
@@ -279,8 +284,9 @@ fn force_monotonic(buckets: &mut [ClassicBucket]) -> Option<ForcedMonotonic> {
     forced
 }
 
-/// The `q`-quantile of a classic histogram, linear inside a bucket; the first starts at zero where it ends above it, and a quantile in the
-/// `+Inf` bucket is the bound below. NaN without observations, without a `+Inf` bucket or with no other.
+/// The `q`-quantile of a classic histogram, linear inside a bucket; the first starts at zero where it ends
+/// above it, and a quantile in the `+Inf` bucket is the bound below. NaN without observations, without a
+/// `+Inf` bucket or with no other.
 pub fn classic_quantile(q: f64, buckets: &mut Vec<ClassicBucket>) -> (f64, Option<ForcedMonotonic>) {
     if q.is_nan() {
         return (f64::NAN, None);

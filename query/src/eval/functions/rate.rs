@@ -70,7 +70,8 @@ pub(super) fn not_a_gauge(c: &mut WindowContext<'_>) {
     c.notes.warn(c.span(), text);
 }
 
-/// Whether a start timestamp says that the counter began anew between two samples (upstream `isStartTimestampReset`).
+/// Whether a start timestamp says that the counter began anew between two samples (upstream
+/// `isStartTimestampReset`).
 fn start_reset(prev_start: i64, prev_t: i64, start: i64, t: i64) -> bool {
     if start == 0 || start >= t || start < prev_t {
         return false;
@@ -101,8 +102,9 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// What the difference must be multiplied with so that it stands for the whole range; per second where `rate`.
-    /// `zero_share`: the first value over the difference, where both say how far back the counter's zero lies.
+    /// What the difference must be multiplied with so that it stands for the whole range; per second where
+    /// `rate`. `zero_share`: the first value over the difference, where both say how far back the counter's
+    /// zero lies.
     #[inline]
     pub fn factor(&self, zero_share: Option<f64>, rate: bool) -> f64 {
         let mut to_start = (self.first_t - self.range_start_ms) as f64 / 1000.0;
@@ -252,7 +254,8 @@ fn sub_noting(c: &mut WindowContext<'_>, base: &mut Histogram, other: &Histogram
     }
 }
 
-/// How much a series of two or more histograms grew, resets made good for counters (upstream `histogramRate`).
+/// How much a series of two or more histograms grew, resets made good for counters (upstream
+/// `histogramRate`).
 fn histogram_difference(c: &mut WindowContext<'_>, h: &Histograms<'_>, counter: bool) -> Option<Histogram> {
     let n = h.values.len();
     let gauge = CounterResetHint::Gauge;
@@ -325,8 +328,8 @@ fn histogram_difference(c: &mut WindowContext<'_>, h: &Histograms<'_>, counter: 
     Some(result)
 }
 
-/// [`extrapolated`] over all windows of a series of floats. Resets are found once; each window adds up the few inside it, in order, so
-/// that the result has the bits of a fresh sum.
+/// [`extrapolated`] over all windows of a series of floats. Resets are found once; each window adds up the
+/// few inside it, in order, so that the result has the bits of a fresh sum.
 fn extrapolated_floats(w: &SeriesWindows<'_>, out: &mut Column, counter: bool, rate: bool) -> bool {
     let values = w.values;
     let mut resets: Vec<u32> = Vec::new();
@@ -405,8 +408,8 @@ pub fn interpolate_histograms(
     Ok(result)
 }
 
-/// First and last index of an extended window that matter: the last sample at or before the range's start, and the last of all, or for
-/// `smoothed` the first at or after its end.
+/// First and last index of an extended window that matter: the last sample at or before the range's start,
+/// and the last of all, or for `smoothed` the first at or after its end.
 fn edges(ts: &[i64], start: i64, end: i64, smoothed: bool) -> (usize, usize) {
     let all = ts.len() - 1;
     let first = ts[..all].partition_point(|t| *t <= start).saturating_sub(1);
@@ -428,7 +431,8 @@ fn right_edge(ts: &[i64], values: &[f64], last: usize, end: i64, smoothed: bool,
     values[last]
 }
 
-/// The points of an `anchored` or `smoothed` range vector, with one at each edge; `None` where nothing lies behind the range's start.
+/// The points of an `anchored` or `smoothed` range vector, with one at each edge; `None` where nothing lies
+/// behind the range's start.
 pub fn extend(
     ts: &[i64],
     values: &[f64],
@@ -543,7 +547,8 @@ fn extended_histograms(
     Some(Value::Histogram(Arc::new(result)))
 }
 
-/// What resets between the edges took away (upstream `correctForCounterResetsHistogram`); the outer `None` is a failure.
+/// What resets between the edges took away (upstream `correctForCounterResetsHistogram`); the outer `None` is
+/// a failure.
 fn reset_correction(
     c: &mut WindowContext<'_>,
     h: &Histograms<'_>,
@@ -636,7 +641,8 @@ fn instant_floats(w: &SeriesWindows<'_>, out: &mut Column, rate: bool) -> bool {
     true
 }
 
-/// Where counting starts: `anchored` begins with the newest sample at or before the range's start. `None`: nothing lies behind it.
+/// Where counting starts: `anchored` begins with the newest sample at or before the range's start. `None`:
+/// nothing lies behind it.
 fn anchor(c: &WindowContext<'_>, s: &Samples<'_>) -> Option<usize> {
     if c.extended != Extended::Anchored {
         return Some(0);

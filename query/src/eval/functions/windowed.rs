@@ -1,7 +1,8 @@
-//! Range functions over downsampled windows: what they give over the samples, from each window's count, sum, extremes, ends and falls.
+//! Range functions over downsampled windows: what they give over the samples, from each window's count, sum,
+//! extremes, ends and falls.
 //!
-//! Only functions stand here for which that is possible; the table of which one needs what is [`crate::plan::resolution::window_needs`].
-//! A raw sample among the windows is a window of one.
+//! Only functions stand here for which that is possible; the table of which one needs what is
+//! [`crate::plan::resolution::window_needs`]. A raw sample among the windows is a window of one.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub struct Windowed {
     pub any: fn(&mut WindowContext<'_>, &[Window]) -> Option<Value>,
 }
 
-/// A series of floats as windows, markers removed: times and values of the last samples, and the other columns.
+/// A series of floats as windows, markers removed: times and values of the last samples, and the other
+/// columns.
 pub struct FloatWindows<'a> {
     pub series: &'a SeriesColumns,
     pub columns: &'a WindowColumns,

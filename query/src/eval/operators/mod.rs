@@ -1,5 +1,5 @@
-//! What stands between functions: selectors, windows over range vectors, operators between vectors, aggregations; and results that are
-//! streamed row by row.
+//! What stands between functions: selectors, windows over range vectors, operators between vectors,
+//! aggregations; and results that are streamed row by row.
 
 mod aggregate;
 mod binary;

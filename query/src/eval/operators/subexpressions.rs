@@ -1,7 +1,8 @@
-//! Common subexpressions: the value of what stands more than once is computed at the first place and used again at the others.
+//! Common subexpressions: the value of what stands more than once is computed at the first place and used
+//! again at the others.
 //!
-//! Statistics count it at every place, as upstream does, which computes it anew. A warning names its place in the text, so what has
-//! something to say is computed anew too.
+//! Statistics count it at every place, as upstream does, which computes it anew. A warning names its place in
+//! the text, so what has something to say is computed anew too.
 
 use model::source::Reservation;
 

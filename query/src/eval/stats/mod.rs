@@ -1,4 +1,5 @@
-//! What a query tells of itself: samples as upstream counts them, resolutions that answered, and what each node of the plan did.
+//! What a query tells of itself: samples as upstream counts them, resolutions that answered, and what each
+//! node of the plan did.
 
 pub mod resolution;
 pub mod samples;

@@ -103,8 +103,8 @@ pub fn resolution_name(ms: i64) -> String {
     }
 }
 
-/// What all selectors of a query noted, as few parts in the order of time: those of one resolution that touch become one. They may overlap where
-/// selectors were answered differently.
+/// What all selectors of a query noted, as few parts in the order of time: those of one resolution that touch
+/// become one. They may overlap where selectors were answered differently.
 pub fn summary(mut parts: Vec<ResolutionPart>) -> Vec<ResolutionPart> {
     let kind = |p: &ResolutionPart| (p.resolution_ms, p.coarse, p.approximate);
     parts.sort_by_key(|p| (kind(p), p.min_t_ms));
@@ -131,7 +131,8 @@ pub fn summary(mut parts: Vec<ResolutionPart>) -> Vec<ResolutionPart> {
     out
 }
 
-/// A series of windows without staleness markers: a window that ends in one shows its last sample, one of nothing else goes.
+/// A series of windows without staleness markers: a window that ends in one shows its last sample, one of
+/// nothing else goes.
 pub(in crate::eval) fn live_windows(series: &SeriesColumns) -> Cow<'_, SeriesColumns> {
     if !series.values.iter().any(|v| is_stale(*v)) {
         return Cow::Borrowed(series);

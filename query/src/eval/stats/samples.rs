@@ -1,5 +1,5 @@
-//! Samples of a query as upstream counts them for `stats` (`util/stats/query_stats.go`, `promql/engine.go`): per step, whole windows
-//! again and again, and beside that what had to be read anew.
+//! Samples of a query as upstream counts them for `stats` (`util/stats/query_stats.go`, `promql/engine.go`):
+//! per step, whole windows again and again, and beside that what had to be read anew.
 
 use model::histogram::Histogram;
 
@@ -157,8 +157,9 @@ impl SampleStats {
         }
     }
 
-    /// What a subquery read, given to the steps that use it: the first whose window reaches it. What lies between two windows counts
-    /// for none. Its total is left out: the windows over it count their samples themselves.
+    /// What a subquery read, given to the steps that use it: the first whose window reaches it. What lies
+    /// between two windows counts for none. Its total is left out: the windows over it count their samples
+    /// themselves.
     pub(crate) fn take_reads(
         &mut self,
         child: &SampleStats,
@@ -194,8 +195,9 @@ impl SampleStats {
 }
 
 impl Windows {
-    /// `ranges` are the samples `from..to` of each step; `sizes` what each sample counts for where not all are floats. Nothing is read
-    /// where the samples are a subquery's, and only the first window where all steps see the same one (`fixed`).
+    /// `ranges` are the samples `from..to` of each step; `sizes` what each sample counts for where not all
+    /// are floats. Nothing is read where the samples are a subquery's, and only the first window where all
+    /// steps see the same one (`fixed`).
     pub fn count(
         detail: SampleDetail,
         ranges: &[(u32, u32)],

@@ -1,8 +1,9 @@
-//! What each node of a plan did, for `explain` with `analyze`. Made only when asked for: without it an evaluation asks once per node
-//! whether there is one.
+//! What each node of a plan did, for `explain` with `analyze`. Made only when asked for: without it an
+//! evaluation asks once per node whether there is one.
 //!
-//! One node is at work at any time (its cores count as one): the clock, the samples read and the memory held go to it until another
-//! takes over. So the parts add up to the whole, also where rows pass from a selector into an aggregation one by one.
+//! One node is at work at any time (its cores count as one): the clock, the samples read and the memory held
+//! go to it until another takes over. So the parts add up to the whole, also where rows pass from a selector
+//! into an aggregation one by one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,8 @@ pub struct Figures {
     /// Most bytes that the whole query held while it was at work.
     pub bytes_peak: u64,
     pub time: Duration,
-    /// A selection that another node had read already, or an expression whose value was known from another place.
+    /// A selection that another node had read already, or an expression whose value was known from another
+    /// place.
     pub reused: bool,
     /// Of a selector: the coarsest downsampled windows that would have done for it, 0 where it needs samples.
     pub max_resolution_ms: i64,
@@ -66,7 +68,8 @@ struct State {
 }
 
 impl Trace {
-    /// For a plan of so many nodes. Nothing is at work yet; what is counted before [`Trace::switch`] goes to no node.
+    /// For a plan of so many nodes. Nothing is at work yet; what is counted before [`Trace::switch`] goes to
+    /// no node.
     pub fn new(nodes: usize, budget: Arc<Budget>) -> Arc<Trace> {
         let state = State {
             nodes: vec![Figures::default(); nodes],

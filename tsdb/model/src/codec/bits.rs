@@ -1,10 +1,12 @@
 //! A growing string of bits, most significant first, and its reader.
 
-/// Writes bits behind one another. The last of them wait in a word beside the rest, so that a write only stores to the heap and never loads
-/// from it: between two samples of a series those of all others go by, and the load would wait for memory each time.
+/// Writes bits behind one another. The last of them wait in a word beside the rest, so that a write only
+/// stores to the heap and never loads from it: between two samples of a series those of all others go by, and
+/// the load would wait for memory each time.
 ///
-/// What is written lies in pieces of one size, each with the one before it. A buffer that grew would be moved from one size of the allocator's to the next, and
-/// leave behind places that only the last buffers of the old size use: at a million series in eight minutes that was as much memory as the chunks.
+/// What is written lies in pieces of one size, each with the one before it. A buffer that grew would be moved
+/// from one size of the allocator's to the next, and leave behind places that only the last buffers of the
+/// old size use: at a million series in eight minutes that was as much memory as the chunks.
 #[derive(Debug, Default)]
 pub struct BitWriter {
     last: Option<Box<Piece>>,
@@ -17,8 +19,9 @@ pub struct BitWriter {
     waiting: u8,
 }
 
-/// Words of a piece: with the pointer 48 bytes, which allocators give without rounding up. Half a piece is unused on average, a pointer a piece is the price of
-/// smaller ones; at 16 to 80 samples of a node exporter this and eight bytes more or less come out within a twentieth.
+/// Words of a piece: with the pointer 48 bytes, which allocators give without rounding up. Half a piece is
+/// unused on average, a pointer a piece is the price of smaller ones; at 16 to 80 samples of a node exporter
+/// this and eight bytes more or less come out within a twentieth.
 const PIECE_WORDS: usize = 5;
 
 #[derive(Debug)]
@@ -102,8 +105,9 @@ impl BitWriter {
     }
 }
 
-/// Reads bits, most significant first: what a [`BitWriter`] wrote, and the chunks of others. Past the end [`BitReader::bits`] reads zeros, so damaged
-/// input cannot make it panic; [`BitReader::checked_bits`] says that there is no more.
+/// Reads bits, most significant first: what a [`BitWriter`] wrote, and the chunks of others. Past the end
+/// [`BitReader::bits`] reads zeros, so damaged input cannot make it panic; [`BitReader::checked_bits`] says
+/// that there is no more.
 #[derive(Clone, Debug)]
 pub struct BitReader<'a> {
     bytes: &'a [u8],

@@ -24,7 +24,8 @@ impl std::ops::BitOrAssign for Combined {
     }
 }
 
-/// One step of Neumaier's compensated summation: the new sum and the new compensation, to be added to the sum at the very end.
+/// One step of Neumaier's compensated summation: the new sum and the new compensation, to be added to the sum
+/// at the very end.
 #[inline]
 pub fn compensated_add(inc: f64, sum: f64, compensation: f64) -> (f64, f64) {
     let t = sum + inc;
@@ -129,7 +130,8 @@ pub fn shared_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {
     shared
 }
 
-/// Moves custom buckets into those of `shared`, which are all among `bounds`: each goes to the first that ends no earlier.
+/// Moves custom buckets into those of `shared`, which are all among `bounds`: each goes to the first that
+/// ends no earlier.
 pub fn onto_shared<'a>(
     buckets: impl Iterator<Item = Term> + 'a,
     bounds: &'a [f64],
@@ -150,8 +152,9 @@ pub fn onto_shared<'a>(
 }
 
 impl Histogram {
-    /// Adds `other`: counts, sum and buckets. The result takes the coarser schema, the wider zero bucket (widened on until it ends in no
-    /// populated bucket of either) or the shared custom bounds. It may hold empty buckets: see [`Histogram::compact`].
+    /// Adds `other`: counts, sum and buckets. The result takes the coarser schema, the wider zero bucket
+    /// (widened on until it ends in no populated bucket of either) or the shared custom bounds. It may hold
+    /// empty buckets: see [`Histogram::compact`].
     pub fn add(&mut self, other: &Histogram) -> Result<Combined, IncompatibleSchemas> {
         self.combine(other, false, None)
     }
@@ -161,8 +164,9 @@ impl Histogram {
         self.combine(other, true, None)
     }
 
-    /// [`Histogram::add`] with Neumaier's compensation kept for every number in `compensation` (start with `None`), which has this histogram's
-    /// layout at all times. When all is added, add the compensation itself.
+    /// [`Histogram::add`] with Neumaier's compensation kept for every number in `compensation` (start with
+    /// `None`), which has this histogram's layout at all times. When all is added, add the compensation
+    /// itself.
     pub fn kahan_add(
         &mut self,
         other: &Histogram,
@@ -305,7 +309,8 @@ impl Histogram {
                 let theirs =
                     terms(&theirs.spans, &theirs.counts, &theirs_c, 0).skip_while(|(i, ..)| swallowed(*i));
                 let theirs = theirs.map(|(i, count, c)| (i, sign * count, sign * c));
-                // Ours are merged into their coarser buckets first, as one histogram, and then theirs are added.
+                // Ours are merged into their coarser buckets first, as one histogram, and then theirs are
+                // added.
                 let (ours, ours_c) = summed(ours, sums, counts.len());
                 let ours = terms(&ours.spans, &ours.counts, &ours_c, 0);
                 let merged = Merged { a: ours.peekable(), b: theirs.peekable() };
@@ -386,8 +391,9 @@ impl Histogram {
         }
     }
 
-    /// What the zero bucket would count if it were at least as wide as `threshold`: `(count, threshold, compensation)`. Where the threshold
-    /// falls inside a populated bucket it moves to that bucket's far end, and the bucket's count is included.
+    /// What the zero bucket would count if it were at least as wide as `threshold`:
+    /// `(count, threshold, compensation)`. Where the threshold falls inside a populated bucket it moves to
+    /// that bucket's far end, and the bucket's count is included.
     pub fn zero_count_for(&self, threshold: f64, compensation: Option<&Histogram>) -> (f64, f64, f64) {
         let kept = compensation.map_or(0.0, |c| c.zero_count);
         if threshold <= self.zero_threshold {
@@ -432,7 +438,8 @@ impl Histogram {
         }
     }
 
-    /// Widens this zero bucket until it holds both and cuts no populated bucket of either. Returns what the other's zero bucket then counts.
+    /// Widens this zero bucket until it holds both and cuts no populated bucket of either. Returns what the
+    /// other's zero bucket then counts.
     fn reconcile_zero_buckets(
         &mut self,
         other: &Histogram,
@@ -441,7 +448,8 @@ impl Histogram {
         let mut other_count = other.zero_count;
         let mut other_c = 0.0;
         let mut other_threshold = other.zero_threshold;
-        // Each turn ends at a further bucket's bound. A NaN threshold is equal to nothing and larger than nothing: it ends the loop too.
+        // Each turn ends at a further bucket's bound. A NaN threshold is equal to nothing and larger than
+        // nothing: it ends the loop too.
         while other_threshold.partial_cmp(&self.zero_threshold).is_some_and(|o| o.is_ne()) {
             if self.zero_threshold > other_threshold {
                 (other_count, other_threshold, other_c) = other.zero_count_for(self.zero_threshold, None);

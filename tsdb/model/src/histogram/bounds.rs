@@ -4,8 +4,9 @@ use super::CUSTOM_BUCKETS_SCHEMA;
 
 /// The upper bound of bucket `index` on the positive side (negate it for the negative side).
 ///
-/// Outside the custom bounds the answer is -Inf or +Inf. The last exponential bucket for finite numbers ends at `f64::MAX`, and the one
-/// behind it at +Inf, as upstream has it, so that observed infinities have a bucket of their own.
+/// Outside the custom bounds the answer is -Inf or +Inf. The last exponential bucket for finite numbers ends
+/// at `f64::MAX`, and the one behind it at +Inf, as upstream has it, so that observed infinities have a
+/// bucket of their own.
 pub fn bucket_bound(index: i32, schema: i32, custom_values: &[f64]) -> f64 {
     if schema != CUSTOM_BUCKETS_SCHEMA {
         return exponential_bound(index, schema);
@@ -49,8 +50,9 @@ fn scale_by_power_of_two(fraction: f64, exponent: i64) -> f64 {
 
 /// Bounds from 0.5 to below 1 at schema 8; coarser schemas use every second, fourth … of them.
 ///
-/// Many stand one unit in the last place below the correctly rounded power. They are the numbers that client libraries and upstream
-/// (`model/histogram/generic.go`) put into their answers, and bounds must agree bit for bit.
+/// Many stand one unit in the last place below the correctly rounded power. They are the numbers that client
+/// libraries and upstream (`model/histogram/generic.go`) put into their answers, and bounds must agree bit
+/// for bit.
 #[rustfmt::skip]
 static HALF_TO_ONE: [f64; 256] = [
     0.5, 0.5013556375251013, 0.5027149505564014, 0.5040779490592088,

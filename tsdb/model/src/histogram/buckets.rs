@@ -16,8 +16,9 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The share of the bucket's width at or below `v`, for `v` strictly inside finite bounds: linear for custom buckets and the zero
-    /// bucket, otherwise on a logarithmic scale, on which exponential buckets have equal widths.
+    /// The share of the bucket's width at or below `v`, for `v` strictly inside finite bounds: linear for
+    /// custom buckets and the zero bucket, otherwise on a logarithmic scale, on which exponential buckets
+    /// have equal widths.
     pub fn fraction_below(&self, v: f64, linear: bool) -> f64 {
         if linear {
             return (v - self.lower) / (self.upper - self.lower);
@@ -131,8 +132,8 @@ impl Histogram {
         }
     }
 
-    /// All buckets from the lowest to the highest; the zero bucket only where it is populated. Buckets that reach into the zero bucket
-    /// are cut off at its threshold.
+    /// All buckets from the lowest to the highest; the zero bucket only where it is populated. Buckets that
+    /// reach into the zero bucket are cut off at its threshold.
     pub fn all_buckets(&self) -> Vec<Bucket> {
         let mut all: Vec<Bucket> =
             Vec::with_capacity(self.negative_buckets.len() + self.positive_buckets.len() + 1);

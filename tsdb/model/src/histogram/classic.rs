@@ -7,7 +7,8 @@ use super::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram};
 #[error("{0}")]
 pub struct NotAHistogram(String);
 
-/// Cumulative buckets, count and sum of one classic histogram at one time, in any order (upstream `util/convertnhcb`).
+/// Cumulative buckets, count and sum of one classic histogram at one time, in any order (upstream
+/// `util/convertnhcb`).
 #[derive(Clone, Debug, Default)]
 pub struct ClassicHistogram {
     /// `(le, cumulative count)`, ascending, each bound once.
@@ -52,7 +53,8 @@ impl ClassicHistogram {
         self.sum = sum;
     }
 
-    /// The histogram with custom buckets. Without a `+Inf` bucket the count is its value; without a count the last bucket is.
+    /// The histogram with custom buckets. Without a `+Inf` bucket the count is its value; without a count the
+    /// last bucket is.
     pub fn into_custom_buckets(mut self) -> Result<Histogram, NotAHistogram> {
         let last = self.buckets.last().copied();
         let count = self.count.unwrap_or(last.map_or(0.0, |b| b.1));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::validity::{InvalidHistogram, check_counts, check_shape};
 use super::{BucketSpan, CounterResetHint, Histogram};
 
-/// Upstream's integer `Histogram`: fields as in [`Histogram`], the first bucket of each side absolute, the others deltas.
+/// Upstream's integer `Histogram`: fields as in [`Histogram`], the first bucket of each side absolute, the
+/// others deltas.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IntegerHistogram {
     pub counter_reset_hint: CounterResetHint,
@@ -52,8 +53,8 @@ impl IntegerHistogram {
         }
     }
 
-    /// As [`Histogram::validate`], and stricter: the count must be the buckets' total (or, where the sum is NaN, at least that, because
-    /// an observed NaN is counted in no bucket).
+    /// As [`Histogram::validate`], and stricter: the count must be the buckets' total (or, where the sum is
+    /// NaN, at least that, because an observed NaN is counted in no bucket).
     pub fn validate(&self) -> Result<(), InvalidHistogram> {
         let positive = absolute_counts(&self.positive_deltas);
         let negative = absolute_counts(&self.negative_deltas);

@@ -31,7 +31,8 @@ impl Side {
                 return;
             }
             Some(last) if gap == 0 => last.length += 1,
-            // Two indices are never further apart than the integers are wide; clamped for the one case at their very ends.
+            // Two indices are never further apart than the integers are wide; clamped for the one case at
+            // their very ends.
             _ => self
                 .spans
                 .push(BucketSpan { offset: gap.clamp(i32::MIN.into(), i32::MAX.into()) as i32, length: 1 }),
@@ -53,7 +54,8 @@ pub fn spans_match(a: &[BucketSpan], b: &[BucketSpan]) -> bool {
     settled(a).eq(settled(b))
 }
 
-/// Drops empty buckets, except runs of at most `max_empty` between populated ones, which are written down as zeros.
+/// Drops empty buckets, except runs of at most `max_empty` between populated ones, which are written down as
+/// zeros.
 pub fn compacted(spans: &[BucketSpan], counts: &[f64], max_empty: usize) -> Side {
     let mut side = Side::with_capacity(counts.len());
     for (index, count) in Indexed::new(spans, counts).filter(|(_, c)| *c != 0.0) {
@@ -78,8 +80,9 @@ pub fn coarsened(spans: &[BucketSpan], counts: &[f64], by: u32) -> Side {
 }
 
 impl Histogram {
-    /// Drops empty buckets; runs of at most `max_empty` of them between populated buckets stay (and are filled in where they were
-    /// left out), because a zero costs less than a span. Use 0 unless that is measured.
+    /// Drops empty buckets; runs of at most `max_empty` of them between populated buckets stay (and are
+    /// filled in where they were left out), because a zero costs less than a span. Use 0 unless that is
+    /// measured.
     pub fn compact(&mut self, max_empty: usize) -> &mut Self {
         for (spans, counts) in [
             (&mut self.positive_spans, &mut self.positive_buckets),
@@ -95,7 +98,8 @@ impl Histogram {
         self
     }
 
-    /// A copy in a coarser (or the same) exponential schema. Refused for custom buckets and for a finer schema.
+    /// A copy in a coarser (or the same) exponential schema. Refused for custom buckets and for a finer
+    /// schema.
     pub fn copy_to_schema(&self, schema: i32) -> Result<Histogram, IncompatibleSchemas> {
         if schema == self.schema {
             return Ok(self.clone());
@@ -121,7 +125,8 @@ impl Histogram {
         })
     }
 
-    /// Lowers the resolution in place, the counter reset hint kept: what a receiver does with schemas finer than it stores.
+    /// Lowers the resolution in place, the counter reset hint kept: what a receiver does with schemas finer
+    /// than it stores.
     pub fn reduce_resolution(&mut self, schema: i32) -> Result<(), IncompatibleSchemas> {
         let hint = self.counter_reset_hint;
         *self = self.copy_to_schema(schema)?;

@@ -30,7 +30,8 @@ pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 /// Coarsest and finest exponential schema that is stored and computed with.
 pub const EXPONENTIAL_SCHEMAS: std::ops::RangeInclusive<i32> = -4..=8;
 
-/// What the histogram before this one means for `rate` and its kin (upstream `model/histogram.CounterResetHint`).
+/// What the histogram before this one means for `rate` and its kin (upstream
+/// `model/histogram.CounterResetHint`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub enum CounterResetHint {
     /// Compare with the one before to find out.
@@ -51,11 +52,12 @@ pub struct BucketSpan {
     pub length: u32,
 }
 
-/// A native histogram with floating-point counts, absolute (never delta) per bucket, as upstream's `FloatHistogram`.
-/// Integer histograms are turned into it when they arrive: every count up to 2^53 is exact.
+/// A native histogram with floating-point counts, absolute (never delta) per bucket, as upstream's
+/// `FloatHistogram`. Integer histograms are turned into it when they arrive: every count up to 2^53 is exact.
 ///
-/// What can be done with one follows upstream's `model/histogram/float_histogram.go`: [`Histogram::add`] and its kin, [`Histogram::detect_reset`],
-/// [`Histogram::compact`], `trim`. All of them take any input without a panic, one that [`Histogram::validate`] refuses included.
+/// What can be done with one follows upstream's `model/histogram/float_histogram.go`: [`Histogram::add`] and
+/// its kin, [`Histogram::detect_reset`], [`Histogram::compact`], `trim`. All of them take any input without a
+/// panic, one that [`Histogram::validate`] refuses included.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     pub counter_reset_hint: CounterResetHint,
@@ -69,7 +71,8 @@ pub struct Histogram {
     pub negative_spans: Vec<BucketSpan>,
     pub positive_buckets: Vec<f64>,
     pub negative_buckets: Vec<f64>,
-    /// Upper bounds, ascending, `+Inf` implied; empty unless the schema is [`CUSTOM_BUCKETS_SCHEMA`]. Shared: a series rarely changes them.
+    /// Upper bounds, ascending, `+Inf` implied; empty unless the schema is [`CUSTOM_BUCKETS_SCHEMA`]. Shared:
+    /// a series rarely changes them.
     pub custom_values: Option<Arc<[f64]>>,
 }
 
@@ -95,7 +98,8 @@ impl Histogram {
             || self.custom_bounds().iter().any(|v| v.is_infinite())
     }
 
-    /// Bytes this value stands for in a query's sample budget; upstream's `FloatHistogram.Size`, so that limits count alike.
+    /// Bytes this value stands for in a query's sample budget; upstream's `FloatHistogram.Size`, so that
+    /// limits count alike.
     pub fn size_bytes(&self) -> usize {
         let elements = self.positive_spans.len()
             + self.negative_spans.len()
@@ -105,8 +109,8 @@ impl Histogram {
         168 + 8 * elements
     }
 
-    /// Whether two histograms are the same data: same layout (spans of length 0 aside) and the same bits in every number.
-    /// The counter reset hint does not count.
+    /// Whether two histograms are the same data: same layout (spans of length 0 aside) and the same bits in
+    /// every number. The counter reset hint does not count.
     pub fn equals(&self, other: &Histogram) -> bool {
         let same_bits = |a: f64, b: f64| a.to_bits() == b.to_bits();
         let same_counts =

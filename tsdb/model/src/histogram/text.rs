@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::{Bucket, CounterResetHint, Histogram, layout};
 
-/// A number as Go's `%g` writes it: the shortest digits that read back the same, in exponent form below 1e-4 and from 1e6 on.
+/// A number as Go's `%g` writes it: the shortest digits that read back the same, in exponent form below 1e-4
+/// and from 1e6 on.
 pub fn format_g(v: f64) -> String {
     if v.is_nan() {
         return "NaN".into();
@@ -49,7 +50,8 @@ impl fmt::Display for Histogram {
 const LONGEST_GAP: usize = 10_000;
 
 impl Histogram {
-    /// The notation of test scripts, `{{schema:1 count:2 sum:3 buckets:[1 1]}}`; gaps between buckets become zeros.
+    /// The notation of test scripts, `{{schema:1 count:2 sum:3 buckets:[1 1]}}`; gaps between buckets become
+    /// zeros.
     pub fn test_expression(&self) -> String {
         let mut parts = Vec::new();
         let mut number = |name: &str, v: f64| {

@@ -18,8 +18,9 @@ enum Shape {
 }
 
 impl Histogram {
-    /// Keeps the observations at or below `at` (`</`). The bucket that holds `at` is split by interpolation, and count and sum are estimated
-    /// anew from the buckets that stay, each weighted by its middle. A histogram that loses nothing is left as it is.
+    /// Keeps the observations at or below `at` (`</`). The bucket that holds `at` is split by interpolation,
+    /// and count and sum are estimated anew from the buckets that stay, each weighted by its middle. A
+    /// histogram that loses nothing is left as it is.
     pub fn trim_upper(&mut self, at: f64) -> &mut Self {
         self.trim(at, Keep::Below)
     }
@@ -96,8 +97,8 @@ fn split_bucket(b: &Bucket, at: f64, keep: Keep, shape: Shape) -> (f64, f64) {
     }
 }
 
-/// A bucket without end has no known distribution: it stays whole or goes whole, but for the first custom bucket when it ends above zero,
-/// which is then taken to start at zero.
+/// A bucket without end has no known distribution: it stays whole or goes whole, but for the first custom
+/// bucket when it ends above zero, which is then taken to start at zero.
 fn split_unbounded(b: &Bucket, at: f64, keep: Keep) -> (f64, f64) {
     let finite_or_zero = |v: f64| if v.is_infinite() { 0.0 } else { v };
     if b.lower == f64::NEG_INFINITY {
@@ -119,7 +120,8 @@ fn split_unbounded(b: &Bucket, at: f64, keep: Keep) -> (f64, f64) {
     }
 }
 
-/// The zero bucket is linear, and lies on one side only where the other side has no observations. `populated`: positive, negative.
+/// The zero bucket is linear, and lies on one side only where the other side has no observations.
+/// `populated`: positive, negative.
 fn split_zero_bucket(zero: &Bucket, at: f64, keep: Keep, populated: [bool; 2]) -> (f64, f64) {
     let [positive, negative] = populated;
     let lower = if positive && !negative { 0.0 } else { zero.lower };
@@ -135,7 +137,8 @@ fn split_zero_bucket(zero: &Bucket, at: f64, keep: Keep, populated: [bool; 2]) -
     }
 }
 
-/// The value that stands for all observations between two bounds: arithmetic for custom buckets, geometric for exponential ones.
+/// The value that stands for all observations between two bounds: arithmetic for custom buckets, geometric
+/// for exponential ones.
 fn middle(lower: f64, upper: f64, shape: Shape) -> f64 {
     if lower.is_infinite() {
         return if upper.is_infinite() {

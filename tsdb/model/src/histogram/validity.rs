@@ -11,7 +11,8 @@ fn invalid(text: impl Into<String>) -> InvalidHistogram {
     InvalidHistogram(text.into())
 }
 
-/// Everything but the counts: schema, bounds, spans against the number of buckets. `zero` is count and threshold.
+/// Everything but the counts: schema, bounds, spans against the number of buckets. `zero` is count and
+/// threshold.
 pub fn check_shape(
     schema: i32,
     custom_values: Option<&[f64]>,
@@ -47,7 +48,8 @@ pub fn check_shape(
     Ok(())
 }
 
-/// Spans from number `from` on may not go backwards, and their lengths must add up. Returns the reach of all spans.
+/// Spans from number `from` on may not go backwards, and their lengths must add up. Returns the reach of all
+/// spans.
 fn check_spans(spans: &[BucketSpan], buckets: usize, from: usize) -> Result<u64, InvalidHistogram> {
     let (mut length, mut reach) = (0u64, 0u64);
     for (n, span) in spans.iter().enumerate() {
@@ -113,8 +115,8 @@ pub fn check_counts(counts: &[f64], side: &str) -> Result<(), InvalidHistogram> 
 }
 
 impl Histogram {
-    /// Whether spans, buckets, bounds and schema fit each other and no count is negative. Counts of buckets are not held against the total:
-    /// rounding makes that unreliable with floats.
+    /// Whether spans, buckets, bounds and schema fit each other and no count is negative. Counts of buckets
+    /// are not held against the total: rounding makes that unreliable with floats.
     pub fn validate(&self) -> Result<(), InvalidHistogram> {
         check_shape(
             self.schema,

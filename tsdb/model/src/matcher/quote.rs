@@ -1,4 +1,5 @@
-//! Quoting as Go's `strconv.Quote` does it, so that printed queries, matchers and error texts read as Prometheus' own.
+//! Quoting as Go's `strconv.Quote` does it, so that printed queries, matchers and error texts read as
+//! Prometheus' own.
 
 use std::fmt::Write;
 use std::sync::LazyLock;

@@ -1,8 +1,10 @@
-//! RE2 syntax to the tree that regex-automata compiles: the same expressions accepted, with the same meaning, and refused in the same words.
+//! RE2 syntax to the tree that regex-automata compiles: the same expressions accepted, with the same meaning,
+//! and refused in the same words.
 //!
-//! Rust's own regex syntax reads many of RE2's expressions differently (`\d` and `\b` are Unicode there, classes nest and know set
-//! operators, `\Q…\E` and octal escapes are unknown, `(?x)` and `(?u)` are), so the text is parsed here, after Go's `regexp/syntax`
-//! with the flags `Perl` and `DotNL`, which is what Prometheus uses. Nesting is kept on a stack of our own and bounded.
+//! Rust's own regex syntax reads many of RE2's expressions differently (`\d` and `\b` are Unicode there,
+//! classes nest and know set operators, `\Q…\E` and octal escapes are unknown, `(?x)` and `(?u)` are), so the
+//! text is parsed here, after Go's `regexp/syntax` with the flags `Perl` and `DotNL`, which is what
+//! Prometheus uses. Nesting is kept on a stack of our own and bounded.
 
 use std::collections::{HashMap, HashSet};
 
@@ -258,7 +260,8 @@ impl<'a> Translator<'a> {
             }
             self.rest = rest;
             self.captures += 1;
-            // A name may come twice in Go; the engine wants it once, so later groups of the name have only their number.
+            // A name may come twice in Go; the engine wants it once, so later groups of the name have only
+            // their number.
             let name = self.names.insert(name).then(|| name.into());
             return self.open(Some((self.captures, name)));
         }
@@ -320,7 +323,8 @@ impl<'a> Translator<'a> {
             }
         }
         let sub = std::mem::replace(&mut piece.hir, Hir::empty());
-        // Go refuses what compiles to too much; here the engine's own size limit does, this only keeps the tree small.
+        // Go refuses what compiles to too much; here the engine's own size limit does, this only keeps the
+        // tree small.
         if matches!(sub.kind(), HirKind::Repetition(_)) && depth_of_repetitions(&sub) > MAX_NESTING {
             return fail("expression nests too deeply", whole);
         }
@@ -653,7 +657,8 @@ fn unicode_table(name: &str) -> Option<ClassUnicode> {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_- ".contains(&b)) {
         return None;
     }
-    // Codes of scripts (`Zyyy`) have four letters and RE2 wants the names; these are the names of four letters.
+    // Codes of scripts (`Zyyy`) have four letters and RE2 wants the names; these are the names of four
+    // letters.
     let letters: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let is_code = letters.len() == 4
         && !["ahom", "cham", "kawi", "lisu", "newa", "thai", "toto"]

@@ -58,15 +58,17 @@ pub struct EndedWindow {
     pub histogram: Option<Arc<Histogram>>,
 }
 
-/// What windows tell beside their last sample: columns with one entry per window, `None` where they were not asked for. Staleness markers are in no count,
-/// sum or extreme; a window of nothing but markers has count 0 and is there to hide the series.
+/// What windows tell beside their last sample: columns with one entry per window, `None` where they were not
+/// asked for. Staleness markers are in no count, sum or extreme; a window of nothing but markers has count 0
+/// and is there to hide the series.
 #[derive(Clone, Debug, Default)]
 pub struct WindowColumns {
     /// Resolutions along the entries; the lengths add up to the number of entries.
     pub runs: Vec<WindowRun>,
     /// Samples, floats and histograms alike.
     pub count: Option<Vec<u32>>,
-    /// Time of the first sample; the marker's own in a window of markers. Series of one scrape may share the allocation.
+    /// Time of the first sample; the marker's own in a window of markers. Series of one scrape may share the
+    /// allocation.
     pub first_ts_ms: Option<Arc<[i64]>>,
     /// The first sample where it is a float, else NaN.
     pub first: Option<Vec<f64>>,
@@ -75,7 +77,8 @@ pub struct WindowColumns {
     /// Of the floats, by PromQL's rule: any number before NaN; NaN where there is none.
     pub min: Option<Vec<f64>>,
     pub max: Option<Vec<f64>>,
-    /// What falls took away: the floats right before a smaller one, added up. A counter grew by `last - first + reset_sum`.
+    /// What falls took away: the floats right before a smaller one, added up. A counter grew by
+    /// `last - first + reset_sum`.
     pub reset_sum: Option<Vec<f64>>,
     /// Neighbours of which the second fell (or is of the other kind), within the window.
     pub resets: Option<Vec<u32>>,
@@ -96,7 +99,8 @@ pub struct HistogramWindows {
     pub flags: Vec<HistogramFlags>,
     /// The coarsest schema among them; 0 where there is none.
     pub schema: Vec<i32>,
-    /// The first sample, where it is a histogram. `None` throughout unless [`Aggregates::FIRST`] was asked for.
+    /// The first sample, where it is a histogram. `None` throughout unless [`Aggregates::FIRST`] was asked
+    /// for.
     pub first: Vec<Option<Arc<Histogram>>>,
     /// Their sum, unless exponential and custom buckets met ([`Aggregates::SUM`]).
     pub sum: Vec<Option<Arc<Histogram>>>,

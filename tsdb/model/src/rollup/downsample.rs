@@ -1,7 +1,8 @@
 //! Samples to windows, and windows to longer ones: pure, one series at a time.
 //!
-//! What comes out is told in [`crate::rollup`]. Longer windows made from shorter ones are what they would be made from the samples, to the last rounding
-//! of sums, so 5 minutes come from samples and an hour from the 5 minutes.
+//! What comes out is told in [`crate::rollup`]. Longer windows made from shorter ones are what they would be
+//! made from the samples, to the last rounding of sums, so 5 minutes come from samples and an hour from the 5
+//! minutes.
 
 use crate::histogram::compensated_add;
 use crate::rollup::{Aggregates, Edge, Window, WindowsBuilder, changed, window_index};
@@ -9,8 +10,9 @@ use crate::sample::is_stale;
 use crate::source::SeriesColumns;
 use crate::span::span_end;
 
-/// The windows of `resolution_ms` of a series of samples, or of windows of which `resolution_ms` is a multiple. All columns are made; where the input
-/// already lacks one, it is missing here too. Start timestamps are not kept.
+/// The windows of `resolution_ms` of a series of samples, or of windows of which `resolution_ms` is a
+/// multiple. All columns are made; where the input already lacks one, it is missing here too. Start
+/// timestamps are not kept.
 ///
 /// The input may be cut anywhere: a window of which only some samples are there is made of those.
 pub fn downsample(series: &SeriesColumns, resolution_ms: i64) -> SeriesColumns {

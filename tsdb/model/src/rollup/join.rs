@@ -1,4 +1,5 @@
-//! Parts of a series put together where some are windows: one after the other, or sample sets that overlap in time.
+//! Parts of a series put together where some are windows: one after the other, or sample sets that overlap in
+//! time.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ fn shared_aggregates(parts: &[SeriesColumns]) -> Aggregates {
     of_windows.fold(Aggregates::ALL, Aggregates::shared)
 }
 
-/// The window columns of parts that follow one another in time, in the order of `parts`; `None` if all are raw samples, which need none.
-/// A raw sample becomes a window of one.
+/// The window columns of parts that follow one another in time, in the order of `parts`; `None` if all are
+/// raw samples, which need none. A raw sample becomes a window of one.
 pub fn concatenate(parts: &[SeriesColumns]) -> Option<WindowColumns> {
     if parts.iter().all(|p| p.windows.is_none()) {
         return None;
@@ -145,9 +146,10 @@ fn join_histograms(parts: &[SeriesColumns], aggregates: Aggregates, total: usize
 
 /// One series out of copies (one at least) that overlap in time and of which some have windows, oldest first.
 ///
-/// Blocks that are live at the same time hold different samples (the catalog sees to it), so windows that meet are sample sets to be put together:
-/// [`Window::follow`] where one ends before the other begins, [`Window::interleave`] where they do not. Two windows that tell the very same (a copy of a
-/// block) count once, and of two raw samples at one time the later copy's stands, as everywhere.
+/// Blocks that are live at the same time hold different samples (the catalog sees to it), so windows that
+/// meet are sample sets to be put together: [`Window::follow`] where one ends before the other begins,
+/// [`Window::interleave`] where they do not. Two windows that tell the very same (a copy of a block) count
+/// once, and of two raw samples at one time the later copy's stands, as everywhere.
 pub fn merge_overlapping(copies: Vec<SeriesColumns>) -> SeriesColumns {
     let aggregates = shared_aggregates(&copies);
     let mut all: Vec<(Window, usize)> = Vec::with_capacity(copies.iter().map(|c| c.ts_ms.len()).sum());

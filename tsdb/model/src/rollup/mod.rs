@@ -1,11 +1,15 @@
-//! Windows: runs of consecutive samples of a series, told by their count, sum, extremes, ends and falls in the place of the samples.
+//! Windows: runs of consecutive samples of a series, told by their count, sum, extremes, ends and falls in
+//! the place of the samples.
 //!
-//! A window of resolution r is labelled by its end w, a multiple of r, and holds the samples of `w - r < t <= w`. Its columns stand beside those of
-//! [`SeriesColumns`], one entry per window: `ts_ms`, `values` and `histograms` are the window's last sample, so whoever looks for "the newest
-//! sample at t" needs to know nothing of windows. A raw sample is a window of one sample, so raw and downsampled parts of time lie in one series.
+//! A window of resolution r is labelled by its end w, a multiple of r, and holds the samples of
+//! `w - r < t <= w`. Its columns stand beside those of [`SeriesColumns`], one entry per window: `ts_ms`,
+//! `values` and `histograms` are the window's last sample, so whoever looks for "the newest sample at t"
+//! needs to know nothing of windows. A raw sample is a window of one sample, so raw and downsampled parts of
+//! time lie in one series.
 //!
-//! Nothing here depends on how blocks are cut: a window that two blocks share is two shorter runs, one after the other, and every answer over whole
-//! windows comes out alike. What happens between the last sample of one and the first of the next (a fall, a change) is found from the two values.
+//! Nothing here depends on how blocks are cut: a window that two blocks share is two shorter runs, one after
+//! the other, and every answer over whole windows comes out alike. What happens between the last sample of
+//! one and the first of the next (a fall, a change) is found from the two values.
 
 use std::sync::Arc;
 
@@ -23,8 +27,8 @@ pub use join::{concatenate, merge_overlapping};
 /// The resolutions that Hearth makes, finest first, in milliseconds.
 pub const RESOLUTIONS_MS: [i64; 2] = [300_000, 3_600_000];
 
-/// Which window of a resolution a time falls in: windows are open on the left, so a multiple of the resolution ends its window
-/// (its label is [`crate::span::span_end`]).
+/// Which window of a resolution a time falls in: windows are open on the left, so a multiple of the
+/// resolution ends its window (its label is [`crate::span::span_end`]).
 #[inline]
 pub fn window_index(t_ms: i64, resolution_ms: i64) -> i64 {
     t_ms.saturating_sub(1).div_euclid(resolution_ms)
@@ -137,8 +141,9 @@ impl Window {
         self.resolution_ms = self.resolution_ms.max(next.resolution_ms);
     }
 
-    /// Takes in a window of other samples that lie between this one's: counts, sums and extremes are exact, and the ends; falls and changes where the
-    /// two interleave are each one's own added up, which nobody can know better any more.
+    /// Takes in a window of other samples that lie between this one's: counts, sums and extremes are exact,
+    /// and the ends; falls and changes where the two interleave are each one's own added up, which nobody can
+    /// know better any more.
     pub fn interleave(&mut self, other: &Window) {
         if other.count > 0 {
             self.gather(other);

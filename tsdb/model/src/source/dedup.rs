@@ -1,9 +1,11 @@
 //! A source without replica labels: the HA replicas of a series, told apart by those labels only, are one.
 //!
-//! A selection first asks which series there are, so that it knows which belong together and when all of a group have passed: dropping a label can
-//! change the order (`{a,replica}` comes after `{a,b,replica}`, `{a}` before `{a,b}`). A group is handed out as soon as no series still
-//! to come belongs to it or to a group before it. Where the replica label sorts after the labels that tell series apart that is at once; where it
-//! sorts before them, up to the first replica's share of a metric waits in memory, which is charged to the query.
+//! A selection first asks which series there are, so that it knows which belong together and when all of a
+//! group have passed: dropping a label can change the order (`{a,replica}` comes after `{a,b,replica}`, `{a}`
+//! before `{a,b}`). A group is handed out as soon as no series still to come belongs to it or to a group
+//! before it. Where the replica label sorts after the labels that tell series apart that is at once; where it
+//! sorts before them, up to the first replica's share of a metric waits in memory, which is charged to the
+//! query.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,8 +57,8 @@ impl DedupSource {
         DedupSource { inner, replica_labels, mode }
     }
 
-    /// Passes on what answered: of replicas that were downsampled apart one window speaks in the place of samples that would have been chosen one by one,
-    /// so such a part is not exact.
+    /// Passes on what answered: of replicas that were downsampled apart one window speaks in the place of
+    /// samples that would have been chosen one by one, so such a part is not exact.
     fn tell(
         &self,
         own: &ResolutionReport,
@@ -235,7 +237,8 @@ struct DedupCursor<'a> {
     next: usize,
     /// By group: what has come of it, in the cursor's order, which is that of the replicas' labels.
     waiting: BTreeMap<u32, Vec<SeriesColumns>>,
-    /// By length, first and last: timelines that were handed out, so that series of one scrape go on sharing theirs.
+    /// By length, first and last: timelines that were handed out, so that series of one scrape go on sharing
+    /// theirs.
     timelines: HashMap<(usize, i64, i64), Arc<[i64]>>,
     keep: (i64, i64),
     rule: ReplicaRule,
@@ -244,7 +247,8 @@ struct DedupCursor<'a> {
 }
 
 impl DedupCursor<'_> {
-    /// Puts a series to its group. One that was not there when the plan was made was born since: this query does not see it.
+    /// Puts a series to its group. One that was not there when the plan was made was born since: this query
+    /// does not see it.
     fn take(&mut self, series: SeriesColumns) -> Result<(), SourceError> {
         let ahead = self.plan.series[self.at..].partition_point(|l| l.series_cmp(&series.labels).is_lt());
         self.at += ahead;
@@ -475,7 +479,8 @@ mod tests {
             budget.reserve(1).ok();
             (got.map(|s| s.len()), budget.bytes_peak())
         };
-        // Before `instance` in the order: the first replica's share waits for the second's. After it: nothing waits long.
+        // Before `instance` in the order: the first replica's share waits for the second's. After it: nothing
+        // waits long.
         let (early, late) = (peak("a_replica", u64::MAX), peak("replica", u64::MAX));
         assert_eq!((early.0.unwrap(), late.0.unwrap()), (200, 200));
         assert!(early.1 > 200 * 50 * 16, "{}", early.1);

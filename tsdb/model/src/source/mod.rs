@@ -1,7 +1,8 @@
 //! The one seam between storage and queries: whatever holds series answers these questions.
 //!
-//! Head, bucket, merged view and (later) a remote ingester all implement [`Source`], and one contract suite holds for all of them.
-//! Everything here is synchronous: it is called from threads that may block, never from the runtime's own.
+//! Head, bucket, merged view and (later) a remote ingester all implement [`Source`], and one contract suite
+//! holds for all of them. Everything here is synchronous: it is called from threads that may block, never
+//! from the runtime's own.
 
 pub mod dedup;
 pub mod merge;
@@ -46,14 +47,16 @@ pub struct Hints {
     pub rollups: RollupHints,
 }
 
-/// What a query can take from downsampled windows. The default wants samples; where none are left, it gets windows all the same, and the series say so.
+/// What a query can take from downsampled windows. The default wants samples; where none are left, it gets
+/// windows all the same, and the series say so.
 #[derive(Clone, Debug, Default)]
 pub struct RollupHints {
     /// Coarsest resolution that will do; 0 for samples.
     pub max_resolution_ms: i64,
     /// The columns that are looked at beside each window's last sample.
     pub aggregates: Aggregates,
-    /// Times that no window may reach across, ascending: samples at or before one are told apart from those after it.
+    /// Times that no window may reach across, ascending: samples at or before one are told apart from those
+    /// after it.
     pub cuts_ms: Vec<i64>,
     /// Where sources say what answered which part of time.
     pub report: Option<Arc<ResolutionReport>>,
@@ -100,7 +103,8 @@ impl ResolutionReport {
 #[derive(Clone, Debug)]
 pub struct SeriesColumns {
     pub labels: Labels,
-    /// Strictly ascending, milliseconds. Series of one scrape may share the allocation, so work per timeline can be shared too.
+    /// Strictly ascending, milliseconds. Series of one scrape may share the allocation, so work per timeline
+    /// can be shared too.
     pub ts_ms: Arc<[i64]>,
     /// One per timestamp. Where a histogram stands, its `sum` (so that staleness is seen alike).
     pub values: Vec<f64>,
@@ -108,7 +112,8 @@ pub struct SeriesColumns {
     pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
     /// Start (created) timestamps where any is known, one per timestamp, 0 = unknown. Windows have none.
     pub start_ts_ms: Option<Vec<i64>>,
-    /// `None`: every entry is a sample. Else every entry is a window, and the columns above are its last sample (see [`crate::rollup`]).
+    /// `None`: every entry is a sample. Else every entry is a window, and the columns above are its last
+    /// sample (see [`crate::rollup`]).
     pub windows: Option<WindowColumns>,
 }
 
@@ -123,8 +128,9 @@ pub trait Source: Send + Sync {
     /// The series that match and have samples in the range.
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError>;
 
-    /// The label sets that match any of the selectors (all series for none), ascending by [`Labels`]' order, each once.
-    /// Time is taken coarsely: a series that the source holds near the range may be named without a sample inside it.
+    /// The label sets that match any of the selectors (all series for none), ascending by [`Labels`]' order,
+    /// each once. Time is taken coarsely: a series that the source holds near the range may be named without
+    /// a sample inside it.
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError>;
 
     /// The names of labels on such series, ascending, each once.
@@ -202,7 +208,8 @@ impl MemoryPool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reservation {
     pub bytes: u64,
-    /// Samples and points of results, a histogram for as many as it takes 16 bytes: what upstream's `query.max-samples` counts.
+    /// Samples and points of results, a histogram for as many as it takes 16 bytes: what upstream's
+    /// `query.max-samples` counts.
     pub samples: u64,
 }
 
@@ -232,7 +239,8 @@ impl std::iter::Sum for Reservation {
     }
 }
 
-/// Limits, cancellation and counters that all parts of one query share. What it still holds when it is dropped goes back to the pool.
+/// Limits, cancellation and counters that all parts of one query share. What it still holds when it is
+/// dropped goes back to the pool.
 #[derive(Debug)]
 pub struct Budget {
     pool: Option<Arc<MemoryPool>>,

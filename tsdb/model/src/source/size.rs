@@ -1,4 +1,5 @@
-//! About how much memory a series takes, counted one way everywhere: by budgets, batches and whoever waits for more.
+//! About how much memory a series takes, counted one way everywhere: by budgets, batches and whoever waits
+//! for more.
 
 use super::SeriesColumns;
 

@@ -1,7 +1,9 @@
-//! What each series of a block costs: its samples, and its share of the block's bytes as they lie in the store.
+//! What each series of a block costs: its samples, and its share of the block's bytes as they lie in the
+//! store.
 //!
-//! Exact as a whole: the shares of all series are the bytes of the three files. How a page's bytes fall to its rows is by samples; what all share
-//! (timelines, footers) falls to all by samples, the series table by series. Reads footers and four small columns.
+//! Exact as a whole: the shares of all series are the bytes of the three files. How a page's bytes fall to
+//! its rows is by samples; what all share (timelines, footers) falls to all by samples, the series table by
+//! series. Reads footers and four small columns.
 
 use std::sync::Arc;
 

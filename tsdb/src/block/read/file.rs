@@ -24,11 +24,13 @@ use crate::catalog::layout;
 use model::source::SourceError;
 use model::tenant::TenantId;
 
-/// Two missing pieces closer than this are fetched in one request: the bytes between cost less than another round trip.
+/// Two missing pieces closer than this are fetched in one request: the bytes between cost less than another
+/// round trip.
 const COALESCE_BYTES: u64 = 16 * 1024;
 /// Longest single request.
 const LONGEST_GET_BYTES: u64 = 8 << 20;
-/// A series table up to this size is fetched with its footer in one request where all of it is needed next, and up to that where some of it is.
+/// A series table up to this size is fetched with its footer in one request where all of it is needed next,
+/// and up to that where some of it is.
 const WHOLE_SERIES_BYTES: u64 = 8 << 20;
 const WHOLE_SERIES_BYTES_FOR_SOME: u64 = 256 << 10;
 
@@ -64,8 +66,8 @@ impl BlockFile {
         damaged(&self.path, what)
     }
 
-    /// Opens the three files of a block (series, timelines, samples): at most one round trip. `some_series`: not the whole of the series table is going to be
-    /// needed.
+    /// Opens the three files of a block (series, timelines, samples): at most one round trip. `some_series`:
+    /// not the whole of the series table is going to be needed.
     pub fn open(
         store: &BlockStore,
         tenant: &TenantId,
@@ -182,8 +184,9 @@ impl FileIndex {
     }
 }
 
-/// Reads Parquet, and makes an error of a panic. Checksums that are right only say that somebody wrote the file so: the decoder takes much of
-/// what it reads for granted, and what [`check_places`] does not see is met here.
+/// Reads Parquet, and makes an error of a panic. Checksums that are right only say that somebody wrote the
+/// file so: the decoder takes much of what it reads for granted, and what [`check_places`] does not see is
+/// met here.
 pub(crate) fn caught<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     // Whatever was in the middle of decoding is given up with the error.
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
@@ -192,8 +195,8 @@ pub(crate) fn caught<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E
     }
 }
 
-/// Whether columns and pages lie where they can, in the first `head_bytes` of the file: what reads them takes that for granted and would
-/// panic. Checksums that are right only say that somebody wrote the footer so.
+/// Whether columns and pages lie where they can, in the first `head_bytes` of the file: what reads them takes
+/// that for granted and would panic. Checksums that are right only say that somebody wrote the footer so.
 fn check_places(metadata: &ParquetMetaData, head_bytes: u64) -> Result<(), String> {
     let within = |start: i64, length: i64| {
         let end =
@@ -221,7 +224,8 @@ fn check_places(metadata: &ParquetMetaData, head_bytes: u64) -> Result<(), Strin
     Ok(())
 }
 
-/// Ranges of the heads of several files: from the cache or with as few requests as make sense, all at once, and checked.
+/// Ranges of the heads of several files: from the cache or with as few requests as make sense, all at once,
+/// and checked.
 pub(crate) fn fetch(
     store: &BlockStore,
     wanted: &[(&BlockFile, Range<u64>)],

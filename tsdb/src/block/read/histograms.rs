@@ -10,7 +10,8 @@ use super::arrow_lists::{nested, primitives};
 use crate::block::schema::hint_of;
 use model::histogram::{BucketSpan, Histogram};
 
-/// The histograms of items `from..to` of a row with `n` of them; `list` finds a column's list of that row by name.
+/// The histograms of items `from..to` of a row with `n` of them; `list` finds a column's list of that row by
+/// name.
 pub(crate) fn histograms_of<'a>(
     n: usize,
     from: usize,

@@ -1,4 +1,5 @@
-//! Lists of numbers by column and row, read with all requests together: from their pages where they are laid out for it, else through Arrow.
+//! Lists of numbers by column and row, read with all requests together: from their pages where they are laid
+//! out for it, else through Arrow.
 
 use std::ops::Range;
 
@@ -34,7 +35,8 @@ enum Found<'w> {
     Arrays(Vec<RecordBatch>),
 }
 
-/// Reads lists, and runs other scans to their end beside it: what was read, in the order of `wanted`, and the scans' batches.
+/// Reads lists, and runs other scans to their end beside it: what was read, in the order of `wanted`, and the
+/// scans' batches.
 #[allow(clippy::type_complexity)]
 pub(crate) fn read<'w>(
     store: &BlockStore,
@@ -69,7 +71,8 @@ pub(crate) fn read<'w>(
 }
 
 impl ListRead<'_> {
-    /// Hands each row's list on, in order, with its position among the rows that were wanted; `each` says what is wrong with it.
+    /// Hands each row's list on, in order, with its position among the rows that were wanted; `each` says
+    /// what is wrong with it.
     pub fn decode(
         self,
         mut each: impl FnMut(usize, &mut PackedList<'_, '_>) -> Result<(), String>,
@@ -165,7 +168,8 @@ mod tests {
         (0..200).map(one).collect()
     }
 
-    /// Pages read here and pages read by Parquet's own reader say the same, whatever rows are wanted and however many a page holds.
+    /// Pages read here and pages read by Parquet's own reader say the same, whatever rows are wanted and
+    /// however many a page holds.
     #[test]
     fn pages_say_what_arrow_says() {
         let runtime = tokio::runtime::Runtime::new().unwrap();

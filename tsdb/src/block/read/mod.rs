@@ -1,4 +1,5 @@
-//! Reading blocks: which rows a selection needs ([`plan`]), the pages that hold them ([`page`]), samples or windows out of them.
+//! Reading blocks: which rows a selection needs ([`plan`]), the pages that hold them ([`page`]), samples or
+//! windows out of them.
 
 pub(crate) mod arrow_lists;
 pub(crate) mod cache;

@@ -26,11 +26,13 @@ use model::matcher::Matcher;
 use model::source::{Budget, SourceError};
 use model::tenant::TenantId;
 
-/// Selections that together are more than one part in so many of a block's series have the whole series table read, and so has one of more runs than that.
+/// Selections that together are more than one part in so many of a block's series have the whole series table
+/// read, and so has one of more runs than that.
 const LARGE_PART: u64 = 4;
 const MOST_RUNS: usize = 256;
 
-/// Row groups whose small columns are read together with a part of the series table: more of them than a selection may need, but a round trip less.
+/// Row groups whose small columns are read together with a part of the series table: more of them than a
+/// selection may need, but a round trip less.
 const MOST_GROUPS_AHEAD: usize = 4;
 
 /// What a native histogram is taken to need in memory before it is known.
@@ -63,8 +65,8 @@ pub(crate) struct RowPlan {
 }
 
 impl RowPlan {
-    /// Has the rows of a block of samples kept in the cache if all of them fit into `bytes`: what is read once is often read again, and a
-    /// selection that does not fit would only drive everything else out.
+    /// Has the rows of a block of samples kept in the cache if all of them fit into `bytes`: what is read
+    /// once is often read again, and a selection that does not fit would only drive everything else out.
     pub fn keeping_rows(self, bytes: u64) -> RowPlan {
         let samples: u64 = self.rows.iter().map(|r| u64::from(r.n)).sum();
         RowPlan { keep_rows: samples.saturating_mul(8) <= bytes, ..self }
@@ -117,8 +119,9 @@ impl Block {
         SeriesTable::load(&self.store, &self.meta, &self.series_file)
     }
 
-    /// As much of the series table as any of these selectors (none: all series) may match: the rows of their metrics where the block has a directory of them and they are
-    /// not a large part of it. With `range`, what a plan of few row groups for these series and times needs is read in the same round.
+    /// As much of the series table as any of these selectors (none: all series) may match: the rows of their
+    /// metrics where the block has a directory of them and they are not a large part of it. With `range`,
+    /// what a plan of few row groups for these series and times needs is read in the same round.
     pub fn series_table_for(
         &self,
         selectors: &[&[Matcher]],
@@ -226,8 +229,8 @@ impl Block {
         Ok(concern.at_present(resolved))
     }
 
-    /// Of these series (ascending ids), those of which something may be left under a visibility. Reads the small columns of series of which
-    /// only part of the block's time is hidden.
+    /// Of these series (ascending ids), those of which something may be left under a visibility. Reads the
+    /// small columns of series of which only part of the block's time is hidden.
     pub fn visible(
         &self,
         mut series: Vec<u32>,

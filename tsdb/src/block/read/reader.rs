@@ -1,7 +1,8 @@
-//! Reads a whole block, series after series in order, in memory that does not grow with the block: what compaction, rewriting and export stand on.
+//! Reads a whole block, series after series in order, in memory that does not grow with the block: what
+//! compaction, rewriting and export stand on.
 //!
-//! Series are looked at in runs: a run's labels, the small columns of its rows, then the rows themselves in batches. A read that fails is made again,
-//! because all of it is a function of immutable objects.
+//! Series are looked at in runs: a run's labels, the small columns of its rows, then the rows themselves in
+//! batches. A read that fails is made again, because all of it is a function of immutable objects.
 
 use std::sync::Arc;
 
@@ -96,8 +97,8 @@ impl BlockReader {
         self.run.as_ref().map_or(0, |r| (r.table.bytes() + self.block.plan_bytes(&r.plan)) as u64)
     }
 
-    /// The labels of the next few series, all of them and whether they have samples in the range or not; `None` at the end. Not to be mixed with
-    /// [`SeriesCursor::next_batch`].
+    /// The labels of the next few series, all of them and whether they have samples in the range or not;
+    /// `None` at the end. Not to be mixed with [`SeriesCursor::next_batch`].
     pub fn next_labels(&mut self) -> Result<Option<Vec<Labels>>, SourceError> {
         if u64::from(self.next) >= self.block.meta.stats.series {
             return Ok(None);
@@ -108,8 +109,8 @@ impl BlockReader {
         Ok(Some(ids.map(|s| table.labels(s)).collect()))
     }
 
-    /// Whether the visibility hides anything of any series: labels and the block's time decide, so a series of which no sample lies where it is hidden
-    /// counts too. Reads only labels.
+    /// Whether the visibility hides anything of any series: labels and the block's time decide, so a series
+    /// of which no sample lies where it is hidden counts too. Reads only labels.
     pub fn touched(mut self) -> Result<bool, SourceError> {
         let Some(visibility) = self.visibility.take() else { return Ok(false) };
         let meta = self.block.meta.clone();
@@ -131,7 +132,8 @@ impl BlockReader {
         Ok(samples)
     }
 
-    /// One series by its number, where it has samples left in the range. Not to be mixed with [`SeriesCursor::next_batch`].
+    /// One series by its number, where it has samples left in the range. Not to be mixed with
+    /// [`SeriesCursor::next_batch`].
     pub fn series(&mut self, id: u32) -> Result<Option<SeriesColumns>, SourceError> {
         let (min, max) = self.options.range;
         let table = again(&self.options, || self.block.series_run(id, 1))?;

@@ -1,4 +1,5 @@
-//! Reads samples of a block: each number goes from its page, or from the cache, into the column of the series it belongs to.
+//! Reads samples of a block: each number goes from its page, or from the cache, into the column of the series
+//! it belongs to.
 
 use std::sync::Arc;
 
@@ -31,8 +32,8 @@ impl KeptRow {
 }
 
 impl Block {
-    /// The samples of some planned rows (whole series only) that are not hidden, one entry per series that has any in the range. Of a downsampled block,
-    /// windows with all columns.
+    /// The samples of some planned rows (whole series only) that are not hidden, one entry per series that
+    /// has any in the range. Of a downsampled block, windows with all columns.
     pub fn read(
         &self,
         table: &SeriesTable,
@@ -431,8 +432,8 @@ fn finish(
     Ok(None)
 }
 
-/// Decodes a range of a list into `to`, which is as long: mantissas where there is an exponent, else doubles. `None` where the list is cut off, and for an
-/// exponent that no writer makes.
+/// Decodes a range of a list into `to`, which is as long: mantissas where there is an exponent, else doubles.
+/// `None` where the list is cut off, and for an exponent that no writer makes.
 fn decode_values(
     list: &mut PackedList<'_, '_>,
     range: std::ops::Range<usize>,

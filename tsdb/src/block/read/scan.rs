@@ -1,4 +1,5 @@
-//! Decoding of chosen columns and rows of a file, several files and columns in step so that their reads go out together.
+//! Decoding of chosen columns and rows of a file, several files and columns in step so that their reads go
+//! out together.
 
 use std::ops::Range;
 
@@ -26,8 +27,8 @@ pub(crate) struct Scan<'a> {
     watched: Vec<WatchedPage>,
 }
 
-/// A page of a column with repetition within which rows are skipped. Parquet's reader (60.1, `skip_records`) looks for ever for the levels of one
-/// that has fewer than its header says.
+/// A page of a column with repetition within which rows are skipped. Parquet's reader (60.1, `skip_records`)
+/// looks for ever for the levels of one that has fewer than its header says.
 struct WatchedPage {
     place: Range<u64>,
     compression: Compression,

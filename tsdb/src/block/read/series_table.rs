@@ -1,4 +1,5 @@
-//! A block's series in memory: dictionary codes per label, so that a matcher is asked once per distinct value and not per series.
+//! A block's series in memory: dictionary codes per label, so that a matcher is asked once per distinct value
+//! and not per series.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use model::source::SourceError;
 /// Code of a label that a series lacks.
 const ABSENT: u32 = u32::MAX;
 
-/// All series of a block, or some runs of them. Inside, series are numbered as they come; outside, by their ids.
+/// All series of a block, or some runs of them. Inside, series are numbered as they come; outside, by their
+/// ids.
 pub(crate) struct SeriesTable {
     /// The ids that are here, ascending and apart.
     runs: Vec<Range<u32>>,
@@ -69,7 +71,8 @@ struct GroupWish<'f> {
 }
 
 impl<'f> TableProjection<'f> {
-    /// For runs of series, ascending and apart. Where the table is not laid out for it, scans do in its place.
+    /// For runs of series, ascending and apart. Where the table is not laid out for it, scans do in its
+    /// place.
     pub fn new(
         file: &'f BlockFile,
         runs: &[Range<u32>],
@@ -165,8 +168,9 @@ impl SeriesTable {
         carriers
     }
 
-    /// At most `count` series from a given one on, never beyond a row group: for readers of whole blocks, whose memory must not grow with them.
-    /// Only [`SeriesTable::labels`] and [`SeriesTable::len`] mean anything of it. Not cached.
+    /// At most `count` series from a given one on, never beyond a row group: for readers of whole blocks,
+    /// whose memory must not grow with them. Only [`SeriesTable::labels`] and [`SeriesTable::len`] mean
+    /// anything of it. Not cached.
     pub fn run(
         store: &BlockStore,
         file: &BlockFile,
@@ -613,7 +617,8 @@ mod tests {
     use model::source::SeriesColumns;
     use model::tenant::TenantId;
 
-    /// Labels of all kinds: for all, for some, for very few, and one of so many long values that its dictionary overflows.
+    /// Labels of all kinds: for all, for some, for very few, and one of so many long values that its
+    /// dictionary overflows.
     fn series() -> impl Iterator<Item = SeriesColumns> {
         (0..40_000u32).map(|i| {
             let mut pairs = vec![

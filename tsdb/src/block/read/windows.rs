@@ -1,4 +1,5 @@
-//! Reads windows of a downsampled block: only the lists that the aggregates asked for need, and what a null list stands for.
+//! Reads windows of a downsampled block: only the lists that the aggregates asked for need, and what a null
+//! list stands for.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use model::sample::stale_nan;
 use model::source::{Budget, SeriesColumns, SourceError};
 
 impl Block {
-    /// The windows of some planned rows (whole series only) whose last sample lies in the range and that are not hidden, one entry per
-    /// series that has any.
+    /// The windows of some planned rows (whole series only) whose last sample lies in the range and that are
+    /// not hidden, one entry per series that has any.
     #[allow(clippy::too_many_arguments)]
     pub fn read_windows(
         &self,
@@ -127,7 +128,8 @@ impl Block {
     }
 }
 
-/// The lists that a reader needs of a row of which those in `lists` are there: an aggregate's own, or what stands in its place.
+/// The lists that a reader needs of a row of which those in `lists` are there: an aggregate's own, or what
+/// stands in its place.
 fn needed(lists: u32, aggregates: Aggregates) -> impl Iterator<Item = ListColumn> {
     use ListColumn::*;
     let there = move |c: ListColumn| lists & c.bit() != 0;

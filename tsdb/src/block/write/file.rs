@@ -1,7 +1,8 @@
 //! One Parquet file with checksums: written through a sink that counts and sums as bytes pass.
 //!
-//! Parquet's own page checksums leave the page headers uncovered, and this writer does not make them. Hearth's cover every byte: one CRC-32 per
-//! 4 KiB of the file's head (all pages) under a key of the footer, and one of the tail (page index and footer) in `meta.json`.
+//! Parquet's own page checksums leave the page headers uncovered, and this writer does not make them.
+//! Hearth's cover every byte: one CRC-32 per 4 KiB of the file's head (all pages) under a key of the footer,
+//! and one of the tail (page index and footer) in `meta.json`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

@@ -1,4 +1,5 @@
-//! Makes a block in a local scratch folder, streaming: memory holds one row group and the recent timelines, whatever the block's size.
+//! Makes a block in a local scratch folder, streaming: memory holds one row group and the recent timelines,
+//! whatever the block's size.
 
 mod file;
 mod list_builders;
@@ -67,7 +68,8 @@ impl BlockOrigin {
     }
 }
 
-/// A finished block in its scratch folder, to be [uploaded](crate::block::write::upload::upload). Dropping it removes the folder.
+/// A finished block in its scratch folder, to be [uploaded](crate::block::write::upload::upload). Dropping it
+/// removes the folder.
 #[derive(Debug)]
 pub struct BlockFiles {
     pub meta: BlockMeta,
@@ -93,8 +95,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Writes all series of an iterator (in the order of [`Labels::series_cmp`]) as one block below the folder `dir`; `None` where there are none.
-/// Blocks the thread: call it from one that may.
+/// Writes all series of an iterator (in the order of [`Labels::series_cmp`]) as one block below the folder
+/// `dir`; `None` where there are none. Blocks the thread: call it from one that may.
 pub fn write_block(
     dir: &Path,
     origin: BlockOrigin,
@@ -152,7 +154,8 @@ enum CutRows {
     Windows(Vec<windows::Row>),
 }
 
-/// Takes series one after the other and writes a block's three files: of samples, or of windows where the origin names a resolution.
+/// Takes series one after the other and writes a block's three files: of samples, or of windows where the
+/// origin names a resolution.
 pub struct BlockWriter {
     origin: BlockOrigin,
     options: WriteOptions,
@@ -239,7 +242,8 @@ impl BlockWriter {
         self.written_bytes() + waiting / SAMPLES_SHRINK + self.spooled_bytes / LABELS_SHRINK
     }
 
-    /// About how many bytes of scratch disk it takes until it is finished and gone, rather too many than too few: labels lie there twice for a moment.
+    /// About how many bytes of scratch disk it takes until it is finished and gone, rather too many than too
+    /// few: labels lie there twice for a moment.
     pub fn scratch_bytes(&self) -> u64 {
         let waiting = self.waiting_bytes / 2 + self.rows.held_bytes() as u64;
         self.written_bytes() + waiting + 2 * self.spooled_bytes
@@ -260,8 +264,9 @@ impl BlockWriter {
         self.stats.samples + self.waiting.iter().map(|s| s.ts_ms.len() as u64).sum::<u64>()
     }
 
-    /// The next series, after the last in [`Labels::series_cmp`]'s order; one without samples is left out. A block of a resolution takes windows of
-    /// it with all their columns, as [`model::rollup::downsample::downsample`] makes them.
+    /// The next series, after the last in [`Labels::series_cmp`]'s order; one without samples is left out. A
+    /// block of a resolution takes windows of it with all their columns, as
+    /// [`model::rollup::downsample::downsample`] makes them.
     pub fn append(&mut self, series: SeriesColumns) -> Result<(), BlockError> {
         let n = series.ts_ms.len();
         let lengths = [

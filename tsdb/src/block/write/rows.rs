@@ -45,7 +45,8 @@ impl Row {
     }
 }
 
-/// Cuts a series after multiples of `slice_ms` (left-open slices, see [`model::span`]) and at `row_samples`, floats apart from histograms. Pure, and the costly part of writing.
+/// Cuts a series after multiples of `slice_ms` (left-open slices, see [`model::span`]) and at `row_samples`,
+/// floats apart from histograms. Pure, and the costly part of writing.
 pub(crate) fn cut(series: &SeriesColumns, slice_ms: i64, row_samples: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     let ts = &series.ts_ms;

@@ -16,8 +16,8 @@ use crate::block::options::WriteOptions;
 use crate::block::schema;
 use model::labels::Labels;
 
-/// The labels that get a column of their own: those of at least a hundredth of the series, the most frequent hundred at most. A name that readers
-/// blind to case would take for another column stays in the map.
+/// The labels that get a column of their own: those of at least a hundredth of the series, the most frequent
+/// hundred at most. A name that readers blind to case would take for another column stays in the map.
 pub(crate) fn label_columns(names: &BTreeMap<String, u64>, series: u64) -> Vec<String> {
     let mut frequent: Vec<(&String, u64)> =
         names.iter().map(|(n, c)| (n, *c)).filter(|(_, c)| c * 100 >= series).collect();

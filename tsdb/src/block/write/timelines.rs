@@ -1,4 +1,5 @@
-//! Timestamp vectors, each stored once: the biggest saving there is, since all series of one scrape have the same.
+//! Timestamp vectors, each stored once: the biggest saving there is, since all series of one scrape have the
+//! same.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ const ROW_GROUP_TIMESTAMPS: usize = 4 << 20;
 /// Hands out references to timelines and writes each new one.
 pub(crate) struct Timelines {
     file: ParquetFile,
-    /// Recent timelines by hash, compared whole on a match: an equal hash alone would give a series another's times.
+    /// Recent timelines by hash, compared whole on a match: an equal hash alone would give a series another's
+    /// times.
     known: HashTable<Known>,
     /// The known ones, packed one after the other.
     packed: Vec<u8>,

@@ -47,7 +47,8 @@ impl Row {
     }
 }
 
-/// Cuts windows after multiples of `slice_ms` and at `row_windows` into rows. Pure, and the costly part of writing.
+/// Cuts windows after multiples of `slice_ms` and at `row_windows` into rows. Pure, and the costly part of
+/// writing.
 pub(crate) fn cut(series: &SeriesColumns, slice_ms: i64, row_windows: usize) -> Result<Vec<Row>, BlockError> {
     let missing = || {
         BlockError::Input(format!(

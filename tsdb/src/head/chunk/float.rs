@@ -1,12 +1,15 @@
-//! Floats: delta-of-delta timestamps and XORed values, bit by bit (Pelkonen et al., "Gorilla", VLDB 2015, sections 4.1.1 and 4.1.2).
+//! Floats: delta-of-delta timestamps and XORed values, bit by bit (Pelkonen et al., "Gorilla", VLDB 2015,
+//! sections 4.1.1 and 4.1.2).
 //!
-//! What differs from the paper: timestamps are milliseconds, with classes of 0, 6, 11, 17, 36 and 64 bits for the difference of
-//! differences, because real scrapes jitter by a few milliseconds; the first timestamp stands beside the bits, and the first value is XORed with 0.
+//! What differs from the paper: timestamps are milliseconds, with classes of 0, 6, 11, 17, 36 and 64 bits for
+//! the difference of differences, because real scrapes jitter by a few milliseconds; the first timestamp
+//! stands beside the bits, and the first value is XORed with 0.
 
 use super::{Columns, MAX_SAMPLES};
 use model::codec::bits::{BitReader, BitWriter};
 
-/// Appends samples in ascending order of time. Every series of the head has one: its 56 bytes are weighed, not gathered.
+/// Appends samples in ascending order of time. Every series of the head has one: its 56 bytes are weighed,
+/// not gathered.
 #[derive(Debug, Default)]
 pub struct Encoder {
     out: BitWriter,
@@ -108,7 +111,8 @@ impl EncoderWithStart {
     }
 }
 
-/// What the next difference is taken against: this one, or nothing where it does not fit, which is every 24 days at the most.
+/// What the next difference is taken against: this one, or nothing where it does not fit, which is every 24
+/// days at the most.
 #[inline]
 fn remembered(delta: i64) -> i32 {
     i32::try_from(delta).unwrap_or(0)

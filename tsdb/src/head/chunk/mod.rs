@@ -1,7 +1,9 @@
-//! Compressed runs of samples as the head keeps them in memory; append-only, no I/O, private to one process's life.
+//! Compressed runs of samples as the head keeps them in memory; append-only, no I/O, private to one process's
+//! life.
 //!
-//! Three encodings: [`float`] packs bits (delta-of-delta timestamps, XOR values, after Pelkonen et al., "Gorilla", VLDB 2015);
-//! [`histogram`] packs whole histograms as differences to the one before; [`packed`] is what floats become when their chunk is full.
+//! Three encodings: [`float`] packs bits (delta-of-delta timestamps, XOR values, after Pelkonen et al.,
+//! "Gorilla", VLDB 2015); [`histogram`] packs whole histograms as differences to the one before; [`packed`]
+//! is what floats become when their chunk is full.
 
 pub mod float;
 pub mod histogram;
@@ -44,7 +46,8 @@ pub enum Kind {
     Packed,
 }
 
-/// Columns that chunks are decoded into; all of one length, histogram and start columns filled only once one is seen.
+/// Columns that chunks are decoded into; all of one length, histogram and start columns filled only once one
+/// is seen.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
     pub ts_ms: Vec<i64>,
@@ -192,7 +195,8 @@ impl OpenChunk {
         }
     }
 
-    /// Appends a sample newer than all in it. `false`: it does not belong in this chunk (full, or of another kind), begin a new one.
+    /// Appends a sample newer than all in it. `false`: it does not belong in this chunk (full, or of another
+    /// kind), begin a new one.
     #[must_use]
     pub fn push(&mut self, t: i64, value: &Value, start: i64) -> bool {
         if self.count() >= MAX_SAMPLES {

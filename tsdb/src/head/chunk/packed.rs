@@ -1,10 +1,13 @@
-//! Floats of a chunk that is closed: times shared with the other series of their scrape, values as one constant or as packed decimals.
+//! Floats of a chunk that is closed: times shared with the other series of their scrape, values as one
+//! constant or as packed decimals.
 //!
-//! XORed doubles are quick to append to and take 4 bytes a sample of a node exporter; most of its values are short decimals, whose mantissas
-//! are integers a third of that size. So a chunk is written again when it is full: an estimated 20 ns a sample, once.
+//! XORed doubles are quick to append to and take 4 bytes a sample of a node exporter; most of its values are
+//! short decimals, whose mantissas are integers a third of that size. So a chunk is written again when it is
+//! full: an estimated 20 ns a sample, once.
 //!
-//! Bytes: how many exceptions, each a place and 8 bytes; then 0 and 8 bytes of the constant, or 1, exponent, shift, the first mantissa,
-//! for each block of 32 differences their least and the bits of the rest, and those bits.
+//! Bytes: how many exceptions, each a place and 8 bytes; then 0 and 8 bytes of the constant, or 1, exponent,
+//! shift, the first mantissa, for each block of 32 differences their least and the bits of the rest, and
+//! those bits.
 
 use super::Columns;
 use super::float;
@@ -69,7 +72,8 @@ fn put_mantissas(out: &mut Vec<u8>, mantissas: &[i64]) {
     out.extend_from_slice(&bits.to_bytes());
 }
 
-/// Appends those of `count` samples that lie within `min_t..=max_t`. Damaged bytes make fewer samples or others, and no panic.
+/// Appends those of `count` samples that lie within `min_t..=max_t`. Damaged bytes make fewer samples or
+/// others, and no panic.
 pub fn decode(times: &[u8], values: &[u8], count: u16, min_t: i64, max_t: i64, out: &mut Columns) {
     let (mut ts, mut vs) = (Vec::new(), Vec::new());
     float::decode_times(times, count, &mut ts);

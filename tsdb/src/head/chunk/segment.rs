@@ -1,4 +1,5 @@
-//! Where the bytes of closed chunks lie: one behind the other in large pieces of memory, each freed with the last chunk in it.
+//! Where the bytes of closed chunks lie: one behind the other in large pieces of memory, each freed with the
+//! last chunk in it.
 
 use std::cell::RefCell;
 
@@ -11,8 +12,9 @@ thread_local! {
     static OPEN: RefCell<BytesMut> = RefCell::default();
 }
 
-/// A copy of the bytes that takes their length and no more. Chunks that grow and chunks that stay are of like sizes: where both come from the
-/// allocator, those that stay hold on to the pages that those that grew have left. All chunks of a generation go at once, so pieces do too.
+/// A copy of the bytes that takes their length and no more. Chunks that grow and chunks that stay are of like
+/// sizes: where both come from the allocator, those that stay hold on to the pages that those that grew have
+/// left. All chunks of a generation go at once, so pieces do too.
 pub fn keep(bytes: &[u8]) -> Bytes {
     OPEN.with_borrow_mut(|open| {
         if open.capacity() < bytes.len() {

@@ -1,4 +1,5 @@
-//! Exemplars in memory until they are in the object store: bounded, and never dropped once they were acknowledged.
+//! Exemplars in memory until they are in the object store: bounded, and never dropped once they were
+//! acknowledged.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -91,7 +92,8 @@ impl Buffer {
         Ok(Accepted::New)
     }
 
-    /// Takes an exemplar that is in the log; one that came in between may make it a duplicate or late, and then it is left out.
+    /// Takes an exemplar that is in the log; one that came in between may make it a duplicate or late, and
+    /// then it is left out.
     pub fn put(&self, tenant: &TenantId, series: &Labels, exemplar: Exemplar) -> Result<Accepted, Refused> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -159,7 +161,8 @@ impl Buffer {
             .collect()
     }
 
-    /// Lets go of what was set aside of a tenant: it is in the object store and every query from now on looks there.
+    /// Lets go of what was set aside of a tenant: it is in the object store and every query from now on looks
+    /// there.
     pub fn forget_frozen(&self, tenant: &TenantId) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;

@@ -1,4 +1,5 @@
-//! Aggregations: rows fold into their groups as they come, step by step; only those that pick rows hold them all.
+//! Aggregations: rows fold into their groups as they come, step by step; only those that pick rows hold them
+//! all.
 
 mod fold;
 mod groups;

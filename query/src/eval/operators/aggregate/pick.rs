@@ -173,7 +173,8 @@ fn best_first(a: f64, b: f64, left_nan: bool, right_nan: bool) -> Ordering {
     }
 }
 
-/// Offers a value to the `k` best so far, which are a heap with the worst on top, as upstream's: the earliest of the worst gives way.
+/// Offers a value to the `k` best so far, which are a heap with the worst on top, as upstream's: the earliest
+/// of the worst gives way.
 fn offer(heap: &mut Vec<(f64, usize)>, k: usize, new: (f64, usize), worse: fn(f64, f64) -> bool) {
     let less = |a: f64, b: f64| a.is_nan() || worse(a, b);
     if heap.len() < k {

@@ -1,4 +1,5 @@
-//! What every [`Source`] must do, as a test that any implementation's own tests can run: answer as [`MemorySource`] does, on random data.
+//! What every [`Source`] must do, as a test that any implementation's own tests can run: answer as
+//! [`MemorySource`] does, on random data.
 
 use std::sync::Arc;
 
@@ -10,13 +11,15 @@ use crate::source::testing::memory::MemorySource;
 use crate::source::testing::rng::Rng;
 use crate::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, Source, SourceError};
 
-/// Series with their samples, ascending by time, each with its start timestamp (0 = unknown). Label sets are distinct, in no order.
+/// Series with their samples, ascending by time, each with its start timestamp (0 = unknown). Label sets are
+/// distinct, in no order.
 pub type Given = Vec<(Labels, Vec<(Sample, i64)>)>;
 
 /// Where the random data begins: not on a boundary of anything.
 const EPOCH_MS: i64 = 1_767_225_601_234;
 
-/// Runs the suite; `make` turns data into the source under test. Panics at the first difference, naming the round.
+/// Runs the suite; `make` turns data into the source under test. Panics at the first difference, naming the
+/// round.
 pub fn check_conformance(make: impl Fn(Given) -> Box<dyn Source>) {
     for round in 0..12 {
         let mut random = Rng(round);

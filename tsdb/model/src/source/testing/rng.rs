@@ -1,6 +1,7 @@
 //! Random numbers that are the same for the same seed on every machine, for tests and benches.
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014), begun with its seed.
+/// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014), begun with
+/// its seed.
 #[derive(Clone, Debug)]
 pub struct Rng(pub u64);
 

@@ -1,7 +1,9 @@
-//! Numbers as Parquet packs them, decoded in tight loops and handed on a few at a time, so that they go from a page straight to where they are wanted.
+//! Numbers as Parquet packs them, decoded in tight loops and handed on a few at a time, so that they go from
+//! a page straight to where they are wanted.
 //!
-//! After the encodings of the Parquet format's own specification. All numbers come as 64 bits: doubles as their bits, 32-bit integers as what
-//! wraps to them. Whatever the bytes are, the answer is numbers or `None`.
+//! After the encodings of the Parquet format's own specification. All numbers come as 64 bits: doubles as
+//! their bits, 32-bit integers as what wraps to them. Whatever the bytes are, the answer is numbers or
+//! `None`.
 
 use model::codec::varint;
 
@@ -9,7 +11,8 @@ use model::codec::varint;
 const GROUP: usize = 32;
 /// Bytes of a number, and of what is loaded to find a narrower one.
 const WORD: usize = size_of::<u64>();
-/// Bytes that must be there from where eight differences begin, whatever their width: what lies in them is not checked again.
+/// Bytes that must be there from where eight differences begin, whatever their width: what lies in them is
+/// not checked again.
 const BEYOND: usize = 64;
 
 /// Calls [`unpack`] for a width that is known only now, [`unpack_wide`] for what is too wide for it.
@@ -210,7 +213,8 @@ fn step(group: &mut [i64; GROUP], mut last: i64, by: i64) -> i64 {
     last
 }
 
-/// Sums up differences of `W` bits, 56 at most; the last sum. The width is known when this is compiled, so every shift is.
+/// Sums up differences of `W` bits, 56 at most; the last sum. The width is known when this is compiled, so
+/// every shift is.
 #[inline]
 fn unpack<const W: usize>(packed: &[u8], group: &mut [i64; GROUP], mut last: i64, least: i64) -> i64 {
     let mask = u64::MAX >> (64 - W);
@@ -274,8 +278,8 @@ impl Planes<'_> {
     }
 }
 
-/// Words out of their bytes 0, their bytes 1 and so on. Bytes that are four apart are brought together, then those two apart, then neighbours: each step is one
-/// that the machine has an instruction for.
+/// Words out of their bytes 0, their bytes 1 and so on. Bytes that are four apart are brought together, then
+/// those two apart, then neighbours: each step is one that the machine has an instruction for.
 #[inline]
 fn weave([p0, p1, p2, p3, p4, p5, p6, p7]: [&[u8; GROUP]; WORD]) -> [u8; GROUP * WORD] {
     let even = zip::<{ 2 * GROUP }, { 4 * GROUP }>(&zip(p0, p4), &zip(p2, p6));
@@ -342,8 +346,9 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// Of a page of lists: after how many values each row ends. `levels` of them are in the page, `whole` is the definition level of a value (1 to 3), and
-/// there must be `rows` rows. A row without a list ends where the one before it does.
+/// Of a page of lists: after how many values each row ends. `levels` of them are in the page, `whole` is the
+/// definition level of a value (1 to 3), and there must be `rows` rows. A row without a list ends where the
+/// one before it does.
 pub(crate) fn row_ends(
     repetition: &[u8],
     definition: &[u8],
@@ -391,7 +396,8 @@ fn level_width(whole: u8) -> u32 {
     if whole > 1 { 2 } else { 1 }
 }
 
-/// The same for a column without lists: a value a row, or none. Without definition levels (`whole` is 0) every row has one.
+/// The same for a column without lists: a value a row, or none. Without definition levels (`whole` is 0)
+/// every row has one.
 pub(crate) fn flat_ends(
     definition: &[u8],
     whole: u8,
@@ -586,7 +592,8 @@ mod tests {
 
     #[test]
     fn indices_come_in_runs_and_packed() {
-        // Three bits: 0 to 7 packed, then a run of five sixes, then 1 and 2 packed without the rest of their eight.
+        // Three bits: 0 to 7 packed, then a run of five sixes, then 1 and 2 packed without the rest of their
+        // eight.
         let bytes = [3, 3, 0b1000_1000, 0b1100_0110, 0b1111_1010, 5 << 1, 6, 3, 0b0001_0001];
         let mut got = vec![9];
         assert_eq!(indices(&bytes, 15, &mut got), Some(()));

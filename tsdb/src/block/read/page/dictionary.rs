@@ -1,7 +1,9 @@
-//! Columns of text read straight out of their pages, as numbers of distinct strings: what a series table is decoded from.
+//! Columns of text read straight out of their pages, as numbers of distinct strings: what a series table is
+//! decoded from.
 //!
-//! A column is a dictionary of strings and, row by row, which of them (or, where there were too many, the strings themselves). A string is looked at
-//! once however many rows have it, and not at all if no row that is wanted does.
+//! A column is a dictionary of strings and, row by row, which of them (or, where there were too many, the
+//! strings themselves). A string is looked at once however many rows have it, and not at all if no row that
+//! is wanted does.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -76,7 +78,8 @@ impl<'f> TextScan<'f> {
         self.file.damaged(format!("{}: {what}", column.column_path()))
     }
 
-    /// Decodes the fetched bytes: `each` gets the numbers in `symbols` of each wanted row's strings, in order.
+    /// Decodes the fetched bytes: `each` gets the numbers in `symbols` of each wanted row's strings, in
+    /// order.
     pub fn decode(
         &self,
         bytes: &[Bytes],

@@ -1,7 +1,9 @@
-//! The header of a page, as far as reading its values goes, and its body decompressed into a buffer that is used again.
+//! The header of a page, as far as reading its values goes, and its body decompressed into a buffer that is
+//! used again.
 //!
-//! After `parquet.thrift` of the Parquet format (structs `PageHeader`, `DataPageHeader`, `DataPageHeaderV2`) in Thrift's compact protocol. Parquet's own page
-//! reader makes a compressor and a decompressor for each column that it reads, which costs more than decompressing a page does.
+//! After `parquet.thrift` of the Parquet format (structs `PageHeader`, `DataPageHeader`, `DataPageHeaderV2`)
+//! in Thrift's compact protocol. Parquet's own page reader makes a compressor and a decompressor for each
+//! column that it reads, which costs more than decompressing a page does.
 
 use std::cell::Cell;
 
@@ -326,7 +328,8 @@ mod tests {
 
     #[test]
     fn what_is_of_no_interest_is_skipped() {
-        // A header with a checksum, statistics with binaries, and a list of structs; then two empty levels and a value.
+        // A header with a checksum, statistics with binaries, and a list of structs; then two empty levels
+        // and a value.
         let header = [
             0x15, 0x00, 0x15, 18, 0x15, 18, 0x15, 2, // kind, sizes, checksum
             0x1c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, // one value, plain, runs for both levels

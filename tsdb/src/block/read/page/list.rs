@@ -1,8 +1,10 @@
-//! Lists of numbers read straight out of a column's pages: what a scan of samples does nearly all of its work in.
+//! Lists of numbers read straight out of a column's pages: what a scan of samples does nearly all of its work
+//! in.
 //!
-//! Parquet's own reader makes levels, lists and offsets of each page, then joins pages, and what is wanted is copied out of that. Here a page's bytes become
-//! the numbers of the rows that are wanted, in the place where they are wanted. Columns that are laid out in another way than Hearth's writer does
-//! (dictionaries, other encodings) are left to [`crate::block::read::scan`].
+//! Parquet's own reader makes levels, lists and offsets of each page, then joins pages, and what is wanted is
+//! copied out of that. Here a page's bytes become the numbers of the rows that are wanted, in the place where
+//! they are wanted. Columns that are laid out in another way than Hearth's writer does (dictionaries, other
+//! encodings) are left to [`crate::block::read::scan`].
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -16,7 +18,8 @@ use crate::block::read::page::bit_packed::{Numbers, row_ends};
 use crate::block::read::page::header::{self, DataPage, Inflate};
 use model::source::SourceError;
 
-/// Longest list that is decoded, many times what a row holds: differences of nothing take no bytes, so a page of a few bytes may claim any number.
+/// Longest list that is decoded, many times what a row holds: differences of nothing take no bytes, so a page
+/// of a few bytes may claim any number.
 const LONGEST_LIST: u64 = 1 << 20;
 
 /// The lists of some rows of one column in one row group.
@@ -43,7 +46,8 @@ impl<'n, 'p> PackedList<'n, 'p> {
         PackedList { len, numbers, taken: 0 }
     }
 
-    /// Hands on the numbers of a range behind what was taken, some at a time: doubles as bits, 32-bit integers wrapped. `None` if the page does not have them.
+    /// Hands on the numbers of a range behind what was taken, some at a time: doubles as bits, 32-bit
+    /// integers wrapped. `None` if the page does not have them.
     #[inline]
     pub fn take(&mut self, range: Range<usize>, to: impl FnMut(&[i64])) -> Option<()> {
         self.numbers.skip(range.start.checked_sub(self.taken)?)?;
@@ -109,8 +113,8 @@ impl<'a> PageScan<'a> {
         self.pages.len()
     }
 
-    /// Decodes the fetched bytes: `each` gets the position of every row among those asked for, and its list (of length 0 where the row has none), and
-    /// says what is wrong with it.
+    /// Decodes the fetched bytes: `each` gets the position of every row among those asked for, and its list
+    /// (of length 0 where the row has none), and says what is wrong with it.
     pub fn decode(
         &self,
         bytes: Vec<Bytes>,
@@ -159,7 +163,8 @@ impl<'a> PageScan<'a> {
     }
 }
 
-/// The values of a page with so many rows, and after how many values each row ends; `None` where it is not as it says.
+/// The values of a page with so many rows, and after how many values each row ends; `None` where it is not as
+/// it says.
 fn open<'p>(
     page: &DataPage<'p>,
     column: &ColumnDescriptor,

@@ -1,29 +1,35 @@
-//! Hearth's rule for replicas: chosen on an absolute grid of time, so that no answer depends on where a query begins or ends.
+//! Hearth's rule for replicas: chosen on an absolute grid of time, so that no answer depends on where a query
+//! begins or ends.
 //!
-//! Time is cut into cells of 5 min. In each cell the replicas have an order: the finer scrape interval first, those within half of one another
-//! alike, and among those as they were given. A replica's interval in a cell is what lies between its samples there and in the two cells beside it.
+//! Time is cut into cells of 5 min. In each cell the replicas have an order: the finer scrape interval first,
+//! those within half of one another alike, and among those as they were given. A replica's interval in a cell
+//! is what lies between its samples there and in the two cells beside it.
 //!
-//! 1. A replica *covers* a time that lies between two of its samples at most one and a half intervals apart, or less than half an interval from
-//!    one of them. A sample is taken unless a replica before its own in the order covers its time. So one replica speaks as long as it
-//!    scrapes, and what it misses, be it one scrape or a day of them, comes from the next: as many samples as were missed, none nearer than half an
+//! 1. A replica *covers* a time that lies between two of its samples at most one and a half intervals apart,
+//!    or less than half an interval from one of them. A sample is taken unless a replica before its own in
+//!    the order covers its time. So one replica speaks as long as it scrapes, and what it misses, be it one
+//!    scrape or a day of them, comes from the next: as many samples as were missed, none nearer than half an
 //!    interval to those around.
-//! 2. Replicas see one counter at slightly different times, up to [`LAG_MS`] apart. Where one fills in for another, a sample that
-//!    is *behind* what was said before it or *ahead* of what comes after it would make a reset that neither saw: it is left out. Which of two is
-//!    the later moment is told by where the one value has its place in what the other replica shows around there, resets included. Series that
-//!    fall often are gauges, and their samples are all as good as any.
+//! 2. Replicas see one counter at slightly different times, up to [`LAG_MS`] apart. Where one fills in for
+//!    another, a sample that is *behind* what was said before it or *ahead* of what comes after it would make
+//!    a reset that neither saw: it is left out. Which of two is the later moment is told by where the one
+//!    value has its place in what the other replica shows around there, resets included. Series that fall
+//!    often are gauges, and their samples are all as good as any.
 //! 3. A staleness marker stands where no other replica has a living value.
-//! 4. The order may be another in the next cell (an interval changed, a replica misses most scrapes). The last samples of the old first one then give
-//!    way to the first of the new.
-//! 5. After the last sample of a replica its next one is awaited for one and a half intervals before another is heard, unless others show that time went
-//!    on. So the freshest samples of a query do not come and go.
+//! 4. The order may be another in the next cell (an interval changed, a replica misses most scrapes). The
+//!    last samples of the old first one then give way to the first of the new.
+//! 5. After the last sample of a replica its next one is awaited for one and a half intervals before another
+//!    is heard, unless others show that time went on. So the freshest samples of a query do not come and go.
 //!
-//! 6. At a wall, a multiple of 12 h, who spoke before it is not known, only what was said. A sample after it that is behind the last of that, or behind a
-//!    fall shortly before, as its replica shows within the lag, is left out, unless the replica keeps the beat: where its first samples come whole intervals after that
+//! 6. At a wall, a multiple of 12 h, who spoke before it is not known, only what was said. A sample after it
+//!    that is behind the last of that, or behind a fall shortly before, as its replica shows within the lag,
+//!    is left out, unless the replica keeps the beat: where its first samples come whole intervals after that
 //!    one, to a fiftieth, it spoke before.
 //!
-//! What is decided in a cell depends on that cell and two on either side, less what lies beyond a wall: there a replica is taken to have been scraping
-//! already if it does within one and a half intervals. And it depends on the result of the last two lags before the wall, where that is no longer ago.
-//! That is what makes a compacted span final whatever follows it, and what is before it may be compacted already.
+//! What is decided in a cell depends on that cell and two on either side, less what lies beyond a wall: there
+//! a replica is taken to have been scraping already if it does within one and a half intervals. And it
+//! depends on the result of the last two lags before the wall, where that is no longer ago. That is what
+//! makes a compacted span final whatever follows it, and what is before it may be compacted already.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -39,13 +45,15 @@ use crate::span::Span;
 pub const CELL_MS: i64 = 300_000;
 /// No decision looks across a multiple of this, but for rule 6; a multiple of [`CELL_MS`].
 pub const WALL_MS: i64 = 12 * 3_600_000;
-/// How far apart in time two replicas may show the same moment of a counter: phase of the scrape, clocks, proxies.
+/// How far apart in time two replicas may show the same moment of a counter: phase of the scrape, clocks,
+/// proxies.
 pub const LAG_MS: i64 = 60_000;
 /// From so many falls on, and with a fourth of all steps falling, a series is not taken for a counter.
 const GAUGE_FALLS: usize = 3;
 
-/// What has to be read for the range `keep` (first and last timestamp, both included): what is outside changes nothing inside.
-/// That is between 10 and 15 minutes more on either side, and nothing beyond a multiple of [`WALL_MS`]; up to 16 where it begins near one.
+/// What has to be read for the range `keep` (first and last timestamp, both included): what is outside
+/// changes nothing inside. That is between 10 and 15 minutes more on either side, and nothing beyond a
+/// multiple of [`WALL_MS`]; up to 16 where it begins near one.
 pub fn reach(keep: (i64, i64)) -> (i64, i64) {
     let begin = begin_ms(keep);
     let (first, last) = (Span::containing(begin, CELL_MS), Span::containing(keep.1, CELL_MS));
@@ -55,7 +63,8 @@ pub fn reach(keep: (i64, i64)) -> (i64, i64) {
     (min.min(keep.0), max.max(keep.1))
 }
 
-/// Where the result has to begin for a range: at what was said before a wall, where the range begins so near to one that this matters.
+/// Where the result has to begin for a range: at what was said before a wall, where the range begins so near
+/// to one that this matters.
 fn begin_ms(keep: (i64, i64)) -> i64 {
     let wall_ms = Span::containing(keep.0.saturating_add(2 * LAG_MS), WALL_MS).start_ms;
     if keep.0 <= wall_ms.saturating_add(LAG_MS) { before_wall(wall_ms).0.min(keep.0) } else { keep.0 }
@@ -81,7 +90,8 @@ pub fn merge(
     by_cell(labels, &copies, said, keep)
 }
 
-/// Whether rule 6 has nothing to do where one replica of floats speaks alone: nothing falls from shortly before a wall to right after it.
+/// Whether rule 6 has nothing to do where one replica of floats speaks alone: nothing falls from shortly
+/// before a wall to right after it.
 pub fn climbs_over_walls(only: &SeriesColumns, said: Option<&SeriesColumns>, keep: (i64, i64)) -> bool {
     let climbs = |values: &[f64]| !values.windows(2).any(|w| w[1] < w[0]);
     let over = |wall_ms: i64| {
@@ -106,8 +116,8 @@ fn steady(gap_ms: i64, interval_ms: i64) -> bool {
     gap_ms.saturating_mul(2) <= interval_ms.saturating_mul(3)
 }
 
-/// The usual case, told without cells: the first replica scrapes steadily all the time and no other is finer, so that rule 1 takes all of its
-/// samples and no others. `false` where that is not certain.
+/// The usual case, told without cells: the first replica scrapes steadily all the time and no other is finer,
+/// so that rule 1 takes all of its samples and no others. `false` where that is not certain.
 fn first_covers_all(copies: &[SeriesColumns], keep: (i64, i64)) -> bool {
     let plain = |c: &SeriesColumns| c.histograms.is_none() && !c.values.iter().any(|v| is_stale(*v));
     if !copies.iter().all(plain) {
@@ -258,8 +268,8 @@ impl Cell {
     }
 }
 
-/// What usually lies between timestamps, `None` for fewer than two: the least where that is nearly the most, else the median, which a
-/// few missed scrapes do not move.
+/// What usually lies between timestamps, `None` for fewer than two: the least where that is nearly the most,
+/// else the median, which a few missed scrapes do not move.
 fn interval(ts_ms: &[i64]) -> Option<i64> {
     let mut gaps: Vec<i64> = ts_ms.windows(2).map(|w| w[1] - w[0]).collect();
     let least = *gaps.iter().min()?;
@@ -272,7 +282,8 @@ fn interval(ts_ms: &[i64]) -> Option<i64> {
     Some(usual.min(2 * CELL_MS))
 }
 
-/// The place of each replica: finest first, those within half of the finest that is left in their own order; unknown ones last.
+/// The place of each replica: finest first, those within half of the finest that is left in their own order;
+/// unknown ones last.
 fn ranks(intervals: &[Option<i64>]) -> Vec<usize> {
     let mut rank = vec![usize::MAX; intervals.len()];
     let mut next = 0;
@@ -326,7 +337,8 @@ enum Near {
 }
 
 impl View<'_> {
-    /// The living samples of `replica` around a time, the first at it or before, the second after, as seen from `other`.
+    /// The living samples of `replica` around a time, the first at it or before, the second after, as seen
+    /// from `other`.
     fn around(&self, replica: usize, other: usize, t_ms: i64) -> (Near, Near) {
         let seen = &self.seen[replica];
         let ts = &self.replicas[replica].ts_ms;
@@ -363,7 +375,8 @@ impl View<'_> {
         }
     }
 
-    /// Whether anything falls shortly before a wall or from there to right after it: if not, there is nothing for rule 6.
+    /// Whether anything falls shortly before a wall or from there to right after it: if not, there is nothing
+    /// for rule 6.
     fn falls_over_wall(&self, said: &Replica<'_>) -> bool {
         let last = said.ts_ms.len() - 1;
         last_fall(said).is_some()
@@ -373,11 +386,13 @@ impl View<'_> {
             })
     }
 
-    /// Rule 6: whether a living sample after a wall shows an earlier moment of a counter than what was said before it.
+    /// Rule 6: whether a living sample after a wall shows an earlier moment of a counter than what was said
+    /// before it.
     fn is_behind_wall(&self, c: Candidate, said: &Replica<'_>, counter: &mut Option<bool>) -> bool {
         let (last, replica) = (said.ts_ms.len() - 1, &self.replicas[c.replica]);
         let lower = falls((said, last), (replica, c.at));
-        // Where it is lower it climbs to where the other was already, where it is not it has a fall before it that the other had: both within the lag.
+        // Where it is lower it climbs to where the other was already, where it is not it has a fall before it
+        // that the other had: both within the lag.
         let since_ms = if lower { Some(said.ts_ms[last]) } else { last_fall(said).map(|k| said.ts_ms[k]) };
         let Some(until_ms) = since_ms.map(|t| t + LAG_MS).filter(|until| c.t_ms <= *until) else {
             return false;
@@ -485,8 +500,8 @@ impl View<'_> {
         })
     }
 
-    /// Whether sample `u` of `x` may show a moment between two consecutive samples of `r` (`None`: before the first, after the last that is known):
-    /// before any fall there is between them, and after it.
+    /// Whether sample `u` of `x` may show a moment between two consecutive samples of `r` (`None`: before the
+    /// first, after the last that is known): before any fall there is between them, and after it.
     fn fits(&self, (x, u): (usize, usize), r: usize, from: Option<usize>, to: Option<usize>) -> (bool, bool) {
         let (u, r) = ((&self.replicas[x], u), &self.replicas[r]);
         let above = from.is_none_or(|i| !falls((r, i), u));
@@ -497,8 +512,8 @@ impl View<'_> {
         }
     }
 
-    /// Whether sample `i` of `r` shows an earlier moment of a counter than sample `u` of `x`, which is not after it: whether that one finds its place
-    /// among what `r` shows from `i` on, within the lag.
+    /// Whether sample `i` of `r` shows an earlier moment of a counter than sample `u` of `x`, which is not
+    /// after it: whether that one finds its place among what `r` shows from `i` on, within the lag.
     fn is_behind(&self, r: usize, i: usize, x: usize, u: usize) -> bool {
         let (ts, u_ms) = (&self.replicas[r].ts_ms, self.replicas[x].ts_ms[u]);
         let lower = falls((&self.replicas[x], u), (&self.replicas[r], i));
@@ -525,8 +540,8 @@ impl View<'_> {
         false
     }
 
-    /// Whether sample `i` of `r` shows a later moment of a counter than sample `v` of `x`, which is after it: whether that one finds its place among
-    /// what `r` showed up to `i`, within the lag.
+    /// Whether sample `i` of `r` shows a later moment of a counter than sample `v` of `x`, which is after it:
+    /// whether that one finds its place among what `r` showed up to `i`, within the lag.
     fn is_ahead(&self, r: usize, i: usize, x: usize, v: usize) -> bool {
         let (ts, v_ms) = (&self.replicas[r].ts_ms, self.replicas[x].ts_ms[v]);
         let higher = falls((&self.replicas[r], i), (&self.replicas[x], v));
@@ -729,8 +744,8 @@ fn last_fall(said: &Replica<'_>) -> Option<usize> {
     (1..said.ts_ms.len()).rev().find(|k| falls((said, k - 1), (said, *k)))
 }
 
-/// What was said shortly before a wall: by the result so far, or else by what is known of what is before it. `None` where its last living sample is longer ago
-/// than the lag.
+/// What was said shortly before a wall: by the result so far, or else by what is known of what is before it.
+/// `None` where its last living sample is longer ago than the lag.
 fn told_before(
     wall_ms: i64,
     picks: &Picks,

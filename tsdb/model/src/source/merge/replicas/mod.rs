@@ -1,12 +1,16 @@
-//! One series out of several HA replicas of it: Prometheis that scrape the same targets, each with its own jitter, gaps and restarts.
+//! One series out of several HA replicas of it: Prometheis that scrape the same targets, each with its own
+//! jitter, gaps and restarts.
 //!
-//! The two rules share their way in, [`merge_replicas`], which is pure: columns in, columns out. Queries ([`crate::source::dedup`]) and compaction both
-//! use it, with the replicas of one series in the order of their labels, which is also their order of preference.
+//! The two rules share their way in, [`merge_replicas`], which is pure: columns in, columns out. Queries
+//! ([`crate::source::dedup`]) and compaction both use it, with the replicas of one series in the order of
+//! their labels, which is also their order of preference.
 //!
-//! - [`ReplicaRule::Grid`], Hearth's own, is described in [`grid`]. What it decides at a time depends on nothing farther away than
-//!   [`grid::reach`] says, and beyond a multiple of 12 h only on the last of the result before it. So a query that is split anywhere gives the same
-//!   samples, and so does compaction over a span whose ends are multiples of 12 h.
-//! - [`ReplicaRule::Penalty`] is Thanos', for those who compare answers while they move: its state begins where the data begins.
+//! - [`ReplicaRule::Grid`], Hearth's own, is described in [`grid`]. What it decides at a time depends on
+//!   nothing farther away than [`grid::reach`] says, and beyond a multiple of 12 h only on the last of the
+//!   result before it. So a query that is split anywhere gives the same samples, and so does compaction over
+//!   a span whose ends are multiples of 12 h.
+//! - [`ReplicaRule::Penalty`] is Thanos', for those who compare answers while they move: its state begins
+//!   where the data begins.
 
 pub mod grid;
 mod penalty;
@@ -24,7 +28,8 @@ use crate::source::SeriesColumns;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaRule {
     Grid,
-    /// `counter`: a value that would fall where replicas change is lifted, as Thanos does under `rate`, `irate`, `increase` and `resets`.
+    /// `counter`: a value that would fall where replicas change is lifted, as Thanos does under `rate`,
+    /// `irate`, `increase` and `resets`.
     Penalty {
         counter: bool,
     },
@@ -32,10 +37,11 @@ pub enum ReplicaRule {
 
 /// Merges the replicas of one series; `None` where nothing of them lies in the range.
 ///
-/// `copies` are in order of preference, one for each replica, of any length; their labels are not looked at, the result has `labels`.
-/// The samples of the result lie in `keep` (first and last timestamp, both included). [`ReplicaRule::Grid`] needs to be given all there is in
-/// [`grid::reach`] of it for its answer to be independent of `keep`; what is outside of that does not matter. Where copies have windows in the
-/// place of samples, each window is that of the replica which has most of it.
+/// `copies` are in order of preference, one for each replica, of any length; their labels are not looked at,
+/// the result has `labels`. The samples of the result lie in `keep` (first and last timestamp, both
+/// included). [`ReplicaRule::Grid`] needs to be given all there is in [`grid::reach`] of it for its answer to
+/// be independent of `keep`; what is outside of that does not matter. Where copies have windows in the place
+/// of samples, each window is that of the replica which has most of it.
 pub fn merge_replicas(
     labels: Labels,
     copies: Vec<SeriesColumns>,
@@ -45,7 +51,8 @@ pub fn merge_replicas(
     merge_replicas_after(labels, copies, None, keep, rule)
 }
 
-/// The same where what lies before the range is one series already: `said`, of which [`grid::before_wall`] of the range's first wall is enough.
+/// The same where what lies before the range is one series already: `said`, of which [`grid::before_wall`] of
+/// the range's first wall is enough.
 pub fn merge_replicas_after(
     labels: Labels,
     mut copies: Vec<SeriesColumns>,
@@ -73,7 +80,8 @@ fn merge_samples(
     let plain = match &copies[..] {
         [] => return None,
         [only] if only.windows.is_some() => true,
-        // Of histograms, what they say of the one before may have to go where a replica begins, be there another or not.
+        // Of histograms, what they say of the one before may have to go where a replica begins, be there
+        // another or not.
         [only] => {
             let on = || rule != ReplicaRule::Grid || grid::climbs_over_walls(only, said, keep);
             only.histograms.is_none() && on()
@@ -91,7 +99,8 @@ fn merge_samples(
     }
 }
 
-/// The series within a range of time (both ends included), `None` where it has nothing there; costs nothing where all of it is in the range.
+/// The series within a range of time (both ends included), `None` where it has nothing there; costs nothing
+/// where all of it is in the range.
 pub fn cut(mut series: SeriesColumns, keep: (i64, i64)) -> Option<SeriesColumns> {
     let Range { start, end } = within(&series.ts_ms, keep);
     if start >= end {

@@ -1,8 +1,10 @@
-//! Thanos' penalty rule, sample by sample as its querier applies it (semantics of `pkg/dedup/iter.go`), known faults included.
+//! Thanos' penalty rule, sample by sample as its querier applies it (semantics of `pkg/dedup/iter.go`), known
+//! faults included.
 //!
-//! Two replicas at a time, the result with the third, and so on. Of both next samples the earlier one is taken, and the replica that lost may
-//! next speak only after twice the last step (5 s where there was none yet). Under a counter function, whatever lies below the last value when
-//! replicas change is lifted to it, and so is all that follows in that replica.
+//! Two replicas at a time, the result with the third, and so on. Of both next samples the earlier one is
+//! taken, and the replica that lost may next speak only after twice the last step (5 s where there was none
+//! yet). Under a counter function, whatever lies below the last value when replicas change is lifted to it,
+//! and so is all that follows in that replica.
 
 use super::{Picks, SeriesColumns, within};
 use crate::labels::Labels;

@@ -1,4 +1,5 @@
-//! The hard cases of replicas, by name, and what must hold for any data: no seams, no invented resets, no holes that a sibling could fill.
+//! The hard cases of replicas, by name, and what must hold for any data: no seams, no invented resets, no
+//! holes that a sibling could fill.
 
 use std::sync::Arc;
 
@@ -51,7 +52,8 @@ fn gaps(series: &SeriesColumns) -> Vec<i64> {
     series.ts_ms.windows(2).map(|w| w[1] - w[0]).collect()
 }
 
-/// A counter that truly counts one every 100 ms, as scraped every `step` from `phase` on; `shown` of the time is what the scrape shows.
+/// A counter that truly counts one every 100 ms, as scraped every `step` from `phase` on; `shown` of the time
+/// is what the scrape shows.
 fn scrapes(n: i64, step: i64, phase: i64, shown: impl Fn(i64) -> i64) -> Vec<(i64, f64)> {
     (0..n).map(|i| T0 + phase + i * step).map(|t| (t, ((shown(t) - T0 + 3_600_000) / 100) as f64)).collect()
 }
@@ -235,7 +237,8 @@ fn a_marker_hides_no_living_sibling() {
     let markers: Vec<i64> =
         got.ts_ms.iter().zip(&got.values).filter(|(_, v)| is_stale(**v)).map(|(t, _)| *t).collect();
     assert_eq!(markers, [b[170].0]);
-    // The target fails for both at once: nobody has a value, so the marker stands, and once where it is at the same time.
+    // The target fails for both at once: nobody has a value, so the marker stands, and once where it is at
+    // the same time.
     let fails = |s: &[(i64, f64)]| {
         floats(s.iter().enumerate().map(|(i, s)| if i == 80 { (s.0, stale_nan()) } else { *s }))
     };
@@ -270,7 +273,8 @@ fn the_freshest_samples_do_not_come_and_go() {
         let got = merged(&[seen(&a), seen(&b)]);
         assert_eq!(points(&got), points(&seen(&a)), "{}", now - T0);
     }
-    // When the first has died, the second is heard as soon as that is clear, and then with all that was held back.
+    // When the first has died, the second is heard as soon as that is clear, and then with all that was held
+    // back.
     let dead = |now: i64| {
         let b = floats(b.iter().copied().filter(|s| s.0 <= now));
         merged(&[floats(a[..40].to_vec()), b]).ts_ms.len()
@@ -304,7 +308,8 @@ fn a_replica_that_changes_right_at_a_wall_makes_no_reset() {
     };
     for late in [0, 5 * S, 16 * S, 40 * S, 58 * S] {
         for phase in [1, 4 * S, 11 * S] {
-            // The first speaks up to the wall and is gone after it; the second, whose samples are that old, goes on.
+            // The first speaks up to the wall and is gone after it; the second, whose samples are that old,
+            // goes on.
             let (first, second) = (at(-2 * S, 0, -100..1), at(phase, late, -100..100));
             for alone in [false, true] {
                 let second: Vec<_> = second.iter().filter(|s| !alone || s.0 > wall).copied().collect();
@@ -369,7 +374,8 @@ fn native_histograms_go_the_same_way() {
     let hints: Vec<usize> = (0..200)
         .filter(|i| all[*i].as_ref().unwrap().counter_reset_hint == CounterResetHint::Unknown)
         .collect();
-    // What is from the sibling, and what comes right after it, was compared with something else. So was the first of all.
+    // What is from the sibling, and what comes right after it, was compared with something else. So was the
+    // first of all.
     assert_eq!(hints, [0, 90, 91, 92, 93]);
     // A lagging sibling makes no reset of a histogram either.
     let b = scrapes(200, 15 * S, 6 * S, |t| t - 20 * S);
@@ -395,7 +401,8 @@ struct World {
     resets: usize,
 }
 
-/// `wild` replicas differ in interval, change their phase and end with markers; tame ones only miss scrapes and lag.
+/// `wild` replicas differ in interval, change their phase and end with markers; tame ones only miss scrapes
+/// and lag.
 fn world(seed: u64, wild: bool) -> World {
     let mut dice = Rng(seed);
     let step = [1, 5, 15, 15, 15, 30, 60, 120, 300][dice.below(9) as usize] * S;

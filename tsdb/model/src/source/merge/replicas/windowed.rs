@@ -1,6 +1,8 @@
-//! Replicas that were downsampled before they were merged: window by window one replica speaks, the one that has most of it.
+//! Replicas that were downsampled before they were merged: window by window one replica speaks, the one that
+//! has most of it.
 //!
-//! Samples of a window cannot be told apart any more, so nothing is filled in. Where no replica has windows the rule for samples holds.
+//! Samples of a window cannot be told apart any more, so nothing is filled in. Where no replica has windows
+//! the rule for samples holds.
 
 use std::collections::BTreeSet;
 
