@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
-use crate::matcher::{is_legacy_label_name, quote};
+use crate::quote::{is_legacy_label_name, quote};
 
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";

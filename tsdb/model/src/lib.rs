@@ -19,6 +19,7 @@ pub mod head_stats;
 pub mod histogram;
 pub mod labels;
 pub mod matcher;
+pub mod quote;
 pub mod rollup;
 pub mod sample;
 pub mod source;

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use crate::labels::Labels;
 
-mod quote;
 mod re2;
 #[cfg(test)]
 mod tests;
 mod translate;
 
-pub use quote::{code_point, is_legacy_label_name, quote, quote_char};
+pub use crate::quote::{code_point, is_legacy_label_name, quote, quote_char};
 pub use re2::Re2;
 pub use translate::Re2Error;
 

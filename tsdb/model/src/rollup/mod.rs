@@ -17,7 +17,7 @@ use crate::histogram::{Histogram, compensated_add};
 use crate::sample::{is_stale, stale_nan};
 use crate::source::SeriesColumns;
 
-mod columns;
+pub mod columns;
 pub mod downsample;
 mod join;
 

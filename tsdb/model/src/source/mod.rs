@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::histogram::Histogram;
 use crate::labels::Labels;
 use crate::matcher::Matcher;
-use crate::rollup::{Aggregates, WindowColumns};
+use crate::rollup::columns::{Aggregates, WindowColumns};
 
 /// One selector's wish.
 #[derive(Clone, Debug)]
