@@ -15,7 +15,11 @@ pub fn start_logging(settings: &Settings) {
     } else {
         EnvFilter::new(format!("{level},object_store=warn"))
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (standard error is a file on a disk that is full) is no reason to panic.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second start in one process (tests) keeps the first.
     let _ = match settings.log_format {
         LogFormat::Text => {

@@ -165,7 +165,7 @@ fn own_metrics_outlive_a_restart() {
 #[test]
 fn tenants_are_told_apart_by_the_header_that_is_configured() {
     let running = Running::start(&["--tenant-header", "X-Scope-OrgID"]);
-    assert_eq!(running.get("/api/v1/query?query=up").0, 400, "a request without a tenant is refused");
+    assert_eq!(running.get("/api/v1/query?query=up").0, 401, "a request without a tenant is refused");
     let ask = |tenant: &str| {
         let url = running.url("/api/v1/query?query=up");
         let mut answer = agent().get(url).header("X-Scope-OrgID", tenant).call().expect("an answer");

@@ -47,17 +47,6 @@ fn server_starts_answers_and_stops() {
 }
 
 #[test]
-fn a_second_process_on_the_same_folder_is_refused() {
-    let running = Running::start(&[]);
-    let out =
-        hearth().args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(running.data_dir()).output().unwrap();
-    assert_eq!(out.status.code(), Some(2), "{}", text(&out.stderr));
-    let error = text(&out.stderr);
-    assert!(error.contains("in use by another Hearth") && error.contains("--data-dir"), "{error}");
-    assert_eq!(running.get("/-/ready").0, 200, "the first one is not disturbed");
-}
-
-#[test]
 fn an_address_in_use_is_refused_with_advice() {
     let running = Running::start(&[]);
     let dir = tempfile::tempdir().unwrap();

@@ -341,7 +341,7 @@ async fn the_probe_tells_honest_stores_from_liars() {
     let down = Arc::new(FaultyStore::default());
     down.script(|_, _| Fault::Refused);
     let down: Arc<dyn ObjectStore> = down;
-    assert!(matches!(probe(&down).await, Err(ProbeError::Unusable(_))));
+    assert!(matches!(probe(&down).await, Err(ProbeError::Unusable { .. })));
     // It refuses the second in sequence, but two that come at once both win.
     let racy = Arc::new(FaultyStore::default());
     racy.script(|_, _| Fault::Racy);

@@ -67,7 +67,7 @@ fn put(names: &Mutex<BTreeMap<String, String>>, name: &str, text: &str) -> Resul
     if let Some((parent, _)) = name.split_once('/')
         && !names.contains_key(parent)
     {
-        return Err(RegisterError(format!("{parent} is not there")));
+        return Err(RegisterError::wait(format!("{parent} is not there")));
     }
     Ok(names.entry(name.to_string()).or_insert_with(|| text.to_string()).clone())
 }
@@ -76,10 +76,10 @@ fn put(names: &Mutex<BTreeMap<String, String>>, name: &str, text: &str) -> Resul
 impl Register for Memory {
     async fn create(&self, name: &str, text: &str) -> Result<String, RegisterError> {
         match self.fault() {
-            0 => return Err(RegisterError("not now".into())),
+            0 => return Err(RegisterError::wait("not now")),
             1 => {
                 let _ = put(&self.names, name, text);
-                return Err(RegisterError("the answer was lost".into()));
+                return Err(RegisterError::wait("the answer was lost"));
             }
             2 => {
                 let (names, name, text) = (self.names.clone(), name.to_string(), text.to_string());
@@ -87,7 +87,7 @@ impl Register for Memory {
                     tokio::time::sleep(Duration::from_millis(4)).await;
                     let _ = put(&names, &name, &text);
                 });
-                return Err(RegisterError("timed out, and done later".into()));
+                return Err(RegisterError::wait("timed out, and done later"));
             }
             3 => tokio::time::sleep(Duration::from_millis(3)).await,
             _ => {}
@@ -97,14 +97,14 @@ impl Register for Memory {
 
     async fn read(&self, name: &str) -> Result<Option<String>, RegisterError> {
         if self.fault() == 0 {
-            return Err(RegisterError("not now".into()));
+            return Err(RegisterError::wait("not now"));
         }
         Ok(self.names.lock().unwrap().get(name).cloned())
     }
 
     async fn remove(&self, name: &str, text: &str) -> Result<(), RegisterError> {
         if self.fault() == 0 {
-            return Err(RegisterError("not now".into()));
+            return Err(RegisterError::wait("not now"));
         }
         let mut names = self.names.lock().unwrap();
         if names.get(name).is_some_and(|t| t == text) {

@@ -62,16 +62,9 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         round.errors.is_empty()
     } else {
         let (socket, address) = listener::bind(&settings.listen.host, settings.listen.port).await?;
-        let web = Server::new(registry);
+        let web = Server::new(registry, crate::server::guard(settings));
         web.open_roles(compaction::router(compactor.clone()));
-        let bounds = listener::Bounds {
-            max_connections: listener::connections_that_fit(
-                settings.max_connections.get(),
-                listener::raise_file_limit(),
-            ),
-            header_timeout: settings.header_timeout.0,
-            drain_timeout: settings.shutdown_timeout.0,
-        };
+        let bounds = crate::server::bounds(settings);
         tokio::spawn(listener::serve(socket, web.app(), bounds, std::future::pending()));
         say(format_args!("Hearth compacts {location}; metrics on http://{address}/metrics\n"));
         compactor.run(|| std::future::ready(())).await;

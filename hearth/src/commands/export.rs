@@ -207,7 +207,7 @@ fn time(text: &str) -> Option<i64> {
 
 async fn flush(url: &str) -> Result<(), String> {
     let url = format!("{}/-/flush", url.trim_end_matches('/'));
-    let failed = |why: String| format!("--flush-url: POST {url}: {why}");
+    let failed = |why: String| format!("--flush-url: POST {}: {why}", crate::secrets::redacted(&url));
     let broken = |e: reqwest::Error| failed(error_chain(&e.without_url()));
     let client = reqwest::Client::builder().build().map_err(broken)?;
     let answer = client.post(&url).send().await.map_err(broken)?;

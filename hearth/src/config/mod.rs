@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use crate::secrets::{names_secret, redacted};
 pub use table::{OptionSpec, Settings, TABLE};
 
 /// The file that is read when none is named, if it is there.
@@ -76,7 +77,7 @@ pub fn load(matches: &ArgMatches, env_names: impl Iterator<Item = String>) -> Re
         let text = given.join(",");
         match (option.set)(&mut loaded.settings, &text) {
             Ok(()) => loaded.origins[at] = origin,
-            Err(why) => wrong.push(format!("{place}: {text:?} {why}")),
+            Err(why) => wrong.push(format!("{place}: {:?} {}", redacted(&text), redacted(&why))),
         }
     }
     loaded.warnings = strangers(env_names);
@@ -104,14 +105,19 @@ fn apply_file(path: &Path, text: &str, loaded: &mut Loaded, wrong: &mut Vec<Stri
                 Some(close) => format!("did you mean {close}?"),
                 None => "`hearth --help` lists all keys".to_owned(),
             };
-            wrong.push(format!(
-                "{shown}:{line}:{column}: unknown key {key:?} (its value is {value:?}): {hint}"
-            ));
+            let value =
+                if names_secret(&key) { "secret".to_owned() } else { format!("{:?}", redacted(&value)) };
+            wrong
+                .push(format!("{shown}:{line}:{column}: unknown key {key:?} (its value is {value}): {hint}"));
             continue;
         };
         match (TABLE[at].set)(&mut loaded.settings, &value) {
             Ok(()) => loaded.origins[at] = Origin::File { path: path.to_owned(), line, column },
-            Err(why) => wrong.push(format!("{shown}:{line}:{column}: {key}: {value:?} {why}")),
+            Err(why) => wrong.push(format!(
+                "{shown}:{line}:{column}: {key}: {:?} {}",
+                redacted(&value),
+                redacted(&why)
+            )),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::keep::{KeepRules, TenantKeeps};
 use super::value::{
-    Addressing, Count, Dedup, Features, HeaderOption, LabelNames, Listen, LogFormat, LogLevel, Path,
-    S3Checksum, Size, SourceResolution, Span, Spans, Sync, Url, Value,
+    Addressing, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, Listen, LogFormat, LogLevel,
+    Origins, Path, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Url, Value,
 };
 
 /// One option as the outside knows it.
@@ -71,9 +71,19 @@ options! {
         "data_dir" data_dir: Path = "./hearth-data",
             "Folder of the log, of samples that are not in the object store yet, and of the blocks unless objstore says otherwise. One process at a time.";
         "http.max_connections" max_connections: Count = "16384",
-            "Connections open at once; further ones wait to be accepted. Also bounded by the limit on open files.";
+            "Connections served at once; of further ones health checks are answered, others wait 2 s for room and then get 503. Also bounded by the limit on open files.";
         "http.header_timeout" header_timeout: Span = "30s",
             "How long a connection may take to send a request's head, idle time before it included.";
+        "http.write_timeout" write_timeout: Span = "30s",
+            "How long a client may read nothing of its answer; then its connection is closed.";
+        "http.max_url_bytes" max_url: Size = "1MiB",
+            "Length of a URL. Longer queries are sent as a form, with POST.";
+        "http.cors_origin" cors_origin: Origins = ".*",
+            "Origins whose web pages may read answers, as a regular expression of all of the origin: Prometheus' `--web.cors.origin`.";
+        "http.write_origins" write_origins: Origins = "",
+            "Origins whose web pages may write, flush and delete, as a regular expression of all of the origin. Empty: pages of this server only.";
+        "http.allowed_hosts" allowed_hosts: HostNames = "",
+            "Names in the Host header that are answered to, beside addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
         "shutdown.timeout" shutdown_timeout: Span = "10s",
             "How long requests in flight may go on after SIGTERM or SIGINT. A second signal ends at once.";
         "shutdown.flush" shutdown_flush: bool = "false",
@@ -212,6 +222,8 @@ options! {
             "Memory that all queries may hold together; one that would need more ends with an error.";
         "query.max_points" query_max_points: Count = "11000",
             "Steps one range query may have.";
+        "query.max_text_bytes" query_max_text: Size = "1MiB",
+            "Length of a query's text.";
         "query.max_concurrency" query_max_concurrency: Count = "20",
             "Queries at work at once; further ones wait their turn within their timeout.";
         "query.lookback" query_lookback: Span = "5m",

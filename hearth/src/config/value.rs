@@ -3,8 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use model::matcher::{MatchOp, Matcher};
 use query::plan::resolution::MaxResolution;
 use tsdb::db::LogSync;
+
+use crate::secrets::redacted;
 
 /// A value of an option. `parse` says what is wrong and how to write it; `Display` gives text that `parse` takes.
 pub trait Value: Sized + Clone + fmt::Display {
@@ -187,9 +190,26 @@ impl Value for String {
     }
 }
 
-/// A URL, read where it is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url(pub String);
+/// A URL, read where it is used. It is shown and logged without what may be a secret in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url(String);
+
+impl Url {
+    /// As it was written, secrets included: for the one place that connects.
+    pub fn with_secrets(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&redacted(&self.0), f)
+    }
+}
 
 impl Value for Url {
     const NAME: &'static str = "URL";
@@ -201,7 +221,57 @@ impl Value for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&redacted(&self.0))
+    }
+}
+
+/// Origins of web pages, as an anchored regular expression; empty for none.
+#[derive(Clone, Debug)]
+pub struct Origins {
+    pub pattern: String,
+    /// `None` where the pattern is empty.
+    pub matcher: Option<Matcher>,
+}
+
+impl Value for Origins {
+    const NAME: &'static str = "REGEX";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let matcher = (!text.is_empty()).then(|| Matcher::new(MatchOp::Regex, "origin", text)).transpose();
+        let matcher = matcher.map_err(|e| format!("is not a regular expression: {e}"))?;
+        Ok(Origins { pattern: text.to_owned(), matcher })
+    }
+}
+
+impl fmt::Display for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pattern)
+    }
+}
+
+/// Names of hosts, without ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNames(pub Vec<String>);
+
+impl Value for HostNames {
+    const NAME: &'static str = "HOST,…";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let names: Vec<String> =
+            text.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
+        match names.iter().find(|n| n.contains([':', '/', ' '])) {
+            Some(bad) => {
+                Err(format!("has {bad:?}, which is no host's name: write it without scheme, port and path"))
+            }
+            None => Ok(HostNames(names)),
+        }
+    }
+}
+
+impl fmt::Display for HostNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
     }
 }
 

@@ -64,12 +64,12 @@ impl Etcd {
             }
             match self.call_host(host, method, body).await {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::Refused(why)) => return Err(RegisterError(format!("{self}: {why}"))),
+                Err(Failure::Refused(why)) => return Err(RegisterError::mend(format!("{self}: {why}"))),
                 Err(Failure::Unreachable(why)) => last = format!("{host}: {why}"),
             }
             backoff.pause().await;
         }
-        Err(RegisterError(format!("{self} cannot be used: {last}")))
+        Err(RegisterError::wait(format!("{self} cannot be used: {last}")))
     }
 
     async fn call_host(&self, host: &str, method: &str, body: &Value) -> Result<Value, Failure> {
@@ -118,7 +118,11 @@ impl Etcd {
             Some(token) => request.header("authorization", token),
             None => request,
         };
-        let unreachable = |e: reqwest::Error| Failure::Unreachable(error_chain(&e.without_url()));
+        let unreachable = |e: reqwest::Error| {
+            let why = error_chain(&e.without_url());
+            // Waiting makes no certificate valid.
+            if why.contains("certificate") { Failure::Refused(why) } else { Failure::Unreachable(why) }
+        };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
         let text = answer.bytes().await.map_err(unreachable)?;
@@ -134,7 +138,8 @@ impl Etcd {
 fn first(range: &Value) -> Result<Option<String>, RegisterError> {
     let Some(value) = range["kvs"][0].as_object() else { return Ok(None) };
     let text = value.get("value").and_then(Value::as_str).unwrap_or("");
-    let bytes = BASE64.decode(text).map_err(|e| RegisterError(format!("{text:?} is not base64: {e}")))?;
+    let bytes =
+        BASE64.decode(text).map_err(|e| RegisterError::wait(format!("{text:?} is not base64: {e}")))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -156,7 +161,7 @@ impl Register for Etcd {
         }
         let there = first(&answer["responses"][0]["response_range"])?;
         there.ok_or_else(|| {
-            RegisterError(format!(
+            RegisterError::wait(format!(
                 "{self}: what {name} is below is not there: has the coordinator lost its contents?"
             ))
         })

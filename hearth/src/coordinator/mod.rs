@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tsdb::catalog::Register;
 
-use crate::secrets::read_secret;
+use crate::secrets::{read_secret, redacted};
 
 /// How long one operation on a coordinator may take, all its hosts and attempts together.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -39,7 +39,8 @@ pub fn open(text: &str, credentials: Option<&std::path::PathBuf>) -> Result<Arc<
     let login = credentials.map(|file| login(file)).transpose()?;
     let wrong = |why: &str| {
         format!(
-            "catalog.lock: {text:?} {why}: write zookeeper://HOST:2181,HOST:2181/path or etcd://HOST:2379/path (etcd+tls:// with TLS)"
+            "catalog.lock: {:?} {why}: write zookeeper://HOST:2181,HOST:2181/path or etcd://HOST:2379/path (etcd+tls:// with TLS)",
+            redacted(text)
         )
     };
     let Some((scheme, rest)) = text.split_once("://") else { return Err(wrong("is not a URL")) };

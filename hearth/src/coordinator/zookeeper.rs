@@ -241,7 +241,7 @@ impl ZooKeeper {
                     return Ok(done);
                 }
                 Ok(Err(Failure::Code(code))) if !is_passing(code) => {
-                    return Err(RegisterError(format!("{self}: {name}: {}", meaning(code))));
+                    return Err(RegisterError::mend(format!("{self}: {name}: {}", meaning(code))));
                 }
                 Ok(Err(Failure::Code(code))) => last = format!("{host}: {}", meaning(code)),
                 Ok(Err(Failure::Broken(why))) => last = format!("{host}: {why}"),
@@ -249,7 +249,7 @@ impl ZooKeeper {
             }
             backoff.pause().await;
         }
-        Err(RegisterError(format!("{self} cannot be used: {last}")))
+        Err(RegisterError::wait(format!("{self} cannot be used: {last}")))
     }
 
     async fn operate(
@@ -328,7 +328,7 @@ fn meaning(code: i32) -> String {
 impl tsdb::catalog::Register for ZooKeeper {
     async fn create(&self, name: &str, text: &str) -> Result<String, RegisterError> {
         let there = self.run(name, Operation::Create(text)).await?;
-        there.ok_or_else(|| RegisterError(format!("{self}: {name} was neither created nor found")))
+        there.ok_or_else(|| RegisterError::wait(format!("{self}: {name} was neither created nor found")))
     }
 
     async fn read(&self, name: &str) -> Result<Option<String>, RegisterError> {

@@ -1,31 +1,56 @@
-//! The HTTP server: an accept loop of its own, with the bounds that a server on a hostile network needs.
+//! The listener: an accept loop of its own, with the bounds that a server on a hostile network needs.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use query::api::LongQuery;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
+
+use super::client_stream::{Aside, ClientStream, HeadMemory, MAX_HEADER_BYTES};
+use super::request_line::{MAX_TARGET_BYTES, Refusal};
+use super::routes::error_json;
 
 /// What bounds a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections open at once; further ones wait in the kernel's queue.
+    /// Connections that are served at once.
     pub max_connections: usize,
     /// From a connection's start, or the end of its last request, to the end of the next request's head.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of what is written to it.
+    pub write_timeout: Duration,
+    /// Bytes of a URL.
+    pub max_url_bytes: usize,
     /// How long requests in flight may go on once the server stops.
     pub drain_timeout: Duration,
 }
 
-/// Bytes of a request's head: a query in a URL may be long (64 KiB of text, percent-encoded), headers are not.
-const HEAD_BYTES: usize = 256 << 10;
+/// Bytes that hyper reads ahead: a head as it gets it fits.
+const READ_AHEAD_BYTES: usize = MAX_TARGET_BYTES + MAX_HEADER_BYTES + (8 << 10);
+
+/// Connections beyond the bound: health checks are answered there, everything else waits for room. The oldest gives way to a new one.
+const RESERVE: usize = 64;
+/// How long a request in the reserve waits for room.
+const RESERVE_WAIT: Duration = Duration::from_secs(2);
+/// How long a connection in the reserve may take to send a head.
+const RESERVE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause after an accept that failed for want of something (file handles above all), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -38,16 +63,12 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> usize {
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
+    let room = Room::new(bounds.max_connections);
+    let memory = Arc::new(HeadMemory::default());
     let mut stop = std::pin::pin!(stop);
     loop {
-        let accepted = async {
-            // The place comes first: a connection that is accepted will be served.
-            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
         let (stream, peer) = match accepted {
@@ -60,13 +81,20 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection = connection(stream, app.clone(), bounds);
-        let connection = graceful.watch(connection);
+        let seat = room.enter();
+        let connection =
+            graceful.watch(connection(stream, app.clone(), bounds, memory.clone(), seat.clone()));
         tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::debug!(%peer, "connection ended: {e}");
+            let served = async {
+                if let Err(e) = connection.await {
+                    tracing::debug!(%peer, "connection ended: {e}");
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                () = seat.given_way() => tracing::debug!(%peer, "connection beyond http.max_connections gave way to a newer one"),
             }
-            drop(place);
+            seat.left.store(true, Ordering::Release);
         });
     }
     drop(listener);
@@ -74,20 +102,153 @@ pub async fn serve(
     tracing::debug!(open, "no longer listening");
     match tokio::time::timeout(bounds.drain_timeout, graceful.shutdown()).await {
         Ok(()) => 0,
-        Err(_) => bounds.max_connections.saturating_sub(places.available_permits()),
+        Err(_) => room.taken(),
     }
 }
 
-type Connection = hyper::server::conn::http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+/// Room for connections.
+struct Room {
+    max: usize,
+    permits: Arc<Semaphore>,
+    /// Oldest first.
+    reserve: Mutex<VecDeque<Arc<Seat>>>,
+}
 
-fn connection(stream: TcpStream, app: Router, bounds: Bounds) -> Connection {
+/// A connection's place: a permit, or one in the reserve that may become a permit.
+struct Seat {
+    permits: Arc<Semaphore>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    in_reserve: AtomicBool,
+    give_way: Notify,
+    left: AtomicBool,
+}
+
+impl Room {
+    fn new(max_connections: usize) -> Room {
+        let max = max_connections.min(Semaphore::MAX_PERMITS);
+        Room { max, permits: Arc::new(Semaphore::new(max)), reserve: Mutex::default() }
+    }
+
+    fn enter(&self) -> Arc<Seat> {
+        let permit = self.permits.clone().try_acquire_owned().ok();
+        let in_reserve = permit.is_none();
+        let seat = Arc::new(Seat {
+            permits: self.permits.clone(),
+            permit: Mutex::new(permit),
+            in_reserve: AtomicBool::new(in_reserve),
+            give_way: Notify::new(),
+            left: AtomicBool::new(false),
+        });
+        if in_reserve {
+            let mut reserve = self.reserve.lock();
+            reserve.retain(|s| s.in_reserve.load(Ordering::Acquire) && !s.left.load(Ordering::Acquire));
+            if reserve.len() >= RESERVE
+                && let Some(oldest) = reserve.pop_front()
+            {
+                oldest.give_way.notify_one();
+            }
+            reserve.push_back(seat.clone());
+        }
+        seat
+    }
+
+    fn taken(&self) -> usize {
+        self.max.saturating_sub(self.permits.available_permits())
+    }
+}
+
+impl Seat {
+    /// Waits until the connection has to go for a newer one in the reserve.
+    async fn given_way(&self) {
+        loop {
+            self.give_way.notified().await;
+            if self.in_reserve.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is room for a request, at once or soon.
+    async fn has_room(&self) -> bool {
+        if !self.in_reserve.load(Ordering::Acquire) {
+            return true;
+        }
+        let Ok(Ok(permit)) = tokio::time::timeout(RESERVE_WAIT, self.permits.clone().acquire_owned()).await
+        else {
+            return false;
+        };
+        *self.permit.lock() = Some(permit);
+        self.in_reserve.store(false, Ordering::Release);
+        true
+    }
+}
+
+type Connection = hyper::server::conn::http1::Connection<TokioIo<ClientStream>, ConnectionService>;
+
+fn connection(
+    stream: TcpStream,
+    app: Router,
+    bounds: Bounds,
+    memory: Arc<HeadMemory>,
+    seat: Arc<Seat>,
+) -> Connection {
     // Answers are written whole: waiting to fill a packet would only add latency.
     let _ = stream.set_nodelay(true);
+    let header_timeout = match seat.in_reserve.load(Ordering::Acquire) {
+        true => bounds.header_timeout.min(RESERVE_HEADER_TIMEOUT),
+        false => bounds.header_timeout,
+    };
+    let aside = Arc::new(Aside::default());
+    let stream = ClientStream::new(stream, bounds.max_url_bytes, bounds.write_timeout, memory, aside.clone());
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header_timeout)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .header_read_timeout(header_timeout)
+        .max_buf_size(READ_AHEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), ConnectionService { app, aside, seat })
+}
+
+/// The application as one connection sees it.
+struct ConnectionService {
+    app: Router,
+    aside: Arc<Aside>,
+    seat: Arc<Seat>,
+}
+
+impl Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(refusal) = self.aside.take_refusal() {
+            return Box::pin(std::future::ready(Ok(refused(&refusal))));
+        }
+        if let Some(aside) = request.uri().query().and_then(|q| self.aside.take_query(q)) {
+            request.extensions_mut().insert(LongQuery::new(aside.query, aside.reservation));
+        }
+        let (app, seat) = (self.app.clone(), self.seat.clone());
+        let health = matches!(request.uri().path(), "/-/healthy" | "/-/ready");
+        Box::pin(async move {
+            if !health && !seat.has_room().await {
+                let reason = "all connections are in use (http.max_connections): try again";
+                let mut response = refused(&Refusal::new(503, reason));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+                return Ok(response);
+            }
+            app.oneshot(request.map(Body::new)).await
+        })
+    }
+}
+
+/// The answer to what never reached a route; the connection ends with it.
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let kind = if refusal.status >= 500 { "unavailable" } else { "bad_data" };
+    let mut response = Response::new(Body::from(error_json(kind, &refusal.reason).to_string()));
+    *response.status_mut() = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Errors of `accept` that concern one client, who is gone, and not the server.

@@ -26,6 +26,9 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tsdb::db::Db;
 
+use super::guard::Guard;
+use super::request_line::{self, PathIs};
+
 /// The APIs beyond Prometheus' that the page shows views of.
 const SERVES: [&str; 0] = [];
 
@@ -38,17 +41,22 @@ struct Inner {
     metrics: Metrics,
     /// The routes that need the store, once it is open.
     roles: OnceLock<Router>,
+    guard: Guard,
+    /// What the store could not be opened for so far.
+    waiting_for: RwLock<Option<String>>,
     stopping: AtomicBool,
     next_id: AtomicU64,
 }
 
 impl Server {
-    pub fn new(mut registry: Registry) -> Server {
+    pub fn new(mut registry: Registry, guard: Guard) -> Server {
         let metrics = Metrics::register(&mut registry);
         Server(Arc::new(Inner {
             registry: RwLock::new(registry),
             metrics,
             roles: OnceLock::new(),
+            guard,
+            waiting_for: RwLock::default(),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(0),
         }))
@@ -88,6 +96,11 @@ impl Server {
         let _ = self.0.roles.set(roles.fallback(query::ui::not_found));
     }
 
+    /// Has `/-/ready` say what the start waits for.
+    pub fn wait_for(&self, what: &str) {
+        *self.0.waiting_for.write() = Some(what.to_owned());
+    }
+
     /// From here on `/-/ready` says no, so that load balancers send nothing new.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);
@@ -111,7 +124,14 @@ impl Server {
             .merge(query::ui::router(&SERVES))
             .fallback(to_roles)
             // Outermost last: a panic is caught inside of compression and counting, and becomes an answer like any other.
-            .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
+            .layer(middleware::from_fn_with_state(self.clone(), admit))
+            .layer(
+                CompressionLayer::new()
+                    .gzip(true)
+                    .zstd(true)
+                    .quality(CompressionLevel::Fastest)
+                    .compress_when(is_worth_compressing),
+            )
             .layer(middleware::from_fn_with_state(self.clone(), observe))
             .with_state(self.clone())
     }
@@ -126,10 +146,10 @@ async fn ready(State(server): State<Server>) -> Response {
 }
 
 fn not_ready(server: &Server) -> Response {
-    let text = if server.stopping() {
-        "Hearth is stopping.\n"
-    } else {
-        "Hearth is opening its store: try again in a moment.\n"
+    let text = match &*server.0.waiting_for.read() {
+        _ if server.stopping() => "Hearth is stopping.\n".to_owned(),
+        Some(what) => format!("Hearth cannot open its store yet and tries again: {what}\n"),
+        None => "Hearth is opening its store: try again in a moment.\n".to_owned(),
     };
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response()
 }
@@ -137,6 +157,52 @@ fn not_ready(server: &Server) -> Response {
 async fn metrics(State(server): State<Server>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, OPEN_METRICS)], server.metrics_text().await)
+}
+
+/// Everything that has a body, short answers too: clients that ask for gzip may count on it. Streams of events are sent one by one.
+fn is_worth_compressing(
+    status: StatusCode,
+    _: axum::http::Version,
+    headers: &HeaderMap,
+    _: &axum::http::Extensions,
+) -> bool {
+    let is_event_stream =
+        headers.get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
+    let is_empty = headers.get(header::CONTENT_LENGTH).is_some_and(|l| l.as_bytes() == b"0");
+    !is_event_stream && !is_empty && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
+/// Turns away what the guard refuses, and reads the path as Prometheus' router does.
+async fn admit(State(server): State<Server>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if let Some(why) = server.0.guard.refuses(request.method(), path, request.headers()) {
+        return json_error(StatusCode::FORBIDDEN, "forbidden", &why);
+    }
+    match request_line::path(path) {
+        PathIs::Plain => {}
+        PathIs::Malformed => {
+            let why = format!("the path {path:?} has a percent sign without two hexadecimal digits");
+            return json_error(StatusCode::BAD_REQUEST, "bad_data", &why);
+        }
+        PathIs::Elsewhere(path) => return redirect(&path, request.uri().query()),
+        PathIs::Spelled(path) => {
+            let query = request.uri().query().map_or(String::new(), |q| format!("?{q}"));
+            if let Ok(target) = format!("{path}{query}").parse() {
+                *request.uri_mut() = target;
+            }
+        }
+    }
+    next.run(request).await
+}
+
+/// `307 Temporary Redirect`, as Go's `ServeMux` answers.
+fn redirect(path: &str, query: Option<&str>) -> Response {
+    let location = query.map_or(path.to_owned(), |q| format!("{path}?{q}"));
+    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
+}
+
+fn json_error(status: StatusCode, kind: &str, text: &str) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], error_json(kind, text).to_string()).into_response()
 }
 
 async fn to_roles(State(server): State<Server>, request: Request) -> Response {
@@ -163,7 +229,7 @@ async fn flush(State(db): State<Arc<Db>>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
-fn error_json(kind: &str, text: &str) -> serde_json::Value {
+pub(super) fn error_json(kind: &str, text: &str) -> serde_json::Value {
     serde_json::json!({ "status": "error", "errorType": kind, "error": text })
 }
 
@@ -331,7 +397,7 @@ mod tests {
 
     #[tokio::test]
     async fn panic_is_an_answer_and_the_server_lives_on() {
-        let server = Server::new(Registry::default());
+        let server = Server::new(Registry::default(), Guard::default());
         let app = server.app();
         assert_eq!(get_text(&app, "/-/healthy").await.0, StatusCode::OK);
         assert_eq!(get_text(&app, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
@@ -360,7 +426,7 @@ mod tests {
 
     #[tokio::test]
     async fn request_keeps_the_id_it_came_with() {
-        let app = Server::new(Registry::default()).app();
+        let app = Server::new(Registry::default(), Guard::default()).app();
         for (sent, kept) in [("abc-1", true), ("has space", false)] {
             let request = Request::get("/-/healthy").header(REQUEST_ID, sent).body(Body::empty()).unwrap();
             let response = app.clone().oneshot(request).await.unwrap();

@@ -11,10 +11,16 @@ use reqwest::Url;
 use super::credentials::Watched;
 use crate::config::Settings;
 use crate::config::value::{Addressing, Path, S3Checksum};
+use crate::secrets::{redacted, without_user};
 
 /// Requests that fail are made again with pauses that grow and are jittered, for as long as the setting says.
 fn retries(settings: &Settings) -> RetryConfig {
-    RetryConfig { retry_timeout: settings.objstore_retry.0, ..RetryConfig::default() }
+    // The time decides, not the number: a port that refuses uses up ten attempts within seconds.
+    RetryConfig {
+        retry_timeout: settings.objstore_retry.0,
+        max_retries: usize::MAX,
+        ..RetryConfig::default()
+    }
 }
 
 /// The time limit of a request as the client library reads it.
@@ -24,14 +30,15 @@ fn timeout(settings: &Settings) -> String {
 
 /// Checks an address; whether it needs plain HTTP to be allowed.
 fn endpoint(option: &str, text: &str, http_allowed: bool) -> Result<bool, String> {
-    let url = Url::parse(text).map_err(|e| format!("{option}.endpoint: {text:?} is not a URL: {e}"))?;
+    let shown = redacted(text);
+    let url = Url::parse(text).map_err(|e| format!("{option}.endpoint: {shown:?} is not a URL: {e}"))?;
     match url.scheme() {
         "https" => Ok(false),
         "http" if http_allowed => Ok(true),
         "http" => Err(format!(
-            "{option}.endpoint: {text:?} has no TLS: use https, or allow it with {option}.allow_http: true"
+            "{option}.endpoint: {shown:?} has no TLS: use https, or allow it with {option}.allow_http: true"
         )),
-        other => Err(format!("{option}.endpoint: {text:?} begins with {other}, and should with https")),
+        other => Err(format!("{option}.endpoint: {shown:?} begins with {other}, and should with https")),
     }
 }
 
@@ -49,8 +56,8 @@ pub fn s3(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, Str
     if !settings.s3_region.is_empty() {
         builder = builder.with_region(&settings.s3_region);
     }
-    if !settings.s3_endpoint.0.is_empty() {
-        builder = builder.with_endpoint(&settings.s3_endpoint.0);
+    if !settings.s3_endpoint.is_empty() {
+        builder = builder.with_endpoint(settings.s3_endpoint.with_secrets());
     }
     match settings.s3_checksum {
         S3Checksum::None => {}
@@ -58,6 +65,9 @@ pub fn s3(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, Str
         S3Checksum::Crc64nvme => builder = builder.with_checksum_algorithm(Checksum::CRC64NVME),
     }
     if let Some(address) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
+        // Requests are signed with keys, so a user in the URL is of no use, and would stand in every error.
+        let address = without_user(&address);
+        builder = builder.with_endpoint(&address);
         let http = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
         let allowed = settings.s3_allow_http || builder.get_config_value(&http).is_some_and(|v| v == "true");
         if endpoint("s3", &address, allowed)? {
@@ -98,7 +108,8 @@ pub fn gcs(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, St
         .with_bucket_name(bucket)
         .with_retry(retries(settings))
         .with_config(GoogleConfigKey::Client(ClientConfigKey::Timeout), timeout(settings));
-    let address = settings.gcs_endpoint.0.trim_end_matches('/');
+    let address = without_user(settings.gcs_endpoint.with_secrets());
+    let address = address.trim_end_matches('/');
     if !address.is_empty() {
         if endpoint("gcs", address, settings.gcs_allow_http)? {
             builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
@@ -135,7 +146,8 @@ pub fn azure(container: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore
             "the storage account is not known: set azure.account (or AZURE_STORAGE_ACCOUNT_NAME)".into()
         );
     }
-    let address = settings.azure_endpoint.0.trim_end_matches('/');
+    let address = without_user(settings.azure_endpoint.with_secrets());
+    let address = address.trim_end_matches('/');
     if !address.is_empty() {
         if endpoint("azure", address, settings.azure_allow_http)? {
             builder = builder.with_allow_http(true);

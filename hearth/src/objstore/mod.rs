@@ -6,15 +6,20 @@ mod credentials;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
+use object_store::{Error, ObjectStore, ObjectStoreExt};
 use reqwest::Url;
-use tsdb::catalog::{Arranged, Commits, arrange};
+use tsdb::catalog::{Arranged, Commits, arrange, error_passes, layout};
+use tsdb::db::OpenError;
 
 use crate::config::Settings;
+use crate::config::value::Span;
 use crate::coordinator;
+use crate::error_chain::error_chain;
+use crate::secrets::redacted;
 
 /// Whose bucket it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +61,7 @@ impl fmt::Display for Location {
 
 /// Reads the `objstore` option; the error names it and says how to write it.
 pub fn locate(settings: &Settings) -> Result<Location, String> {
-    match settings.objstore.0.as_str() {
+    match settings.objstore.with_secrets() {
         "" => Ok(Location::Folder(settings.default_blocks_dir())),
         text => parse(text).map_err(|e| format!("objstore: {e}")),
     }
@@ -67,7 +72,7 @@ pub fn parse(text: &str) -> Result<Location, String> {
     let wrong = |why: &str| {
         format!(
             "{:?} {why}: write file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
-            masked(text)
+            redacted(text)
         )
     };
     let Ok(url) = Url::parse(text) else { return Err(wrong("is not a URL")) };
@@ -91,14 +96,6 @@ pub fn parse(text: &str) -> Result<Location, String> {
     let bucket = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| wrong("names no bucket"))?;
     let prefix = url.path().trim_matches('/').to_owned();
     Ok(Location::Bucket { cloud, bucket: bucket.to_owned(), prefix })
-}
-
-/// A URL without what may be a secret, for messages.
-fn masked(text: &str) -> String {
-    match (text.find("://"), text.find('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}://***{}", &text[..scheme], &text[at..]),
-        _ => text.to_owned(),
-    }
 }
 
 /// Whether it could be opened, as far as that can be told without touching anything.
@@ -139,9 +136,30 @@ fn bucket(location: &Location, settings: &Settings) -> Result<Arc<dyn ObjectStor
     if prefix.is_empty() { Ok(store) } else { Ok(Arc::new(PrefixStore::new(store, prefix.as_str()))) }
 }
 
+/// How long a bucket that does not answer is asked before the start says what it waits for.
+const REACH_RETRY: Duration = Duration::from_secs(3);
+
+/// Asks a bucket for something small; what went wrong, and whether it may pass by itself. A folder is reached by being opened.
+pub async fn reach(location: &Location, settings: &Settings) -> Result<(), OpenError> {
+    let Location::Bucket { .. } = location else { return Ok(()) };
+    let settings = Settings {
+        objstore_retry: Span(settings.objstore_retry.0.min(REACH_RETRY)),
+        objstore_timeout: Span(settings.objstore_timeout.0.min(REACH_RETRY)),
+        ..settings.clone()
+    };
+    let store = bucket(location, &settings).map_err(OpenError::mend)?;
+    match store.head(&layout::register()).await {
+        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(e) => {
+            let text = format!("objstore {location}: {}", error_chain(&e));
+            Err(if error_passes(&e) { OpenError::wait(text) } else { OpenError::mend(text) })
+        }
+    }
+}
+
 /// What makes commits to it win exactly once, as the settings say.
 pub fn commits(location: &Location, settings: &Settings) -> Result<Commits, String> {
-    let lock = settings.catalog_lock.0.as_str();
+    let lock = settings.catalog_lock.with_secrets();
     match (lock.is_empty(), settings.catalog_single_writer) {
         (true, false) => Ok(Commits::Conditional),
         (true, true) => Ok(Commits::single_writer()),

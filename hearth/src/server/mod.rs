@@ -3,6 +3,7 @@
 pub mod compaction;
 mod memory_limit;
 mod query_storage;
+mod snapshot;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,22 +15,25 @@ use ingest::http::{IngestState, TenantRefused, TenantResolver};
 use model::clock::{Clock, SystemClock};
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState};
+use query::api::{ApiConfig, ApiError, ApiState, CorsOrigins};
 use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
-use tsdb::db::{Db, DbOptions, RetentionOf};
+use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
 use self::query_storage::QueryStorage;
+use crate::backoff::Backoff;
 use crate::config::{self, Loaded, Settings, TABLE};
 use crate::http::Server;
+use crate::http::guard::Guard;
 use crate::http::listener::{self, Bounds};
 use crate::metrics::process;
 use crate::metrics::self_metrics::SelfMetrics;
 use crate::metrics::store::StoreMetrics;
 use crate::objstore::{self, Location};
+use crate::secrets::redacted;
 
 /// Why a process ended other than well.
 pub enum Failure {
@@ -38,6 +42,10 @@ pub enum Failure {
     /// It could not stop cleanly.
     Stop(String),
 }
+
+/// Pauses between attempts to open the store.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Exit code after a second signal: 128 + SIGTERM, as a shell shows it.
 const EXIT_AT_ONCE: i32 = 143;
@@ -60,19 +68,12 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
         listener::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
     let mut registry = Registry::default();
     process::register(&mut registry);
-    let web = Server::new(registry);
-    let bounds = Bounds {
-        max_connections: listener::connections_that_fit(
-            settings.max_connections.get(),
-            listener::raise_file_limit(),
-        ),
-        header_timeout: settings.header_timeout.0,
-        drain_timeout: settings.shutdown_timeout.0,
-    };
+    let web = Server::new(registry, guard(settings));
+    let bounds = bounds(settings);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(listener::serve(socket, web.app(), bounds, until(stopped)));
 
-    let opening = open(loaded, &location, &web, address);
+    let opening = open_with_patience(loaded, &location, &web, address);
     let (db, compactor) = tokio::select! {
         opened = opening => opened.map_err(Failure::Start)?,
         name = signals.next() => {
@@ -118,17 +119,63 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
+/// What bounds the HTTP server, as the settings and the operating system say.
+pub fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        max_connections: listener::connections_that_fit(
+            settings.max_connections.get(),
+            listener::raise_file_limit(),
+        ),
+        header_timeout: settings.header_timeout.0,
+        write_timeout: settings.write_timeout.0,
+        max_url_bytes: settings.max_url.bytes(),
+        drain_timeout: settings.shutdown_timeout.0,
+    }
+}
+
+/// Which requests of browsers are turned away, as the settings say.
+pub fn guard(settings: &Settings) -> Guard {
+    let origins = settings.write_origins.matcher.clone();
+    Guard::new(origins, &settings.allowed_hosts.0, &settings.listen.host)
+}
+
+type Opened = (Arc<Db>, Option<Arc<Compactor>>);
+
+/// Opens the store, again and again where what is in the way may pass by itself: an object store, a coordinator or the former process that
+/// still has the folder. `/-/ready` says what for.
+async fn open_with_patience(
+    loaded: &Loaded,
+    location: &Location,
+    web: &Server,
+    address: SocketAddr,
+) -> Result<Opened, String> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    loop {
+        match open(loaded, location, web, address).await {
+            Ok(opened) => return Ok(opened),
+            Err(e) if e.passes() => {
+                let why = redacted(&e.to_string());
+                tracing::warn!("the store cannot be opened yet, trying again: {why}");
+                web.wait_for(&why);
+                backoff.pause().await;
+            }
+            Err(e) => return Err(redacted(&e.to_string())),
+        }
+    }
+}
+
 /// Opens the store and joins the roles to the server.
 async fn open(
     loaded: &Loaded,
     location: &Location,
     web: &Server,
     address: SocketAddr,
-) -> Result<(Arc<Db>, Option<Arc<Compactor>>), String> {
+) -> Result<Opened, OpenError> {
     let settings = &loaded.settings;
     // What is wrong with it should be said before anything is opened.
-    let compaction = compaction::settings(settings)?;
-    let store = objstore::open(location, settings)?;
+    let compaction = compaction::settings(settings).map_err(OpenError::mend)?;
+    let store = objstore::open(location, settings).map_err(OpenError::mend)?;
+    objstore::reach(location, settings).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = DbOptions {
         window_ms: settings.head_window.ms(),
@@ -136,14 +183,14 @@ async fn open(
         clock: clock.clone(),
         max_head_bytes: memory_limit::head_limit(settings.head_max_memory.0),
         cache_bytes: settings.cache_bytes.bytes(),
-        commits: objstore::commits(location, settings)?,
+        commits: objstore::commits(location, settings).map_err(OpenError::mend)?,
         exemplar_bytes: settings.exemplars_max.bytes() as u64,
         exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
         metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
         rules: retention_rules(settings),
         ..DbOptions::new(&settings.data_dir.0, store)
     };
-    let db = Db::open(options).await.map_err(|e| e.to_string())?;
+    let db = Db::open(options).await?;
     web.register(|r| r.register_collector(Box::new(StoreMetrics::new(&db))));
     let tenant = tenant_resolver(settings.tenant_header.0.clone());
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
@@ -154,7 +201,8 @@ async fn open(
     if settings.compactor_enabled {
         let maintenance = BucketMaintenance::new(db.object_store(), clock.clone(), Patience::default());
         let metrics = web.register(compactor::metrics::Metrics::register);
-        let worker = Arc::new(Compactor::new(maintenance, compaction, db.writer(), metrics)?);
+        let worker = Compactor::new(maintenance, compaction, db.writer(), metrics);
+        let worker = Arc::new(worker.map_err(OpenError::mend)?);
         roles = roles.merge(compaction::router(worker.clone()));
         compactor = Some(worker);
     }
@@ -162,6 +210,8 @@ async fn open(
         db: db.clone(),
         web: web.clone(),
         compactor: compactor.clone(),
+        data_dir: settings.data_dir.0.clone(),
+        location: location.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
     let query = ApiState::new(api_config(loaded, storage, web, clock.clone(), tenant));
@@ -218,9 +268,17 @@ fn api_config(
         limits: query::api::Limits {
             max_concurrency: settings.query_max_concurrency.get(),
             max_points: settings.query_max_points.0.into(),
+            // Three bytes of a form for each of a text, and something for the other parameters.
+            max_body_bytes: settings.query_max_text.bytes().saturating_mul(3).saturating_add(1 << 20),
             ..query::api::Limits::default()
         },
-        tenants: Arc::new(move |headers| tenant(headers).map_err(|refused| refused.reason)),
+        cors: match settings.cors_origin.pattern.as_str() {
+            ".*" => CorsOrigins::Any,
+            _ => CorsOrigins::Matching(settings.cors_origin.matcher.clone()),
+        },
+        tenants: Arc::new(move |headers| {
+            tenant(headers).map_err(|refused| ApiError::bad_data(refused.reason).with_status(refused.status))
+        }),
         replicas: query::api::Replicas {
             labels: settings.query_replica_labels.0.clone(),
             mode: match settings.query_dedup_mode {
@@ -261,6 +319,7 @@ fn engine_options(settings: &Settings) -> EngineOptions {
             experimental_functions: on("promql-experimental-functions"),
             extended_range_selectors: on("promql-extended-range-selectors"),
             fill_modifiers: on("promql-binop-fill-modifiers"),
+            max_text_bytes: settings.query_max_text.bytes(),
             ..ParseOptions::default()
         },
         ..EngineOptions::default()
@@ -287,12 +346,20 @@ fn tenant_resolver(header: Option<HeaderName>) -> TenantResolver {
     Arc::new(move |headers: &HeaderMap| {
         let Some(header) = &header else { return Ok(TenantId::single()) };
         let refused = |status, reason| TenantRefused { status, reason };
-        let Some(value) = headers.get(header) else {
+        let mut values = headers.get_all(header).iter();
+        let Some(value) = values.next() else {
             return Err(refused(
                 StatusCode::UNAUTHORIZED,
                 format!("no tenant: the request has no {header} header"),
             ));
         };
+        if values.next().is_some() {
+            // Which of them a proxy checked is anybody's guess.
+            return Err(refused(
+                StatusCode::BAD_REQUEST,
+                format!("the request has more than one {header} header"),
+            ));
+        }
         let name = value
             .to_str()
             .map_err(|_| refused(StatusCode::BAD_REQUEST, format!("the {header} header is not ASCII")))?;
@@ -352,7 +419,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_names_the_tenant_where_one_is_configured() {
+    fn tenant_is_named_by_one_header_where_one_is_configured() {
         let one = tenant_resolver(None);
         assert_eq!(one(&HeaderMap::new()), Ok(TenantId::single()));
         let many = tenant_resolver(Some(HeaderName::from_static("x-scope-orgid")));
@@ -362,5 +429,8 @@ mod tests {
         };
         assert_eq!(many(&with("team-a")), TenantId::new("team-a").map_err(TenantRefused::from));
         assert_eq!(many(&with("../etc")).unwrap_err().status, StatusCode::BAD_REQUEST);
+        let mut two = with("team-a");
+        two.append("x-scope-orgid", "team-a".parse().unwrap());
+        assert_eq!(many(&two).unwrap_err().status, StatusCode::BAD_REQUEST);
     }
 }

@@ -1,6 +1,7 @@
 //! The store as queries and the admin API see it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use compactor::worker::Compactor;
@@ -13,7 +14,9 @@ use model::tenant::TenantId;
 use query::api::{ChangeError, Readiness};
 use tsdb::db::{Db, DeleteError};
 
+use super::snapshot;
 use crate::http::Server;
+use crate::objstore::Location;
 
 /// The store of this process.
 pub struct QueryStorage {
@@ -21,6 +24,9 @@ pub struct QueryStorage {
     pub web: Server,
     /// Who rewrites blocks, if this process does.
     pub compactor: Option<Arc<Compactor>>,
+    pub data_dir: PathBuf,
+    /// Where the blocks are.
+    pub location: Location,
     /// Where what the API asks for on blocking threads is carried out.
     pub runtime: tokio::runtime::Handle,
 }
@@ -84,6 +90,17 @@ impl query::api::Storage for QueryStorage {
             }
             Ok(())
         })
+    }
+
+    fn snapshot(&self, skip_head: bool) -> Result<String, ChangeError> {
+        let Location::Folder(blocks) = &self.location else {
+            return Err(ChangeError::Refused(format!(
+                "the blocks are in {}, and a snapshot is a folder of links to them: flush (POST /-/flush) and copy the bucket, or keep its former versions",
+                self.location
+            )));
+        };
+        let made = self.runtime.block_on(snapshot::make(&self.db, &self.data_dir, blocks, skip_head));
+        made.map_err(ChangeError::Unavailable)
     }
 
     fn readiness(&self) -> Readiness {

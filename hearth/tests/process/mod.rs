@@ -48,9 +48,19 @@ impl Running {
     }
 
     fn start_in(dir: tempfile::TempDir, more: &[&str]) -> Running {
+        let data = dir.path().join("data");
+        Self::start_with(dir, &data, more)
+    }
+
+    /// On a data folder that is there.
+    pub fn start_on(data: &std::path::Path, more: &[&str]) -> Running {
+        Self::start_with(tempfile::tempdir().expect("a temporary folder"), data, more)
+    }
+
+    fn start_with(dir: tempfile::TempDir, data: &std::path::Path, more: &[&str]) -> Running {
         let mut child = hearth()
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(dir.path().join("data"))
+            .arg(data)
             .args(more)
             .current_dir(dir.path())
             .stdin(Stdio::null())

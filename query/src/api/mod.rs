@@ -20,6 +20,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
+pub use admission::call::LongQuery;
 pub use admission::replicas::Replicas;
 pub use error::{ApiError, ErrorType};
 pub use metrics::Metrics;

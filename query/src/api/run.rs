@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::api::admission::permit::Permit;
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::response;
 use crate::api::response::streamed::{self, CancelOnDrop, StreamStart};
 use crate::api::state::ApiState;
 
@@ -33,7 +34,10 @@ impl ApiState {
     where
         F: FnOnce(&Arc<Budget>, Duration) -> Result<Response, ApiError> + Send + 'static,
     {
-        let work = move |budget: &Arc<Budget>, queued, _: StreamStart| work(budget, queued).map(Some);
+        let work = move |budget: &Arc<Budget>, queued, _: StreamStart| {
+            let answer = work(budget, queued)?;
+            Ok(Some(response::reserving(answer, budget.clone())))
+        };
         self.run_streamed(class, timeout, work).await
     }
 

@@ -15,6 +15,7 @@ use model::tenant::TenantId;
 use tokio::sync::Semaphore;
 
 use crate::api::admission::replicas::{Replicas, deduplicated};
+use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
 use crate::engine::{Engine, EngineOptions};
 
@@ -76,6 +77,11 @@ pub trait Storage: Send + Sync + 'static {
         Err(ChangeError::Refused("this process only reads: ask one that compacts".into()))
     }
 
+    /// Makes a copy of everything that a store of its own can be opened on, without the newest samples where `skip_head` is set; its name.
+    fn snapshot(&self, _skip_head: bool) -> Result<String, ChangeError> {
+        Err(ChangeError::Refused("this process has no data folder of its own to copy".into()))
+    }
+
     /// Asked for every request; must not block.
     fn readiness(&self) -> Readiness {
         Readiness::Ready
@@ -93,8 +99,8 @@ pub enum ChangeError {
     Refused(String),
 }
 
-/// From a request's headers to the tenant whose data it may see; the error is shown to the client as `bad_data`.
-pub type TenantResolver = Arc<dyn Fn(&HeaderMap) -> Result<TenantId, String> + Send + Sync>;
+/// From a request's headers to the tenant whose data it may see; the error is what the client is answered.
+pub type TenantResolver = Arc<dyn Fn(&HeaderMap) -> Result<TenantId, ApiError> + Send + Sync>;
 
 /// Every request belongs to the one default tenant.
 pub fn single_tenant() -> TenantResolver {
@@ -106,8 +112,8 @@ pub fn tenant_from_header() -> TenantResolver {
     Arc::new(|headers| match headers.get("x-scope-orgid") {
         None => Ok(TenantId::single()),
         Some(name) => match name.to_str() {
-            Ok(name) => TenantId::new(name).map_err(|e| e.to_string()),
-            Err(_) => Err("header X-Scope-OrgID is not ASCII text".into()),
+            Ok(name) => TenantId::new(name).map_err(|e| ApiError::bad_data(e.to_string())),
+            Err(_) => Err(ApiError::bad_data("header X-Scope-OrgID is not ASCII text")),
         },
     })
 }
@@ -120,6 +126,8 @@ pub enum CorsOrigins {
     Any,
     /// Exactly these, such as `https://grafana.example.org`.
     Only(Vec<String>),
+    /// Those that satisfy a matcher; `None` for no origin.
+    Matching(Option<Matcher>),
 }
 
 impl CorsOrigins {
@@ -127,6 +135,7 @@ impl CorsOrigins {
         match self {
             CorsOrigins::Any => true,
             CorsOrigins::Only(all) => all.iter().any(|o| o == origin),
+            CorsOrigins::Matching(matcher) => matcher.as_ref().is_some_and(|m| m.matches(origin)),
         }
     }
 }

@@ -45,6 +45,10 @@ impl Storage for Store {
         Ok(())
     }
 
+    fn snapshot(&self, skip_head: bool) -> Result<String, ChangeError> {
+        self.fails.lock().clone().map_or_else(|| Ok(format!("20261130T000000Z-{skip_head}")), Err)
+    }
+
     fn clean_tombstones(&self, _: &TenantId) -> Result<(), ChangeError> {
         self.cleaned.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -124,6 +128,19 @@ async fn series_are_deleted_by_any_of_the_selectors_and_between_the_times() {
     assert!(asked[2].1 < -1 << 60 && asked[2].2 > 1 << 60, "all of time: {asked:?}");
     assert_eq!(api.send(Method::POST, "admin/tsdb/clean_tombstones", "").await, (204, String::new()));
     assert_eq!(api.store.cleaned.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn snapshots_are_named_and_leave_out_the_head_where_asked() {
+    let api = api(true);
+    for (more, name) in [("", "false"), ("?skip_head=1", "true"), ("?skip_head=false", "false")] {
+        let (status, text) = api.send(Method::POST, &format!("admin/tsdb/snapshot{more}"), "").await;
+        let want = json!({"status": "success", "data": {"name": format!("20261130T000000Z-{name}")}});
+        assert_eq!((status, serde_json::from_str::<Value>(&text).unwrap()), (200, want));
+    }
+    assert_eq!(api.send(Method::POST, "admin/tsdb/snapshot?skip_head=2", "").await.0, 400);
+    *api.store.fails.lock() = Some(ChangeError::Unavailable("the disk is full".into()));
+    assert_eq!(api.send(Method::POST, "admin/tsdb/snapshot", "").await.0, 503);
 }
 
 #[tokio::test]

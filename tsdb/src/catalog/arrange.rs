@@ -9,7 +9,7 @@ use ulid::Ulid;
 
 use super::claims::{ClaimedCreator, Register, RegisterError};
 use super::create::CreatingStore;
-use super::error::ArrangeError;
+use super::error::{ArrangeError, unusable};
 use super::owner::Owner;
 use super::probe::{ProbeError, probe};
 use crate::catalog::layout;
@@ -75,7 +75,10 @@ pub async fn arrange(
     commits: &Commits,
     writer: &str,
 ) -> Result<Arranged, ArrangeError> {
-    let text = |e: ProbeError| ArrangeError(e.to_string());
+    let text = |e: ProbeError| match e {
+        ProbeError::Unusable { passes: true, .. } => ArrangeError::wait(e.to_string()),
+        e => ArrangeError::mend(e.to_string()),
+    };
     match commits {
         Commits::Unasked => Ok(Arranged { store, owner: None }),
         Commits::Conditional => {
@@ -92,7 +95,7 @@ pub async fn arrange(
                     );
                     Ok(Arranged { store, owner: None })
                 }
-                Err(e @ ProbeError::Unusable(_)) => Err(text(e)),
+                Err(e @ ProbeError::Unusable { .. }) => Err(text(e)),
                 Err(e) => {
                     tracing::warn!(
                         "catalog.single_writer is set, so this process alone may write to the store: {e}"
@@ -117,7 +120,7 @@ pub async fn arrange(
 async fn no_register(store: &dyn ObjectStore) -> Result<(), ArrangeError> {
     match marker(store).await? {
         None => Ok(()),
-        Some(m) => Err(ArrangeError(format!(
+        Some(m) => Err(ArrangeError::mend(format!(
             "commits to this bucket are decided by {}: set catalog.lock to it. If nothing uses it any more, stop every Hearth on the bucket and remove the object {}",
             m.register,
             layout::register()
@@ -126,7 +129,7 @@ async fn no_register(store: &dyn ObjectStore) -> Result<(), ArrangeError> {
 }
 
 async fn marker(store: &dyn ObjectStore) -> Result<Option<Marker>, ArrangeError> {
-    let unusable = |e: Error| ArrangeError(ProbeError::Unusable(e.to_string()).to_string());
+    let unusable = |e: Error| unusable(&e);
     let text = match store.get(&layout::register()).await {
         Ok(found) => found.bytes().await.map_err(unusable)?,
         Err(Error::NotFound { .. }) => return Ok(None),
@@ -134,7 +137,7 @@ async fn marker(store: &dyn ObjectStore) -> Result<Option<Marker>, ArrangeError>
     };
     serde_json::from_slice(&text)
         .map(Some)
-        .map_err(|e| ArrangeError(format!("{} is damaged: {e}", layout::register())))
+        .map_err(|e| ArrangeError::mend(format!("{} is damaged: {e}", layout::register())))
 }
 
 /// Makes sure that this register is the one that decides about this bucket, and has not lost its contents; the parent of all claims.
@@ -143,7 +146,10 @@ async fn identify(
     register: &dyn Register,
     bucket: &str,
 ) -> Result<String, ArrangeError> {
-    let deaf = |e: RegisterError| ArrangeError(format!("catalog.lock: {e}"));
+    let deaf = |e: RegisterError| {
+        let text = format!("catalog.lock: {e}");
+        if e.passes() { ArrangeError::wait(text) } else { ArrangeError::mend(text) }
+    };
     let marker = marker(store).await?;
     let said = match (register.read(IDENTITY).await.map_err(deaf)?, &marker) {
         (Some(text), _) => text,
@@ -155,7 +161,7 @@ async fn identify(
             register.create(IDENTITY, &text).await.map_err(deaf)?
         }
         (None, Some(m)) => {
-            return Err(ArrangeError(format!(
+            return Err(ArrangeError::mend(format!(
                 "catalog.lock: {register} knows nothing of this bucket, whose commits are decided by {}. Is it the right host and path? If it lost its contents: stop every \
                  Hearth on the bucket, remove the object {}, and start again",
                 m.register,
@@ -163,12 +169,13 @@ async fn identify(
             )));
         }
     };
-    let said: Identity = serde_json::from_str(&said)
-        .map_err(|e| ArrangeError(format!("catalog.lock: {register}: {IDENTITY} holds {said:?}: {e}")))?;
+    let said: Identity = serde_json::from_str(&said).map_err(|e| {
+        ArrangeError::mend(format!("catalog.lock: {register}: {IDENTITY} holds {said:?}: {e}"))
+    })?;
     match marker {
         Some(m) if m.identity == said.identity => {}
         Some(m) => {
-            return Err(ArrangeError(format!(
+            return Err(ArrangeError::mend(format!(
                 "catalog.lock: {register} is not the one that decides about this bucket ({}): it has lost its contents, or is another. If nothing uses the former any more: \
                  stop every Hearth on the bucket, remove the object {}, and start again",
                 m.register,
@@ -180,10 +187,10 @@ async fn identify(
             let text = serde_json::to_vec(&marker).expect("strings always serialize");
             // Several at once write the same.
             let put = store.put(&layout::register(), PutPayload::from(text)).await;
-            put.map_err(|e| ArrangeError(ProbeError::Unusable(e.to_string()).to_string()))?;
+            put.map_err(|e| unusable(&e))?;
         }
         None => {
-            return Err(ArrangeError(format!(
+            return Err(ArrangeError::mend(format!(
                 "catalog.lock: {register} decides about another bucket, {}: give each bucket a path of its own",
                 said.bucket
             )));

@@ -23,10 +23,30 @@ use ulid::Ulid;
 use super::create::{Creator, exists, failed, taken};
 use crate::catalog::layout;
 
-/// Why the register did not answer; the text names it.
+/// Why a register did not do what was asked of it; the text says which register.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[error("{0}")]
-pub struct RegisterError(pub String);
+#[error("{text}")]
+pub struct RegisterError {
+    text: String,
+    passes: bool,
+}
+
+impl RegisterError {
+    /// Something that a person has to mend.
+    pub fn mend(text: impl Into<String>) -> RegisterError {
+        RegisterError { text: text.into(), passes: false }
+    }
+
+    /// Something that may pass by itself: worth to be tried again.
+    pub fn wait(text: impl Into<String>) -> RegisterError {
+        RegisterError { text: text.into(), passes: true }
+    }
+
+    /// Whether it may pass by itself.
+    pub fn passes(&self) -> bool {
+        self.passes
+    }
+}
 
 /// Small texts under names, kept by a coordinator that agrees with itself. Names are relative to the place the register was opened at, with
 /// at most one `/`.

@@ -1,4 +1,6 @@
-//! What can go wrong with the catalog, and whether anything was changed when it did.
+//! What can go wrong with the catalog, whether anything was changed when it did, and whether it may pass by itself.
+
+use object_store::Error;
 
 /// Why the catalog could not be read or changed.
 #[derive(Debug, thiserror::Error, Clone)]
@@ -19,5 +21,46 @@ pub enum CatalogError {
 
 /// Why commits could not be arranged; the text says what to set.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[error("{0}")]
-pub struct ArrangeError(pub String);
+#[error("{text}")]
+pub struct ArrangeError {
+    text: String,
+    passes: bool,
+}
+
+impl ArrangeError {
+    /// Something that a person has to mend.
+    pub fn mend(text: impl Into<String>) -> ArrangeError {
+        ArrangeError { text: text.into(), passes: false }
+    }
+
+    /// Something that may pass by itself: worth to be tried again.
+    pub fn wait(text: impl Into<String>) -> ArrangeError {
+        ArrangeError { text: text.into(), passes: true }
+    }
+
+    /// Whether it may pass by itself.
+    pub fn passes(&self) -> bool {
+        self.passes
+    }
+}
+
+/// A store that could not be asked.
+pub(super) fn unusable(e: &Error) -> ArrangeError {
+    let text = format!("the object store cannot be used: {e}");
+    if error_passes(e) { ArrangeError::wait(text) } else { ArrangeError::mend(text) }
+}
+
+/// Whether an error of an object store may pass by itself. Refused credentials, a bucket that is not there and a certificate that nobody
+/// knows do not.
+pub fn error_passes(e: &Error) -> bool {
+    !matches!(
+        e,
+        Error::NotFound { .. }
+            | Error::InvalidPath { .. }
+            | Error::NotSupported { .. }
+            | Error::NotImplemented { .. }
+            | Error::PermissionDenied { .. }
+            | Error::Unauthenticated { .. }
+            | Error::UnknownConfigurationKey { .. }
+    ) && !e.to_string().contains("certificate")
+}

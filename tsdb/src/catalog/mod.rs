@@ -28,7 +28,7 @@ use model::tenant::TenantId;
 
 pub use arrange::{Arranged, Commits, arrange};
 pub use claims::{Register, RegisterError};
-pub use error::{ArrangeError, CatalogError};
+pub use error::{ArrangeError, CatalogError, error_passes};
 pub use owner::Owner;
 pub use probe::{ProbeError, probe};
 pub use snapshot::{Edit, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};

@@ -66,7 +66,7 @@ impl Owner {
         writer: &str,
         beat: Duration,
     ) -> std::result::Result<Arc<Owner>, ArrangeError> {
-        let unusable = |e: Error| ArrangeError(format!("the object store cannot be used: {e}"));
+        let unusable = |e: Error| super::error::unusable(&e);
         let mut before = read(&*store).await.map_err(unusable)?;
         if before.as_ref().is_some_and(|b| b.writer != writer && !b.released) {
             tracing::warn!(
@@ -125,7 +125,7 @@ impl Owner {
 
 fn occupied(by: Option<&Statement>) -> ArrangeError {
     let by = by.map_or("nobody".into(), |s| format!("the data folder known as {}", s.writer));
-    ArrangeError(format!(
+    ArrangeError::mend(format!(
         "another Hearth writes to this bucket ({by}), and the object store has no conditional writes, so that only one may. Stop the other, or let \
          all of them commit through a coordinator: catalog.lock: zookeeper://HOST:2181/hearth or etcd://HOST:2379/hearth, without catalog.single_writer"
     ))

@@ -21,8 +21,12 @@ const WAYS_OUT: &str = "Commits need that word kept. Either use a store that kee
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum ProbeError {
     /// Not a lie, only a failure: wrong address, credentials, permissions, network.
-    #[error("the object store cannot be used: {0}")]
-    Unusable(String),
+    #[error("the object store cannot be used: {why}")]
+    Unusable {
+        why: String,
+        /// Whether it may pass by itself.
+        passes: bool,
+    },
     /// It does not know create-if-absent at all.
     #[error("the object store does not support conditional writes (create-if-absent): {0}. {WAYS_OUT}")]
     Unsupported(String),
@@ -56,9 +60,8 @@ pub async fn probe(store: &Arc<dyn ObjectStore>) -> Result<(), ProbeError> {
 async fn run(store: &Arc<dyn ObjectStore>, id: Ulid) -> Result<(), ProbeError> {
     let path = layout::probe(id, "twice");
     if !create(store, &path, b"first").await? {
-        return Err(ProbeError::Unusable(format!(
-            "it says that {path}, a name made up just now, exists already"
-        )));
+        let why = format!("it says that {path}, a name made up just now, exists already");
+        return Err(ProbeError::Unusable { why, passes: false });
     }
     if create(store, &path, b"second").await? {
         let now = store.get(&path).await.map_err(unusable)?.bytes().await.map_err(unusable)?;
@@ -77,7 +80,7 @@ async fn run(store: &Arc<dyn ObjectStore>, id: Ulid) -> Result<(), ProbeError> {
             match tried.await {
                 Ok(Ok(won)) => winners += usize::from(won),
                 Ok(Err(e)) => unclear = Some(e),
-                Err(e) => unclear = Some(ProbeError::Unusable(e.to_string())),
+                Err(e) => unclear = Some(ProbeError::Unusable { why: e.to_string(), passes: true }),
             }
         }
         match (winners, unclear) {
@@ -113,5 +116,5 @@ async fn create(
 }
 
 fn unusable(e: object_store::Error) -> ProbeError {
-    ProbeError::Unusable(e.to_string())
+    ProbeError::Unusable { passes: super::error::error_passes(&e), why: e.to_string() }
 }

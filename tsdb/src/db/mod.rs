@@ -111,9 +111,29 @@ impl DbOptions {
 }
 
 /// Why a store could not be opened; the text says what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct OpenError(pub String);
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[error("{text}")]
+pub struct OpenError {
+    text: String,
+    passes: bool,
+}
+
+impl OpenError {
+    /// Something that a person has to mend.
+    pub fn mend(text: impl Into<String>) -> OpenError {
+        OpenError { text: text.into(), passes: false }
+    }
+
+    /// Something that may pass by itself: worth to be tried again.
+    pub fn wait(text: impl Into<String>) -> OpenError {
+        OpenError { text: text.into(), passes: true }
+    }
+
+    /// Whether it may pass by itself.
+    pub fn passes(&self) -> bool {
+        self.passes
+    }
+}
 
 /// Why a write was not taken. Nothing of it was acknowledged.
 #[derive(Debug, thiserror::Error, Clone)]
@@ -236,13 +256,22 @@ impl Db {
         let dir = options.dir.clone();
         let (lock, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
             .await
-            .map_err(|e| OpenError(e.to_string()))??;
+            .map_err(|e| OpenError::mend(e.to_string()))??;
         let arranged = catalog::arrange(options.store.clone(), &options.commits, &writer).await;
-        let arranged = arranged.map_err(|e| OpenError(e.to_string()))?;
+        let arranged = arranged.map_err(|e| match e.passes() {
+            true => OpenError::wait(e.to_string()),
+            false => OpenError::mend(e.to_string()),
+        })?;
         options.store = arranged.store;
         let mut catalogs = HashMap::new();
         let mut snapshots = BTreeMap::new();
-        let fail = |e: catalog::CatalogError| OpenError(format!("cannot read the catalog: {e}"));
+        let fail = |e: catalog::CatalogError| {
+            let text = format!("cannot read the catalog: {e}");
+            match e {
+                catalog::CatalogError::Store(_) => OpenError::wait(text),
+                _ => OpenError::mend(text),
+            }
+        };
         for tenant in Catalog::tenants(&*options.store).await.map_err(fail)? {
             let catalog = open_catalog(&options, &writer, &tenant).await.map_err(fail)?;
             snapshots.insert(tenant.clone(), catalog.snapshot());
@@ -277,7 +306,7 @@ impl Db {
             Ok((log, replayed, left.first().copied().unwrap_or(next)))
         });
         let explain = |e: &dyn std::fmt::Display| {
-            OpenError(format!(
+            OpenError::wait(format!(
                 "cannot open the log in {}: {e}. Is the folder there, writable, and the disk not full?",
                 options.dir.display()
             ))
@@ -459,13 +488,31 @@ impl Db {
     }
 }
 
+/// Whether an error of the file system may pass by itself: a disk that is full, and what the network or the kernel could not do now. What
+/// the name or the permissions of a file forbid does not.
+pub(crate) fn io_passes(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::*;
+    !matches!(
+        e.kind(),
+        PermissionDenied
+            | NotADirectory
+            | IsADirectory
+            | NotFound
+            | ReadOnlyFilesystem
+            | InvalidFilename
+            | InvalidInput
+            | Unsupported
+    )
+}
+
 /// Makes the folder, locks it, and finds or gives the name under which its log is known in the catalog.
 fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
     let fail = |what: &str, e: &std::io::Error| {
-        OpenError(format!(
+        let text = format!(
             "cannot {what} the data folder {}: {e}. Give another with --data-dir, or make it writable",
             dir.display()
-        ))
+        );
+        if io_passes(e) { OpenError::wait(text) } else { OpenError::mend(text) }
     };
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
@@ -484,7 +531,7 @@ fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(OpenError(format!(
+            return Err(OpenError::wait(format!(
                 "the data folder {} is in use by another Hearth: stop it, or give this one a folder of its own with --data-dir",
                 dir.display()
             )));
@@ -502,7 +549,7 @@ fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
     let writer = match std::fs::read_to_string(&path) {
         Ok(text) if Ulid::from_string(text.trim()).is_ok() => text.trim().to_string(),
         Ok(text) if !text.trim().is_empty() => {
-            return Err(OpenError(format!(
+            return Err(OpenError::mend(format!(
                 "{} holds {text:?} and should hold the 26 characters that name this folder's log: restore it, or remove it if the log is empty",
                 path.display()
             )));

@@ -26,7 +26,7 @@ pub fn options(dir: &Path, store: Arc<dyn ObjectStore>) -> DbOptions {
 pub async fn open(options: DbOptions) -> Arc<Db> {
     for _ in 0..200 {
         match Db::open(options.clone()).await {
-            Err(e) if e.0.contains("in use by another") => {
+            Err(e) if e.to_string().contains("in use by another") => {
                 tokio::time::sleep(Duration::from_millis(10)).await
             }
             opened => return opened.unwrap_or_else(|e| panic!("refused to start: {e}")),

@@ -1,19 +1,38 @@
 //! A request as the endpoints see it: its tenant and its form.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{Method, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::BodyExt;
+use model::source::Budget;
 use model::tenant::TenantId;
 
 use crate::api::admission::form::Form;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorType};
 use crate::api::state::ApiState;
+
+/// The query of a URL that is longer than the server's URLs may be: the server puts it beside the request.
+#[derive(Clone)]
+pub struct LongQuery {
+    text: Arc<str>,
+    /// What the server reserved for it, until the request is dropped.
+    _reserved: Arc<dyn Send + Sync>,
+}
+
+impl LongQuery {
+    pub fn new(text: String, reserved: impl Send + Sync + 'static) -> LongQuery {
+        LongQuery { text: text.into(), _reserved: Arc::new(reserved) }
+    }
+}
 
 /// Tenant and merged parameters of a request.
 pub struct Call {
     pub tenant: TenantId,
     pub form: Form,
+    /// The memory of the form counts as that of queries, from before its body is read.
+    _form_memory: Arc<Budget>,
 }
 
 impl FromRequest<ApiState> for Call {
@@ -21,17 +40,31 @@ impl FromRequest<ApiState> for Call {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Call, ApiError> {
         let (parts, body) = request.into_parts();
-        let tenant = (state.config().tenants)(&parts.headers).map_err(ApiError::bad_data)?;
-        let is_form =
-            parts.headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_some_and(|t| {
-                t.split(';')
-                    .next()
-                    .is_some_and(|t| t.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-            });
-        let body =
-            if has_form_body(&parts.method) && is_form { read(state, body).await? } else { Vec::new() };
-        Ok(Call { tenant, form: Form::parse(parts.uri.query().unwrap_or(""), &body) })
+        let tenant = (state.config().tenants)(&parts.headers)?;
+        let memory = state.0.engine.budget(None);
+        let long = parts.extensions.get::<LongQuery>().map(|q| q.text.clone());
+        let url_query = long.as_deref().unwrap_or(parts.uri.query().unwrap_or(""));
+        reserve(&memory, url_query.len())?;
+        let body = match has_form_body(&parts.method) && is_form(&parts.headers) {
+            true => read(state, body, &memory).await?,
+            false => Vec::new(),
+        };
+        let form = Form::parse(url_query, &body);
+        Ok(Call { tenant, form, _form_memory: memory })
     }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim();
+    kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// Reserves for so many bytes of parameters: as they come, and as they are read.
+fn reserve(memory: &Budget, bytes: usize) -> Result<(), ApiError> {
+    memory.reserve(2 * bytes as u64).map_err(|e| {
+        ApiError::new(ErrorType::Unavailable, e.to_string()).with_status(StatusCode::SERVICE_UNAVAILABLE)
+    })
 }
 
 /// The methods whose body Go's `net/http` reads as a form.
@@ -39,21 +72,30 @@ fn has_form_body(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
-/// The whole body, within the limits of size and time.
-async fn read(state: &ApiState, body: Body) -> Result<Vec<u8>, ApiError> {
+/// The whole body, within the limits of size, memory and time.
+async fn read(state: &ApiState, body: Body, memory: &Budget) -> Result<Vec<u8>, ApiError> {
     let limits = &state.config().limits;
-    let whole = Limited::new(body, limits.max_body_bytes).collect();
-    match tokio::time::timeout(limits.body_timeout, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            let text =
-                format!("the request's body is larger than {} bytes, the limit", limits.max_body_bytes);
-            Err(ApiError::bad_data(text).with_status(StatusCode::PAYLOAD_TOO_LARGE))
-        }
-        Ok(Err(e)) => Err(ApiError::bad_data(format!("error reading the request's body: {e}"))),
+    match tokio::time::timeout(limits.body_timeout, gather(body, limits.max_body_bytes, memory)).await {
+        Ok(read) => read,
         Err(_) => {
             let text = format!("the request's body did not arrive within {:?}", limits.body_timeout);
             Err(ApiError::bad_data(text).with_status(StatusCode::REQUEST_TIMEOUT))
         }
     }
+}
+
+async fn gather(mut body: Body, max_bytes: usize, memory: &Budget) -> Result<Vec<u8>, ApiError> {
+    let mut out = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|e| ApiError::bad_data(format!("error reading the request's body: {e}")))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if out.len() + piece.len() > max_bytes {
+            let text = format!("the request's body is larger than {max_bytes} bytes, the limit");
+            return Err(ApiError::bad_data(text).with_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        reserve(memory, piece.len())?;
+        out.extend_from_slice(&piece);
+    }
+    Ok(out)
 }

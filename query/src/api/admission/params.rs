@@ -31,8 +31,9 @@ impl Time {
 pub fn parse_time(s: &str) -> Result<Time, String> {
     if let Some(t) = parse_float(s) {
         let seconds = t.trunc();
-        // Beyond what milliseconds in 64 bits can hold there is no time to speak of.
-        if seconds.abs() <= 9.2e15 {
+        // Upstream's MinTime and MaxTime in seconds, as its own clients and Thanos' send an open range. What lies beyond has no time
+        // in Go's 64-bit milliseconds.
+        if seconds.abs() <= i64::MAX as f64 / 1000.0 {
             let fraction = ((t - seconds) * 1000.0).round() / 1000.0;
             return Ok(Time(seconds as i128 * NS + (fraction * 1e9) as i128));
         }
@@ -104,6 +105,15 @@ pub fn parse_limit(s: &str) -> Result<usize, String> {
     }
     let n = parse_int(s)?;
     usize::try_from(n).map_err(|_| "limit must be non-negative".to_string())
+}
+
+/// The words of Go's `strconv.ParseBool`.
+pub fn parse_bool(s: &str) -> Option<bool> {
+    match s {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// An integer with the texts of Go's `strconv.Atoi`.
@@ -269,9 +279,15 @@ mod tests {
             parse_time("292277025-08-18T07:12:54.999999999Z").unwrap().ms(),
             9_223_309_901_257_974_999
         );
+        // The open range as numbers: upstream's own MinTime and MaxTime in seconds, as Thanos' client and proxies send them.
+        assert_eq!(parse_time("-9223309901257974").unwrap().ms(), -9_223_309_901_257_974_000);
+        assert_eq!(parse_time("9223309901257974").unwrap().ms(), 9_223_309_901_257_974_000);
+        assert_eq!(parse_time("9223309901257974.999").unwrap().ms(), 9_223_309_901_257_974_999);
+        assert_eq!(parse_time("9223372036854775.807").unwrap().ms(), MAX_TIME_MS);
         for bad in [
             "",
             "foo",
+            "9.3e15",
             "30s",
             "NaN",
             "Inf",

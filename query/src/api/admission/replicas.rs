@@ -8,6 +8,7 @@ use model::source::Source;
 use model::source::dedup::{DedupMode, DedupSource};
 
 use crate::api::admission::form::Form;
+use crate::api::admission::params::parse_bool;
 use crate::api::error::ApiError;
 
 /// What holds where a request says nothing.
@@ -21,14 +22,11 @@ pub struct Replicas {
 impl Replicas {
     /// What a request asks for: `dedup` (true unless said otherwise) and, instead of the labels that are set, `replicaLabels[]`.
     pub(in crate::api) fn asked(&self, form: &Form) -> Result<Replicas, ApiError> {
-        // The words of Go's strconv.ParseBool.
         let dedup = match form.get("dedup") {
-            "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-            other => {
-                let why = format!("{} is neither true nor false", quote(other));
-                return Err(ApiError::parameter("dedup", why));
-            }
+            "" => true,
+            text => parse_bool(text).ok_or_else(|| {
+                ApiError::parameter("dedup", format!("{} is neither true nor false", quote(text)))
+            })?,
         };
         let asked: Vec<String> =
             form.all("replicaLabels[]").filter(|l| !l.is_empty()).map(str::to_string).collect();

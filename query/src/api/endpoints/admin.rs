@@ -3,10 +3,10 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::matcher::Matcher;
+use model::matcher::{Matcher, quote};
 
 use crate::api::admission::call::Call;
-use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
+use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time, parse_bool};
 use crate::api::endpoints::labels::selectors;
 use crate::api::error::{ApiError, ErrorType};
 use crate::api::response;
@@ -66,11 +66,20 @@ pub async fn clean_tombstones(State(state): State<ApiState>, call: Call) -> Resu
     change(move || inner.config.storage.clean_tombstones(&call.tenant)).await
 }
 
-/// `POST|PUT /api/v1/admin/tsdb/snapshot`: there is nothing to do that a copy of the bucket does not do.
-pub async fn snapshot(State(state): State<ApiState>) -> Result<Response, ApiError> {
+/// `POST|PUT /api/v1/admin/tsdb/snapshot`: a copy of everything in the data folder, for backups; `skip_head` leaves out the newest samples.
+pub async fn snapshot(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     allowed(&state)?;
-    Err(ApiError::new(
-        ErrorType::Unavailable,
-        "snapshots are not made here: blocks are immutable objects in the object store, so flush (POST /-/flush) and copy the bucket",
-    ))
+    let skip_head = match call.form.get("skip_head") {
+        "" => false,
+        text => parse_bool(text).ok_or_else(|| {
+            ApiError::bad_data(format!("unable to parse boolean \"skip_head\" argument: {}", quote(text)))
+        })?,
+    };
+    let inner = state.0.clone();
+    let made = tokio::task::spawn_blocking(move || inner.config.storage.snapshot(skip_head)).await;
+    match made {
+        Ok(Ok(name)) => Ok(response::small(&serde_json::json!({ "name": name }))),
+        Ok(Err(e)) => Err(e.into()),
+        Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the snapshot did not finish: {e}"))),
+    }
 }

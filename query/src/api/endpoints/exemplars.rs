@@ -34,6 +34,11 @@ pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Resp
         .run(QueryClass::Lookup, None, move |budget, _| {
             let storage = &inner.config.storage;
             let found = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
+            let bytes = |s: &SeriesExemplars| {
+                let exemplars = s.exemplars.iter().map(|e| e.labels.as_bytes().len() + size_of_val(e));
+                (s.labels.as_bytes().len() + size_of_val(s) + exemplars.sum::<usize>()) as u64
+            };
+            budget.reserve(found.iter().map(bytes).sum::<u64>())?;
             Ok(response::streamed(Found {
                 series: found.into_iter(),
                 begun: false,

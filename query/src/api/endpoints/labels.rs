@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use model::matcher::Matcher;
 use model::matcher::quote;
+use model::sample::Metadata;
 use model::source::{Budget, LabelQuery};
 
 use crate::api::admission::call::Call;
@@ -31,6 +32,9 @@ pub(in crate::api) fn selectors(form: &Form, options: &ParseOptions) -> Result<V
 fn wish(selectors: Vec<Vec<Matcher>>, (min_t_ms, max_t_ms): (i64, i64), budget: &Arc<Budget>) -> LabelQuery {
     LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() }
 }
+
+/// What a label set takes beside its bytes.
+const SET_BYTES: u64 = 48;
 
 fn cut<T>(all: &mut Vec<T>, limit: usize) -> Warnings {
     if limit > 0 && all.len() > limit {
@@ -59,6 +63,7 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
             let source = view.source(&call.tenant, replicas);
             let mut found = source.series(&wish(selectors, range, budget))?;
             let warnings = cut(&mut found, limit);
+            budget.reserve(found.iter().map(|l| l.as_bytes().len() as u64 + SET_BYTES).sum::<u64>())?;
             Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, warnings }))
         })
         .await
@@ -106,6 +111,7 @@ pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_names(&wish(selectors, range, budget))?;
             let warnings = cut(&mut found, limit);
+            budget.reserve(found.iter().map(|s| (s.len() + size_of::<String>()) as u64).sum::<u64>())?;
             Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
         })
         .await
@@ -133,6 +139,7 @@ pub async fn values(
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
             let warnings = cut(&mut found, limit);
+            budget.reserve(found.iter().map(|s| (s.len() + size_of::<String>()) as u64).sum::<u64>())?;
             Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
         })
         .await
@@ -149,9 +156,12 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     let limit_per_metric = number("limit_per_metric")?;
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(QueryClass::Lookup, None, move |budget, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
             let all = inner.config.storage.metadata(&call.tenant, metric)?;
+            let bytes = |m: &Metadata| m.kind.len() + m.unit.len() + m.help.len() + 64;
+            // As it lies there, and as JSON.
+            budget.reserve(all.values().flatten().map(|m| 2 * bytes(m) as u64).sum::<u64>())?;
             Ok(response::success(&Warnings::default(), |out| {
                 out.push(b'{');
                 let most = usize::try_from(limit).unwrap_or(usize::MAX);

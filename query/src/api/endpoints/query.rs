@@ -185,7 +185,7 @@ async fn run(
                 return Ok(None);
             }
             let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &warnings);
-            let answer = response::streamed(writer.holding(budget.clone()));
+            let answer = response::streamed(writer.reserving(budget.clone())?);
             Ok(Some(resolution::tell(answer, &answered)))
         })
         .await

@@ -72,6 +72,11 @@ impl MatrixWriter {
         MatrixWriter { texts, begun: 0, labelled: false, point: 0, step: 0 }
     }
 
+    /// Bytes that the texts of the steps take.
+    pub(in crate::api) fn bytes(&self) -> u64 {
+        size_of_val(self.texts.rendered.as_slice()) as u64
+    }
+
     /// Series that were begun so far.
     pub(in crate::api) fn begun(&self) -> usize {
         self.begun

@@ -8,9 +8,15 @@ pub(in crate::api) mod streamed;
 pub(in crate::api) mod syntax_tree;
 mod value;
 
-use axum::body::{Body, Bytes};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use http_body::{Frame, SizeHint};
+use model::source::Budget;
 
 pub use stats::Stats;
 pub use value::ResultWriter;
@@ -71,6 +77,36 @@ pub(in crate::api) fn respond(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Keeps the memory of an answer reserved until all of it is sent, or its client is gone.
+pub(in crate::api) fn reserving(response: Response, budget: Arc<Budget>) -> Response {
+    response.map(|body| Body::new(Reserved { body, _budget: budget }))
+}
+
+struct Reserved {
+    body: Body,
+    _budget: Arc<Budget>,
+}
+
+impl HttpBody for Reserved {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Something that is written a piece at a time.

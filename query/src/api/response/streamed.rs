@@ -145,6 +145,9 @@ impl StreamedMatrix {
                 return Err(SourceError::Canceled.into());
             }
             self.pieces = Some(to);
+            // Those that wait, the one being written, and the one that the connection has.
+            let pieces = (WAITING + 2) * (PIECE_BYTES + (8 << 10));
+            self.start.budget.reserve(self.matrix.bytes() + pieces as u64)?;
             self.out.extend_from_slice(HEAD);
             self.out.extend_from_slice(br#"{"resultType":"matrix","result":["#);
         }
@@ -183,12 +186,14 @@ impl StreamedMatrix {
         let sent = self.start.runtime.block_on(async {
             let send = permit.without(pieces.send(piece));
             match deadline {
-                Some(deadline) => {
-                    tokio::time::timeout_at(deadline, send).await.map_err(|_| SourceError::TimedOut)
-                }
-                None => Ok(send.await),
+                Some(deadline) => tokio::time::timeout_at(deadline, send).await.ok().flatten(),
+                None => send.await,
             }
-        })?;
-        sent.map_err(|_| SourceError::Canceled.into())
+        });
+        match sent {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) => Err(SourceError::Canceled.into()),
+            None => Err(SourceError::TimedOut.into()),
+        }
     }
 }

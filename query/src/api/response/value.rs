@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::labels::Labels;
 use model::sample::Value;
-use model::source::Budget;
+use model::source::{Budget, SourceError};
 
 use crate::api::response::matrix::{MatrixWriter, point_start};
 use crate::api::response::stats::Stats;
@@ -42,9 +42,10 @@ impl ResultWriter {
         }
     }
 
-    /// Keeps the budget, to which the value was charged, as long as the value.
-    pub fn holding(self, budget: Arc<Budget>) -> ResultWriter {
-        ResultWriter { _budget: Some(budget), ..self }
+    /// Keeps the budget, to which the value was charged, as long as the value, and charges what is written of it to it too.
+    pub fn reserving(self, budget: Arc<Budget>) -> Result<ResultWriter, SourceError> {
+        budget.reserve(self.matrix.bytes() + 2 * PIECE_BYTES as u64)?;
+        Ok(ResultWriter { _budget: Some(budget), ..self })
     }
 }
 

@@ -77,9 +77,12 @@ pub(crate) fn open_store(
     }
     let folder = folder(dir);
     let fail = |e: &dyn std::fmt::Display| {
-        OpenError(format!("cannot use the folder of sealed blocks {}: {e}", folder.display()))
+        OpenError::mend(format!("cannot use the folder of sealed blocks {}: {e}", folder.display()))
     };
-    std::fs::create_dir_all(&folder).map_err(|e| fail(&e))?;
+    std::fs::create_dir_all(&folder).map_err(|e| match crate::db::io_passes(&e) {
+        true => OpenError::wait(fail(&e).to_string()),
+        false => fail(&e),
+    })?;
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| fail(&e))?;
     Ok(Arc::new(store.with_fsync(true).with_automatic_cleanup(true)))
 }
@@ -124,7 +127,7 @@ pub(crate) async fn load(
     writer: &str,
 ) -> Result<Found, OpenError> {
     let loaded = local::load(store).await;
-    let loaded = loaded.map_err(|e| OpenError(format!("cannot read the sealed blocks: {e}")))?;
+    let loaded = loaded.map_err(|e| OpenError::mend(format!("cannot read the sealed blocks: {e}")))?;
     for what in &loaded.damaged {
         tracing::error!(
             "a sealed block is damaged, and its samples are lost where the log does not have them any more: {what}"

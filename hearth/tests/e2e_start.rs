@@ -1,0 +1,104 @@
+//! Starts in the face of what passes by itself: the process waits and says what for, and ends with exit code 2 only for what a person has to
+//! mend.
+
+mod process;
+mod test_services;
+
+use std::time::Duration;
+
+use process::Running;
+use test_services::plain_s3::PlainS3;
+use test_services::{Start, free_port, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What `/-/ready` says while it is not.
+fn waits_for(start: Start, what: &str) -> test_services::Hearth {
+    let mut hearth = start.spawn();
+    wait_for("hearth to say what it waits for", PATIENCE, || {
+        if let Some(status) = hearth.process.exited() {
+            panic!("hearth ended instead of waiting: {status}\n{}", hearth.process.log_tail());
+        }
+        let answer = hearth.api.try_get("/-/ready", &[]).ok()?;
+        assert_eq!(answer.status, 503);
+        assert_eq!(hearth.api.try_get("/-/healthy", &[]).ok()?.status, 200);
+        answer.text().contains(what).then_some(())
+    });
+    hearth
+}
+
+#[test]
+fn start_waits_for_a_bucket_that_refuses_and_goes_on_when_it_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for host in ["127.0.0.1", "nowhere.invalid"] {
+        let port = free_port();
+        let mut start = Start::at(&folder.path().join(host));
+        std::fs::create_dir_all(&start.folder).expect("a folder");
+        start.objstore = Some("s3://metrics/prod".into());
+        start.env =
+            vec![("AWS_ACCESS_KEY_ID".into(), "k".into()), ("AWS_SECRET_ACCESS_KEY".into(), "s".into())];
+        let start = start.config(&format!("s3:\n  endpoint: http://{host}:{port}\n  allow_http: true\n"));
+        let mut hearth = waits_for(start, "s3://metrics/prod");
+        assert!(hearth.stop().success(), "a stop while waiting is clean");
+    }
+}
+
+#[test]
+fn start_waits_for_a_coordinator_that_is_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for kind in ["etcd", "zookeeper"] {
+        let start = Start::at(&folder.path().join(kind));
+        std::fs::create_dir_all(&start.folder).expect("a folder");
+        let url = format!("{kind}://127.0.0.1:{}/hearth", free_port());
+        let mut hearth = waits_for(start.config(&format!("catalog:\n  lock: {url}\n")), "catalog.lock");
+        assert!(hearth.stop().success(), "a stop while waiting is clean");
+    }
+}
+
+#[test]
+fn start_waits_for_the_process_that_still_has_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = Start::at(folder.path()).ready();
+    let mut second = first.start.clone();
+    second.port = free_port();
+    let mut second = waits_for(second, "in use by another Hearth");
+    drop(first);
+    second.wait_ready();
+    assert!(second.stop().success());
+}
+
+#[test]
+fn start_waits_for_a_disk_that_has_room_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut start = Start::at(folder.path());
+    // No file may have any bytes.
+    start.file_limit_kib = Some(0);
+    let mut hearth = waits_for(start, "data");
+    assert!(hearth.stop().success());
+}
+
+#[test]
+fn start_ends_for_what_a_person_has_to_mend() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let s3 = PlainS3::honest();
+    let at = |name: &str| {
+        let start = Start::at(&folder.path().join(name));
+        std::fs::create_dir_all(&start.folder).expect("a folder");
+        start
+    };
+    let mut no_folder = at("file");
+    std::fs::write(no_folder.folder.join("data"), "").expect("a file");
+    let mut unknown = at("unknown");
+    unknown.objstore = Some("ftp://x".into());
+    let mut plain = at("plain");
+    plain.objstore = Some("s3://b".into());
+    plain.env = vec![("AWS_ACCESS_KEY_ID".into(), "k".into()), ("AWS_SECRET_ACCESS_KEY".into(), "s".into())];
+    let plain = plain.config(&format!("s3:\n  endpoint: http://127.0.0.1:{}\n", s3.port()));
+    no_folder.env = vec![];
+    for start in [no_folder, unknown, plain] {
+        let mut hearth = start.spawn();
+        let status = wait_for("hearth to end", PATIENCE, || hearth.process.exited());
+        assert_eq!(status.code(), Some(2), "{}", hearth.process.log_tail());
+    }
+    let _ = Running::start(&[]);
+}
