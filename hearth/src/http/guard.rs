@@ -6,10 +6,11 @@ use axum::http::{HeaderMap, Method, header};
 use model::matcher::Matcher;
 
 /// Paths that POST asks something of and changes nothing by: Prometheus' clients send long queries so.
-const ASKING: [&str; 11] = [
+const ASKING: [&str; 12] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/query_exemplars",
+    "/api/v1/estimate",
     "/api/v1/explain",
     "/api/v1/format_query",
     "/api/v1/parse_query",

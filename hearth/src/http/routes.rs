@@ -30,7 +30,7 @@ use super::guard::Guard;
 use super::request_line::{self, PathIs};
 
 /// The APIs beyond Prometheus' that the page shows views of.
-const SERVES: [&str; 0] = [];
+const SERVES: [&str; 3] = ["estimate", "queries", "storage"];
 
 /// What the server knows of itself; clones share it.
 #[derive(Clone)]
@@ -340,16 +340,18 @@ impl Metrics {
 }
 
 /// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner cannot make series.
-const HANDLERS: [&str; 17] = [
+const HANDLERS: [&str; 19] = [
     "/-/flush",
     "/-/healthy",
     "/-/ready",
+    "/api/v1/estimate",
     "/api/v1/format_query",
     "/api/v1/label/",
     "/api/v1/labels",
     "/api/v1/metadata",
     "/api/v1/otlp/",
     "/api/v1/push",
+    "/api/v1/queries",
     "/api/v1/query_exemplars",
     "/api/v1/query_range",
     "/api/v1/query",

@@ -5,6 +5,7 @@ mod memory_limit;
 mod query_storage;
 mod snapshot;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
-use self::query_storage::QueryStorage;
+use self::query_storage::{QueryStorage, RecentHeads};
 use crate::backoff::Backoff;
 use crate::config::{self, Loaded, Settings, TABLE};
 use crate::http::Server;
@@ -212,6 +213,7 @@ async fn open(
         compactor: compactor.clone(),
         data_dir: settings.data_dir.0.clone(),
         location: location.clone(),
+        heads: RecentHeads::default(),
         runtime: tokio::runtime::Handle::current(),
     };
     let query = ApiState::new(api_config(loaded, storage, web, clock.clone(), tenant));
@@ -293,6 +295,7 @@ fn api_config(
                 .trim()
                 .to_owned(),
             started_ms: clock.now_ms(),
+            retention: retention_texts(settings),
             storage_retention: if retention == "0" { "forever".to_owned() } else { retention },
             config_yaml: config::print(loaded),
             flags,
@@ -301,6 +304,25 @@ fn api_config(
         admin_api: settings.admin_api,
         ..ApiConfig::new(storage, metrics)
     }
+}
+
+/// How long each resolution is kept, for people.
+fn retention_texts(settings: &Settings) -> BTreeMap<String, String> {
+    let forever = |span: String| if span == "0" { "for ever".to_owned() } else { span };
+    let mut texts = BTreeMap::from([
+        ("raw samples".to_owned(), forever(settings.retention.to_string())),
+        ("5m windows".to_owned(), forever(settings.retention_5m.to_string())),
+        ("1h windows".to_owned(), forever(settings.retention_1h.to_string())),
+    ]);
+    for (name, text) in [
+        ("some series", settings.retention_rules.to_string()),
+        ("some tenants", settings.retention_tenants.to_string()),
+    ] {
+        if !text.is_empty() {
+            texts.insert(name.to_owned(), text);
+        }
+    }
+    texts
 }
 
 fn engine_options(settings: &Settings) -> EngineOptions {

@@ -1,8 +1,9 @@
 //! The store as queries and the admin API see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use compactor::worker::Compactor;
 use model::exemplar::SeriesExemplars;
@@ -11,7 +12,8 @@ use model::matcher::Matcher;
 use model::sample::Metadata;
 use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
-use query::api::{ChangeError, Readiness};
+use parking_lot::Mutex;
+use query::api::{ChangeError, Readiness, Stored, StoredBlock, StoredHead};
 use tsdb::db::{Db, DeleteError};
 
 use super::snapshot;
@@ -27,8 +29,34 @@ pub struct QueryStorage {
     pub data_dir: PathBuf,
     /// Where the blocks are.
     pub location: Location,
+    pub heads: RecentHeads,
     /// Where what the API asks for on blocking threads is carried out.
     pub runtime: tokio::runtime::Handle,
+}
+
+/// What heads held a few seconds ago: looking walks all series of a tenant, a tenth of a second for a million.
+#[derive(Default)]
+pub struct RecentHeads(Mutex<HashMap<TenantId, (Instant, StoredHead)>>);
+
+impl RecentHeads {
+    fn of(&self, db: &Db, tenant: &TenantId) -> StoredHead {
+        const FRESH: Duration = Duration::from_secs(5);
+        let known = self.0.lock().get(tenant).copied();
+        if let Some((_, head)) = known.filter(|(at, _)| at.elapsed() < FRESH) {
+            return head;
+        }
+        let stats = db.head_stats(tenant, 1);
+        let head = StoredHead {
+            series: stats.series,
+            min_t_ms: stats.min_t_ms,
+            max_t_ms: stats.max_t_ms,
+            bytes: stats.bytes.total(),
+        };
+        let mut all = self.0.lock();
+        all.retain(|_, (at, _)| at.elapsed() < FRESH);
+        all.insert(tenant.clone(), (Instant::now(), head));
+        head
+    }
 }
 
 impl query::api::Storage for QueryStorage {
@@ -57,6 +85,23 @@ impl query::api::Storage for QueryStorage {
 
     fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
         self.db.head_stats(tenant, limit)
+    }
+
+    fn stored(&self, tenant: &TenantId) -> Stored {
+        let blocks = self.db.blocks(tenant);
+        let blocks = blocks.iter().map(|b| StoredBlock {
+            ulid: b.ulid.to_string(),
+            min_t_ms: b.min_t_ms,
+            max_t_ms: b.max_t_ms,
+            resolution_ms: b.resolution_ms,
+            level: b.level,
+            series: b.stats.series,
+            samples: b.stats.samples,
+            bytes: b.files.series.bytes + b.files.timelines.bytes + b.files.samples.bytes,
+            writer: b.writer.clone(),
+            approximate: b.approximate,
+        });
+        Stored { blocks: blocks.collect(), head: Some(self.heads.of(&self.db, tenant)) }
     }
 
     fn delete_series(

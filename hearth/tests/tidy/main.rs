@@ -23,7 +23,7 @@ fn files(below: &Path, ends: &[&str]) -> Vec<PathBuf> {
             let path = entry.expect("an entry of a folder").path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("").to_owned();
             if path.is_dir() {
-                if !matches!(name.as_str(), "target" | ".git" | "hearth-data") {
+                if !matches!(name.as_str(), "target" | ".git" | "hearth-data" | "node_modules") {
                     folders.push(path);
                 }
             } else if ends.iter().any(|end| name.ends_with(end)) {

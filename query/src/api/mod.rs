@@ -8,6 +8,7 @@ pub mod error;
 pub mod metrics;
 pub mod response;
 mod run;
+mod running;
 pub mod state;
 
 use std::time::Instant;
@@ -18,7 +19,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 
 pub use admission::call::LongQuery;
 pub use admission::replicas::Replicas;
@@ -26,7 +27,7 @@ pub use error::{ApiError, ErrorType};
 pub use metrics::Metrics;
 pub use state::{
     ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Limits, ProcessInfo, Readiness, Storage,
-    TenantResolver, single_tenant, tenant_from_header,
+    Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
 };
 
 /// Everything under `/api/v1/` that has to do with queries; other paths there are 404. Merge it with the routers of the writing side, whose
@@ -41,6 +42,10 @@ pub fn router(state: ApiState) -> Router {
             get(endpoints::exemplars::exemplars).post(endpoints::exemplars::exemplars),
         )
         .route(&both("explain"), get(endpoints::explain::explain).post(endpoints::explain::explain))
+        .route(&both("estimate"), get(endpoints::estimate::estimate).post(endpoints::estimate::estimate))
+        .route(&both("queries"), get(endpoints::running::list))
+        .route(&both("queries/{id}"), delete(endpoints::running::cancel))
+        .route(&both("storage"), get(endpoints::storage::storage))
         .route(&both("format_query"), get(endpoints::query::format).post(endpoints::query::format))
         .route(&both("parse_query"), get(endpoints::query::syntax_tree).post(endpoints::query::syntax_tree))
         .route(&both("series"), get(endpoints::labels::series).post(endpoints::labels::series))

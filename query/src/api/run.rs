@@ -7,11 +7,14 @@ use axum::response::Response;
 use model::source::Budget;
 use tokio::sync::Semaphore;
 
+use crate::api::admission::call::Call;
 use crate::api::admission::permit::Permit;
 use crate::api::error::{ApiError, ErrorType};
 use crate::api::response;
 use crate::api::response::streamed::{self, CancelOnDrop, StreamStart};
+use crate::api::running::{Arrival, Watch};
 use crate::api::state::ApiState;
+use crate::engine::QueryTime;
 
 /// What a piece of work waits its turn among: label lookups have permits of their own, so that a dashboard's menus open while its panels
 /// compute.
@@ -22,6 +25,18 @@ pub enum QueryClass {
 }
 
 impl ApiState {
+    /// Lists a query that has arrived, until what this gives is dropped.
+    pub(in crate::api) fn watch(&self, call: &Call, endpoint: &'static str, time: QueryTime) -> Watch {
+        let arrival = Arrival {
+            request_id: call.request_id.clone(),
+            tenant: call.tenant.clone(),
+            endpoint,
+            time,
+            arrived_ms: self.config().clock.now_ms(),
+        };
+        self.0.running.watch(call.form.get("query"), arrival)
+    }
+
     /// Runs `work` on a thread that may block, as soon as there is a permit. `timeout` (at most the engine's own) covers the wait too; what
     /// `work` gets is the budget to charge and how long the wait was. The permit is given back when `work` is done, before the
     /// answer is sent: a slow reader does not keep others waiting.

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::api::admission::replicas::{Replicas, deduplicated};
 use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
+use crate::api::running::Running;
 use crate::engine::{Engine, EngineOptions};
 
 /// Whether the process can answer queries.
@@ -26,6 +27,42 @@ pub enum Readiness {
     /// The log is still being replayed.
     Starting,
     Stopping,
+}
+
+/// What is stored of a tenant, as this process knows it without asking the object store.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    pub blocks: Vec<StoredBlock>,
+    /// `None` where this process has no head.
+    pub head: Option<StoredHead>,
+}
+
+/// A block of the object store.
+#[derive(Clone, Debug)]
+pub struct StoredBlock {
+    pub ulid: String,
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    /// 0 for raw samples, else the length of its windows.
+    pub resolution_ms: i64,
+    pub level: u32,
+    pub series: u64,
+    /// Of a block of windows, their number.
+    pub samples: u64,
+    /// All of its files.
+    pub bytes: u64,
+    pub writer: String,
+    pub approximate: bool,
+}
+
+/// The head of a tenant.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoredHead {
+    pub series: u64,
+    pub min_t_ms: i64,
+    pub max_t_ms: i64,
+    /// Of the whole head, all tenants together.
+    pub bytes: u64,
 }
 
 /// Storage as the API sees it. The calls may block; they are made from threads that may.
@@ -58,6 +95,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Figures of the head, its lists at most `limit` long.
     fn head_stats(&self, _tenant: &TenantId, _limit: usize) -> HeadStats {
         HeadStats::default()
+    }
+
+    /// What is there, in which blocks. Must not wait for the object store; the head may be as it was some seconds ago: this is asked with
+    /// every letter that is typed into the page.
+    fn stored(&self, _tenant: &TenantId) -> Stored {
+        Stored::default()
     }
 
     /// Hides the samples of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, in all that was written
@@ -200,6 +243,8 @@ pub struct ProcessInfo {
     pub started_ms: i64,
     /// As Prometheus writes it, such as `15d` or `forever`.
     pub storage_retention: String,
+    /// How long each resolution is kept, by its name, for people.
+    pub retention: BTreeMap<String, String>,
     /// The configuration in effect, secrets left out.
     pub config_yaml: String,
     pub flags: BTreeMap<String, String>,
@@ -248,6 +293,8 @@ pub struct ApiState(pub(in crate::api) Arc<Inner>);
 pub(in crate::api) struct Inner {
     pub config: ApiConfig,
     pub engine: Engine,
+    /// Queries at work and the last that ended.
+    pub running: Arc<Running>,
     /// Permits for queries, and others for label lookups, so that a dashboard's menus open while its panels compute.
     pub queries: Arc<Semaphore>,
     pub lookups: Arc<Semaphore>,
@@ -266,6 +313,7 @@ impl ApiState {
         config.metrics.watch(engine.memory());
         ApiState(Arc::new(Inner {
             engine,
+            running: Arc::default(),
             waiting: Arc::new(Semaphore::new(waiting)),
             queries: Arc::new(Semaphore::new(permits)),
             lookups: Arc::new(Semaphore::new(permits)),

@@ -67,7 +67,7 @@ const pages = {
   explain: ['query?' + panel(`sum(${RATE})`, { tab: 'explain' }), page => shows(page, 'samples read')], heat: ['query?' + panel('rate(waits_seconds_bucket[5m])', { display_mode: 'heatmap' }), page => page.waitForSelector('.plot canvas')],
   nothing: ['query?' + panel('page_total'), page => shows(page, 'pages_total')], explore: ['explore', page => shows(page, 'pages_total')], metric: ['explore?metric=pages_total', page => shows(page, 'Split by it')],
   cardinality: ['cardinality', page => shows(page, 'Label pairs')], alerts: ['alerts'], rules: ['rules'], status: ['status', page => shows(page, 'Configuration in effect')], connect: ['connect'],
-  ...Object.fromEntries((process.env.SERVES ?? '').split(' ').filter(Boolean).map(name => [name, [name]])),
+  ...Object.fromEntries((process.env.SERVES ?? 'queries storage').split(' ').filter(Boolean).map(name => [name, [name]])),
 };
 for (const [name, [path, act]] of Object.entries(pages))
   for (const width of [1440, 390]) await visit(`${name} ${width}`, path, { width, height: width === 390 ? 844 : 900, act });

@@ -33,6 +33,8 @@ pub struct Call {
     pub form: Form,
     /// The memory of the form counts as that of queries, from before its body is read.
     _form_memory: Arc<Budget>,
+    /// What the client, or the server for it, calls the request; empty where nobody does.
+    pub request_id: String,
 }
 
 impl FromRequest<ApiState> for Call {
@@ -50,7 +52,9 @@ impl FromRequest<ApiState> for Call {
             false => Vec::new(),
         };
         let form = Form::parse(url_query, &body);
-        Ok(Call { tenant, form, _form_memory: memory })
+        let request_id =
+            parts.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        Ok(Call { tenant, form, request_id: request_id.to_owned(), _form_memory: memory })
     }
 }
 

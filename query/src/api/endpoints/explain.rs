@@ -41,8 +41,12 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let replicas = state.config().replicas.asked(form)?;
     let view = state.clone();
     let inner = state.0.clone();
+    let mut watch = analyze.then(|| state.watch(&call, "explain", time));
     state
         .run(QueryClass::Query, timeout, move |budget, queued| {
+            if let Some(watch) = &watch {
+                watch.begin(budget);
+            }
             let text = call.form.get("query");
             let source = view.source(&call.tenant, replicas);
             let budget = Some(budget.clone());
@@ -56,7 +60,11 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
                 ..QueryOptions::default()
             };
             let request = QueryRequest { text, time, options };
-            let explained = inner.engine.explain(&*source, &request, analyze)?;
+            let explained = inner.engine.explain(&*source, &request, analyze).inspect_err(|e| {
+                if let Some(watch) = &mut watch {
+                    watch.failed(e);
+                }
+            })?;
             let warnings = explained.ran.as_ref().map_or_else(Warnings::default, |ran| {
                 let (warnings, infos) = ran.annotations.render(text, MAX_WARNINGS);
                 Warnings { warnings, infos }

@@ -125,8 +125,11 @@ async fn run(
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     let inner = state.0.clone();
+    let endpoint = if matches!(time, QueryTime::Instant { .. }) { "query" } else { "query_range" };
+    let mut watch = state.watch(&call, endpoint, time);
     state
         .run_streamed(QueryClass::Query, timeout, move |budget, queued, start| {
+            watch.begin(budget);
             let text = call.form.get("query");
             let stats = call.form.get("stats");
             let source = view.source(&call.tenant, replicas);
@@ -154,6 +157,9 @@ async fn run(
             let mut rows = StreamedMatrix::new(grid, limit, start, answered.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
             let done = inner.engine.run_streamed(&*source, &request, from_bytes, &mut |s| rows.series(&s));
+            if let Err(e) = &done {
+                watch.failed(e);
+            }
             let mut result = match done {
                 Err(e) if rows.begun() => {
                     // The head of the answer is gone: all that is left is to break it off.

@@ -1,7 +1,7 @@
 /** Why a result is empty: an unknown name, a label that nothing has, no samples in this range but in another, or the query itself. */
 import { useEffect, useState } from 'preact/hooks';
-import { cached, soft, type Labels } from '../api';
-import { stamp } from '../time';
+import { cached, serves, soft, type Labels } from '../api';
+import { parseDuration, spoken, stamp } from '../time';
 import { useCell, zone } from '../store';
 import type { Panel } from '../url';
 import type { Outcome, PlanNode, Explained } from './run';
@@ -67,10 +67,19 @@ async function whyOne(n: PlanNode): Promise<Found | null> {
   return { selector: shown, title: 'matches nothing, in this range or any other' };
 }
 
+/** What retention says of a range that lies before everything that is kept. */
+async function hiddenByRetention(end: number): Promise<string> {
+  if (!serves('storage')) return '';
+  const all = (await soft<{ retention: Record<string, string> }>('storage'))?.retention ?? {};
+  const kept = Object.entries(all).filter(([name]) => !name.startsWith('some')).map(([, t]) => parseDuration(t) ?? Infinity), most = Math.max(...kept);
+  return kept.length && Number.isFinite(most) && end < Date.now() / 1000 - most ? `This range is older than what is kept: ${spoken(most)}.` : '';
+}
+
 export function Empty({ o, update }: { o: Outcome; update(patch: Partial<Panel>, push?: boolean): void }) {
-  const [why, setWhy] = useState<Found[] | 'looking' | 'query'>('looking'), inZone = useCell(zone);
+  const [why, setWhy] = useState<Found[] | 'looking' | 'query'>('looking'), [hidden, setHidden] = useState(''), inZone = useCell(zone);
   useEffect(() => {
     let on = true;
+    void hiddenByRetention(o.end).then(h => { if (on) setHidden(h); });
     void (async () => {
       const form = o.step ? { start: o.start, end: o.end, step: o.step } : { time: o.end };
       const plan = await soft<Explained>('explain', { query: o.expr, ...form }, { method: 'POST' });
@@ -84,6 +93,7 @@ export function Empty({ o, update }: { o: Outcome; update(patch: Partial<Panel>,
   const swap = (from: string, to: string) => update({ expr: o.expr.replace(new RegExp(`(?<![\\w:])${from.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w:])`, 'g'), to) }, true);
   return <div class="empty">
     <strong>{o.step ? 'Nothing in this range' : 'Nothing at this moment'}</strong>
+    {hidden && <p>{hidden}</p>}
     {why === 'looking' && <p class="soft" role="status">Looking for the reason…</p>}
     {why === 'query' && <p>What it selects is there, but nothing passes through the query: a comparison that filters all, or two sides whose labels do not match. <button type="button" class="small" onClick={() => update({ tab: 'explain' }, true)}>Explain shows where it stops</button></p>}
     {Array.isArray(why) && <ul class="why">{why.map((f, i) => <li key={i}>

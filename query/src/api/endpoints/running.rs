@@ -1,0 +1,87 @@
+//! `queries`: what is being worked on, what ended lately, and a way to call a query off. Hearth's own.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::api::admission::call::Call;
+use crate::api::admission::params::rfc3339;
+use crate::api::error::{ApiError, ErrorType};
+use crate::api::response;
+use crate::api::running::Query;
+use crate::api::state::ApiState;
+use crate::engine::QueryTime;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row<'a> {
+    id: String,
+    request_id: &'a str,
+    query: &'a str,
+    endpoint: &'a str,
+    tenant: &'a str,
+    started: String,
+    seconds: f64,
+    samples_read: u64,
+    bytes: u64,
+    state: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
+    start: f64,
+    end: f64,
+    step: f64,
+}
+
+fn row<'a>(q: &'a Query, state: &'a str, seconds: f64, error: &'a str) -> Row<'a> {
+    let (start, end, step) = match q.time {
+        QueryTime::Instant { time_ms } => (time_ms, time_ms, 0),
+        QueryTime::Range { start_ms, end_ms, step_ms } => (start_ms, end_ms, step_ms),
+    };
+    Row {
+        id: q.number.to_string(),
+        request_id: &q.request_id,
+        query: &q.text,
+        endpoint: q.endpoint,
+        tenant: q.tenant.as_str(),
+        started: rfc3339(q.arrived_ms),
+        seconds,
+        samples_read: q.samples_read(),
+        bytes: q.bytes_peak(),
+        state,
+        error,
+        start: start as f64 / 1e3,
+        end: end as f64 / 1e3,
+        step: step as f64 / 1e3,
+    }
+}
+
+/// `GET /api/v1/queries`: those of the caller's tenant.
+pub async fn list(State(state): State<ApiState>, call: Call) -> Response {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        running: Vec<Row<'a>>,
+        recent: Vec<Row<'a>>,
+    }
+    let (running, recent) = state.0.running.of(&call.tenant);
+    response::small(&Answer {
+        running: running.iter().map(|q| row(q, q.state().name(), q.elapsed().as_secs_f64(), "")).collect(),
+        recent: recent
+            .iter()
+            .map(|e| row(&e.query, e.state.name(), e.took.as_secs_f64(), &e.error))
+            .collect(),
+    })
+}
+
+/// `DELETE /api/v1/queries/{id}`: the query ends at its next look at its budget, within milliseconds, and its client gets `canceled`.
+pub async fn cancel(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let cancelled = id.parse().is_ok_and(|number| state.0.running.cancel(&call.tenant, number));
+    if !cancelled {
+        let why = format!("no query {} is running: it may have ended", model::matcher::quote(&*id));
+        return Err(ApiError::new(ErrorType::NotFound, why));
+    }
+    Ok(response::small("cancelled"))
+}

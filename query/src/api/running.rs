@@ -1,0 +1,271 @@
+//! Queries at work and the last that ended: who asks what, how far it has come, and a way to call it off.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use model::source::Budget;
+use model::tenant::TenantId;
+use parking_lot::Mutex;
+
+use crate::engine::QueryTime;
+
+/// How many that ended are remembered, of all tenants together.
+const REMEMBERED: usize = 300;
+/// How much of a query's text is kept, so that the memory above has a bound: some 300 × 2 KiB.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// All of a process.
+#[derive(Default)]
+pub struct Running(Mutex<Lists>);
+
+#[derive(Default)]
+struct Lists {
+    next: u64,
+    /// By number, which is their order of arrival.
+    at_work: BTreeMap<u64, Arc<Query>>,
+    ended: VecDeque<Ended>,
+}
+
+/// A query that waits for its turn or is evaluated.
+pub struct Query {
+    pub number: u64,
+    /// What the client calls it: its `X-Request-Id`, empty where it sent none.
+    pub request_id: String,
+    pub tenant: TenantId,
+    pub endpoint: &'static str,
+    /// Cut where it is long.
+    pub text: String,
+    pub time: QueryTime,
+    pub arrived_ms: i64,
+    arrived: Instant,
+    /// From when it has a permit.
+    budget: OnceLock<Arc<Budget>>,
+    cancelled: AtomicBool,
+}
+
+/// How a query stands or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Queued,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Running => "running",
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A query that came to its end.
+#[derive(Clone)]
+pub struct Ended {
+    pub query: Arc<Query>,
+    pub state: State,
+    /// Empty unless it failed.
+    pub error: String,
+    /// Waiting included.
+    pub took: Duration,
+}
+
+impl Query {
+    pub fn state(&self) -> State {
+        match self.budget.get() {
+            None => State::Queued,
+            Some(_) if self.cancelled.load(Ordering::Relaxed) => State::Cancelled,
+            Some(_) => State::Running,
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.arrived.elapsed()
+    }
+
+    pub fn samples_read(&self) -> u64 {
+        self.budget.get().map_or(0, |b| b.samples_read())
+    }
+
+    /// Most memory it held at once.
+    pub fn bytes_peak(&self) -> u64 {
+        self.budget.get().map_or(0, |b| b.bytes_peak())
+    }
+
+    fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        if let Some(budget) = self.budget.get() {
+            budget.cancel();
+        }
+    }
+}
+
+/// Watches one query: it is listed until this is dropped, and then among those that ended.
+pub struct Watch {
+    running: Arc<Running>,
+    query: Arc<Query>,
+    error: Option<String>,
+}
+
+/// What a query is listed with.
+pub struct Arrival {
+    pub request_id: String,
+    pub tenant: TenantId,
+    pub endpoint: &'static str,
+    pub time: QueryTime,
+    pub arrived_ms: i64,
+}
+
+impl Running {
+    pub fn watch(self: &Arc<Running>, text: &str, arrival: Arrival) -> Watch {
+        let mut lists = self.0.lock();
+        lists.next += 1;
+        let Arrival { request_id, tenant, endpoint, time, arrived_ms } = arrival;
+        let query = Arc::new(Query {
+            number: lists.next,
+            request_id,
+            tenant,
+            endpoint,
+            text: text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned(),
+            time,
+            arrived_ms,
+            arrived: Instant::now(),
+            budget: OnceLock::new(),
+            cancelled: AtomicBool::new(false),
+        });
+        lists.at_work.insert(query.number, query.clone());
+        Watch { running: self.clone(), query, error: None }
+    }
+
+    /// Those of a tenant: at work by arrival, and ended, the latest first.
+    pub fn of(&self, tenant: &TenantId) -> (Vec<Arc<Query>>, Vec<Ended>) {
+        let lists = self.0.lock();
+        let at_work = lists.at_work.values().filter(|q| q.tenant == *tenant).cloned().collect();
+        let ended = lists.ended.iter().rev().filter(|e| e.query.tenant == *tenant).cloned().collect();
+        (at_work, ended)
+    }
+
+    /// Calls off a tenant's query; `false` where it has none of this number at work.
+    pub fn cancel(&self, tenant: &TenantId, number: u64) -> bool {
+        let found = self.0.lock().at_work.get(&number).filter(|q| q.tenant == *tenant).cloned();
+        found.is_some_and(|query| {
+            query.cancel();
+            true
+        })
+    }
+}
+
+impl Watch {
+    /// The query has a permit and charges this budget.
+    pub fn begin(&self, budget: &Arc<Budget>) {
+        let _ = self.query.budget.set(budget.clone());
+        // It may have been called off while it waited.
+        if self.query.cancelled.load(Ordering::Relaxed) {
+            budget.cancel();
+        }
+    }
+
+    pub fn failed(&mut self, error: &dyn std::fmt::Display) {
+        let text = error.to_string();
+        self.error = Some(text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned());
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let query = self.query.clone();
+        let state = match (&self.error, query.budget.get()) {
+            _ if query.cancelled.load(Ordering::Relaxed) => State::Cancelled,
+            // Its client went away while it waited.
+            (None, None) => State::Cancelled,
+            (Some(_), _) => State::Failed,
+            (None, Some(_)) => State::Done,
+        };
+        let ended =
+            Ended { state, error: self.error.take().unwrap_or_default(), took: query.elapsed(), query };
+        let mut lists = self.running.0.lock();
+        lists.at_work.remove(&ended.query.number);
+        lists.ended.push_back(ended);
+        if lists.ended.len() > REMEMBERED {
+            lists.ended.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(running: &Arc<Running>, tenant: &str, text: &str) -> Watch {
+        let arrival = Arrival {
+            request_id: "r".into(),
+            tenant: TenantId::new(tenant).unwrap(),
+            endpoint: "query",
+            time: QueryTime::Instant { time_ms: 1 },
+            arrived_ms: 1,
+        };
+        running.watch(text, arrival)
+    }
+
+    #[test]
+    fn queries_are_listed_while_they_wait_and_run_and_after() {
+        let running = Arc::new(Running::default());
+        let (a, b) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
+        let mut first = watch(&running, "a", "up");
+        let second = watch(&running, "a", "down");
+        assert_eq!(running.of(&a).0.iter().map(|q| q.state()).collect::<Vec<_>>(), [State::Queued; 2]);
+        assert!(running.of(&b).0.is_empty(), "another tenant sees none of them");
+        let budget = Budget::unlimited();
+        first.begin(&budget);
+        budget.read_samples(7);
+        let listed = running.of(&a).0;
+        assert_eq!((listed[0].state(), listed[0].samples_read()), (State::Running, 7));
+        first.failed(&"too much");
+        drop(first);
+        drop(second);
+        let (at_work, ended) = running.of(&a);
+        assert!(at_work.is_empty());
+        let ended: Vec<_> =
+            ended.iter().map(|e| (e.query.text.as_str(), e.state, e.error.as_str())).collect();
+        assert_eq!(ended, [("down", State::Cancelled, ""), ("up", State::Failed, "too much")]);
+    }
+
+    #[test]
+    fn cancelled_queries_stop_at_their_next_check_wherever_they_are() {
+        let running = Arc::new(Running::default());
+        let (a, b) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
+        let waits = watch(&running, "a", "up");
+        assert!(!running.cancel(&b, waits.query.number), "not another tenant's");
+        assert!(running.cancel(&a, waits.query.number));
+        let budget = Budget::unlimited();
+        waits.begin(&budget);
+        assert!(budget.check().is_err());
+        let runs = watch(&running, "a", "up");
+        let budget = Budget::unlimited();
+        runs.begin(&budget);
+        assert!(budget.check().is_ok() && running.cancel(&a, runs.query.number) && budget.check().is_err());
+        let number = runs.query.number;
+        drop(runs);
+        assert!(!running.cancel(&a, number), "it has ended");
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_old_ends_forgotten() {
+        let running = Arc::new(Running::default());
+        let a = TenantId::new("a").unwrap();
+        for _ in 0..REMEMBERED + 5 {
+            drop(watch(&running, "a", &"ü".repeat(MAX_TEXT_BYTES)));
+        }
+        let ended = running.of(&a).1;
+        assert_eq!(ended.len(), REMEMBERED);
+        assert!(ended[0].query.text.len() <= MAX_TEXT_BYTES);
+    }
+}
