@@ -1,4 +1,5 @@
-//! Exposition text: the two formats by example, what is refused and where, and every generated text coming back as it was.
+//! Exposition text: the two formats by example, what is refused and where, and every generated text coming
+//! back as it was.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ fn lines(e: &Exposition<'_>) -> Vec<String> {
 }
 
 #[test]
-fn the_classic_format_by_example() {
+fn classic_format_by_example() {
     let text = r#"# HELP http_requests_total The total number of \"requests\".\nSecond line, one backslash: \\
 # TYPE http_requests_total counter
 http_requests_total{method="post",code="200"} 1027 1395066363000
@@ -81,11 +82,11 @@ empty{} 3
 
 #[test]
 fn open_metrics_by_example() {
-    let text = r#"# TYPE foo counter
-# UNIT foo seconds
-# HELP foo Says \"hello\".
-foo_total{a="b"} 17.0 1520879607.789 # {trace_id="KOO5S4vxi0o"} 0.67 1520879607.1
-foo_created{a="b"} 1520430000.123
+    let text = r#"# TYPE foo_seconds counter
+# UNIT foo_seconds seconds
+# HELP foo_seconds Says \"hello\".
+foo_seconds_total{a="b"} 17.0 1520879607.789 # {trace_id="KOO5S4vxi0o"} 0.67 1520879607.1
+foo_seconds_created{a="b"} 1520430000.123
 # TYPE bar gaugehistogram
 bar_bucket{le="+Inf"} 17 # {} 1
 # TYPE s stateset
@@ -96,8 +97,8 @@ s{s="on"} 1
     assert_eq!(
         lines(&e),
         [
-            r#"foo_total{a="b"} 17 @1520879607789"#,
-            r#"foo_created{a="b"} 1520430000.123"#,
+            r#"foo_seconds_total{a="b"} 17 @1520879607789"#,
+            r#"foo_seconds_created{a="b"} 1520430000.123"#,
             r#"bar_bucket{le="+Inf"} 17"#,
             r#"s{s="on"} 1"#
         ]
@@ -106,14 +107,142 @@ s{s="on"} 1
     let foo = &e.families[0];
     assert_eq!(
         (&*foo.name, foo.kind, &*foo.help, foo.unit),
-        ("foo", "counter", "Says \"hello\".", "seconds")
+        ("foo_seconds", "counter", "Says \"hello\".", "seconds")
     );
     let cut = parse_as("foo 1\n", Format::OpenMetrics).unwrap_err();
     assert_eq!(cut.what, "the text ends without # EOF: it was cut short");
 }
 
 #[test]
-fn what_is_refused_and_where() {
+fn le_and_quantile_have_one_spelling_as_scrapes_give_them() {
+    let text = r#"# TYPE a histogram
+a_bucket{le="1"} 1
+a_bucket{le="2.50"} 1
+a_bucket{le="1e6"} 1
+a_bucket{le="-0"} 1
+a_bucket{le="0.00001"} 1
+a_bucket{le="1e999"} 1
+a_bucket{le="+inf"} 2
+a_bucket{le="many"} 2
+a_bucket{quantile="1"} 2
+b_bucket{le="5"} 3
+# TYPE c summary
+c{quantile="0"} 1
+c{quantile=".5",le="1"} 1
+c{quantile="NaN"} 1
+# TYPE d gauge
+d{le="1",quantile="1"} 1
+# TYPE e gaugehistogram
+e_bucket{le="1"} 1
+# EOF
+"#;
+    let e = parse(text).unwrap();
+    let labels: Vec<String> = e
+        .samples
+        .iter()
+        .map(|s| e.labels(s).iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(","))
+        .collect();
+    assert_eq!(
+        labels,
+        [
+            "le=1.0",
+            "le=2.5",
+            "le=1e+06",
+            "le=0.0",
+            "le=1e-05",
+            // No number of 64 bits, and no number at all, stay as they are.
+            "le=1e999",
+            "le=+Inf",
+            "le=many",
+            // Only what the type has as a number; it holds for all up to the next TYPE line, whatever they
+            // are called.
+            "quantile=1",
+            "le=5.0",
+            "quantile=0.0",
+            "quantile=0.5,le=1",
+            "quantile=NaN",
+            "le=1,quantile=1",
+            "le=1",
+        ]
+    );
+    // The classic format is scraped by the same rule.
+    let classic = parse("# TYPE a histogram\na_bucket{le=\"1\"} 1\n").unwrap();
+    assert_eq!(classic.labels(&classic.samples[0])[0].1, "1.0");
+}
+
+#[test]
+fn open_metrics_is_held_to_its_grammar() {
+    let good = [
+        "",
+        "a 1\n",
+        "a{} 1\n",
+        "a{b=\"c\",} 1\n",
+        "# HELP a \n",
+        "# UNIT a_s s\n",
+        "# UNIT a \n",
+        "a 1 # {} 1 2\n",
+    ];
+    for text in good {
+        let text = format!("{text}# EOF\n");
+        assert!(parse_as(&text, Format::OpenMetrics).is_ok(), "{text:?}");
+    }
+    assert!(parse_as("# EOF", Format::OpenMetrics).is_ok(), "the last line may lack its end");
+    let bad = [
+        // Blanks: one space where one belongs, none elsewhere.
+        ("\n", "an empty line"),
+        (" a 1\n", "expected a metric name"),
+        ("a  1\n", "expected a number"),
+        ("a\t1\n", "expected a space and a value"),
+        ("a 1 \n", "expected a timestamp"),
+        ("a 1\t\n", "expected a number"),
+        ("a {b=\"c\"} 1\n", "expected a number"),
+        ("a{ b=\"c\"} 1\n", "expected a label name"),
+        ("a{b =\"c\"} 1\n", "expected = after"),
+        ("a{b= \"c\"} 1\n", "expected a label value"),
+        ("a{b=\"c\" } 1\n", "expected , or }"),
+        ("a{b=\"c\", d=\"e\"} 1\n", "expected a label name"),
+        ("a{,b=\"c\"} 1\n", "expected a label name"),
+        ("a{b=\"c\"}1\n", "expected a space and a value"),
+        // Comments are HELP, TYPE, UNIT and EOF.
+        ("#a\n", "expected a space"),
+        ("# a\n", "expected HELP, TYPE, UNIT or EOF"),
+        ("#  TYPE a counter\n", "expected HELP, TYPE, UNIT or EOF"),
+        ("# TYPE  a counter\n", "expected a metric name"),
+        ("# TYPE a  counter\n", "is not a metric type"),
+        ("# TYPE a counter \n", "expected the end of the line"),
+        ("# TYPE a untyped\n", "is not a metric type"),
+        ("# TYPE a\n", "expected a space and a text"),
+        ("# HELP a\n", "expected a space and a text"),
+        ("# UNIT a seconds\n", "does not end with its unit"),
+        ("# UNIT seconds seconds\n", "does not end with its unit"),
+        // Numbers as Go reads them.
+        ("a 1e999\n", "expected a number"),
+        ("a -nan\n", "expected a number"),
+        ("a 1_000\n", "expected a number"),
+        ("a 1 NaN\n", "expected a timestamp"),
+        ("a 1 1e999\n", "expected a timestamp"),
+        ("a 1 1 1\n", "expected the end of the line"),
+        // Exemplars.
+        ("a 1 #{} 1\n", "expected a timestamp"),
+        ("a 1 # 1\n", "starts with its labels"),
+        ("a 1 # {}\n", "expected a space and the exemplar's value"),
+        ("a 1 # {} 1 \n", "expected a timestamp"),
+        ("a 1 # {} 1 1 1\n", "expected the end of the line"),
+        // Nothing after the end.
+        ("# EOF\n", "after # EOF"),
+        ("# EOF \n", "expected the end of the line"),
+    ];
+    for (text, want) in bad {
+        let text = format!("{text}# EOF\n");
+        let refused = parse_as(&text, Format::OpenMetrics).expect_err(&text);
+        assert!(refused.what.contains(want), "{text:?}: {refused}");
+    }
+    let after = parse_as("# EOF\n\n", Format::OpenMetrics).unwrap_err();
+    assert_eq!(after.to_string(), "line 2, column 1: there is something after # EOF");
+}
+
+#[test]
+fn text_errors_say_what_is_refused_and_where() {
     let cases = [
         ("up 1\nup{ 1", "line 2, column 5: expected a label name or }, found \"1\""),
         ("up", "line 1, column 3: expected a number, the line ends"),
@@ -172,7 +301,7 @@ impl Sink for Notes {
 }
 
 #[test]
-fn an_exposition_is_appended_under_its_target() {
+fn exposition_is_appended_under_its_target() {
     let text = "# TYPE a counter\na{job=\"own\",z=\"1\",empty=\"\"} 1\na 2 5000\na 3 -5000\n";
     let mut notes = Notes::default();
     let target = [("job", "hearth"), ("instance", "127.0.0.1:9494")];
@@ -190,7 +319,7 @@ fn an_exposition_is_appended_under_its_target() {
 }
 
 #[test]
-fn what_our_own_encoder_writes_is_read() {
+fn own_encoder_is_read() {
     let mut registry = prometheus_client::registry::Registry::default();
     let metrics = ingest::metrics::Metrics::register(&mut registry);
     let gauge = prometheus_client::metrics::gauge::Gauge::<f64, std::sync::atomic::AtomicU64>::default();

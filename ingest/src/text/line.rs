@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use model::sample::NORMAL_NAN_BITS;
 
+use super::Format;
 use crate::reject::cut;
 
 /// What was wrong, and before which byte of the line.
@@ -17,11 +18,13 @@ pub(super) struct Problem {
 pub(super) struct Line<'a> {
     rest: &'a str,
     len: usize,
+    /// OpenMetrics: one space where one belongs, and none elsewhere.
+    strict: bool,
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Line { rest: text, len: text.len() }
+    pub(super) fn new(text: &'a str, format: Format) -> Self {
+        Line { rest: text, len: text.len(), strict: format == Format::OpenMetrics }
     }
 
     pub(super) fn problem(&self, what: impl Into<String>) -> Problem {
@@ -45,12 +48,28 @@ impl<'a> Line<'a> {
         if self.is_done() { Ok(()) } else { Err(self.expected("the end of the line")) }
     }
 
+    /// Steps over blanks where the dialect allows any number of them, none included.
     pub(super) fn blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
+        if !self.strict {
+            self.rest = self.rest.trim_start_matches([' ', '\t']);
+        }
+    }
+
+    /// What separates two parts of a line: in OpenMetrics exactly one space, which has to be there.
+    pub(super) fn gap(&mut self, before: &str) -> Result<(), Problem> {
+        if self.strict && !self.eat(' ') {
+            return Err(self.expected(&format!("a space and {before}")));
+        }
+        self.blanks();
+        Ok(())
     }
 
     pub(super) fn at(&self, c: char) -> bool {
         self.rest.starts_with(c)
+    }
+
+    pub(super) fn starts(&self, text: &str) -> bool {
+        self.rest.starts_with(text)
     }
 
     pub(super) fn eat(&mut self, c: char) -> bool {
@@ -59,12 +78,18 @@ impl<'a> Line<'a> {
         rest.is_some()
     }
 
-    /// Up to the next blank.
+    /// Up to the next blank; a tab is none in OpenMetrics.
     pub(super) fn word(&mut self) -> &'a str {
-        let end = self.rest.find([' ', '\t']).unwrap_or(self.rest.len());
+        let strict = self.strict;
+        let end = self.rest.find(|c| c == ' ' || (c == '\t' && !strict)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
         word
+    }
+
+    /// All that is left.
+    pub(super) fn remainder(&mut self) -> &'a str {
+        std::mem::take(&mut self.rest)
     }
 
     /// `[a-zA-Z_:][a-zA-Z0-9_:]*`, or any text in quotes.
@@ -151,37 +176,52 @@ impl<'a> Line<'a> {
     }
 
     /// The rest of a HELP line; quotes are only escaped in OpenMetrics.
-    pub(super) fn help(&mut self, quotes: bool) -> Cow<'a, str> {
-        unescape(std::mem::take(&mut self.rest), quotes)
+    pub(super) fn help(&mut self) -> Cow<'a, str> {
+        unescape(std::mem::take(&mut self.rest), self.strict)
     }
 
-    /// A number as Go's `ParseFloat` has it, but for hexadecimal ones, which upstream refuses too.
+    /// A number as [`parse_float`] has it.
     pub(super) fn value(&mut self) -> Result<f64, Problem> {
         let before = self.expected("a number");
-        match self.word().parse::<f64>() {
+        match parse_float(self.word()) {
             // One NaN of many; upstream's own, so that nothing exposed is mistaken for a staleness marker.
-            Ok(v) if v.is_nan() => Ok(f64::from_bits(NORMAL_NAN_BITS)),
-            Ok(v) => Ok(v),
-            Err(_) => Err(before),
+            Some(v) if v.is_nan() => Ok(f64::from_bits(NORMAL_NAN_BITS)),
+            Some(v) => Ok(v),
+            None => Err(before),
         }
     }
 
-    pub(super) fn milliseconds(&mut self) -> Result<i64, Problem> {
+    /// The time of a sample, in the dialect's unit, as milliseconds.
+    pub(super) fn timestamp(&mut self) -> Result<i64, Problem> {
+        if self.strict { self.seconds() } else { self.milliseconds() }
+    }
+
+    fn milliseconds(&mut self) -> Result<i64, Problem> {
         let before = self.expected("a timestamp in milliseconds");
         self.word().parse().map_err(|_| before)
     }
 
     /// Seconds with a fraction, rounded down to milliseconds as upstream does.
-    pub(super) fn seconds(&mut self) -> Result<i64, Problem> {
+    fn seconds(&mut self) -> Result<i64, Problem> {
         let before = self.expected("a timestamp in seconds");
-        match self.word().parse::<f64>() {
-            Ok(s) if s.is_finite() && s.abs() < 9e15 => Ok((s * 1000.0) as i64),
+        match parse_float(self.word()) {
+            Some(s) if s.is_finite() && s.abs() < 9e15 => Ok((s * 1000.0) as i64),
             _ => Err(before),
         }
     }
 }
 
-/// Undoes `\\`, `\n` and, where `quotes` says so, `\"`. What else follows a backslash is left as it is, backslash included.
+/// A number as upstream reads one: Go's `ParseFloat` without hexadecimal digits and underscores. What is too
+/// large for 64 bits is no number, and a NaN has no sign.
+pub(super) fn parse_float(word: &str) -> Option<f64> {
+    let value: f64 = word.parse().ok()?;
+    let spelled = word.bytes().any(|b| matches!(b, b'n' | b'N'));
+    let signed_nan = value.is_nan() && word.starts_with(['+', '-']);
+    (!signed_nan && (value.is_finite() || spelled)).then_some(value)
+}
+
+/// Undoes `\\`, `\n` and, where `quotes` says so, `\"`. What else follows a backslash is left as it is,
+/// backslash included.
 fn unescape(text: &str, quotes: bool) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);

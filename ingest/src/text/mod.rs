@@ -1,8 +1,9 @@
 //! The text that targets expose: Prometheus' format 0.0.4 and OpenMetrics 1.0, read into borrowed samples.
 //!
 //! Follows the [exposition formats](https://prometheus.io/docs/instrumenting/exposition_formats/) page, the
-//! [OpenMetrics 1.0 specification](https://prometheus.io/docs/specs/om/open_metrics_spec/) and, for quoted names, Prometheus'
-//! [UTF-8 names](https://prometheus.io/docs/instrumenting/escaping_schemes/). As in a scrape, one bad line refuses the whole text.
+//! [OpenMetrics 1.0 specification](https://prometheus.io/docs/specs/om/open_metrics_spec/) and, for quoted
+//! names, Prometheus' [UTF-8 names](https://prometheus.io/docs/instrumenting/escaping_schemes/). As in a
+//! scrape, one bad line refuses the whole text.
 
 mod append;
 mod line;
@@ -12,9 +13,11 @@ use std::ops::Range;
 
 pub use append::append;
 
-use line::{Line, Problem};
+use line::{Line, Problem, parse_float};
+use model::histogram::format_g;
 
-/// The dialects. They differ in the unit of timestamps (milliseconds and seconds), in `# UNIT`, exemplars and `# EOF`.
+/// The dialects. They differ in the unit of timestamps (milliseconds and seconds), in `# UNIT`, exemplars and
+/// `# EOF`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `text/plain; version=0.0.4`.
@@ -31,8 +34,11 @@ pub struct Exposition<'a> {
     pub samples: Vec<Sample<'a>>,
     /// Exemplars read; they are not kept.
     pub exemplars: u64,
-    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    labels: Labels<'a>,
 }
+
+/// Pairs of names and values, as they stand in the text.
+type Labels<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// What the comments say of a metric.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,97 +88,217 @@ pub fn parse(text: &str) -> Result<Exposition<'_>, TextError> {
 /// Reads a text of a known format.
 pub fn parse_as(text: &str, format: Format) -> Result<Exposition<'_>, TextError> {
     let mut out = Exposition::default();
-    let mut ended = false;
-    let mut lines = 0;
-    for (i, text) in text.split('\n').enumerate() {
-        lines = i + 1;
-        if ended && !text.is_empty() {
-            return Err(TextError { line: lines, column: 1, what: "there is something after # EOF".into() });
-        }
-        ended |= parse_line(text, lines, format, &mut out)?;
+    let mut parser = Parser::new(format);
+    for line in text.split_terminator('\n') {
+        parser.line(line, &mut out)?;
     }
-    if format == Format::OpenMetrics && !ended {
-        return Err(TextError {
-            line: lines,
-            column: 1,
-            what: "the text ends without # EOF: it was cut short".into(),
-        });
-    }
+    parser.end()?;
     Ok(out)
 }
 
-/// Reads one line (without its end) that has the given number, from 1. True for OpenMetrics' end mark, after which nothing may come.
-pub fn parse_line<'a>(
-    text: &'a str,
-    number: usize,
+/// Reads a text line by line, and keeps what a line says of those that follow.
+#[derive(Clone, Debug)]
+pub struct Parser {
     format: Format,
-    out: &mut Exposition<'a>,
-) -> Result<bool, TextError> {
-    let mut line = Line::new(text);
-    let located = |p: Problem| TextError { line: number, column: p.at + 1, what: p.what };
-    line.blanks();
-    if line.is_done() {
-        return Ok(false);
-    }
-    if line.eat('#') {
-        return comment(&mut line, format, out).map_err(located);
-    }
-    sample(&mut line, format, out).map_err(located)?;
-    Ok(false)
+    lines: usize,
+    /// Of the last TYPE line. As upstream has it, it goes for all samples up to the next one, whatever their
+    /// names.
+    kind: &'static str,
+    ended: bool,
 }
 
-/// What follows a `#`. True for OpenMetrics' end mark.
-fn comment<'a>(line: &mut Line<'a>, format: Format, out: &mut Exposition<'a>) -> Result<bool, Problem> {
-    line.blanks();
-    let keyword = line.word();
-    let open_metrics = format == Format::OpenMetrics;
-    match keyword {
-        "EOF" if open_metrics => {
-            line.end()?;
-            return Ok(true);
-        }
-        "HELP" => {
-            line.blanks();
-            let name = line.metric_name()?;
-            line.blanks();
-            let help = line.help(open_metrics);
-            family(out, name).help = help;
-        }
-        "TYPE" => {
-            line.blanks();
-            let name = line.metric_name()?;
-            line.blanks();
-            let at = line.problem("");
-            let kind = match line.word() {
-                "counter" => "counter",
-                "gauge" => "gauge",
-                "histogram" => "histogram",
-                "summary" => "summary",
-                "untyped" | "unknown" => "unknown",
-                "gaugehistogram" if open_metrics => "gaugehistogram",
-                "info" if open_metrics => "info",
-                "stateset" if open_metrics => "stateset",
-                other => return Err(Problem { what: format!("{other:?} is not a metric type"), ..at }),
-            };
-            line.end()?;
-            family(out, name).kind = kind;
-        }
-        "UNIT" if open_metrics => {
-            line.blanks();
-            let name = line.metric_name()?;
-            line.blanks();
-            let unit = line.word();
-            line.end()?;
-            family(out, name).unit = unit;
-        }
-        // Any other comment means nothing.
-        _ => {}
+impl Parser {
+    pub fn new(format: Format) -> Parser {
+        Parser { format, lines: 0, kind: "unknown", ended: false }
     }
-    Ok(false)
+
+    /// Lines read, the one that was refused among them.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Reads the next line (without its end) onto `out`.
+    pub fn line<'a>(&mut self, text: &'a str, out: &mut Exposition<'a>) -> Result<(), TextError> {
+        self.lines += 1;
+        if self.ended {
+            return Err(self.located(Problem { at: 0, what: "there is something after # EOF".into() }));
+        }
+        let mut line = Line::new(text, self.format);
+        let read = match self.format {
+            Format::Prometheus => self.prometheus(&mut line, out),
+            Format::OpenMetrics => self.open_metrics(&mut line, out),
+        };
+        read.map_err(|problem| self.located(problem))
+    }
+
+    /// Ends the text: OpenMetrics without its end mark was cut short.
+    pub fn end(&self) -> Result<(), TextError> {
+        if self.format == Format::OpenMetrics && !self.ended {
+            let what = "the text ends without # EOF: it was cut short".into();
+            return Err(TextError { line: self.lines + 1, column: 1, what });
+        }
+        Ok(())
+    }
+
+    fn located(&self, problem: Problem) -> TextError {
+        TextError { line: self.lines, column: problem.at + 1, what: problem.what }
+    }
+
+    fn prometheus<'a>(&mut self, line: &mut Line<'a>, out: &mut Exposition<'a>) -> Result<(), Problem> {
+        line.blanks();
+        if line.is_done() {
+            return Ok(());
+        }
+        if !line.eat('#') {
+            return self.sample(line, out);
+        }
+        line.blanks();
+        match line.word() {
+            keyword @ ("HELP" | "TYPE") => self.metadata(keyword, line, out),
+            // Any other comment means nothing.
+            _ => Ok(()),
+        }
+    }
+
+    fn open_metrics<'a>(&mut self, line: &mut Line<'a>, out: &mut Exposition<'a>) -> Result<(), Problem> {
+        if line.is_done() {
+            return Err(line.problem("an empty line, which OpenMetrics does not have"));
+        }
+        if !line.eat('#') {
+            return self.sample(line, out);
+        }
+        line.gap("HELP, TYPE, UNIT or EOF")?;
+        let start = line.problem("");
+        match line.word() {
+            "EOF" => {
+                self.ended = true;
+                line.end()
+            }
+            keyword @ ("HELP" | "TYPE" | "UNIT") => self.metadata(keyword, line, out),
+            other => {
+                let what =
+                    format!("expected HELP, TYPE, UNIT or EOF, found {:?}", crate::reject::cut(other, 40));
+                Err(Problem { what, ..start })
+            }
+        }
+    }
+
+    /// What follows the keyword of a comment that says something of a metric.
+    fn metadata<'a>(
+        &mut self,
+        keyword: &str,
+        line: &mut Line<'a>,
+        out: &mut Exposition<'a>,
+    ) -> Result<(), Problem> {
+        line.gap("a metric name")?;
+        let name = line.metric_name()?;
+        line.gap("a text")?;
+        let start = line.problem("");
+        match keyword {
+            "HELP" => {
+                let help = line.help();
+                family(out, name).help = help;
+            }
+            "TYPE" => {
+                let word = line.word();
+                let Some(kind) = kind(word, self.format) else {
+                    let what = format!("{:?} is not a metric type", crate::reject::cut(word, 40));
+                    return Err(Problem { what, ..start });
+                };
+                line.end()?;
+                self.kind = kind;
+                family(out, name).kind = kind;
+            }
+            _ => {
+                let unit = line.remainder();
+                let ends = name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'));
+                if !unit.is_empty() && !ends {
+                    let what = format!(
+                        "the metric's name does not end with its unit, _{}",
+                        crate::reject::cut(unit, 40)
+                    );
+                    return Err(Problem { what, ..start });
+                }
+                family(out, name).unit = unit;
+            }
+        }
+        Ok(())
+    }
+
+    fn sample<'a>(&mut self, line: &mut Line<'a>, out: &mut Exposition<'a>) -> Result<(), Problem> {
+        let from = out.labels.len();
+        let name = series(line, &mut out.labels)?;
+        let labels = from..out.labels.len();
+        self.normalize(&mut out.labels[from..]);
+        line.gap("a value")?;
+        let value = line.value()?;
+        line.blanks();
+        let open_metrics = self.format == Format::OpenMetrics;
+        let mut ts_ms = None;
+        let exemplar_next = if open_metrics { line.starts(" # ") } else { line.at('#') };
+        if !line.is_done() && !exemplar_next {
+            line.gap("a timestamp")?;
+            ts_ms = Some(line.timestamp()?);
+        }
+        if open_metrics && line.starts(" # ") {
+            exemplar(line)?;
+            out.exemplars += 1;
+        }
+        line.end()?;
+        out.samples.push(Sample { name, value, ts_ms, labels });
+        Ok(())
+    }
+
+    /// Bounds of classic histograms and quantiles of summaries are numbers, and of one number there is one
+    /// spelling: `1.0`, whatever the text has. Otherwise a target that changes its client library, or an
+    /// import, would make other series of the same.
+    fn normalize(&self, labels: &mut [(Cow<'_, str>, Cow<'_, str>)]) {
+        let name = match self.kind {
+            "histogram" => "le",
+            "summary" => "quantile",
+            _ => return,
+        };
+        for (_, value) in labels.iter_mut().filter(|(n, _)| n == name) {
+            if let Some(number) = parse_float(value) {
+                let spelled = format_float(number);
+                if *value != spelled {
+                    *value = Cow::Owned(spelled);
+                }
+            }
+        }
+    }
 }
 
-/// The family of that name, made where it is new. Its comments stand together, so it is nearly always the last one; looking no further
-/// than a few back keeps the time linear in a text of a million families, and one that repeats far apart is simply there twice.
+/// A number as OpenMetrics spells it: always with a point or an exponent.
+fn format_float(number: f64) -> String {
+    if number == 0.0 {
+        return "0.0".to_owned();
+    }
+    let mut out = format_g(number);
+    if number.is_finite() && !out.contains(['.', 'e']) {
+        out.push_str(".0");
+    }
+    out
+}
+
+/// A metric type by its word in a format.
+fn kind(word: &str, format: Format) -> Option<&'static str> {
+    Some(match (word, format) {
+        ("counter", _) => "counter",
+        ("gauge", _) => "gauge",
+        ("histogram", _) => "histogram",
+        ("summary", _) => "summary",
+        ("unknown", _) | ("untyped", Format::Prometheus) => "unknown",
+        ("gaugehistogram", Format::OpenMetrics) => "gaugehistogram",
+        ("info", Format::OpenMetrics) => "info",
+        ("stateset", Format::OpenMetrics) => "stateset",
+        _ => return None,
+    })
+}
+
+/// The family of that name, made where it is new. Its comments stand together, so it is nearly always the
+/// last one; looking no further than a few back keeps the time linear in a text of a million families, and
+/// one that repeats far apart is simply there twice.
 fn family<'e, 'a>(out: &'e mut Exposition<'a>, name: Cow<'a, str>) -> &'e mut Family<'a> {
     let from = out.families.len().saturating_sub(8);
     let at = out.families[from..].iter().position(|f| f.name == name).map(|at| from + at);
@@ -183,8 +309,9 @@ fn family<'e, 'a>(out: &'e mut Exposition<'a>, name: Cow<'a, str>) -> &'e mut Fa
     &mut out.families[at]
 }
 
-fn sample<'a>(line: &mut Line<'a>, format: Format, out: &mut Exposition<'a>) -> Result<(), Problem> {
-    let from = out.labels.len();
+/// A metric's name, before the braces or among them, and the labels onto `labels`.
+fn series<'a>(line: &mut Line<'a>, labels: &mut Labels<'a>) -> Result<Cow<'a, str>, Problem> {
+    let from = labels.len();
     let mut name = None;
     if !line.at('{') {
         name = Some(line.metric_name()?);
@@ -192,13 +319,11 @@ fn sample<'a>(line: &mut Line<'a>, format: Format, out: &mut Exposition<'a>) -> 
     }
     let start = line.problem("");
     if line.at('{') {
-        let quoted = line.labels(&mut out.labels)?;
+        let quoted = line.labels(labels)?;
         name = match (name, quoted) {
             (Some(_), Some(_)) => {
-                return Err(Problem {
-                    what: "a metric name before and inside of the braces".into(),
-                    ..start
-                });
+                let what = "a metric name before and inside of the braces".into();
+                return Err(Problem { what, ..start });
             }
             (before, inside) => before.or(inside),
         };
@@ -206,38 +331,26 @@ fn sample<'a>(line: &mut Line<'a>, format: Format, out: &mut Exposition<'a>) -> 
     let Some(name) = name else {
         return Err(Problem { what: "no metric name".into(), ..start });
     };
-    let labels = from..out.labels.len();
-    check_unique(&out.labels[labels.clone()]).map_err(|what| Problem { what, ..start })?;
-    line.blanks();
-    let value = line.value()?;
-    line.blanks();
-    let mut ts_ms = None;
-    if !line.is_done() && !line.at('#') {
-        ts_ms = Some(if format == Format::OpenMetrics { line.seconds()? } else { line.milliseconds()? });
-        line.blanks();
-    }
-    if format == Format::OpenMetrics && line.eat('#') {
-        exemplar(line)?;
-        out.exemplars += 1;
-    }
-    line.end()?;
-    out.samples.push(Sample { name, value, ts_ms, labels });
-    Ok(())
+    check_unique(&labels[from..]).map_err(|what| Problem { what, ..start })?;
+    Ok(name)
 }
 
+/// What stands behind ` # `: labels, a value and perhaps a time.
 fn exemplar(line: &mut Line<'_>) -> Result<(), Problem> {
-    line.blanks();
+    line.gap("#")?;
+    line.eat('#');
+    line.gap("the exemplar's labels")?;
     if !line.at('{') {
         return Err(line.problem("an exemplar starts with its labels in braces"));
     }
     if line.labels(&mut Vec::new())?.is_some() {
         return Err(line.problem("an exemplar has no metric name"));
     }
-    line.blanks();
+    line.gap("the exemplar's value")?;
     line.value()?;
-    line.blanks();
     if !line.is_done() {
-        line.seconds()?;
+        line.gap("the exemplar's timestamp")?;
+        line.timestamp()?;
     }
     Ok(())
 }

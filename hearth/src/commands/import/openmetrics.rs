@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use ingest::import::ImportError;
 use ingest::import::block::Filter;
 use ingest::import::openmetrics::{Spool, SpoolOptions, open};
@@ -11,6 +11,7 @@ use ingest::import::relabel::Relabel;
 use ingest::import::unit::Unit;
 
 use super::session::{Session, when};
+use super::{label_arg, labels};
 use crate::commands::quantities::short_count as count;
 
 pub fn command() -> Command {
@@ -23,20 +24,13 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The text, ending with # EOF; .gz and .zst are decompressed; - is standard input"),
         )
-        .arg(
-            Arg::new("label")
-                .long("label")
-                .value_name("NAME=VALUE")
-                .action(ArgAction::Append)
-                .help("A label that every series gets"),
-        )
+        .arg(label_arg("A label that every series gets; none of them may have one of that name"))
 }
 
 pub fn run(mut session: Session, matches: &ArgMatches) -> ExitCode {
     let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_else(|| "-".into());
-    let labels = matches.get_many::<String>("label").into_iter().flatten();
-    let relabel = match labels.map(|l| label(l)).collect::<Result<_, _>>() {
-        Ok(add) => Relabel { add, drop: Vec::new() },
+    let relabel = match labels(matches) {
+        Ok(add) => Relabel { add, ..Relabel::default() },
         Err(e) => return crate::refuse(e),
     };
     if let Err(e) = import(&mut session, &path, relabel)
@@ -45,13 +39,6 @@ pub fn run(mut session: Session, matches: &ArgMatches) -> ExitCode {
         session.failed(e);
     }
     session.end()
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("--label {text:?}: write NAME=VALUE")),
-    }
 }
 
 fn import(session: &mut Session, path: &std::path::Path, relabel: Relabel) -> Result<(), ImportError> {

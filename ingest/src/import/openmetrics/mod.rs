@@ -1,8 +1,9 @@
 //! OpenMetrics text with timestamps, read once from front to end, whatever its length.
 //!
-//! As `promtool tsdb create-blocks-from openmetrics` has it: every sample needs a time, the text ends with `# EOF`, counters' `_total` and `_created`
-//! are series like any others, and what comments say is not kept. Other than there, the text may come from a pipe, and of two values of a series at one
-//! time the later line stands. A line that cannot be read refuses the whole text, before anything is written.
+//! As `promtool tsdb create-blocks-from openmetrics` has it: every sample needs a time, the text ends with `#
+//! EOF`, counters' `_total` and `_created` are series like any others, and what comments say is not kept.
+//! Other than there, the text may come from a pipe, and of two values of a series at one time the later line
+//! stands. A line that cannot be read refuses the whole text, before anything is written.
 
 mod sorter;
 
@@ -17,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::import::block::Filter;
 
 use crate::import::{ImportError, Progress};
-use crate::text::{Exposition, Format, parse_line};
+use crate::text::{Exposition, Format, Parser, TextError};
 
 pub use sorter::SpoolOptions;
 
@@ -80,77 +81,52 @@ impl Spool {
         progress: &mut dyn Progress,
     ) -> Result<Spool, ImportError> {
         let mut text = BufReader::with_capacity(1 << 18, text);
-        let mut sorter = Sorter::create(folder, options)?;
-        let mut counts = TextCounts::default();
         let mut hash = Xxh3Default::new();
-        let mut line = Vec::new();
-        let mut ended = false;
-        let (mut samples, mut bytes) = (0, 0);
-        let failed = |number: u64, what: &dyn std::fmt::Display| {
+        let mut bytes = Vec::new();
+        let mut parser = Parser::new(Format::OpenMetrics);
+        let mut spool =
+            Spooling { filter, sorter: Sorter::create(folder, options)?, counts: TextCounts::default() };
+        let (mut samples_told, mut bytes_read) = (0, 0);
+        let refused = |number: u64, what: &dyn std::fmt::Display| {
             ImportError::Source(format!("{name}: line {number}: {what}"))
         };
+        let unreadable = |e: TextError| ImportError::Source(format!("{name}: {e}"));
         loop {
-            line.clear();
+            bytes.clear();
             let limit = MAX_LINE_BYTES as u64 + 1;
-            let got = (&mut text).take(limit).read_until(b'\n', &mut line);
-            let number = counts.lines + 1;
-            if got.map_err(|e| failed(number, &e))? == 0 {
+            let number = spool.counts.lines + 1;
+            let read = (&mut text).take(limit).read_until(b'\n', &mut bytes);
+            if read.map_err(|e| refused(number, &e))? == 0 {
                 break;
             }
-            counts.lines = number;
-            hash.update(&line);
-            bytes += line.len() as u64;
-            if line.len() > MAX_LINE_BYTES {
-                return Err(failed(number, &format!("it is longer than {MAX_LINE_BYTES} bytes")));
+            spool.counts.lines = number;
+            hash.update(&bytes);
+            bytes_read += bytes.len() as u64;
+            if bytes.len() > MAX_LINE_BYTES {
+                return Err(refused(number, &format!("it is longer than {MAX_LINE_BYTES} bytes")));
             }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            if ended && !line.is_empty() {
-                return Err(failed(number, &"there is something after # EOF"));
-            }
-            let utf8 = std::str::from_utf8(&line).map_err(|_| failed(number, &"it is not UTF-8"))?;
-            let mut out = Exposition::default();
-            // The error names the line by itself.
-            let end = parse_line(utf8, number as usize, Format::OpenMetrics, &mut out);
-            ended |= end.map_err(|e| ImportError::Source(format!("{name}: {e}")))?;
-            counts.exemplars += out.exemplars;
-            for sample in &out.samples {
-                let Some(ts_ms) = sample.ts_ms else {
-                    let what =
-                        format!("{} has no timestamp, and every sample of an import needs one", sample.name);
-                    return Err(failed(number, &what));
-                };
-                let pairs = out.labels(sample).iter().map(|(n, v)| (&**n, &**v));
-                let mut pairs: Vec<(&str, &str)> = pairs.filter(|(_, v)| !v.is_empty()).collect();
-                pairs.push((METRIC_NAME, &sample.name));
-                pairs.sort_unstable();
-                let labels = filter.relabel.apply(Labels::from_sorted(pairs));
-                if filter.takes(&labels) {
-                    let (a, b) = counts.span_ms.unwrap_or((ts_ms, ts_ms));
-                    counts.span_ms = Some((a.min(ts_ms), b.max(ts_ms)));
-                    counts.samples += 1;
-                    samples += 1;
-                    sorter.add(labels, ts_ms, sample.value)?;
-                }
-            }
+            let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+            let line = std::str::from_utf8(line).map_err(|_| refused(number, &"it is not UTF-8"))?;
+            let mut exposition = Exposition::default();
+            parser.line(line, &mut exposition).map_err(unreadable)?;
+            spool.take(&exposition, &|what| refused(number, &what))?;
             if number.is_multiple_of(LINES_PER_CALL) {
                 if progress.should_stop() {
                     return Err(ImportError::Stopped);
                 }
-                progress.read(samples, bytes);
-                (samples, bytes) = (0, 0);
+                progress.read(spool.counts.samples - samples_told, bytes_read);
+                (samples_told, bytes_read) = (spool.counts.samples, 0);
             }
         }
-        if !ended {
-            return Err(failed(counts.lines + 1, &"the text ends without # EOF: it was cut short"));
-        }
-        progress.read(samples, bytes);
+        parser.end().map_err(unreadable)?;
+        progress.read(spool.counts.samples - samples_told, bytes_read);
+        let Spooling { mut sorter, counts, .. } = spool;
         sorter.end()?;
         Ok(Spool { sorter, counts, hash: hash.digest128() })
     }
 
-    /// Samples whose time another sample of their series has as well, with another value; known for the spans that were read.
+    /// Samples whose time another sample of their series has as well, with another value; known for the spans
+    /// that were read.
     pub fn conflicts(&self) -> u64 {
         self.sorter.conflicts()
     }
@@ -168,5 +144,50 @@ impl Spool {
         give: &mut dyn FnMut(SeriesColumns) -> Result<(), ImportError>,
     ) -> Result<(), ImportError> {
         self.sorter.series(range, progress, give)
+    }
+}
+
+/// A text on its way into the sorter.
+struct Spooling<'f> {
+    filter: &'f Filter,
+    sorter: Sorter,
+    counts: TextCounts,
+}
+
+impl Spooling<'_> {
+    /// Sorts in what a line says; `refused` makes an error that names the line.
+    fn take(
+        &mut self,
+        exposition: &Exposition<'_>,
+        refused: &dyn Fn(String) -> ImportError,
+    ) -> Result<(), ImportError> {
+        self.counts.exemplars += exposition.exemplars;
+        for sample in &exposition.samples {
+            let Some(ts_ms) = sample.ts_ms else {
+                let name = &sample.name;
+                return Err(refused(format!(
+                    "{name} has no timestamp, and every sample of an import needs one"
+                )));
+            };
+            let pairs = exposition.labels(sample).iter().map(|(n, v)| (&**n, &**v));
+            let mut pairs: Vec<(&str, &str)> = pairs.filter(|(_, v)| !v.is_empty()).collect();
+            pairs.push((METRIC_NAME, &sample.name));
+            pairs.sort_unstable();
+            let add = &self.filter.relabel.add;
+            if let Some((name, value)) = pairs.iter().find(|(name, _)| add.contains_key(*name)) {
+                // Series that differ in it would become one, their samples between each other.
+                return Err(refused(format!(
+                    "the series has the label {name}={value:?} already, and --label is to add one of that name: name it otherwise"
+                )));
+            }
+            let labels = self.filter.relabel.apply(Labels::from_sorted(pairs));
+            if self.filter.takes(&labels) {
+                let (first, last) = self.counts.span_ms.unwrap_or((ts_ms, ts_ms));
+                self.counts.span_ms = Some((first.min(ts_ms), last.max(ts_ms)));
+                self.counts.samples += 1;
+                self.sorter.add(labels, ts_ms, sample.value)?;
+            }
+        }
+        Ok(())
     }
 }
