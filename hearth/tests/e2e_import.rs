@@ -1,5 +1,5 @@
-//! Imports beside a real Prometheus: its blocks, and those of `promtool`, brought in and asked the same questions; an import that is killed and
-//! goes on; text that goes out and comes back.
+//! Imports beside a real Prometheus: its blocks, and those of `promtool`, brought in and asked the same
+//! questions; an import that is killed and goes on; text that goes out and comes back.
 
 mod differential;
 mod test_services;
@@ -94,7 +94,7 @@ fn same_answers(prometheus: &Api, hearth: &Api, series: usize) {
 }
 
 #[test]
-fn blocks_of_a_prometheus_answer_as_it_does() {
+fn import_of_prometheus_blocks_answers_as_it_does() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let prometheus = Prometheus::keeper(folder);
@@ -139,7 +139,7 @@ fn text_of(all: &[Series]) -> String {
 }
 
 #[test]
-fn text_becomes_what_promtool_makes_of_it_and_goes_out_and_in_again() {
+fn import_of_text_becomes_what_promtool_makes_of_it_and_goes_out_and_in_again() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let all = load::all(SEED);
@@ -194,7 +194,7 @@ fn text_becomes_what_promtool_makes_of_it_and_goes_out_and_in_again() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_its_line_and_nothing_is_written() {
+fn import_refuses_what_cannot_be_read_with_its_line_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (text, part) in [
@@ -230,7 +230,7 @@ fn done(folder: &Path) -> usize {
 }
 
 #[test]
-fn an_import_that_is_killed_goes_on_and_doubles_nothing() {
+fn import_that_is_killed_goes_on_and_doubles_nothing() {
     const DAYS: i64 = 30;
     const STEP_MS: i64 = 600_000;
     let folder = tempfile::tempdir().unwrap();
@@ -281,7 +281,7 @@ fn an_import_that_is_killed_goes_on_and_doubles_nothing() {
 }
 
 #[test]
-fn a_part_can_be_imported_and_exported() {
+fn import_and_export_of_a_part() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let line = |job: &str, i: i64| format!("m{{job={job:?}}} {i} {}\n", seconds(START_MS + i * 60_000));
@@ -321,7 +321,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_thanos_bucket_keeps_its_answers_where_the_raw_samples_are_gone() {
+fn import_of_a_thanos_bucket_keeps_its_answers_where_the_raw_samples_are_gone() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let by = |name: &str| {
@@ -365,7 +365,8 @@ fn a_thanos_bucket_keeps_its_answers_where_the_raw_samples_are_gone() {
     assert!(blocks() < before, "{} of {before} are left", blocks());
 
     let (whole, bare) = (serve(&whole), serve(&bare));
-    // What came from them is not called exact, and what came from samples is. Of the windows the coarsest that fit the steps are read.
+    // What came from them is not called exact, and what came from samples is. Of the windows the coarsest
+    // that fit the steps are read.
     for (step, resolution) in [("3600", "1h"), ("300", "5m")] {
         let expr = format!("sum_over_time(gauge[{resolution}])");
         let (from, to) = ("1700046000", "1700150400");
@@ -429,7 +430,7 @@ fn files(folder: &Path, below: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_thanos_bucket_on_s3_is_fetched_and_imported_into_another() {
+fn import_of_a_thanos_bucket_on_s3_fetches_it_and_writes_into_another() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let ceph = Ceph::start(folder);
@@ -459,4 +460,139 @@ fn a_thanos_bucket_on_s3_is_fetched_and_imported_into_another() {
     let end = 1_700_172_000_000;
     let counted = hearth.api.instant("count_over_time(gauge{cluster=\"eu\",replica=\"a\"}[3d])", end);
     assert_eq!(counted.single(), 2.0 * 24.0 * 60.0);
+}
+
+/// A counter as a server sees it that scrapes it every 15 s from `phase_ms` on: 7 more each second. Half a
+/// day and a bit, a whole span among it.
+fn counter_text(phase_ms: i64) -> String {
+    let mut text = String::from("# TYPE requests counter\n");
+    for i in 0..4_000 {
+        let ts_ms = START_MS + phase_ms + i * 15_000;
+        let value = 7.0 * (ts_ms - START_MS + 60_000) as f64 / 1_000.0;
+        text += &format!("requests_total{{job=\"a\"}} {value} {}\n", seconds(ts_ms));
+    }
+    text + "# EOF\n"
+}
+
+/// Blocks that `promtool` makes of a text.
+fn blocks_of(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let (file, dir) = (folder.join(format!("{name}.om")), folder.join(name));
+    std::fs::write(&file, text).unwrap();
+    let made = Command::new(installed("promtool", "prometheus"))
+        .args(["tsdb", "create-blocks-from", "openmetrics"])
+        .args([&file, &dir])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    dir
+}
+
+/// Copies blocks into a bucket of Thanos, under the external labels that its sidecar would upload them with.
+fn upload(dir: &Path, bucket: &Path, labels: &[(&str, &str)]) {
+    for block in
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap()).filter(|e| e.path().join("meta.json").is_file())
+    {
+        let to = bucket.join(block.file_name());
+        copy(&block.path(), &to);
+        let meta = std::fs::read(to.join("meta.json")).unwrap();
+        let mut meta: serde_json::Value = serde_json::from_slice(&meta).unwrap();
+        let labels: serde_json::Map<_, _> =
+            labels.iter().map(|(n, v)| (n.to_string(), (*v).into())).collect();
+        meta["thanos"] =
+            serde_json::json!({ "labels": labels, "downsample": { "resolution": 0 }, "source": "sidecar" });
+        std::fs::write(to.join("meta.json"), meta.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn import_of_an_ha_pair_from_thanos_merges_replicas_and_invents_no_reset() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let bucket = folder.join("bucket");
+    for (replica, phase_ms) in [("a", 400), ("b", 0)] {
+        let dir = blocks_of(folder, replica, &counter_text(phase_ms));
+        upload(&dir, &bucket, &[("cluster", "eu"), ("replica", replica)]);
+    }
+    let url = bucket.to_str().unwrap().to_owned();
+    let told = succeed(&run(folder, &["import", "thanos", &url, "--drop-label", "replica"]));
+    assert!(told.contains("verified"), "{told}");
+    let again = succeed(&run(folder, &["import", "thanos", &url, "--drop-label", "replica"]));
+    assert!(again.contains("imported 0 samples"), "{again}");
+    let hearth = serve(folder);
+    let end = START_MS + 4_000 * 15_000;
+    let all = hearth.api.instant("requests_total", end).vector();
+    let labels: Vec<_> = all.keys().collect();
+    assert_eq!(labels.len(), 1, "{labels:?}");
+    assert_eq!((labels[0]["cluster"].as_str(), labels[0].get("replica")), ("eu", None));
+    assert_eq!(hearth.api.instant("resets(requests_total[20h])", end).single(), 0.0);
+    assert_eq!(hearth.api.instant("count_over_time(requests_total[20h])", end).single(), 4_000.0);
+    for hour in 1..16 {
+        let at = START_MS + hour * 3_600_000;
+        let rate = hearth.api.instant("rate(requests_total[5m])", at).single();
+        assert!((rate - 7.0).abs() < 1e-6, "{rate}/s after {hour} h");
+    }
+    drop(hearth);
+
+    // One replica first and alone, by itself: then it is too late to merge, which is said and nothing is made
+    // worse.
+    let late = folder.join("late");
+    std::fs::create_dir_all(&late).unwrap();
+    let alone = folder.join("alone");
+    upload(&folder.join("a"), &alone, &[("cluster", "eu"), ("replica", "a")]);
+    succeed(&run(&late, &["import", "thanos", alone.to_str().unwrap(), "--drop-label", "replica"]));
+    let output = run(&late, &["import", "thanos", &url, "--drop-label", "replica"]);
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success() && told.contains("without its replicas"), "{told}");
+    let hearth = serve(&late);
+    assert_eq!(hearth.api.instant("resets(requests_total[20h])", end).single(), 0.0);
+}
+
+#[test]
+fn import_of_an_ha_pair_of_prometheus_asks_for_labels_and_adds_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let [a, b] =
+        [("a", 400), ("b", 0)].map(|(name, phase_ms)| blocks_of(folder, name, &counter_text(phase_ms)));
+    let both = ["import", "prometheus", a.to_str().unwrap(), b.to_str().unwrap()];
+    let output = run(folder, &both);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("--label replica=a"), "{told}");
+    for (dir, replica) in [(&a, "replica=a"), (&b, "replica=b")] {
+        succeed(&run(
+            folder,
+            &["import", "prometheus", dir.to_str().unwrap(), "--label", replica, "--label", "job=b"],
+        ));
+    }
+    // A label of the series' own stays, as with external labels of Prometheus.
+    let hearth = serve(folder);
+    let end = START_MS + 3_600_000;
+    let all = hearth.api.instant("requests_total{job=\"a\"}", end).vector();
+    let mut replicas: Vec<_> = all.keys().map(|l| l["replica"].clone()).collect();
+    replicas.sort();
+    assert_eq!(replicas, ["a", "b"]);
+    let merged =
+        [("query", "resets(requests_total[30m])"), ("time", &seconds(end)), ("replicaLabels[]", "replica")];
+    let Said::Data(Data::Vector(merged)) = said(&hearth.api.post_form("/api/v1/query", &merged)) else {
+        panic!("no answer")
+    };
+    assert_eq!(merged.values().map(|(_, v)| *v).collect::<Vec<_>>(), [0.0]);
+}
+
+#[test]
+fn import_of_text_spells_bounds_as_scrapes_do_and_takes_no_label_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let at = seconds(START_MS);
+    let text = format!(
+        "# TYPE h histogram\nh_bucket{{le=\"1\"}} 1 {at}\nh_bucket{{le=\"+Inf\"}} 2 {at}\n# TYPE s summary\ns{{quantile=\"1\"}} 3 {at}\n# EOF\n"
+    );
+    std::fs::write(folder.join("h.om"), text).unwrap();
+    let refused = run(folder, &["import", "openmetrics", "h.om", "--label", "le=2"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("line 2: the series has the label le"), "{told}");
+    succeed(&run(folder, &["import", "openmetrics", "h.om"]));
+    let hearth = serve(folder);
+    for series in ["h_bucket{le=\"1.0\"}", "h_bucket{le=\"+Inf\"}", "s{quantile=\"1.0\"}"] {
+        assert_eq!(hearth.api.instant(series, START_MS).vector().len(), 1, "{series}");
+    }
 }

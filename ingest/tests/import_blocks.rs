@@ -1,8 +1,11 @@
-//! Blocks that Prometheus 3.14 wrote, read sample by sample, and damaged in every way that a seed can think of.
+//! Blocks that Prometheus 3.14 wrote, read sample by sample, and damaged in every way that a seed can think
+//! of.
 //!
-//! `data/blocks/*` were made once by a program on upstream's own `tsdb` package: floats in XOR chunks with every width of difference, staleness
-//! markers, deletions; native histograms of all kinds; the same with start timestamps (XOR2 and the `ST` chunks); XOR2 without. `expected.json.zst`
-//! beside each is what upstream's querier answered for that block: `[timestamp, start timestamp, bits of the value]`, or a histogram's fields.
+//! `data/blocks/*` were made once by a program on upstream's own `tsdb` package: floats in XOR chunks with
+//! every width of difference, staleness markers, deletions; native histograms of all kinds; the same with
+//! start timestamps (XOR2 and the `ST` chunks); XOR2 without. `expected.json.zst` beside each is what
+//! upstream's querier answered for that block: `[timestamp, start timestamp, bits of the value]`, or a
+//! histogram's fields.
 
 use std::path::{Path, PathBuf};
 
@@ -157,6 +160,7 @@ fn selectors_and_labels_of_the_outside() {
             .map(|(n, v)| (n.to_string(), v.to_string()))
             .into(),
         drop: vec!["replica".to_string(), "Zone".to_string()],
+        ..Relabel::default()
     };
     let filter = Filter { selectors: vec![vec![matcher("cluster", "eu")]], relabel: relabel.clone() };
     let found = read(&folder, filter, ALL).unwrap();
@@ -174,7 +178,7 @@ fn selectors_and_labels_of_the_outside() {
 }
 
 #[test]
-fn series_that_relabelling_makes_one_are_merged() {
+fn relabelled_series_that_become_one_are_merged() {
     let folder = block_of(&case("floats"));
     let drop = vec!["__name__".to_string(), "job".to_string(), "Zone".to_string(), "é".to_string()];
     let filter = Filter { relabel: Relabel { drop, ..Relabel::default() }, ..Filter::default() };
@@ -192,7 +196,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
+fn damaged_or_missing_file_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut dice = Rng(42);
     let mut refused = 0;
@@ -225,7 +229,8 @@ fn what_is_damaged_or_missing_is_an_error_that_names_the_file() {
                             "{text}"
                         );
                     }
-                    // What is not read (padding, label indices that 3.x has no use for) may change; samples may not.
+                    // What is not read (padding, label indices that 3.x has no use for) may change; samples
+                    // may not.
                     Ok(found) => {
                         let same = |a: &SeriesColumns, b: &SeriesColumns| {
                             let all = |s: &SeriesColumns| {

@@ -1,4 +1,5 @@
-//! Blocks that Thanos downsampled, read as windows and held against what Thanos reads, and against the raw samples they were made of.
+//! Blocks that Thanos downsampled, read as windows and held against what Thanos reads, and against the raw
+//! samples they were made of.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ fn read(resolution_ms: i64) -> BTreeMap<String, SeriesColumns> {
     let of = |p: &PathBuf| SourceMeta::read(p).unwrap();
     let folder = folders.into_iter().find(|p| of(p).resolution_ms() == resolution_ms).unwrap();
     let labels = of(&folder).thanos.unwrap().labels;
-    let relabel = Relabel { add: labels.clone(), drop: vec!["replica".into()] };
+    let relabel = Relabel { add: labels.clone(), drop: vec!["replica".into()], ..Relabel::default() };
     let mut out = BTreeMap::new();
     let mut block = SourceBlock::open(&folder, Filter { relabel, ..Filter::default() }).unwrap();
     block
@@ -99,8 +100,8 @@ fn growth_is_that_of_the_raw_samples_and_counters_keep_their_values() {
     for resolution_ms in [300_000, 3_600_000] {
         let found = read(resolution_ms);
         for name in ["up_total", "resets_total", "gauge", "const", "sparse"] {
-            // Of a gauge, Thanos' own counter goes wrong when it makes hours of five minutes: it takes each chunk's last value, which is lower than the
-            // lifted one before it, for a fall.
+            // Of a gauge, Thanos' own counter goes wrong when it makes hours of five minutes: it takes each
+            // chunk's last value, which is lower than the lifted one before it, for a fall.
             if name == "gauge" && resolution_ms == 3_600_000 {
                 continue;
             }
@@ -113,7 +114,8 @@ fn growth_is_that_of_the_raw_samples_and_counters_keep_their_values() {
         }
         let total: u64 = windows(&found["gauge"]).iter().map(|w| u64::from(w.count)).sum();
         assert_eq!(total, raw["gauge"].ts_ms.len() as u64);
-        // Values at the ends of windows, by Thanos' own cut of the raw samples: the last before each label, which it includes.
+        // Values at the ends of windows, by Thanos' own cut of the raw samples: the last before each label,
+        // which it includes.
         for name in ["up_total", "resets_total", "const"] {
             let raw = &raw[name];
             for w in windows(&found[name]) {

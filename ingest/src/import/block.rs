@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use model::histogram::{CounterResetHint, Histogram};
 use model::labels::Labels;
 use model::matcher::Matcher;
-use model::rollup::{Aggregates, Window, WindowsBuilder, merge_overlapping};
+use model::rollup::{Aggregates, Window, WindowsBuilder};
 use model::source::SeriesColumns;
-use model::source::merge::{SharedTimelines, merge_copies};
 use rayon::prelude::*;
 
 use super::meta::{LONGEST_MS, SourceMeta};
@@ -23,7 +23,8 @@ use super::{ImportError, Progress};
 const BATCH_SAMPLES: u64 = 256 * 1024;
 const BATCH_BYTES: usize = 16 << 20;
 const BATCH_SERIES: usize = 4096;
-/// Samples that one series may have in one span: one every two milliseconds in half a day. More means that an index is made up.
+/// Samples that one series may have in one span: one every two milliseconds in half a day. More means that an
+/// index is made up.
 const MAX_SERIES_SAMPLES: u64 = 21_600_000;
 
 /// What to take of a block.
@@ -56,8 +57,9 @@ pub struct SourceBlock {
 }
 
 impl SourceBlock {
-    /// Opens a folder and walks its series once. In memory it holds the index' strings and eight bytes a series, and for a moment, where
-    /// relabelling or capital letters in label names change their order, all labels.
+    /// Opens a folder and walks its series once. In memory it holds the index' strings and eight bytes a
+    /// series, and for a moment, where relabelling or capital letters in label names change their order, all
+    /// labels.
     pub fn open(folder: &Path, filter: Filter) -> Result<SourceBlock, ImportError> {
         let meta = SourceMeta::read(folder)?;
         let mut index = Index::open(&folder.join("index"))?;
@@ -131,120 +133,140 @@ impl SourceBlock {
         self.span_ms
     }
 
-    /// Hands over all series with samples in a range (ends included), in Hearth's order, each once.
-    pub fn read(
-        &mut self,
-        range: (i64, i64),
-        progress: &mut dyn Progress,
-        give: &mut dyn FnMut(SeriesColumns) -> Result<(), ImportError>,
-    ) -> Result<(), ImportError> {
+    /// Length of the windows it has, 0 where it has samples.
+    pub fn resolution_ms(&self) -> i64 {
+        self.meta.resolution_ms()
+    }
+
+    /// Labels of the series that is wanted as number `at`, in Hearth's order; `None` behind the last.
+    pub(super) fn labels(&mut self, at: usize) -> Result<Option<Labels>, ImportError> {
+        let Some(n) = self.wanted.get(at) else { return Ok(None) };
+        let entry = self.index.read(*n as usize)?;
+        Ok(Some(self.filter.relabel.apply(entry.labels)))
+    }
+
+    /// Timestamps of the series that is wanted as number `at`, in a range (ends included).
+    pub(super) fn timestamps(&mut self, at: usize, range: (i64, i64)) -> Result<Arc<[i64]>, ImportError> {
+        let Some(n) = self.wanted.get(at) else { return Ok(Arc::default()) };
+        let Some(raw) = self.raw(*n as usize, range)? else { return Ok(Arc::default()) };
+        let members = self.decode(vec![raw], range)?;
+        Ok(members.into_iter().next().map(|m| m.series.ts_ms).unwrap_or_default())
+    }
+
+    pub(super) fn drops_labels(&self) -> bool {
+        !self.filter.relabel.drop.is_empty()
+    }
+}
+
+/// A series of a block, as far as the block has it.
+pub(super) struct Member {
+    /// What [`Relabel::origin`] tells: of one label set, members of another origin are other series, such as
+    /// other replicas.
+    pub origin: Vec<String>,
+    pub series: SeriesColumns,
+}
+
+/// Reads a block from front to end, some series at a time.
+pub(super) struct Reading<'b> {
+    block: &'b mut SourceBlock,
+    range: (i64, i64),
+    at: usize,
+}
+
+impl<'b> Reading<'b> {
+    pub fn new(block: &'b mut SourceBlock, range: (i64, i64)) -> Reading<'b> {
+        Reading { block, range, at: 0 }
+    }
+
+    /// The next series with samples in the range, in Hearth's order; of one label set there may be several.
+    /// `None` at the end.
+    pub fn next_batch(&mut self, progress: &mut dyn Progress) -> Result<Option<Vec<Member>>, ImportError> {
         let mut batch: Vec<Raw> = Vec::new();
         let (mut samples, mut bytes) = (0u64, 0usize);
-        let mut merging = Merging::default();
-        for at in 0..self.wanted.len() {
+        while self.at < self.block.wanted.len() && samples < BATCH_SAMPLES && bytes < BATCH_BYTES {
             if progress.should_stop() {
                 return Err(ImportError::Stopped);
             }
-            let n = self.wanted[at] as usize;
-            let entry = self.index.read(n)?;
-            let places: Vec<ChunkPlace> =
-                entry.chunks.into_iter().filter(|c| c.min_t_ms <= range.1 && c.max_t_ms >= range.0).collect();
-            if places.is_empty() {
-                continue;
+            let n = self.block.wanted[self.at] as usize;
+            self.at += 1;
+            if let Some(raw) = self.block.raw(n, self.range)? {
+                samples += raw.announced;
+                bytes += raw.chunks.iter().map(|(_, _, data)| data.len()).sum::<usize>();
+                batch.push(raw);
             }
-            let mut raw = Raw {
-                labels: self.filter.relabel.apply(entry.labels),
-                chunks: Vec::with_capacity(places.len()),
-                deleted: self.tombstones.of(self.index.reference(n)).to_vec(),
-            };
-            let mut of_series = 0u64;
-            for place in places {
-                let (encoding, data) = self.segments.chunk(&place)?;
-                of_series += chunk::announced(encoding, data);
-                bytes += data.len();
-                raw.chunks.push((place, encoding, data.to_vec()));
-                if of_series > MAX_SERIES_SAMPLES {
-                    return Err(ImportError::Source(format!(
-                        "{}: series {} has more than {MAX_SERIES_SAMPLES} samples in half a day",
-                        self.folder.display(),
-                        raw.labels
-                    )));
-                }
-            }
-            samples += of_series;
-            batch.push(raw);
-            if samples >= BATCH_SAMPLES || bytes >= BATCH_BYTES || batch.len() >= BATCH_SERIES {
-                let full = std::mem::take(&mut batch);
-                self.decode(full, range, &mut merging, give)?;
-                progress.read(samples, bytes as u64);
-                (samples, bytes) = (0, 0);
+            if batch.len() >= BATCH_SERIES {
+                break;
             }
         }
-        self.decode(batch, range, &mut merging, give)?;
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let decoded = self.block.decode(batch, self.range)?;
         progress.read(samples, bytes as u64);
-        merging.end(give)
+        Ok(Some(decoded))
+    }
+}
+
+impl SourceBlock {
+    /// Series number `n` with its chunks in a range; `None` where it has none there.
+    fn raw(&mut self, n: usize, range: (i64, i64)) -> Result<Option<Raw>, ImportError> {
+        let entry = self.index.read(n)?;
+        let places: Vec<ChunkPlace> =
+            entry.chunks.into_iter().filter(|c| c.min_t_ms <= range.1 && c.max_t_ms >= range.0).collect();
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let mut raw = Raw {
+            origin: self.filter.relabel.origin(&entry.labels),
+            labels: self.filter.relabel.apply(entry.labels),
+            chunks: Vec::with_capacity(places.len()),
+            announced: 0,
+            deleted: self.tombstones.of(self.index.reference(n)).to_vec(),
+        };
+        for place in places {
+            let (encoding, data) = self.segments.chunk(&place)?;
+            raw.announced += chunk::announced(encoding, data);
+            raw.chunks.push((place, encoding, data.to_vec()));
+            if raw.announced > MAX_SERIES_SAMPLES {
+                return Err(ImportError::Source(format!(
+                    "{}: series {} has more than {MAX_SERIES_SAMPLES} samples in half a day",
+                    self.folder.display(),
+                    raw.labels
+                )));
+            }
+        }
+        Ok(Some(raw))
     }
 
-    fn decode(
-        &self,
-        batch: Vec<Raw>,
-        range: (i64, i64),
-        merging: &mut Merging,
-        give: &mut dyn FnMut(SeriesColumns) -> Result<(), ImportError>,
-    ) -> Result<(), ImportError> {
+    /// Decodes on all cores.
+    fn decode(&self, batch: Vec<Raw>, range: (i64, i64)) -> Result<Vec<Member>, ImportError> {
         let resolution_ms = self.meta.resolution_ms();
-        let decoded: Vec<Result<Option<SeriesColumns>, (ChunkPlace, String)>> =
-            batch.into_par_iter().map(|raw| raw.decode(range, resolution_ms)).collect();
+        let decoded: Vec<Result<Option<Member>, (ChunkPlace, String)>> = batch
+            .into_par_iter()
+            .map(|mut raw| {
+                let origin = std::mem::take(&mut raw.origin);
+                let series = raw.decode(range, resolution_ms)?;
+                Ok(series.map(|series| Member { origin, series }))
+            })
+            .collect();
+        let mut members = Vec::with_capacity(decoded.len());
         for one in decoded {
             match one {
-                Ok(Some(series)) => merging.next(series, give)?,
-                Ok(None) => {}
+                Ok(member) => members.extend(member),
                 Err((place, what)) => return Err(self.segments.damaged(&place, &what)),
             }
         }
-        Ok(())
-    }
-}
-
-/// Puts series of the same labels together: relabelling can make several of what were different ones.
-#[derive(Default)]
-struct Merging {
-    open: Vec<SeriesColumns>,
-    timelines: SharedTimelines,
-}
-
-impl Merging {
-    fn next(
-        &mut self,
-        series: SeriesColumns,
-        give: &mut dyn FnMut(SeriesColumns) -> Result<(), ImportError>,
-    ) -> Result<(), ImportError> {
-        if self.open.first().is_some_and(|open| open.labels != series.labels) {
-            self.end(give)?;
-        }
-        self.open.push(series);
-        Ok(())
-    }
-
-    fn end(
-        &mut self,
-        give: &mut dyn FnMut(SeriesColumns) -> Result<(), ImportError>,
-    ) -> Result<(), ImportError> {
-        match self.open.len() {
-            0 => Ok(()),
-            1 => self.open.pop().map_or(Ok(()), give),
-            _ if self.open.iter().any(|s| s.windows.is_some()) => {
-                give(merge_overlapping(std::mem::take(&mut self.open)))
-            }
-            _ => give(merge_copies(std::mem::take(&mut self.open), &mut self.timelines)),
-        }
+        Ok(members)
     }
 }
 
 /// A series whose chunks were read and not decoded.
 struct Raw {
+    origin: Vec<String>,
     labels: Labels,
     chunks: Vec<(ChunkPlace, u8, Vec<u8>)>,
+    /// Samples that its chunks say they have.
+    announced: u64,
     deleted: Vec<(i64, i64)>,
 }
 
@@ -305,6 +327,13 @@ impl Raw {
     }
 }
 
+/// Takes back what a histogram says of the one before it.
+fn forget_neighbour(histogram: &mut Arc<Histogram>) {
+    if histogram.counter_reset_hint == CounterResetHint::NotCounterReset {
+        Arc::make_mut(histogram).counter_reset_hint = CounterResetHint::Unknown;
+    }
+}
+
 impl Samples {
     /// The samples of a range (ends included) as a series: ascending, of several at one time the last.
     pub(super) fn into_series(
@@ -332,6 +361,14 @@ impl Samples {
             let at = |i: &u32| *i as usize;
             self.values = order.iter().map(|i| self.values[at(i)]).collect();
             if !self.histograms.is_empty() {
+                // "No reset" is said of the sample before it: where that goes or another comes between, it
+                // says nothing.
+                for (k, i) in order.iter().enumerate() {
+                    let follows = k > 0 && order[k - 1] + 1 == *i;
+                    if let Some(histogram) = self.histograms[at(i)].as_mut().filter(|_| !follows) {
+                        forget_neighbour(histogram);
+                    }
+                }
                 self.histograms = order.iter().map(|i| self.histograms[at(i)].take()).collect();
             }
             if !self.start_ts_ms.is_empty() {
@@ -346,5 +383,32 @@ impl Samples {
         let start_ts_ms = self.start_ts_ms.iter().any(|s| *s != 0).then_some(self.start_ts_ms);
         let ts_ms = Arc::from(self.ts_ms);
         Some(SeriesColumns { labels, ts_ms, values: self.values, histograms, start_ts_ms, windows: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reset_hint_goes_with_the_sample_it_was_said_of() {
+        let histogram = |hint| Some(Arc::new(Histogram { counter_reset_hint: hint, ..Histogram::default() }));
+        let not = CounterResetHint::NotCounterReset;
+        // Of a chunk whose third sample is deleted, and of one that was written later and lies before its
+        // end.
+        let samples = Samples {
+            ts_ms: vec![10, 20, 30, 40, 50, 35],
+            values: vec![0.0; 6],
+            histograms: [CounterResetHint::Unknown, not, not, not, not, CounterResetHint::Gauge]
+                .map(histogram)
+                .into(),
+            ..Samples::default()
+        };
+        let series = samples.into_series(Labels::empty(), (15, 100), &[(30, 30)]).unwrap();
+        assert_eq!(series.ts_ms[..], [20, 35, 40, 50]);
+        let hints: Vec<_> =
+            series.histograms.iter().flatten().flatten().map(|h| h.counter_reset_hint).collect();
+        let unknown = CounterResetHint::Unknown;
+        assert_eq!(hints, [unknown, CounterResetHint::Gauge, unknown, not]);
     }
 }

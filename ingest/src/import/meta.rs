@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_went_into_another_is_superseded() {
+    fn block_that_went_into_another_is_superseded() {
         let meta = |n: u8, min_time, max_time, sources: &[&str]| SourceMeta {
             ulid: format!("01M89V4NVBEZ22PMTH8DBF48X{n}"),
             min_time,

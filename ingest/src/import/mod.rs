@@ -2,14 +2,18 @@
 //!
 //! The life of an import:
 //!
-//! 1. A source is opened: [`block::SourceBlock`] is a block folder of Prometheus or Thanos, [`openmetrics::Spool`] a text that was read once and
-//!    sorted on disk. Either can be read for any span of time, series in Hearth's order, with memory bounded.
-//! 2. It is cut into units, one per span of half a day ([`unit::spans`]), so that no block crosses what compaction cuts.
-//! 3. Each unit becomes a block ([`unit::import`]): read and written in one pass, uploaded, read back from the store, compared with the source series
-//!    by series, and only then committed. The journal of [`tsdb::bucket::import_journal`] makes sure that a unit is committed once.
+//! 1. A source is opened: [`block::SourceBlock`] is a block folder of Prometheus or Thanos,
+//!    [`openmetrics::Spool`] a text that was read once and sorted on disk. Either can be read for any span of
+//!    time, series in Hearth's order, with memory bounded; blocks of HA replicas are read together
+//!    ([`replicas`]).
+//! 2. It is cut into units, one per span of half a day ([`unit::spans`]), so that no block crosses what
+//!    compaction cuts.
+//! 3. Each unit becomes a block ([`unit::import`]): read and written in one pass, uploaded, read back from
+//!    the store, compared with the source series by series, and only then committed. The journal of
+//!    [`tsdb::bucket::import_journal`] makes sure that a unit is committed once.
 //!
-//! What comes from outside is hostile here as everywhere: decoders check every length before they allocate, and a file that is damaged is an
-//! error that names it, never a wrong number.
+//! What comes from outside is hostile here as everywhere: decoders check every length before they allocate,
+//! and a file that is damaged is an error that names it, never a wrong number.
 
 pub mod block;
 pub mod fingerprint;
@@ -17,6 +21,7 @@ pub mod meta;
 pub mod openmetrics;
 mod prometheus;
 pub mod relabel;
+pub mod replicas;
 mod thanos;
 pub mod unit;
 

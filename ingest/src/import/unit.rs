@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_of_what_is_imported_and_nothing_else() {
+    fn unit_key_is_of_what_is_imported_and_nothing_else() {
         let unit = |identity: &str, range| Unit::raw(identity, range).key();
         assert_eq!(unit("a", (1, 2)), unit("a", (1, 2)));
         assert_ne!(unit("a", (1, 2)), unit("a", (1, 3)));

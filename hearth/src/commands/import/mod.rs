@@ -1,14 +1,18 @@
-//! `hearth import`: what other programs kept becomes Hearth's blocks, straight in the object store, beside a server that may be running.
+//! `hearth import`: what other programs kept becomes Hearth's blocks, straight in the object store, beside a
+//! server that may be running.
 
 mod openmetrics;
 mod prometheus;
 mod session;
 mod thanos;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use model::labels::METRIC_NAME;
 
 use crate::config::Loaded;
 use crate::logging;
@@ -79,4 +83,28 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
         "openmetrics" => openmetrics::run(session, matches),
         other => crate::refuse(format_args!("import {other} is not known")),
     }
+}
+
+/// `--label`, once for each label.
+fn label_arg(help: &'static str) -> Arg {
+    Arg::new("label").long("label").value_name("NAME=VALUE").action(ArgAction::Append).help(help)
+}
+
+/// What `--label` says.
+fn labels(matches: &ArgMatches) -> Result<BTreeMap<String, String>, String> {
+    let mut labels = BTreeMap::new();
+    for text in matches.get_many::<String>("label").into_iter().flatten() {
+        let Some((name, value)) =
+            text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        else {
+            return Err(format!("--label {text:?}: write NAME=VALUE"));
+        };
+        if name == METRIC_NAME {
+            return Err(format!("--label {text:?}: the metric's name is the series' own"));
+        }
+        if labels.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("--label {text:?}: {name} is given twice"));
+        }
+    }
+    Ok(labels)
 }

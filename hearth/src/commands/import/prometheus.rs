@@ -1,4 +1,5 @@
-//! `hearth import prometheus`: the blocks of a Prometheus' data directory, of a snapshot of one, or single ones.
+//! `hearth import prometheus`: the blocks of a Prometheus' data directory, of a snapshot of one, or single
+//! ones.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,28 +9,42 @@ use ingest::import::ImportError;
 use ingest::import::block::{Filter, SourceBlock};
 use ingest::import::meta::{SourceMeta, is_ulid, superseded};
 use ingest::import::relabel::Relabel;
+use ingest::import::replicas::common_series;
 use ingest::import::unit::{Unit, spans};
 
 use super::session::{Session, when};
+use super::{label_arg, labels};
 use crate::commands::quantities::{short_count as count, size};
 
 pub fn command() -> Command {
-    Command::new("prometheus").about("Import blocks of Prometheus").arg(
-        Arg::new("dir")
-            .value_name("DIR")
-            .required(true)
-            .action(ArgAction::Append)
-            .value_parser(value_parser!(PathBuf))
-            .help("A data directory of Prometheus, a snapshot of one, or the folder of a single block"),
-    )
+    Command::new("prometheus")
+        .about("Import blocks of Prometheus")
+        .arg(
+            Arg::new("dir")
+                .value_name("DIR")
+                .required(true)
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(PathBuf))
+                .help("A data directory of Prometheus, a snapshot of one, or the folder of a single block"),
+        )
+        .arg(
+            label_arg(
+                "An external label, which blocks of Prometheus do not have: every series gets it that has none of that name",
+            )
+            .visible_alias("external-label"),
+        )
 }
 
 pub fn run(mut session: Session, matches: &ArgMatches) -> ExitCode {
     let dirs: Vec<PathBuf> = matches.get_many::<PathBuf>("dir").into_iter().flatten().cloned().collect();
+    let relabel = match labels(matches) {
+        Ok(fill) => Relabel { fill, ..Relabel::default() },
+        Err(e) => return crate::refuse(e),
+    };
     let mut found = Vec::new();
-    for dir in &dirs {
+    for (of_dir, dir) in dirs.iter().enumerate() {
         match folders(dir) {
-            Ok(folders) => found.extend(folders),
+            Ok(folders) => found.extend(folders.into_iter().map(|folder| (of_dir, folder))),
             Err(e) => return crate::refuse(e),
         }
         if has_head(dir) {
@@ -37,27 +52,55 @@ pub fn run(mut session: Session, matches: &ArgMatches) -> ExitCode {
         }
     }
     let mut blocks = Vec::new();
-    for folder in found {
+    for (of_dir, folder) in found {
         match SourceMeta::read(&folder) {
-            Ok(meta) => blocks.push((meta, folder)),
+            Ok(meta) => blocks.push((meta, (of_dir, folder))),
             Err(e) => session.failed(e),
         }
     }
     let blocks = without_superseded(&mut session, blocks);
+    match pair(&blocks) {
+        Ok(None) => {}
+        Ok(Some(pair)) => return crate::refuse(pair),
+        Err(e) => return crate::refuse(e),
+    }
     session.console.expect(blocks.iter().map(|(m, _)| m.stats.num_samples).sum());
     let n = blocks.len();
-    for (i, (meta, folder)) in blocks.iter().enumerate() {
+    for (i, (meta, (_, folder))) in blocks.iter().enumerate() {
         if session.should_stop() {
             break;
         }
         session.console.title(format!("block {} of {n}, {}", i + 1, meta.ulid));
-        match block(&mut session, folder, &Relabel::default(), "prometheus block") {
+        match block(&mut session, folder, &relabel, "prometheus block") {
             Ok(()) => {}
             Err(ImportError::Stopped) => break,
             Err(e) => session.failed(format_args!("block {}: {e}", meta.ulid)),
         }
     }
     session.end()
+}
+
+/// Why blocks of several directories must not become one tenant's series: their servers are an HA pair, whose
+/// samples would lie between each other.
+fn pair(blocks: &[(SourceMeta, (usize, PathBuf))]) -> Result<Option<String>, ImportError> {
+    for (i, (a, (dir_a, folder_a))) in blocks.iter().enumerate() {
+        for (b, (dir_b, folder_b)) in &blocks[..i] {
+            if dir_a == dir_b || a.ulid == b.ulid || a.min_time >= b.max_time || b.min_time >= a.max_time {
+                continue;
+            }
+            let mut open_a = SourceBlock::open(folder_a, Filter::default())?;
+            let mut open_b = SourceBlock::open(folder_b, Filter::default())?;
+            if let Some(series) = common_series(&mut open_a, &mut open_b)? {
+                return Ok(Some(format!(
+                    "{} and {} both have {series}, each at its own times: their servers scraped the same targets. Import one after the other, each \
+                     with a label of its own (--label replica=a, --label replica=b), and let queries merge them (query.replica_labels: replica)",
+                    folder_a.display(),
+                    folder_b.display()
+                )));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Leaves out what went into another block, and says so. The rest, oldest first.

@@ -105,7 +105,8 @@ impl Session {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Whether all of some units were imported before; then they are counted, and their source need not be opened.
+    /// Whether all of some units were imported before; then they are counted, and their source need not be
+    /// opened.
     pub fn all_done(&mut self, units: &[Unit]) -> Result<bool, ImportError> {
         for unit in units {
             if !self.journal.is_done(&unit.key())? {

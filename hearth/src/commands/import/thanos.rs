@@ -1,4 +1,5 @@
-//! `hearth import thanos`: the blocks of a Thanos bucket, raw ones where there are, downsampled ones where the raw are gone.
+//! `hearth import thanos`: the blocks of a Thanos bucket, raw ones where there are, downsampled ones where
+//! the raw are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use ingest::import::ImportError;
 use ingest::import::block::{Filter, SourceBlock};
 use ingest::import::meta::{MAX_META_BYTES, SourceMeta, is_ulid};
 use ingest::import::relabel::Relabel;
+use ingest::import::replicas;
 use ingest::import::unit::{Unit, spans};
+use model::source::merge::replicas::grid;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt;
 
@@ -82,22 +85,48 @@ pub fn run(mut session: Session, settings: &Settings, matches: &ArgMatches) -> E
     blocks.sort_by_key(|(meta, _)| (meta.resolution_ms(), meta.min_time, meta.ulid.clone()));
     session.console.expect(blocks.iter().map(|(m, _)| m.stats.num_samples).sum());
     let drop: Vec<String> = matches.get_many::<String>("drop-label").into_iter().flatten().cloned().collect();
-    let raw = RawSpans::of(blocks.iter().map(|(meta, _)| meta));
-    let n = blocks.len();
-    for (i, (meta, block)) in blocks.iter().enumerate() {
+    let metas: Vec<SourceMeta> = blocks.iter().map(|(meta, _)| meta.clone()).collect();
+    let import = Import { store, location, raw: RawSpans::of(&metas, &drop), drop };
+    let blocks: Vec<Block> = blocks.into_iter().map(|(_, block)| block).collect();
+    for job in jobs(&metas, &import.drop) {
         if session.should_stop() {
             break;
         }
-        session.console.title(format!("block {} of {n}, {}", i + 1, meta.ulid));
-        let add = meta.thanos.as_ref().map(|t| t.labels.clone()).unwrap_or_default();
-        let relabel = Relabel { add, drop: drop.clone() };
-        match import(&mut session, &store, &location, block, relabel, &raw) {
+        let blocks: Vec<&Block> = job.iter().map(|i| &blocks[*i]).collect();
+        let named: Vec<&str> = blocks.iter().map(|b| b.meta.ulid.as_str()).collect();
+        session.console.title(format!("block {}", named.join(", ")));
+        match import.job(&mut session, &blocks) {
             Ok(()) => {}
             Err(ImportError::Stopped) => break,
-            Err(e) => session.failed(format_args!("block {}: {e}", meta.ulid)),
+            Err(e) => session.failed(format_args!("block {}: {e}", named.join(", "))),
         }
     }
     session.end()
+}
+
+/// What belongs together: blocks alone, or, where replicas are merged, all blocks of one resolution whose
+/// external labels differ in dropped ones only. Places in the list, in its order.
+fn jobs(metas: &[SourceMeta], drop: &[String]) -> Vec<Vec<usize>> {
+    let mut jobs: Vec<Vec<usize>> = Vec::new();
+    let mut by_stream: BTreeMap<(i64, BTreeMap<String, String>), usize> = BTreeMap::new();
+    for (i, meta) in metas.iter().enumerate() {
+        let key = (meta.resolution_ms(), stream(meta, drop));
+        match by_stream.get(&key) {
+            Some(job) if !drop.is_empty() => jobs[*job].push(i),
+            _ => {
+                by_stream.insert(key, jobs.len());
+                jobs.push(vec![i]);
+            }
+        }
+    }
+    // Of one replica alone, blocks are imported one by one.
+    let replicas =
+        |job: &Vec<usize>| job.iter().map(|i| stream(&metas[*i], &[])).collect::<BTreeSet<_>>().len();
+    let apart = |job: Vec<usize>| match replicas(&job) {
+        1 => job.into_iter().map(|i| vec![i]).collect(),
+        _ => vec![job],
+    };
+    jobs.into_iter().flat_map(apart).collect()
 }
 
 /// A URL, or a folder as a shell names it.
@@ -183,96 +212,187 @@ async fn list(store: &dyn ObjectStore, marked: bool) -> Result<(Vec<Block>, Vec<
     Ok((found, notes))
 }
 
-/// Which spans of time each stream (a set of external labels) has raw blocks for.
+/// Which spans of time each stream has raw blocks for.
 struct RawSpans(BTreeMap<BTreeMap<String, String>, BTreeSet<i64>>);
 
 impl RawSpans {
-    fn of<'a>(metas: impl Iterator<Item = &'a SourceMeta>) -> RawSpans {
+    fn of(metas: &[SourceMeta], drop: &[String]) -> RawSpans {
         let mut out: BTreeMap<_, BTreeSet<i64>> = BTreeMap::new();
-        for meta in metas.filter(|m| m.resolution_ms() == 0) {
-            let of = out.entry(stream(meta)).or_default();
-            of.extend(spans((meta.min_time, meta.max_time.saturating_sub(1))).map(|(_, end)| end));
+        for meta in metas.iter().filter(|m| m.resolution_ms() == 0) {
+            let of = out.entry(stream(meta, drop)).or_default();
+            of.extend(spans(range_of(meta)).map(|(_, end)| end));
         }
         RawSpans(out)
     }
 
-    fn has(&self, meta: &SourceMeta, span_end: i64) -> bool {
-        self.0.get(&stream(meta)).is_some_and(|ends| ends.contains(&span_end))
+    fn has(&self, stream: &BTreeMap<String, String>, span_end: i64) -> bool {
+        self.0.get(stream).is_some_and(|ends| ends.contains(&span_end))
     }
 }
 
-fn stream(meta: &SourceMeta) -> BTreeMap<String, String> {
-    meta.thanos.as_ref().map(|t| t.labels.clone()).unwrap_or_default()
+/// A set of external labels, without those that are dropped.
+fn stream(meta: &SourceMeta, drop: &[String]) -> BTreeMap<String, String> {
+    let mut labels = meta.thanos.as_ref().map(|t| t.labels.clone()).unwrap_or_default();
+    labels.retain(|name, _| !drop.contains(name));
+    labels
 }
 
-fn import(
-    session: &mut Session,
-    store: &Arc<dyn ObjectStore>,
-    location: &Location,
-    block: &Block,
-    relabel: Relabel,
-    raw: &RawSpans,
-) -> Result<(), ImportError> {
-    let meta = &block.meta;
-    let resolution_ms = meta.resolution_ms();
-    let wanted: Vec<(i64, i64)> = spans((meta.min_time, meta.max_time.saturating_sub(1)))
-        .filter(|(_, end)| resolution_ms == 0 || !raw.has(meta, *end))
-        .collect();
-    let kind = match resolution_ms {
+/// First and last timestamp that a block may have.
+fn range_of(meta: &SourceMeta) -> (i64, i64) {
+    (meta.min_time, meta.max_time.saturating_sub(1))
+}
+
+fn overlap(a: (i64, i64), b: (i64, i64)) -> bool {
+    a.0 <= b.1 && b.0 <= a.1
+}
+
+/// What all jobs of an import share.
+struct Import {
+    store: Arc<dyn ObjectStore>,
+    location: Location,
+    raw: RawSpans,
+    /// Names of labels that only tell replicas apart.
+    drop: Vec<String>,
+}
+
+impl Import {
+    /// Imports some blocks of one resolution and stream; several are replicas, which become one.
+    fn job(&self, session: &mut Session, blocks: &[&Block]) -> Result<(), ImportError> {
+        let Some(first) = blocks.first() else { return Ok(()) };
+        let stream = stream(&first.meta, &self.drop);
+        let resolution_ms = first.meta.resolution_ms();
+        let mut wanted: BTreeSet<(i64, i64)> = BTreeSet::new();
+        for block in blocks {
+            let of_block: Vec<(i64, i64)> = spans(range_of(&block.meta))
+                .filter(|(_, end)| resolution_ms == 0 || !self.raw.has(&stream, *end))
+                .collect();
+            session.console.line(describe(&block.meta, of_block.is_empty()));
+            wanted.extend(of_block);
+        }
+        let unit = |range: (i64, i64)| Unit {
+            resolution_ms,
+            // Windows stand apart from the samples of other streams, which say nothing of theirs. Raw samples
+            // are merged with all others.
+            external_labels: if resolution_ms > 0 { stream.clone() } else { BTreeMap::new() },
+            ..Unit::raw(&self.identity(session, blocks, range), range)
+        };
+        let units: Vec<Unit> = wanted.into_iter().map(unit).collect();
+        if units.is_empty() || session.dry_run || session.all_done(&units)? {
+            return Ok(());
+        }
+        let mut open: BTreeMap<usize, OpenBlock> = BTreeMap::new();
+        for unit in &units {
+            if blocks.len() > 1 {
+                self.check_not_imported_apart(session, blocks, unit)?;
+            }
+            // Beyond a span, what replicas become in it depends on some minutes on either side.
+            let reach = grid::reach(unit.range);
+            open.retain(|i, _| blocks[*i].meta.max_time > reach.0);
+            for (i, block) in blocks.iter().enumerate().filter(|(_, b)| overlap(range_of(&b.meta), reach)) {
+                if !open.contains_key(&i) {
+                    open.insert(i, self.open(session, block)?);
+                }
+            }
+            let mut sources: Vec<&mut SourceBlock> = open.values_mut().map(|o| &mut o.source).collect();
+            session.unit(unit, |progress, give| replicas::read(&mut sources, unit.range, progress, give))?;
+        }
+        Ok(())
+    }
+
+    /// What a unit is remembered by.
+    fn identity(&self, session: &Session, blocks: &[&Block], range: (i64, i64)) -> String {
+        if let [block] = blocks {
+            return self.identity_alone(session, block);
+        }
+        let inside = blocks.iter().filter(|b| overlap(range_of(&b.meta), range));
+        let mut named: Vec<&str> = inside.map(|b| b.meta.ulid.as_str()).collect();
+        named.sort_unstable();
+        format!(
+            "thanos blocks {} of {} ms merged without {:?}, select [{}]",
+            named.join(" "),
+            blocks[0].meta.resolution_ms(),
+            self.drop,
+            session.selection
+        )
+    }
+
+    fn identity_alone(&self, session: &Session, block: &Block) -> String {
+        format!(
+            "thanos block {} of {} ms, select [{}], labels [{}]",
+            block.meta.ulid,
+            block.meta.resolution_ms(),
+            session.selection,
+            self.relabel(&block.meta).describe()
+        )
+    }
+
+    fn relabel(&self, meta: &SourceMeta) -> Relabel {
+        Relabel { add: stream(meta, &[]), drop: self.drop.clone(), ..Relabel::default() }
+    }
+
+    /// A block that is in the store without its label and without its replica cannot be merged with it any
+    /// more: queries would take the two for copies.
+    fn check_not_imported_apart(
+        &self,
+        session: &Session,
+        blocks: &[&Block],
+        unit: &Unit,
+    ) -> Result<(), ImportError> {
+        for block in blocks.iter().filter(|b| overlap(range_of(&b.meta), unit.range)) {
+            let alone = Unit::raw(&self.identity_alone(session, block), unit.range);
+            if session.journal.is_done(&alone.key())? {
+                return Err(ImportError::Source(format!(
+                    "block {} was imported up to {} without its replicas and without {:?}: they cannot be merged with it any more. \
+                     Import into another tenant, or keep the label (without --drop-label) and let queries merge (query.replica_labels)",
+                    block.meta.ulid,
+                    when(unit.range.1),
+                    self.drop
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder is read where it lies; a bucket's block is fetched whole.
+    fn open(&self, session: &mut Session, block: &Block) -> Result<OpenBlock, ImportError> {
+        let ulid = &block.meta.ulid;
+        let (folder, fetched) = match &self.location {
+            Location::Folder(path) => (path.join(ulid), None),
+            _ => {
+                let fetched = Fetched(session.scratch.path().join(ulid));
+                let bytes: u64 = block.objects.iter().map(|(_, size)| size).sum();
+                session.console.title(format!("fetching {ulid} ({})", size(bytes)));
+                let done = session.runtime.block_on(fetch(&self.store, block, &fetched.0));
+                done.map_err(ImportError::Disk)?;
+                (fetched.0.clone(), Some(fetched))
+            }
+        };
+        let filter = Filter { selectors: session.selectors.clone(), relabel: self.relabel(&block.meta) };
+        Ok(OpenBlock { source: SourceBlock::open(&folder, filter)?, _fetched: fetched })
+    }
+}
+
+fn describe(meta: &SourceMeta, left_out: bool) -> String {
+    let kind = match meta.resolution_ms() {
         0 => "raw".to_string(),
         ms => format!("{} min windows", ms / 60_000),
     };
-    let what = format!(
-        "block {}: {kind}, {} to {}, {} series, {} samples, {:?}",
+    let why = if left_out { ": left out, the bucket has raw samples for all of its time" } else { "" };
+    format!(
+        "block {}: {kind}, {} to {}, {} series, {} samples, {:?}{why}",
         meta.ulid,
         when(meta.min_time),
         when(meta.max_time),
         count(meta.stats.num_series),
         count(meta.stats.num_samples),
-        stream(meta),
-    );
-    if wanted.is_empty() {
-        session
-            .console
-            .line(format_args!("{what}: left out, the bucket has raw samples for all of its time"));
-        return Ok(());
-    }
-    session.console.line(what);
-    let identity = format!(
-        "thanos block {} of {resolution_ms} ms, select [{}], labels [{}]",
-        meta.ulid,
-        session.selection,
-        relabel.describe()
-    );
-    let unit = |range| Unit {
-        resolution_ms,
-        // Windows stand apart from the samples of other streams, which say nothing of theirs. Raw samples are merged with all others.
-        external_labels: if resolution_ms > 0 { stream(meta) } else { BTreeMap::new() },
-        ..Unit::raw(&identity, range)
-    };
-    let units: Vec<Unit> = wanted.into_iter().map(unit).collect();
-    if session.dry_run || session.all_done(&units)? {
-        return Ok(());
-    }
-    // A folder is read where it lies; a bucket's block is fetched whole, one at a time.
-    let fetched;
-    let folder = match location {
-        Location::Folder(path) => path.join(&meta.ulid),
-        _ => {
-            fetched = Fetched(session.scratch.path().join(&meta.ulid));
-            let bytes: u64 = block.objects.iter().map(|(_, size)| size).sum();
-            session.console.title(format!("fetching {} ({})", meta.ulid, size(bytes)));
-            let done = session.runtime.block_on(fetch(store, block, &fetched.0));
-            done.map_err(ImportError::Disk)?;
-            fetched.0.clone()
-        }
-    };
-    let filter = Filter { selectors: session.selectors.clone(), relabel };
-    let mut source = SourceBlock::open(&folder, filter)?;
-    for unit in &units {
-        session.unit(unit, |progress, give| source.read(unit.range, progress, give))?;
-    }
-    Ok(())
+        stream(meta, &[]),
+    )
+}
+
+/// A block that is being read.
+struct OpenBlock {
+    source: SourceBlock,
+    _fetched: Option<Fetched>,
 }
 
 /// A block's copy, for as long as it is read.

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_exact_wherever_nothing_falls() {
+    fn counter_windows_are_exact_wherever_nothing_falls() {
         let found = windows(&[&[1.0, 2.0, 2.0], &[5.0, 6.0], &[6.0, 9.0]]);
         assert_eq!(ends(&found), [(1.0, 2.0), (5.0, 6.0), (6.0, 9.0)]);
         assert!(found.iter().all(|w| w.resets == 0 && w.reset_sum == 0.0));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_inside_a_window_keeps_the_growth_and_the_last_value() {
+    fn reset_inside_a_window_keeps_the_growth_and_the_last_value() {
         let found = windows(&[&[100.0, 120.0], &[130.0, 3.0, 9.0], &[10.0, 11.0]]);
         assert_eq!(found[1].last.value, 9.0, "the next window goes on from it");
         assert_eq!((found[1].resets, found[2].resets), (1, 0));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_keeps_its_mean_and_the_growth_it_would_have_as_a_counter() {
+    fn gauge_windows_keep_their_mean_and_the_growth_of_a_counter() {
         let found = windows(&[&[5.0, 1.0, 9.0], &[2.0, 8.0, 4.0], &[7.0, 7.0]]);
         assert_eq!(found[2].last.value, 7.0);
         assert!(found.iter().all(|w| w.min <= w.last.value && w.last.value <= w.max));
