@@ -1,4 +1,5 @@
-//! Changed bytes in a block whose checksums are right all the same: what another program wrote as Parquet is an error, or samples.
+//! Changed bytes in a block whose checksums are right all the same: what another program wrote as Parquet is
+//! an error, or samples.
 
 #![no_main]
 
@@ -21,7 +22,8 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 });
 
-/// Series of every kind of column: whole numbers, decimals, doubles of all kinds, what never changes, exceptions, histograms, start timestamps.
+/// Series of every kind of column: whole numbers, decimals, doubles of all kinds, what never changes,
+/// exceptions, histograms, start timestamps.
 fn series(n: usize) -> SeriesColumns {
     let value = |i: usize| match n {
         _ if i == 7 && n % 2 == 1 => f64::INFINITY,
@@ -104,7 +106,8 @@ fn sums(pages: &[u8]) -> String {
 }
 
 fuzz_target!(init: {
-    // The decoder's own panics are made errors: only what gets past that ends the run, as it leaves the target.
+    // The decoder's own panics are made errors: only what gets past that ends the run, as it leaves the
+    // target.
     std::panic::set_hook(Box::new(|_| {}));
 }, |edits: &[u8]| {
     let (meta, files) = &*WHOLE;

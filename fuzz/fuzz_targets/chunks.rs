@@ -1,4 +1,5 @@
-//! Any bytes as chunks of the head and as parts of the log: they decode to as many samples as they say, or to fewer, and never panic.
+//! Any bytes as chunks of the head and as parts of the log: they decode to as many samples as they say, or to
+//! fewer, and never panic.
 
 #![no_main]
 

@@ -1,7 +1,8 @@
 //! Any bytes as each of the small files that lie in a bucket or a folder of blocks: no panic.
 //!
-//! A run may end in a timeout within `parquet_thrift::skip_till_depth` of parquet 60.1: lists in lists of what takes no bytes take a time without
-//! bound. No file of exemplars or metadata comes that far but with the checksum that the catalog has of it.
+//! A run may end in a timeout within `parquet_thrift::skip_till_depth` of parquet 60.1: lists in lists of
+//! what takes no bytes take a time without bound. No file of exemplars or metadata comes that far but with
+//! the checksum that the catalog has of it.
 
 #![no_main]
 

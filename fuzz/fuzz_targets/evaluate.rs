@@ -1,4 +1,5 @@
-//! Any bytes as a query over a handful of series: no panic, within its limits, and the same row by row as whole.
+//! Any bytes as a query over a handful of series: no panic, within its limits, and the same row by row as
+//! whole.
 
 #![no_main]
 

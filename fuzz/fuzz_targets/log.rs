@@ -1,4 +1,5 @@
-//! Any bytes as the records of a log whose checksums are right: read one by one and replayed into a head, which can then be read.
+//! Any bytes as the records of a log whose checksums are right: read one by one and replayed into a head,
+//! which can then be read.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any bytes as a query, a selector and a series description: no panic, and what parses prints as it parses again.
+//! Any bytes as a query, a selector and a series description: no panic, and what parses prints as it parses
+//! again.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any bytes as the chunks, or as the strings, series and postings, of a Prometheus block whose checksums are right.
+//! Any bytes as the chunks, or as the strings, series and postings, of a Prometheus block whose checksums are
+//! right.
 
 #![no_main]
 

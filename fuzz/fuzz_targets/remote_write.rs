@@ -1,4 +1,5 @@
-//! Any bytes as a body of remote write 1.0 and 2.0, and as a snappy block: no panic, and a sink is given only what it was promised.
+//! Any bytes as a body of remote write 1.0 and 2.0, and as a snappy block: no panic, and a sink is given only
+//! what it was promised.
 
 #![no_main]
 

@@ -42,9 +42,9 @@ fn flood(api: &Api, sender: usize, requests: u64, from_ms: i64) -> u64 {
             let answer = api.try_write(&request).expect("an answer, however much there is to do");
             match answer.status {
                 204 => Some(()),
-                429 => {
+                503 => {
                     assert_eq!(answer.headers["retry-after"], "5");
-                    assert!(answer.error(429, "too_many_requests").contains("head.max_memory_bytes"));
+                    assert!(answer.error(503, "unavailable").contains("head.max_memory_bytes"));
                     put_off += 1;
                     None
                 }
@@ -133,8 +133,8 @@ fn an_object_store_that_is_away_costs_disk_and_without_disk_writes_stop_but_not_
         }
     });
     let refused = refused.expect("a head that can go nowhere holds writes up");
-    assert!(refused.error(429, "too_many_requests").contains("head.max_memory_bytes"));
-    // A sender that drops what is answered 429 is told 503.
+    assert!(refused.error(503, "unavailable").contains("head.max_memory_bytes"));
+    // A sender of 2.0 learns that nothing was written.
     let body = test_services::remote_write::snappy(&test_services::remote_write::write_request(&request(
         0, sent, from_ms,
     )));

@@ -7,16 +7,21 @@ use std::time::Duration;
 pub struct Limits {
     /// Body as it arrives, compressed. 32 MiB, upstream's own bound; more is a 413.
     pub max_body_bytes: usize,
-    /// Body after snappy, checked against the length it declares before anything is allocated. 32 MiB, upstream's own bound; more is a 400.
+    /// Body after snappy, checked against the length it declares before anything is allocated. 32 MiB,
+    /// upstream's own bound; more is a 400.
     pub max_decoded_bytes: usize,
-    /// Memory that all requests being read, decoded and committed may hold together, 512 MiB. A request counts as its compressed bytes
-    /// plus three times its decoded ones (the message itself and what is made of it). Over it, a 503 with `Retry-After`.
+    /// Memory that all requests being read, decoded and committed may hold together, 512 MiB. A request
+    /// counts as its compressed bytes plus three times its decoded ones (the message itself and what is
+    /// usually made of it), and as more where it unfolds to more: a few bytes of 2.0 can refer to long labels
+    /// and texts. Over it, a 503 with `Retry-After`; a request that would not fit alone is a 413.
     pub max_in_flight_bytes: usize,
-    /// How long a request waits for its share of that memory before the 503: half a second, so that a burst passes unnoticed.
+    /// How long a request waits for its share of that memory before the 503: half a second, so that a burst
+    /// passes unnoticed.
     pub max_wait: Duration,
     /// How long a client may take to send its body: 60 s. A slower one gets a 503 and gives its memory back.
     pub max_body_time: Duration,
-    /// Labels on one series, the metric name included. 64: well above what service discovery and Kubernetes attach, well below abuse.
+    /// Labels on one series, the metric name included. 64: well above what service discovery and Kubernetes
+    /// attach, well below abuse.
     pub max_labels: usize,
     /// Bytes of one label's name, 1,024.
     pub max_label_name_bytes: usize,
@@ -26,7 +31,8 @@ pub struct Limits {
     pub max_series_bytes: usize,
     /// Buckets and spans of one side of a native histogram, 16,384 (schema 8 needs 256 for each doubling).
     pub max_histogram_buckets: usize,
-    /// Bytes of one metric's help or unit, 4,096; what is longer is cut, not refused: it is only ever read by people.
+    /// Bytes of one metric's help or unit, 4,096; what is longer is cut, not refused: it is only ever read by
+    /// people.
     pub max_metadata_bytes: usize,
     /// How far ahead of the clock a sample may be, 10 minutes, upstream's own bound.
     pub max_ahead_ms: i64,
@@ -56,7 +62,7 @@ impl Default for Limits {
 
 impl Limits {
     /// First and last timestamp that is taken at this moment, both included.
-    pub(crate) fn window(&self, now_ms: i64) -> std::ops::RangeInclusive<i64> {
+    pub(crate) fn accepted_ms(&self, now_ms: i64) -> std::ops::RangeInclusive<i64> {
         let oldest = self.retention_ms.map_or(0, |r| now_ms.saturating_sub(r).max(0));
         oldest..=now_ms.saturating_add(self.max_ahead_ms)
     }

@@ -56,7 +56,7 @@ pub struct Metrics {
     rejected: Family<ReasonLabels, Counter>,
     duration_seconds: Histogram,
     pub(crate) in_flight_bytes: Gauge,
-    pub(crate) recognition_bytes: Gauge,
+    pub(crate) series_cache_bytes: Gauge,
 }
 
 impl Metrics {
@@ -75,7 +75,7 @@ impl Metrics {
             // 0.5 ms to 16 s: from a small request on a fast disk to one that waited for a slow one.
             duration_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             in_flight_bytes: Gauge::default(),
-            recognition_bytes: Gauge::default(),
+            series_cache_bytes: Gauge::default(),
         };
         let r = registry.sub_registry_with_prefix("hearth_ingest");
         r.register("requests", "Write requests answered, by protocol and status code", m.requests.clone());
@@ -113,10 +113,13 @@ impl Metrics {
             "Memory reserved by requests that are being read, decoded or committed",
             m.in_flight_bytes.clone(),
         );
+        let cache = "Memory of the cache that recognises series by the bytes they come in";
+        r.register("series_cache_bytes", cache, m.series_cache_bytes.clone());
+        // Its name up to version 0.1, for one release.
         r.register(
             "recognition_bytes",
-            "Memory of the table that recognises series by the bytes they come in",
-            m.recognition_bytes.clone(),
+            "The same as hearth_ingest_series_cache_bytes",
+            m.series_cache_bytes.clone(),
         );
         m
     }
@@ -133,7 +136,8 @@ impl Metrics {
 
     pub(crate) fn refused(&self, outcome: &Outcome) {
         for reason in Reason::ALL {
-            // A refusal without a sample (metadata, an empty series) counts as one, so that it is not invisible.
+            // A refusal without a sample (metadata, an empty series) counts as one, so that it is not
+            // invisible.
             let n = outcome.rejected.samples(reason).max(outcome.rejected.items(reason));
             if n > 0 {
                 self.rejected.get_or_create(&ReasonLabels { reason }).inc_by(n);

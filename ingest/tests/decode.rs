@@ -1,12 +1,12 @@
-//! The hand-written parsers against prost: every message it encodes, every odd way to write the same, and what remains of both when
-//! bytes are cut or changed.
+//! The hand-written parsers against prost: every message it encodes, every odd way to write the same, and
+//! what remains of both when bytes are cut or changed.
 
 mod messages;
 mod oracle;
 
 use ingest::reject::Reason;
 use ingest::remote_write::{v1 as ours_v1, v2 as ours_v2};
-use ingest::{Limits, Malformed, Outcome};
+use ingest::{DecodeError, Limits, Malformed, Outcome};
 use messages::messy;
 use messages::{BucketSpan, Count, Histogram, ZeroCount, v1, v2};
 use model::source::testing::rng::Rng;
@@ -28,11 +28,14 @@ fn limits() -> Limits {
     }
 }
 
-type Decode = fn(&[u8], &Limits, i64, &mut Notes) -> Result<Outcome, Malformed>;
+type Decode = fn(&[u8], &Limits, i64, &mut Notes) -> Result<Outcome, DecodeError>;
 
 fn got(decode: Decode, body: &[u8]) -> Result<Expected, Malformed> {
     let mut notes = Notes::default();
-    let outcome = decode(body, &limits(), NOW_MS, &mut notes)?;
+    let outcome = decode(body, &limits(), NOW_MS, &mut notes).map_err(|e| match e {
+        DecodeError::Malformed(e) => e,
+        DecodeError::NoMemory(e) => panic!("{e}"),
+    })?;
     assert_eq!(outcome.series, notes.series.len() as u64);
     assert_eq!(outcome.samples, notes.series.iter().map(|s| s.floats.len() as u64).sum::<u64>());
     assert_eq!(outcome.histograms, notes.series.iter().map(|s| s.histograms.len() as u64).sum::<u64>());
@@ -212,8 +215,8 @@ prop_compose! {
     }
 }
 
-/// After a change of bytes: where prost still reads a message, ours reads the same one, and where prost does not, ours does not
-/// either; but for what is meant to differ.
+/// After a change of bytes: where prost still reads a message, ours reads the same one, and where prost does
+/// not, ours does not either; but for what is meant to differ.
 fn same_verdict<M: Message + Default>(
     body: &[u8],
     ours: fn(&[u8]) -> Result<Expected, Malformed>,
@@ -304,7 +307,7 @@ proptest! {
 }
 
 #[test]
-fn changed_bytes_are_judged_as_prost_judges_them() {
+fn decoders_judge_changed_bytes_as_prost_does() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut rng = Rng(20_261_124);
     let tree = |runner: &mut proptest::test_runner::TestRunner| {
@@ -354,7 +357,7 @@ fn groups_are_refused_wherever_they_stand() {
 }
 
 #[test]
-fn what_little_bytes_unfold_to_is_bounded() {
+fn bytes_that_unfold_are_bounded() {
     let unfolded = |e: Result<Expected, Malformed>| match e {
         Ok(e) => e.notes.series.iter().map(|s| s.floats.len() + s.histograms.len()).sum::<usize>(),
         Err(e) => {

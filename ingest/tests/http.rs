@@ -4,6 +4,7 @@ mod fixture;
 mod messages;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
@@ -19,7 +20,7 @@ fn request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_good_write_is_a_204_and_in_the_store_for_its_tenant_only() {
+async fn good_write_is_a_204_and_in_the_store_for_its_tenant_only() {
     let f = fixture(Limits::default()).await;
     let body = request(vec![
         series(&[("__name__", "up"), ("job", "a")], &[(NOW_MS, 1.0), (NOW_MS - 15_000, 0.0)]),
@@ -94,7 +95,7 @@ async fn content_types_and_encodings_are_negotiated_as_upstream_does() {
 }
 
 #[tokio::test]
-async fn garbage_is_a_400_that_says_what_and_where() {
+async fn garbage_body_is_a_400_that_says_what_and_where() {
     let f = fixture(Limits::default()).await;
     let good = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -298,7 +299,8 @@ async fn answers_to_2_0_say_what_was_written_errors_included() {
     ];
     for (bad, want) in cases {
         let a = f.post_v2(v2_request(vec![bad, good.clone()])).await;
-        // The same exemplar again is no fault; a series whose labels are fine keeps its own even if its samples are not.
+        // The same exemplar again is no fault; a series whose labels are fine keeps its own even if its
+        // samples are not.
         let exemplars = if want.contains("future") { 2 } else { 1 };
         assert_eq!((a.status, a.written()), (StatusCode::BAD_REQUEST, [2, 0, exemplars]), "{want}");
         assert!(a.body.contains(want), "{want}: {}", a.body);
@@ -373,7 +375,7 @@ async fn exemplars_are_taken_and_what_is_wrong_with_them_is_told_as_upstream_tel
 }
 
 #[tokio::test]
-async fn a_request_sent_as_the_other_protocol_stores_nothing() {
+async fn request_sent_as_the_other_protocol_stores_nothing() {
     let f = fixture(Limits::default()).await;
     let one = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
     let two = v2_request(vec![v2::TimeSeries { labels_refs: vec![1, 2], ..Default::default() }]);
@@ -385,7 +387,7 @@ async fn a_request_sent_as_the_other_protocol_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_cannot_be_is_refused() {
+async fn tenant_that_cannot_be_is_refused() {
     let f = fixture(Limits::default()).await;
     let r = Request::post("/api/v1/write").header("x-scope-orgid", "../other").body(Body::empty()).unwrap();
     let a = f.send(r).await;
@@ -406,7 +408,8 @@ async fn requests_that_hold_all_memory_turn_others_away_until_they_end() {
     let small = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
     let long = "x".repeat(1_800);
     let large = request(vec![series(&[("__name__", "up"), ("long", &long)], &[(NOW_MS, 1.0)])]);
-    // Two clients that send almost 2 KiB each, and not the end: half of the 8 KiB that a request of the largest kind may need.
+    // Two clients that send almost 2 KiB each, and not the end: half of the 8 KiB that a request of the
+    // largest kind may need.
     let noise: Vec<u8> = (0..1_900u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let mut waiting = Vec::new();
     for held in [2, 4] {
@@ -436,7 +439,7 @@ async fn requests_that_hold_all_memory_turn_others_away_until_they_end() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_given_up() {
+async fn body_that_does_not_come_is_given_up() {
     let f =
         fixture(Limits { max_body_time: std::time::Duration::from_millis(20), ..Limits::default() }).await;
     let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
@@ -472,7 +475,7 @@ async fn large_bodies_take_the_other_way_to_the_same_end() {
 }
 
 #[tokio::test]
-async fn a_store_that_takes_no_writes_is_a_503_that_says_why() {
+async fn store_that_takes_no_writes_is_a_503_that_says_why() {
     let f = fixture(Limits::default()).await;
     let good = || vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])];
     assert_eq!(f.post(request(good())).await.status, StatusCode::NO_CONTENT);
@@ -490,7 +493,7 @@ async fn a_store_that_takes_no_writes_is_a_503_that_says_why() {
 }
 
 #[tokio::test]
-async fn what_is_refused_unread_is_read_off_so_that_the_answer_arrives() {
+async fn refused_body_is_read_off_so_that_the_answer_arrives() {
     let f = fixture(Limits::default()).await;
     let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = read.clone();
@@ -518,24 +521,112 @@ fn in_pieces(bytes: Vec<u8>) -> Body {
 }
 
 #[tokio::test]
-async fn a_full_head_is_a_429_and_to_prometheus_which_would_drop_the_batch_a_503() {
+async fn overload_of_the_head_is_a_503_to_every_sender_because_most_drop_on_429() {
     let f = fixture_with(Limits::default(), |options| options.max_head_bytes = Some(0)).await;
     let body = request(vec![series(&[("__name__", "up")], &[(NOW_MS, 1.0)])]);
     let answer = f.post(body.clone()).await;
-    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers["retry-after"], "5");
-    assert!(answer.error("too_many_requests").contains("head.max_memory_bytes"));
-    let from = |agent: &str| {
+    assert!(answer.error("unavailable").contains("head.max_memory_bytes"));
+    for agent in ["Prometheus/3.14.0", "vmagent/1", "Grafana Alloy", "OpenTelemetry Collector"] {
         let request = Request::post("/api/v1/write")
             .header("content-encoding", "snappy")
             .header("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
             .header("user-agent", agent);
-        request.body(Body::from(body.clone())).unwrap()
-    };
-    let answer = f.send(from("Prometheus/3.14.0")).await;
-    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(answer.headers["retry-after"], "5");
-    assert_eq!(answer.headers["x-prometheus-remote-write-samples-written"], "0");
-    assert_eq!(f.send(from("vmagent/1")).await.status, StatusCode::TOO_MANY_REQUESTS);
+        let answer = f.send(request.body(Body::from(body.clone())).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{agent}");
+        assert_eq!(answer.headers["retry-after"], "5");
+        assert_eq!(answer.headers["x-prometheus-remote-write-samples-written"], "0");
+    }
     assert!(f.stored(&TenantId::single()).await.is_empty());
+}
+
+/// A 2.0 request whose series share long symbols: a few bytes for each, and kilobytes when their labels are
+/// spelled out.
+fn unfolding(series: usize, value_bytes: usize) -> Vec<u8> {
+    let mut symbols = vec![String::new(), "__name__".into(), "m".into(), "id".into()];
+    let long = symbols.len() as u32;
+    for i in 0..3 {
+        symbols.extend([format!("l{i}"), "v".repeat(value_bytes)]);
+    }
+    let first_id = symbols.len() as u32;
+    symbols.extend((0..series).map(|i| i.to_string()));
+    let timeseries = (0..series as u32).map(|i| v2::TimeSeries {
+        labels_refs: vec![1, 2, 3, first_id + i, long, long + 1, long + 2, long + 3, long + 4, long + 5],
+        samples: vec![v2::Sample { value: 1.0, timestamp: NOW_MS, ..Default::default() }],
+        ..Default::default()
+    });
+    snappy(&v2::Request { symbols, timeseries: timeseries.collect() })
+}
+
+#[tokio::test]
+async fn memory_of_labels_that_references_unfold_to_is_reserved() {
+    // 64 MiB for all: what is decoded takes less than one, its labels 120.
+    let limits = Limits {
+        max_body_bytes: 4 << 20,
+        max_decoded_bytes: 8 << 20,
+        max_in_flight_bytes: 64 << 20,
+        max_wait: Duration::from_millis(10),
+        ..Limits::default()
+    };
+    let f = fixture(limits).await;
+    let answer = f.post_v2(unfolding(5_000, 8_000)).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.body);
+    assert!(answer.error("bad_data").contains("ingest.max_in_flight_bytes"), "{}", answer.body);
+    assert_eq!(answer.written(), [0, 0, 0]);
+    assert!(f.stored(&TenantId::single()).await.is_empty());
+    // What was held is given back, and what fits is taken, also when it comes again and its series are known.
+    for _ in 0..2 {
+        let answer = f.post_v2(unfolding(500, 8_000)).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.body);
+    }
+    let metrics = f.metrics();
+    assert!(metrics.contains("hearth_ingest_in_flight_bytes 0"), "all memory was given back: {metrics}");
+}
+
+#[tokio::test]
+async fn memory_of_metadata_and_histograms_is_reserved() {
+    let limits = Limits {
+        max_body_bytes: 4 << 20,
+        max_decoded_bytes: 8 << 20,
+        max_in_flight_bytes: 64 << 20,
+        max_wait: Duration::from_millis(10),
+        ..Limits::default()
+    };
+    let f = fixture(limits).await;
+    // One help text of 4 KiB, referred to by the metadata of 20,000 metrics.
+    let series = 20_000;
+    let mut symbols = vec![String::new(), "__name__".into(), "h".repeat(4096)];
+    symbols.extend((0..series).map(|i| format!("m{i}")));
+    let timeseries = (0..series as u32).map(|i| v2::TimeSeries {
+        labels_refs: vec![1, 3 + i],
+        samples: vec![v2::Sample { value: 1.0, timestamp: NOW_MS, ..Default::default() }],
+        metadata: Some(v2::Metadata { r#type: 1, help_ref: 2, unit_ref: 0 }),
+        ..Default::default()
+    });
+    let body = snappy(&v2::Request { symbols, timeseries: timeseries.collect() });
+    let answer = f.post_v2(body).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.body);
+    // Deltas of one byte are counts of eight.
+    let histogram = || messages::Histogram {
+        count: Some(messages::Count::Int(0)),
+        zero_count: Some(messages::ZeroCount::Int(0)),
+        positive_spans: vec![messages::BucketSpan { offset: 0, length: 10_000 }],
+        positive_deltas: vec![0; 10_000],
+        timestamp: NOW_MS,
+        ..Default::default()
+    };
+    let one = |i: usize| {
+        let histograms = vec![histogram()];
+        let labels = series_labels(&[("__name__", "h"), ("id", &i.to_string())]);
+        v1::TimeSeries { labels, histograms, ..Default::default() }
+    };
+    let answer = f.post(request((0..700).map(one).collect())).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.body);
+    assert!(f.metrics().contains("hearth_ingest_in_flight_bytes 0"));
+    assert!(f.stored(&TenantId::single()).await.is_empty());
+}
+
+fn series_labels(pairs: &[(&str, &str)]) -> Vec<v1::Label> {
+    series(pairs, &[]).labels
 }

@@ -146,7 +146,7 @@ fn every_count_of_a_recording_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_recording_replays_through_http_into_the_store() {
+async fn recording_replays_through_http_into_the_store() {
     for recording in recordings() {
         let want = facts(&recording);
         let clock = Arc::new(ManualClock::at(want.last_ms));
@@ -297,7 +297,7 @@ fn synthetic() -> (Vec<u8>, String) {
 /// Holds the committed recording to what [`synthetic`] makes, so that both can be trusted. With
 /// `HEARTH_RECORD=1` it writes them anew.
 #[test]
-fn the_small_recording_is_what_it_claims_to_be() {
+fn small_recording_is_what_it_claims_to_be() {
     let (bytes, facts) = synthetic();
     if std::env::var_os("HEARTH_RECORD").is_some() {
         std::fs::create_dir_all(small().parent().unwrap()).unwrap();

@@ -102,7 +102,7 @@ fn refused(a: &Answer, written: [u64; 3], want: &str) {
 }
 
 #[tokio::test]
-async fn the_content_type_says_which_message_it_is_and_what_is_not_known_is_a_415() {
+async fn content_type_says_which_message_it_is_and_an_unknown_one_is_a_415() {
     let f = fixture(Limits::default()).await;
     let mut t = Table::new();
     let up = one(&mut t, &[("__name__", "up")], NOW_MS, 1.0);
@@ -216,7 +216,7 @@ async fn counts_are_exact_for_each_kind_in_success_and_in_part_and_good_series_a
 }
 
 #[tokio::test]
-async fn what_cannot_be_logged_is_a_5xx_with_nothing_written_good_and_bad_alike() {
+async fn log_failure_is_a_5xx_with_nothing_written_good_and_bad_alike() {
     let f = fixture(Limits::default()).await;
     f.db.close(false).await.unwrap();
     let mut t = Table::new();
@@ -417,7 +417,7 @@ async fn labels_are_any_utf8_each_name_once_and_sorted_here_where_they_were_not(
 }
 
 #[tokio::test]
-async fn a_series_must_hold_something_and_may_come_in_several_parts() {
+async fn series_must_hold_something_and_may_come_in_several_parts() {
     let f = fixture(Limits::default()).await;
     let mut t = Table::new();
     let labels_refs = t.refs(&[("__name__", "up")]);
@@ -576,7 +576,7 @@ async fn metadata_has_each_type_and_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_series_that_is_known_is_judged_as_strictly_as_a_new_one() {
+async fn known_series_is_judged_as_strictly_as_a_new_one() {
     let f = fixture(Limits::default()).await;
     let request = |t_ms: i64, refs: Vec<u32>| {
         let mut t = Table::new();

@@ -1,4 +1,5 @@
-//! A series that is recognised by how it came before is taken exactly as one that is not: same outcome, same words, same samples.
+//! A series that is recognised by how it came before is taken exactly as one that is not: same outcome, same
+//! words, same samples.
 
 mod messages;
 
@@ -23,7 +24,8 @@ async fn store() -> (Arc<Db>, tempfile::TempDir) {
     (Db::open(options).await.unwrap(), dir)
 }
 
-/// A few series over and over, some with labels out of order, empty or twice, and samples that are sometimes refused.
+/// A few series over and over, some with labels out of order, empty or twice, and samples that are sometimes
+/// refused.
 fn request(rng: &mut Rng) -> v1::WriteRequest {
     let series = |rng: &mut Rng| {
         let label = |name: &str, value: &str| v1::Label { name: name.into(), value: value.into() };
@@ -125,7 +127,7 @@ async fn known_series_are_taken_as_unknown_ones_are() {
             }
             _ => second(&request, &mut rng).encode_to_vec(),
         };
-        let decode = |sink: &mut dyn FnMut() -> Result<Outcome, ingest::Malformed>| sink().unwrap();
+        let decode = |sink: &mut dyn FnMut() -> Result<Outcome, ingest::DecodeError>| sink().unwrap();
         let tenant = TenantId::single();
         let mut recalling = CachingSink::new(with.appender(&tenant).await.unwrap(), known.clone());
         let mut plain = without.appender(&tenant).await.unwrap();

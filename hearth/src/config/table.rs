@@ -115,7 +115,7 @@ options! {
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
         "head.max_memory_bytes" head_max_memory: Size = "0",
-            "Memory the head may hold. Close to it, samples are written to the local disk early; at it, writes are refused with 429 (503 to Prometheus), and senders try again. 0: two fifths of the machine's or the container's memory.";
+            "Memory the head may hold. Close to it, samples are written to the local disk early; at it, writes are refused with 503, and senders try again. 0: two fifths of the machine's or the container's memory.";
         "cache_bytes" cache_bytes: Size = "256MiB",
             "Memory for what is read of blocks: indexes, small columns, pages, and the decoded samples of selections that fit into a quarter of it.";
         "wal.sync" wal_sync: Sync = "always",

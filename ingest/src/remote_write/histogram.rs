@@ -184,7 +184,8 @@ impl Raw {
         let custom_values = (custom || !self.bounds.is_empty()).then(|| Arc::from(self.bounds));
         let counter_reset_hint = match self.hint {
             1 => CounterResetHint::CounterReset,
-            2 => CounterResetHint::NotCounterReset,
+            // 2, "no reset", is said of the sample before it as the sender has it, which may not be the one
+            // that is stored here. Upstream does not believe it either: it looks.
             3 => CounterResetHint::Gauge,
             _ => CounterResetHint::Unknown,
         };

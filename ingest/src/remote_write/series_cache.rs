@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_remembered_is_found_and_the_size_follows_the_series() {
+    fn series_cache_finds_what_was_remembered_and_its_size_follows_the_series() {
         let known = SeriesCache::default();
         let small = known.heap_bytes();
         let mut dice = 0x9e37_79b9_7f4a_7c15u64;

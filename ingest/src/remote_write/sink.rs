@@ -5,11 +5,12 @@ use std::sync::Arc;
 use model::exemplar::{Accepted, Refused};
 use model::histogram::Histogram;
 use model::sample::Metadata;
-use tsdb::db::{Appender, SeriesRef};
+use tsdb::db::{Appender, Db, SeriesRef};
 use tsdb::head::LabelPairs;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::series_cache::SeriesCache;
+use crate::memory::{NoMemory, Reservation};
 
 /// The calls of [`Appender`] that decoding needs.
 pub trait Sink {
@@ -17,7 +18,8 @@ pub trait Sink {
     fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef;
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64);
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64);
-    /// `labels` are ascending by name, unique and without empty values. What is a duplicate or late is for the store to know.
+    /// `labels` are ascending by name, unique and without empty values. What is a duplicate or late is for
+    /// the store to know.
     fn exemplar(
         &mut self,
         series: SeriesRef,
@@ -27,8 +29,8 @@ pub trait Sink {
     ) -> Result<Accepted, Refused>;
     fn metadata(&mut self, metric: &str, metadata: Metadata);
 
-    /// The series that came under these keys before and whose labels are still `same(at, labels)`, one entry for each key. What knows
-    /// none answers nothing.
+    /// The series that came under these keys before and whose labels are still `same(at, labels)`, one entry
+    /// for each key. What knows none answers nothing.
     fn lookup(
         &mut self,
         _keys: &[u64],
@@ -38,6 +40,12 @@ pub trait Sink {
         found.clear();
     }
 
+    /// Asks for memory: `bytes` is what the request comes to so far, beside its message. Answers up to which
+    /// number it need not ask again; what holds nothing always has memory.
+    fn reserve(&mut self, _bytes: usize) -> Result<usize, NoMemory> {
+        Ok(usize::MAX)
+    }
+
     /// Notes under which key a series came.
     fn remember(&mut self, _key: u64, _series: SeriesRef) {}
 }
@@ -45,23 +53,48 @@ pub trait Sink {
 /// An appender that recognises series by how they came before.
 pub struct CachingSink {
     pub appender: Appender,
-    known: Arc<SeriesCache>,
+    cache: Arc<SeriesCache>,
     /// Mixed into every key, so that tenants do not take each other's places.
     seed: u64,
     numbers: Vec<Option<u32>>,
     new: Vec<(u64, u32)>,
+    memory: Option<RequestMemory>,
+}
+
+/// What a request gets at once beyond what it needs.
+const SPARE_BYTES: usize = 64 << 10;
+
+/// Where a request's memory comes from.
+pub(crate) struct RequestMemory {
+    /// For as long as the request is decoded and committed.
+    pub(crate) reservation: Reservation,
+    /// Of what the request's body takes, compressed and decoded.
+    pub(crate) body_bytes: usize,
+    /// Asked whether its head has room for new series, which are made while a request is decoded.
+    pub(crate) db: Arc<Db>,
 }
 
 impl CachingSink {
-    pub fn new(appender: Appender, known: Arc<SeriesCache>) -> Self {
+    pub fn new(appender: Appender, cache: Arc<SeriesCache>) -> Self {
         let seed = xxh3_64(appender.tenant().as_str().as_bytes());
-        CachingSink { appender, known, seed, numbers: Vec::new(), new: Vec::new() }
+        CachingSink { appender, cache, seed, numbers: Vec::new(), new: Vec::new(), memory: None }
+    }
+
+    /// Bounds what the request may hold.
+    pub(crate) fn with_memory(self, memory: RequestMemory) -> Self {
+        CachingSink { memory: Some(memory), ..self }
+    }
+
+    /// Makes what was new known to later requests and gives the appender back, with the memory that stays
+    /// reserved until it has committed.
+    pub(crate) fn into_parts(self) -> (Appender, Option<Reservation>) {
+        self.cache.remember(&self.new, self.appender.series_in_head());
+        (self.appender, self.memory.map(|m| m.reservation))
     }
 
     /// Makes what was new known to later requests and gives the appender back.
     pub fn finish(self) -> Appender {
-        self.known.remember(&self.new, self.appender.series_in_head());
-        self.appender
+        self.into_parts().0
     }
 }
 
@@ -98,8 +131,22 @@ impl Sink for CachingSink {
         same: impl FnMut(usize, LabelPairs<'_>) -> bool,
         found: &mut Vec<Option<SeriesRef>>,
     ) {
-        self.known.find(keys, self.seed, &mut self.numbers);
+        self.cache.find(keys, self.seed, &mut self.numbers);
         self.appender.lookup(&self.numbers, same, found);
+    }
+
+    fn reserve(&mut self, bytes: usize) -> Result<usize, NoMemory> {
+        let Some(memory) = &mut self.memory else { return Ok(usize::MAX) };
+        let needed = memory.body_bytes + bytes;
+        if needed > memory.reservation.bytes() {
+            memory.db.room().map_err(|e| NoMemory::Head(e.to_string()))?;
+            // More than is needed, so that it is asked seldom; where that much is not there, what is needed.
+            let generous = needed + (bytes / 4).max(SPARE_BYTES);
+            if memory.reservation.try_grow(generous).is_err() {
+                memory.reservation.try_grow(needed)?;
+            }
+        }
+        Ok(memory.reservation.bytes() - memory.body_bytes)
     }
 
     fn remember(&mut self, key: u64, series: SeriesRef) {

@@ -1,6 +1,8 @@
-//! Remote write 1.0: `prometheus.WriteRequest`, read field by field out of the decoded body, every string borrowed from it.
+//! Remote write 1.0: `prometheus.WriteRequest`, read field by field out of the decoded body, every string
+//! borrowed from it.
 //!
-//! Follows the [specification](https://prometheus.io/docs/specs/prw/remote_write_spec/) and upstream's `prompb/types.proto`.
+//! Follows the [specification](https://prometheus.io/docs/specs/prw/remote_write_spec/) and upstream's
+//! `prompb/types.proto`.
 
 use tsdb::head::LabelPairs;
 use xxhash_rust::xxh3::xxh3_64;
@@ -8,7 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::histogram;
 use super::sink::Sink;
 use super::validate::{Float, Outcome, Validator, samples_limit};
-use super::wire::{BYTES, FIXED64, Fault, Malformed, Reader, VARINT, key};
+use super::walk::{Message, walk};
+use super::wire::{BYTES, DecodeError, FIXED64, Fault, Reader, VARINT, key};
 use crate::limits::Limits;
 use crate::reject::Reason;
 
@@ -35,7 +38,8 @@ const META_NAME: u32 = key(2, BYTES);
 const META_HELP: u32 = key(4, BYTES);
 const META_UNIT: u32 = key(5, BYTES);
 
-/// The metric types of both protocols, by number, in the words of upstream's API. What is beyond them counts as `unknown`.
+/// The metric types of both protocols, by number, in the words of upstream's API. What is beyond them counts
+/// as `unknown`.
 pub(crate) fn metric_kind(number: u32) -> &'static str {
     const KINDS: [&str; 8] =
         ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
@@ -44,113 +48,80 @@ pub(crate) fn metric_kind(number: u32) -> &'static str {
 
 /// Decodes `body` (a `prometheus.WriteRequest`, no longer compressed) into `sink`.
 ///
-/// Series and samples that break a rule are left out and told of in the outcome. A body that is not such a message is an error, and then
-/// what the sink has seen so far must be thrown away.
-pub fn decode(body: &[u8], limits: &Limits, now_ms: i64, sink: &mut impl Sink) -> Result<Outcome, Malformed> {
+/// Series and samples that break a rule are left out and told of in the outcome. A body that is not such a
+/// message is an error, and then what the sink has seen so far must be thrown away; so is one that unfolds to
+/// more than the sink has memory for.
+pub fn decode(
+    body: &[u8],
+    limits: &Limits,
+    now_ms: i64,
+    sink: &mut impl Sink,
+) -> Result<Outcome, DecodeError> {
     let mut validator = Validator::new(samples_limit(body), limits, now_ms, sink);
-    match request(body, &mut validator) {
+    match walk(body, &mut WriteRequest, &mut validator) {
         Ok(()) => Ok(validator.outcome),
         Err(fault) => Err(fault.within(body)),
     }
 }
 
-fn request<'a, S: Sink>(body: &'a [u8], validator: &mut Validator<'a, '_, S>) -> Result<(), Fault> {
-    let mut r = Reader::new(body);
-    let mut prefetch = Prefetch { rest: r, keys: Vec::new(), labels: Vec::new() };
-    let mut at = usize::MAX;
-    while !r.is_empty() {
-        match r.key()? {
-            TIMESERIES => {
-                let message = r.message()?;
-                if at >= prefetch.keys.len() {
-                    prefetch.look_ahead();
-                    validator.lookup(&prefetch.keys, |i, pairs| same(prefetch.labels[i], pairs));
-                    at = 0;
-                }
-                match (prefetch.labels.get(at), prefetch.keys.get(at)) {
-                    (Some(labels), Some(key)) => {
-                        series(message, labels, validator.begin(at, *key), validator)?
-                    }
-                    _ => _ = fields(message, validator)?,
-                }
-                at += 1;
-                validator.end_series();
+/// `prometheus.WriteRequest`.
+struct WriteRequest;
+
+impl<'a, S: Sink> Message<'a, S> for WriteRequest {
+    const SERIES: u32 = TIMESERIES;
+
+    /// The labels a series begins with: all of them, from every sender there is.
+    #[inline]
+    fn leading(&self, series: Reader<'a>) -> (&'a [u8], u64) {
+        let start = series.here();
+        let (mut r, mut end) = (series, series);
+        while !r.is_empty() && matches!(r.key(), Ok(SERIES_LABEL)) && r.bytes().is_ok() {
+            end = r;
+        }
+        let labels = &start[..start.len() - end.here().len()];
+        (labels, xxh3_64(labels))
+    }
+
+    fn same(&self, leading: &[u8], pairs: LabelPairs<'_>) -> bool {
+        let mut r = Reader::new(leading);
+        for (name, value) in pairs {
+            let Ok(SERIES_LABEL) = r.key() else { return false };
+            let Ok(found) = r.message().and_then(label) else { return false };
+            if found != (name.as_bytes(), value.as_bytes()) {
+                return false;
             }
-            METADATA => metadata(r.message()?, validator)?,
-            other => r.skip(other, &[1, 3])?,
+        }
+        r.is_empty()
+    }
+
+    #[inline]
+    fn series(
+        &mut self,
+        series: Reader<'a>,
+        leading: &'a [u8],
+        known: bool,
+        validator: &mut Validator<'a, '_, S>,
+    ) -> Result<(), Fault> {
+        read_series(series, leading, known, validator)?;
+        validator.end_series().map(drop)
+    }
+
+    fn other(
+        &mut self,
+        key: u32,
+        r: &mut Reader<'a>,
+        validator: &mut Validator<'a, '_, S>,
+    ) -> Result<(), Fault> {
+        match key {
+            METADATA => metadata(r.message()?, validator),
+            other => r.skip(other, &[1, 3]),
         }
     }
-    Ok(())
-}
-
-/// Goes through the body some series ahead of the validator, so that many are looked up at once.
-struct Prefetch<'a> {
-    rest: Reader<'a>,
-    keys: Vec<u64>,
-    /// The bytes of the labels that each series begins with.
-    labels: Vec<&'a [u8]>,
-}
-
-/// Series that are looked up together: enough to share the locks, few enough for the nearest cache.
-const AHEAD: usize = 512;
-
-impl Prefetch<'_> {
-    /// The next series; at least one where the validator has found one. A fault ends it early: the validator will come to it and say so.
-    fn look_ahead(&mut self) {
-        self.keys.clear();
-        self.labels.clear();
-        while !self.rest.is_empty() && self.keys.len() < AHEAD {
-            let message = match self.rest.key() {
-                Ok(TIMESERIES) => self.rest.message(),
-                Ok(METADATA) => {
-                    if self.rest.bytes().is_err() {
-                        return;
-                    }
-                    continue;
-                }
-                Ok(other) => {
-                    if self.rest.skip(other, &[1, 3]).is_err() {
-                        return;
-                    }
-                    continue;
-                }
-                Err(_) => return,
-            };
-            let Ok(message) = message else { return };
-            let labels = leading_labels(message);
-            self.keys.push(xxh3_64(labels));
-            self.labels.push(labels);
-        }
-    }
-}
-
-/// The bytes of the labels that a series begins with; all of them, from every sender there is.
-#[inline]
-fn leading_labels<'a>(mut r: Reader<'a>) -> &'a [u8] {
-    let start = r.here();
-    let mut end = r;
-    while !r.is_empty() && matches!(r.key(), Ok(SERIES_LABEL)) && r.bytes().is_ok() {
-        end = r;
-    }
-    &start[..start.len() - end.here().len()]
-}
-
-/// Whether these bytes are these labels, and nothing else.
-fn same(bytes: &[u8], pairs: LabelPairs<'_>) -> bool {
-    let mut r = Reader::new(bytes);
-    for (name, value) in pairs {
-        let Ok(SERIES_LABEL) = r.key() else { return false };
-        let Ok(found) = r.message().and_then(label) else { return false };
-        if found != (name.as_bytes(), value.as_bytes()) {
-            return false;
-        }
-    }
-    r.is_empty()
 }
 
 /// Reads a series that begins with these labels, which are passed over where the series is known.
 #[inline]
-fn series<'a, S: Sink>(
+fn read_series<'a, S: Sink>(
     message: Reader<'a>,
     labels: &'a [u8],
     known: bool,
@@ -162,7 +133,8 @@ fn series<'a, S: Sink>(
         if !more && !validator.wants_labels() {
             return Ok(());
         }
-        // Rare: labels between or behind the samples, or samples to be refused by their series' name. Read from the start, as unknown.
+        // Rare: labels between or behind the samples, or samples to be refused by their series' name. Read
+        // from the start, as unknown.
         validator.restart();
     }
     if fields(message, validator)? && labels_apart(message, labels) {
@@ -275,7 +247,7 @@ fn metadata<S: Sink>(mut r: Reader<'_>, validator: &mut Validator<'_, '_, S>) ->
         }
     }
     match (std::str::from_utf8(name), std::str::from_utf8(help), std::str::from_utf8(unit)) {
-        (Ok(name), Ok(help), Ok(unit)) => validator.metadata(name, metric_kind(kind), help, unit),
+        (Ok(name), Ok(help), Ok(unit)) => validator.metadata(name, metric_kind(kind), help, unit)?,
         _ => validator.outcome.rejected.add(Reason::InvalidUtf8, 0, || {
             format!("metadata of {:?} is not UTF-8", String::from_utf8_lossy(&name[..name.len().min(80)]))
         }),

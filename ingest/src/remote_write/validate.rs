@@ -48,15 +48,25 @@ struct ExemplarRead {
     value: f64,
 }
 
-/// Labels of an exemplar beyond which it is too long whatever they are: each has a character of name and one of value.
+/// Labels of an exemplar beyond which it is too long whatever they are: each has a character of name and one
+/// of value.
 const MAX_EXEMPLAR_LABELS: usize = MAX_LABEL_CHARS / 2 + 1;
 
-/// The pass over one request. The vectors are filled and emptied once per series and keep their room, so that a series
-/// costs no allocation here.
+/// What a request holds until it is committed, for each thing it brings: its row in a vector that doubles
+/// when it is full, and its record for the log. Labels, histograms and texts come on top, twice for the same
+/// reason.
+const FLOAT_BYTES: usize = 112;
+const KNOWN_SERIES_BYTES: usize = 16;
+const NEW_SERIES_BYTES: usize = 512;
+const EXEMPLAR_BYTES: usize = 320;
+const METADATA_BYTES: usize = 160;
+
+/// The validation of one request. The vectors are filled and emptied once per series and keep their room, so
+/// that a series costs no allocation here.
 pub(crate) struct Validator<'a, 'p, S> {
     pub(crate) limits: &'p Limits,
     sink: &'p mut S,
-    window: RangeInclusive<i64>,
+    accepted_ms: RangeInclusive<i64>,
     now_ms: i64,
     labels: Vec<(&'a str, &'a str)>,
     /// Pairs beyond the limit: counted, not kept.
@@ -69,18 +79,21 @@ pub(crate) struct Validator<'a, 'p, S> {
     known: Option<SeriesRef>,
     /// The key under which the series at hand is to be known.
     key: Option<u64>,
-    recalled: Vec<Option<SeriesRef>>,
+    found: Vec<Option<SeriesRef>>,
     /// Exemplars dropped before the series at hand.
     dropped_before: u64,
     exemplars: Vec<ExemplarRead>,
     exemplar_labels: Vec<(&'a str, &'a str)>,
     /// What is wrong with the exemplar at hand.
     exemplar_fault: Option<String>,
-    /// Whether an exemplar that is left out is told of: 2.0 allows no success with less than all written, 1.0's senders would take the
-    /// whole request for lost.
+    /// Whether an exemplar that is left out is told of: 2.0 allows no success with less than all written,
+    /// 1.0's senders would take the whole request for lost.
     pub(crate) tells_of_exemplars: bool,
     samples_left: usize,
     samples_limit: usize,
+    /// Memory that the request comes to beside its message, and what of it the sink has agreed to.
+    needed_bytes: usize,
+    reserved_bytes: usize,
     pub(crate) outcome: Outcome,
 }
 
@@ -90,7 +103,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         Validator {
             limits,
             sink,
-            window: limits.window(now_ms),
+            accepted_ms: limits.accepted_ms(now_ms),
             now_ms,
             labels: Vec::with_capacity(32),
             more_labels: 0,
@@ -99,7 +112,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             histograms: Vec::new(),
             known: None,
             key: None,
-            recalled: Vec::new(),
+            found: Vec::new(),
             dropped_before: 0,
             exemplars: Vec::new(),
             exemplar_labels: Vec::new(),
@@ -107,20 +120,22 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             tells_of_exemplars: false,
             samples_left: samples_limit,
             samples_limit,
+            needed_bytes: 0,
+            reserved_bytes: 0,
             outcome: Outcome::default(),
         }
     }
 
     /// Asks for the series that came under some keys before, see [`Sink::lookup`].
     pub(crate) fn lookup(&mut self, keys: &[u64], same: impl FnMut(usize, LabelPairs<'_>) -> bool) {
-        self.sink.lookup(keys, same, &mut self.recalled);
+        self.sink.lookup(keys, same, &mut self.found);
     }
 
-    /// Begins the series of the key at this place. True if it is known: then its labels need not be read, unless
-    /// [`Validator::wants_labels`] says so in the end.
+    /// Begins the series of the key at this place. True if it is known: then its labels need not be read,
+    /// unless [`Validator::wants_labels`] says so in the end.
     #[inline]
     pub(crate) fn begin(&mut self, at: usize, key: u64) -> bool {
-        self.known = self.recalled.get(at).copied().flatten();
+        self.known = self.found.get(at).copied().flatten();
         self.key = Some(key);
         self.dropped_before = self.outcome.exemplars_dropped;
         self.known.is_some()
@@ -142,13 +157,14 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         self.key = None;
     }
 
-    /// Whether something is or may be wrong with a known series' samples or exemplars, which cannot be told without its labels.
+    /// Whether something is or may be wrong with a known series' samples or exemplars, which cannot be told
+    /// without its labels.
     #[inline]
     pub(crate) fn wants_labels(&self) -> bool {
         self.known.is_some()
             && !((self.exemplars.is_empty() || !self.tells_of_exemplars)
-                && self.floats.iter().all(|f| self.window.contains(&f.ts_ms))
-                && self.histograms.iter().all(|h| h.value.is_ok() && self.window.contains(&h.ts_ms)))
+                && self.floats.iter().all(|f| self.accepted_ms.contains(&f.ts_ms))
+                && self.histograms.iter().all(|h| h.value.is_ok() && self.accepted_ms.contains(&h.ts_ms)))
     }
 
     #[inline]
@@ -176,12 +192,17 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     #[inline]
     pub(crate) fn float(&mut self, float: Float, here: &[u8]) -> Result<(), Fault> {
         self.one_more(here)?;
+        if self.floats.len() == self.floats.capacity() {
+            self.request_needs(2 * size_of::<Float>() * self.floats.capacity())?;
+        }
         self.floats.push(float);
         Ok(())
     }
 
     pub(crate) fn histogram(&mut self, histogram: HistogramSample, here: &[u8]) -> Result<(), Fault> {
         self.one_more(here)?;
+        let buckets = histogram.value.as_ref().map_or(0, |h| h.size_bytes());
+        self.request_needs(FLOAT_BYTES + size_of::<HistogramSample>() + 2 * buckets)?;
         self.histograms.push(histogram);
         Ok(())
     }
@@ -244,6 +265,22 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         }
     }
 
+    /// Counts what is about to be held until the request is committed. An error is the request's end.
+    #[inline]
+    pub(crate) fn request_needs(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.needed_bytes += bytes;
+        if self.needed_bytes <= self.reserved_bytes {
+            return Ok(());
+        }
+        self.reserve_more()
+    }
+
+    #[cold]
+    fn reserve_more(&mut self) -> Result<(), Fault> {
+        self.reserved_bytes = self.sink.reserve(self.needed_bytes)?;
+        Ok(())
+    }
+
     /// How many samples and exemplars the series at hand has.
     pub(crate) fn pending(&self) -> u64 {
         (self.floats.len() + self.histograms.len() + self.exemplars.len()) as u64
@@ -289,15 +326,17 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     }
 
     /// Ends a series: checks it and hands on what is good. True if its labels were.
-    pub(crate) fn end_series(&mut self) -> bool {
+    pub(crate) fn end_series(&mut self) -> Result<bool, Fault> {
         if self.known.is_some() {
-            self.hand_on();
+            self.request_needs(KNOWN_SERIES_BYTES)?;
+            self.hand_on()?;
             self.clear();
-            return true;
+            return Ok(true);
         }
-        let fine = match self.check_labels() {
-            Ok(()) => {
-                self.hand_on();
+        let valid = match self.check_labels() {
+            Ok(label_bytes) => {
+                self.request_needs(NEW_SERIES_BYTES + 2 * label_bytes)?;
+                self.hand_on()?;
                 true
             }
             Err((reason, why)) => {
@@ -306,7 +345,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             }
         };
         self.clear();
-        fine
+        Ok(valid)
     }
 
     /// The metric name of the series at hand, once its labels were read.
@@ -326,9 +365,10 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         self.exemplar_labels.clear();
     }
 
-    /// Upstream's rules (UTF-8 names; a metric name; no name empty or twice) and our limits. Sorts where the sender did not
-    /// and drops empty values, which mean "no such label".
-    fn check_labels(&mut self) -> Result<(), (Reason, String)> {
+    /// Upstream's rules (UTF-8 names; a metric name; no name empty or twice) and our limits. Sorts where the
+    /// sender did not and drops empty values, which mean "no such label". Answers the bytes of all names and
+    /// values.
+    fn check_labels(&mut self) -> Result<usize, (Reason, String)> {
         let limits = self.limits;
         if let Some(bytes) = self.not_utf8 {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
@@ -342,30 +382,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         let (mut sorted, mut any_empty, mut named, mut bytes) = (true, false, false, 0);
         let mut last = "";
         for &(name, value) in &self.labels {
-            if name.is_empty() {
-                return Err((
-                    Reason::EmptyLabelName,
-                    format!("a label with the value {:?} has no name", cut(value, 80)),
-                ));
-            }
-            if name.len() > limits.max_label_name_bytes {
-                let why = format!(
-                    "the label name {:?}… has {} bytes, more than {} (ingest.max_label_name_bytes)",
-                    cut(name, 80),
-                    name.len(),
-                    limits.max_label_name_bytes
-                );
-                return Err((Reason::LabelTooLong, why));
-            }
-            if value.len() > limits.max_label_value_bytes {
-                let why = format!(
-                    "the value of label {:?} has {} bytes, more than {} (ingest.max_label_value_bytes)",
-                    cut(name, 80),
-                    value.len(),
-                    limits.max_label_value_bytes
-                );
-                return Err((Reason::LabelTooLong, why));
-            }
+            check_label(name, value, limits)?;
             bytes += name.len() + value.len();
             any_empty |= value.is_empty();
             named |= name == METRIC_NAME && !value.is_empty();
@@ -399,16 +416,17 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         if any_empty {
             self.labels.retain(|(_, value)| !value.is_empty());
         }
-        Ok(())
+        Ok(bytes)
     }
 
-    fn hand_on(&mut self) {
-        let known = self.known;
-        let mut series = known;
+    /// Hands on what of the series at hand may be stored.
+    fn hand_on(&mut self) -> Result<(), Fault> {
         let handed_on = |o: &Outcome| o.samples + o.histograms + o.exemplars;
         let before = handed_on(&self.outcome);
+        self.request_needs(FLOAT_BYTES * self.floats.len())?;
+        let mut series = self.known;
         for f in &self.floats {
-            if !self.window.contains(&f.ts_ms) {
+            if !self.accepted_ms.contains(&f.ts_ms) {
                 out_of_bounds(&mut self.outcome, &self.labels, f.ts_ms, self.now_ms, self.limits);
                 continue;
             }
@@ -416,7 +434,24 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             self.sink.float(series, f.ts_ms, f.value, f.start_ts_ms);
             self.outcome.samples += 1;
         }
-        for h in self.histograms.drain(..) {
+        if !self.histograms.is_empty() {
+            self.hand_on_histograms(&mut series);
+        }
+        if !self.exemplars.is_empty() {
+            self.hand_on_exemplars(&mut series)?;
+        }
+        self.outcome.series += u64::from(handed_on(&self.outcome) > before);
+        if self.known.is_none()
+            && let (Some(key), Some(series)) = (self.key, series)
+        {
+            self.sink.remember(key, series);
+        }
+        Ok(())
+    }
+
+    fn hand_on_histograms(&mut self, series: &mut Option<SeriesRef>) {
+        let mut histograms = std::mem::take(&mut self.histograms);
+        for h in histograms.drain(..) {
             let value = match h.value {
                 Ok(value) => value,
                 Err(why) => {
@@ -427,7 +462,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
                     continue;
                 }
             };
-            if !self.window.contains(&h.ts_ms) {
+            if !self.accepted_ms.contains(&h.ts_ms) {
                 out_of_bounds(&mut self.outcome, &self.labels, h.ts_ms, self.now_ms, self.limits);
                 continue;
             }
@@ -435,8 +470,16 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             self.sink.histogram(series, h.ts_ms, Arc::new(value), h.start_ts_ms);
             self.outcome.histograms += 1;
         }
+        // Emptied, but with its room.
+        self.histograms = histograms;
+    }
+
+    fn hand_on_exemplars(&mut self, series: &mut Option<SeriesRef>) -> Result<(), Fault> {
         for e in std::mem::take(&mut self.exemplars) {
-            let kept = if self.window.contains(&e.ts_ms) {
+            let labels = &self.exemplar_labels[e.labels.clone()];
+            let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+            self.request_needs(EXEMPLAR_BYTES + 2 * label_bytes)?;
+            let kept = if self.accepted_ms.contains(&e.ts_ms) {
                 let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
                 self.sink.exemplar(series, e.ts_ms, e.value, &self.exemplar_labels[e.labels]).map_err(|why| {
                     let reason = match why {
@@ -462,32 +505,65 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
                 }
             }
         }
-        self.outcome.series += u64::from(handed_on(&self.outcome) > before);
-        if known.is_none()
-            && let (Some(key), Some(series)) = (self.key, series)
-        {
-            self.sink.remember(key, series);
-        }
+        Ok(())
     }
 
     /// Hands on what is known of a metric. Long texts are cut; a name that no series could have is refused.
-    pub(crate) fn metadata(&mut self, metric: &str, kind: &'static str, help: &str, unit: &str) {
+    pub(crate) fn metadata(
+        &mut self,
+        metric: &str,
+        kind: &'static str,
+        help: &str,
+        unit: &str,
+    ) -> Result<(), Fault> {
         let max = self.limits.max_metadata_bytes;
         if metric.is_empty() || metric.len() > self.limits.max_label_value_bytes {
             self.outcome.rejected.add(Reason::MissingMetricName, 0, || {
                 format!("metadata with a metric name of {} bytes: {:?}", metric.len(), cut(metric, 80))
             });
-            return;
+            return Ok(());
         }
+        self.request_needs(METADATA_BYTES + 2 * (metric.len() + help.len().min(max) + unit.len().min(max)))?;
         let metadata =
             Metadata { kind: kind.into(), help: cut(help, max).into(), unit: cut(unit, max).into() };
         self.sink.metadata(metric, metadata);
         self.outcome.metadata += 1;
+        Ok(())
     }
 }
 
-/// How many samples a message of that many bytes may hold. One takes at least nine bytes (a timestamp alone takes seven), so an honest
-/// request never comes near. What comes near are empty samples, two bytes each, which would unfold to twenty times their size.
+/// A name and a value alone.
+fn check_label(name: &str, value: &str, limits: &Limits) -> Result<(), (Reason, String)> {
+    if name.is_empty() {
+        return Err((
+            Reason::EmptyLabelName,
+            format!("a label with the value {:?} has no name", cut(value, 80)),
+        ));
+    }
+    if name.len() > limits.max_label_name_bytes {
+        let why = format!(
+            "the label name {:?}… has {} bytes, more than {} (ingest.max_label_name_bytes)",
+            cut(name, 80),
+            name.len(),
+            limits.max_label_name_bytes
+        );
+        return Err((Reason::LabelTooLong, why));
+    }
+    if value.len() > limits.max_label_value_bytes {
+        let why = format!(
+            "the value of label {:?} has {} bytes, more than {} (ingest.max_label_value_bytes)",
+            cut(name, 80),
+            value.len(),
+            limits.max_label_value_bytes
+        );
+        return Err((Reason::LabelTooLong, why));
+    }
+    Ok(())
+}
+
+/// How many samples a message of that many bytes may hold. One takes at least nine bytes (a timestamp alone
+/// takes seven), so an honest request never comes near. What comes near are empty samples, two bytes each,
+/// which would unfold to twenty times their size.
 pub(crate) fn samples_limit(body: &[u8]) -> usize {
     body.len() / 8 + 64
 }

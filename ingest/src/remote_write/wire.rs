@@ -1,7 +1,9 @@
 //! Protobuf's wire format, read without copying: varints, fixed words and byte runs out of one slice.
 //!
-//! Follows the [encoding guide](https://protobuf.dev/programming-guides/encoding/). Groups are refused: no remote-write message
-//! has ever had one, and skipping them needs a depth limit that nothing else here needs.
+//! Follows the [encoding guide](https://protobuf.dev/programming-guides/encoding/). Groups are refused: no
+//! remote-write message has ever had one, and skipping them needs a depth limit that nothing else here needs.
+
+use crate::memory::NoMemory;
 
 /// What a field's key said about its value.
 pub(crate) const VARINT: u32 = 0;
@@ -9,15 +11,20 @@ pub(crate) const FIXED64: u32 = 1;
 pub(crate) const BYTES: u32 = 2;
 pub(crate) const FIXED32: u32 = 5;
 
-/// A message that is not what it claims to be. Boxed so that `Result<u64, Fault>` travels in two registers.
+/// What ends the reading of a request. Boxed so that `Result<u64, Fault>` travels in two registers.
 #[derive(Debug)]
-pub(crate) struct Fault(Box<FaultAt>);
+pub(crate) struct Fault(Box<FaultKind>);
 
 #[derive(Debug)]
-struct FaultAt {
-    /// Address of the byte in question: turned into an offset at the outermost message, so that readers need not carry it.
-    address: usize,
-    what: String,
+enum FaultKind {
+    /// The message is not what it claims to be.
+    Malformed {
+        /// Address of the byte in question: turned into an offset at the outermost message, so that readers
+        /// need not carry it.
+        address: usize,
+        what: String,
+    },
+    NoMemory(NoMemory),
 }
 
 /// What was wrong with a body that could not be parsed, and at which of its bytes.
@@ -28,17 +35,36 @@ pub struct Malformed {
     pub what: String,
 }
 
+/// Why nothing of a body is stored.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// What it unfolds to is more than there is memory for.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
+}
+
+impl From<NoMemory> for Fault {
+    fn from(e: NoMemory) -> Fault {
+        Fault(Box::new(FaultKind::NoMemory(e)))
+    }
+}
+
 impl Fault {
     #[cold]
     pub(crate) fn new(at: &[u8], what: impl Into<String>) -> Fault {
-        Fault(Box::new(FaultAt { address: at.as_ptr() as usize, what: what.into() }))
+        Fault(Box::new(FaultKind::Malformed { address: at.as_ptr() as usize, what: what.into() }))
     }
 
     /// `body` is the outermost message that the fault lies in.
-    pub(crate) fn within(self, body: &[u8]) -> Malformed {
-        Malformed {
-            at: self.0.address.saturating_sub(body.as_ptr() as usize).min(body.len()),
-            what: self.0.what,
+    pub(crate) fn within(self, body: &[u8]) -> DecodeError {
+        match *self.0 {
+            FaultKind::Malformed { address, what } => {
+                let at = address.saturating_sub(body.as_ptr() as usize).min(body.len());
+                DecodeError::Malformed(Malformed { at, what })
+            }
+            FaultKind::NoMemory(e) => DecodeError::NoMemory(e),
         }
     }
 }
@@ -158,8 +184,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Steps over a field whose key was just read and means nothing to the caller. `known` are the numbers that do mean something:
-    /// one of these with another kind of value is refused, as upstream refuses it, because what follows cannot be trusted.
+    /// Steps over a field whose key was just read and means nothing to the caller. `known` are the numbers
+    /// that do mean something: one of these with another kind of value is refused, as upstream refuses it,
+    /// because what follows cannot be trusted.
     #[cold]
     pub(crate) fn skip(&mut self, key: u32, known: &[u32]) -> Result<(), Fault> {
         let (number, kind) = (key >> 3, key & 7);
@@ -191,7 +218,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The key of a field as a constant. A varint for a field of 32 bits is cut to these, as every protobuf library does (`as u32`).
+/// The key of a field as a constant. A varint for a field of 32 bits is cut to these, as every protobuf
+/// library does (`as u32`).
 pub(crate) const fn key(number: u32, kind: u32) -> u32 {
     number << 3 | kind
 }
@@ -253,6 +281,6 @@ mod tests {
         assert_eq!(fault.to_string(), "malformed protobuf at byte 3: a varint of more than 64 bits");
         let body = [0x80u8; 20];
         let fault = Reader::new(&body).varint().unwrap_err().within(&body);
-        assert_eq!(fault.what, "a varint of more than 64 bits");
+        assert_eq!(fault.to_string(), "malformed protobuf at byte 0: a varint of more than 64 bits");
     }
 }

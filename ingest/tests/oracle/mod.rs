@@ -359,7 +359,7 @@ fn histogram(h: &messages::Histogram) -> Option<Shape> {
         out.into_iter().map(|(i, c)| (i, c.to_bits())).collect()
     };
     Some(Shape {
-        hint: ["Unknown", "CounterReset", "NotCounterReset", "Gauge"]
+        hint: ["Unknown", "CounterReset", "Unknown", "Gauge"]
             .get(usize::try_from(h.reset_hint).unwrap_or(0))
             .unwrap_or(&"Unknown")
             .to_string(),

@@ -1,0 +1,83 @@
+//! Answers to requests of which nothing was stored, or not all: Prometheus' error body, and what a sender
+//! should do next.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tsdb::db::WriteError;
+
+use crate::memory::{NoMemory, RETRY_AFTER_SECONDS};
+use crate::remote_write::DecodeError;
+
+/// A request that was not stored, or not all of it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) reason: String,
+    /// The body did not come in time: what is left of it would be read as the next request.
+    pub(super) gave_up: bool,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Refusal { status, reason: reason.into(), gave_up: false }
+    }
+
+    pub(super) fn bad(reason: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::BAD_REQUEST, reason)
+    }
+
+    fn error_type(&self) -> &'static str {
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+            s if s.is_server_error() => "internal",
+            _ => "bad_data",
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        // By hand, to keep the order in which upstream writes the fields.
+        let reason = serde_json::Value::from(self.reason.as_str());
+        let body = format!(r#"{{"status":"error","errorType":"{}","error":{reason}}}"#, self.error_type());
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        if self.gave_up {
+            response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// What passes is a 503, overload too: all senders come again after a 5xx, and most throw a batch away after
+/// a 429.
+impl From<WriteError> for Refusal {
+    fn from(e: WriteError) -> Self {
+        match e {
+            WriteError::Unavailable(reason) | WriteError::Overloaded(reason) => {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+            }
+        }
+    }
+}
+
+impl From<NoMemory> for Refusal {
+    fn from(e: NoMemory) -> Self {
+        let status = match e {
+            NoMemory::TooMuch { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            NoMemory::Taken { .. } | NoMemory::Head(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, e.to_string())
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(e: DecodeError) -> Self {
+        match e {
+            DecodeError::Malformed(e) => Refusal::bad(e.to_string()),
+            DecodeError::NoMemory(e) => e.into(),
+        }
+    }
+}
