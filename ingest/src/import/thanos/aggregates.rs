@@ -85,10 +85,7 @@ struct Counter<'a> {
 
 /// A window of which only its place and number of samples are known.
 fn empty(ts_ms: i64, count: f64, resolution_ms: i64) -> Window {
-    let mut w = Window::default();
-    w.resolution_ms = resolution_ms;
-    w.ts_ms = ts_ms;
-    w.count = count as u32;
+    let mut w = Window { resolution_ms, ts_ms, count: count as u32, ..Window::default() };
     (w.min, w.max) = (f64::NAN, f64::NAN);
     // Of the window, up to its label: shorter where the chunk ended in its midst.
     let length = ts_ms.rem_euclid(resolution_ms) + 1;
