@@ -15,15 +15,17 @@ pub fn read_secret(option: &str, path: &Path) -> Result<String, String> {
 /// Stands where a secret was.
 const HIDDEN: &str = "***";
 
-/// A text without the user and password of any URL in it, and without values that the names of parameters say are secret.
+/// A text without the user and password of any URL in it, and without values that the names of parameters say
+/// are secret.
 pub fn redacted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(scheme) = rest.find("://") {
         let (before, after) = rest.split_at(scheme + 3);
         out.push_str(before);
-        // The authority ends with a slash, a question mark, a hash or a blank; its last @ ends the user's part. A password may hold a
-        // slash that nobody escaped, so an @ further on counts as well, where no blank comes before it.
+        // The authority ends with a slash, a question mark, a hash or a blank; its last @ ends the user's
+        // part. A password may hold a slash that nobody escaped, so an @ further on counts as well, where no
+        // blank comes before it.
         let word = after.find([' ', '\n', '\t', ',']).unwrap_or(after.len());
         let end = after[..word].find(['?', '#']).unwrap_or(word);
         match after[..end].rfind('@') {

@@ -1,5 +1,5 @@
-//! The server's manners on the wire: URLs as people type them, long queries, browsers led here by others, clients that do not read, answers
-//! that are compressed, snapshots that a server starts on.
+//! The server's manners on the wire: URLs as people type them, long queries, browsers led here by others,
+//! clients that do not read, answers that are compressed, snapshots that a server starts on.
 
 mod process;
 

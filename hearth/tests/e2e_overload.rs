@@ -1,5 +1,5 @@
-//! Far more than the head may hold, an object store that is away, and a disk that takes nothing: writes are put off and never lost, queries go on,
-//! memory stays bounded, and all is well again soon after.
+//! Far more than the head may hold, an object store that is away, and a disk that takes nothing: writes are
+//! put off and never lost, queries go on, memory stays bounded, and all is well again soon after.
 
 mod test_services;
 
@@ -115,7 +115,8 @@ fn an_object_store_that_is_away_costs_disk_and_without_disk_writes_stop_but_not_
     let mut sent = 500;
     flood(&hearth.api, 0, sent, from_ms);
     assert_eq!(count(&hearth.api), (sent * 1000) as f64, "queries are answered from the local disk");
-    // Where blocks are encoded a file stands too: nothing can be sealed any more. Something may be at it right now.
+    // Where blocks are encoded a file stands too: nothing can be sealed any more. Something may be at it
+    // right now.
     let scratch = hearth.start.data_dir().join("scratch");
     wait_for("the scratch folder to be taken away", RECOVERY, || {
         let _ = std::fs::remove_dir_all(&scratch);

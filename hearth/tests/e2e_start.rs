@@ -1,5 +1,5 @@
-//! Starts in the face of what passes by itself: the process waits and says what for, and ends with exit code 2 only for what a person has to
-//! mend.
+//! Starts in the face of what passes by itself: the process waits and says what for, and ends with exit code
+//! 2 only for what a person has to mend.
 
 mod process;
 mod test_services;

@@ -1,4 +1,5 @@
-//! Commits through a register, on a store that ignores conditions: racing writers, faults of store and register, writers that die at any step.
+//! Commits through a register, on a store that ignores conditions: racing writers, faults of store and
+//! register, writers that die at any step.
 
 mod faulty_store;
 
@@ -137,7 +138,8 @@ fn faults(store: &FaultyStore, seed: u64) {
     });
 }
 
-/// What is true at the end of every race: what was acknowledged is there once, nothing is there that nobody wrote, and the snapshots are one chain.
+/// What is true at the end of every race: what was acknowledged is there once, nothing is there that nobody
+/// wrote, and the snapshots are one chain.
 async fn check(store: &Arc<dyn ObjectStore>, sure: &[Ulid], tried: &[Ulid], seed: u64) -> u64 {
     let last = Catalog::open(store.clone(), TenantId::single(), "check", options()).await.unwrap().snapshot();
     let live: Vec<Ulid> = last.blocks.iter().map(|b| b.ulid).collect();
@@ -223,7 +225,8 @@ fn racing_writers_over_store_and_register_that_fail_lose_and_double_nothing() {
     }
 }
 
-/// A writer is stopped dead after each number of requests in turn; whatever it left, the next writer goes on and everybody agrees.
+/// A writer is stopped dead after each number of requests in turn; whatever it left, the next writer goes on
+/// and everybody agrees.
 #[tokio::test]
 async fn a_writer_may_die_at_any_step() {
     for stop_at in 0..14 {
@@ -239,7 +242,8 @@ async fn a_writer_may_die_at_any_step() {
         let catalog = open(&first).await.unwrap();
         let edit = Edit::flush(Some(meta(doomed)), "w", 2);
         let mut commit = Box::pin(catalog.commit(&edit));
-        // In memory every request is done when it is polled, so polls count steps; sleeping in between they are made distinct.
+        // In memory every request is done when it is polled, so polls count steps; sleeping in between they
+        // are made distinct.
         let mut done = None;
         let steps = Arc::new(AtomicU64::new(0));
         let seen = steps.clone();
@@ -277,7 +281,8 @@ async fn a_decided_commit_is_seen_even_if_its_writer_died_before_carrying_it_out
     let register = Arc::new(Memory::default());
     let store = arranged(&faulty, &register).await;
     let catalog = Catalog::open(store.clone(), TenantId::single(), "w", options()).await.unwrap();
-    // The claim is made and the staged bytes are there, but the snapshot itself is never written by its winner.
+    // The claim is made and the staged bytes are there, but the snapshot itself is never written by its
+    // winner.
     faulty.script(|_, path| if path.as_ref().contains("catalog/") { Fault::Refused } else { Fault::None });
     let block = Ulid::new();
     let error = catalog.commit(&Edit::flush(Some(meta(block)), "w", 9)).await.unwrap_err();
@@ -295,7 +300,8 @@ async fn a_decided_commit_is_seen_even_if_its_writer_died_before_carrying_it_out
 #[test]
 fn of_many_who_create_at_once_one_is_told_so() {
     on_threads(async {
-        // The probe races eight writers for each of three keys, through register and claims, losers carrying out what winners began.
+        // The probe races eight writers for each of three keys, through register and claims, losers carrying
+        // out what winners began.
         for _ in 0..40 {
             let faulty = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
             faulty.script(|n, _| if n % 3 == 0 { Fault::Slow } else { Fault::None });

@@ -1,4 +1,5 @@
-//! Where settings come from: flag over environment over file over default, with every complaint naming its place.
+//! Where settings come from: flag over environment over file over default, with every complaint naming its
+//! place.
 
 pub mod file;
 pub mod keep;
@@ -47,7 +48,8 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Merges what the command line, the environment and the file say. `env_names` are the names of all variables there are.
+/// Merges what the command line, the environment and the file say. `env_names` are the names of all variables
+/// there are.
 pub fn load(matches: &ArgMatches, env_names: impl Iterator<Item = String>) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded {
         settings: Settings::default(),
@@ -122,8 +124,8 @@ fn apply_file(path: &Path, text: &str, loaded: &mut Loaded, wrong: &mut Vec<Stri
     }
 }
 
-/// Variables that begin as ours do and mean nothing. They only warn: Kubernetes sets `HEARTH_SERVICE_HOST`, `HEARTH_PORT` and more of the kind
-/// in every pod beside a Service of that name.
+/// Variables that begin as ours do and mean nothing. They only warn: Kubernetes sets `HEARTH_SERVICE_HOST`,
+/// `HEARTH_PORT` and more of the kind in every pod beside a Service of that name.
 fn strangers(env_names: impl Iterator<Item = String>) -> Vec<String> {
     let known: Vec<String> = TABLE.iter().map(OptionSpec::env).chain(["HEARTH_CONFIG".into()]).collect();
     let mut out: Vec<String> = env_names

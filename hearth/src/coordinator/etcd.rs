@@ -1,4 +1,5 @@
-//! etcd as a register: transactions over the JSON gateway of its version 3 API, so that no gRPC has to be compiled.
+//! etcd as a register: transactions over the JSON gateway of its version 3 API, so that no gRPC has to be
+//! compiled.
 
 use std::fmt;
 

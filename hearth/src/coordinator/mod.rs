@@ -1,4 +1,5 @@
-//! The coordinators that can decide about commits where the object store cannot: ZooKeeper and etcd, as registers of small texts.
+//! The coordinators that can decide about commits where the object store cannot: ZooKeeper and etcd, as
+//! registers of small texts.
 
 mod etcd;
 mod zookeeper;
@@ -34,7 +35,8 @@ struct Login {
     password: String,
 }
 
-/// Reads `catalog.lock` and makes what it names, without asking it anything. `credentials` is a file that holds `user:password`.
+/// Reads `catalog.lock` and makes what it names, without asking it anything. `credentials` is a file that
+/// holds `user:password`.
 pub fn open(text: &str, credentials: Option<&std::path::PathBuf>) -> Result<Arc<dyn Register>, String> {
     let login = credentials.map(|file| login(file)).transpose()?;
     let wrong = |why: &str| {

@@ -1,8 +1,10 @@
 //! ZooKeeper as a register: persistent nodes created, read and removed over its own protocol.
 //!
-//! Of the protocol ([its definition](https://github.com/apache/zookeeper/blob/master/zookeeper-jute/src/main/resources/zookeeper.jute)) this speaks what a
-//! register needs: connect, create, get, sync, delete, authentication. A session holds nothing that would have to outlive it, so there are no pings
-//! and no watches: an idle connection ends, and the next operation makes another.
+//! Of the protocol ([its
+//! definition](https://github.com/apache/zookeeper/blob/master/zookeeper-jute/src/main/resources/zookeeper.jute))
+//! this speaks what a register needs: connect, create, get, sync, delete, authentication. A session holds
+//! nothing that would have to outlive it, so there are no pings and no watches: an idle connection ends, and
+//! the next operation makes another.
 
 use std::fmt;
 use std::io;
@@ -15,7 +17,8 @@ use tsdb::catalog::RegisterError;
 use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
 use crate::backoff::Backoff;
 
-/// A session longer unused than this may have ended on the server's side; the server's shortest is two ticks, 4 s as it is delivered.
+/// A session longer unused than this may have ended on the server's side; the server's shortest is two ticks,
+/// 4 s as it is delivered.
 const SESSION_MS: i32 = 10_000;
 const IDLE: std::time::Duration = std::time::Duration::from_secs(3);
 /// The longest answer that is read; a node holds at most 1 MiB.
@@ -265,7 +268,8 @@ impl ZooKeeper {
                 match connection.create(&path, text, self.login.is_some()).await {
                     Ok(()) => return Ok(Some(text.to_string())),
                     Err(Failure::Code(NODE_EXISTS)) => {}
-                    // Only what stands at the top makes its own parents; a claim without its parent is one on a register that lost its contents.
+                    // Only what stands at the top makes its own parents; a claim without its parent is one on
+                    // a register that lost its contents.
                     Err(Failure::Code(NO_NODE)) if !name.contains('/') => {
                         self.make_parents(connection).await?;
                         match connection.create(&path, text, self.login.is_some()).await {
@@ -306,7 +310,8 @@ impl ZooKeeper {
     }
 }
 
-/// Whether another attempt may do better: a connection or session that was lost, a server that is behind or busy.
+/// Whether another attempt may do better: a connection or session that was lost, a server that is behind or
+/// busy.
 fn is_passing(code: i32) -> bool {
     matches!(code, -4 | -7 | -112 | -118 | -9 | -5 | -123 | -127)
 }

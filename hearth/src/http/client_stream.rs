@@ -1,4 +1,5 @@
-//! A client's connection as hyper sees it: heads are read whole and made readable first, and a client that does not read is let go.
+//! A client's connection as hyper sees it: heads are read whole and made readable first, and a client that
+//! does not read is let go.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +22,8 @@ pub const MAX_HEADER_BYTES: usize = 200 << 10;
 const OWN_HEAD_BYTES: usize = 16 << 10;
 /// Bytes of heads that all connections together may hold beyond that.
 const SHARED_HEAD_BYTES: usize = 64 << 20;
-/// How much of a head that is too long is read and dropped, so that the client is done with sending when its answer comes.
+/// How much of a head that is too long is read and dropped, so that the client is done with sending when its
+/// answer comes.
 const MAX_DROPPED_BYTES: usize = 16 << 20;
 /// Queries put aside that hyper has not asked for yet: it reads one request ahead at most.
 const MAX_ASIDE: usize = 4;
@@ -271,7 +273,8 @@ impl ClientStream {
         self.state = State::Through;
     }
 
-    /// Has the service answer a request of its own making with the refusal, after which the connection is closed.
+    /// Has the service answer a request of its own making with the refusal, after which the connection is
+    /// closed.
     fn refuse(&mut self, refusal: Refusal) {
         *self.aside.refusal.lock() = Some(refusal);
         self.gathered = Vec::new();

@@ -1,4 +1,5 @@
-//! Which requests of browsers are turned away: changes that a page of another origin asks for, and names that this server does not have.
+//! Which requests of browsers are turned away: changes that a page of another origin asks for, and names that
+//! this server does not have.
 
 use std::net::IpAddr;
 
@@ -31,8 +32,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// What is set, on an address to listen on. Where only this machine can connect, a name that is neither an address nor of this machine
-    /// was made to point here by somebody else (DNS rebinding).
+    /// What is set, on an address to listen on. Where only this machine can connect, a name that is neither
+    /// an address nor of this machine was made to point here by somebody else (DNS rebinding).
     pub fn new(write_origins: Option<Matcher>, allowed_hosts: &[String], listen_host: &str) -> Guard {
         let loopback = listen_host.eq_ignore_ascii_case("localhost")
             || listen_host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());

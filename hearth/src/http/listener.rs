@@ -45,14 +45,16 @@ pub struct Bounds {
 /// Bytes that hyper reads ahead: a head as it gets it fits.
 const READ_AHEAD_BYTES: usize = MAX_TARGET_BYTES + MAX_HEADER_BYTES + (8 << 10);
 
-/// Connections beyond the bound: health checks are answered there, everything else waits for room. The oldest gives way to a new one.
+/// Connections beyond the bound: health checks are answered there, everything else waits for room. The oldest
+/// gives way to a new one.
 const RESERVE: usize = 64;
 /// How long a request in the reserve waits for room.
 const RESERVE_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection in the reserve may take to send a head.
 const RESERVE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause after an accept that failed for want of something (file handles above all), so that it does not spin.
+/// The pause after an accept that failed for want of something (file handles above all), so that it does not
+/// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` is done, then drains. Returns how many connections were cut off at the deadline.
@@ -275,8 +277,8 @@ pub async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), St
     Ok((listener, address))
 }
 
-/// Raises this process's soft limit on open files to its hard one, as Go programs do, and returns it: the usual 1,024 would be all used by
-/// a thousand slow clients. `None` where the system does not say.
+/// Raises this process's soft limit on open files to its hard one, as Go programs do, and returns it: the
+/// usual 1,024 would be all used by a thousand slow clients. `None` where the system does not say.
 pub fn raise_file_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;

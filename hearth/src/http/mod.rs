@@ -1,11 +1,13 @@
 //! HTTP. The life of a request:
 //!
-//! 1. The [`listener`] accepts a connection: within the bound on them, or else into the reserve, where health checks are answered and
-//!    everything else waits a little for room.
-//! 2. Its [`client_stream`] reads the request's head, makes a URL of what people type ([`request_line`]) and lets go of a client that does
-//!    not read its answer.
-//! 3. hyper makes a request of it, which the [`guard`] turns away if a browser was led here by a foreign page or name.
-//! 4. The [`routes`] of the roles answer, wrapped in counting, compression and an answer for handlers that panic.
+//! 1. The [`listener`] accepts a connection: within the bound on them, or else into the reserve, where health
+//!    checks are answered and everything else waits a little for room.
+//! 2. Its [`client_stream`] reads the request's head, makes a URL of what people type ([`request_line`]) and
+//!    lets go of a client that does not read its answer.
+//! 3. hyper makes a request of it, which the [`guard`] turns away if a browser was led here by a foreign page
+//!    or name.
+//! 4. The [`routes`] of the roles answer, wrapped in counting, compression and an answer for handlers that
+//!    panic.
 
 mod client_stream;
 pub mod guard;

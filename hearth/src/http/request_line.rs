@@ -1,8 +1,10 @@
-//! Request lines as people and Go write them: what hyper's URLs refuse is percent-encoded, and a query longer than they may be is put aside.
+//! Request lines as people and Go write them: what hyper's URLs refuse is percent-encoded, and a query longer
+//! than they may be is put aside.
 
 use std::borrow::Cow;
 
-/// Bytes of a target that hyper's URLs take: 64 KiB less two, less a little for what stands in place of a query that was put aside.
+/// Bytes of a target that hyper's URLs take: 64 KiB less two, less a little for what stands in place of a
+/// query that was put aside.
 pub const MAX_TARGET_BYTES: usize = 65_000;
 
 /// What a body's end is known by.
@@ -82,8 +84,8 @@ fn is_taken(b: u8, in_query: bool) -> bool {
     }
 }
 
-/// The target with everything percent-encoded that hyper would refuse or cut off. Go takes all of it but control characters, and reads a `#`
-/// as a part of the query.
+/// The target with everything percent-encoded that hyper would refuse or cut off. Go takes all of it but
+/// control characters, and reads a `#` as a part of the query.
 pub fn lenient(target: &[u8]) -> Cow<'_, [u8]> {
     let mut in_query = false;
     let plain = target.iter().all(|b| {
@@ -121,7 +123,8 @@ pub enum PathIs {
     Malformed,
 }
 
-/// Reads a path as Prometheus' router does: cleaned first, and matched unescaped, so that `%2F` parts what it stands between.
+/// Reads a path as Prometheus' router does: cleaned first, and matched unescaped, so that `%2F` parts what it
+/// stands between.
 pub fn path(raw: &str) -> PathIs {
     let clean = cleaned(raw);
     if clean != raw {

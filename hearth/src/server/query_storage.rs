@@ -34,7 +34,8 @@ pub struct QueryStorage {
     pub runtime: tokio::runtime::Handle,
 }
 
-/// What heads held a few seconds ago: looking walks all series of a tenant, a tenth of a second for a million.
+/// What heads held a few seconds ago: looking walks all series of a tenant, a tenth of a second for a
+/// million.
 #[derive(Default)]
 pub struct RecentHeads(Mutex<HashMap<TenantId, (Instant, StoredHead)>>);
 

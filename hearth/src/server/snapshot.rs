@@ -1,10 +1,12 @@
-//! Snapshots of the data folder for backups: a folder of hard links that a Hearth of its own can be started on.
+//! Snapshots of the data folder for backups: a folder of hard links that a Hearth of its own can be started
+//! on.
 //!
 //! 1. The head becomes blocks, unless it is to be left out.
-//! 2. For each tenant the newest snapshot of the catalog is read, and what it names is linked, and then the snapshot itself: whatever is
-//!    written, replaced or removed meanwhile, the links hold what that one snapshot needs.
-//! 3. The folder gets its name when all of it is on the disk. It has no log and no writer's name, so a Hearth that is started on it is
-//!    another writer than the one it was taken from.
+//! 2. For each tenant the newest snapshot of the catalog is read, and what it names is linked, and then the
+//!    snapshot itself: whatever is written, replaced or removed meanwhile, the links hold what that one
+//!    snapshot needs.
+//! 3. The folder gets its name when all of it is on the disk. It has no log and no writer's name, so a Hearth
+//!    that is started on it is another writer than the one it was taken from.
 
 use std::fs;
 use std::io;
@@ -19,7 +21,8 @@ use ulid::Ulid;
 /// How often a tenant is begun anew, whose blocks were removed while they were linked.
 const ATTEMPTS: usize = 5;
 
-/// Makes a snapshot below `data_dir/snapshots`; its name, as Prometheus forms it. `blocks` is the folder of the object store.
+/// Makes a snapshot below `data_dir/snapshots`; its name, as Prometheus forms it. `blocks` is the folder of
+/// the object store.
 pub async fn make(db: &Arc<Db>, data_dir: &Path, blocks: &Path, skip_head: bool) -> Result<String, String> {
     if !skip_head {
         db.flush()

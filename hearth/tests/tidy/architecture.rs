@@ -1,4 +1,5 @@
-//! ARCHITECTURE.md names what there is: every path in it (`tsdb::wal::Log::append`, `query/src/engine.rs`) leads to code.
+//! ARCHITECTURE.md names what there is: every path in it (`tsdb::wal::Log::append`, `query/src/engine.rs`)
+//! leads to code.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,8 @@ fn quoted(text: &str) -> Vec<String> {
     prose.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The folders that the diagrams name (`wal/`, somewhere below the `tsdb/src` before it) and that are not there.
+/// The folders that the diagrams name (`wal/`, somewhere below the `tsdb/src` before it) and that are not
+/// there.
 fn missing_rooms(text: &str) -> Vec<String> {
     let mut base = String::new();
     let mut missing = Vec::new();

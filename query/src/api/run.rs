@@ -1,4 +1,5 @@
-//! The way of a request's work: off the async runtime, when there is a permit, with a budget that its client's leaving cancels.
+//! The way of a request's work: off the async runtime, when there is a permit, with a budget that its
+//! client's leaving cancels.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use crate::api::running::{Arrival, Watch};
 use crate::api::state::ApiState;
 use crate::engine::QueryTime;
 
-/// What a piece of work waits its turn among: label lookups have permits of their own, so that a dashboard's menus open while its panels
-/// compute.
+/// What a piece of work waits its turn among: label lookups have permits of their own, so that a dashboard's
+/// menus open while its panels compute.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum QueryClass {
     Query,
@@ -37,9 +38,10 @@ impl ApiState {
         self.0.running.watch(call.form.get("query"), arrival)
     }
 
-    /// Runs `work` on a thread that may block, as soon as there is a permit. `timeout` (at most the engine's own) covers the wait too; what
-    /// `work` gets is the budget to charge and how long the wait was. The permit is given back when `work` is done, before the
-    /// answer is sent: a slow reader does not keep others waiting.
+    /// Runs `work` on a thread that may block, as soon as there is a permit. `timeout` (at most the engine's
+    /// own) covers the wait too; what `work` gets is the budget to charge and how long the wait was. The
+    /// permit is given back when `work` is done, before the answer is sent: a slow reader does not keep
+    /// others waiting.
     pub(in crate::api) async fn run<F>(
         &self,
         class: QueryClass,
@@ -56,8 +58,9 @@ impl ApiState {
         self.run_streamed(class, timeout, work).await
     }
 
-    /// As [`ApiState::run`], for work that may begin its answer before it is done, by means of the [`StreamStart`] it gets. It then gives
-    /// `None`, or an error that nobody sees. While its client does not read it gives its place to others (see [`streamed::Place`]).
+    /// As [`ApiState::run`], for work that may begin its answer before it is done, by means of the
+    /// [`StreamStart`] it gets. It then gives `None`, or an error that nobody sees. While its client does not
+    /// read it gives its place to others (see [`streamed::Place`]).
     pub(in crate::api) async fn run_streamed<F>(
         &self,
         class: QueryClass,

@@ -1,16 +1,21 @@
-//! Who creates a key, decided by a register outside of the store (ZooKeeper, etcd), so that no two writers ever write it differently.
+//! Who creates a key, decided by a register outside of the store (ZooKeeper, etcd), so that no two writers
+//! ever write it differently.
 //!
-//! A lock that is held while writing would not do: a holder that was paused past the end of its session still has its request on the way,
-//! and a store without conditions takes it. Here nothing is held. To create `K`:
+//! A lock that is held while writing would not do: a holder that was paused past the end of its session still
+//! has its request on the way, and a store without conditions takes it. Here nothing is held. To create `K`:
 //!
 //! 1. the bytes are written to a name of their own, `staged/<ulid>`;
-//! 2. the register is asked to make `K` belong to that ulid if it belongs to nobody: this decides, once, whatever happens next;
-//! 3. whoever sees the decision (the winner; a loser; a reader that misses `K`) looks whether `K` is there, and if not copies the staged bytes to it;
+//! 2. the register is asked to make `K` belong to that ulid if it belongs to nobody: this decides, once,
+//!    whatever happens next;
+//! 3. whoever sees the decision (the winner; a loser; a reader that misses `K`) looks whether `K` is there,
+//!    and if not copies the staged bytes to it;
 //! 4. once `K` is there the claim and the staged bytes are removed.
 //!
-//! `K` is only ever written with the bytes of the claim that was seen before `K` was looked for and not found, and a claim is only removed when `K`
-//! is there. A second claim on `K`, made after the first was removed, therefore finds `K` there and writes nothing. A winner that wakes up late writes
-//! the same bytes again. This needs a store in which a finished write is seen by every later read, and keys that are not created anew.
+//! `K` is only ever written with the bytes of the claim that was seen before `K` was looked for and not
+//! found, and a claim is only removed when `K` is there. A second claim on `K`, made after the first was
+//! removed, therefore finds `K` there and writes nothing. A winner that wakes up late writes the same bytes
+//! again. This needs a store in which a finished write is seen by every later read, and keys that are not
+//! created anew.
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,12 +53,12 @@ impl RegisterError {
     }
 }
 
-/// Small texts under names, kept by a coordinator that agrees with itself. Names are relative to the place the register was opened at, with
-/// at most one `/`.
+/// Small texts under names, kept by a coordinator that agrees with itself. Names are relative to the place
+/// the register was opened at, with at most one `/`.
 #[async_trait::async_trait]
 pub trait Register: fmt::Debug + fmt::Display + Send + Sync + 'static {
-    /// Creates a name unless it is there, and returns the text that is there now: ours if we created it, be it in an earlier attempt whose
-    /// answer was lost. A name below another fails if that one is not there.
+    /// Creates a name unless it is there, and returns the text that is there now: ours if we created it, be
+    /// it in an earlier attempt whose answer was lost. A name below another fails if that one is not there.
     async fn create(&self, name: &str, text: &str) -> std::result::Result<String, RegisterError>;
 
     /// The text of a name, no older than this call.
@@ -67,7 +72,8 @@ pub trait Register: fmt::Debug + fmt::Display + Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct ClaimedCreator {
     pub register: Arc<dyn Register>,
-    /// Parent of all claims: it goes with the register's contents, so that one that lost them decides nothing.
+    /// Parent of all claims: it goes with the register's contents, so that one that lost them decides
+    /// nothing.
     pub parent: String,
 }
 
@@ -104,7 +110,8 @@ impl ClaimedCreator {
                         // Another was faster and cleans up.
                         return Ok(true);
                     }
-                    // Staged bytes go only after the object was there: it was created, and removed since. The claim is a left-over.
+                    // Staged bytes go only after the object was there: it was created, and removed since. The
+                    // claim is a left-over.
                     self.register.remove(&self.claim(path), holder).await.map_err(failed)?;
                     return Ok(false);
                 }
@@ -115,7 +122,8 @@ impl ClaimedCreator {
         Ok(true)
     }
 
-    /// Removes a claim that has served, and its bytes. Left-overs do no harm, so failures only show in the log.
+    /// Removes a claim that has served, and its bytes. Left-overs do no harm, so failures only show in the
+    /// log.
     async fn clean(&self, store: &dyn ObjectStore, path: &Path, holder: &str, staged: &Path) {
         if let Err(e) = self.register.remove(&self.claim(path), holder).await {
             tracing::warn!(%path, "a claim that has served could not be removed: {e}");
@@ -149,8 +157,9 @@ impl Creator for ClaimedCreator {
         }
         match store.get(path).await {
             Ok(found) => {
-                // Either a loser of this race has carried out our claim already, or between our first look and the claim another was created and
-                // its claim removed. The bytes tell: whoever relies on this writes something of its own.
+                // Either a loser of this race has carried out our claim already, or between our first look
+                // and the claim another was created and its claim removed. The bytes tell: whoever relies on
+                // this writes something of its own.
                 let there = found.bytes().await?;
                 self.clean(store, path, &ours, &staged).await;
                 return match there == Bytes::from(payload) {

@@ -1,4 +1,5 @@
-//! Does the store keep its word on conditional writes? Asked for real, because some answer "created" to everybody.
+//! Does the store keep its word on conditional writes? Asked for real, because some answer "created" to
+//! everybody.
 
 use std::sync::Arc;
 
@@ -44,7 +45,8 @@ pub enum ProbeError {
     Racy { racers: usize, winners: usize },
 }
 
-/// Creates an object twice, then lets several writers race for one; removes what it wrote. Run it once before the first commit to a store.
+/// Creates an object twice, then lets several writers race for one; removes what it wrote. Run it once before
+/// the first commit to a store.
 pub async fn probe(store: &Arc<dyn ObjectStore>) -> Result<(), ProbeError> {
     let id = Ulid::new();
     let found = run(store, id).await;

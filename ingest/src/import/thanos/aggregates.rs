@@ -3,8 +3,8 @@
 //!
 //! A chunk has up to five chunks inside: count, sum, min and max of each window, and a counter that goes up
 //! by what the samples went up, falls lifted, with the chunk's first and last raw value at its ends. (Native
-//! histograms: count, sum, and the lifted counter.) Thanos' window `[k*r, (k+1)*r)` becomes Hearth's
-//! `(k*r, (k+1)*r]`: a sample exactly on the boundary is counted one window later than Hearth would.
+//! histograms: count, sum, and the lifted counter.) Thanos' window `[k*r, (k+1)*r)` becomes Hearth's `(k*r,
+//! (k+1)*r]`: a sample exactly on the boundary is counted one window later than Hearth would.
 //!
 //! | what Hearth keeps | from Thanos |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! Times, durations and limits as upstream reads them from parameters (`web/api/v1/api.go`: parseTime, parseDuration, parseLimitParam).
+//! Times, durations and limits as upstream reads them from parameters (`web/api/v1/api.go`: parseTime,
+//! parseDuration, parseLimitParam).
 
 use model::matcher::quote;
 
@@ -31,8 +32,8 @@ impl Time {
 pub fn parse_time(s: &str) -> Result<Time, String> {
     if let Some(t) = parse_float(s) {
         let seconds = t.trunc();
-        // Upstream's MinTime and MaxTime in seconds, as its own clients and Thanos' send an open range. What lies beyond has no time
-        // in Go's 64-bit milliseconds.
+        // Upstream's MinTime and MaxTime in seconds, as its own clients and Thanos' send an open range. What
+        // lies beyond has no time in Go's 64-bit milliseconds.
         if seconds.abs() <= i64::MAX as f64 / 1000.0 {
             let fraction = ((t - seconds) * 1000.0).round() / 1000.0;
             return Ok(Time(seconds as i128 * NS + (fraction * 1e9) as i128));
@@ -65,7 +66,8 @@ pub fn parse_duration(s: &str) -> Result<i64, String> {
     parse_written_duration(s).ok_or_else(|| format!("cannot parse {} to a valid duration", quote(s)))
 }
 
-/// `1y2w3d4h5m6s7ms`, each unit at most once and in this order (prometheus/common `model.ParseDuration`). Nanoseconds.
+/// `1y2w3d4h5m6s7ms`, each unit at most once and in this order (prometheus/common `model.ParseDuration`).
+/// Nanoseconds.
 fn parse_written_duration(s: &str) -> Option<i64> {
     const UNITS: [(&str, i64); 7] = [
         ("y", 365 * 24 * 3_600_000),
@@ -128,7 +130,8 @@ pub fn parse_int(s: &str) -> Result<i64, String> {
     })
 }
 
-/// What Go's `strconv.ParseFloat` takes. It differs from Rust's: signed NaN and overflow are errors there, hexadecimal is not.
+/// What Go's `strconv.ParseFloat` takes. It differs from Rust's: signed NaN and overflow are errors there,
+/// hexadecimal is not.
 fn parse_float(s: &str) -> Option<f64> {
     let unsigned = s.strip_prefix(['+', '-']).unwrap_or(s);
     if let Some(hex) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
@@ -142,7 +145,8 @@ fn parse_float(s: &str) -> Option<f64> {
     Some(v)
 }
 
-/// `1.8p-3` after the `0x`; the exponent is mandatory. Digits beyond 53 bits are refused rather than rounded: nobody writes them.
+/// `1.8p-3` after the `0x`; the exponent is mandatory. Digits beyond 53 bits are refused rather than rounded:
+/// nobody writes them.
 fn parse_hex_float(s: &str) -> Option<f64> {
     let (mantissa, exponent) = s.split_once(['p', 'P'])?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -207,7 +211,8 @@ fn parse_rfc3339(s: &str) -> Option<Time> {
     Some(Time(seconds as i128 * NS + nanos))
 }
 
-/// Days since 1970-01-01 of a date in the proleptic Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// Days since 1970-01-01 of a date in the proleptic Gregorian calendar (Howard Hinnant, "chrono-compatible
+/// low-level date algorithms").
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let y = if month <= 2 { year - 1 } else { year };
     let era = y.div_euclid(400);
@@ -279,7 +284,8 @@ mod tests {
             parse_time("292277025-08-18T07:12:54.999999999Z").unwrap().ms(),
             9_223_309_901_257_974_999
         );
-        // The open range as numbers: upstream's own MinTime and MaxTime in seconds, as Thanos' client and proxies send them.
+        // The open range as numbers: upstream's own MinTime and MaxTime in seconds, as Thanos' client and
+        // proxies send them.
         assert_eq!(parse_time("-9223309901257974").unwrap().ms(), -9_223_309_901_257_974_000);
         assert_eq!(parse_time("9223309901257974").unwrap().ms(), 9_223_309_901_257_974_000);
         assert_eq!(parse_time("9223309901257974.999").unwrap().ms(), 9_223_309_901_257_974_999);

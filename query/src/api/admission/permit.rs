@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long a query keeps its permit for a client that does not read.
 const UNREAD_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A query's permit to run. A query whose client does not read gives it back until the client does, as long as not too many wait like
-/// that: each keeps its thread.
+/// A query's permit to run. A query whose client does not read gives it back until the client does, as long
+/// as not too many wait like that: each keeps its thread.
 pub struct Permit {
     held: Option<OwnedSemaphorePermit>,
     permits: Arc<Semaphore>,
@@ -21,8 +21,8 @@ impl Permit {
         Permit { held: Some(held), permits, waiting }
     }
 
-    /// Waits for `sent` without the permit, where that is possible, and then for a permit. Where too many wait like that already, the client
-    /// has a moment to read, and `None` says that it did not.
+    /// Waits for `sent` without the permit, where that is possible, and then for a permit. Where too many
+    /// wait like that already, the client has a moment to read, and `None` says that it did not.
     pub async fn without<T>(&mut self, sent: impl Future<Output = T>) -> Option<T> {
         let Ok(_waiting) = self.waiting.try_acquire() else {
             return tokio::time::timeout(UNREAD_PATIENCE, sent).await.ok();

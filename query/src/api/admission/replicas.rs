@@ -1,4 +1,5 @@
-//! `dedup` and `replicaLabels[]`, as Thanos' querier has them: whether HA replicas of a series are shown as one, and by which labels they are known.
+//! `dedup` and `replicaLabels[]`, as Thanos' querier has them: whether HA replicas of a series are shown as
+//! one, and by which labels they are known.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// What a request asks for: `dedup` (true unless said otherwise) and, instead of the labels that are set, `replicaLabels[]`.
+    /// What a request asks for: `dedup` (true unless said otherwise) and, instead of the labels that are set,
+    /// `replicaLabels[]`.
     pub(in crate::api) fn asked(&self, form: &Form) -> Result<Replicas, ApiError> {
         let dedup = match form.get("dedup") {
             "" => true,

@@ -1,4 +1,5 @@
-//! `explain`: the plan of a query as a tree, and what each of its nodes did. Hearth's own, Prometheus has no such endpoint.
+//! `explain`: the plan of a query as a tree, and what each of its nodes did. Hearth's own, Prometheus has no
+//! such endpoint.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -14,8 +15,8 @@ use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::stats::samples::SampleDetail;
 use crate::explain::{Done, Explained, Node, Reads, Tree, Window};
 
-/// `GET|POST /api/v1/explain`: with `start`, `end` and `step` as of `query_range`, else with `time` as of `query`. `analyze=true` runs the
-/// query and tells what each node did; without it nothing is read.
+/// `GET|POST /api/v1/explain`: with `start`, `end` and `step` as of `query_range`, else with `time` as of
+/// `query`. `analyze=true` runs the query and tells what each node did; without it nothing is read.
 pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let form = &call.form;
     let range = ["start", "end", "step"].iter().any(|p| !form.get(p).is_empty());

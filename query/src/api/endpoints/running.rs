@@ -72,7 +72,8 @@ pub async fn list(State(state): State<ApiState>, call: Call) -> Response {
     })
 }
 
-/// `DELETE /api/v1/queries/{id}`: the query ends at its next look at its budget, within milliseconds, and its client gets `canceled`.
+/// `DELETE /api/v1/queries/{id}`: the query ends at its next look at its budget, within milliseconds, and its
+/// client gets `canceled`.
 pub async fn cancel(
     State(state): State<ApiState>,
     Path(id): Path<String>,

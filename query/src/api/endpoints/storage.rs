@@ -12,7 +12,8 @@ use crate::api::response;
 use crate::api::run::QueryClass;
 use crate::api::state::{ApiState, Stored};
 
-/// `GET /api/v1/storage`: what this process knows of the tenant's blocks and of its own head; nothing is read from the object store.
+/// `GET /api/v1/storage`: what this process knows of the tenant's blocks and of its own head; nothing is read
+/// from the object store.
 pub async fn storage(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let inner = state.0.clone();
     state

@@ -82,7 +82,8 @@ impl MatrixWriter {
         self.begun
     }
 
-    /// Appends a series, or what fits into the piece of it; whether it is finished. If not, it wants the same series again.
+    /// Appends a series, or what fits into the piece of it; whether it is finished. If not, it wants the same
+    /// series again.
     pub(in crate::api) fn write(&mut self, out: &mut Vec<u8>, series: &RangeSeries) -> bool {
         if !std::mem::replace(&mut self.labelled, true) {
             out.extend_from_slice(if self.begun == 0 {
@@ -103,7 +104,8 @@ impl MatrixWriter {
     }
 }
 
-/// `,"values":[…],"histograms":[…]` from `point` on, each left out where it is empty; whether the series is finished.
+/// `,"values":[…],"histograms":[…]` from `point` on, each left out where it is empty; whether the series is
+/// finished.
 fn points(
     out: &mut Vec<u8>,
     series: &RangeSeries,

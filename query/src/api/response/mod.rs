@@ -1,4 +1,5 @@
-//! Successful answers: the envelope around small data, and lists and query results written piece by piece as the client takes them.
+//! Successful answers: the envelope around small data, and lists and query results written piece by piece as
+//! the client takes them.
 
 pub mod json;
 pub(in crate::api) mod matrix;
@@ -21,8 +22,8 @@ use model::source::Budget;
 pub use stats::Stats;
 pub use value::ResultWriter;
 
-/// How large a piece grows before it is handed to the connection. At several hundred megabytes a second a piece costs the runtime's
-/// thread about a fifth of a millisecond.
+/// How large a piece grows before it is handed to the connection. At several hundred megabytes a second a
+/// piece costs the runtime's thread about a fifth of a millisecond.
 pub(in crate::api) const PIECE_BYTES: usize = 64 << 10;
 
 /// Warnings and infos beside the data; empty ones are left out of the answer.
@@ -115,8 +116,9 @@ pub trait Pieces: Send + 'static {
     fn fill(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
-/// One piece and no more becomes a plain body with a length; longer answers are written when the connection asks for the next piece, so
-/// that a slow client costs memory for the result and one piece, but no thread. Dropping the body stops the work.
+/// One piece and no more becomes a plain body with a length; longer answers are written when the connection
+/// asks for the next piece, so that a slow client costs memory for the result and one piece, but no thread.
+/// Dropping the body stops the work.
 pub fn streamed(mut pieces: impl Pieces) -> Response {
     let mut first = Vec::with_capacity(4 << 10);
     if !pieces.fill(&mut first) {
@@ -126,7 +128,8 @@ pub fn streamed(mut pieces: impl Pieces) -> Response {
     respond(Body::from_stream(futures::stream::iter(rest)))
 }
 
-/// The pieces one after the other. Past the end it stays at the end: compression layers ask once more than they need to.
+/// The pieces one after the other. Past the end it stays at the end: compression layers ask once more than
+/// they need to.
 struct Rest<P> {
     first: Option<Vec<u8>>,
     pieces: Option<P>,

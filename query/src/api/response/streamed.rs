@@ -1,8 +1,10 @@
-//! Answers that begin before their query has ended: series are written by the thread that computes them and pass to the connection
-//! through a channel of a few pieces, so neither a large result nor a slow client takes memory.
+//! Answers that begin before their query has ended: series are written by the thread that computes them and
+//! pass to the connection through a channel of a few pieces, so neither a large result nor a slow client
+//! takes memory.
 //!
-//! What has begun can no longer become an error with a status. So an answer that does not come to its end is broken off: the body ends in
-//! an error and the connection is closed without the last chunk, which no HTTP client takes for the whole.
+//! What has begun can no longer become an error with a status. So an answer that does not come to its end is
+//! broken off: the body ends in an error and the connection is closed without the last chunk, which no HTTP
+//! client takes for the whole.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,7 +68,8 @@ pub fn start(budget: Arc<Budget>, permit: Permit) -> (StreamStart, oneshot::Rece
     (StreamStart { begin: Some(begin), budget, runtime: Handle::current(), permit }, started)
 }
 
-/// The answer that has begun. When it is dropped, which is what happens when the client goes away, the query is cancelled.
+/// The answer that has begun. When it is dropped, which is what happens when the client goes away, the query
+/// is cancelled.
 pub fn response(body: StreamedBody, cancel: CancelOnDrop) -> Response {
     let response = respond(Body::from_stream(Rest { pieces: Some(body.pieces), _cancel: cancel }));
     resolution::tell(response, &body.answered)

@@ -42,7 +42,8 @@ impl ResultWriter {
         }
     }
 
-    /// Keeps the budget, to which the value was charged, as long as the value, and charges what is written of it to it too.
+    /// Keeps the budget, to which the value was charged, as long as the value, and charges what is written of
+    /// it to it too.
     pub fn reserving(self, budget: Arc<Budget>) -> Result<ResultWriter, SourceError> {
         budget.reserve(self.matrix.bytes() + 2 * PIECE_BYTES as u64)?;
         Ok(ResultWriter { _budget: Some(budget), ..self })
@@ -145,7 +146,8 @@ mod tests {
         RangeSeries { ts_ms, values, ..RangeSeries::new(Labels::from_pairs([("__name__", name)])) }
     }
 
-    /// Series of one length after another, so that pieces end in every place a series has, right after its labels too.
+    /// Series of one length after another, so that pieces end in every place a series has, right after its
+    /// labels too.
     #[test]
     fn result_pieces_may_end_anywhere() {
         for shift in 0..120 {
