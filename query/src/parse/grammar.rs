@@ -1,8 +1,9 @@
 //! The parser: a Pratt loop over the lexer's tokens, one token ahead.
 //!
-//! The language is that of `promql/parser/generated_parser.y` of Prometheus 3.14, and so are its error texts. Upstream's come out of a
-//! generated LR parser: on a token that fits nowhere it goes back to the innermost construct that has an error rule, which words the
-//! complaint. Here such a token raises [`Stop::Unexpected`], which travels up to the first caller that has words for it ([`Parser::in_context`]).
+//! The language is that of `promql/parser/generated_parser.y` of Prometheus 3.14, and so are its error texts.
+//! Upstream's come out of a generated LR parser: on a token that fits nowhere it goes back to the innermost
+//! construct that has an error rule, which words the complaint. Here such a token raises
+//! [`Stop::Unexpected`], which travels up to the first caller that has words for it ([`Parser::in_context`]).
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ pub(super) enum Stop {
 
 pub(super) type Parse<T> = Result<T, Stop>;
 
-/// Most memory that the regexes of one query may hold: a short text can ask for megabytes with each of thousands of matchers.
+/// Most memory that the regular expressions of one request may hold, all its selectors together: a short text
+/// can ask for megabytes with each of thousands of matchers. Compiling so much takes about a second.
 const MAX_REGEX_BYTES: usize = 32 << 20;
 
 /// Unary operators hold their operand as tightly as `*` does, so only `^` binds tighter.
@@ -39,8 +41,8 @@ pub(super) struct Parser<'a> {
     last_end: u32,
     /// Calls of the recursive rules that are open.
     depth: usize,
-    /// Memory that the regexes so far hold.
-    regex_bytes: usize,
+    /// Memory that the regular expressions so far hold, those of other texts of the request among them.
+    pub(super) regex_bytes: usize,
 }
 
 /// An expression being built, with how deep it nests; the left side of binary operators is free.
@@ -86,7 +88,8 @@ impl<'a> Parser<'a> {
         Ok(Parser { text, options, lexer, token, last_end: 0, depth: 0, regex_bytes: 0 })
     }
 
-    /// Turns what stopped a parse into the error for the reader; `Unexpected` that nobody worded gets the plain text.
+    /// Turns what stopped a parse into the error for the reader; `Unexpected` that nobody worded gets the
+    /// plain text.
     pub(super) fn finish(&self, stop: Stop) -> ParseError {
         match stop {
             Stop::Error(e) => *e,
@@ -130,7 +133,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Stops if the next token is one the lexer refused: upstream sees it before it judges what it has read so far.
+    /// Stops if the next token is one the lexer refused: upstream sees it before it judges what it has read
+    /// so far.
     pub(super) fn look(&self) -> Parse<()> {
         if self.token.kind == Kind::Error { Err(self.unexpected("", "")) } else { Ok(()) }
     }
@@ -317,7 +321,8 @@ impl<'a> Parser<'a> {
         ) || self.is_metric_name()
     }
 
-    /// Whether the next token can be a metric's name: an identifier, or a keyword that is still allowed as one.
+    /// Whether the next token can be a metric's name: an identifier, or a keyword that is still allowed as
+    /// one.
     pub(super) fn is_metric_name(&self) -> bool {
         matches!(
             self.token.kind,
@@ -704,7 +709,7 @@ impl<'a> Parser<'a> {
                 if self.regex_bytes > MAX_REGEX_BYTES {
                     let span = Span { start: name.start, end: value.end };
                     return self
-                        .fail(span, "the regular expressions of the query take too much memory together");
+                        .fail(span, "the regular expressions of the request take too much memory together: ask with fewer or simpler ones");
                 }
                 Ok(matcher)
             }

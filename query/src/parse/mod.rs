@@ -1,8 +1,9 @@
 //! Text to syntax tree and back: lexer, parser, type check, printer.
 
 //!
-//! The language, its canonical print and its error texts are those of Prometheus 3.14 (`promql/parser`). What is not upstream's are
-//! the limits: text, nesting and chains of operators are bounded, and parsing takes time linear in the text.
+//! The language, its canonical print and its error texts are those of Prometheus 3.14 (`promql/parser`). What
+//! is not upstream's are the limits: text, nesting and chains of operators are bounded, and parsing takes
+//! time linear in the text.
 
 pub mod ast;
 mod check;
@@ -47,9 +48,28 @@ pub fn parse_expr(text: &str, options: &ParseOptions) -> Result<Expr, ParseError
     Ok(expr)
 }
 
-/// Parses one `match[]` parameter: a selector and nothing else. It may match everything; whether that is allowed is the caller's to say.
+/// Parses one `match[]` parameter: a selector and nothing else. It may match everything; whether that is
+/// allowed is the caller's to say.
 pub fn parse_metric_selector(text: &str, options: &ParseOptions) -> Result<Vec<Matcher>, ParseError> {
     let mut parser = Parser::new(text, options, false).map_err(stopped)?;
     let selector = parser.metric_selector().map_err(|stop| parser.finish(stop))?;
     Ok(selector.matchers)
+}
+
+/// Parses all `match[]` parameters of a request, whose regular expressions may take no more memory than those
+/// of one query.
+pub fn parse_metric_selectors<'t>(
+    texts: impl IntoIterator<Item = &'t str>,
+    options: &ParseOptions,
+) -> Result<Vec<Vec<Matcher>>, ParseError> {
+    let mut selectors = Vec::new();
+    let mut regex_bytes = 0;
+    for text in texts {
+        let mut parser = Parser::new(text, options, false).map_err(stopped)?;
+        parser.regex_bytes = regex_bytes;
+        let selector = parser.metric_selector().map_err(|stop| parser.finish(stop))?;
+        regex_bytes = parser.regex_bytes;
+        selectors.push(selector.matchers);
+    }
+    Ok(selectors)
 }

@@ -100,6 +100,26 @@ async fn hostile_requests_are_refused_at_once() {
 }
 
 #[tokio::test]
+async fn match_lists_share_one_budget_of_regular_expressions() {
+    let api = api_of(Arc::new(sample_data()), |_| {});
+    let large: String = (0..6_000).map(|i| format!("&match[]={{a=~\"%5C%5CpL{{30}}x{i}\"}}")).collect();
+    for endpoint in ["series", "labels"] {
+        let answer = api.post(endpoint, &large[1..]).await;
+        assert_eq!(answer.status, 400, "{endpoint}: {}", answer.text);
+        assert!(answer.text.contains("take too much memory together"), "{}", answer.text);
+    }
+    let answer = api.get(&format!("label/a/values?{}", &large[1..20_000].rsplit_once('&').unwrap().0)).await;
+    assert!(answer.text.contains("take too much memory together"), "{}", answer.text);
+    let small: String = (0..300).map(|i| format!("&match[]={{job=~\"a{i}|b[0-9]%2B\"}}")).collect();
+    assert_eq!(api.post("series", &small[1..]).await.status, 200);
+    for endpoint in ["format_query", "parse_query", "query_exemplars", "query"] {
+        let query = format!("query=x{{a=~\"{}\"}}", "%5C%5CpL{30}|".repeat(200));
+        let answer = api.post(endpoint, &query).await;
+        assert_eq!(answer.status, 400, "{endpoint}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn large_answers_are_streamed_and_whole() {
     let source = MemorySource::new();
     for i in 0..300 {

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::matcher::{Matcher, quote};
+use model::matcher::quote;
 
 use crate::api::admission::call::Call;
 use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time, parse_bool};
@@ -41,6 +41,14 @@ async fn change(
     }
 }
 
+/// Runs what takes long and changes nothing on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let failed = |e| ApiError::new(ErrorType::Internal, format!("the request was not read: {e}"));
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
+
 /// `POST|PUT /api/v1/admin/tsdb/delete_series`. Unlike upstream, a selector that every series satisfies is refused: whoever means
 /// everything can write `{__name__=~".+"}`.
 pub async fn delete_series(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
@@ -53,8 +61,13 @@ pub async fn delete_series(State(state): State<ApiState>, call: Call) -> Result<
     }
     let start = call.form.time_or("start", Time::from_ms(MIN_TIME_MS))?;
     let end = call.form.time_or("end", Time::from_ms(MAX_TIME_MS))?;
-    let selectors: Vec<Vec<Matcher>> = selectors(&call.form, &state.0.engine.options().parse)
-        .map_err(|e| ApiError::parameter("match[]", e))?;
+    let inner = state.0.clone();
+    let (call, selectors) = blocking(move || {
+        let selectors = selectors(&call.form, &inner.engine.options().parse)
+            .map_err(|e| ApiError::parameter("match[]", e))?;
+        Ok((call, selectors))
+    })
+    .await?;
     let inner = state.0.clone();
     change(move || inner.config.storage.delete_series(&call.tenant, &selectors, start.ms(), end.ms())).await
 }

@@ -23,16 +23,16 @@ pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Resp
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
     check_text(&state, call.form.get("query"))?;
-    let expr = parsed(&state, &call.form).map_err(|e| ApiError::bad_data(e.to_string()))?;
-    let mut selectors = Vec::new();
-    gather(&expr, &mut selectors);
-    if selectors.is_empty() {
-        return Ok(response::no_content());
-    }
-    let inner = state.0.clone();
+    let view = state.clone();
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
-            let storage = &inner.config.storage;
+            let expr = parsed(&view, &call.form).map_err(|e| ApiError::bad_data(e.to_string()))?;
+            let mut selectors = Vec::new();
+            gather(&expr, &mut selectors);
+            if selectors.is_empty() {
+                return Ok(response::no_content());
+            }
+            let storage = &view.config().storage;
             let found = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
             let bytes = |s: &SeriesExemplars| {
                 let exemplars = s.exemplars.iter().map(|e| e.labels.as_bytes().len() + size_of_val(e));

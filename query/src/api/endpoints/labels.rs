@@ -17,12 +17,12 @@ use crate::api::response::json;
 use crate::api::response::{self, Warnings};
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
-use crate::parse::{ParseOptions, parse_metric_selector};
+use crate::parse::{ParseOptions, parse_metric_selectors};
 
 /// The selectors of `match[]`. Each must have a matcher that an absent label fails, so that nobody asks for everything by mistake.
+/// Compiling their regular expressions takes up to a second, so this is called on threads that may block.
 pub(in crate::api) fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
-    let all: Result<Vec<_>, _> = form.all("match[]").map(|s| parse_metric_selector(s, options)).collect();
-    let all = all.map_err(|e| e.to_string())?;
+    let all = parse_metric_selectors(form.all("match[]"), options).map_err(|e| e.to_string())?;
     if all.iter().any(|selector| selector.iter().all(Matcher::matches_empty)) {
         return Err("match[] must contain at least one non-empty matcher".into());
     }
@@ -54,12 +54,12 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
     }
     let limit = call.form.limit()?;
     let range = call.form.range_ms()?;
-    let selectors = selectors(&call.form, &state.0.engine.options().parse)
-        .map_err(|e| ApiError::parameter("match[]", e))?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
+            let selectors = selectors(&call.form, &view.0.engine.options().parse)
+                .map_err(|e| ApiError::parameter("match[]", e))?;
             let source = view.source(&call.tenant, replicas);
             let mut found = source.series(&wish(selectors, range, budget))?;
             let warnings = cut(&mut found, limit);
@@ -103,11 +103,12 @@ impl response::Pieces for Strings {
 pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let limit = call.form.limit()?;
     let range = call.form.range_ms()?;
-    let selectors = selectors(&call.form, &state.0.engine.options().parse).map_err(ApiError::bad_data)?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
+            let selectors =
+                selectors(&call.form, &view.0.engine.options().parse).map_err(ApiError::bad_data)?;
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_names(&wish(selectors, range, budget))?;
             let warnings = cut(&mut found, limit);
@@ -131,11 +132,12 @@ pub async fn values(
     }
     let limit = call.form.limit()?;
     let range = call.form.range_ms()?;
-    let selectors = selectors(&call.form, &state.0.engine.options().parse).map_err(ApiError::bad_data)?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
+            let selectors =
+                selectors(&call.form, &view.0.engine.options().parse).map_err(ApiError::bad_data)?;
             let source = view.source(&call.tenant, replicas);
             let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
             let warnings = cut(&mut found, limit);

@@ -217,6 +217,7 @@ fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     true
 }
 
+/// The query as a tree. Compiling its regular expressions takes up to a second: to be called on threads that may block.
 pub(in crate::api) fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse::ParseError> {
     parse::parse_expr(form.get("query"), &state.0.engine.options().parse)
 }
@@ -224,13 +225,23 @@ pub(in crate::api) fn parsed(state: &ApiState, form: &Form) -> Result<parse::Exp
 /// `GET|POST /api/v1/format_query`: the query as upstream's printer lays it out.
 pub async fn format(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     check_text(&state, call.form.get("query"))?;
-    let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
-    Ok(response::small(&parse::prettify(&expr)))
+    let view = state.clone();
+    state
+        .run(QueryClass::Lookup, None, move |_, _| {
+            let expr = parsed(&view, &call.form).map_err(|e| ApiError::parameter("query", e))?;
+            Ok(response::small(&parse::prettify(&expr)))
+        })
+        .await
 }
 
 /// `GET|POST /api/v1/parse_query`: the syntax tree.
 pub async fn syntax_tree(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     check_text(&state, call.form.get("query"))?;
-    let expr = parsed(&state, &call.form).map_err(|e| ApiError::parameter("query", e))?;
-    Ok(response::success(&Warnings::default(), |out| syntax_tree::expr(out, &expr)))
+    let view = state.clone();
+    state
+        .run(QueryClass::Lookup, None, move |_, _| {
+            let expr = parsed(&view, &call.form).map_err(|e| ApiError::parameter("query", e))?;
+            Ok(response::success(&Warnings::default(), |out| syntax_tree::expr(out, &expr)))
+        })
+        .await
 }

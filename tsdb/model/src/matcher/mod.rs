@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::labels::Labels;
 
+mod cache;
 mod re2;
 #[cfg(test)]
 mod tests;
@@ -60,7 +61,7 @@ impl Matcher {
     /// Compiles a matcher; only a regex can fail.
     pub fn new(op: MatchOp, name: &str, value: &str) -> Result<Self, Re2Error> {
         let re = match op {
-            MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(Re2::anchored(value)?)),
+            MatchOp::Regex | MatchOp::NotRegex => Some(cache::anchored(value)?),
             _ => None,
         };
         Ok(Matcher { name: name.into(), op, value: value.into(), re })

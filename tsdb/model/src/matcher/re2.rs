@@ -1,4 +1,5 @@
-//! RE2 expressions, the language of `=~`, `!~` and `label_replace`: a few shapes matched without an engine, the rest on regex-automata.
+//! RE2 expressions, the language of `=~`, `!~` and `label_replace`: a few shapes matched without an engine,
+//! the rest on regex-automata.
 
 use std::sync::OnceLock;
 
@@ -13,12 +14,17 @@ const MAX_PROGRAM_BYTES: usize = 10 << 20;
 /// Most strings a set of literals may have; beyond, looking each up costs more than running the engine.
 const MAX_SET: usize = 1024;
 
+/// Most bytes of those strings together: a few branches before a long text are each as long as the text.
+const MAX_SET_BYTES: usize = 256 << 10;
+
 /// Most prefixes that are told apart; of more, what they have in common is all that is known.
 const MAX_PREFIXES: usize = 64;
 
 /// A compiled, fully anchored expression: `^(?s:…)$`.
 pub struct Re2 {
-    hir: Hir,
+    /// To compile from on demand; an expression whose values are matched by the engine is compiled already
+    /// and has none, as its tree may be much larger than its program.
+    hir: Option<Hir>,
     /// Compiled at once where values are matched by it, on demand (for captures) where they are not.
     regex: OnceLock<Regex>,
     plan: Plan,
@@ -43,7 +49,8 @@ enum Plan {
     Set,
     /// Just this, as a branch.
     Exact(String),
-    /// Text with `.*` between, before or after: `foo.*`, `.*foo.*`, `a.*b.*c`. Each piece is sought in what the ones before left.
+    /// Text with `.*` between, before or after: `foo.*`, `.*foo.*`, `a.*b.*c`. Each piece is sought in what
+    /// the ones before left.
     Pieces {
         starts: String,
         middles: Vec<String>,
@@ -71,11 +78,11 @@ impl Re2 {
         let plan = if set.is_some() { Plan::Set } else { plan(&inner) };
         let prefixes = shortest(beginnings(&inner).0);
         let hir = Hir::concat(vec![Hir::look(Look::Start), inner, Hir::look(Look::End)]);
-        let regex = OnceLock::new();
         if matches!(plan, Plan::Engine) {
-            let _ = regex.set(compile(&hir, expr)?);
+            let regex = compile(&hir, expr)?;
+            return Ok(Re2 { hir: None, regex: OnceLock::from(regex), plan, set, prefixes });
         }
-        Ok(Re2 { hir, regex, plan, set, prefixes })
+        Ok(Re2 { hir: Some(hir), regex: OnceLock::new(), plan, set, prefixes })
     }
 
     #[inline]
@@ -114,12 +121,14 @@ impl Re2 {
         }
     }
 
-    /// The few strings that are all it can match (`a|b|c`), ascending, each once; `None` where there are others.
+    /// The few strings that are all it can match (`a|b|c`), ascending, each once; `None` where there are
+    /// others.
     pub fn set_matches(&self) -> Option<&[String]> {
         self.set.as_deref()
     }
 
-    /// Texts with one of which every matching value starts, ascending, none the beginning of another; empty where nothing is known.
+    /// Texts with one of which every matching value starts, ascending, none the beginning of another; empty
+    /// where nothing is known.
     pub fn prefixes(&self) -> &[String] {
         &self.prefixes
     }
@@ -129,19 +138,27 @@ impl Re2 {
         matches!(self.plan, Plan::All | Plan::NonEmpty)
     }
 
-    /// About how much memory it holds, in bytes: its program and its set.
+    /// About how much memory it holds, in bytes: its program, its set and its prefixes.
     pub fn size_bytes(&self) -> usize {
-        let set: usize = self.set.iter().flatten().map(|s| s.len() + size_of::<String>()).sum();
-        set + self.regex.get().map_or(0, Regex::memory_usage)
+        let texts = |all: &[String]| all.iter().map(|s| s.len() + size_of::<String>()).sum::<usize>();
+        size_of::<Re2>()
+            + texts(self.set.as_deref().unwrap_or_default())
+            + texts(&self.prefixes)
+            + self.regex.get().map_or(0, Regex::memory_usage)
+    }
+
+    /// Whether values are matched by the engine, whose program took time to compile.
+    pub(super) fn is_compiled(&self) -> bool {
+        matches!(self.plan, Plan::Engine)
     }
 
     /// The engine, for captures.
     pub fn regex(&self) -> &Regex {
         self.regex.get_or_init(|| {
-            // What is matched without the engine is text, its program no larger than the text by much; were it refused, nothing matches.
-            compile(&self.hir, "")
-                .or_else(|_| compile(&Hir::fail(), ""))
-                .unwrap_or_else(|e| unreachable!("{e}"))
+            // What is matched without the engine is text, its program no larger than the text by much; were
+            // it refused, nothing matches.
+            let hir = self.hir.clone().unwrap_or_else(Hir::fail);
+            compile(&hir, "").or_else(|_| compile(&Hir::fail(), "")).unwrap_or_else(|e| unreachable!("{e}"))
         })
     }
 }
@@ -186,6 +203,10 @@ fn literals(hir: &Hir) -> Option<Vec<String>> {
             for part in parts {
                 let next = literals(part)?;
                 if all.len() * next.len() > MAX_SET {
+                    return None;
+                }
+                let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+                if bytes(&all) * next.len() + bytes(&next) * all.len() > MAX_SET_BYTES {
                     return None;
                 }
                 all = all.iter().flat_map(|a| next.iter().map(move |b| format!("{a}{b}"))).collect();
@@ -235,7 +256,10 @@ fn beginnings(hir: &Hir) -> (Vec<String>, bool) {
             let mut texts = vec![String::new()];
             for part in parts {
                 let (next, whole) = beginnings(part);
-                if texts.len() * next.len() > MAX_PREFIXES {
+                let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+                if texts.len() * next.len() > MAX_PREFIXES
+                    || bytes(&texts) * next.len() + bytes(&next) * texts.len() > MAX_SET_BYTES
+                {
                     return (texts, false);
                 }
                 texts = texts.iter().flat_map(|a| next.iter().map(move |b| format!("{a}{b}"))).collect();
