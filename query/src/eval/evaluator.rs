@@ -1,4 +1,5 @@
-//! The state of one evaluation: source, steps, budget, what is kept to be used again; and what every operator does with its rows.
+//! The state of one evaluation: source, steps, budget, what is kept to be used again; and what every operator
+//! does with its rows.
 
 use std::sync::Arc;
 
@@ -82,13 +83,23 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
+    /// Charges what is made on the way to the value of the node being evaluated; given back when that value
+    /// is charged itself.
+    pub(in crate::eval) fn charge(&mut self, made: impl Into<Reservation>) -> Result<(), QueryError> {
+        let made = made.into();
+        self.budget.reserve(made)?;
+        self.live += made;
+        Ok(())
+    }
+
     /// The labels and mark of a row whose name is to be dropped: now, or at the very end.
     pub fn drop_name(&self, labels: Labels) -> (Labels, bool) {
         if self.options.delayed_name_removal { (labels, true) } else { (without_name(&labels), true) }
     }
 
-    /// Checks and orders what a function made of rows one by one, as upstream does with the vectors of all steps: rows of one label set
-    /// become one where their steps differ; where they do not, it is an error (for an instant query with delayed name removal, later).
+    /// Checks and orders what a function made of rows one by one, as upstream does with the vectors of all
+    /// steps: rows of one label set become one where their steps differ; where they do not, it is an error
+    /// (for an instant query with delayed name removal, later).
     pub fn collect(&self, rows: Vec<Row>) -> Result<Frame, QueryError> {
         if rows.len() < 2 {
             return Ok(Frame { rows });
@@ -155,6 +166,11 @@ pub(crate) fn merge_same_labels(rows: Vec<Row>) -> Result<Frame, QueryError> {
         }
     }
     Ok(Frame { rows: out })
+}
+
+/// Bytes that a label set takes beside its row.
+pub(crate) fn label_bytes(labels: &Labels) -> u64 {
+    labels.as_bytes().len() as u64 + 64
 }
 
 /// Bytes a row without histograms takes.

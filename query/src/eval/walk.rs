@@ -1,4 +1,5 @@
-//! The walk over a plan: every node is computed for all steps at once, whole ([`Evaluator::eval`]) or row by row ([`Evaluator::stream`]).
+//! The walk over a plan: every node is computed for all steps at once, whole ([`Evaluator::eval`]) or row by
+//! row ([`Evaluator::stream`]).
 
 use model::source::Reservation;
 
@@ -22,6 +23,8 @@ impl Evaluator<'_> {
                 _ => Val::Vector(Frame::default()),
             });
         }
+        // A single scalar may be large where a subquery has many steps.
+        self.expect_rows(1, self.steps.count)?;
         let before = std::mem::take(&mut self.live);
         let outer = self.trace.as_ref().map(|t| t.switch(expr.id));
         let val = match expr.shared {
@@ -142,8 +145,8 @@ impl Evaluator<'_> {
         val
     }
 
-    /// Hands the rows of an instant vector to `sink` as they come, in order. Selectors and range functions over selectors never hold all
-    /// of theirs. A row may be empty.
+    /// Hands the rows of an instant vector to `sink` as they come, in order. Selectors and range functions
+    /// over selectors never hold all of theirs. A row may be empty.
     pub fn stream(
         &mut self,
         expr: &PlanExpr,

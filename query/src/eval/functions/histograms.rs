@@ -1,12 +1,13 @@
 //! Quantiles and fractions over vectors that hold native histograms, classic buckets, or both.
 //!
-//! The buckets of classic histograms are put together once for all steps; then each histogram is computed by itself, on as many cores as
-//! are worth it.
+//! The buckets of classic histograms are put together once for all steps; then each histogram is computed by
+//! itself, on as many cores as are worth it.
 
 use hashbrown::HashMap;
 use model::histogram::Histogram;
 use model::labels::Labels;
 use model::matcher::quote;
+use model::source::{Budget, SourceError};
 use rayon::prelude::*;
 
 use super::kernel::{Entry, Kernel};
@@ -14,7 +15,7 @@ use super::quantile::{
     ClassicBucket, NanNote, classic_fraction, classic_quantile, histogram_fraction, histogram_quantile,
 };
 use crate::annotations::{Annotations, go_float};
-use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
+use crate::eval::evaluator::{Evaluator, SAME_LABELSET, column_bytes, label_bytes};
 use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::parse::Span;
 use crate::plan::{Call, PlanExpr};
@@ -31,7 +32,8 @@ const LE: &str = "le";
 /// From how many slots on the work is worth more than one core.
 const PARALLEL_FROM: usize = 1 << 12;
 
-/// One histogram over all steps: a row that holds native ones, rows that are classic buckets, or both under the same labels.
+/// One histogram over all steps: a row that holds native ones, rows that are classic buckets, or both under
+/// the same labels.
 struct Source {
     /// Without `le` where there are classic buckets.
     labels: Labels,
@@ -68,26 +70,43 @@ struct Sink<'a> {
     steps: usize,
     notes: Annotations,
     answers: Answers,
+    /// Places in `answers` by the value of the further label.
+    by_value: HashMap<String, usize>,
     /// Two answers fell on one step of one series.
     collided: bool,
+    budget: &'a Budget,
+    /// Bytes that the answers took of the budget.
+    reserved: u64,
+    error: Option<SourceError>,
 }
 
 impl Sink<'_> {
     /// Sets an answer. `label` is one more label of its series.
     fn set(&mut self, step: usize, v: f64, label: Option<(&str, &str)>) {
-        let at = match label {
-            None if self.answers.is_empty() => None,
-            None => Some(0),
-            Some((n, v)) => self.answers.iter().position(|(l, _)| l.value(n) == v),
+        let known = match label {
+            None => (!self.answers.is_empty()).then_some(0),
+            Some((_, value)) => self.by_value.get(value).copied(),
         };
-        let at = at.unwrap_or_else(|| {
-            let labels = match label {
-                None => self.labels.clone(),
-                Some((n, v)) => self.labels.to_builder().set(n, v).build(),
-            };
-            self.answers.push((labels, Column::new(self.steps)));
-            self.answers.len() - 1
-        });
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let labels = match label {
+                    None => self.labels.clone(),
+                    Some((n, value)) => self.labels.to_builder().set(n, value).build(),
+                };
+                let bytes = column_bytes(self.steps) + 2 * label_bytes(&labels);
+                if let Err(e) = self.budget.reserve(bytes) {
+                    self.error = Some(e);
+                    return;
+                }
+                self.reserved += bytes;
+                if let Some((_, value)) = label {
+                    self.by_value.insert(value.to_string(), self.answers.len());
+                }
+                self.answers.push((labels, Column::new(self.steps)));
+                self.answers.len() - 1
+            }
+        };
         let column = &mut self.answers[at].1;
         self.collided |= column.float(step).is_some();
         column.set_float(step, v);
@@ -108,7 +127,8 @@ impl Sink<'_> {
     }
 }
 
-/// Sorts the rows of a frame into histograms, natives first. Rows whose `le` is no number are left out with a warning.
+/// Sorts the rows of a frame into histograms, natives first. Rows whose `le` is no number are left out with a
+/// warning.
 fn sources(ev: &mut Evaluator<'_>, frame: &Frame, span: Span) -> Vec<Source> {
     let mut sources: Vec<Source> = Vec::new();
     let mut by_labels: HashMap<Labels, usize> = HashMap::new();
@@ -152,7 +172,7 @@ fn each_histogram(
     let budget = ev.budget.clone();
     let named = ev.options.delayed_name_removal;
 
-    let one = |source: &Source| -> Result<(Answers, Annotations), QueryError> {
+    let one = |source: &Source| -> Result<(Answers, Annotations, u64), QueryError> {
         budget.check()?;
         let labels =
             if named { source.labels.clone() } else { crate::eval::frame::without_name(&source.labels) };
@@ -164,10 +184,20 @@ fn each_histogram(
             steps,
             notes: Annotations::new(),
             answers: Vec::new(),
+            by_value: HashMap::new(),
             collided: false,
+            budget: &budget,
+            reserved: 0,
+            error: None,
         };
         let mut buckets = Vec::with_capacity(source.classic.len());
         for step in 0..steps {
+            if step % 64 == 0 {
+                budget.check()?;
+            }
+            if let Some(e) = sink.error {
+                return Err(e.into());
+            }
             let native = source.native.and_then(|row| frame.rows[row].column.histogram(step));
             buckets.clear();
             buckets.extend(source.classic.iter().filter_map(|(le, row)| {
@@ -191,7 +221,10 @@ fn each_histogram(
         if sink.collided {
             return Err(QueryError::execution(SAME_LABELSET));
         }
-        Ok((sink.answers, sink.notes))
+        if let Some(e) = sink.error {
+            return Err(e.into());
+        }
+        Ok((sink.answers, sink.notes, sink.reserved))
     };
     let made: Vec<_> = if sources.len() > 1 && frame.rows.len().saturating_mul(steps) > PARALLEL_FROM {
         sources.par_iter().map(one).collect::<Result<_, _>>()?
@@ -199,8 +232,9 @@ fn each_histogram(
         sources.iter().map(one).collect::<Result<_, _>>()?
     };
     let mut rows = Vec::new();
-    for (answers, notes) in made {
+    for (answers, notes, reserved) in made {
         ev.notes.merge(notes);
+        ev.live += reserved.into();
         rows.extend(answers.into_iter().map(|(labels, column)| Row { labels, drop_name: true, column }));
     }
     ev.collect(rows).map(Val::Vector)
@@ -212,7 +246,8 @@ fn check_quantile(ev: &mut Evaluator<'_>, span: Span, q: f64) {
     }
 }
 
-/// The quantiles of every histogram at every step. `label` tells the quantiles' series apart where there are several.
+/// The quantiles of every histogram at every step. `label` tells the quantiles' series apart where there are
+/// several.
 fn quantiles_of(
     ev: &mut Evaluator<'_>,
     arg: &PlanExpr,

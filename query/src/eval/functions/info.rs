@@ -8,7 +8,7 @@ use model::matcher::{MatchOp, Matcher};
 
 use super::kernel::{Entry, Kernel};
 use super::timestamps::TakenSeries;
-use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
+use crate::eval::evaluator::{Evaluator, SAME_LABELSET, column_bytes, label_bytes};
 use crate::eval::frame::{Column, Frame, Point, Row, Val};
 use crate::plan::{Call, PlanExpr, PlanNode};
 use crate::value::QueryError;
@@ -20,8 +20,8 @@ const TARGET_INFO: &str = "target_info";
 /// What ties an info series to others. Fixed, so that nothing need be known of an info metric.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
-/// The name matchers that select info series: those written, with `.+_info` before them where all are negative, and
-/// `target_info` where there are none.
+/// The name matchers that select info series: those written, with `.+_info` before them where all are
+/// negative, and `target_info` where there are none.
 fn name_matchers(written: Vec<Matcher>) -> Result<Vec<Matcher>, QueryError> {
     if written.is_empty() {
         return Ok(vec![Matcher::equal(METRIC_NAME, TARGET_INFO)]);
@@ -34,7 +34,8 @@ fn name_matchers(written: Vec<Matcher>) -> Result<Vec<Matcher>, QueryError> {
     Ok(std::iter::once(any_info).chain(written).collect())
 }
 
-/// The `@` and the offset of the first selector in an expression: the innermost `@` of it and its subqueries, and the offsets up to there.
+/// The `@` and the offset of the first selector in an expression: the innermost `@` of it and its subqueries,
+/// and the offsets up to there.
 fn reference(expr: &PlanExpr, around: &mut Vec<(i64, Option<i64>)>) -> Option<(i64, Option<i64>)> {
     match &expr.node {
         PlanNode::Selector(s) | PlanNode::Matrix { selector: s, .. } => {
@@ -93,7 +94,8 @@ struct Group {
 }
 
 impl Group {
-    /// The member with the newest sample at a step. Two as new as each other cannot be told apart, which is an error.
+    /// The member with the newest sample at a step. Two as new as each other cannot be told apart, which is
+    /// an error.
     fn newest(&self, infos: &[TakenSeries], step: usize) -> Result<Option<usize>, QueryError> {
         let mut newest: Option<(usize, i64)> = None;
         for at in &self.members {
@@ -117,7 +119,8 @@ impl Group {
     }
 }
 
-/// The labels of a row with those of info series added: only `wanted` ones where any are, and none that the row has already.
+/// The labels of a row with those of info series added: only `wanted` ones where any are, and none that the
+/// row has already.
 fn enriched<'a>(
     row: &'a Labels,
     infos: impl Iterator<Item = &'a Labels>,
@@ -200,7 +203,8 @@ fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
             _ => &[],
         })
         .collect();
-    // Without any matching info series a row stays only if every matcher is content with a label that is not there.
+    // Without any matching info series a row stays only if every matcher is content with a label that is not
+    // there.
     let content_without = data.iter().all(|m| m.matches(""));
 
     let steps = ev.steps.count;
@@ -225,10 +229,12 @@ fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
                 Some((same, to)) if *same == described => *to,
                 _ => {
                     let labels = enriched(&row.labels, described.iter().map(|i| &infos[*i].0), &wanted)?;
-                    let to = *by_labels.entry(labels.clone()).or_insert_with(|| {
+                    let next = out.len();
+                    let to = *by_labels.entry(labels.clone()).or_insert(next);
+                    if to == next {
+                        ev.charge(column_bytes(steps) + 2 * label_bytes(&labels))?;
                         out.push(Row { labels, drop_name: row.drop_name, column: Column::new(steps) });
-                        out.len() - 1
-                    });
+                    }
                     last[at] = Some((described, to));
                     to
                 }

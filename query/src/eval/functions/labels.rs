@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use hashbrown::HashSet;
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::Re2;
 use regex_automata::meta::Regex;
@@ -23,7 +24,8 @@ pub static TABLE: &[Entry] = &[
     Entry { name: "sort_by_label_desc", kernel: Kernel::Whole(|ev, call| sort_by_label(ev, call, true)) },
 ];
 
-/// A string argument as text; label names and values are UTF-8, other bytes are shown as replacement characters and never match.
+/// A string argument as text; label names and values are UTF-8, other bytes are shown as replacement
+/// characters and never match.
 fn text(arg: &PlanExpr) -> Result<String, QueryError> {
     match arg.as_string() {
         Some(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
@@ -36,6 +38,20 @@ fn label_name(arg: &PlanExpr, what: &str) -> Result<String, QueryError> {
     let name = text(arg)?;
     let valid = arg.as_string().is_some_and(|b| !b.is_empty() && std::str::from_utf8(b).is_ok());
     if valid { Ok(name) } else { Err(QueryError::execution(format!("invalid {what}: {name}"))) }
+}
+
+/// Longest label value that a query may make: far beyond what anybody reads, and short enough for a row of it
+/// to be cheap.
+const MAX_MADE_VALUE_BYTES: usize = 256 << 10;
+
+/// Most steps of the engine that one value of `label_replace` may cost, as bytes of its program times bytes
+/// of the value: seconds.
+const MAX_CAPTURE_WORK: usize = 1 << 33;
+
+fn too_long(function: &str) -> QueryError {
+    QueryError::execution(format!(
+        "{function}() makes a label value of more than {MAX_MADE_VALUE_BYTES} bytes, the limit"
+    ))
 }
 
 /// What `label_replace` and `label_join` do to a label set.
@@ -72,32 +88,48 @@ impl Relabel {
     }
 
     /// The new labels, and whether their name is still to be dropped: one that was just written stays.
-    pub fn apply(&self, labels: Labels, drop_name: bool) -> (Labels, bool) {
+    pub fn apply(&self, labels: Labels, drop_name: bool) -> Result<(Labels, bool), QueryError> {
         let value = match &self.from {
             From::Replace { replacement, source, regex } => {
                 let value = labels.value(source);
+                if regex.regex().memory_usage().saturating_mul(value.len()) > MAX_CAPTURE_WORK {
+                    return Err(QueryError::execution(format!(
+                        "the regular expression in label_replace() is too large for a label value of {} bytes",
+                        value.len()
+                    )));
+                }
                 let mut captures = regex.regex().create_captures();
                 regex.regex().captures(value, &mut captures);
                 if !captures.is_match() {
-                    return (labels, drop_name);
+                    return Ok((labels, drop_name));
                 }
                 expand(replacement, value, regex.regex(), &captures)
+                    .ok_or_else(|| too_long("label_replace"))?
             }
             From::Join { separator, sources } => {
-                sources.iter().map(|s| labels.value(s)).collect::<Vec<_>>().join(separator)
+                let values: Vec<&str> = sources.iter().map(|s| labels.value(s)).collect();
+                let separators = separator.len() * values.len().saturating_sub(1);
+                if values.iter().map(|v| v.len()).sum::<usize>() + separators > MAX_MADE_VALUE_BYTES {
+                    return Err(too_long("label_join"));
+                }
+                values.join(separator)
             }
         };
         let mut b = labels.to_builder();
         b.set(&self.target, &value);
-        (b.build(), drop_name && self.target != METRIC_NAME)
+        Ok((b.build(), drop_name && self.target != METRIC_NAME))
     }
 }
 
 /// Go's `Regexp.Expand`: `$1`, `$name`, `${name}`; `$$` is a dollar, and so is one that begins none of these.
-fn expand(template: &str, value: &str, regex: &Regex, captures: &Captures) -> String {
+/// `None` where it would become too long.
+fn expand(template: &str, value: &str, regex: &Regex, captures: &Captures) -> Option<String> {
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
+        if out.len() > MAX_MADE_VALUE_BYTES {
+            return None;
+        }
         out.push_str(before);
         if let Some(after) = after.strip_prefix('$') {
             out.push('$');
@@ -124,7 +156,7 @@ fn expand(template: &str, value: &str, regex: &Regex, captures: &Captures) -> St
         }
     }
     out.push_str(rest);
-    out
+    (out.len() <= MAX_MADE_VALUE_BYTES).then_some(out)
 }
 
 /// The name at the start of what follows a dollar, and what follows the name.
@@ -141,7 +173,8 @@ fn reference(text: &str) -> Option<(&str, &str)> {
     if braced { rest.strip_prefix('}').map(|rest| (name, rest)) } else { Some((name, rest)) }
 }
 
-/// The argument of a sort. Range results are always in the order of labels, so there is nothing to do but to say so.
+/// The argument of a sort. Range results are always in the order of labels, so there is nothing to do but to
+/// say so.
 fn to_sort(ev: &mut Evaluator<'_>, call: &Call) -> Result<(Vec<Row>, bool), QueryError> {
     let frame = ev.eval_vector(&call.args[0])?;
     if !ev.steps.is_instant() {
@@ -181,7 +214,13 @@ fn sort_by_value(ev: &mut Evaluator<'_>, call: &Call, descending: bool) -> Resul
 fn sort_by_label(ev: &mut Evaluator<'_>, call: &Call, descending: bool) -> Result<Val, QueryError> {
     let (mut rows, instant) = to_sort(ev, call)?;
     if instant {
-        let names = call.args[1..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let mut names = call.args[1..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        // A name that no row has decides nothing, and there may be thousands of them.
+        let carried: HashSet<&str> = rows.iter().flat_map(|r| r.labels.iter().map(|(n, _)| n)).collect();
+        let mut seen = HashSet::new();
+        names.retain(|n| carried.contains(n.as_str()) && seen.insert(n.clone()));
+        drop(carried);
+        ev.budget.check()?;
         rows.sort_by(|a, b| {
             let order = names
                 .iter()
@@ -213,7 +252,11 @@ mod tests {
             ("$9", ""),
             ("$0", "source-10"),
         ] {
-            assert_eq!(expand(template, "source-10", re.regex(), &captures), want, "{template}");
+            assert_eq!(
+                expand(template, "source-10", re.regex(), &captures).as_deref(),
+                Some(want),
+                "{template}"
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Several windows at once, for what has to look at every sample of every window with a long chain of operations between one and the next.
+//! Several windows at once, for what has to look at every sample of every window with a long chain of
+//! operations between one and the next.
 //!
-//! A core that waits for one window's chain has room for those of others. Each lane does exactly what one window alone would, so the bits
-//! are the same. Worth it for moments (1.2 to 1.8 times as fast); plain sums and regressions came out no faster and are left alone.
+//! A core that waits for one window's chain has room for those of others. Each lane does exactly what one
+//! window alone would, so the bits are the same. Worth it for moments (1.2 to 1.8 times as fast); plain sums
+//! and regressions came out no faster and are left alone.
 
 use super::kernel::SeriesWindows;
 
@@ -23,8 +25,9 @@ pub fn compensated_add(inc: &Value, sum: &mut Value, comp: &mut Value) {
     }
 }
 
-/// Leads all windows that are not empty through states that begin with `start`: `add(state, i, values)` takes the `i`th sample of each lane,
-/// `done(state, lane, step, n)` is told each window when its `n` samples are in.
+/// Leads all windows that are not empty through states that begin with `start`: `add(state, i, values)` takes
+/// the `i`th sample of each lane, `done(state, lane, step, n)` is told each window when its `n` samples are
+/// in.
 pub fn windows<S: Copy>(
     w: &SeriesWindows<'_>,
     start: S,
@@ -36,6 +39,9 @@ pub fn windows<S: Copy>(
         let (mut from, mut len, mut steps) = ([0; LANES], [0; LANES], [0; LANES]);
         for (l, (step, &(a, b))) in coming.by_ref().take(LANES).enumerate() {
             (from[l], len[l], steps[l]) = (a as usize, (b - a) as usize, step);
+        }
+        if w.meter.stop(len.iter().sum()) {
+            return;
         }
         let mut state = start;
         let mut at = 0;

@@ -1,7 +1,7 @@
 //! The register of PromQL's functions: how each one runs.
 //!
-//! A file per family holds a table of [`Entry`]; [`kernel`] looks through all of them. What the parser knows of a function (types, number
-//! of arguments, kind) is the parser's; here stands only how it is computed.
+//! A file per family holds a table of [`Entry`]; [`kernel`] looks through all of them. What the parser knows
+//! of a function (types, number of arguments, kind) is the parser's; here stands only how it is computed.
 
 mod date;
 mod elementwise;
@@ -28,7 +28,8 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use self::kernel::{
-    Element, ElementFn, Entry, Extended, Kernel, Samples, SeriesWindows, Window, WindowContext,
+    Element, ElementFn, Entry, Extended, Kernel, Samples, Scalars, SeriesWindows, Window, WindowContext,
+    WorkMeter,
 };
 use crate::parse::Function;
 use crate::value::QueryError;
@@ -170,16 +171,19 @@ mod tests {
             let steps = crate::plan::Steps { start_ms: 900_000, step_ms, count };
             let reach = Reach { steps, offset_ms: 0, at_ms: None, back_ms: range_ms, ahead_ms: 0 };
             let windows = crate::eval::timeline::windows(&ts_ms, &reach);
+            let budget = model::source::Budget::unlimited();
+            let meter = WorkMeter::new(&budget);
             for entry in TABLES.iter().flat_map(|t| t.iter()) {
                 let Kernel::Window(window) = entry.kernel else { continue };
                 let Some(kernel) = window.series else { continue };
                 let arguments = match entry.name {
-                    "quantile_over_time" => (0..count).map(|s| vec![if s % 3 == 0 { 1.0 } else { scalars.0 }]).collect(),
-                    "predict_linear" => vec![vec![scalars.0 * 1e4]; count],
-                    "double_exponential_smoothing" => vec![vec![scalars.0, scalars.1]; count],
-                    _ => vec![Vec::new()],
+                    "quantile_over_time" => vec![(0..count).map(|s| if s % 3 == 0 { 1.0 } else { scalars.0 }).collect()],
+                    "predict_linear" => vec![vec![scalars.0 * 1e4; count]],
+                    "double_exponential_smoothing" => vec![vec![scalars.0; count], vec![scalars.1; count]],
+                    _ => Vec::new(),
                 };
-                let w = SeriesWindows { ts_ms: &ts_ms, values: &values, windows: &windows, reach: &reach, scalars: &arguments };
+                let arguments = Scalars::new(&arguments);
+                let w = SeriesWindows { ts_ms: &ts_ms, values: &values, windows: &windows, reach: &reach, scalars: &arguments, meter: &meter };
                 let mut column = Column::new(count);
                 prop_assert!(kernel(&w, &mut column), "{}", entry.name);
                 let ours: Vec<_> = (0..count).map(|s| column.float(s).map(f64::to_bits)).collect();

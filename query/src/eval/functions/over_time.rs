@@ -271,7 +271,8 @@ fn extreme(
     Some(Value::Float(if time { t as f64 / 1000.0 } else { best }))
 }
 
-/// Quantiles of all windows from one sorted window that slides. A φ outside 0 to 1 is remarked on, which is left to the other way.
+/// Quantiles of all windows from one sorted window that slides. A φ outside 0 to 1 is remarked on, which is
+/// left to the other way.
 fn sliding_quantile(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     let q = |step: usize| w.scalars(step)[0];
     if !(0..w.windows.len()).all(|step| (0.0..=1.0).contains(&q(step))) {
@@ -279,16 +280,25 @@ fn sliding_quantile(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     }
     let mut sorted = SortedWindow::default();
     for (step, &(from, to)) in w.windows.iter().enumerate().filter(|(_, (from, to))| from < to) {
+        // Sorting takes longer than looking.
+        if w.meter.stop(4 * (to - from) as usize) {
+            break;
+        }
         let values = sorted.move_to(w.values, from as usize, to as usize);
         out.set_float(step, quantile_of_sorted(q(step), values.len(), |i| values[i]));
     }
     true
 }
 
-/// The median of the distances from the median, of all windows: sorted, the distances run outwards from it on both sides.
+/// The median of the distances from the median, of all windows: sorted, the distances run outwards from it on
+/// both sides.
 fn sliding_mad(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     let mut sorted = SortedWindow::default();
     for (step, &(from, to)) in w.windows.iter().enumerate().filter(|(_, (from, to))| from < to) {
+        // Sorting takes longer than looking.
+        if w.meter.stop(4 * (to - from) as usize) {
+            break;
+        }
         let values = sorted.move_to(w.values, from as usize, to as usize);
         let n = values.len();
         let mad = if values[0].is_nan() {
@@ -348,8 +358,9 @@ fn variance(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<f64> {
     Some((aux.0 + aux.1) / count)
 }
 
-/// Welford's method with compensated steps, several windows at once. A sliding form (take the oldest out, put the newest in) has other
-/// last digits than a fresh one and drifts, and upstream's digits are the right ones: so each window is computed anew.
+/// Welford's method with compensated steps, several windows at once. A sliding form (take the oldest out, put
+/// the newest in) has other last digits than a fresh one and drifts, and upstream's digits are the right
+/// ones: so each window is computed anew.
 #[derive(Clone, Copy)]
 struct Moments {
     mean: Sums,

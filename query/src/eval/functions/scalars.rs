@@ -29,14 +29,16 @@ fn time(ev: &mut Evaluator<'_>, _: &Call) -> Result<Val, QueryError> {
 /// The one float there is at a step, NaN where there is none or more than one.
 fn scalar(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let frame = ev.eval_vector(&call.args[0])?;
-    let one = |step: usize| {
+    let mut values = Vec::with_capacity(ev.steps.count);
+    for step in 0..ev.steps.count {
+        ev.budget.check()?;
         let mut floats = frame.rows.iter().filter_map(|r| r.column.float(step));
-        match (floats.next(), floats.next()) {
+        values.push(match (floats.next(), floats.next()) {
             (Some(v), None) => v,
             _ => f64::NAN,
-        }
-    };
-    Ok(Val::Scalar((0..ev.steps.count).map(one).collect()))
+        });
+    }
+    Ok(Val::Scalar(values))
 }
 
 fn vector(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
@@ -59,6 +61,7 @@ fn absent(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let labels = call.args[0].as_selector().map_or_else(Labels::empty, Selector::absent_labels);
     let mut column = Column::new(ev.steps.count);
     for step in 0..ev.steps.count {
+        ev.budget.check()?;
         if frame.rows.iter().all(|r| r.column.get(step).is_none()) {
             column.set_float(step, 1.0);
         }

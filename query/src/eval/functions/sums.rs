@@ -1,12 +1,14 @@
 //! Sums and means of windows that slide, with the bits of sums that are made anew for each window.
 //!
-//! Upstream adds the samples of each window up from its first, with Neumaier's compensation, and its last digits count. A sum that has samples
-//! taken out of it does not have them of itself. Two things make it possible all the same:
+//! Upstream adds the samples of each window up from its first, with Neumaier's compensation, and its last
+//! digits count. A sum that has samples taken out of it does not have them of itself. Two things make it
+//! possible all the same:
 //!
-//! - Where all values are whole multiples of one power of two and few enough bits long, no addition rounds, in whatever order
-//!   ([`exact_sums`]): numbers of things, bytes, states, halves and quarters.
-//! - Else the sum slides in twice the precision, beside bounds for how far it and upstream's sum are from the true one ([`SlidingSum`]). Mostly all that
-//!   lies within the bounds rounds to one number, which then is upstream's. Where it does not, that window is added up as upstream does.
+//! - Where all values are whole multiples of one power of two and few enough bits long, no addition rounds,
+//!   in whatever order ([`exact_sums`]): numbers of things, bytes, states, halves and quarters.
+//! - Else the sum slides in twice the precision, beside bounds for how far it and upstream's sum are from the
+//!   true one ([`SlidingSum`]). Mostly all that lies within the bounds rounds to one number, which then is
+//!   upstream's. Where it does not, that window is added up as upstream does.
 
 use model::histogram::compensated_add;
 
@@ -32,13 +34,17 @@ pub(super) fn sums(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     }
     let mut sliding = SlidingSum::default();
     for (step, &(from, to)) in w.windows.iter().enumerate().filter(|(_, (from, to))| from < to) {
+        // At worst it is added up anew.
+        if w.meter.stop((to - from) as usize) {
+            break;
+        }
         out.set_float(step, sliding.move_to(w.values, from as usize, to as usize));
     }
     true
 }
 
-/// `avg_over_time` of all windows. Upstream divides the plain sum and the compensation apart, and what the plain sum has rounded by depends on where the
-/// window begins: so only means of exact sums slide.
+/// `avg_over_time` of all windows. Upstream divides the plain sum and the compensation apart, and what the
+/// plain sum has rounded by depends on where the window begins: so only means of exact sums slide.
 pub(super) fn means(w: &SeriesWindows<'_>, out: &mut Column) -> bool {
     if overlaps(w) && exact_sums(w, |step, sum, n| out.set_float(step, sum / n)) {
         return true;
@@ -89,7 +95,8 @@ fn overlaps(w: &SeriesWindows<'_>) -> bool {
     all > WORTH * changed
 }
 
-/// Tells `done` each step's sum and number of samples, if no addition rounds; if one might, tells nothing and returns false.
+/// Tells `done` each step's sum and number of samples, if no addition rounds; if one might, tells nothing and
+/// returns false.
 fn exact_sums(w: &SeriesWindows<'_>, mut done: impl FnMut(usize, f64, f64)) -> bool {
     let longest = w.windows.iter().map(|(from, to)| to - from).max().unwrap_or(0);
     // What comes in is there before what leaves is gone.
@@ -111,7 +118,8 @@ fn exact_sums(w: &SeriesWindows<'_>, mut done: impl FnMut(usize, f64, f64)) -> b
     true
 }
 
-/// Whether sums of `n` of the values at most, in any order, are exact: multiples of the lowest bit of any of them, and below 2^53 of it.
+/// Whether sums of `n` of the values at most, in any order, are exact: multiples of the lowest bit of any of
+/// them, and below 2^53 of it.
 fn sums_are_exact(values: &[f64], n: f64) -> bool {
     let (mut lowest, mut largest) = (f64::INFINITY, 0f64);
     for v in values {
@@ -146,15 +154,18 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 ///
 /// Let S be the true sum of a window's n samples and A that of their absolute values.
 ///
-/// *Upstream's sum* is fl(s + c): s is the plain sum, c the sum of what each addition rounded off. Each of those is exact (the branch picks the larger
-/// operand), so s + e = S for their true sum e. One is at most U times the partial sum, which is at most A (1 + nU), so their absolute values are at
-/// most nUA (1 + nU) together, and adding n numbers up is off by at most nU (1 + nU) of that: |s + c - S| <= n²U²A (1 + 3nU).
+/// *Upstream's sum* is fl(s + c): s is the plain sum, c the sum of what each addition rounded off. Each of
+/// those is exact (the branch picks the larger operand), so s + e = S for their true sum e. One is at most U
+/// times the partial sum, which is at most A (1 + nU), so their absolute values are at most nUA (1 + nU)
+/// together, and adding n numbers up is off by at most nU (1 + nU) of that: |s + c - S| <= n²U²A (1 + 3nU).
 ///
-/// *This sum* is hi + lo, kept apart so that |lo| <= U|hi|. Moving a sample computes hi + v = t + d exactly, then rounds lo + d, which is at most
-/// U(|hi| + |t|), once: an error of at most 2U²A, with A of all samples since it began. Then it is normalized exactly. It begins with upstream's own s
-/// and c, as far off as they are.
+/// *This sum* is hi + lo, kept apart so that |lo| <= U|hi|. Moving a sample computes hi + v = t + d exactly,
+/// then rounds lo + d, which is at most U(|hi| + |t|), once: an error of at most 2U²A, with A of all samples
+/// since it began. Then it is normalized exactly. It begins with upstream's own s and c, as far off as they
+/// are.
 ///
-/// So s + c lies within `bound` of hi + lo, and if both ends of that stretch round to hi, upstream's sum is hi.
+/// So s + c lies within `bound` of hi + lo, and if both ends of that stretch round to hi, upstream's sum is
+/// hi.
 #[derive(Debug, Default)]
 struct SlidingSum {
     from: usize,
@@ -235,7 +246,8 @@ mod tests {
 
     use super::*;
 
-    /// What a series may hold that makes sums hard: decimals, cancellation, huge beside tiny, halves of last digits, denormal numbers.
+    /// What a series may hold that makes sums hard: decimals, cancellation, huge beside tiny, halves of last
+    /// digits, denormal numbers.
     fn hard() -> impl Strategy<Value = Vec<f64>> {
         let decimal = (-100_000i32..100_000).prop_map(|m| f64::from(m) / 100.0);
         let cancelling = prop_oneof![Just(1e100), Just(-1e100), Just(1.0), Just(0.1), Just(-0.1)];

@@ -7,7 +7,7 @@ use model::matcher::Matcher;
 use model::source::{Hints, ResolutionReport, RollupHints, Selection};
 
 use super::kernel::{Entry, Kernel};
-use crate::eval::evaluator::Evaluator;
+use crate::eval::evaluator::{Evaluator, label_bytes};
 use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::plan::resolution::{Looks, Needs, wish};
 use crate::plan::{Call, PlanNode};
@@ -31,8 +31,8 @@ pub struct Taken {
 pub type TakenSeries = (Labels, Vec<Option<Taken>>);
 
 impl Evaluator<'_> {
-    /// For each series that matches, the newest sample within `(after, up to]` at each step (both never descending), unless a staleness
-    /// marker stands there.
+    /// For each series that matches, the newest sample within `(after, up to]` at each step (both never
+    /// descending), unless a staleness marker stands there.
     pub fn taken_samples(
         &mut self,
         matchers: &[Matcher],
@@ -64,6 +64,8 @@ impl Evaluator<'_> {
         while let Some(batch) = cursor.next_batch()? {
             self.budget.check()?;
             for series in batch {
+                self.budget.check()?;
+                self.charge((size_of::<Option<Taken>>() * steps.count) as u64 + label_bytes(&series.labels))?;
                 let mut next = 0;
                 let taken = (0..steps.count).map(|step| {
                     let (after, up_to) = window(step);
@@ -105,7 +107,8 @@ fn of_selector(
             (t.saturating_sub(lookback_ms), t)
         }
         // Upstream reads the samples that `offset` asks for and then looks for one at the time of `@` itself
-        // (`rangeEvalTimestampFunctionOverVectorSelector`), so only what both windows share is seen. `smoothed` asks for more on both sides.
+        // (`rangeEvalTimestampFunctionOverVectorSelector`), so only what both windows share is seen.
+        // `smoothed` asks for more on both sides.
         Some(at) => {
             let moved = at.saturating_sub(offset_ms);
             let more = if selector.smoothed { lookback_ms } else { 0 };
@@ -149,8 +152,8 @@ fn timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     ev.collect(rows).map(Val::Vector)
 }
 
-/// When the counter behind each sample of a selector began, 0 where unknown. Empty while start timestamps are off, and for anything but
-/// a selector.
+/// When the counter behind each sample of a selector began, 0 where unknown. Empty while start timestamps are
+/// off, and for anything but a selector.
 fn start_timestamp(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     if ev.options.use_start_timestamps
         && let Some(val) = of_selector(ev, call, |t| t.start_ts_ms)?

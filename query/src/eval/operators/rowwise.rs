@@ -1,6 +1,8 @@
-//! Operations that make one row of one row: functions of one value, unary minus, an operator with a scalar, new labels.
+//! Operations that make one row of one row: functions of one value, unary minus, an operator with a scalar,
+//! new labels.
 //!
-//! They run over a whole vector ([`Evaluator::rowwise`]) or over rows that come one by one ([`super::streamed`]), by the same code.
+//! They run over a whole vector ([`Evaluator::rowwise`]) or over rows that come one by one
+//! ([`super::streamed`]), by the same code.
 
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use model::labels::Labels;
 
 use super::binary::WithScalar;
 use crate::annotations::Annotations;
-use crate::eval::evaluator::{Evaluator, merge_same_labels};
+use crate::eval::evaluator::{Evaluator, label_bytes, merge_same_labels};
 use crate::eval::frame::{Column, Frame, Row, Val, without_name};
 use crate::eval::functions::labels::Relabel;
 use crate::eval::functions::{self, Element, ElementFn, Kernel};
@@ -61,16 +63,16 @@ pub(crate) fn operand(expr: &PlanExpr) -> Option<&PlanExpr> {
 
 impl RowOp<'_> {
     /// Labels and mark of what becomes of a row with these.
-    pub fn labels(&self, labels: Labels, drop_name: bool) -> (Labels, bool) {
-        match &self.kind {
+    pub fn labels(&self, labels: Labels, drop_name: bool) -> Result<(Labels, bool), QueryError> {
+        Ok(match &self.kind {
             Kind::Scalar(s) if !s.drops_name() => (labels, drop_name),
-            Kind::Relabel(r) => r.apply(labels, drop_name),
+            Kind::Relabel(r) => return r.apply(labels, drop_name),
             _ if self.delayed => (labels, true),
             _ => (without_name(&labels), true),
-        }
+        })
     }
 
-    pub fn apply(&mut self, row: Row) -> Row {
+    pub fn apply(&mut self, row: Row) -> Result<Row, QueryError> {
         let Row { labels, drop_name, mut column } = row;
         match &mut self.kind {
             Kind::Math(f) => column.map_floats(*f),
@@ -104,8 +106,13 @@ impl RowOp<'_> {
             Kind::Scalar(s) => column = s.apply(column),
             Kind::Relabel(_) => {}
         }
-        let (labels, drop_name) = self.labels(labels, drop_name);
-        Row { labels, drop_name, column }
+        let (labels, drop_name) = self.labels(labels, drop_name)?;
+        Ok(Row { labels, drop_name, column })
+    }
+
+    /// Whether it makes labels that the rows did not have.
+    pub fn makes_labels(&self) -> bool {
+        matches!(self.kind, Kind::Relabel(_))
     }
 
     /// What there is to say about the rows that went through.
@@ -190,7 +197,11 @@ impl Evaluator<'_> {
         let mut made = Vec::with_capacity(rows.len());
         for row in rows {
             self.budget.check()?;
-            made.push(op.apply(row));
+            let row = op.apply(row)?;
+            if op.makes_labels() {
+                self.charge(label_bytes(&row.labels))?;
+            }
+            made.push(row);
         }
         let frame = match op.same() {
             Same::Collected => self.collect(made)?,

@@ -171,19 +171,22 @@ impl Evaluator<'_> {
         batch: &[SeriesColumns],
         f: impl Fn(&SeriesColumns) -> T + Sync,
     ) -> Result<Vec<T>, QueryError> {
-        self.expect_rows(batch.len(), self.steps.count)?;
+        // With what each core works out of a timeline beside.
+        self.expect_rows(batch.len() + rayon::current_num_threads(), self.steps.count)?;
+        let one = |series: &SeriesColumns| -> Result<T, QueryError> {
+            self.budget.check()?;
+            Ok(f(series))
+        };
         let work: usize = batch.iter().map(|s| s.ts_ms.len() + self.steps.count).sum();
         if batch.len() > 1 && work > PARALLEL_FROM {
             let chunk = (PARALLEL_FROM / (work / batch.len()).max(1)).clamp(1, 64);
-            Ok(batch
+            let parts: Vec<Vec<T>> = batch
                 .par_chunks(chunk)
-                .map(|part| part.iter().map(&f).collect::<Vec<T>>())
-                .collect::<Vec<_>>()
-                .into_iter()
-                .flatten()
-                .collect())
+                .map(|part| part.iter().map(one).collect::<Result<Vec<T>, _>>())
+                .collect::<Result<_, _>>()?;
+            Ok(parts.into_iter().flatten().collect())
         } else {
-            Ok(batch.iter().map(f).collect())
+            batch.iter().map(one).collect()
         }
     }
 }
@@ -198,8 +201,9 @@ pub(crate) fn series_held(s: &SeriesColumns) -> Reservation {
     Reservation { bytes, samples: (s.ts_ms.len() + histograms / 16) as u64 }
 }
 
-/// Leaves of each histogram its count and sum, and notes beside them whether the counter was reset since the histogram before, which
-/// nobody can tell any more without buckets (upstream `promql/histogram_stats_iterator.go`).
+/// Leaves of each histogram its count and sum, and notes beside them whether the counter was reset since the
+/// histogram before, which nobody can tell any more without buckets (upstream
+/// `promql/histogram_stats_iterator.go`).
 fn leave_counts(series: &mut SeriesColumns) {
     if let Some(windows) = &mut series.windows {
         note_resets(windows, series.histograms.as_deref());
@@ -283,7 +287,8 @@ fn seen(series: &SeriesColumns, index: &[u32]) -> Option<Column> {
     any.then_some(column)
 }
 
-/// `smoothed`: the value at each step is interpolated between the samples around it, as far as the lookback reaches on both sides.
+/// `smoothed`: the value at each step is interpolated between the samples around it, as far as the lookback
+/// reaches on both sides.
 fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotations) -> Option<Column> {
     let metric = series.labels.metric_name().unwrap_or("");
     let series = without_stale(series);

@@ -1,8 +1,10 @@
-//! Large range results, handed out row by row while they are computed, so that memory holds a batch of series and not all of them.
+//! Large range results, handed out row by row while they are computed, so that memory holds a batch of series
+//! and not all of them.
 //!
-//! A range result is ascending by labels, while rows come in the order of the source and may change their labels on the way. So before
-//! the first row goes out, the label sets that the selector will give are listed and led through the same operations: only if what
-//! comes out is ascending, each once, are rows handed out as they come. Otherwise they are collected, those there are already kept.
+//! A range result is ascending by labels, while rows come in the order of the source and may change their
+//! labels on the way. So before the first row goes out, the label sets that the selector will give are listed
+//! and led through the same operations: only if what comes out is ascending, each once, are rows handed out
+//! as they come. Otherwise they are collected, those there are already kept.
 
 use hashbrown::HashSet;
 use model::labels::Labels;
@@ -11,7 +13,7 @@ use model::source::{LabelQuery, Reservation};
 use super::range::matrix_reach;
 use super::rowwise::{RowOp, operand};
 use super::selector::instant_reach;
-use crate::eval::evaluator::{Evaluator, column_bytes, row_held};
+use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes, row_held};
 use crate::eval::frame::{Column, Frame, Point, Row, Val, without_name};
 use crate::eval::functions::{self, Kernel};
 use crate::parse::ValueType;
@@ -23,8 +25,8 @@ pub(crate) type TakeRow<'f> = dyn FnMut(Row) -> Result<(), QueryError> + 'f;
 
 /// How it went.
 pub(crate) enum Streaming {
-    /// The rows are few, or come in another order than the result's: here they are, in the order of evaluation, as [`Evaluator::eval`]
-    /// would give them.
+    /// The rows are few, or come in another order than the result's: here they are, in the order of
+    /// evaluation, as [`Evaluator::eval`] would give them.
     Collected(Frame),
     /// All have been given to the taker; how many.
     Streamed(u64),
@@ -53,7 +55,8 @@ fn chain(root: &PlanExpr) -> Option<Chain<'_>> {
     fits.then_some(Chain { leaf, ops })
 }
 
-/// The selector behind an instant selector or a range function over one, with the range, and whether names are dropped there.
+/// The selector behind an instant selector or a range function over one, with the range, and whether names
+/// are dropped there.
 fn selector_of(leaf: &PlanExpr) -> Option<(&Selector, Option<i64>, bool)> {
     match &leaf.node {
         PlanNode::Selector(s) => Some((s, None, false)),
@@ -82,19 +85,19 @@ struct Way<'p, 't> {
 
 impl Way<'_, '_> {
     /// The labels with which a row of these will end.
-    fn final_labels(&self, labels: Labels, drop_name: bool) -> Labels {
+    fn final_labels(&self, labels: Labels, drop_name: bool) -> Result<Labels, QueryError> {
         let (mut labels, mut drop) = (labels, drop_name);
         for op in &self.ops {
-            (labels, drop) = op.labels(labels, drop);
+            (labels, drop) = op.labels(labels, drop)?;
         }
-        if self.delayed && drop { without_name(&labels) } else { labels }
+        Ok(if self.delayed && drop { without_name(&labels) } else { labels })
     }
 
-    fn through(&mut self, mut row: Row) -> Row {
+    fn through(&mut self, mut row: Row) -> Result<Row, QueryError> {
         for op in &mut self.ops {
-            row = op.apply(row);
+            row = op.apply(row)?;
         }
-        row
+        Ok(row)
     }
 
     /// Hands out a row that went through all operations.
@@ -116,7 +119,8 @@ impl Way<'_, '_> {
 }
 
 impl Evaluator<'_> {
-    /// Evaluates the root of a range query. From `from_bytes` of rows on they are handed to `take`, where that is possible.
+    /// Evaluates the root of a range query. From `from_bytes` of rows on they are handed to `take`, where
+    /// that is possible.
     pub(crate) fn collect_or_stream<'t>(
         &mut self,
         root: &PlanExpr,
@@ -173,7 +177,8 @@ impl Evaluator<'_> {
             let mut ascending = true;
             for labels in all {
                 let labels = if drops && !delayed { without_name(&labels) } else { labels };
-                let labels = way.final_labels(labels, drops);
+                let labels = way.final_labels(labels, drops)?;
+                query.budget.check()?;
                 ascending = last.is_none_or(|last| last < labels);
                 if !ascending {
                     break;
@@ -186,7 +191,7 @@ impl Evaluator<'_> {
         let (mut rows, mut reserved) = (Vec::new(), Reservation::default());
         let (mut streaming, mut unordered) = (false, false);
         self.stream(leaf, &mut |row| {
-            let row = way.through(row);
+            let row = way.through(row)?;
             if streaming {
                 return way.out(row);
             }
@@ -197,7 +202,8 @@ impl Evaluator<'_> {
                 return Ok(());
             }
             if !in_order(way)? {
-                // What there is already is kept: all rows are collected, and sorted by whoever asked for them.
+                // What there is already is kept: all rows are collected, and sorted by whoever asked for
+                // them.
                 unordered = true;
                 return Ok(());
             }
@@ -222,7 +228,8 @@ impl Evaluator<'_> {
         Ok(Streaming::Collected(Frame { rows }))
     }
 
-    /// A part that has one value for all steps: its rows are sorted while they are small, and each is spread only when its turn comes.
+    /// A part that has one value for all steps: its rows are sorted while they are small, and each is spread
+    /// only when its turn comes.
     fn spread_out(
         &mut self,
         inner: &PlanExpr,
@@ -232,12 +239,13 @@ impl Evaluator<'_> {
         let all = self.steps;
         let frame = self.at_first_step(inner)?;
         let Val::Vector(frame) = frame else { return Ok(Streaming::NotPossible) };
-        let mut rows: Vec<(Labels, Row)> = frame
-            .rows
-            .into_iter()
-            .filter(|r| !r.column.is_empty())
-            .map(|r| (way.final_labels(r.labels.clone(), r.drop_name), r))
-            .collect();
+        let mut rows: Vec<(Labels, Row)> = Vec::with_capacity(frame.rows.len());
+        for row in frame.rows.into_iter().filter(|r| !r.column.is_empty()) {
+            self.budget.check()?;
+            let labels = way.final_labels(row.labels.clone(), row.drop_name)?;
+            self.charge(label_bytes(&labels))?;
+            rows.push((labels, row));
+        }
         rows.sort_by(|a, b| a.0.cmp(&b.0));
         if rows.windows(2).any(|w| w[0].0 == w[1].0) {
             return Ok(Streaming::NotPossible);
@@ -246,7 +254,7 @@ impl Evaluator<'_> {
             let mut held = Vec::with_capacity(rows.len());
             for (_, row) in rows {
                 let column = spread_column(&row.column, all);
-                let row = way.through(Row { column, ..row });
+                let row = way.through(Row { column, ..row })?;
                 self.budget.reserve(row_held(&row))?;
                 self.live += row_held(&row);
                 held.push(row);
@@ -257,7 +265,7 @@ impl Evaluator<'_> {
         for (_, row) in rows {
             self.budget.check()?;
             let column = spread_column(&row.column, all);
-            let row = way.through(Row { column, ..row });
+            let row = way.through(Row { column, ..row })?;
             way.out(row)?;
         }
         Ok(Streaming::Streamed(way.count))

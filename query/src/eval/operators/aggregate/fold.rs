@@ -1,4 +1,5 @@
-//! Aggregations that need no more of a group than some numbers per step: `sum`, `avg`, `count`, `min`, `max`, `group`, `stddev`, `stdvar`.
+//! Aggregations that need no more of a group than some numbers per step: `sum`, `avg`, `count`, `min`, `max`,
+//! `group`, `stddev`, `stdvar`.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use model::source::Reservation;
 use super::groups::Groups;
 use super::histograms::HistogramState;
 use crate::annotations::Annotations;
-use crate::eval::evaluator::{Evaluator, column_bytes};
+use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes};
 use crate::eval::frame::{Column, Frame, Row, Val};
 use crate::parse::{AggregateOp, Span};
 use crate::plan::Aggregate;
@@ -33,8 +34,9 @@ impl Evaluator<'_> {
             }
             let at = groups.of(&row.labels);
             if at == states.len() {
-                budget.reserve(per_group)?;
-                held += per_group;
+                let group = per_group + label_bytes(&groups.labels[at]).into();
+                budget.reserve(group)?;
+                held += group;
                 states.push(State::new(a.op, steps));
             }
             states[at].add(&row, span, &mut notes);
@@ -74,7 +76,8 @@ struct State {
     histograms: HashMap<usize, HistogramState>,
 }
 
-/// Calls `f` with step, value and whether the step was not yet seen, for every float; marks the steps as seen.
+/// Calls `f` with step, value and whether the step was not yet seen, for every float; marks the steps as
+/// seen.
 #[inline]
 fn each_float(values: &[f64], present: &[u64], seen: &mut [u64], mut f: impl FnMut(usize, f64, bool)) {
     for (word, (bits, seen)) in present.iter().zip(seen).enumerate() {

@@ -4,9 +4,9 @@ use hashbrown::HashMap;
 use model::labels::Labels;
 use model::matcher::quote;
 
-use super::groups::{Groups, group_labels};
+use super::groups::{Groups, group_labels, is_in};
 use crate::annotations::go_float;
-use crate::eval::evaluator::Evaluator;
+use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes};
 use crate::eval::frame::{Column, Frame, Point, Row, Val};
 use crate::eval::functions::order::quantile;
 use crate::plan::Aggregate;
@@ -37,6 +37,7 @@ impl Evaluator<'_> {
         for (i, row) in input.rows.iter().enumerate() {
             let at = groups.of(&row.labels);
             if at == members.len() {
+                self.charge(column_bytes(steps) + label_bytes(&groups.labels[at]))?;
                 members.push(Vec::new());
             }
             members[at].push(i);
@@ -50,6 +51,9 @@ impl Evaluator<'_> {
             self.budget.check()?;
             let mut column = Column::new(steps);
             for step in 0..steps {
+                if step % 64 == 0 || members.len() > 64 {
+                    self.budget.check()?;
+                }
                 values.clear();
                 values.extend(members.iter().filter_map(|m| input.rows[*m].column.float(step)));
                 if !values.is_empty() {
@@ -81,6 +85,9 @@ impl Evaluator<'_> {
             // A series rarely changes its value: the labels are made anew only when it does.
             let mut last: Option<(u64, usize)> = None;
             for (step, point) in row.column.iter() {
+                if step % 1024 == 1023 {
+                    self.budget.check()?;
+                }
                 let at = match (point, last) {
                     (Point::Float(v), Some((bits, at))) if bits == v.to_bits() => at,
                     _ => {
@@ -96,12 +103,12 @@ impl Evaluator<'_> {
                         let whole = b.build();
                         let labels = match a.without {
                             true => group_labels(&whole, &a.grouping, true),
-                            false => whole.filter(|n, _| n == label || a.grouping.iter().any(|g| &**g == n)),
+                            false => whole.filter(|n, _| n == label || is_in(&a.grouping, n)),
                         };
                         let next = rows.len();
                         let at = *by_labels.entry(labels.clone()).or_insert(next);
                         if at == next {
-                            self.expect_rows(next + 1, steps)?;
+                            self.charge(column_bytes(steps) + 2 * label_bytes(&labels))?;
                             rows.push(Row { labels, drop_name: false, column: Column::new(steps) });
                         }
                         if let Point::Float(v) = point {

@@ -7,9 +7,10 @@ use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::quote;
 use model::sample::Value;
+use model::source::Budget;
 
 use crate::annotations::{Annotations, Severity};
-use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
+use crate::eval::evaluator::{Evaluator, SAME_LABELSET, column_bytes, label_bytes};
 use crate::eval::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
 use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
 use crate::plan::{Binary, PlanExpr, PlanNode};
@@ -108,8 +109,9 @@ fn is_trim(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
 }
 
-/// Floats with floats where `present` has a bit. One loop per operator over whole columns, so that the compiler can make vectors of it;
-/// what it computes in empty slots is not looked at. A comparison keeps the left value, or with `keep_right` the right one.
+/// Floats with floats where `present` has a bit. One loop per operator over whole columns, so that the
+/// compiler can make vectors of it; what it computes in empty slots is not looked at. A comparison keeps the
+/// left value, or with `keep_right` the right one.
 fn dense(
     op: BinaryOp,
     l: &[f64],
@@ -380,7 +382,9 @@ impl Evaluator<'_> {
     fn set_op(&mut self, op: BinaryOp, l: Frame, r: Frame, m: &VectorMatching) -> Result<Val, QueryError> {
         let mut signatures = Signatures::new(m);
         let left: Vec<usize> = l.rows.iter().map(|row| signatures.of(&row.labels)).collect();
+        self.budget.check()?;
         let right: Vec<usize> = r.rows.iter().map(|row| signatures.of(&row.labels)).collect();
+        self.budget.check()?;
         let words = self.steps.count.div_ceil(64);
         // The steps at which a signature is present on the side that decides.
         let mut present: HashMap<usize, Vec<u64>> = HashMap::new();
@@ -433,9 +437,12 @@ impl Evaluator<'_> {
             Err(e) if e.kind == ErrorKind::Execution && self.steps.count > 1 => e,
             done => return done,
         };
-        // Upstream goes step by step and tells the error of the first step that has one, here it is told whichever was come upon first.
-        // So the first step is looked for: none fails before `low`, one does before `high`.
+        // Upstream goes step by step and tells the error of the first step that has one, here it is told
+        // whichever was come upon first. So the first step is looked for: none fails before `low`, one does
+        // before `high`.
         let (mut low, mut high) = (0, self.steps.count);
+        // Each attempt takes copies of both sides.
+        self.expect_rows(many.len() + one.len(), self.steps.count)?;
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             let until = |rows: &[Row]| -> Vec<Row> {
@@ -466,6 +473,8 @@ impl Evaluator<'_> {
         // Upstream exchanges the operands for `group_right` but not the fill values.
         let (fill_one, fill_many) = (m.fill_right, m.fill_left);
         let mut signatures = Signatures::new(m);
+        let keys: u64 = many.iter().chain(one).map(|row| label_bytes(&row.labels)).sum();
+        self.charge(keys)?;
         let many_sigs: Vec<usize> = many.iter().map(|row| signatures.of(&row.labels)).collect();
         let one_sigs: Vec<usize> = one.iter().map(|row| signatures.of(&row.labels)).collect();
         let mut ones: Vec<Vec<usize>> = vec![Vec::new(); signatures.len()];
@@ -487,6 +496,9 @@ impl Evaluator<'_> {
             delayed: self.options.delayed_name_removal,
             rows: Vec::new(),
             by_labels: HashMap::new(),
+            names: m.labels.iter().map(|l| &**l).collect(),
+            budget: self.budget.clone(),
+            reserved: 0,
         };
         let mut many_per_sig = vec![0u32; signatures.len()];
         many_sigs.iter().for_each(|s| many_per_sig[*s] += 1);
@@ -495,11 +507,12 @@ impl Evaluator<'_> {
 
         for (row, &sig) in many.iter().zip(&many_sigs) {
             self.budget.check()?;
-            // Several rows may meet at one signature, or what is unmatched is filled later: then each match is written down.
+            // Several rows may meet at one signature, or what is unmatched is filled later: then each match
+            // is written down.
             let track = many_per_sig[sig] > 1 || fill_many.is_some();
             let candidates = &ones[sig];
             for &at in candidates {
-                let target = out.target(&row.labels, &one[at].labels);
+                let target = out.target(&row.labels, &one[at].labels)?;
                 let floats = row.column.histogram_count() == 0 && one[at].column.histogram_count() == 0;
                 if floats && !track && !is_trim(b.op) {
                     let ((x, has_x), (y, has_y)) = (row.column.floats(), one[at].column.floats());
@@ -526,7 +539,10 @@ impl Evaluator<'_> {
                     if candidates.iter().any(|at| one[*at].column.get(step).is_some()) {
                         continue;
                     }
-                    let target = *target.get_or_insert_with(|| out.target(&row.labels, &labels));
+                    let target = match target {
+                        Some(known) => known,
+                        None => *target.insert(out.target(&row.labels, &labels)?),
+                    };
                     let y = Point::Float(fill);
                     let (left, right) = if swapped { (y, x) } else { (x, y) };
                     out.put(target, step, left, right, &mut remarks, |labels| {
@@ -543,7 +559,10 @@ impl Evaluator<'_> {
                     if matched.any(sig, step) {
                         continue;
                     }
-                    let target = *target.get_or_insert_with(|| out.target(&labels, &row.labels));
+                    let target = match target {
+                        Some(known) => known,
+                        None => *target.insert(out.target(&labels, &row.labels)?),
+                    };
                     let x = Point::Float(fill);
                     let (left, right) = if swapped { (y, x) } else { (x, y) };
                     out.put(target, step, left, right, &mut remarks, |labels| {
@@ -552,6 +571,7 @@ impl Evaluator<'_> {
                 }
             }
         }
+        self.live += out.reserved.into();
         let rows: Vec<Row> = out.rows.into_iter().filter(|r| !r.column.is_empty()).collect();
         self.remark(b.op, span, remarks);
         if self.steps.is_instant() { self.collect(rows) } else { Ok(Frame { rows }) }.map(Val::Vector)
@@ -567,25 +587,33 @@ impl Evaluator<'_> {
         m: &VectorMatching,
         swapped: bool,
     ) -> Result<(), QueryError> {
-        let mut first: Option<(usize, usize, usize)> = None;
-        for (i, sig) in sigs.iter().enumerate() {
-            for &before in ones[*sig].iter().take_while(|b| **b < i) {
-                let clash = presence(&one[i].column)
-                    .zip(presence(&one[before].column))
-                    .zip(active)
-                    .enumerate()
-                    .find_map(|(w, ((a, b), on))| {
-                        let both = a & b & on;
-                        (both != 0).then(|| w * 64 + both.trailing_zeros() as usize)
-                    });
-                if let Some(step) = clash
-                    && first.is_none_or(|(s, at, _)| (step, i) < (s, at))
-                {
-                    first = Some((step, i, before));
+        // By signature: the steps that rows before had something at. Each row is held against all of them at
+        // once.
+        let words = self.steps.count.div_ceil(64);
+        let mut taken: HashMap<usize, Vec<u64>> = HashMap::new();
+        let mut first: Option<(usize, usize)> = None;
+        for (i, sig) in sigs.iter().enumerate().filter(|(_, sig)| ones[**sig].len() > 1) {
+            self.budget.check()?;
+            let taken = taken.entry(*sig).or_insert_with(|| vec![0; words]);
+            let mut clash = None;
+            for (w, (bits, taken)) in presence(&one[i].column).zip(taken.iter_mut()).enumerate() {
+                let both = bits & *taken & active[w];
+                if both != 0 && clash.is_none() {
+                    clash = Some(w * 64 + both.trailing_zeros() as usize);
                 }
+                *taken |= bits;
+            }
+            if let Some(step) = clash
+                && first.is_none_or(|known| (step, i) < known)
+            {
+                first = Some((step, i));
             }
         }
-        let Some((_, i, before)) = first else { return Ok(()) };
+        let Some((step, i)) = first else { return Ok(()) };
+        let at_step = |row: &&usize| one[**row].column.get(step).is_some();
+        let Some(&before) = ones[sigs[i]].iter().take_while(|b| **b < i).find(at_step) else {
+            return Err(QueryError::internal("two series clash, and one of them cannot be found"));
+        };
         let mut names = [one[i].labels.to_string(), one[before].labels.to_string()];
         names.sort_unstable();
         let [a, b] = names;
@@ -722,19 +750,27 @@ struct Output<'m> {
     delayed: bool,
     rows: Vec<Row>,
     by_labels: HashMap<Labels, usize>,
+    /// Of `on` or `ignoring`.
+    names: HashSet<&'m str>,
+    budget: Arc<Budget>,
+    /// Bytes that the rows took of the budget.
+    reserved: u64,
 }
 
 impl Output<'_> {
     /// The row that a pair of series goes to.
-    fn target(&mut self, many: &Labels, one: &Labels) -> usize {
+    fn target(&mut self, many: &Labels, one: &Labels) -> Result<usize, QueryError> {
         let labels = self.result_labels(many, one);
         if let (Some(&at), false) = (self.by_labels.get(&labels), self.instant) {
-            return at;
+            return Ok(at);
         }
+        let bytes = column_bytes(self.steps) + label_bytes(&labels);
+        self.budget.reserve(bytes)?;
+        self.reserved += bytes;
         let at = self.rows.len();
         self.by_labels.insert(labels.clone(), at);
         self.rows.push(Row { labels, drop_name: self.return_bool, column: Column::new(self.steps) });
-        at
+        Ok(at)
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
@@ -744,8 +780,7 @@ impl Output<'_> {
             labels = labels.filter(|n, _| !is_metadata_label(n));
         }
         if m.card == Cardinality::OneToOne {
-            let named = |n: &str| m.labels.iter().any(|l| &**l == n);
-            labels = labels.filter(|n, _| named(n) == m.on);
+            labels = labels.filter(|n, _| self.names.contains(n) == m.on);
         }
         if m.include.is_empty() {
             return labels;

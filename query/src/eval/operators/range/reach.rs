@@ -23,7 +23,8 @@ pub(crate) fn matrix_reach(s: &Selector, range_ms: i64, steps: Steps, lookback_m
     (reach, extended)
 }
 
-/// The steps of a subquery: multiples of its step, from behind the first window's start to the last window's end.
+/// The steps of a subquery: multiples of its step, from behind the first window's start to the last window's
+/// end.
 pub(crate) fn subquery_steps(sub: &Subquery, outer: Steps, max_samples: u64) -> Result<Steps, QueryError> {
     let (first, last) = match sub.at_ms {
         Some(at) => (at, at),
@@ -42,15 +43,14 @@ pub(crate) fn subquery_steps(sub: &Subquery, outer: Steps, max_samples: u64) -> 
     Ok(Steps { start_ms, step_ms, count: count as usize })
 }
 
-/// Most steps of one evaluation: every series and every scalar takes 8 bytes for each. A year at 15 s has 2.1 million.
-const MAX_STEPS: u64 = 10_000_000;
-
-/// Refuses an evaluation of more steps than one series may have samples.
+/// Refuses an evaluation of more steps than one query may hold samples: a single series could have as many.
+/// What they take in memory is for the budget to say.
 pub(crate) fn check_step_count(count: u64, max_samples: u64, what: &str) -> Result<(), QueryError> {
-    let most = max_samples.min(MAX_STEPS);
+    // Steps are counted in 32 bits.
+    let most = max_samples.min(u64::from(u32::MAX));
     if count > most {
         return Err(QueryError::execution(format!(
-            "query processing would load too many samples into memory in query execution: {what} has {count} steps, the limit is {most}; use a longer step or a shorter range"
+            "query processing would load too many samples into memory in query execution: {what} has {count} steps, the limit is {most} (query.max_samples); use a longer step or a shorter range"
         )));
     }
     Ok(())

@@ -2,13 +2,14 @@
 
 use hashbrown::HashSet;
 use model::labels::Labels;
+use model::source::Budget;
 
 use super::reach::{check_extended, matrix_reach};
 use super::windows::{SeriesResult, WindowJob};
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
 use crate::eval::frame::{Column, Frame, Row, Val, without_name};
 use crate::eval::functions::over_time::PRESENCE;
-use crate::eval::functions::{self, Extended, Kernel, Window, windowed};
+use crate::eval::functions::{self, Extended, Kernel, Scalars, Window, windowed};
 use crate::eval::timeline::{Memo, Reach};
 use crate::parse::Span;
 use crate::plan::resolution::window_needs;
@@ -24,7 +25,8 @@ fn range_argument(call: &Call) -> Result<(usize, &PlanExpr), QueryError> {
         .ok_or_else(|| QueryError::internal(format!("{} was planned without a range vector", call.func.name)))
 }
 
-/// The way of a result to whoever asked for the rows: what it says is noted, its name dropped where it has to go.
+/// The way of a result to whoever asked for the rows: what it says is noted, its name dropped where it has to
+/// go.
 struct Results<'s> {
     keeps_name: bool,
     /// Names go at the very end, not here.
@@ -84,7 +86,8 @@ impl Evaluator<'_> {
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let (_, operand) = range_argument(call)?;
-        let mut job = self.window_job(call, window)?;
+        let budget = self.budget.clone();
+        let mut job = self.window_job(call, window, &budget)?;
         let mut results = Results {
             keeps_name: window.keeps_name,
             delayed: self.options.delayed_name_removal,
@@ -100,6 +103,8 @@ impl Evaluator<'_> {
                 let reach = job.reach;
                 self.select(selector, &reach, *range_ms, &mut |ev, batch| {
                     let made = ev.per_series(batch, |s| job.series(&memo, s))?;
+                    // What was stopped on the way is not used.
+                    ev.budget.check()?;
                     for (series, result) in batch.iter().zip(made) {
                         results.take(ev, &series.labels, false, result)?;
                     }
@@ -119,6 +124,7 @@ impl Evaluator<'_> {
                 for (part, drops) in series.chunks(256).zip(drops.chunks(256)) {
                     self.budget.check()?;
                     let made = self.per_series(part, |s| job.series(&memo, s))?;
+                    self.budget.check()?;
                     for ((series, drops_name), result) in part.iter().zip(drops).zip(made) {
                         results.take(self, &series.labels, *drops_name, result)?;
                     }
@@ -130,7 +136,12 @@ impl Evaluator<'_> {
     }
 
     /// What all series of a call share; what depends on the range vector is not filled in yet.
-    fn window_job<'c>(&mut self, call: &'c Call, window: &'c Window) -> Result<WindowJob<'c>, QueryError> {
+    fn window_job<'c>(
+        &mut self,
+        call: &'c Call,
+        window: &'c Window,
+        budget: &'c Budget,
+    ) -> Result<WindowJob<'c>, QueryError> {
         let name = call.func.name;
         let (range_at, operand) = range_argument(call)?;
         let mut columns = Vec::new();
@@ -139,11 +150,10 @@ impl Evaluator<'_> {
                 columns.push(self.eval_scalar(arg)?);
             }
         }
-        let scalars = match columns.len() {
-            0 => vec![Vec::new()],
-            _ => (0..self.steps.count).map(|s| columns.iter().map(|c| c[s]).collect()).collect(),
-        };
-        // Upstream loses the place of a subquery when it has evaluated it: warnings about its samples stand at 1:1.
+        self.charge(16 * (columns.len() * self.steps.count) as u64)?;
+        let scalars = Scalars::new(&columns);
+        // Upstream loses the place of a subquery when it has evaluated it: warnings about its samples stand
+        // at 1:1.
         let shown_at = |arg: &PlanExpr| match arg.unwrapped().node {
             PlanNode::Subquery(_) => Span::default(),
             _ => arg.span,
@@ -154,6 +164,7 @@ impl Evaluator<'_> {
             range_ms: 0,
             extended: Extended::No,
             scalars,
+            budget,
             arg_spans: call.args.iter().map(shown_at).collect(),
             start_timestamps: self.options.use_start_timestamps
                 && matches!(name, "rate" | "irate" | "increase" | "resets"),

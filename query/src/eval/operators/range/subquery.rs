@@ -15,7 +15,8 @@ use crate::plan::{Steps, Subquery};
 use crate::value::QueryError;
 
 impl Evaluator<'_> {
-    /// Evaluates a subquery and turns its rows into series of samples, with whether each wants its name dropped.
+    /// Evaluates a subquery and turns its rows into series of samples, with whether each wants its name
+    /// dropped.
     pub(super) fn subquery_series(
         &mut self,
         sub: &Subquery,
@@ -34,6 +35,7 @@ impl Evaluator<'_> {
             },
             Val::Str(_) => return Err(QueryError::internal("a subquery over a string was planned")),
         };
+        self.charge(8 * steps.count as u64)?;
         let whole: Arc<[i64]> = (0..steps.count).map(|i| steps.at(i)).collect();
         let mut series = Vec::with_capacity(frame.rows.len());
         let mut drops = Vec::with_capacity(frame.rows.len());
@@ -43,7 +45,9 @@ impl Evaluator<'_> {
                 continue;
             }
             drops.push(row.drop_name);
-            series.push(samples_of(row, &whole));
+            let of_row = samples_of(row, &whole);
+            self.charge(series_held(&of_row))?;
+            series.push(of_row);
         }
         if let (Some(trace), Some(outer)) = (&self.trace, outer) {
             trace.switch(outer);

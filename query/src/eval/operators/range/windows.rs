@@ -1,14 +1,15 @@
-//! All windows of one series: by its function's kernel for whole series where there is one, else window by window.
+//! All windows of one series: by its function's kernel for whole series where there is one, else window by
+//! window.
 
 use model::labels::Labels;
 use model::matcher::quote;
 use model::rollup::{Aggregates, WindowColumns};
-use model::source::SeriesColumns;
+use model::source::{Budget, SeriesColumns};
 
 use crate::annotations::Annotations;
 use crate::eval::frame::Column;
 use crate::eval::functions::windowed::{FloatWindows, Windowed};
-use crate::eval::functions::{Extended, Samples, SeriesWindows, Window, WindowContext};
+use crate::eval::functions::{Extended, Samples, Scalars, SeriesWindows, Window, WindowContext, WorkMeter};
 use crate::eval::operators::selector::without_stale;
 use crate::eval::stats::samples::{self, SampleDetail};
 use crate::eval::timeline::{Memo, Reach, windows};
@@ -20,8 +21,8 @@ pub(super) struct WindowJob<'c> {
     pub reach: Reach,
     pub range_ms: i64,
     pub extended: Extended,
-    /// One row of scalars per step, or a single one where there are none.
-    pub scalars: Vec<Vec<f64>>,
+    pub scalars: Scalars,
+    pub budget: &'c Budget,
     pub arg_spans: Vec<Span>,
     pub start_timestamps: bool,
     /// `rate` and `increase` remark on names that do not look like a counter's.
@@ -52,6 +53,7 @@ impl WindowJob<'_> {
         let series = without_stale(series);
         let ranges = memo.get(&series.ts_ms, |ts| windows(ts, &self.reach));
         let ranges = &ranges[..];
+        let meter = WorkMeter::new(self.budget);
         let mut column = Column::new(steps.count);
         let mut notes = Annotations::new();
         let mut error = None;
@@ -85,6 +87,7 @@ impl WindowJob<'_> {
                     windows: ranges,
                     reach: &self.reach,
                     scalars: &self.scalars,
+                    meter: &meter,
                 };
                 kernel(&w, &mut column)
             }
@@ -96,6 +99,9 @@ impl WindowJob<'_> {
                     continue;
                 }
                 let (from, to) = (from as usize, to as usize);
+                if meter.stop(to - from) {
+                    break;
+                }
                 let end = self.reach.reference(step);
                 let samples = Samples {
                     ts_ms: &series.ts_ms[from..to],
@@ -112,7 +118,7 @@ impl WindowJob<'_> {
                     range_start_ms: end.saturating_sub(self.range_ms),
                     range_end_ms: end,
                     extended: self.extended,
-                    scalars: &self.scalars[step.min(self.scalars.len() - 1)],
+                    scalars: self.scalars.at(step),
                     labels,
                     arg_spans: &self.arg_spans,
                     notes: &mut notes,
@@ -142,12 +148,14 @@ impl WindowJob<'_> {
         column: &mut Column,
         notes: &mut Annotations,
     ) {
+        let meter = WorkMeter::new(self.budget);
         let view = SeriesWindows {
             ts_ms: &series.ts_ms,
             values: &series.values,
             windows: ranges,
             reach: &self.reach,
             scalars: &self.scalars,
+            meter: &meter,
         };
         if columns.histograms.is_none() {
             let floats = FloatWindows { series, columns, windows: ranges, view };
