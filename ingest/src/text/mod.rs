@@ -6,25 +6,17 @@
 //! scrape, one bad line refuses the whole text.
 
 mod append;
+mod format;
 mod line;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 pub use append::append;
+pub use format::Format;
 
 use line::{Line, Problem, parse_float};
 use model::histogram::format_g;
-
-/// The dialects. They differ in the unit of timestamps (milliseconds and seconds), in `# UNIT`, exemplars and
-/// `# EOF`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `text/plain; version=0.0.4`.
-    Prometheus,
-    /// `application/openmetrics-text; version=1.0.0`: ends with `# EOF`, or is refused as cut short.
-    OpenMetrics,
-}
 
 /// What a text said, every string borrowed from it unless it held an escape.
 #[derive(Clone, Debug, Default, PartialEq)]
