@@ -156,3 +156,35 @@ async fn large_answers_are_streamed_and_whole() {
         assert_eq!(values[3], json!([45, format!("{}", (i * 1000) as f64 + 3.0 / 8.0)]));
     }
 }
+
+#[tokio::test]
+async fn unread_answers_and_forms_count_as_memory_of_queries() {
+    let source = MemorySource::new();
+    for i in 0..5_000 {
+        let name = format!("a-label-value-that-takes-some-room-{i:05}");
+        source.append_float(&Labels::from_pairs([("__name__", "up"), ("pod", &name)]), 1_000, 1.0);
+    }
+    let api = api_of(Arc::new(source), |c| c.engine.max_total_memory_bytes = 1 << 20);
+    for path in ["series?match[]=up", "label/pod/values"] {
+        let ask = || api.send(Request::get(format!("/api/v1/{path}")).body(Body::empty()).unwrap());
+        assert_eq!(ask().await.status, 200, "{path}");
+        // Answers whose bodies nobody reads.
+        let mut unread = Vec::new();
+        let refused = loop {
+            let request = Request::get(format!("/api/v1/{path}")).body(Body::empty()).unwrap();
+            let response = api.router.clone().oneshot(request).await.unwrap();
+            if response.status() != 200 || unread.len() > 20 {
+                break response.status();
+            }
+            unread.push(response);
+        };
+        assert_eq!(refused, 422, "{path}: {} answers lie unread", unread.len());
+        drop(unread);
+        assert_eq!(ask().await.status, 200, "{path}: what they held is free again");
+    }
+    let large = api.post("query", &format!("query=1&x={}", "a".repeat(600 << 10))).await;
+    assert_eq!((large.status.as_u16(), &large.json()["errorType"]), (503, &json!("unavailable")));
+    let many = api.post("query", &format!("query=1{}", "&a".repeat(20_000))).await;
+    assert_eq!(many.status, 503, "{}", many.text);
+    assert_eq!(api.post("query", "query=1").await.status, 200);
+}

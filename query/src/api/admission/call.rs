@@ -51,6 +51,9 @@ impl FromRequest<ApiState> for Call {
             true => read(state, body, &memory).await?,
             false => Vec::new(),
         };
+        // What a pair takes beside its bytes: a body of nothing but `&a` is millions of them.
+        let pairs = [url_query.as_bytes(), &body].map(|p| p.iter().filter(|b| **b == b'&').count() + 1);
+        reserve(&memory, PAIR_BYTES / 2 * pairs.iter().sum::<usize>())?;
         let form = Form::parse(url_query, &body);
         let request_id =
             parts.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
@@ -63,6 +66,9 @@ fn is_form(headers: &HeaderMap) -> bool {
     let kind = kind.split(';').next().unwrap_or("").trim();
     kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
+
+/// Memory of a pair of a form: two strings, each with an allocation of its own.
+const PAIR_BYTES: usize = 2 * (size_of::<String>() + 16);
 
 /// Reserves for so many bytes of parameters: as they come, and as they are read.
 fn reserve(memory: &Budget, bytes: usize) -> Result<(), ApiError> {
