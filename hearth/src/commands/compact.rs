@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use compactor::metrics::Metrics;
@@ -10,14 +11,17 @@ use model::clock::SystemClock;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
+use tsdb::catalog::Arranged;
 use ulid::Ulid;
 
 use super::one_shot;
-use crate::config::Loaded;
+use crate::backoff::Backoff;
+use crate::config::{Loaded, Settings};
 use crate::http::Server;
 use crate::http::listener;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
+use crate::secrets::redacted;
 use crate::server::compaction;
 use crate::{EXIT_USAGE, complain, logging, say};
 
@@ -51,7 +55,7 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
     let mut registry = Registry::default();
     process::register(&mut registry);
     let writer = format!("compactor-{}", Ulid::new());
-    let arranged = objstore::open_to_commit(location, settings, &writer).await?;
+    let arranged = open(location, settings, &writer, once).await?;
     let maintenance = BucketMaintenance::new(arranged.store, Arc::new(SystemClock), Patience::default());
     let metrics = Metrics::register(&mut registry);
     let compactor = Arc::new(Compactor::new(maintenance, compaction::settings(settings)?, &writer, metrics)?);
@@ -75,6 +79,26 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         owner.release().await;
     }
     Ok(fine)
+}
+
+/// Opens the bucket, again and again where what is in the way may pass by itself; with `once`, whoever started it decides about that.
+async fn open(
+    location: &Location,
+    settings: &Settings,
+    writer: &str,
+    once: bool,
+) -> Result<Arranged, String> {
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+    loop {
+        match objstore::open_to_commit(location, settings, writer).await {
+            Ok(arranged) => return Ok(arranged),
+            Err(e) if e.passes() && !once => {
+                tracing::warn!("the bucket cannot be used yet, trying again: {}", redacted(&e.to_string()));
+                backoff.pause().await;
+            }
+            Err(e) => return Err(redacted(&e.to_string())),
+        }
+    }
 }
 
 fn stop_on_signals(compactor: &Arc<Compactor>) -> Result<tokio::task::JoinHandle<()>, String> {

@@ -12,7 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use reqwest::Url;
-use tsdb::catalog::{Arranged, Commits, arrange, error_passes, layout};
+use tsdb::catalog::{ArrangeError, Arranged, Commits, arrange, error_passes, layout};
 use tsdb::db::OpenError;
 
 use crate::config::Settings;
@@ -180,9 +180,9 @@ pub async fn open_to_commit(
     location: &Location,
     settings: &Settings,
     writer: &str,
-) -> Result<Arranged, String> {
-    let store = open(location, settings)?;
-    arrange(store, &commits(location, settings)?, writer).await.map_err(|e| e.to_string())
+) -> Result<Arranged, ArrangeError> {
+    let store = open(location, settings).map_err(ArrangeError::mend)?;
+    arrange(store, &commits(location, settings).map_err(ArrangeError::mend)?, writer).await
 }
 
 #[cfg(test)]
