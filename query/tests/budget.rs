@@ -220,21 +220,17 @@ fn bombs() -> Vec<(String, usize)> {
 
 #[test]
 fn query_bombs_end_within_the_memory_of_the_server() {
-    let (source, engine) = (source(), engine_with(Duration::from_secs(10)));
+    let (source, engine) = (source(), engine_with(Duration::from_secs(3)));
     for (text, steps) in bombs() {
         let request = match steps {
             1 => QueryRequest::instant(&text, 0),
             _ => QueryRequest::range(&text, 0, (steps as i64 - 1) * 15_000, 15_000),
         };
-        let begun = Instant::now();
         let result = engine.run(&source, &request);
         ended(&text, &result);
         if let Ok(result) = &result {
             assert!(result.stats.bytes_peak <= MAX_MEMORY_BYTES, "{}", &text[..text.len().min(80)]);
         }
-        let answer =
-            result.map(|r| r.stats.series).map_err(|e| e.message.chars().take(80).collect::<String>());
-        println!("{:>6} ms  {:.60}  {answer:?}", begun.elapsed().as_millis(), text);
         assert_eq!(engine.memory().reserved_bytes(), 0, "what a query held is given back");
     }
     // What the budgets do not see: the source itself, timelines in use, short lists, the allocator's own.
