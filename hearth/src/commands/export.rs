@@ -195,7 +195,7 @@ fn wanted(matches: &ArgMatches) -> Result<(Wanted, TenantId), String> {
 }
 
 /// A time in milliseconds.
-fn time(text: &str) -> Option<i64> {
+pub fn time(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
         return (seconds.abs() < 9e12).then_some((seconds * 1000.0).round() as i64);
     }

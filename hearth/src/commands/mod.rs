@@ -4,6 +4,7 @@
 //! but not opened. It says what was asked on standard output and everything else on standard error, and answers with its exit code.
 
 mod bucket;
+mod check;
 mod compact;
 mod config;
 mod console;
@@ -11,6 +12,8 @@ mod export;
 mod import;
 mod one_shot;
 mod quantities;
+mod rules;
+mod test;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,9 @@ pub static COMMANDS: &[CommandSpec] = &[
     CommandSpec { command: config::command, run: config::run },
     CommandSpec { command: import::command, run: import::run },
     CommandSpec { command: export::command, run: export::run },
+    CommandSpec { command: check::command, run: check::run },
+    CommandSpec { command: test::command, run: test::run },
+    CommandSpec { command: rules::command, run: rules::run },
 ];
 
 /// What the command line asks for; `None` where it names no command, which means to serve.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::keep::{KeepRules, TenantKeeps};
 use super::value::{
-    Addressing, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, Listen, LogFormat, LogLevel,
-    Origins, Path, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Url, Value,
+    Addressing, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, LabelPairs, Listen, LogFormat,
+    LogLevel, Origins, Path, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Texts, Url, Urls, Value,
 };
 
 /// One option as the outside knows it.
@@ -84,6 +84,10 @@ options! {
             "Origins whose web pages may write, flush and delete, as a regular expression of all of the origin. Empty: pages of this server only.";
         "http.allowed_hosts" allowed_hosts: HostNames = "",
             "Names in the Host header that are answered to, beside addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
+        "http.external_url" external_url: Url = "",
+            "URL under which people reach Hearth: alerts link to it. Empty: the address that is listened on.";
+        "http.enable_lifecycle" enable_lifecycle: bool = "false",
+            "Allow POST /-/reload and /-/quit. Off, as in Prometheus.";
         "shutdown.timeout" shutdown_timeout: Span = "10s",
             "How long requests in flight may go on after SIGTERM or SIGINT. A second signal ends at once.";
         "shutdown.flush" shutdown_flush: bool = "false",
@@ -236,6 +240,34 @@ options! {
             "Coarsest downsampled data that answers, where a query does not say: `auto` takes the coarsest that is exact, `raw` none, `5m` or `1h` up to that even where it is approximate.";
         "enable_feature" enable_feature: Features = "",
             "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels. The flag promql-duration-expr is taken and always on.";
+    }
+    "Rules and alerts" {
+        "rules.files" rule_files: Texts = "",
+            "Prometheus' rule files to evaluate, for the tenant `default`; a star may stand in the last part of a path. Read again on SIGHUP and POST /-/reload.";
+        "rules.evaluation_interval" rules_interval: Span = "1m",
+            "How often groups are evaluated that do not say it.";
+        "rules.query_offset" rules_query_offset: Span = "0",
+            "How long before its slot a group looks that does not say it: for series that arrive late.";
+        "rules.max_concurrency" rules_concurrency: Count = "4",
+            "Groups that are evaluated at once.";
+        "rules.backfill" rules_backfill: Span = "1h",
+            "How far back recording rules are evaluated for slots that were missed, as while Hearth was not running; 0 for not at all.";
+        "rules.external_labels" rules_external_labels: LabelPairs = "",
+            "Labels that every alert goes out with, as `cluster=eu`; templates know them as $externalLabels.";
+        "rules.alertmanagers" rules_alertmanagers: Urls = "",
+            "Alertmanagers that get all alerts: `http://HOST:9093`, with a path and a login if need be, or `dns+http://NAME:9093` for all addresses of a name.";
+        "rules.alerting_file" rules_alerting_file: Path = "",
+            "File with an `alerting` section as in prometheus.yml, which it may be itself: relabelling, logins, and Alertmanagers from static, DNS and file discovery. Read again with the rule files.";
+        "rules.alert_for_grace_period" rules_for_grace: Span = "10m",
+            "An alert whose wait is taken up again after a restart waits at least this long; rules with a shorter `for` begin anew.";
+        "rules.alert_for_outage_tolerance" rules_outage_tolerance: Span = "1h",
+            "After a longer outage no alert takes its wait up again.";
+        "rules.alert_resend_delay" rules_resend_delay: Span = "1m",
+            "How long an alert that has not changed is not sent again.";
+        "rules.notification_queue" rules_queue: Count = "10000",
+            "Alerts that may wait for one Alertmanager; beyond it the oldest go.";
+        "rules.config_api" rules_config_api: bool = "false",
+            "Let tenants keep rules of their own in the bucket, over the API of Mimir and Cortex (mimirtool, Grafana's rule editor). Grafana then takes Hearth for a Mimir.";
     }
     "Writes" {
         "ingest.max_body_bytes" ingest_max_body: Size = "32MiB",

@@ -452,6 +452,85 @@ impl fmt::Display for LabelNames {
     }
 }
 
+/// Texts without commas, such as files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts(pub Vec<String>);
+
+impl Value for Texts {
+    const NAME: &'static str = "TEXT,…";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Texts(text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect()))
+    }
+}
+
+impl fmt::Display for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+/// URLs, read where they are used; passwords in them are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Urls(Vec<String>);
+
+impl Urls {
+    /// As they were written, secrets included: for the one place that connects.
+    pub fn with_secrets(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Value for Urls {
+    const NAME: &'static str = "URL,…";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Texts::parse(text).map(|texts| Urls(texts.0))
+    }
+}
+
+impl fmt::Display for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.0.iter().map(|url| redacted(url)).collect();
+        f.write_str(&shown.join(","))
+    }
+}
+
+/// Labels with their values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelPairs(pub std::collections::BTreeMap<String, String>);
+
+impl Value for LabelPairs {
+    const NAME: &'static str = "LABEL=VALUE,…";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut pairs = std::collections::BTreeMap::new();
+        for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            let Some((name, value)) = part.split_once('=').filter(|(name, _)| !name.trim().is_empty()) else {
+                return Err("is not a list of labels: write cluster=eu,replica=a".into());
+            };
+            pairs.insert(name.trim().to_owned(), value.trim().to_owned());
+        }
+        Ok(LabelPairs(pairs))
+    }
+}
+
+impl fmt::Display for LabelPairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        f.write_str(&pairs.join(","))
+    }
+}
+
 /// The coarsest resolution that a query may be answered from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceResolution(pub MaxResolution);

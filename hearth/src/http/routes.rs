@@ -340,10 +340,14 @@ impl Metrics {
 }
 
 /// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner cannot make series.
-const HANDLERS: [&str; 19] = [
+const HANDLERS: [&str; 25] = [
     "/-/flush",
     "/-/healthy",
+    "/-/quit",
     "/-/ready",
+    "/-/reload",
+    "/api/v1/alertmanagers",
+    "/api/v1/alerts",
     "/api/v1/estimate",
     "/api/v1/format_query",
     "/api/v1/label/",
@@ -356,9 +360,11 @@ const HANDLERS: [&str; 19] = [
     "/api/v1/query_range",
     "/api/v1/query",
     "/api/v1/read",
+    "/api/v1/rules",
     "/api/v1/series",
     "/api/v1/status/",
     "/api/v1/write",
+    "/config/v1/rules",
     "/metrics",
 ];
 

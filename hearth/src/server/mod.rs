@@ -1,8 +1,10 @@
 //! One server process from listening to exit.
 
 pub mod compaction;
+mod lifecycle;
 mod memory_limit;
 mod query_storage;
+mod rules;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -20,11 +22,13 @@ use query::api::{ApiConfig, ApiError, ApiState, CorsOrigins};
 use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
+use self::lifecycle::Lifecycle;
 use self::query_storage::{QueryStorage, RecentHeads};
+use self::rules::Rules;
 use crate::backoff::Backoff;
 use crate::config::{self, Loaded, Settings, TABLE};
 use crate::http::Server;
@@ -74,8 +78,9 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(listener::serve(socket, web.app(), bounds, until(stopped)));
 
-    let opening = open_with_patience(loaded, &location, &web, address);
-    let (db, compactor) = tokio::select! {
+    let quit = Arc::new(Notify::new());
+    let opening = open_with_patience(loaded, &location, &web, address, &quit);
+    let Opened { db, compactor, rules } = tokio::select! {
         opened = opening => opened.map_err(Failure::Start)?,
         name = signals.next() => {
             tracing::info!("{name} while opening: stopping");
@@ -84,7 +89,19 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
     };
     crate::say(banner(settings, &location, address));
 
-    let name = signals.next().await;
+    let name = loop {
+        let told = tokio::select! {
+            told = signals.told() => told,
+            () = quit.notified() => Told::End("/-/quit"),
+        };
+        match told {
+            Told::End(name) => break name,
+            Told::Reload => match rules.reload().await {
+                Ok(()) => tracing::info!("SIGHUP: the rules were read again"),
+                Err(e) => tracing::error!("SIGHUP: {e}"),
+            },
+        }
+    };
     tracing::info!(
         "{name}: stopping, requests in flight have {} (again: exit at once)",
         settings.shutdown_timeout
@@ -103,6 +120,8 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
         Ok(cut) => tracing::warn!("{cut} connections were cut off at the deadline"),
         Err(e) => tracing::error!("the HTTP server ended unexpectedly: {e}"),
     }
+    // After the last write that rules could have read, before the store that they write to.
+    rules.stop(settings.shutdown_timeout.0).await;
     if settings.shutdown_flush {
         tracing::info!("turning the head into blocks");
     }
@@ -140,7 +159,12 @@ pub fn guard(settings: &Settings) -> Guard {
     Guard::new(origins, &settings.allowed_hosts.0, &settings.listen.host)
 }
 
-type Opened = (Arc<Db>, Option<Arc<Compactor>>);
+/// What is open while the process runs.
+struct Opened {
+    db: Arc<Db>,
+    compactor: Option<Arc<Compactor>>,
+    rules: Rules,
+}
 
 /// Opens the store, again and again where what is in the way may pass by itself: an object store, a coordinator or the former process that
 /// still has the folder. `/-/ready` says what for.
@@ -149,10 +173,11 @@ async fn open_with_patience(
     location: &Location,
     web: &Server,
     address: SocketAddr,
+    quit: &Arc<Notify>,
 ) -> Result<Opened, String> {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        match open(loaded, location, web, address).await {
+        match open(loaded, location, web, address, quit.clone()).await {
             Ok(opened) => return Ok(opened),
             Err(e) if e.passes() => {
                 let why = redacted(&e.to_string());
@@ -171,10 +196,13 @@ async fn open(
     location: &Location,
     web: &Server,
     address: SocketAddr,
+    quit: Arc<Notify>,
 ) -> Result<Opened, OpenError> {
     let settings = &loaded.settings;
     // What is wrong with it should be said before anything is opened.
     let compaction = compaction::settings(settings).map_err(OpenError::mend)?;
+    let engine = engine_options(settings);
+    let rule_files = rules::read_files(settings, &engine.parse).map_err(OpenError::mend)?;
     let store = objstore::open(location, settings).map_err(OpenError::mend)?;
     objstore::reach(location, settings).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -216,8 +244,14 @@ async fn open(
         heads: RecentHeads::default(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let query = ApiState::new(api_config(loaded, storage, web, clock.clone(), tenant));
-    roles = roles.merge(query::api::router(query));
+    let rule_metrics = web.register(::rules::metrics::Metrics::register);
+    let rules = Rules::new(settings, engine, &db, clock.clone(), rule_metrics, address);
+    let mut api = api_config(loaded, storage, web, clock.clone(), tenant);
+    api.rules = Some(Arc::new(rules.clone()));
+    roles = roles.merge(rules.config_router(api.tenants.clone()));
+    roles = roles.merge(query::api::router(ApiState::new(api)));
+    let enabled = settings.enable_lifecycle;
+    roles = roles.merge(lifecycle::router(Lifecycle { enabled, rules: rules.clone(), quit }));
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     let every = settings.self_metrics_interval.0;
     if !every.is_zero() {
@@ -228,6 +262,7 @@ async fn open(
         tokio::spawn(own.run(every));
     }
     web.open(roles, db.clone());
+    rules.start(rule_files).await;
     if let Some(worker) = compactor.clone() {
         let db = db.clone();
         tokio::spawn(async move {
@@ -244,7 +279,7 @@ async fn open(
             worker.run(changed).await;
         });
     }
-    Ok((db, compactor))
+    Ok(Opened { db, compactor, rules })
 }
 
 /// The rules of retention that queries apply, by tenant.
@@ -302,6 +337,13 @@ fn api_config(
         },
         clock,
         admin_api: settings.admin_api,
+        build: query::api::BuildInfo {
+            features: match settings.rules_config_api {
+                true => [("ruler_config_api", "true")].into(),
+                false => Default::default(),
+            },
+            ..Default::default()
+        },
         ..ApiConfig::new(storage, metrics)
     }
 }
@@ -325,7 +367,8 @@ fn retention_texts(settings: &Settings) -> BTreeMap<String, String> {
     texts
 }
 
-fn engine_options(settings: &Settings) -> EngineOptions {
+/// How queries run, whoever asks them.
+pub fn engine_options(settings: &Settings) -> EngineOptions {
     let on = |feature| settings.enable_feature.has(feature);
     EngineOptions {
         lookback_ms: settings.query_lookback.ms(),
@@ -417,17 +460,38 @@ Hearth {version} is ready on http://{reach}
     )
 }
 
-/// SIGTERM and SIGINT.
+/// What the outside wants of the process.
+enum Told {
+    /// The name of the signal or request.
+    End(&'static str),
+    Reload,
+}
+
+/// SIGTERM and SIGINT, which end the process, and SIGHUP, which has files read again.
 struct Signals {
     term: Signal,
     int: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn install() -> std::io::Result<Signals> {
-        Ok(Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
+    async fn told(&mut self) -> Told {
+        tokio::select! {
+            _ = self.term.recv() => Told::End("SIGTERM"),
+            _ = self.int.recv() => Told::End("SIGINT"),
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    /// The next signal to end.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",

@@ -8,6 +8,7 @@
     reason = "every test file is a crate of its own and uses its own part of this module"
 )]
 
+pub mod alertmanager;
 pub mod api;
 pub mod ceph;
 pub mod coordinators;

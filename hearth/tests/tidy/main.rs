@@ -89,6 +89,7 @@ fn arrows_between_crates_point_down() {
             "query",
             &["tsdb", "ingest", "compactor", "hearth", "arrow", "parquet", "object_store", "promql-parser"],
         ),
+        ("query/rules", &["tsdb", "ingest", "compactor", "hearth", "arrow", "parquet", "object_store"]),
         ("compactor", &["ingest", "query", "hearth", "axum", "object_store"]),
         ("hearth", &["promql-parser"]),
         // It measures any server from outside, Hearth as little known to it as its peers.

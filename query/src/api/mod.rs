@@ -26,8 +26,8 @@ pub use admission::replicas::Replicas;
 pub use error::{ApiError, ErrorType};
 pub use metrics::Metrics;
 pub use state::{
-    ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Limits, ProcessInfo, Readiness, Storage,
-    Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
+    ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Limits, ProcessInfo, Readiness, RulesView,
+    Storage, Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
 };
 
 /// Everything under `/api/v1/` that has to do with queries; other paths there are 404. Merge it with the routers of the writing side, whose
@@ -58,9 +58,9 @@ pub fn router(state: ApiState) -> Router {
         .route(&both("status/flags"), get(endpoints::status::flags))
         .route(&both("status/tsdb"), get(endpoints::status::tsdb))
         .route(&both("status/walreplay"), get(endpoints::status::walreplay))
-        .route(&both("rules"), get(endpoints::status::rules))
-        .route(&both("alerts"), get(endpoints::status::alerts))
-        .route(&both("alertmanagers"), get(endpoints::status::alertmanagers))
+        .route(&both("rules"), get(endpoints::rules::rules))
+        .route(&both("alerts"), get(endpoints::rules::alerts))
+        .route(&both("alertmanagers"), get(endpoints::rules::alertmanagers))
         .route(&both("targets"), get(endpoints::status::targets))
         .route(&both("targets/metadata"), get(endpoints::status::targets_metadata))
         .route(&both("scrape_pools"), get(endpoints::status::scrape_pools))

@@ -14,6 +14,7 @@ use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 use tokio::sync::Semaphore;
 
+use crate::api::admission::form::Form;
 use crate::api::admission::replicas::{Replicas, deduplicated};
 use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
@@ -131,6 +132,18 @@ pub trait Storage: Send + Sync + 'static {
     }
 }
 
+/// Rules and alerts as the API shows them: the `data` of each answer as JSON, of what is in memory. Must not block.
+pub trait RulesView: Send + Sync + 'static {
+    /// Of `/api/v1/rules`.
+    fn rules(&self, tenant: &TenantId, form: &Form) -> Result<String, ApiError>;
+
+    /// Of `/api/v1/alerts`.
+    fn alerts(&self, tenant: &TenantId) -> String;
+
+    /// Of `/api/v1/alertmanagers`.
+    fn alertmanagers(&self) -> String;
+}
+
 /// Why the storage did not do what the admin API asked for. The text says whether anything was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
@@ -220,6 +233,9 @@ pub struct BuildInfo {
     pub build_user: String,
     pub build_date: String,
     pub go_version: String,
+    /// What Grafana looks at before it edits rules. With it, Grafana takes the data source for a Mimir.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub features: BTreeMap<&'static str, &'static str>,
 }
 
 impl Default for BuildInfo {
@@ -231,6 +247,7 @@ impl Default for BuildInfo {
             build_user: String::new(),
             build_date: String::new(),
             go_version: "none (Rust)".into(),
+            features: BTreeMap::new(),
         }
     }
 }
@@ -265,6 +282,8 @@ pub struct ApiConfig {
     pub replicas: Replicas,
     /// Whether `admin/tsdb/*` does anything: upstream's `--web.enable-admin-api`.
     pub admin_api: bool,
+    /// Who evaluates rules in this process, if anybody.
+    pub rules: Option<Arc<dyn RulesView>>,
 }
 
 impl ApiConfig {
@@ -282,6 +301,7 @@ impl ApiConfig {
             process: ProcessInfo::default(),
             replicas: Replicas::default(),
             admin_api: false,
+            rules: None,
         }
     }
 }

@@ -20,7 +20,7 @@ mod tests;
 mod token;
 
 pub use ast::*;
-pub use number::{parse_duration_ns, write_duration, write_float};
+pub use number::{parse_duration_ns, unquote, write_duration, write_float};
 pub use options::{ParseError, ParseOptions};
 pub use print::prettify;
 pub use series::{

@@ -11,6 +11,7 @@
 //! tenants/<tenant>/imports/<key>.done.json             what became of it
 //! tenants/<tenant>/exemplars/<ulid>.parquet
 //! tenants/<tenant>/metadata/<ulid>.parquet
+//! tenants/<tenant>/rules/<namespace>/<group>.yaml      rules that the tenant keeps here, names in base64
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! register.json, owner.json                            what decides about commits where the store does not
@@ -103,6 +104,16 @@ pub fn lease_folder(tenant: &TenantId, name: &str) -> Path {
 /// One epoch of a lease; named as snapshots are.
 pub fn lease(tenant: &TenantId, name: &str, number: u64) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "leases", name, &format!("{number:020}.json")])
+}
+
+/// The folder of the rules that a tenant keeps here.
+pub fn rules(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "rules"])
+}
+
+/// The object of one group; both names are encoded already.
+pub fn rule_group(tenant: &TenantId, namespace: &str, group: &str) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "rules", namespace, &format!("{group}.yaml")])
 }
 
 /// The folder of the journal of a tenant's imports, see [`crate::bucket::import_journal`].

@@ -163,6 +163,7 @@ fn paths_are_those_of_the_page() {
         layout::lease(&tenant, "NAME", 42),
         layout::import_begun(&tenant, "KEY", ulid),
         layout::import_done(&tenant, "KEY"),
+        layout::rule_group(&tenant, "SPACE", "GROUP"),
         layout::register(),
         layout::owner(),
         layout::staged(ulid),
@@ -175,6 +176,8 @@ fn paths_are_those_of_the_page() {
         (&*ulid, "<ulid>"),
         ("NAME", "<name>"),
         ("KEY", "<key>"),
+        ("SPACE", "<namespace>"),
+        ("GROUP", "<group>"),
     ];
     let documented: BTreeSet<String> = table("layout.md", "## Object store")
         .iter()

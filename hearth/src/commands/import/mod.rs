@@ -3,7 +3,7 @@
 
 mod openmetrics;
 mod prometheus;
-mod session;
+pub mod session;
 mod thanos;
 
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub fn command() -> Command {
 }
 
 /// The options that all kinds of import share.
-fn with_common(command: Command) -> Command {
+pub fn with_common(command: Command) -> Command {
     command
         .after_help(MORE)
         .arg(

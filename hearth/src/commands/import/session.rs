@@ -105,6 +105,11 @@ impl Session {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// What is set when somebody asks to stop.
+    pub fn stop_sign(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
     /// Whether all of some units were imported before; then they are counted, and their source need not be
     /// opened.
     pub fn all_done(&mut self, units: &[Unit]) -> Result<bool, ImportError> {

@@ -6,6 +6,7 @@ pub mod exemplars;
 pub mod explain;
 pub mod labels;
 pub mod query;
+pub mod rules;
 pub mod running;
 pub mod status;
 pub mod storage;

@@ -1,10 +1,9 @@
-//! `status/*`, and the endpoints of things Hearth does not do (scraping, rules, alerts), which answer with valid emptiness so that
+//! `status/*`, and the endpoints of things Hearth does not do (scraping), which answer with valid emptiness so that
 //! Grafana and Prometheus' own tools are content.
 
 use axum::extract::State;
 use axum::response::Response;
 use model::head_stats::NamedCount;
-use model::matcher::quote;
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,7 +14,7 @@ use crate::api::response;
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 
-/// `GET /api/v1/status/buildinfo`. There is no `features` in it: its presence makes Grafana believe in Mimir.
+/// `GET /api/v1/status/buildinfo`
 pub async fn buildinfo(State(state): State<ApiState>) -> Response {
     response::small(&state.config().build)
 }
@@ -152,25 +151,6 @@ pub async fn tsdb(State(state): State<ApiState>, call: Call) -> Result<Response,
             }))
         })
         .await
-}
-
-/// `GET /api/v1/rules`: none.
-pub async fn rules(call: Call) -> Result<Response, ApiError> {
-    let kind = call.form.get("type").to_lowercase();
-    if !matches!(kind.as_str(), "" | "alert" | "record") {
-        return Err(ApiError::parameter("type", format!("not supported value {}", quote(&kind))));
-    }
-    Ok(response::small(&json!({ "groups": [] })))
-}
-
-/// `GET /api/v1/alerts`: none.
-pub async fn alerts() -> Response {
-    response::small(&json!({ "alerts": [] }))
-}
-
-/// `GET /api/v1/alertmanagers`: none.
-pub async fn alertmanagers() -> Response {
-    response::small(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
 }
 
 /// `GET /api/v1/targets`: none.

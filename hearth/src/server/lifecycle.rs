@@ -1,0 +1,58 @@
+//! Reloading and ending by request: `POST /-/reload` and `POST /-/quit`, where the settings allow them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use tokio::sync::Notify;
+
+use super::rules::Rules;
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct Lifecycle {
+    pub enabled: bool,
+    pub rules: Rules,
+    /// Told when the process is to end.
+    pub quit: Arc<Notify>,
+}
+
+/// The routes, with upstream's answers.
+pub fn router(lifecycle: Lifecycle) -> Router {
+    Router::new().route("/-/reload", any(reload)).route("/-/quit", any(quit)).with_state(lifecycle)
+}
+
+/// Why a request is not carried out.
+fn refusal(lifecycle: &Lifecycle, method: &Method) -> Option<Response> {
+    match *method {
+        Method::POST | Method::PUT if lifecycle.enabled => None,
+        Method::POST | Method::PUT => {
+            Some((StatusCode::FORBIDDEN, "Lifecycle API is not enabled.").into_response())
+        }
+        _ => Some((StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed").into_response()),
+    }
+}
+
+async fn reload(State(lifecycle): State<Lifecycle>, method: Method) -> Response {
+    if let Some(refusal) = refusal(&lifecycle, &method) {
+        return refusal;
+    }
+    match lifecycle.rules.reload().await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(e) => {
+            tracing::error!("reloading failed: {e}");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {e}\n")).into_response()
+        }
+    }
+}
+
+async fn quit(State(lifecycle): State<Lifecycle>, method: Method) -> Response {
+    if let Some(refusal) = refusal(&lifecycle, &method) {
+        return refusal;
+    }
+    lifecycle.quit.notify_one();
+    "Requesting termination... Goodbye!".into_response()
+}

@@ -1,0 +1,298 @@
+//! Rules in this process: groups out of files and out of the bucket over the one store, their alerts to the Alertmanagers, and reloads.
+
+mod bucket;
+mod storage;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use model::clock::Clock;
+use model::tenant::TenantId;
+use parking_lot::Mutex;
+use query::api::admission::form::Form;
+use query::api::{ApiError, RulesView, TenantResolver};
+use query::engine::{Engine, EngineOptions};
+use query::parse::ParseOptions;
+use rules::alert::restore::Restore;
+use rules::api::config::ConfigApi;
+use rules::api::show;
+use rules::api::store::RuleStore;
+use rules::file::{FileOptions, parse_group};
+use rules::group::progress::Progress;
+use rules::group::runner::Environment;
+use rules::group::running::{Groups, RunOptions};
+use rules::group::view::GroupView;
+use rules::group::{Defaults, Group, GroupKey, load};
+use rules::metrics::Metrics;
+use rules::notifier::config::{self as alerting, Alerting};
+use rules::notifier::{Limits, Notifier};
+use rules::template::External;
+use tsdb::db::Db;
+
+use self::bucket::BucketRules;
+use self::storage::RuleStorage;
+use crate::config::Settings;
+use crate::secrets::redacted;
+
+/// How often it is looked whether another process has changed the rules in the bucket.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// What is read of rule files and the alerting file.
+pub struct RuleFiles {
+    groups: Vec<Group>,
+    alerting: Alerting,
+}
+
+/// What of the settings has to do with reading.
+#[derive(Clone)]
+struct ReadSettings {
+    settings: Settings,
+    parse: ParseOptions,
+}
+
+impl ReadSettings {
+    fn defaults(&self) -> Defaults {
+        Defaults {
+            interval_ms: self.settings.rules_interval.ms().max(1),
+            query_offset_ms: self.settings.rules_query_offset.ms(),
+        }
+    }
+
+    /// Reads everything; the error has all that is wrong, a line each.
+    fn read(&self) -> Result<RuleFiles, String> {
+        let mut wrong = Vec::new();
+        let options = FileOptions { parse: self.parse, ..FileOptions::default() };
+        let patterns = &self.settings.rule_files.0;
+        let groups =
+            load::load(patterns, &TenantId::single(), &self.defaults(), &options).unwrap_or_else(|errors| {
+                wrong.extend(errors);
+                Vec::new()
+            });
+        let mut read = Alerting::default();
+        let file = &self.settings.rules_alerting_file.0;
+        if !file.as_os_str().is_empty() {
+            let shown = file.display();
+            let folder = file.parent().unwrap_or(Path::new("."));
+            match std::fs::read_to_string(file) {
+                Ok(text) => match alerting::parse(&text, folder) {
+                    Ok(parsed) => read = parsed,
+                    Err(e) => wrong.push(format!("{shown}: {e}")),
+                },
+                Err(e) => wrong.push(format!("{shown}: {e}")),
+            }
+        }
+        for url in self.settings.rules_alertmanagers.with_secrets() {
+            match alerting::from_url(url) {
+                Ok(set) => read.alertmanagers.push(set),
+                Err(e) => wrong.push(redacted(&format!("rules.alertmanagers: {e}"))),
+            }
+        }
+        if wrong.is_empty() { Ok(RuleFiles { groups, alerting: read }) } else { Err(wrong.join("\n")) }
+    }
+}
+
+/// Reads rule files before anything is started, so that what is wrong with them is said first.
+pub fn read_files(settings: &Settings, parse: &ParseOptions) -> Result<RuleFiles, String> {
+    ReadSettings { settings: settings.clone(), parse: *parse }.read()
+}
+
+/// The rules of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Rules(Arc<Inner>);
+
+struct Inner {
+    read: ReadSettings,
+    groups: Groups,
+    notifier: Notifier,
+    /// Of rule files.
+    from_files: Mutex<Vec<Group>>,
+    /// Of the bucket, as it was read last.
+    from_bucket: Mutex<Vec<Group>>,
+    bucket: Option<Arc<BucketRules>>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl Rules {
+    /// Puts everything together; nothing is evaluated before [`Rules::start`].
+    pub fn new(
+        settings: &Settings,
+        engine: EngineOptions,
+        db: &Arc<Db>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        address: SocketAddr,
+    ) -> Rules {
+        let external = External {
+            labels: Arc::new(settings.rules_external_labels.0.clone()),
+            url: external_url(settings, address),
+        };
+        let limits = Limits { queue_capacity: settings.rules_queue.get(), ..Limits::default() };
+        let notifier = Notifier::new(external.clone(), clock.clone(), metrics.clone(), limits);
+        let parse = engine.parse;
+        let environment = Environment {
+            engine: Engine::new(engine),
+            storage: Arc::new(RuleStorage::new(db.clone(), settings)),
+            notify: Arc::new(notifier.clone()),
+            clock,
+            external,
+            restore: Restore {
+                outage_tolerance_ms: settings.rules_outage_tolerance.ms(),
+                grace_period_ms: settings.rules_for_grace.ms(),
+            },
+            resend_delay_ms: settings.rules_resend_delay.ms(),
+            metrics,
+        };
+        let options = RunOptions {
+            concurrency: settings.rules_concurrency.get(),
+            max_fill_age_ms: settings.rules_backfill.ms(),
+            progress: Some(Progress::new(settings.data_dir.0.join("rules").join("slots.json"))),
+        };
+        let bucket = settings.rules_config_api.then(|| Arc::new(BucketRules::new(db.object_store())));
+        Rules(Arc::new(Inner {
+            read: ReadSettings { settings: settings.clone(), parse },
+            groups: Groups::new(environment, options),
+            notifier,
+            from_files: Mutex::default(),
+            from_bucket: Mutex::default(),
+            bucket,
+            reloading: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Begins with what was read, and with what is in the bucket.
+    pub async fn start(&self, files: RuleFiles) {
+        self.0.notifier.configure(files.alerting);
+        *self.0.from_files.lock() = files.groups;
+        self.apply().await;
+        if self.0.bucket.is_some() {
+            let rules = self.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    rules.apply().await;
+                }
+            });
+        }
+    }
+
+    /// Reads all files again. Where something is wrong with any, everything stays as it was.
+    pub async fn reload(&self) -> Result<(), String> {
+        let read = self.0.read.clone();
+        let files = tokio::task::spawn_blocking(move || read.read())
+            .await
+            .map_err(|e| format!("reading the rule files ended unexpectedly: {e}"))?
+            .map_err(|e| format!("error loading rules, previous rule set restored: {e}"))?;
+        self.0.notifier.configure(files.alerting);
+        *self.0.from_files.lock() = files.groups;
+        self.apply().await;
+        Ok(())
+    }
+
+    /// Makes the groups of files and bucket the ones that run. A bucket that does not answer leaves those of it that run.
+    async fn apply(&self) {
+        let _alone = self.0.reloading.lock().await;
+        if let Some(bucket) = &self.0.bucket {
+            match self.stored(bucket).await {
+                Ok(stored) => *self.0.from_bucket.lock() = stored,
+                Err(e) => tracing::warn!("rules in the bucket could not be read, those known run on: {e}"),
+            }
+        }
+        let mut groups = self.0.from_files.lock().clone();
+        let known: HashSet<GroupKey> = groups.iter().map(|g| g.key.clone()).collect();
+        // A namespace may be called as a file is; then the file's group of a name is the one that runs.
+        let stored = self.0.from_bucket.lock().clone();
+        groups.extend(stored.into_iter().filter(|g| !known.contains(&g.key)));
+        self.0.groups.reload(groups).await;
+    }
+
+    /// All groups of all tenants in the bucket.
+    async fn stored(&self, bucket: &BucketRules) -> Result<Vec<Group>, String> {
+        let options = FileOptions { strict: false, mimir_keys: true, parse: self.0.read.parse };
+        let defaults = self.0.read.defaults();
+        let mut groups = Vec::new();
+        for tenant in bucket.tenants().await? {
+            for (namespace, of_namespace) in bucket.list(&tenant).await? {
+                for text in of_namespace.values() {
+                    let made = parse_group(text, &options)
+                        .map_err(|e| e.first().map(ToString::to_string).unwrap_or_default())
+                        .and_then(|spec| {
+                            Group::new(tenant.clone(), &namespace, spec, &defaults, &self.0.read.parse)
+                        });
+                    match made {
+                        Ok(group) => groups.push(group),
+                        Err(why) => {
+                            tracing::warn!(
+                                tenant = tenant.as_str(),
+                                namespace,
+                                "a stored group cannot be run: {why}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The routes of the configuration API, if it is on.
+    pub fn config_router(&self, tenants: TenantResolver) -> Router {
+        let Some(bucket) = &self.0.bucket else { return Router::new() };
+        let rules = self.clone();
+        rules::api::config::router(ConfigApi {
+            store: bucket.clone(),
+            tenants,
+            parse: self.0.read.parse,
+            changed: Arc::new(move |_| {
+                let rules = rules.clone();
+                tokio::spawn(async move { rules.apply().await });
+            }),
+        })
+    }
+
+    /// Ends evaluation, then hands out what waits for Alertmanagers.
+    pub async fn stop(&self, patience: Duration) {
+        self.0.groups.stop().await;
+        self.0.notifier.drain(patience).await;
+    }
+
+    fn of_tenant(&self, tenant: &TenantId) -> Vec<Arc<GroupView>> {
+        let mut views = self.0.groups.views();
+        views.retain(|v| v.group.key.tenant == *tenant);
+        views
+    }
+}
+
+impl RulesView for Rules {
+    fn rules(&self, tenant: &TenantId, form: &Form) -> Result<String, ApiError> {
+        show::rules(&self.of_tenant(tenant), form)
+    }
+
+    fn alerts(&self, tenant: &TenantId) -> String {
+        show::alerts(&self.of_tenant(tenant))
+    }
+
+    fn alertmanagers(&self) -> String {
+        show::alertmanagers(&self.0.notifier.alertmanagers())
+    }
+}
+
+/// Under which URL people reach this process.
+fn external_url(settings: &Settings, address: SocketAddr) -> String {
+    let given = settings.external_url.with_secrets().trim_end_matches('/');
+    if !given.is_empty() {
+        return given.to_owned();
+    }
+    match address.ip().is_unspecified() {
+        true => {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+            format!("http://{host}:{}", address.port())
+        }
+        false => format!("http://{address}"),
+    }
+}

@@ -1,0 +1,145 @@
+//! Groups of rules at work: when they are evaluated, what an evaluation does, and how a reload passes state on.
+//!
+//! [`schedule`] says when, [`evaluate`] what one rule gives, [`runner`] keeps the state of one group, [`backlog`] holds the slots that were
+//! missed, [`reload`] matches old groups with new ones; all of these are pure or take time and storage as arguments. [`running`] has
+//! the threads.
+
+pub mod backlog;
+pub mod evaluate;
+pub mod load;
+pub mod memory;
+pub mod progress;
+pub mod reload;
+pub mod runner;
+pub mod running;
+pub mod schedule;
+pub mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::labels::Labels;
+use model::sample::Value;
+use model::source::Source;
+use model::tenant::TenantId;
+use query::parse::{ParseOptions, parse_expr};
+
+use crate::alert::{Outgoing, Timing};
+use crate::file::{Rule, RuleGroup, RuleKind};
+
+/// What a group is known by; it keeps its state as long as this stays.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKey {
+    pub tenant: TenantId,
+    pub file: String,
+    pub name: String,
+}
+
+/// A group that is ready to run.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub key: GroupKey,
+    pub interval_ms: i64,
+    /// Queries look, and samples are written, so long before the slot.
+    pub query_offset_ms: i64,
+    pub spec: RuleGroup,
+    pub rules: Vec<CompiledRule>,
+}
+
+/// What holds where a group says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    pub interval_ms: i64,
+    pub query_offset_ms: i64,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Defaults { interval_ms: 60_000, query_offset_ms: 0 }
+    }
+}
+
+/// A rule with what is worked out once.
+#[derive(Clone, Debug)]
+pub struct CompiledRule {
+    pub rule: Rule,
+    /// The group's labels and the rule's over them.
+    pub labels: BTreeMap<String, String>,
+    /// The expression as the API shows it.
+    pub query: String,
+    pub timing: Timing,
+}
+
+impl Group {
+    /// Makes a group ready; its rules must have been validated.
+    pub fn new(
+        tenant: TenantId,
+        file: &str,
+        spec: RuleGroup,
+        defaults: &Defaults,
+        parse: &ParseOptions,
+    ) -> Result<Group, String> {
+        let compile = |rule: &Rule| {
+            let expr = parse_expr(&rule.expr, parse).map_err(|e| format!("{}: {e}", rule.name()))?;
+            let mut labels = spec.labels.clone();
+            labels.extend(rule.labels.clone());
+            let (for_ms, keep_firing_for_ms) = match &rule.kind {
+                RuleKind::Record(_) => (0, 0),
+                RuleKind::Alert { for_ms, keep_firing_for_ms, .. } => (*for_ms, *keep_firing_for_ms),
+            };
+            Ok(CompiledRule {
+                rule: rule.clone(),
+                labels,
+                query: expr.to_string(),
+                timing: Timing { for_ms, keep_firing_for_ms, limit: spec.limit },
+            })
+        };
+        Ok(Group {
+            key: GroupKey { tenant, file: file.to_owned(), name: spec.name.clone() },
+            interval_ms: spec.interval_ms.unwrap_or(defaults.interval_ms).max(1),
+            query_offset_ms: spec.query_offset_ms.unwrap_or(defaults.query_offset_ms),
+            rules: spec.rules.iter().map(compile).collect::<Result<_, String>>()?,
+            spec,
+        })
+    }
+
+    /// Whether the other says the same, so that it need not be started anew.
+    pub fn is_same(&self, other: &Group) -> bool {
+        self.key == other.key
+            && self.interval_ms == other.interval_ms
+            && self.query_offset_ms == other.query_offset_ms
+            && self.spec == other.spec
+    }
+}
+
+/// A sample that a rule writes.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub labels: Labels,
+    pub ts_ms: i64,
+    pub value: Value,
+}
+
+/// The store as rules see it. The calls may block.
+pub trait Storage: Send + Sync + 'static {
+    /// One consistent view of all that a tenant has.
+    fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
+
+    /// Writes samples; when it returns they are durable, and every view that is taken from then on has them. Single samples that cannot be
+    /// taken are said in the list, the others are stored.
+    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, String>;
+}
+
+/// Where alerts go. Must not block.
+pub trait Notify: Send + Sync + 'static {
+    /// `expr` is the alerting rule's expression, for the link back.
+    fn notify(&self, tenant: &TenantId, expr: &str, alerts: Vec<Outgoing>);
+}
+
+/// Nowhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NotifyNobody;
+
+impl Notify for NotifyNobody {
+    fn notify(&self, _: &TenantId, _: &str, _: Vec<Outgoing>) {}
+}

@@ -1,0 +1,343 @@
+//! One group and its state, moved on slot by slot. Synchronous: time and storage are handed in.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::clock::Clock;
+use model::labels::Labels;
+use model::sample::{Value, stale_nan};
+use query::engine::Engine;
+
+use super::evaluate::{Evaluated, alerting, recording};
+use super::reload::predecessors;
+use super::schedule::Slots;
+use super::view::{GroupView, Health, RuleView};
+use super::{CompiledRule, Group, Notify, Row, Storage};
+use crate::alert::Alerts;
+use crate::alert::restore::{self, Restore};
+use crate::metrics::Metrics;
+use crate::template::External;
+
+/// What all groups work with.
+pub struct Environment {
+    pub engine: Engine,
+    pub storage: Arc<dyn Storage>,
+    pub notify: Arc<dyn Notify>,
+    pub clock: Arc<dyn Clock>,
+    pub external: External,
+    pub restore: Restore,
+    /// How long an alert that has not changed is not sent again.
+    pub resend_delay_ms: i64,
+    pub metrics: Metrics,
+}
+
+/// The state of one rule.
+#[derive(Debug, Default)]
+struct RuleState {
+    /// Series of the last evaluation that worked.
+    seen: HashSet<Labels>,
+    alerts: Alerts,
+    /// Whether it is known since when its alerts were pending before the process started.
+    restored: bool,
+    view: RuleView,
+}
+
+/// A group at work.
+#[derive(Debug)]
+pub struct Runner {
+    group: Arc<Group>,
+    pub slots: Slots,
+    rules: Vec<RuleState>,
+    /// Nanoseconds; every later slot is still to come.
+    pub last_slot_ns: i64,
+    evaluations: u64,
+    /// Series of rules that are no more, marked stale at the next evaluation.
+    leftover: Vec<Labels>,
+    backfill: Backfill,
+    last_evaluation_ms: Option<i64>,
+    evaluation_s: f64,
+    lag_s: f64,
+    pub missed: u64,
+    backfilled: u64,
+}
+
+/// Where back-filling stands.
+#[derive(Debug, Default)]
+struct Backfill {
+    /// The slot that was filled last, in nanoseconds.
+    last_slot_ns: i64,
+    /// Series of each rule at that slot.
+    seen: Vec<HashSet<Labels>>,
+}
+
+/// The timestamp of a slot.
+pub fn slot_ms(slot_ns: i64) -> i64 {
+    slot_ns.div_euclid(1_000_000)
+}
+
+impl Runner {
+    /// A group whose first slot is the next one after `now_ns`. `restored`: there is nothing to be restored, because the process has been
+    /// running for a while.
+    pub fn new(group: Arc<Group>, now_ns: i64, restored: bool) -> Runner {
+        let slots = Slots::new(&group.key.file, &group.key.name, group.interval_ms);
+        let new_rule = |_: &CompiledRule| RuleState { restored, ..RuleState::default() };
+        Runner {
+            rules: group.rules.iter().map(new_rule).collect(),
+            last_slot_ns: slots.at_or_before(now_ns),
+            slots,
+            group,
+            evaluations: 0,
+            leftover: Vec::new(),
+            backfill: Backfill::default(),
+            last_evaluation_ms: None,
+            evaluation_s: 0.0,
+            lag_s: 0.0,
+            missed: 0,
+            backfilled: 0,
+        }
+    }
+
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    /// Takes the state of what ran in its place before.
+    pub fn inherit(&mut self, mut old: Runner) {
+        let places = predecessors(&old.group.rules, &self.group.rules);
+        for (rule, before) in self.rules.iter_mut().zip(places) {
+            if let Some(before) = before {
+                let before = std::mem::take(&mut old.rules[before]);
+                rule.seen = before.seen;
+                rule.alerts = before.alerts;
+                rule.restored = before.restored;
+                rule.view = before.view;
+            }
+        }
+        self.leftover = old.all_series();
+        self.evaluations = old.evaluations;
+        self.missed = old.missed;
+        self.backfilled = old.backfilled;
+        if self.slots == old.slots {
+            self.last_slot_ns =
+                self.last_slot_ns.min(old.last_slot_ns.max(self.last_slot_ns - self.slots.interval_ns));
+        }
+    }
+
+    /// All series that its rules have written and not ended.
+    fn all_series(&mut self) -> Vec<Labels> {
+        let mut all = std::mem::take(&mut self.leftover);
+        for rule in &mut self.rules {
+            all.extend(std::mem::take(&mut rule.seen));
+        }
+        all
+    }
+
+    /// Ends all of its series: for a group that was taken out.
+    pub fn end(mut self, env: &Environment, now_ms: i64) -> Result<(), String> {
+        let rows = stale_rows(self.all_series(), now_ms);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        env.storage.write(&self.group.key.tenant, &rows).map(|_| ())
+    }
+
+    /// Evaluates all rules at a slot.
+    pub fn evaluate(&mut self, env: &Environment, slot_ns: i64) {
+        let begun = Instant::now();
+        let now_ms = env.clock.now_ms();
+        let slot_ms = slot_ms(slot_ns);
+        self.lag_s = (now_ms - slot_ms).max(0) as f64 / 1000.0;
+        for at in 0..self.rules.len() {
+            self.evaluate_rule(env, at, slot_ms);
+        }
+        self.end_leftover(env, slot_ms - self.group.query_offset_ms);
+        self.last_slot_ns = slot_ns;
+        self.last_evaluation_ms = Some(now_ms);
+        self.evaluations += 1;
+        if self.evaluations == 2 {
+            self.restore(env);
+        }
+        self.evaluation_s = begun.elapsed().as_secs_f64();
+        env.metrics.group_evaluated(&self.view());
+    }
+
+    fn evaluate_rule(&mut self, env: &Environment, at: usize, slot_ms: i64) {
+        let begun = Instant::now();
+        let group = self.group.clone();
+        let rule = &group.rules[at];
+        let state = &mut self.rules[at];
+        let time_ms = slot_ms - group.query_offset_ms;
+        // Taken anew for each rule, so that it sees what the rules before it wrote.
+        let source = env.storage.source(&group.key.tenant);
+        let rows = match rule.rule.is_alert() {
+            false => recording(&env.engine, &*source, rule, time_ms),
+            true => alerting(&env.engine, &*source, rule, time_ms, slot_ms, &env.external).and_then(
+                |Evaluated { result, samples_read }| {
+                    state.alerts.evaluate(&rule.timing, slot_ms, result)?;
+                    let series = if state.restored { state.alerts.series(&rule.labels) } else { Vec::new() };
+                    let row = |(labels, v)| Row { labels, ts_ms: time_ms, value: Value::Float(v) };
+                    Ok(Evaluated { result: series.into_iter().map(row).collect(), samples_read })
+                },
+            ),
+        };
+        // An alert goes out though its series cannot be written.
+        if rule.rule.is_alert() {
+            let alerts = state.alerts.to_send(slot_ms, group.interval_ms, env.resend_delay_ms);
+            if !alerts.is_empty() {
+                env.notify.notify(&group.key.tenant, &rule.query, alerts);
+            }
+        }
+        let mut samples_read = 0;
+        let mut series_written = 0;
+        let outcome = rows.and_then(|Evaluated { result, samples_read: read }| {
+            samples_read = read;
+            series_written = result.len() as u64;
+            write(env, &group, result, &mut state.seen, time_ms)
+        });
+        if let Err(why) = &outcome {
+            tracing::warn!(
+                tenant = group.key.tenant.as_str(),
+                file = group.key.file,
+                group = group.key.name,
+                rule = rule.rule.name(),
+                "a rule was not evaluated: {why}"
+            );
+        }
+        env.metrics.rule_evaluated(&group, outcome.is_err(), begun.elapsed());
+        let alerts = state.alerts.current().into_iter().cloned().collect();
+        state.view = RuleView {
+            health: if outcome.is_ok() { Health::Ok } else { Health::Err },
+            last_error: outcome.err(),
+            last_evaluation_ms: Some(env.clock.now_ms()),
+            evaluation_s: begun.elapsed().as_secs_f64(),
+            samples_read,
+            series_written,
+            state: rule.rule.is_alert().then(|| state.alerts.state()),
+            alerts,
+        };
+    }
+
+    fn end_leftover(&mut self, env: &Environment, time_ms: i64) {
+        if self.leftover.is_empty() {
+            return;
+        }
+        // A series that another rule of the group goes on with is not at its end.
+        let taken_over = |labels: &Labels| self.rules.iter().any(|r| r.seen.contains(labels));
+        let ended: Vec<Labels> = self.leftover.iter().filter(|l| !taken_over(l)).cloned().collect();
+        match env.storage.write(&self.group.key.tenant, &stale_rows(ended, time_ms)) {
+            Ok(_) => self.leftover.clear(),
+            Err(why) => {
+                tracing::warn!(group = self.group.key.name, "series of old rules were not ended: {why}")
+            }
+        }
+    }
+
+    /// Evaluates the recording rules at a slot that was missed. Slots must come in ascending order.
+    pub fn fill(&mut self, env: &Environment, slot_ns: i64) -> Result<(), String> {
+        let group = self.group.clone();
+        let time_ms = slot_ms(slot_ns) - group.query_offset_ms;
+        let contiguous = self.backfill.last_slot_ns + self.slots.interval_ns == slot_ns;
+        if !contiguous || self.backfill.seen.len() != self.rules.len() {
+            self.backfill.seen = vec![HashSet::new(); self.rules.len()];
+        }
+        let mut failed = Ok(());
+        for (at, rule) in group.rules.iter().enumerate().filter(|(_, r)| !r.rule.is_alert()) {
+            let source = env.storage.source(&group.key.tenant);
+            let filled = recording(&env.engine, &*source, rule, time_ms)
+                .and_then(|e| write(env, &group, e.result, &mut self.backfill.seen[at], time_ms));
+            if let Err(why) = filled {
+                failed = Err(format!("{}: {why}", rule.rule.name()));
+            }
+        }
+        self.backfill.last_slot_ns = slot_ns;
+        self.backfilled += 1;
+        env.metrics.slot_filled(&group);
+        failed
+    }
+
+    /// Ends the series that stood at the last slot that was filled and are not there now. The marker stands just before the slot that was
+    /// evaluated in time, where it hides no sample.
+    pub fn end_fill(&mut self, env: &Environment) -> Result<(), String> {
+        let filled = std::mem::take(&mut self.backfill);
+        let next_ms = slot_ms(filled.last_slot_ns + self.slots.interval_ns) - self.group.query_offset_ms - 1;
+        let gone = filled
+            .seen
+            .into_iter()
+            .zip(&self.rules)
+            .flat_map(|(seen, rule)| seen.into_iter().filter(|l| !rule.seen.contains(l)))
+            .collect();
+        env.storage.write(&self.group.key.tenant, &stale_rows(gone, next_ms)).map(|_| ())
+    }
+
+    /// Reads since when alerts were pending before the process started.
+    fn restore(&mut self, env: &Environment) {
+        let now_ms = env.clock.now_ms();
+        let group = self.group.clone();
+        for (rule, state) in group.rules.iter().zip(&mut self.rules).filter(|(r, _)| r.rule.is_alert()) {
+            if std::mem::replace(&mut state.restored, true) || state.alerts.is_empty() {
+                continue;
+            }
+            let for_ms = rule.timing.for_ms;
+            if for_ms < env.restore.grace_period_ms {
+                continue;
+            }
+            let source = env.storage.source(&group.key.tenant);
+            let budget = env.engine.budget(None);
+            let stored =
+                restore::stored(&*source, rule.rule.name(), &rule.labels, now_ms, &env.restore, budget);
+            match stored {
+                Ok(stored) => {
+                    let alerts = &mut state.alerts;
+                    restore::restore(alerts, &rule.labels, for_ms, &stored, now_ms, &env.restore);
+                }
+                Err(e) => tracing::warn!(
+                    rule = rule.rule.name(),
+                    "it is not known since when alerts were pending before the restart: {e}"
+                ),
+            }
+        }
+    }
+
+    /// What the group shows of itself now.
+    pub fn view(&self) -> GroupView {
+        GroupView {
+            group: self.group.clone(),
+            rules: self.rules.iter().map(|r| r.view.clone()).collect(),
+            last_evaluation_ms: self.last_evaluation_ms,
+            evaluation_s: self.evaluation_s,
+            lag_s: self.lag_s,
+            missed: self.missed,
+            backfilled: self.backfilled,
+        }
+    }
+}
+
+/// Writes the series of a rule, and the end of those that stood before and do not now.
+fn write(
+    env: &Environment,
+    group: &Group,
+    mut rows: Vec<Row>,
+    seen: &mut HashSet<Labels>,
+    time_ms: i64,
+) -> Result<(), String> {
+    let now: HashSet<Labels> = rows.iter().map(|r| r.labels.clone()).collect();
+    let gone = seen.difference(&now).cloned().collect();
+    rows.extend(stale_rows(gone, time_ms));
+    let refused = match rows.is_empty() {
+        true => Vec::new(),
+        false => env.storage.write(&group.key.tenant, &rows)?,
+    };
+    *seen = now;
+    match refused.first() {
+        None => Ok(()),
+        Some(first) => Err(format!("{} of its samples were not taken: {first}", refused.len())),
+    }
+}
+
+fn stale_rows(labels: Vec<Labels>, ts_ms: i64) -> Vec<Row> {
+    labels.into_iter().map(|labels| Row { labels, ts_ms, value: Value::Float(stale_nan()) }).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,359 @@
+//! Groups on threads: each wakes at its slots, a worker fills what was missed, a reload changes the set while the rest runs on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use super::backlog::Backlog;
+use super::progress::{Progress, id};
+use super::reload;
+use super::runner::{Environment, Runner, slot_ms};
+use super::schedule::due;
+use super::view::GroupView;
+use super::{Group, GroupKey};
+
+/// Longest sleep: a clock that is set is noticed after this.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// How often progress is kept.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// How groups are run.
+pub struct RunOptions {
+    /// Groups that are evaluated at once.
+    pub concurrency: usize,
+    /// Missed slots older than this are not filled.
+    pub max_fill_age_ms: i64,
+    /// Where it is kept up to where groups came; without it a restart fills nothing.
+    pub progress: Option<Progress>,
+}
+
+/// All groups of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Groups(Arc<Inner>);
+
+struct Inner {
+    env: Environment,
+    options: RunOptions,
+    running: Mutex<BTreeMap<GroupKey, Running>>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+    backlog: Mutex<Backlog>,
+    backlog_grew: Notify,
+    permits: Semaphore,
+    stop: watch::Sender<bool>,
+    /// Whether groups were loaded before: from then on there is nothing to restore.
+    loaded: AtomicBool,
+    /// What an earlier process kept.
+    remembered: BTreeMap<String, i64>,
+}
+
+struct Running {
+    group: Arc<Group>,
+    runner: Arc<Mutex<Runner>>,
+    view: Arc<RwLock<Arc<GroupView>>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Groups {
+    /// No groups yet. Must be called within a runtime.
+    pub fn new(env: Environment, options: RunOptions) -> Groups {
+        let remembered = options.progress.as_ref().map(Progress::read).unwrap_or_default();
+        let groups = Groups(Arc::new(Inner {
+            env,
+            permits: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            options,
+            running: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
+            backlog: Mutex::default(),
+            backlog_grew: Notify::new(),
+            stop: watch::Sender::new(false),
+            loaded: AtomicBool::new(false),
+            remembered,
+        }));
+        tokio::spawn(fill_backlog(groups.0.clone()));
+        if groups.0.options.progress.is_some() {
+            tokio::spawn(keep_progress(groups.0.clone()));
+        }
+        groups
+    }
+
+    /// Makes these the groups; no two may have one key. Those that are the same run on as if nothing had happened.
+    pub async fn reload(&self, new: Vec<Group>) {
+        let _alone = self.0.reloading.lock().await;
+        if self.0.stopping() {
+            return;
+        }
+        let restored = self.0.loaded.swap(true, Ordering::SeqCst);
+        let plan = {
+            let running = self.0.running.lock();
+            let old: Vec<Arc<Group>> = running.values().map(|r| r.group.clone()).collect();
+            let plan = reload::plan(old.iter().map(|g| &**g), &new);
+            let stop: Vec<GroupKey> = plan.stop.iter().map(|at| old[*at].key.clone()).collect();
+            (plan.start, stop)
+        };
+        let (start, stop) = plan;
+        for key in stop {
+            let taken = self.0.running.lock().remove(&key);
+            if let Some(old) = taken {
+                self.0.backlog.lock().forget(&key);
+                let runner = old.stop().await;
+                self.0.env.metrics.forget(runner.group());
+                tokio::spawn(end_later(self.0.clone(), runner));
+            }
+        }
+        let mut new: Vec<Option<Group>> = new.into_iter().map(Some).collect();
+        for (at, _) in start {
+            let Some(group) = new[at].take() else { continue };
+            let group = Arc::new(group);
+            let taken = self.0.running.lock().remove(&group.key);
+            let mut runner = Runner::new(group.clone(), self.0.now_ns(), restored);
+            match taken {
+                Some(old) => {
+                    // Its slots may lie elsewhere now.
+                    self.0.backlog.lock().forget(&group.key);
+                    runner.inherit(old.stop().await);
+                }
+                None => self.0.remember(&runner),
+            }
+            self.0.clone().start(group, runner);
+        }
+    }
+
+    /// What all groups show of themselves, ascending by tenant, file and name.
+    pub fn views(&self) -> Vec<Arc<GroupView>> {
+        self.0.running.lock().values().map(|r| r.view.read().clone()).collect()
+    }
+
+    /// Missed slots that are still to be filled.
+    pub fn waiting(&self) -> usize {
+        self.0.backlog.lock().len()
+    }
+
+    pub fn environment(&self) -> &Environment {
+        &self.0.env
+    }
+
+    /// Ends all groups when their evaluations at work are done. Nothing is marked stale: a restart goes on.
+    pub async fn stop(&self) {
+        let _alone = self.0.reloading.lock().await;
+        let _ = self.0.stop.send(true);
+        self.0.keep();
+        let all = std::mem::take(&mut *self.0.running.lock());
+        let mut runners = Vec::new();
+        for old in all.into_values() {
+            runners.push(old.stop().await);
+        }
+        if let Some(progress) = &self.0.options.progress {
+            let backlog = self.0.backlog.lock();
+            let slots = runners.iter().map(|r| (id(&r.group().key), came_to(r, &backlog))).collect();
+            if let Err(e) = progress.write(&slots) {
+                tracing::warn!("it could not be kept up to where rules were evaluated: {e}");
+            }
+        }
+    }
+}
+
+/// The slot after which everything is still to be done.
+fn came_to(runner: &Runner, backlog: &Backlog) -> i64 {
+    match backlog.oldest_of(&runner.group().key) {
+        Some(oldest) => oldest - runner.slots.interval_ns,
+        None => runner.last_slot_ns,
+    }
+}
+
+impl Running {
+    /// Ends the task; an evaluation that runs is waited for.
+    async fn stop(self) -> Runner {
+        let _ = self.stop.send(true);
+        if let Err(e) = self.task.await {
+            tracing::error!(group = self.group.key.name, "the task of a group ended unexpectedly: {e}");
+        }
+        // The backlog's worker may be at it, for one slot.
+        let placeholder = Runner::new(self.group.clone(), 0, true);
+        let runner = self.runner.clone();
+        let take = move || std::mem::replace(&mut *runner.lock(), placeholder);
+        match tokio::task::spawn_blocking(take).await {
+            Ok(runner) => runner,
+            Err(_) => Runner::new(self.group, 0, true),
+        }
+    }
+}
+
+impl Inner {
+    fn now_ns(&self) -> i64 {
+        self.env.clock.now_ms().saturating_mul(1_000_000)
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Notes the slots that passed since an earlier process evaluated the group last.
+    fn remember(&self, runner: &Runner) {
+        let Some(last) = self.remembered.get(&id(&runner.group().key)) else { return };
+        let slots = &runner.slots;
+        let missed = slots.between(slots.at_or_before(*last), slots.after(runner.last_slot_ns), 100_000);
+        self.add_missed(runner.group(), &missed);
+    }
+
+    fn add_missed(&self, group: &Group, missed: &[i64]) {
+        let oldest = self.now_ns().saturating_sub(self.options.max_fill_age_ms.saturating_mul(1_000_000));
+        let young: Vec<i64> = missed.iter().copied().filter(|slot| *slot >= oldest).collect();
+        if young.is_empty() || !group.rules.iter().any(|r| !r.rule.is_alert()) {
+            return;
+        }
+        self.backlog.lock().add(&group.key, &young);
+        self.backlog_grew.notify_one();
+    }
+
+    fn start(self: Arc<Self>, group: Arc<Group>, runner: Runner) {
+        let view = Arc::new(RwLock::new(Arc::new(runner.view())));
+        let runner = Arc::new(Mutex::new(runner));
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(run(self.clone(), runner.clone(), view.clone(), stopped));
+        self.running.lock().insert(group.key.clone(), Running { group, runner, view, stop, task });
+    }
+
+    /// Writes down how far every group is.
+    fn keep(&self) {
+        let Some(progress) = &self.options.progress else { return };
+        let runners: Vec<_> = self.running.lock().values().map(|r| r.runner.clone()).collect();
+        let mut slots = self.remembered.clone();
+        for runner in runners {
+            // One that is at work is taken next time.
+            if let Some(runner) = runner.try_lock() {
+                let backlog = self.backlog.lock();
+                slots.insert(id(&runner.group().key), came_to(&runner, &backlog));
+            }
+        }
+        if let Err(e) = progress.write(&slots) {
+            tracing::warn!("it could not be kept up to where rules were evaluated: {e}");
+        }
+    }
+}
+
+/// Evaluates a group at its slots until it is told to stop.
+async fn run(
+    inner: Arc<Inner>,
+    runner: Arc<Mutex<Runner>>,
+    view: Arc<RwLock<Arc<GroupView>>>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let (slots, mut last) = {
+        let runner = runner.lock();
+        (runner.slots, runner.last_slot_ns)
+    };
+    loop {
+        let now_ns = inner.now_ns();
+        let Some(due) = due(&slots, last, now_ns, i64::MAX) else {
+            let wait = Duration::from_nanos(slots.after(last).saturating_sub(now_ns).max(1) as u64);
+            tokio::select! {
+                () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => continue,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        };
+        let permit = tokio::select! {
+            permit = inner.permits.acquire() => permit,
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        let Ok(_permit) = permit else { return };
+        let (work, shown, of) = (runner.clone(), view.clone(), inner.clone());
+        let evaluated = tokio::task::spawn_blocking(move || {
+            let mut runner = work.lock();
+            if !due.missed.is_empty() {
+                let group = runner.group().clone();
+                runner.missed += due.missed.len() as u64;
+                of.env.metrics.slots_missed(&group, due.missed.len() as u64);
+                of.add_missed(&group, &due.missed);
+            }
+            runner.evaluate(&of.env, due.slot);
+            *shown.write() = Arc::new(runner.view());
+        });
+        if let Err(e) = evaluated.await {
+            let group = view.read().group.key.name.clone();
+            tracing::error!(group, "an evaluation ended unexpectedly, which is a bug: {e}");
+        }
+        last = due.slot;
+    }
+}
+
+/// Fills missed slots, the oldest of all groups first, one at a time.
+async fn fill_backlog(inner: Arc<Inner>) {
+    let mut stopped = inner.stop.subscribe();
+    loop {
+        let next = inner.backlog.lock().take();
+        let Some((slot_ns, key)) = next else {
+            tokio::select! {
+                () = inner.backlog_grew.notified() => continue,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        };
+        if inner.stopping() {
+            // For `stop` to see what is left.
+            inner.backlog.lock().add(&key, &[slot_ns]);
+            return;
+        }
+        let runner = inner.running.lock().get(&key).map(|r| r.runner.clone());
+        let Some(runner) = runner else { continue };
+        let Ok(_permit) = inner.permits.acquire().await else { return };
+        let (of, at) = (inner.clone(), key.clone());
+        let filled = tokio::task::spawn_blocking(move || {
+            let mut runner = runner.lock();
+            let filled = runner.fill(&of.env, slot_ns);
+            let is_last = of.backlog.lock().oldest_of(&at).is_none();
+            filled.and(if is_last { runner.end_fill(&of.env) } else { Ok(()) })
+        });
+        match filled.await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => {
+                tracing::warn!(
+                    group = key.name,
+                    slot_ms = slot_ms(slot_ns),
+                    "a missed slot was not filled whole: {why}"
+                );
+            }
+            Err(e) => tracing::error!(group = key.name, "filling a missed slot ended unexpectedly: {e}"),
+        }
+    }
+}
+
+/// Keeps how far groups are, every few seconds.
+async fn keep_progress(inner: Arc<Inner>) {
+    let mut stopped = inner.stop.subscribe();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(KEEP_EVERY) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        // Before the first load there is nothing to say, and what was kept must stay.
+        if inner.loaded.load(Ordering::SeqCst) {
+            let of = inner.clone();
+            let _ = tokio::task::spawn_blocking(move || of.keep()).await;
+        }
+    }
+}
+
+/// Ends the series of a group that was taken out, after two intervals, in which a further reload may have brought them back.
+async fn end_later(inner: Arc<Inner>, runner: Runner) {
+    let wait = Duration::from_millis(2 * runner.group().interval_ms.unsigned_abs());
+    let mut stopped = inner.stop.subscribe();
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        _ = stopped.wait_for(|stop| *stop) => return,
+    }
+    if inner.running.lock().contains_key(&runner.group().key) {
+        return;
+    }
+    let of = inner.clone();
+    let ended = tokio::task::spawn_blocking(move || runner.end(&of.env, of.env.clock.now_ms())).await;
+    if let Ok(Err(why)) = ended {
+        tracing::warn!("the series of a group that was taken out were not ended: {why}");
+    }
+}

@@ -1,0 +1,281 @@
+//! Numbers and values as Go's `fmt` writes them: `%g` and its like, and `printf` with flags, width and precision.
+
+use model::matcher::quote;
+
+use super::value::Value;
+
+/// Wider than this, or more digits, Go refuses too.
+const MAX_WIDTH: usize = 1_000_000;
+
+/// A float by verb (`e`, `E`, `f`, `F`, `g`, `G`) and precision; `None` is the shortest that reads back the same.
+pub fn format_float(v: f64, verb: char, precision: Option<usize>) -> String {
+    if v.is_nan() {
+        return "NaN".into();
+    }
+    if v.is_infinite() {
+        return if v > 0.0 { "+Inf".into() } else { "-Inf".into() };
+    }
+    match verb {
+        'e' | 'E' => {
+            let text = match precision {
+                Some(digits) => format!("{v:.digits$e}"),
+                None => format!("{v:e}"),
+            };
+            with_go_exponent(&text, verb)
+        }
+        'f' | 'F' => match precision {
+            Some(digits) => format!("{v:.digits$}"),
+            None => format!("{v}"),
+        },
+        _ => {
+            let exponent_verb = if verb == 'G' { 'E' } else { 'e' };
+            let digits = precision.map(|p| p.max(1));
+            let text = match digits {
+                Some(digits) => format!("{v:.*e}", digits - 1),
+                None => format!("{v:e}"),
+            };
+            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            let exponent: i32 = exponent.parse().unwrap_or(0);
+            let mantissa = match mantissa.contains('.') {
+                true => mantissa.trim_end_matches('0').trim_end_matches('.'),
+                false => mantissa,
+            };
+            // The shortest form decides as if it had six digits; of so many digits as there are, the trailing zeros are not digits.
+            let significant = mantissa.bytes().filter(u8::is_ascii_digit).count() as i32;
+            let mut from = digits.map_or(6, |d| d as i32);
+            if digits.is_some() && from > significant && significant > exponent {
+                from = significant;
+            }
+            if exponent < -4 || exponent >= from {
+                return with_go_exponent(&format!("{mantissa}e{exponent}"), exponent_verb);
+            }
+            match digits {
+                None => format!("{v}"),
+                Some(digits) => {
+                    let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
+                    let text = format!("{v:.decimals$}");
+                    match text.contains('.') {
+                        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+                        false => text,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `1e6` as `1e+06`.
+fn with_go_exponent(text: &str, verb: char) -> String {
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}{verb}{sign}{:02}", exponent.abs())
+}
+
+/// The flags, width and precision of one verb.
+#[derive(Default)]
+struct Spec {
+    minus: bool,
+    plus: bool,
+    sharp: bool,
+    space: bool,
+    zero: bool,
+    width: Option<usize>,
+    precision: Option<usize>,
+}
+
+/// Go's `fmt.Sprintf`, its complaints in the text included (`%!d(float64=1)`, `%!s(MISSING)`, `%!(EXTRA …)`).
+pub fn sprintf(format: &str, args: &[Value]) -> String {
+    let mut out = String::with_capacity(format.len() + 16 * args.len());
+    let mut chars = format.chars().peekable();
+    let mut next_arg = 0;
+    let mut reordered = false;
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        let mut spec = Spec::default();
+        while let Some(flag) = chars.peek() {
+            match flag {
+                '-' => (spec.minus, spec.zero) = (true, false),
+                '+' => spec.plus = true,
+                '#' => spec.sharp = true,
+                ' ' => spec.space = true,
+                '0' => spec.zero = !spec.minus,
+                _ => break,
+            }
+            chars.next();
+        }
+        argument_number(&mut chars, &mut next_arg, &mut reordered);
+        if chars.peek() == Some(&'*') {
+            chars.next();
+            match star(args, &mut next_arg) {
+                Some(width) => {
+                    spec.minus |= width < 0;
+                    spec.width = Some(width.unsigned_abs() as usize);
+                }
+                None => out.push_str("%!(BADWIDTH)"),
+            }
+        } else {
+            spec.width = number(&mut chars);
+        }
+        if chars.peek() == Some(&'.') {
+            chars.next();
+            argument_number(&mut chars, &mut next_arg, &mut reordered);
+            if chars.peek() == Some(&'*') {
+                chars.next();
+                match star(args, &mut next_arg).filter(|p| *p >= 0) {
+                    Some(precision) => spec.precision = Some(precision as usize),
+                    None => out.push_str("%!(BADPREC)"),
+                }
+            } else {
+                spec.precision = Some(number(&mut chars).unwrap_or(0));
+            }
+        }
+        argument_number(&mut chars, &mut next_arg, &mut reordered);
+        let Some(verb) = chars.next() else {
+            out.push_str("%!(NOVERB)");
+            break;
+        };
+        if verb == '%' {
+            out.push('%');
+            continue;
+        }
+        let Some(arg) = args.get(next_arg) else {
+            out.push_str(&format!("%!{verb}({})", if reordered { "BADINDEX" } else { "MISSING" }));
+            continue;
+        };
+        next_arg += 1;
+        verb_text(&mut out, &spec, verb, arg);
+    }
+    if !reordered && next_arg < args.len() {
+        out.push_str("%!(EXTRA ");
+        for (at, arg) in args[next_arg..].iter().enumerate() {
+            if at > 0 {
+                out.push_str(", ");
+            }
+            out.push_str(arg.type_name());
+            if !matches!(arg, Value::Nil) {
+                out.push('=');
+                arg.print(&mut out);
+            }
+        }
+        out.push(')');
+    }
+    out
+}
+
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+fn number(chars: &mut Chars<'_>) -> Option<usize> {
+    let mut value: Option<usize> = None;
+    while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
+        chars.next();
+        value = Some((value.unwrap_or(0) * 10 + digit as usize).min(MAX_WIDTH));
+    }
+    value
+}
+
+/// `[2]` before a verb, a width or a precision.
+fn argument_number(chars: &mut Chars<'_>, next_arg: &mut usize, reordered: &mut bool) {
+    if chars.peek() != Some(&'[') {
+        return;
+    }
+    chars.next();
+    *reordered = true;
+    let given = number(chars);
+    if chars.peek() == Some(&']') {
+        chars.next();
+    }
+    *next_arg = given.map_or(usize::MAX - 1, |n| n.wrapping_sub(1));
+}
+
+fn star(args: &[Value], next_arg: &mut usize) -> Option<i64> {
+    let arg = args.get(*next_arg);
+    *next_arg += 1;
+    match arg {
+        Some(Value::Int(n)) if n.unsigned_abs() <= MAX_WIDTH as u64 => Some(*n),
+        _ => None,
+    }
+}
+
+fn verb_text(out: &mut String, spec: &Spec, verb: char, arg: &Value) {
+    let text = match (verb, arg) {
+        ('v', Value::Float(v)) => signed(spec, format_float(*v, 'g', spec.precision)),
+        ('e' | 'E' | 'f' | 'F', Value::Float(v)) => {
+            signed(spec, format_float(*v, verb, Some(spec.precision.unwrap_or(6))))
+        }
+        ('g' | 'G', Value::Float(v)) => signed(spec, format_float(*v, verb, spec.precision)),
+        ('v' | 'd', Value::Int(n)) => signed(spec, n.to_string()),
+        ('x', Value::Int(n)) => signed(spec, based(*n, spec, "0x", |n| format!("{n:x}"))),
+        ('X', Value::Int(n)) => signed(spec, based(*n, spec, "0X", |n| format!("{n:X}"))),
+        ('o', Value::Int(n)) => signed(spec, based(*n, spec, "0", |n| format!("{n:o}"))),
+        ('b', Value::Int(n)) => signed(spec, based(*n, spec, "0b", |n| format!("{n:b}"))),
+        ('c', Value::Int(n)) => {
+            u32::try_from(*n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string()
+        }
+        ('q', Value::Int(n)) => {
+            model::matcher::quote_char(u32::try_from(*n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}'))
+        }
+        ('v' | 't', Value::Bool(b)) => b.to_string(),
+        ('v' | 's', Value::Text(t)) => cut(t, spec.precision),
+        ('q', Value::Text(t)) => quote(cut(t, spec.precision)),
+        ('x', Value::Text(t)) => t.bytes().map(|b| format!("{b:02x}")).collect(),
+        ('X', Value::Text(t)) => t.bytes().map(|b| format!("{b:02X}")).collect(),
+        ('T', arg) => arg.type_name().to_owned(),
+        ('v', arg) => arg.printed(),
+        ('s', arg @ (Value::Time(_) | Value::Duration(_) | Value::Histogram(_) | Value::Map(_))) => {
+            arg.printed()
+        }
+        (_, Value::Nil) => format!("%!{verb}(<nil>)"),
+        (_, arg) => format!("%!{verb}({}={})", arg.type_name(), arg.printed()),
+    };
+    pad(out, spec, &text, arg);
+}
+
+fn cut(text: &str, precision: Option<usize>) -> String {
+    match precision {
+        Some(most) => text.chars().take(most).collect(),
+        None => text.to_owned(),
+    }
+}
+
+fn based(n: i64, spec: &Spec, prefix: &str, digits: impl Fn(u64) -> String) -> String {
+    let sign = if n < 0 { "-" } else { "" };
+    let prefix = if spec.sharp { prefix } else { "" };
+    format!("{sign}{prefix}{}", digits(n.unsigned_abs()))
+}
+
+/// With the sign that `+` or a space ask for.
+fn signed(spec: &Spec, text: String) -> String {
+    match text.strip_prefix('+') {
+        // Infinity has its sign anyway, but for the verb that leaves it out.
+        Some(rest) if !spec.plus => match spec.space {
+            true => format!(" {rest}"),
+            false => text,
+        },
+        _ if text.starts_with(['-', '+']) => text,
+        _ if spec.plus => format!("+{text}"),
+        _ if spec.space => format!(" {text}"),
+        _ => text,
+    }
+}
+
+fn pad(out: &mut String, spec: &Spec, text: &str, arg: &Value) {
+    let missing = spec.width.unwrap_or(0).saturating_sub(text.chars().count());
+    let fill = |out: &mut String, c: char| out.extend(std::iter::repeat_n(c, missing));
+    if spec.minus {
+        out.push_str(text);
+        return fill(out, ' ');
+    }
+    let finite = !matches!(arg, Value::Float(v) if !v.is_finite());
+    if spec.zero && finite && matches!(arg, Value::Float(_) | Value::Int(_)) {
+        let sign = text.len() - text.trim_start_matches(['-', '+', ' ']).len();
+        out.push_str(&text[..sign]);
+        fill(out, '0');
+        return out.push_str(&text[sign..]);
+    }
+    fill(out, ' ');
+    out.push_str(text);
+}
