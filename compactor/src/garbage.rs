@@ -68,25 +68,28 @@ impl Piece {
 }
 
 /// Looks through a tenant's objects for what nobody needs. A snapshot counts for `readers` after it was followed by another, as long as any query may take; objects count as
-/// under way for `grace` after they were written.
+/// under way for `grace` after they were written. `now_ms` is not ahead of the store's clock, or uploads under way would seem old.
 pub async fn find(
     maintenance: &BucketMaintenance,
     catalog: &Catalog,
     readers: Duration,
     grace: Duration,
+    now_ms: i64,
 ) -> Result<Vec<Piece>, InspectError> {
     let tenant = catalog.tenant();
     // Listed first: what is committed after this is named by the snapshot that is read next.
     let folders = maintenance.folders(tenant).await?;
     let beside = maintenance.sidecars(tenant).await?;
     let journal = maintenance.journal(tenant).await?;
-    let named = maintenance.named(catalog, millis(readers)).await?;
+    let named = maintenance.named(catalog, millis(readers), now_ms).await?;
     let mut live: BTreeSet<Ulid> = BTreeSet::new();
-    for block in &catalog.snapshot().blocks {
+    let snapshot = catalog.snapshot();
+    let expired = snapshot.expired.iter().map(|e| &e.block);
+    for block in snapshot.blocks.iter().map(|b| &**b).chain(expired) {
         live.insert(block.ulid);
         live.extend(&block.sources);
     }
-    let age = Age { now_ms: maintenance.clock().now_ms(), grace_ms: millis(grace) };
+    let age = Age { now_ms, grace_ms: millis(grace) };
     let needed = |ulid, written_ms| named.contains(&ulid) || !age.over(written_ms, Some(ulid));
     let blocks = folders.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Block);
     let beside = beside.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Sidecar);

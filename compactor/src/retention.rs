@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::tenant::TenantId;
 use tsdb::block::BlockMeta;
+use tsdb::catalog::Snapshot;
 use tsdb::deletion::RetentionRules;
 use ulid::Ulid;
 
@@ -70,4 +71,53 @@ pub fn expired(
         b.resolution_ms == 0 && !quarantined.contains(&b.ulid) && blocks.iter().any(|o| over(&o))
     };
     blocks.iter().filter(|b| past(b) && succeeded(b) && !waits(b)).map(|b| b.ulid).collect()
+}
+
+/// What retention changes now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Live blocks past their time.
+    pub expire: Vec<Ulid>,
+    /// Expired ones that are not past it, or not any more: the clock went back, or the retention was raised.
+    pub restore: Vec<Ulid>,
+    /// Expired ones that nobody has brought back for long enough.
+    pub give_up: Vec<Ulid>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.expire.is_empty() && self.restore.is_empty() && self.give_up.is_empty()
+    }
+}
+
+/// What there is to change of a snapshot. `now_ms` decides what goes; `clock_ms`, which is not before it, what comes back. `delay_ms` is how long
+/// expired blocks are kept.
+pub fn changes(
+    snapshot: &Snapshot,
+    tenant: &TenantId,
+    keep: &RetentionSettings,
+    resolutions_ms: &[i64],
+    now_ms: i64,
+    clock_ms: i64,
+    delay_ms: i64,
+) -> Changes {
+    let quarantined: BTreeSet<Ulid> = snapshot.quarantined.keys().copied().collect();
+    let expire = expired(&snapshot.blocks, &quarantined, tenant, keep, resolutions_ms, now_ms);
+    // Shares of a whole went together, and come back together.
+    let mut ends: HashMap<(i64, Ulid), i64> = HashMap::new();
+    for e in &snapshot.expired {
+        let end = ends.entry((e.block.resolution_ms, e.block.whole())).or_insert(e.block.max_t_ms);
+        *end = (*end).max(e.block.max_t_ms);
+    }
+    let (mut restore, mut give_up) = (Vec::new(), Vec::new());
+    for e in &snapshot.expired {
+        let end_ms = ends[&(e.block.resolution_ms, e.block.whole())];
+        let kept_from_ms = nothing_kept_before_ms(keep, tenant, e.block.resolution_ms, clock_ms);
+        if kept_from_ms.is_none_or(|first| end_ms >= first) {
+            restore.push(e.block.ulid);
+        } else if now_ms.saturating_sub(e.since_ms) >= delay_ms {
+            give_up.push(e.block.ulid);
+        }
+    }
+    Changes { expire, restore, give_up }
 }

@@ -74,6 +74,11 @@ pub struct Settings {
     pub keep: RetentionSettings,
     /// Labels that tell apart replicas of one series, which compaction makes one; empty: replicas stay apart.
     pub replica_labels: Vec<String>,
+    /// How long blocks past their retention can still be brought back: by themselves where the clock or the retention says so again. Zero: not.
+    pub expired_delay: Duration,
+    /// How far this machine's clock may be ahead of the newest sample in the bucket and of the store's clock where it decides what is deleted: what
+    /// is further ahead is not believed. `None`: it always is, for tests with clocks of their own.
+    pub max_clock_lead: Option<Duration>,
     /// How long replaced blocks stay in the store: longer than the longest query.
     pub delete_delay: Duration,
     /// How long objects that no snapshot ever named may be there: longer than any upload takes.
@@ -102,6 +107,8 @@ impl Settings {
             scratch: scratch.into(),
             keep: RetentionSettings::default(),
             replica_labels: Vec::new(),
+            expired_delay: Duration::from_secs(24 * 3600),
+            max_clock_lead: Some(Duration::from_secs(24 * 3600)),
             delete_delay: Duration::from_secs(30 * 60),
             orphan_grace: Duration::from_secs(6 * 3600),
             garbage_interval: Duration::from_secs(15 * 60),

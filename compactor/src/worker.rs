@@ -3,11 +3,11 @@
 //! Any number of these may run over one bucket. They claim jobs by lease, so that they rarely do the same thing; that they never do harm when they
 //! do is the catalog's business.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use model::tenant::TenantId;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use crate::job::rewrite_candidates::{Remembered, look_through};
 use crate::job::{Done, JobError, JobRunner};
 use crate::metrics::Metrics;
 use crate::plan::{BlockStates, Job, Plan, forced, plan};
-use crate::retention::expired;
+use crate::retention::changes;
 use crate::settings::{Settings, millis};
 
 /// Runs that are remembered for people to look at.
@@ -84,6 +84,8 @@ pub struct Compactor {
     runs: Mutex<VecDeque<JobReport>>,
     /// Quarantined blocks by tenant, as last seen.
     quarantined: Mutex<HashMap<TenantId, usize>>,
+    /// The newest sample of any tenant's that was seen in a block.
+    newest_data_ms: AtomicI64,
     /// Callers that wait for a round to end because somebody waits for them.
     urgent: AtomicUsize,
 }
@@ -156,6 +158,7 @@ impl Compactor {
             state: tokio::sync::Mutex::default(),
             runs: Mutex::default(),
             quarantined: Mutex::default(),
+            newest_data_ms: AtomicI64::new(i64::MIN),
             urgent: AtomicUsize::new(0),
         })
     }
@@ -317,31 +320,80 @@ impl Compactor {
         let catalog = state.tenants[tenant].catalog.clone();
         let snapshot = catalog.refresh().await?;
         let settings = &self.runner.settings;
-        let quarantined: BTreeSet<Ulid> = snapshot.quarantined.keys().copied().collect();
-        self.quarantined.lock().insert(tenant.clone(), quarantined.len());
-        let now_ms = self.now_ms();
-        let gone = expired(
-            &snapshot.blocks,
-            &quarantined,
-            tenant,
-            &settings.keep,
-            &settings.plan.resolutions_ms,
-            now_ms,
-        );
-        if gone.is_empty() {
+        self.quarantined.lock().insert(tenant.clone(), snapshot.quarantined.len());
+        let newest = snapshot.blocks.iter().map(|b| b.max_t_ms).max().unwrap_or(i64::MIN);
+        self.newest_data_ms.fetch_max(newest, Ordering::Relaxed);
+        let (now_ms, clock_ms) = (self.retention_now_ms().await?, self.clock_ms().await?);
+        let delay_ms = millis(settings.expired_delay);
+        let resolutions = &settings.plan.resolutions_ms;
+        let changes = changes(&snapshot, tenant, &settings.keep, resolutions, now_ms, clock_ms, delay_ms);
+        if changes.is_empty() {
             return Ok(());
         }
-        let count = gone.len() as u64;
-        match catalog.commit(&Edit::replace(gone, Vec::new())).await {
+        let (gone, back) = (changes.expire.len() as u64, changes.restore.len());
+        let given_up = changes.give_up.len();
+        let mut edit = Edit { restore: changes.restore, give_up: changes.give_up, ..Edit::default() };
+        match delay_ms {
+            0 => edit.remove = changes.expire,
+            _ => edit.expire = changes.expire.into_iter().map(|block| (block, now_ms)).collect(),
+        }
+        match catalog.commit(&edit).await {
             Ok(_) => {
-                tracing::info!(%tenant, blocks = count, "blocks past their retention taken out of the catalog");
-                round.expired_blocks += count;
-                self.metrics.expired_blocks.inc_by(count);
+                if gone > 0 {
+                    tracing::info!(
+                        %tenant, blocks = gone, keep_s = delay_ms / 1000,
+                        "blocks past their retention taken out of the catalog; for so long they come back if the retention is raised"
+                    );
+                }
+                if back > 0 {
+                    tracing::warn!(
+                        %tenant, blocks = back,
+                        "blocks that retention had taken out are back: the clock went back, or the retention was raised"
+                    );
+                }
+                if given_up > 0 {
+                    tracing::info!(%tenant, blocks = given_up, "blocks that retention took out are given up");
+                }
+                round.expired_blocks += gone;
+                self.metrics.expired_blocks.inc_by(gone);
                 Ok(())
             }
             // Another did it; what is left comes up again.
             Err(CatalogError::Conflict(_)) => Ok(()),
             Err(e) => Err(e),
+        }
+    }
+
+    /// The hour by which retention decides what goes: a clock that is far ahead of all data and of the object store's own is not believed.
+    async fn retention_now_ms(&self) -> Result<i64, CatalogError> {
+        let clock_ms = self.clock_ms().await?;
+        let newest_ms = self.newest_data_ms.load(Ordering::Relaxed);
+        let lead = self.runner.settings.max_clock_lead.map(millis);
+        Ok(lead.map_or(clock_ms, |lead| clock_ms.min(newest_ms.saturating_add(lead))))
+    }
+
+    /// This machine's clock, as far as the object store's own agrees.
+    async fn clock_ms(&self) -> Result<i64, CatalogError> {
+        let now_ms = self.now_ms();
+        let Some(lead) = self.runner.settings.max_clock_lead else { return Ok(now_ms) };
+        let most_ms = self.deletion_now_ms().await?.saturating_add(millis(lead));
+        if now_ms > most_ms {
+            tracing::warn!(
+                ahead_s = (now_ms - most_ms) / 1000,
+                "this machine's clock is far ahead of the object store's: retention goes by the store's"
+            );
+        }
+        Ok(now_ms.min(most_ms))
+    }
+
+    /// The hour by which it is decided which objects are too old to be under way.
+    async fn deletion_now_ms(&self) -> Result<i64, CatalogError> {
+        match self.runner.settings.max_clock_lead {
+            None => Ok(self.now_ms()),
+            Some(_) => {
+                let now_ms = self.runner.maintenance.cautious_now_ms().await;
+                now_ms.map_err(|e| CatalogError::Store(format!("cannot read the object store's clock: {e}")))
+            }
         }
     }
 
@@ -402,7 +454,8 @@ impl Compactor {
     async fn states(&self, of: &Tenant, snapshot: &Arc<Snapshot>) -> Result<BlockStates, CatalogError> {
         let (runner, tenant, known) =
             (self.runner.clone(), of.catalog.tenant().clone(), of.remembered.clone());
-        let (snapshot, now_ms) = (snapshot.clone(), self.now_ms());
+        // What rules of retention say is out of date is rewritten without it.
+        let (snapshot, now_ms) = (snapshot.clone(), self.retention_now_ms().await?);
         let looked = tokio::task::spawn_blocking(move || {
             let rules = Arc::new(runner.settings.keep.rules_of(&tenant));
             let read = runner.read_options();
@@ -436,8 +489,15 @@ impl Compactor {
             }
         }
         let began_ms = self.now_ms();
+        let kept_at_ms = match self.retention_now_ms().await {
+            Ok(now_ms) => now_ms,
+            Err(e) => {
+                leases.give_back(lease).await;
+                return Outcome::Failed(e.to_string());
+            }
+        };
         let rules = Arc::new(self.runner.settings.keep.rules_of(of.catalog.tenant()));
-        let visibility = snapshot.visibility().with_retention(rules, began_ms);
+        let visibility = snapshot.visibility().with_retention(rules, kept_at_ms);
         let catalog = of.catalog.clone();
         let work = self.runner.run(&catalog, snapshot, visibility, job);
         tokio::pin!(work);
@@ -593,7 +653,9 @@ impl Compactor {
 
     async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId) -> Result<u64, String> {
         let (maintenance, settings) = (&self.runner.maintenance, &self.runner.settings);
-        let found = find(maintenance, &of.catalog, settings.delete_delay, settings.orphan_grace).await;
+        let now_ms = self.deletion_now_ms().await.map_err(|e| e.to_string())?;
+        let found =
+            find(maintenance, &of.catalog, settings.delete_delay, settings.orphan_grace, now_ms).await;
         let mut removed = 0;
         for piece in found.map_err(|e| e.to_string())? {
             piece.remove(maintenance, tenant).await.map_err(|e| e.to_string())?;

@@ -409,3 +409,26 @@ fn a_block_with_deleted_samples_is_rewritten_at_once() {
     let found = plan(&[Arc::new(done)], &states, &s, 1000 * H);
     assert_eq!((found.jobs[0].kind, found.jobs[0].downsample), (JobKind::Rewrite, true));
 }
+
+/// A sample a day of ten years, sent at once: cut at spans it would be hundreds of blocks and as many jobs.
+#[test]
+fn strewn_samples_stay_one_block_and_merge_with_their_like() {
+    const DAY: i64 = 24 * H;
+    let years = |n: u64, from: i64| Arc::new(block(n, from, from + 3650 * DAY, 3650));
+    let s = PlanSettings { resolutions_ms: Vec::new(), ..settings() };
+    let now_ms = 5000 * DAY;
+    let alone = [years(1, DAY)];
+    assert!(plan(&alone, &BlockStates::default(), &s, now_ms).jobs.is_empty());
+    let downsampled = plan(&alone, &BlockStates::default(), &settings(), now_ms).jobs;
+    assert_eq!(
+        downsampled.iter().map(|j| (j.kind, j.downsample)).collect::<Vec<_>>(),
+        [(JobKind::Downsample, true)]
+    );
+    let two = [years(1, DAY), years(2, 2 * DAY)];
+    let jobs = plan(&two, &BlockStates::default(), &s, now_ms).jobs;
+    assert_eq!(jobs.iter().map(|j| (j.kind, j.inputs.len())).collect::<Vec<_>>(), [(JobKind::Overlap, 2)]);
+    // What lies among other blocks has to fit their spans, or they could not be told from it in order.
+    let among = [years(1, DAY), Arc::new(block(2, 100 * DAY, 100 * DAY + H, MIB))];
+    let jobs = plan(&among, &BlockStates::default(), &s, now_ms).jobs;
+    assert!(jobs.iter().any(|j| j.kind == JobKind::Cut && j.inputs[0].ulid == among[0].ulid), "{jobs:?}");
+}

@@ -5,19 +5,23 @@ mod bucket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bucket::{Seen, catalog, compactor, floats, late_clock, points, put_block, read, settings};
-use compactor::retention::expired;
+use compactor::retention::{changes, expired};
 use compactor::settings::{RetentionSettings, TenantRetention, TenantRule};
-use model::clock::ManualClock;
+use futures::StreamExt;
+use model::clock::{Clock, ManualClock, SystemClock};
 use model::matcher::Matcher;
 use model::rollup::RESOLUTIONS_MS;
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tsdb::block::BlockMeta;
-use tsdb::catalog::Edit;
+use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
+use tsdb::block::{BlockMeta, BlockStats};
+use tsdb::catalog::{Edit, Snapshot, layout};
 use tsdb::deletion::{RetentionRule, Tombstone};
+use ulid::Ulid;
 
 const H: i64 = 3_600_000;
 const DAY: i64 = 24 * H;
@@ -25,6 +29,27 @@ const T0: i64 = 1_767_225_600_000;
 
 async fn blocks_of(store: &Arc<dyn ObjectStore>) -> Vec<Arc<BlockMeta>> {
     catalog(store, "reader").await.snapshot().blocks.clone()
+}
+
+fn block_at(n: u64, t_ms: i64) -> Arc<BlockMeta> {
+    Arc::new(BlockMeta {
+        version: FORMAT_VERSION,
+        ulid: Ulid::from_parts(n, 0),
+        tenant: "default".to_string(),
+        min_t_ms: t_ms,
+        max_t_ms: t_ms,
+        resolution_ms: 0,
+        level: 0,
+        sources: Vec::new(),
+        downsampled_ms: Vec::new(),
+        approximate: false,
+        share: None,
+        writer: "test".to_string(),
+        external_labels: BTreeMap::new(),
+        stats: BlockStats::default(),
+        files: BlockFileMetas::default(),
+        crc32: String::new(),
+    })
 }
 
 /// Three days of two jobs, a block of two hours every six.
@@ -340,4 +365,76 @@ async fn a_failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
     maintenance.remove(&tenant, files.meta.ulid).await.unwrap();
     let gone = maintenance.verify(&tenant, &files.meta).await;
     assert!(matches!(gone, Err(BlockError::Corrupt { .. })), "{gone:?}");
+}
+
+/// A machine's clock is 70 days ahead for a while, with a retention of 30 days: ahead of the store's clock, or of all data.
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_does_not_believe_a_clock_that_jumps_ahead() {
+    let day = Duration::from_secs(24 * 3600);
+    let now_ms = SystemClock.now_ms();
+    // Where a sender's clock was ahead too, the store's own is left.
+    for newest_ms in [now_ms - H, now_ms + 60 * DAY] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let scratch = tempfile::tempdir().unwrap();
+        for (n, t) in [now_ms - 40 * DAY, now_ms - 20 * DAY, newest_ms].into_iter().enumerate() {
+            let series = floats(&[("__name__", "up")], [(t, 1.0)]);
+            put_block(&store, scratch.path(), n as u64 + 1, vec![series]).await.unwrap();
+        }
+        let round = |keep_ms: Option<i64>, at_ms: i64| {
+            let mut s = settings(scratch.path());
+            (s.max_clock_lead, s.expired_delay) = (Some(day), day);
+            s.plan.resolutions_ms = Vec::new();
+            s.keep = RetentionSettings { raw_ms: keep_ms, ..RetentionSettings::default() };
+            let worker = compactor(&store, s, "c", &ManualClock::at(at_ms));
+            let store = store.clone();
+            async move {
+                assert_eq!(worker.round().await.errors, Vec::<String>::new());
+                let snapshot = catalog(&store, "reader").await.snapshot();
+                let days = |t: i64| (t - now_ms).div_euclid(DAY);
+                let live: Vec<i64> = snapshot.blocks.iter().map(|b| days(b.max_t_ms)).collect();
+                let expired: Vec<i64> = snapshot.expired.iter().map(|e| days(e.block.max_t_ms)).collect();
+                (live, expired)
+            }
+        };
+        let newest = (newest_ms - now_ms).div_euclid(DAY);
+        // The oldest is past its time by any clock; it is kept for a day all the same.
+        assert_eq!(round(Some(30 * DAY), now_ms + 70 * DAY).await, (vec![-20, newest], vec![-40]));
+        assert_eq!(round(Some(30 * DAY), now_ms).await, (vec![-20, newest], vec![-40]));
+        // Whoever raises the retention within that day has it again.
+        assert_eq!(round(Some(50 * DAY), now_ms).await, (vec![-40, -20, newest], vec![]));
+        assert_eq!(round(Some(30 * DAY), now_ms).await, (vec![-20, newest], vec![-40]));
+        let names: Vec<_> =
+            catalog(&store, "reader").await.snapshot().expired.iter().map(|e| e.block.ulid).collect();
+        let lies_there = |name| {
+            let store = store.clone();
+            async move { store.list(Some(&layout::block(&TenantId::single(), name))).count().await > 0 }
+        };
+        assert!(lies_there(names[0]).await);
+    }
+}
+
+/// A clock that went back brings back by itself what it took while it was ahead.
+#[test]
+fn expired_blocks_come_back_with_the_clock_and_are_given_up_after_a_delay() {
+    let tenant = TenantId::single();
+    let keep = RetentionSettings { raw_ms: Some(30 * DAY), ..RetentionSettings::default() };
+    let meta = BlockMeta::clone(&block_at(1, T0));
+    let name = meta.ulid;
+    let live = Snapshot::empty().apply(&Edit { add: vec![meta], ..Edit::default() }, "w", name).unwrap();
+    let at = |snapshot: &Snapshot, now_ms: i64| changes(snapshot, &tenant, &keep, &[], now_ms, now_ms, DAY);
+    assert!(at(&live, T0 + 20 * DAY).is_empty());
+    let ahead = T0 + 90 * DAY;
+    assert_eq!(at(&live, ahead).expire, [name]);
+    let expired = live.apply(&Edit { expire: vec![(name, ahead)], ..Edit::default() }, "w", name).unwrap();
+    assert!(
+        expired.blocks.is_empty() && expired.version > live.version,
+        "an older program must not delete it"
+    );
+    assert_eq!(at(&expired, T0 + 20 * DAY).restore, [name]);
+    let back = expired.apply(&Edit { restore: vec![name], ..Edit::default() }, "w", name).unwrap();
+    assert_eq!((back.blocks, back.version), (live.blocks, live.version));
+    assert!(at(&expired, ahead + DAY - 1).is_empty());
+    assert_eq!(at(&expired, ahead + DAY).give_up, [name]);
+    let gone = expired.apply(&Edit { give_up: vec![name], ..Edit::default() }, "w", name).unwrap();
+    assert!(gone.expired.is_empty() && gone.blocks.is_empty());
 }

@@ -367,3 +367,18 @@ async fn a_quarantined_block_is_known_to_all_until_it_is_released_or_replaced() 
     let last = catalog.commit(&Edit::replace(vec![b], Vec::new())).await.unwrap();
     assert!(last.quarantined.is_empty());
 }
+
+#[tokio::test]
+async fn snapshot_that_arrives_cut_off_is_read_again() {
+    let faulty = Arc::new(FaultyStore::default());
+    let store: Arc<dyn ObjectStore> = faulty.clone();
+    let catalog = open(&store, "w").await;
+    catalog.commit(&Edit::flush(Some(meta(Ulid::from_parts(1, 1))), "w", 1)).await.unwrap();
+    faulty.short_gets.store(2, Ordering::Relaxed);
+    assert_eq!(open(&store, "reader").await.snapshot().blocks.len(), 1);
+    assert_eq!(faulty.short_gets.load(Ordering::Relaxed), 0);
+    // Damaged is what is cut off every time.
+    faulty.short_gets.store(1000, Ordering::Relaxed);
+    let opened = Catalog::open(store.clone(), TenantId::single(), "reader", options()).await;
+    assert!(matches!(opened.map(drop), Err(CatalogError::Corrupt { .. })));
+}

@@ -247,3 +247,76 @@ async fn tenants_do_not_see_each_other() {
         assert_eq!(seen.await.unwrap(), (1, vec![value]));
     }
 }
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &to.join(entry.file_name())),
+            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
+    }
+}
+
+/// A cloned machine: two processes whose folders have one name, on one bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn copied_data_folder_is_refused_or_fails_its_flush_and_loses_nothing() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = memory();
+    let mut model = Model::new();
+    let db = Db::open(options(first.path(), &store)).await.unwrap();
+    write(&db, &mut model, &rows(0..3, (0..10).map(|i| T0 + i * 15_000))).await;
+    db.flush().await.unwrap();
+    // Copied while it runs: the copy starts, and whoever flushes second is told.
+    copy_folder(first.path(), second.path());
+    let copy = Db::open(options(second.path(), &store)).await.unwrap();
+    write(&db, &mut model, &rows(0..3, (10..20).map(|i| T0 + i * 15_000))).await;
+    let mut of_copy = Model::new();
+    write(&copy, &mut of_copy, &rows(7..9, (10..20).map(|i| T0 + i * 15_000))).await;
+    assert_eq!(db.flush().await.unwrap().samples, 30);
+    for _ in 0..2 {
+        let why = copy.flush().await.unwrap_err().to_string();
+        assert!(why.contains("was copied") && why.contains("`writer`"), "{why}");
+        copy.refresh().await.unwrap();
+    }
+    let mut both = model.clone();
+    both.extend(of_copy.clone());
+    let seen = read(&copy, i64::MIN, i64::MAX).await;
+    assert!(
+        of_copy.iter().all(|(labels, points)| seen.get(labels) == Some(points)),
+        "the copy has its own still"
+    );
+    drop((db, copy));
+    // The folder that started last goes on, the other is refused: what the store has is ahead of it.
+    let why = Db::open(options(first.path(), &store)).await.map(drop).unwrap_err().to_string();
+    assert!(why.contains("is a copy, or older"), "{why}");
+    std::fs::remove_file(second.path().join("writer")).unwrap();
+    let copy = Db::open(options(second.path(), &store)).await.unwrap();
+    copy.flush().await.unwrap();
+    assert_eq!(read(&copy, i64::MIN, i64::MAX).await, both, "under a name of its own it brings all it has");
+}
+
+#[tokio::test]
+async fn data_folder_stays_locked_when_its_lock_file_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = memory();
+    let db = Db::open(options(dir.path(), &store)).await.unwrap();
+    std::fs::remove_file(dir.path().join("lock")).unwrap();
+    let why = Db::open(options(dir.path(), &store)).await.map(drop).unwrap_err().to_string();
+    assert!(why.contains("in use by another Hearth"), "{why}");
+    drop(db);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_strewn_over_decades_are_flushed_as_one_block() {
+    const DAY: i64 = 24 * 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut model) = (memory(), Model::new());
+    let db = Db::open(options(dir.path(), &store)).await.unwrap();
+    write(&db, &mut model, &rows(0..1, (0..3650).map(|day| T0 - day * DAY))).await;
+    write(&db, &mut model, &rows(1..2, (0..3650).rev().map(|day| T0 - day * DAY))).await;
+    let report = db.flush().await.unwrap();
+    assert_eq!((report.blocks.len(), report.samples), (1, 7300));
+    assert_eq!(read(&db, i64::MIN, i64::MAX).await, model);
+}

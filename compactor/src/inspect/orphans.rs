@@ -31,7 +31,8 @@ pub async fn orphans(
     catalog: &Catalog,
     older_than: Duration,
 ) -> Result<Vec<(Orphan, Piece)>, InspectError> {
-    let found = find(maintenance, catalog, READERS, older_than).await?;
+    let now_ms = maintenance.clock().now_ms();
+    let found = find(maintenance, catalog, READERS, older_than, now_ms).await?;
     let orphan = |piece: Piece| {
         let (kind, name) = piece.name();
         let line = Orphan {

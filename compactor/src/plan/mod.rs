@@ -38,17 +38,21 @@ pub struct Plan {
 pub fn plan(blocks: &[Arc<BlockMeta>], states: &BlockStates, settings: &PlanSettings, now_ms: i64) -> Plan {
     let Some(longest) = settings.levels_ms.len().checked_sub(1) else { return Plan::default() };
     let mut p = Planner { blocks, states, settings, now_ms, found: Plan::default() };
-    let mut crossing: Vec<Unit> = Vec::new();
+    let mut crossing: Vec<(Unit, i64)> = Vec::new();
     let mut by_span: BTreeMap<Span, Vec<Unit>> = BTreeMap::new();
     for unit in p.free_units() {
         if let Some(cut_ms) = p.boundaries_crossed(&unit) {
-            p.cut(&unit, cut_ms);
-            crossing.push(unit);
+            crossing.push((unit, cut_ms));
         } else {
             let span = Span::containing(unit.max_t_ms, settings.levels_ms[longest]);
             by_span.entry(span).or_default().push(unit);
         }
     }
+    let crossing = p.strewn_apart(crossing);
+    for (unit, cut_ms) in &crossing {
+        p.cut(unit, *cut_ms);
+    }
+    let crossing: Vec<Unit> = crossing.into_iter().map(|(unit, _)| unit).collect();
     for (span, inside) in by_span {
         p.span(span, longest, &inside, &crossing);
     }
@@ -136,6 +140,46 @@ impl Planner<'_> {
             _ => lengths.last(),
         };
         of_level.copied().filter(|l| !in_one_span(min, max, *l))
+    }
+
+    /// Plans the blocks whose few samples are strewn over so much time that cutting them at spans would make thousands of blocks of nothing: where
+    /// nothing else lies in their time they stay whole, and those that lie over one another are merged. The rest is for cutting.
+    fn strewn_apart(&mut self, crossing: Vec<(Unit, i64)>) -> Vec<(Unit, i64)> {
+        let (strewn, mut rest): (Vec<_>, Vec<_>) =
+            crossing.into_iter().partition(|(unit, cut_ms)| is_strewn(unit, *cut_ms));
+        let names: BTreeSet<Ulid> =
+            strewn.iter().flat_map(|(u, _)| u.blocks.iter().map(|b| b.ulid)).collect();
+        let others: Vec<&Arc<BlockMeta>> =
+            self.blocks.iter().filter(|b| b.resolution_ms == 0 && !names.contains(&b.ulid)).collect();
+        for group in groups_in_time(strewn) {
+            let (min, max) = group.iter().fold((i64::MAX, i64::MIN), |(min, max), (unit, _)| {
+                (min.min(unit.min_t_ms), max.max(unit.max_t_ms))
+            });
+            if others.iter().any(|b| b.overlaps(min, max)) {
+                rest.extend(group);
+                continue;
+            }
+            let mut units: Vec<Unit> = group.into_iter().map(|(unit, _)| unit).collect();
+            units.sort_by_key(Unit::order);
+            self.strewn(Span { start_ms: min.saturating_sub(1), end_ms: max }, &units);
+        }
+        rest
+    }
+
+    /// Plans strewn blocks that have their time to themselves.
+    fn strewn(&mut self, span: Span, units: &[Unit]) {
+        let made = units.iter().all(|u| u.blocks.iter().all(|b| self.downsampled(b)));
+        let dirty = units.iter().any(|u| u.is_any_of(&self.states.rewrite_candidates));
+        let kind = match units.len() {
+            1 if dirty => JobKind::Rewrite,
+            1 if !made && self.finished(span) => JobKind::Downsample,
+            1 => return,
+            _ => JobKind::Overlap,
+        };
+        let inputs = self.window(units);
+        let all = inputs.len() == units.len() && self.finished(span);
+        let job = self.job(kind, span, inputs, all);
+        self.found.jobs.push(Job { cut_ms: NEVER_CUT_MS, ..job });
     }
 
     fn cut(&mut self, unit: &Unit, cut_ms: i64) {
@@ -299,6 +343,36 @@ impl Planner<'_> {
         let bytes = |w: &&[Unit]| w.iter().map(|b| b.bytes).sum::<u64>();
         inside.windows(count).min_by_key(bytes).unwrap_or(inside)
     }
+}
+
+/// Outputs of a job with this length of spans are never cut: their bounds are those of its inputs.
+pub(crate) const NEVER_CUT_MS: i64 = 1 << 61;
+
+/// Pieces that a block would be cut into, and samples of a piece, from which on and below which it is strewn.
+const STREWN_PIECES: u64 = 8;
+const STREWN_SAMPLES: u64 = 1024;
+
+/// Whether a block's samples are few for the time it covers.
+fn is_strewn(unit: &Unit, cut_ms: i64) -> bool {
+    let pieces = unit.max_t_ms.abs_diff(unit.min_t_ms) / cut_ms.unsigned_abs().max(1);
+    let samples: u64 = unit.blocks.iter().map(|b| b.stats.samples).sum();
+    pieces >= STREWN_PIECES && samples / pieces < STREWN_SAMPLES
+}
+
+/// Blocks that lie over one another, directly or by others of them, together.
+fn groups_in_time(mut units: Vec<(Unit, i64)>) -> Vec<Vec<(Unit, i64)>> {
+    units.sort_by_key(|(unit, _)| unit.min_t_ms);
+    let mut groups: Vec<(i64, Vec<(Unit, i64)>)> = Vec::new();
+    for (unit, cut_ms) in units {
+        match groups.last_mut().filter(|(until, _)| unit.min_t_ms <= *until) {
+            Some((until, group)) => {
+                *until = (*until).max(unit.max_t_ms);
+                group.push((unit, cut_ms));
+            }
+            None => groups.push((unit.max_t_ms, vec![(unit, cut_ms)])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
 }
 
 /// The most blocks that lie over one instant.

@@ -1,5 +1,9 @@
 //! What can go wrong when a block is written or read, and whose fault it is.
 
+use std::sync::Arc;
+
+use object_store::path::Path;
+
 /// Why a block could not be written or read.
 #[derive(Debug, thiserror::Error, Clone)]
 pub enum BlockError {
@@ -8,7 +12,14 @@ pub enum BlockError {
     Disk { what: String, cause: String },
     /// The object store failed.
     #[error("{object}: {cause}")]
-    Store { object: String, cause: String },
+    Store {
+        object: String,
+        #[source]
+        cause: Arc<object_store::Error>,
+    },
+    /// The object store has no such object.
+    #[error("{object}: the object is not there")]
+    Missing { object: String },
     /// What was read is not what was written.
     #[error("{object} is damaged: {what}")]
     Corrupt { object: String, what: String },
@@ -21,4 +32,14 @@ pub enum BlockError {
     /// Where the series come from failed.
     #[error(transparent)]
     Source(#[from] model::source::SourceError),
+}
+
+impl BlockError {
+    /// What the object store said of an object.
+    pub(crate) fn of_store(object: &Path, e: object_store::Error) -> BlockError {
+        match e {
+            object_store::Error::NotFound { .. } => BlockError::Missing { object: object.to_string() },
+            e => BlockError::Store { object: object.to_string(), cause: Arc::new(e) },
+        }
+    }
 }

@@ -179,5 +179,7 @@ impl ImportJournal {
 
 /// Whether a block is live, or went into one that is.
 fn names(snapshot: &Snapshot, block: Ulid) -> bool {
-    snapshot.blocks.iter().any(|b| b.ulid == block || b.sources.contains(&block))
+    let expired = snapshot.expired.iter().map(|e| &e.block);
+    let mut all = snapshot.blocks.iter().map(|b| &**b).chain(expired);
+    all.any(|b| b.ulid == block || b.sources.contains(&block))
 }

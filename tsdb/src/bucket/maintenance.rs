@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -41,6 +41,8 @@ pub struct BucketMaintenance {
     store: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     patience: Patience,
+    /// When the store's clock was read last, by a clock that nobody sets, and what it was.
+    store_clock: Arc<parking_lot::Mutex<Option<(Instant, i64)>>>,
 }
 
 /// What lies in the store under a block's name, whether a snapshot names it or not.
@@ -56,6 +58,7 @@ pub struct BlockFolder {
 /// The names of all objects that a snapshot needs.
 fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Ulid> + '_ {
     let blocks = snapshot.blocks.iter().map(|b| b.ulid);
+    let blocks = blocks.chain(snapshot.expired.iter().map(|e| e.block.ulid));
     blocks.chain(snapshot.sidecars().map(|(_, f)| f.ulid))
 }
 
@@ -99,11 +102,39 @@ pub struct OrphanObject {
 
 impl BucketMaintenance {
     pub fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, patience: Patience) -> BucketMaintenance {
-        BucketMaintenance { store, clock, patience }
+        BucketMaintenance { store, clock, patience, store_clock: Arc::default() }
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// Now, in milliseconds, by this machine's clock or the object store's, whichever is behind: for deciding what is deleted for good. The
+    /// store's is read off a small object that is written and removed, every ten minutes at most.
+    pub async fn cautious_now_ms(&self) -> Result<i64, BlockError> {
+        const FOR: Duration = Duration::from_secs(600);
+        let known = self.store_clock.lock().filter(|(read, _)| read.elapsed() < FOR);
+        let (read, store_ms) = match known {
+            Some(known) => known,
+            None => {
+                let path = layout::probe(Ulid::new(), "clock");
+                let failed = |e: object_store::Error| BlockError::of_store(&path, e);
+                self.store
+                    .put(&path, object_store::PutPayload::from_static(b"now?"))
+                    .await
+                    .map_err(failed)?;
+                let read = Instant::now();
+                let written = self.store.head(&path).await.map_err(failed)?.last_modified;
+                self.delete(&path).await?;
+                let now = (read, written.timestamp_millis());
+                *self.store_clock.lock() = Some(now);
+                now
+            }
+        };
+        let since_ms = i64::try_from(read.elapsed().as_millis()).unwrap_or(i64::MAX);
+        // Stores tell whole seconds.
+        let store_now_ms = store_ms.saturating_add(since_ms).saturating_add(1000);
+        Ok(self.clock.now_ms().min(store_now_ms))
     }
 
     /// A way to read blocks, with a cache of its own. Call it on a tokio runtime, which it keeps using.
@@ -174,20 +205,10 @@ impl BucketMaintenance {
                 }
             };
             match found {
-                Err(BlockError::Store { object, cause }) => {
-                    // As it is written in the error it is encoded already.
-                    let path = object_store::path::Path::parse(&object);
-                    let path = path.map_err(|e| BlockError::Input(format!("{object}: {e}")))?;
-                    if let Err(object_store::Error::NotFound { .. }) = self.store.head(&path).await {
-                        return Err(BlockError::Corrupt {
-                            object,
-                            what: "the object is not there".to_string(),
-                        });
-                    }
-                    if attempt >= self.patience.attempts {
-                        return Err(BlockError::Store { object, cause });
-                    }
+                Err(BlockError::Missing { object }) => {
+                    return Err(BlockError::Corrupt { object, what: "the object is not there".to_string() });
                 }
+                Err(BlockError::Store { .. }) if attempt < self.patience.attempts => {}
                 // A bit may have flipped on the way: what is damaged where it lies is damaged twice.
                 Err(BlockError::Corrupt { .. }) if attempt == 1 => {}
                 done => return done,
@@ -201,8 +222,7 @@ impl BucketMaintenance {
     /// All that lies under a tenant's `blocks/`: one LIST (in pages).
     pub async fn folders(&self, tenant: &TenantId) -> Result<Vec<BlockFolder>, BlockError> {
         let folder = layout::blocks(tenant);
-        let failed =
-            |e: object_store::Error| BlockError::Store { object: folder.to_string(), cause: e.to_string() };
+        let failed = |e: object_store::Error| BlockError::of_store(&folder, e);
         let mut found: BTreeMap<Ulid, BlockFolder> = BTreeMap::new();
         let mut objects = self.store.list(Some(&folder));
         while let Some(object) = objects.try_next().await.map_err(failed)? {
@@ -260,10 +280,14 @@ impl BucketMaintenance {
         inspect::read_meta(&*self.store, tenant, ulid).await
     }
 
-    /// The blocks and sidecars that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against the clock). Whoever reads
+    /// The blocks and sidecars that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against `now_ms`). Whoever reads
     /// took its snapshot at most that long ago.
-    pub async fn named(&self, catalog: &Catalog, delay_ms: i64) -> Result<BTreeSet<Ulid>, CatalogError> {
-        let now_ms = self.clock.now_ms();
+    pub async fn named(
+        &self,
+        catalog: &Catalog,
+        delay_ms: i64,
+        now_ms: i64,
+    ) -> Result<BTreeSet<Ulid>, CatalogError> {
         let newest = catalog.refresh().await?;
         let mut named: BTreeSet<Ulid> = named_by(&newest).collect();
         let folder = layout::catalog(catalog.tenant());
@@ -359,14 +383,14 @@ impl BucketMaintenance {
         folder: &object_store::path::Path,
     ) -> Result<Vec<object_store::ObjectMeta>, BlockError> {
         let listed: Result<Vec<_>, _> = self.store.list(Some(folder)).try_collect().await;
-        listed.map_err(|e| BlockError::Store { object: folder.to_string(), cause: e.to_string() })
+        listed.map_err(|e| BlockError::of_store(folder, e))
     }
 
     /// Deletes an object, also where it is gone already.
     async fn delete(&self, path: &object_store::path::Path) -> Result<(), BlockError> {
         match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(BlockError::Store { object: path.to_string(), cause: e.to_string() }),
+            Err(e) => Err(BlockError::of_store(path, e)),
         }
     }
 

@@ -12,6 +12,7 @@ use super::create::CreatingStore;
 use super::error::{ArrangeError, unusable};
 use super::owner::Owner;
 use super::probe::{ProbeError, probe};
+use super::small_object;
 use crate::catalog::layout;
 
 /// What makes a commit win exactly once.
@@ -129,14 +130,9 @@ async fn no_register(store: &dyn ObjectStore) -> Result<(), ArrangeError> {
 }
 
 async fn marker(store: &dyn ObjectStore) -> Result<Option<Marker>, ArrangeError> {
-    let unusable = |e: Error| unusable(&e);
-    let text = match store.get(&layout::register()).await {
-        Ok(found) => found.bytes().await.map_err(unusable)?,
-        Err(Error::NotFound { .. }) => return Ok(None),
-        Err(e) => return Err(unusable(e)),
-    };
-    serde_json::from_slice(&text)
-        .map(Some)
+    let read = small_object::read(store, &layout::register(), |text| serde_json::from_slice(text)).await;
+    read.map_err(|e| unusable(&e))?
+        .transpose()
         .map_err(|e| ArrangeError::mend(format!("{} is damaged: {e}", layout::register())))
 }
 

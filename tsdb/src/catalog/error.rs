@@ -14,6 +14,9 @@ pub enum CatalogError {
     /// The edit does not fit the state that others have made meanwhile. Nothing was changed.
     #[error("{0}")]
     Conflict(String),
+    /// Another process commits under this one's name. Nothing was changed.
+    #[error("{0}")]
+    Fenced(String),
     /// The catalog may not hold more of what the edit adds. Nothing was changed.
     #[error("{0}")]
     Full(String),

@@ -14,6 +14,7 @@
 //! tenants/<tenant>/rules/<namespace>/<group>.yaml      rules that the tenant keeps here, names in base64
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
+//! writers/<writer>/00000000000000000007.json           the last start of a data folder, see `db::identity`
 //! register.json, owner.json                            what decides about commits where the store does not
 //! seals/00000000000000000042.json                      only in a head's local store, see `sealed`
 //! ```
@@ -94,6 +95,16 @@ pub fn block_file(tenant: &TenantId, ulid: Ulid, name: &str) -> Path {
 pub fn block_of_path(tenant: &TenantId, path: &Path) -> Option<Ulid> {
     let mut rest = path.prefix_match(&blocks(tenant))?;
     Ulid::from_string(rest.next()?.as_ref()).ok()
+}
+
+/// The starts of the data folder that has this name.
+pub fn writer_epochs(writer: &str) -> Path {
+    Path::from_iter(["writers", writer])
+}
+
+/// One start; named as snapshots are.
+pub fn writer_epoch(writer: &str, number: u64) -> Path {
+    Path::from_iter(["writers", writer, &format!("{number:020}.json")])
 }
 
 /// The epochs of a lease.

@@ -12,6 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 
+use super::small_object;
 use crate::catalog::layout;
 use model::clock::Clock;
 use model::tenant::TenantId;
@@ -112,13 +113,9 @@ impl Leases {
     async fn read(&self, name: &str, number: u64) -> Result<Option<Epoch>, LeaseError> {
         let path = layout::lease(&self.tenant, name, number);
         let failed = |e: &dyn std::fmt::Display| LeaseError(format!("cannot read {path}: {e}"));
-        let text = match self.store.get(&path).await {
-            Ok(found) => found.bytes().await.map_err(|e| failed(&e))?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(failed(&e)),
-        };
+        let read = small_object::read(&*self.store, &path, |text| serde_json::from_slice(text)).await;
         // One that nobody understands holds nothing.
-        Ok(serde_json::from_slice(&text).ok())
+        Ok(read.map_err(|e| failed(&e))?.and_then(Result::ok))
     }
 
     async fn numbers(&self, name: &str) -> Result<Vec<u64>, LeaseError> {

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod lease;
 mod owner;
 mod probe;
+pub(crate) mod small_object;
 mod snapshot;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub use claims::{Register, RegisterError};
 pub use error::{ArrangeError, CatalogError, error_passes};
 pub use owner::Owner;
 pub use probe::{ProbeError, probe};
-pub use snapshot::{Edit, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};
+pub use snapshot::{Edit, ExpiredBlock, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};
 
 /// How a [`Catalog`] behaves; the defaults suit everything but tests.
 #[derive(Clone)]
@@ -304,17 +305,12 @@ impl Catalog {
 
     async fn get(&self, number: u64) -> Result<Option<Snapshot>, CatalogError> {
         let path = layout::snapshot(&self.tenant, number);
-        let read = || async {
-            match self.store.get(&path).await {
-                Ok(found) => found.bytes().await.map(Some),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(e) => Err(e),
-            }
-        };
+        let understand = |text: &bytes::Bytes| Snapshot::from_json(path.as_ref(), text);
+        let read = || small_object::read(&*self.store, &path, understand);
         let found =
             self.retry(read).await.map_err(|e| CatalogError::Store(format!("cannot read {path}: {e}")))?;
-        let Some(text) = found else { return Ok(None) };
-        let snapshot = Snapshot::from_json(path.as_ref(), &text)?;
+        let Some(snapshot) = found else { return Ok(None) };
+        let snapshot = snapshot?;
         if snapshot.number != number {
             return Err(CatalogError::Corrupt {
                 object: path.to_string(),

@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
 use super::error::ArrangeError;
+use super::small_object;
 use crate::catalog::layout;
 
 /// Beats without which an owner counts as gone.
@@ -49,13 +50,8 @@ impl fmt::Display for Owner {
 }
 
 async fn read(store: &dyn ObjectStore) -> Result<Option<Statement>> {
-    let text = match store.get(&layout::owner()).await {
-        Ok(found) => found.bytes().await?,
-        Err(Error::NotFound { .. }) => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let said = serde_json::from_slice(&text);
-    said.map(Some).map_err(|e| failed(format!("{} cannot be understood: {e}", layout::owner())))
+    let said = small_object::read(store, &layout::owner(), |text| serde_json::from_slice(text)).await?;
+    said.transpose().map_err(|e| failed(format!("{} cannot be understood: {e}", layout::owner())))
 }
 
 impl Owner {

@@ -50,6 +50,9 @@ pub struct Snapshot {
     /// The file of what is known of metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Sidecar>,
+    /// Blocks that retention has taken out of [`Snapshot::blocks`] and that can still be brought back; nobody reads them.
+    #[serde(with = "shared_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<Arc<ExpiredBlock>>,
     /// CRC-32 of this text without this field, eight hexadecimal digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub crc32: String,
@@ -65,14 +68,30 @@ pub struct Quarantine {
     pub found_by: String,
 }
 
+/// A block past its retention, kept for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiredBlock {
+    pub block: BlockMeta,
+    /// When it was taken out, in milliseconds.
+    pub since_ms: i64,
+}
+
 /// What a commit changes. Applying it is pure, so a commit that lost a race is applied again to what won.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
     pub add: Vec<BlockMeta>,
     /// All must be live, else the edit fails: somebody else replaced them.
     pub remove: Vec<Ulid>,
+    /// Live blocks that become expired ones, and when; all must be live, else the edit fails.
+    pub expire: Vec<(Ulid, i64)>,
+    /// Expired blocks that become live again; all must be there, else the edit fails.
+    pub restore: Vec<Ulid>,
+    /// Expired blocks that are given up.
+    pub give_up: Vec<Ulid>,
     /// Writer name → log segment; never moves back.
     pub watermarks: BTreeMap<String, u64>,
+    /// A writer, and what its watermark must be (any of these; `None`: it has none), else the edit fails: another process has its name.
+    pub expected_watermark: Option<(String, Vec<Option<u64>>)>,
     /// Deletions: they reach every block that is live when the commit is made.
     pub bury: Vec<Tombstone>,
     /// Blocks (live or in `add`) that hold nothing of any tombstone up to one: they were written through the visibility, or looked through.
@@ -129,13 +148,15 @@ impl Snapshot {
     }
 
     /// The newest version of the text that this code reads and writes.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
     /// The version of a snapshot that names nothing but blocks: older programs read it too.
     const PLAIN: u32 = 1;
     /// That of one that names more than blocks, and of one with blocks that are [shares](crate::block::Share): a program that does not know them would
     /// replace some of a whole and leave the others.
     const MORE: u32 = 2;
     const SHARES: u32 = 3;
+    /// That of one with blocks that retention has taken out for now: a program that does not know them would delete them.
+    const EXPIRED: u32 = 4;
 
     /// The state before anybody committed.
     pub fn empty() -> Snapshot {
@@ -144,6 +165,15 @@ impl Snapshot {
 
     /// The snapshot that follows from this one by an edit.
     pub fn apply(&self, edit: &Edit, writer: &str, commit: Ulid) -> Result<Snapshot, CatalogError> {
+        if let Some((name, expected)) = &edit.expected_watermark
+            && !expected.contains(&self.watermark(name))
+        {
+            return Err(CatalogError::Fenced(format!(
+                "another process has committed under the name {name} (up to segment {:?} of its log) in snapshot {}",
+                self.watermark(name),
+                self.number
+            )));
+        }
         let mut next = self.clone();
         next.crc32.clear();
         next.number += 1;
@@ -157,6 +187,7 @@ impl Snapshot {
             };
             next.blocks.remove(at);
         }
+        next.edit_expired(edit)?;
         for block in &edit.add {
             if next.blocks.iter().any(|b| b.ulid == block.ulid) {
                 return Err(CatalogError::Conflict(format!(
@@ -188,6 +219,7 @@ impl Snapshot {
         let no_sidecars = next.exemplars.is_empty() && next.metadata.is_none();
         let plain = next.tombstones.is_empty() && next.quarantined.is_empty() && no_sidecars;
         next.version = match plain {
+            _ if !next.expired.is_empty() => Self::EXPIRED,
             _ if next.blocks.iter().any(|b| b.share.is_some()) => Self::SHARES,
             true => Self::PLAIN,
             false => Self::MORE,
@@ -216,6 +248,28 @@ impl Snapshot {
         let ulid = Ulid::new();
         // Random beyond the first step, so that two writers with a clock behind do not choose the same.
         if ulid > newest { ulid } else { Ulid(newest.0.saturating_add(1 + ulid.random() % (1 << 40))) }
+    }
+
+    fn edit_expired(&mut self, edit: &Edit) -> Result<(), CatalogError> {
+        for (gone, since_ms) in &edit.expire {
+            let Some(at) = self.blocks.iter().position(|b| b.ulid == *gone) else {
+                return Err(CatalogError::Conflict(format!(
+                    "block {gone} is not live any more: another has replaced or expired it"
+                )));
+            };
+            let block = BlockMeta::clone(&self.blocks.remove(at));
+            self.expired.push(Arc::new(ExpiredBlock { block, since_ms: *since_ms }));
+        }
+        for back in &edit.restore {
+            let Some(at) = self.expired.iter().position(|e| e.block.ulid == *back) else {
+                return Err(CatalogError::Conflict(format!(
+                    "block {back} is not among the expired ones any more: another has restored it, or given it up"
+                )));
+            };
+            self.blocks.push(Arc::new(self.expired.remove(at).block.clone()));
+        }
+        self.expired.retain(|e| !edit.give_up.contains(&e.block.ulid));
+        Ok(())
     }
 
     fn edit_sidecars(&mut self, edit: &Edit) -> Result<(), CatalogError> {
@@ -266,7 +320,10 @@ impl Snapshot {
         if self.tombstones.is_empty() && self.clean.is_empty() {
             return;
         }
-        let blocks: Vec<_> = self.blocks.iter().map(|b| (b, b.order())).collect();
+        // What may be brought back must not bring back what was deleted of it.
+        let expired = self.expired.iter().map(|e| &e.block);
+        let blocks: Vec<_> =
+            self.blocks.iter().map(|b| &**b).chain(expired).map(|b| (b, b.order())).collect();
         let clean = &self.clean;
         self.tombstones.retain(|t| {
             blocks.iter().any(|(b, order)| {
@@ -278,8 +335,8 @@ impl Snapshot {
         if self.tombstones.is_empty() {
             self.clean.clear();
         } else {
-            let live: std::collections::HashSet<Ulid> = self.blocks.iter().map(|b| b.ulid).collect();
-            self.clean.retain(|block, _| live.contains(block));
+            let there: std::collections::HashSet<Ulid> = blocks.iter().map(|(b, _)| b.ulid).collect();
+            self.clean.retain(|block, _| there.contains(block));
         }
     }
 
@@ -324,7 +381,7 @@ impl Snapshot {
         if said != found {
             return Err(corrupt(format!("its checksum is {found}, it says {said:?}")));
         }
-        for b in &s.blocks {
+        for b in s.blocks.iter().map(|b| &**b).chain(s.expired.iter().map(|e| &e.block)) {
             b.check_version(object).map_err(|e| corrupt(e.to_string()))?;
         }
         Ok(s)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Db, newer};
+use super::Db;
 use crate::catalog::{CatalogError, Edit};
 use crate::deletion::Tombstone;
 use model::matcher::Matcher;
@@ -54,7 +54,7 @@ impl Db {
             // Whether it was made may be unknown: the text says so, and asking again does no harm.
             e => DeleteError::Unavailable(format!("the deletion could not be committed: {e}. Try again")),
         })?;
-        self.install(|state| newer(&mut state.snapshots, tenant.clone(), snapshot));
+        self.adopt(tenant, snapshot);
         tracing::info!(%tenant, selectors = selectors.len(), min_t_ms, max_t_ms, "series deleted");
         Ok(())
     }

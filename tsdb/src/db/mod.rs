@@ -7,6 +7,7 @@
 mod appender;
 mod deleting;
 pub mod flush;
+mod identity;
 pub mod local;
 mod sidecars;
 mod view;
@@ -42,7 +43,6 @@ use view::View;
 
 pub use appender::{Appender, SeriesRef};
 pub use deleting::DeleteError;
-use flush::newer;
 
 /// When a write counts as acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +210,7 @@ pub struct DbCounts {
 pub struct Db {
     options: DbOptions,
     writer: String,
+    watermarks: identity::Watermarks,
     head: Arc<Head>,
     exemplars: Arc<Buffer>,
     beside: sidecars::Beside,
@@ -231,8 +232,8 @@ pub struct Db {
     replayed: Replayed,
     /// What this process gives back when it ends, where it alone may write.
     owner: Option<Arc<Owner>>,
-    /// Locked for as long as this process has the folder.
-    _lock: File,
+    /// Locked for as long as this process has the folder: the folder itself, and the file that older versions look at.
+    _locks: [File; 2],
 }
 
 /// What queries see: swapped whole.
@@ -254,7 +255,7 @@ impl Db {
     /// Opens or creates a store: takes the folder's lock, reads catalog and seals, replays the log. Runs on a tokio runtime, which it keeps using.
     pub async fn open(mut options: DbOptions) -> Result<Arc<Db>, OpenError> {
         let dir = options.dir.clone();
-        let (lock, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
+        let (locks, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
             .await
             .map_err(|e| OpenError::mend(e.to_string()))??;
         let arranged = catalog::arrange(options.store.clone(), &options.commits, &writer).await;
@@ -263,6 +264,11 @@ impl Db {
             false => OpenError::mend(e.to_string()),
         })?;
         options.store = arranged.store;
+        identity::claim(&options.dir, &*options.store, &writer).await.map_err(|e| match e {
+            identity::ClaimError::Failed(text) => OpenError::wait(text),
+            identity::ClaimError::Refused(text) => OpenError::mend(text),
+        })?;
+        let watermarks = identity::Watermarks::default();
         let mut catalogs = HashMap::new();
         let mut snapshots = BTreeMap::new();
         let fail = |e: catalog::CatalogError| {
@@ -275,6 +281,7 @@ impl Db {
         for tenant in Catalog::tenants(&*options.store).await.map_err(fail)? {
             let catalog = open_catalog(&options, &writer, &tenant).await.map_err(fail)?;
             snapshots.insert(tenant.clone(), catalog.snapshot());
+            watermarks.begin(&tenant, catalog.snapshot().watermark(&writer));
             catalogs.insert(tenant, catalog);
         }
         let log_dir = options.dir.join("log");
@@ -316,6 +323,7 @@ impl Db {
             BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
         let db = Arc::new(Db {
             writer,
+            watermarks,
             head,
             exemplars,
             beside: sidecars::Beside::default(),
@@ -339,7 +347,7 @@ impl Db {
             replayed,
             owner: arranged.owner,
             options,
-            _lock: lock,
+            _locks: locks,
         });
         tokio::spawn(maintain(Arc::downgrade(&db)));
         Ok(db)
@@ -506,7 +514,7 @@ pub(crate) fn io_passes(e: &std::io::Error) -> bool {
 }
 
 /// Makes the folder, locks it, and finds or gives the name under which its log is known in the catalog.
-fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
+fn take_folder(dir: &Path) -> Result<([File; 2], String), OpenError> {
     let fail = |what: &str, e: &std::io::Error| {
         let text = format!(
             "cannot {what} the data folder {}: {e}. Give another with --data-dir, or make it writable",
@@ -521,22 +529,21 @@ fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
         let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         sync_folder(parent).map_err(|e| fail("create", &e))?;
     }
-    let path = dir.join("lock");
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| fail("write to", &e))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(OpenError::wait(format!(
-                "the data folder {} is in use by another Hearth: stop it, or give this one a folder of its own with --data-dir",
-                dir.display()
-            )));
+    // A file can be removed under the process that has it locked; the folder goes with all that is in it.
+    let folder = File::open(dir).map_err(|e| fail("open", &e))?;
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock"));
+    let locks = [folder, file.map_err(|e| fail("write to", &e))?];
+    for lock in &locks {
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(OpenError::wait(format!(
+                    "the data folder {} is in use by another Hearth: stop it, or give this one a folder of its own with --data-dir",
+                    dir.display()
+                )));
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(fail("lock", &e)),
         }
-        Err(std::fs::TryLockError::Error(e)) => return Err(fail("lock", &e)),
     }
     // Blocks that a process was writing when it was killed: their samples are still in the log.
     let scratch = dir.join("scratch");
@@ -564,7 +571,7 @@ fn take_folder(dir: &Path) -> Result<(File, String), OpenError> {
             writer
         }
     };
-    Ok((lock, writer))
+    Ok((locks, writer))
 }
 
 /// Makes the names in a folder durable. What is fsynced in a file is lost all the same with the name of the file, or of a folder above it.

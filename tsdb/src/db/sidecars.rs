@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use ulid::Ulid;
 
-use super::{Db, FlushError, newer};
+use super::{Db, FlushError};
 use crate::catalog::layout;
 use crate::catalog::{CatalogError, Edit, Snapshot};
 use crate::sidecar::exemplars::load::load;
@@ -138,7 +138,7 @@ impl Db {
             match catalog.commit(&Edit::metadata(replaces, file.clone())).await {
                 Ok(done) => {
                     self.beside.metadata.lock().insert(tenant.clone(), (file.ulid, Arc::new(next)));
-                    self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
+                    self.adopt(tenant, done);
                     return Ok(());
                 }
                 // Another writer was quicker: on top of its file, then.
@@ -206,7 +206,7 @@ impl Db {
         }
         let catalog = self.catalog(tenant).await.map_err(|e| e.to_string())?;
         let done = catalog.commit(&edit).await.map_err(|e| e.to_string())?;
-        self.install(|state| newer(&mut state.snapshots, tenant.clone(), done));
+        self.adopt(tenant, done);
         Ok(())
     }
 }

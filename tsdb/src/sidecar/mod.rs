@@ -25,7 +25,7 @@ use crate::block::BlockError;
 use crate::block::meta::ulid_text;
 use crate::block::read::file::caught;
 use crate::block::read::store::{BlockStore, CONCURRENT_GETS};
-use crate::catalog::layout;
+use crate::catalog::{layout, small_object};
 use model::source::SourceError;
 use model::tenant::TenantId;
 
@@ -144,8 +144,7 @@ pub(crate) fn decode(object: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, Blo
 
 /// Writes one to its place; nobody reads it before it is committed.
 pub(crate) async fn put(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> Result<(), BlockError> {
-    let failed =
-        |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
+    let failed = |e: object_store::Error| BlockError::of_store(path, e);
     store.put(path, PutPayload::from(bytes)).await.map(drop).map_err(failed)
 }
 
@@ -165,13 +164,14 @@ pub(crate) fn read_all(blocks: &BlockStore, wanted: Vec<(Path, Sidecar)>) -> Res
 
 /// Reads one and checks it.
 pub(crate) async fn get(store: &dyn ObjectStore, path: &Path, about: &Sidecar) -> Result<Bytes, BlockError> {
-    let failed =
-        |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
+    let failed = |e: object_store::Error| BlockError::of_store(path, e);
     if about.bytes > MAX_BYTES {
         let what = format!("the catalog says it has {} bytes, at most {MAX_BYTES} are believed", about.bytes);
         return Err(BlockError::Corrupt { object: path.to_string(), what });
     }
-    let bytes = store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
-    about.check(path.as_ref(), &bytes)?;
-    Ok(bytes)
+    let understand = |bytes: &Bytes| about.check(path.as_ref(), bytes).map(|()| bytes.clone());
+    match small_object::read(store, path, understand).await.map_err(failed)? {
+        Some(bytes) => bytes,
+        None => Err(BlockError::Missing { object: path.to_string() }),
+    }
 }

@@ -14,8 +14,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// What happens to one PUT.
@@ -48,6 +48,8 @@ pub struct FaultyStore {
     pub on_get: Mutex<Option<Gate>>,
     /// Every n-th GET fails, 0 for none.
     pub failing_gets: AtomicU64,
+    /// Of so many GETs to come only half of the body arrives.
+    pub short_gets: AtomicU64,
     /// Treat create-if-absent as overwrite.
     pub lies: bool,
     /// Which request of any kind (counted from 0) meets a fault, which, and whether all after it meet the
@@ -109,6 +111,7 @@ impl FaultyStore {
             on_put: Mutex::default(),
             on_get: Mutex::default(),
             failing_gets: AtomicU64::default(),
+            short_gets: AtomicU64::default(),
             lies: false,
             nth: Mutex::default(),
             requests: AtomicU64::default(),
@@ -213,7 +216,17 @@ impl ObjectStore for FaultyStore {
             Fault::Slow => tokio::time::sleep(Duration::from_millis(3)).await,
             Fault::Refused | Fault::AnswerLost | Fault::Late => return Err(failure("500 internal error")),
         }
-        self.inner.get_opts(path, options).await
+        let head = options.head;
+        let found = self.inner.get_opts(path, options).await?;
+        let short = |n: u64| n.checked_sub(1);
+        if head || self.short_gets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, short).is_err() {
+            return Ok(found);
+        }
+        let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+        let bytes = found.bytes().await?;
+        let half = bytes.slice(..bytes.len() / 2);
+        let payload = GetResultPayload::Stream(futures::stream::once(async { Ok(half) }).boxed());
+        Ok(GetResult { payload, meta, range, attributes, extensions: Default::default() })
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

@@ -212,7 +212,8 @@ fn leave_counts(series: &mut SeriesColumns) {
     let mut last: Option<Arc<Histogram>> = None;
     for slot in series.histograms.iter_mut().flatten().flatten() {
         let mut hint = slot.counter_reset_hint;
-        if hint == CounterResetHint::Unknown
+        // That it was not reset was perhaps said beside another histogram.
+        if matches!(hint, CounterResetHint::Unknown | CounterResetHint::NotCounterReset)
             && !slot.is_stale()
             && let Some(last) = &last
         {

@@ -1,5 +1,7 @@
 //! Whether a counter started anew between two histograms of a series.
 
+use std::sync::Arc;
+
 use super::arithmetic::{onto_shared, shared_bounds};
 use super::bounds::{coarser_index, exponential_bound};
 use super::buckets::Indexed;
@@ -32,16 +34,21 @@ fn any_fell(current: &[(i32, f64)], previous: &[(i32, f64)]) -> bool {
 impl Histogram {
     /// Whether the counter was reset between `previous` and this.
     ///
-    /// The hint decides where it knows. Otherwise any count that fell (not the sum), a finer schema or a smaller zero threshold says so;
+    /// A hint that it was reset decides. Otherwise any count that fell (not the sum), a finer schema or a smaller zero threshold says so;
     /// a coarser schema or a wider zero bucket alone does not, and `previous` is compared as if it had them.
+    ///
+    /// A hint that it was *not* reset is not believed: it was said beside another sample than `previous`, if a late one came between them,
+    /// one was deleted, or blocks, seals and replicas were put together since. (Upstream looks for itself when a sample is stored.)
     pub fn detect_reset(&self, previous: &Histogram) -> bool {
         match self.counter_reset_hint {
             CounterResetHint::CounterReset => return true,
-            CounterResetHint::NotCounterReset => return false,
-            CounterResetHint::Unknown | CounterResetHint::Gauge => {}
+            CounterResetHint::NotCounterReset | CounterResetHint::Unknown | CounterResetHint::Gauge => {}
         }
         if self.count < previous.count {
             return true;
+        }
+        if self.grew_alike(previous) {
+            return false;
         }
         if self.uses_custom_buckets() {
             if !previous.uses_custom_buckets() {
@@ -68,6 +75,31 @@ impl Histogram {
         };
         any_fell(&side(self.indexed_positive(), 0), &side(previous.indexed_positive(), by))
             || any_fell(&side(self.indexed_negative(), 0), &side(previous.indexed_negative(), by))
+    }
+
+    /// Whether both have the same buckets and none of them fell: the usual case, told without a list of anything.
+    fn grew_alike(&self, previous: &Histogram) -> bool {
+        let grew = |now: &[f64], before: &[f64]| {
+            now.len() == before.len() && now.iter().zip(before).all(|(n, b)| n >= b)
+        };
+        self.schema == previous.schema
+            && self.zero_threshold == previous.zero_threshold
+            && self.zero_count >= previous.zero_count
+            && self.positive_spans == previous.positive_spans
+            && self.negative_spans == previous.negative_spans
+            && self.custom_values == previous.custom_values
+            && grew(&self.positive_buckets, &previous.positive_buckets)
+            && grew(&self.negative_buckets, &previous.negative_buckets)
+    }
+
+    /// Forgets what it says of the histogram before it, for where another stands before it now. A gauge stays one.
+    pub fn beside_another(self: &Arc<Histogram>) -> Arc<Histogram> {
+        match self.counter_reset_hint {
+            CounterResetHint::Unknown | CounterResetHint::Gauge => self.clone(),
+            CounterResetHint::CounterReset | CounterResetHint::NotCounterReset => {
+                Arc::new(Histogram { counter_reset_hint: CounterResetHint::Unknown, ..(**self).clone() })
+            }
+        }
     }
 
     /// The hint that a reader of upstream's chunks gets for this histogram when `previous` was stored right before it (nothing but

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::block::error::BlockError;
 use crate::block::meta::{BlockMeta, FileMeta};
 use crate::block::read::file::FileIndex;
-use crate::catalog::layout;
+use crate::catalog::{layout, small_object};
 use model::source::SourceError;
 use model::tenant::TenantId;
 
@@ -44,10 +44,12 @@ pub async fn read_meta(
     ulid: ulid::Ulid,
 ) -> Result<BlockMeta, BlockError> {
     let path = layout::block_file(tenant, ulid, layout::META);
-    let failed =
-        |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
-    let text = store.get(&path).await.map_err(failed)?.bytes().await.map_err(failed)?;
-    BlockMeta::from_json(path.as_ref(), &text)
+    let failed = |e: object_store::Error| BlockError::of_store(&path, e);
+    let understand = |text: &bytes::Bytes| BlockMeta::from_json(path.as_ref(), text);
+    match small_object::read(store, &path, understand).await.map_err(failed)? {
+        Some(meta) => meta,
+        None => Err(BlockError::Missing { object: path.to_string() }),
+    }
 }
 
 /// Reads all of a block and compares it with the catalog's word: `meta.json`, and length and checksum of each file. Streams, so memory stays small.
@@ -62,8 +64,7 @@ pub async fn verify(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta
     }
     for (name, file) in files(meta) {
         let path = layout::block_file(tenant, meta.ulid, name);
-        let failed =
-            |e: object_store::Error| BlockError::Store { object: path.to_string(), cause: e.to_string() };
+        let failed = |e: object_store::Error| BlockError::of_store(&path, e);
         let mut body = store.get(&path).await.map_err(failed)?.into_stream();
         let mut whole = Xxh3Default::new();
         let mut bytes = 0u64;

@@ -15,6 +15,9 @@ use model::source::SourceError;
 /// Requests of one read that run at once.
 pub(crate) const CONCURRENT_GETS: usize = 16;
 
+/// How often a range is asked for that comes back too short.
+const SHORT_READS: u32 = 3;
+
 /// The way to the object store from a thread that may block: one per process, shared by all sources.
 pub struct BlockStore {
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -69,15 +72,24 @@ impl BlockStore {
                 async move {
                     let length = range.end - range.start;
                     let shown = || format!("{path} bytes {}..{}", range.start, range.end);
-                    match store.get_range(&path, range.clone()).await {
-                        Ok(bytes) if bytes.len() as u64 == length => Ok(bytes),
-                        Ok(bytes) => Err(SourceError::Storage(format!(
-                            "{} is damaged: the store returned {} bytes",
-                            shown(),
-                            bytes.len()
-                        ))),
-                        Err(e) => Err(SourceError::Storage(format!("cannot read {}: {e}", shown()))),
+                    for attempt in 1.. {
+                        match store.get_range(&path, range.clone()).await {
+                            Ok(bytes) if bytes.len() as u64 == length => return Ok(bytes),
+                            // A connection that broke off; what is missing in the object is missing every time.
+                            Ok(_) if attempt < SHORT_READS => continue,
+                            Ok(bytes) => {
+                                return Err(SourceError::Storage(format!(
+                                    "{} is damaged: the store returned {} bytes",
+                                    shown(),
+                                    bytes.len()
+                                )));
+                            }
+                            Err(e) => {
+                                return Err(SourceError::Storage(format!("cannot read {}: {e}", shown())));
+                            }
+                        }
                     }
+                    unreachable!("the last attempt returns")
                 }
             });
             let results: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_GETS).collect().await;

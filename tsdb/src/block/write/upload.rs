@@ -29,12 +29,11 @@ pub async fn upload(store: &dyn ObjectStore, files: &BlockFiles) -> Result<(), B
         upload_file(store, &files.path(name), &layout::block_file(&tenant, ulid, name)).await?;
     }
     let path = layout::block_file(&tenant, ulid, layout::META);
-    store.put(&path, PutPayload::from(files.meta.to_json())).await.map_err(|e| store_error(&path, &e))?;
+    store
+        .put(&path, PutPayload::from(files.meta.to_json()))
+        .await
+        .map_err(|e| BlockError::of_store(&path, e))?;
     Ok(())
-}
-
-fn store_error(path: &object_store::path::Path, e: &object_store::Error) -> BlockError {
-    BlockError::Store { object: path.to_string(), cause: e.to_string() }
 }
 
 async fn upload_file(
@@ -44,10 +43,10 @@ async fn upload_file(
 ) -> Result<(), BlockError> {
     let (file, part) = read_part(None, from.to_path_buf()).await?;
     if part.len() < PART_BYTES {
-        store.put(to, PutPayload::from(part)).await.map_err(|e| store_error(to, &e))?;
+        store.put(to, PutPayload::from(part)).await.map_err(|e| BlockError::of_store(to, e))?;
         return Ok(());
     }
-    let mut parts = store.put_multipart(to).await.map_err(|e| store_error(to, &e))?;
+    let mut parts = store.put_multipart(to).await.map_err(|e| BlockError::of_store(to, e))?;
     match upload_parts(&mut *parts, file, part, from, to).await {
         Ok(()) => Ok(()),
         Err(e) => {
@@ -70,16 +69,16 @@ async fn upload_parts(
     while !part.is_empty() {
         while under_way.len() >= PARTS_AT_ONCE {
             if let Some(done) = under_way.next().await {
-                done.map_err(|e| store_error(to, &e))?;
+                done.map_err(|e| BlockError::of_store(to, e))?;
             }
         }
         under_way.push(parts.put_part(PutPayload::from(part)));
         (file, part) = read_part(Some(file), from.to_path_buf()).await?;
     }
     while let Some(done) = under_way.next().await {
-        done.map_err(|e| store_error(to, &e))?;
+        done.map_err(|e| BlockError::of_store(to, e))?;
     }
-    parts.complete().await.map_err(|e| store_error(to, &e))?;
+    parts.complete().await.map_err(|e| BlockError::of_store(to, e))?;
     Ok(())
 }
 

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use ulid::Ulid;
 
+use super::identity::fenced;
 use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
 use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
@@ -33,6 +35,10 @@ const READ_BATCH_BYTES: u64 = 1 << 20;
 /// What a flush keeps of sealed blocks while it reads them once: queries' cache is for what is read again.
 const READ_CACHE_BYTES: usize = 16 << 20;
 
+/// Tenants whose blocks are made at the same time, and uploads of one tenant's.
+const TENANTS_AT_ONCE: usize = 16;
+const UPLOADS_AT_ONCE: usize = 4;
+
 #[derive(Debug, Default)]
 pub(crate) struct FlushCounts {
     pub done: AtomicU64,
@@ -43,6 +49,15 @@ pub(crate) struct FlushCounts {
     pub lost_samples: AtomicU64,
     /// The last flush failed: the next is due.
     pub unfinished: AtomicBool,
+}
+
+impl FlushReport {
+    fn add(&mut self, other: FlushReport) {
+        self.blocks.extend(other.blocks);
+        self.series += other.series;
+        self.samples += other.samples;
+        self.bytes += other.bytes;
+    }
 }
 
 impl Db {
@@ -83,12 +98,22 @@ impl Db {
             .flat_map(|seal| seal.tenants().map(|tenant| (tenant, seal.last_segment)))
             .filter(|(tenant, last)| *last > watermark(&state.snapshots, tenant, &self.writer))
             .collect();
-        for tenant in self.head.tenants() {
-            // The seals go, and with them what they know of metrics.
-            self.store_metadata(&tenant.id).await?;
+        // The seals go, and with them what they know of metrics.
+        let of_head = self.head.tenants();
+        let mut stored = Vec::with_capacity(of_head.len());
+        for tenant in &of_head {
+            stored.push(self.store_metadata(&tenant.id).boxed());
         }
-        for (tenant, last_segment) in tenants {
-            self.flush_tenant(&tenant, &state, last_segment, &mut report).await?;
+        futures::stream::iter(stored).buffer_unordered(TENANTS_AT_ONCE).try_collect::<()>().await?;
+        // Small tenants cost round trips and little else. What fails for one is taken up again by the next flush.
+        let mut flushes = Vec::with_capacity(tenants.len());
+        for (tenant, last_segment) in &tenants {
+            flushes.push(self.flush_tenant(tenant, &state, *last_segment).boxed());
+        }
+        let flushed: Vec<_> =
+            futures::stream::iter(flushes).buffer_unordered(TENANTS_AT_ONCE).collect().await;
+        for of_tenant in flushed {
+            report.add(of_tenant?);
         }
         drop(state);
         self.forget_seals().await;
@@ -110,8 +135,7 @@ impl Db {
         tenant: &TenantId,
         state: &Arc<ReadState>,
         last_segment: u64,
-        report: &mut FlushReport,
-    ) -> Result<(), FlushError> {
+    ) -> Result<FlushReport, FlushError> {
         let fail =
             |what: &str, e: &dyn std::fmt::Display| FlushError(format!("{what} of tenant {tenant}: {e}"));
         let mut inputs: Vec<(u64, Arc<BlockMeta>)> = Vec::new();
@@ -146,23 +170,34 @@ impl Db {
             }
         };
         let exemplars = self.write_exemplars(tenant).await?;
+        let mut uploads = Vec::with_capacity(made.len());
         for block in &made {
-            upload(&*self.options.store, block).await.map_err(|e| fail("uploading a block", &e))?;
+            uploads.push(upload(&*self.options.store, block).boxed());
         }
+        let uploaded =
+            futures::stream::iter(uploads).buffer_unordered(UPLOADS_AT_ONCE).try_collect::<()>().await;
+        uploaded.map_err(|e| fail("uploading a block", &e))?;
         let mut edit = Edit::flush(None, &self.writer, last_segment);
         edit.add.extend(made.iter().map(|b| b.meta.clone()));
         edit.add_exemplars.extend(exemplars);
         let catalog = self.catalog(tenant).await.map_err(|e| fail("opening the catalog", &e))?;
-        let snapshot = catalog.commit(&edit).await.map_err(|e| fail("committing blocks", &e))?;
-        self.install(|state| newer(&mut state.snapshots, tenant.clone(), snapshot));
+        let expected = self.watermarks.about_to_set(tenant, last_segment);
+        edit.expected_watermark = Some((self.writer.clone(), expected));
+        let snapshot = catalog.commit(&edit).await.map_err(|e| match e {
+            CatalogError::Fenced(_) => FlushError(fenced(tenant, &self.writer, &self.options.dir)),
+            e => fail("committing blocks", &e),
+        })?;
+        self.watermarks.begin(tenant, snapshot.watermark(&self.writer));
+        self.adopt(tenant, snapshot);
         self.exemplars.forget_frozen(tenant);
+        let mut report = FlushReport::default();
         for block in &made {
             report.blocks.push(block.meta.ulid.to_string());
             report.series += block.meta.stats.series;
             report.samples += block.meta.stats.samples;
             report.bytes += block.meta.files.bytes();
         }
-        Ok(())
+        Ok(report)
     }
 
     /// What sealed blocks hold of a range (ends included) as one block in the scratch folder. Blocks the thread.
@@ -205,13 +240,12 @@ impl Db {
     }
 
     pub(crate) async fn catalog(&self, tenant: &TenantId) -> Result<Arc<Catalog>, CatalogError> {
-        let mut catalogs = self.catalogs.lock().await;
-        if let Some(catalog) = catalogs.get(tenant) {
+        if let Some(catalog) = self.catalogs.lock().await.get(tenant) {
             return Ok(catalog.clone());
         }
+        // Others need not wait for it: of two that are opened at once the first stays.
         let catalog = open_catalog(&self.options, &self.writer, tenant).await?;
-        catalogs.insert(tenant.clone(), catalog.clone());
-        Ok(catalog)
+        Ok(self.catalogs.lock().await.entry(tenant.clone()).or_insert(catalog).clone())
     }
 
     /// Looks for what others have committed: new snapshots, new tenants.
@@ -222,7 +256,9 @@ impl Db {
             Catalog::tenants(&*self.options.store).await?.into_iter().chain(known).collect::<HashSet<_>>()
         {
             let snapshot = self.catalog(&tenant).await?.refresh().await?;
-            found.push((tenant, snapshot));
+            if self.is_ours(&tenant, &snapshot) {
+                found.push((tenant, snapshot));
+            }
         }
         self.install(|state| {
             for (tenant, snapshot) in found {
@@ -230,6 +266,20 @@ impl Db {
             }
         });
         Ok(())
+    }
+
+    /// Whether a snapshot has this process' watermark as this process left it. One that has not would make it believe that samples are in
+    /// blocks which are only in its own log: it is passed over, loudly, and every flush fails.
+    fn is_ours(&self, tenant: &TenantId, snapshot: &Snapshot) -> bool {
+        let checked = self.watermarks.check(tenant, snapshot, &self.writer, &self.options.dir);
+        checked.inspect_err(|why| tracing::error!("{why}")).is_ok()
+    }
+
+    /// Has queries see a tenant's snapshot, unless they see a newer one.
+    pub(crate) fn adopt(&self, tenant: &TenantId, snapshot: Arc<Snapshot>) {
+        if self.is_ours(tenant, &snapshot) {
+            self.install(|state| newer(&mut state.snapshots, tenant.clone(), snapshot));
+        }
     }
 
     /// Swaps what queries see.
@@ -246,11 +296,7 @@ impl Db {
     }
 }
 
-pub(crate) fn newer(
-    snapshots: &mut BTreeMap<TenantId, Arc<Snapshot>>,
-    tenant: TenantId,
-    snapshot: Arc<Snapshot>,
-) {
+fn newer(snapshots: &mut BTreeMap<TenantId, Arc<Snapshot>>, tenant: TenantId, snapshot: Arc<Snapshot>) {
     let known = snapshots.entry(tenant).or_insert_with(|| snapshot.clone());
     if known.number < snapshot.number {
         *known = snapshot;

@@ -13,6 +13,13 @@ const MAX_BLOCK_SAMPLES: u64 = 256 << 20;
 /// flushed fits into it without being cut again.
 const MAX_BLOCK_SPAN_MS: i64 = 12 * 3600 * 1000;
 
+/// Blocks of one flush from which on small ones that follow one another become one, whatever time lies between them: samples strewn over years
+/// would else be thousands of blocks, each of them four objects, an upload and a line of every snapshot to come.
+const MANY_BLOCKS: usize = 8;
+
+/// A block of fewer samples is small. As many blocks of a flush as have more keep to their half days.
+const SMALL_BLOCK_SAMPLES: u64 = 64 << 10;
+
 /// What is known of samples when deciding whether to flush or to seal them.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadState {
@@ -80,12 +87,8 @@ pub fn pressure(bytes: &HeadBytes, limit_bytes: u64) -> Pressure {
 ///
 /// Windows of one half day go together: a normal flush (one window and the first seconds of the next) is one block, a back-fill of a
 /// year is two blocks a day. Twice a day the first seconds of the next half day are a small block of their own, which the next compaction takes.
+/// Where that would be many blocks with few samples each, those are joined: a sample a day of ten years is one block.
 pub fn plan(windows: &BTreeMap<i64, u64>, window_ms: i64) -> Vec<RangeInclusive<i64>> {
-    struct Range {
-        start: i64,
-        end: i64,
-        samples: u64,
-    }
     let mut ranges: Vec<Range> = Vec::new();
     for (&end, &samples) in windows {
         match ranges.last_mut() {
@@ -98,7 +101,32 @@ pub fn plan(windows: &BTreeMap<i64, u64>, window_ms: i64) -> Vec<RangeInclusive<
             _ => ranges.push(Range { start: end.saturating_sub(window_ms), end, samples }),
         }
     }
+    if ranges.len() > MANY_BLOCKS {
+        join_small(&mut ranges);
+    }
     ranges.into_iter().map(|r| r.start + 1..=r.end).collect()
+}
+
+/// The time of a block to be made, the start excluded, and how many samples it will have.
+struct Range {
+    start: i64,
+    end: i64,
+    samples: u64,
+}
+
+/// Joins neighbours that are small, and stay so together.
+fn join_small(ranges: &mut Vec<Range>) {
+    let mut joined: Vec<Range> = Vec::new();
+    for range in ranges.drain(..) {
+        match joined.last_mut() {
+            Some(last) if last.samples + range.samples <= SMALL_BLOCK_SAMPLES => {
+                last.end = range.end;
+                last.samples += range.samples;
+            }
+            _ => joined.push(range),
+        }
+    }
+    *ranges = joined;
 }
 
 /// The window, by its end, that a timestamp belongs to.
@@ -152,6 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn samples_strewn_over_decades_are_few_blocks() {
+        let daily: BTreeMap<i64, u64> = (0..36_500).map(|day| (day * 24 * H, 1)).collect();
+        assert_eq!(plan(&daily, 2 * H), [-2 * H + 1..=36_499 * 24 * H], "a sample a day of a century");
+        // What is large keeps to its half days, between what is small.
+        let mut mixed = daily;
+        for day in 100..200 {
+            mixed.insert(day * 24 * H, 1_000_000);
+        }
+        let ranges = plan(&mixed, 2 * H);
+        assert_eq!(ranges.len(), 102);
+        assert!(ranges[1..101].iter().all(|r| in_one_span(*r.start(), *r.end(), MAX_BLOCK_SPAN_MS)));
+    }
+
+    #[test]
     fn a_flush_is_due_when_data_time_leaves_its_window() {
         let head = |a, b, age_ms| HeadState { span_ms: Some((a, b)), samples: 5, age_ms };
         assert!(!is_due(head(2 * H + 1, 4 * H, 0), 2 * H));
@@ -167,7 +209,11 @@ mod tests {
         fn every_window_is_in_exactly_one_block(windows in proptest::collection::btree_map((-500i64..500).prop_map(|i| i * 2 * H), 1u64..1_000_000, 1..60)) {
             let ranges = plan(&windows, 2 * H);
             prop_assert!(ranges.windows(2).all(|w| w[0].end() < w[1].start()));
-            prop_assert!(ranges.iter().all(|r| in_one_span(*r.start(), *r.end(), MAX_BLOCK_SPAN_MS)));
+            let samples = |r: &RangeInclusive<i64>| windows.range(r.clone()).map(|(_, n)| n).sum::<u64>();
+            let fits = |r: &RangeInclusive<i64>| in_one_span(*r.start(), *r.end(), MAX_BLOCK_SPAN_MS);
+            prop_assert!(ranges.iter().all(|r| fits(r) || samples(r) <= SMALL_BLOCK_SAMPLES));
+            let small = |r: &RangeInclusive<i64>| samples(r) <= SMALL_BLOCK_SAMPLES / 2;
+            prop_assert!(ranges.len() <= MANY_BLOCKS || !ranges.windows(2).any(|w| small(&w[0]) && small(&w[1])));
             for end in windows.keys() {
                 let holders = ranges.iter().filter(|r| r.contains(end) && r.contains(&(end - 2 * H + 1))).count();
                 prop_assert_eq!(holders, 1);

@@ -185,7 +185,7 @@ mod shared {
 pub async fn commit(store: &dyn ObjectStore, seal: &Seal) -> Result<(), BlockError> {
     let path = layout::seal(seal.last_segment);
     let put = store.put(&path, PutPayload::from(seal.to_text())).await;
-    put.map(drop).map_err(|e| BlockError::Store { object: path.to_string(), cause: e.to_string() })
+    put.map(drop).map_err(|e| BlockError::of_store(&path, e))
 }
 
 /// Removes a seal and its files, its manifest first. What cannot be removed is left for [`sweep`].
@@ -221,10 +221,7 @@ pub struct Loaded {
 /// that is damaged is left out of its seal: whatever happened to a disk, the rest is there. What cannot be read for the moment is an error,
 /// because what is left out is lost once a flush has gone by.
 pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
-    let failed = |e: object_store::Error| BlockError::Store {
-        object: layout::SEALS.to_string(),
-        cause: e.to_string(),
-    };
+    let failed = |e: object_store::Error| BlockError::of_store(&layout::seals(), e);
     let mut loaded = Loaded { knows_all: true, ..Loaded::default() };
     let mut listed = store.list(Some(&layout::seals()));
     let mut manifests = Vec::new();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::histogram::Histogram;
 use crate::labels::Labels;
 use crate::rollup;
 use crate::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
@@ -195,8 +196,7 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
     let histograms = copies.iter().any(|s| s.histograms.is_some());
     let starts = copies.iter().any(|s| s.start_ts_ms.is_some());
     let picked = || order.iter().map(|(_, c, i)| (&copies[*c], *i));
-    let histograms: Option<Vec<_>> =
-        histograms.then(|| picked().map(|(s, i)| s.histograms.as_ref().and_then(|h| h[i].clone())).collect());
+    let histograms: Option<Vec<_>> = histograms.then(|| picked_histograms(&copies, &order));
     let starts: Option<Vec<_>> =
         starts.then(|| picked().map(|(s, i)| s.start_ts_ms.as_ref().map_or(0, |t| t[i])).collect());
     SeriesColumns {
@@ -208,6 +208,17 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
         start_ts_ms: starts.filter(|s| s.iter().any(|t| *t != 0)),
         windows: None,
     }
+}
+
+/// The histograms of picked samples. One before which another copy's sample stands says nothing of it.
+fn picked_histograms(copies: &[SeriesColumns], order: &[(i64, usize, usize)]) -> Vec<Option<Arc<Histogram>>> {
+    let mut before = None;
+    let pick = |(_, copy, i): &(i64, usize, usize)| {
+        let follows = before.replace((*copy, *i)).is_none_or(|(c, at)| (c, at + 1) == (*copy, *i));
+        let histogram = copies[*copy].histograms.as_ref()?[*i].as_ref()?;
+        Some(if follows { histogram.clone() } else { histogram.beside_another() })
+    };
+    order.iter().map(pick).collect()
 }
 
 /// Copies that follow one another in time.
@@ -236,4 +247,64 @@ fn concatenate(copies: Vec<SeriesColumns>, timelines: &mut SharedTimelines) -> S
         }
     }
     SeriesColumns { labels, ts_ms, values, histograms, start_ts_ms, windows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::{BucketSpan, CounterResetHint};
+
+    fn histogram(hint: CounterResetHint, buckets: [f64; 2]) -> Arc<Histogram> {
+        Arc::new(Histogram {
+            counter_reset_hint: hint,
+            count: buckets[0] + buckets[1],
+            sum: 1.0,
+            positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
+            positive_buckets: buckets.to_vec(),
+            ..Histogram::default()
+        })
+    }
+
+    fn copy(samples: &[(i64, Arc<Histogram>)]) -> SeriesColumns {
+        SeriesColumns {
+            labels: Labels::empty(),
+            ts_ms: samples.iter().map(|(t, _)| *t).collect(),
+            values: samples.iter().map(|(_, h)| h.sum).collect(),
+            histograms: Some(samples.iter().map(|(_, h)| Some(h.clone())).collect()),
+            start_ts_ms: None,
+            windows: None,
+        }
+    }
+
+    /// A block whose gap held a reset, and what fills the gap: upstream's `increase` is 562 where a believed hint made it -910.
+    #[test]
+    fn merged_copies_say_nothing_of_a_sample_that_came_between() {
+        use CounterResetHint::{CounterReset, NotCounterReset, Unknown};
+        let imported = copy(&[
+            (1, histogram(Unknown, [100.0, 200.0])),
+            (5, histogram(NotCounterReset, [400.0, 500.0])),
+            (7, histogram(NotCounterReset, [401.0, 502.0])),
+            (9, histogram(CounterReset, [401.0, 502.0])),
+        ]);
+        let late =
+            copy(&[(3, histogram(NotCounterReset, [500.0, 900.0])), (8, histogram(Unknown, [0.0, 1.0]))]);
+        let merged = merge_copies(vec![imported, late], &mut SharedTimelines::default());
+        let histograms: Vec<_> = merged.histograms.unwrap().into_iter().flatten().collect();
+        let hints: Vec<_> = histograms.iter().map(|h| h.counter_reset_hint).collect();
+        assert_eq!(hints, [Unknown, Unknown, Unknown, NotCounterReset, Unknown, Unknown]);
+        let resets: Vec<_> = histograms.windows(2).map(|w| w[1].detect_reset(&w[0])).collect();
+        assert_eq!(resets, [false, true, false, true, false]);
+    }
+
+    #[test]
+    fn reset_hint_that_contradicts_the_buckets_is_not_believed() {
+        let before = histogram(CounterResetHint::Unknown, [100.0, 200.0]);
+        let after = histogram(CounterResetHint::NotCounterReset, [5.0, 9.0]);
+        assert!(after.detect_reset(&before));
+        // The whole count may grow although a bucket fell.
+        let shifted = histogram(CounterResetHint::NotCounterReset, [99.0, 900.0]);
+        assert!(shifted.detect_reset(&before));
+        assert!(!histogram(CounterResetHint::NotCounterReset, [100.0, 201.0]).detect_reset(&before));
+        assert!(histogram(CounterResetHint::CounterReset, [100.0, 201.0]).detect_reset(&before));
+    }
 }
