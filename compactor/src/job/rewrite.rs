@@ -4,6 +4,7 @@
 //! The same is done to files of exemplars, whose series bear the same labels. What is deleted by tombstones
 //! goes in passing. The new block counts as the old one (its sources, its order), so nothing else changes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::exemplar::{Gathered, SeriesExemplars};
@@ -16,6 +17,7 @@ use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
 use tsdb::deletion::Visibility;
 use tsdb::sidecar::Sidecar;
 use ulid::Ulid;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::runner::{Done, JobError, JobRunner};
 use super::verify::Digest;
@@ -220,6 +222,47 @@ pub async fn rewrite_exemplars(
         Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
         Err(e) => Err(JobError::Unclear(format!("cannot commit: {e}"))),
     }
+}
+
+/// Fails where taking labels off would make one series of two that lie in different blocks and differ in those labels: replicas are not copies, and
+/// merging them as such makes resets of nothing. Reads the labels of all `blocks` (the tenant's live ones); blocks the thread.
+pub fn check_labels(
+    runner: &JobRunner,
+    tenant: &TenantId,
+    blocks: &[Arc<BlockMeta>],
+    what: &Rewrite,
+) -> Result<(), JobError> {
+    if what.drop_labels.is_empty() {
+        return Ok(());
+    }
+    // By the hash of the labels that stay: the hash of those that go, and a block that has such a series.
+    let mut seen: HashMap<u64, (u64, Ulid)> = HashMap::new();
+    for meta in blocks {
+        let mut reader = open(runner, tenant, meta, &Visibility::default())?;
+        while let Some(run) = reader.next_labels().map_err(|e| unreadable(meta, e))? {
+            for labels in run.iter().filter(|l| what.keeps(l)) {
+                let taken = labels.iter().filter(|(name, _)| what.drop_labels.iter().any(|d| d == name));
+                let taken = Labels::from_sorted(taken);
+                if taken.is_empty() {
+                    continue;
+                }
+                let left = what.trim(labels);
+                let taken = xxh3_64(taken.as_bytes());
+                let (before, block) = *seen.entry(xxh3_64(left.as_bytes())).or_insert((taken, meta.ulid));
+                if before != taken && block != meta.ulid {
+                    return Err(JobError::Differs {
+                        block: meta.ulid,
+                        what: format!(
+                            "without {} a series of it and another of block {block} would both be {left}; they are replicas or different \
+                             series, and merging them would ruin both. Drop one of them by a matcher first, or name the labels in replica_labels",
+                            what.drop_labels.join(", ")
+                        ),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The labels of all series that stay, in the order in which they are to be written, and the number of each.

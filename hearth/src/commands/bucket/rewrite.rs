@@ -5,7 +5,7 @@ use super::{Bucket, print};
 use crate::commands::quantities::{count, size};
 use crate::config::Settings;
 use crate::{complain, say};
-use compactor::job::rewrite::{Rewrite, Rewritten, exemplars_left, rewrite, rewrite_exemplars};
+use compactor::job::rewrite::{Rewrite, Rewritten, check_labels, exemplars_left, rewrite, rewrite_exemplars};
 use compactor::job::{JobError, JobRunner};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -39,6 +39,7 @@ impl Bucket {
         let mut exemplars: Vec<Value> = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
+            check_labels(&place, tenant, &catalog.snapshot().blocks, &what).map_err(|e| e.to_string())?;
             for meta in
                 catalog.snapshot().blocks.iter().filter(|b| blocks.is_empty() || blocks.contains(&b.ulid))
             {
