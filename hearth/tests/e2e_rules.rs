@@ -1,4 +1,5 @@
-//! Rules and alerts with the real things around them: Alertmanagers and amtool, promtool, restarts, reloads, and tenants' own rules.
+//! Rules and alerts with the real things around them: Alertmanagers and amtool, promtool, restarts,
+//! reloads, and tenants' own rules.
 
 mod test_services;
 

@@ -1,4 +1,5 @@
-//! `hearth rules backfill`: recording rules for the past, out of the blocks in the object store and into new ones beside them.
+//! `hearth rules backfill`: recording rules for the past, out of the blocks in the object store and into
+//! new ones beside them.
 
 use std::process::ExitCode;
 use std::sync::Arc;

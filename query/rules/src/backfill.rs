@@ -1,8 +1,8 @@
 //! Recording rules for the past: what they would have written at every slot, had they run then.
 //!
-//! Time is taken in pieces, oldest first, and in each piece the groups one after the other and their rules in order, each as one range query
-//! at the group's own slots. What a rule gives is there for those after it, and for all in later pieces. Alerting rules are left out: nobody
-//! wants to hear of them now.
+//! Time is taken in pieces, oldest first, and in each piece the groups one after the other and their rules
+//! in order, each as one range query at the group's own slots. What a rule gives is there for those after
+//! it, and for all in later pieces. Alerting rules are left out: nobody wants to hear of them now.
 
 use std::sync::Arc;
 
@@ -30,8 +30,9 @@ pub struct Filled {
     pub skipped: usize,
 }
 
-/// Computes the rules of groups from `min_t_ms` to `max_t_ms`, both included, over a history; the samples are put into `out`, which
-/// may have those of an earlier stretch of time. `told` hears of each piece that is done and says whether to go on.
+/// Computes the rules of groups from `min_t_ms` to `max_t_ms`, both included, over a history; the samples
+/// are put into `out`, which may have those of an earlier stretch of time. `told` hears of each piece that
+/// is done and says whether to go on.
 pub fn fill(
     groups: &[Group],
     engine: &Engine,

@@ -1,4 +1,5 @@
-//! Rules in this process: groups out of files and out of the bucket over the one store, their alerts to the Alertmanagers, and reloads.
+//! Rules in this process: groups out of files and out of the bucket over the one store, their alerts to the
+//! Alertmanagers, and reloads.
 
 mod bucket;
 mod storage;
@@ -193,7 +194,8 @@ impl Rules {
         Ok(())
     }
 
-    /// Makes the groups of files and bucket the ones that run. A bucket that does not answer leaves those of it that run.
+    /// Makes the groups of files and bucket the ones that run. A bucket that does not answer leaves those
+    /// of it that run.
     async fn apply(&self) {
         let _alone = self.0.reloading.lock().await;
         if let Some(bucket) = &self.0.bucket {

@@ -1,8 +1,9 @@
 //! Alerts of one rule and how they come and go: pure state, moved on by the result of each evaluation.
 //!
-//! A series that appears is pending; when it has been there for the rule's `for` it fires; when it goes, a pending alert is forgotten and a
-//! firing one resolved, after `keep_firing_for` where the rule has that. Resolved alerts are kept, and told again, for a while: an
-//! Alertmanager that missed it must still learn of it. All of it follows upstream's `rules/alerting.go` of release 3.14.
+//! A series that appears is pending; when it has been there for the rule's `for` it fires; when it goes, a
+//! pending alert is forgotten and a firing one resolved, after `keep_firing_for` where the rule has that.
+//! Resolved alerts are kept, and told again, for a while: an Alertmanager that missed it must still learn
+//! of it. All of it follows upstream's `rules/alerting.go` of release 3.14.
 
 pub mod restore;
 
@@ -79,7 +80,8 @@ pub struct Outgoing {
     pub labels: Labels,
     pub annotations: BTreeMap<String, String>,
     pub starts_at_ms: i64,
-    /// For a resolved alert when it was, else until when the Alertmanager may take it for firing without hearing more.
+    /// For a resolved alert when it was, else until when the Alertmanager may take it for firing without
+    /// hearing more.
     pub ends_at_ms: i64,
     pub resolved: bool,
 }
@@ -91,8 +93,9 @@ pub struct Alerts {
 }
 
 impl Alerts {
-    /// Moves on by the result of the evaluation at `slot_ms`. An error leaves the state as it was, but for the limit, past which all of
-    /// it goes: a rule that gives more alerts than allowed must not fire some of them at random.
+    /// Moves on by the result of the evaluation at `slot_ms`. An error leaves the state as it was, but for
+    /// the limit, past which all of it goes: a rule that gives more alerts than allowed must not fire some
+    /// of them at random.
     pub fn evaluate(&mut self, timing: &Timing, slot_ms: i64, result: Vec<Candidate>) -> Result<(), String> {
         let mut seen: HashMap<Labels, Candidate> = HashMap::with_capacity(result.len());
         for candidate in result {
@@ -154,8 +157,8 @@ impl Alerts {
         self.active.is_empty()
     }
 
-    /// The two series of each pending or firing alert, with their values. `raw_labels` are the rule's own, unexpanded: upstream begins
-    /// with them, so that a label which expands to nothing shows its template.
+    /// The two series of each pending or firing alert, with their values. `raw_labels` are the rule's own,
+    /// unexpanded: upstream begins with them, so that a label which expands to nothing shows its template.
     pub fn series(&self, raw_labels: &BTreeMap<String, String>) -> Vec<(Labels, f64)> {
         let mut out = Vec::new();
         for alert in self.current() {

@@ -1,4 +1,5 @@
-//! Since when alerts were pending before a restart: read back out of `ALERTS_FOR_STATE`, and how much of the wait is left.
+//! Since when alerts were pending before a restart: read back out of `ALERTS_FOR_STATE`, and how much of
+//! the wait is left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::{ALERT_NAME, ALERTS_FOR_STATE, Alerts};
 pub struct Restore {
     /// How far back a state is looked for: longer outages begin anew.
     pub outage_tolerance_ms: i64,
-    /// A restored alert waits at least this long before it fires; rules with a shorter `for` are not restored.
+    /// A restored alert waits at least this long before it fires; rules with a shorter `for` are not
+    /// restored.
     pub grace_period_ms: i64,
 }
 
@@ -25,7 +27,8 @@ impl Default for Restore {
     }
 }
 
-/// The last state that was written of each alert: labels without the metric's name, to (time in ms, active since in s).
+/// The last state that was written of each alert: labels without the metric's name, to (time in ms, active
+/// since in s).
 pub type Stored = HashMap<Labels, (i64, f64)>;
 
 /// Reads the stored states of a rule's alerts. Labels whose value is a template cannot be asked for.

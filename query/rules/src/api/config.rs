@@ -1,7 +1,9 @@
-//! The configuration API of Mimir and Cortex: tenants read and write their own groups, as mimirtool and Grafana do.
+//! The configuration API of Mimir and Cortex: tenants read and write their own groups, as mimirtool and
+//! Grafana do.
 //!
-//! Its paths are `/prometheus/config/v1/rules…`, `/config/v1/rules…` (what Grafana makes of a data source's URL) and Cortex'
-//! `/api/v1/rules/…` with a namespace behind, where it does not collide with Prometheus' own.
+//! Its paths are `/prometheus/config/v1/rules…`, `/config/v1/rules…` (what Grafana makes of a data source's
+//! URL) and Cortex' `/api/v1/rules/…` with a namespace behind, where it does not collide with Prometheus'
+//! own.
 
 use std::sync::Arc;
 
@@ -104,7 +106,8 @@ fn write_stored(stored: &Stored, parse: &ParseOptions) -> String {
     for (namespace, groups) in stored {
         out += &format!("{}:\n", quoted(namespace));
         for text in groups.values() {
-            // It was checked before it was stored; what another version wrote and this one cannot read is left out.
+            // It was checked before it was stored; what another version wrote and this one cannot read is
+            // left out.
             if let Ok(group) = parse_group(text, &options) {
                 let mut shown = String::new();
                 write_group(&mut shown, &group, 6);

@@ -1,4 +1,5 @@
-//! `/api/v1/rules`, `/alerts` and `/alertmanagers`: groups as they stand, filtered and paged, in upstream's JSON.
+//! `/api/v1/rules`, `/alerts` and `/alertmanagers`: groups as they stand, filtered and paged, in upstream's
+//! JSON.
 
 use std::sync::Arc;
 

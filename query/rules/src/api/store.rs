@@ -1,4 +1,5 @@
-//! Where tenants' own rules are kept: one object per group, so that two who write different groups at once lose nothing.
+//! Where tenants' own rules are kept: one object per group, so that two who write different groups at once
+//! lose nothing.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -34,7 +35,8 @@ pub trait RuleStore: Send + Sync + 'static {
     fn delete<'a>(&'a self, tenant: &'a TenantId, namespace: &'a str, group: &'a str) -> Pending<'a, ()>;
 }
 
-/// The name of a namespace or a group as a part of an object's path: any text, in letters that every store takes.
+/// The name of a namespace or a group as a part of an object's path: any text, in letters that every store
+/// takes.
 pub fn path_part(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }

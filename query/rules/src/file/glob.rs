@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The files that a pattern names, ascending. A pattern without wildcards names its file, whether it is there or not.
+/// The files that a pattern names, ascending. A pattern without wildcards names its file, whether it is
+/// there or not.
 pub fn expand(pattern: &str) -> io::Result<Vec<PathBuf>> {
     let path = Path::new(pattern);
     let last = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
@@ -21,7 +22,8 @@ pub fn expand(pattern: &str) -> io::Result<Vec<PathBuf>> {
     for entry in entries {
         let name = entry?.file_name();
         let Some(text) = name.to_str() else { continue };
-        // A hidden file is named by its dot, as a shell has it: editors and Kubernetes leave such files about.
+        // A hidden file is named by its dot, as a shell has it: editors and Kubernetes leave such files
+        // about.
         if text.starts_with('.') && !last.starts_with('.') {
             continue;
         }
@@ -33,7 +35,8 @@ pub fn expand(pattern: &str) -> io::Result<Vec<PathBuf>> {
     Ok(out)
 }
 
-/// Whether a whole name fits. Goes back at most to the last star, so it takes the product of both lengths at worst.
+/// Whether a whole name fits. Goes back at most to the last star, so it takes the product of both lengths
+/// at worst.
 fn matches(pattern: &[char], name: &[char]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

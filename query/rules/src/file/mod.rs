@@ -1,7 +1,7 @@
 //! Rule files: strict YAML to checked groups of rules, or everything that is wrong with it and where.
 //!
-//! The format and the words of the errors are those of Prometheus 3.14 (`model/rulefmt`), which every error follows with the place in the
-//! file: upstream leaves it out in some.
+//! The format and the words of the errors are those of Prometheus 3.14 (`model/rulefmt`), which every error
+//! follows with the place in the file: upstream leaves it out in some.
 
 mod error;
 mod glob;

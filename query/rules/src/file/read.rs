@@ -8,7 +8,8 @@ use super::rule::{FileOptions, PlacedGroup, PlacedRule, RuleGroup};
 use super::validate;
 use super::yaml::{self, Node};
 
-/// Reads a whole file. An empty one has no groups. The errors are all that were found, in the order of the file.
+/// Reads a whole file. An empty one has no groups. The errors are all that were found, in the order of the
+/// file.
 pub fn parse(text: &str, options: &FileOptions) -> Result<Vec<RuleGroup>, Vec<FileError>> {
     let Some(root) = yaml::read(text).map_err(|e| vec![e])? else { return Ok(Vec::new()) };
     let mut reader = Reader { options, errors: Vec::new() };

@@ -67,8 +67,8 @@ pub struct RuleGroup {
 pub struct FileOptions {
     /// Keys that nobody knows are an error.
     pub strict: bool,
-    /// Also takes the keys that Mimir and Cortex have beside Prometheus' own: `source_tenants`, `evaluation_delay`,
-    /// `align_evaluation_time_on_interval`.
+    /// Also takes the keys that Mimir and Cortex have beside Prometheus' own: `source_tenants`,
+    /// `evaluation_delay`, `align_evaluation_time_on_interval`.
     pub mimir_keys: bool,
     pub parse: ParseOptions,
 }

@@ -58,7 +58,8 @@ pub fn write_group(out: &mut String, group: &RuleGroup, indent: usize) {
     }
 }
 
-/// A text as YAML reads it back: plain where nothing else can be meant, else in double quotes, which take JSON's escapes.
+/// A text as YAML reads it back: plain where nothing else can be meant, else in double quotes, which take
+/// JSON's escapes.
 pub fn quoted(text: &str) -> String {
     let first = text.bytes().next();
     let plain = first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')

@@ -1,4 +1,5 @@
-//! YAML as a tree of nodes that remember their places: scalars keep their text as written, aliases share what they point at.
+//! YAML as a tree of nodes that remember their places: scalars keep their text as written, aliases share
+//! what they point at.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,7 +24,8 @@ pub struct Node {
 
 #[derive(Debug)]
 pub enum Kind {
-    /// The text as written, quotes and escapes resolved. Only a plain scalar can mean a number, a truth value or nothing.
+    /// The text as written, quotes and escapes resolved. Only a plain scalar can mean a number, a truth
+    /// value or nothing.
     Scalar {
         text: String,
         plain: bool,

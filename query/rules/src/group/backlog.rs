@@ -1,4 +1,5 @@
-//! Slots that were missed, of all groups together: taken oldest first, so that a rule which reads another's writes finds them.
+//! Slots that were missed, of all groups together: taken oldest first, so that a rule which reads another's
+//! writes finds them.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,9 @@
-//! Groups of rules at work: when they are evaluated, what an evaluation does, and how a reload passes state on.
+//! Groups of rules at work: when they are evaluated, what an evaluation does, and how a reload passes state
+//! on.
 //!
-//! [`schedule`] says when, [`evaluate`] what one rule gives, [`runner`] keeps the state of one group, [`backlog`] holds the slots that were
-//! missed, [`reload`] matches old groups with new ones; all of these are pure or take time and storage as arguments. [`running`] has
-//! the threads.
+//! [`schedule`] says when, [`evaluate`] what one rule gives, [`runner`] keeps the state of one group,
+//! [`backlog`] holds the slots that were missed, [`reload`] matches old groups with new ones; all of these
+//! are pure or take time and storage as arguments. [`running`] has the threads.
 
 pub mod backlog;
 pub mod evaluate;
@@ -125,8 +126,8 @@ pub trait Storage: Send + Sync + 'static {
     /// One consistent view of all that a tenant has.
     fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
 
-    /// Writes samples; when it returns they are durable, and every view that is taken from then on has them. Single samples that cannot be
-    /// taken are said in the list, the others are stored.
+    /// Writes samples; when it returns they are durable, and every view that is taken from then on has
+    /// them. Single samples that cannot be taken are said in the list, the others are stored.
     fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, String>;
 }
 

@@ -1,6 +1,7 @@
 //! Up to which slot each group has been evaluated, in a file that a restart reads.
 //!
-//! It may lag a few seconds behind: a slot that is evaluated twice writes the same samples twice, which is once.
+//! It may lag a few seconds behind: a slot that is evaluated twice writes the same samples twice, which is
+//! once.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -39,7 +39,8 @@ fn id(rule: &CompiledRule) -> RuleId<'_> {
     (rule.rule.is_alert(), rule.rule.name(), &rule.labels)
 }
 
-/// For each new rule the old one whose state it takes: the same name and labels, of several the n-th takes the n-th.
+/// For each new rule the old one whose state it takes: the same name and labels, of several the n-th takes
+/// the n-th.
 pub fn predecessors(old: &[CompiledRule], new: &[CompiledRule]) -> Vec<Option<usize>> {
     let mut by_id: HashMap<RuleId<'_>, std::collections::VecDeque<usize>> = HashMap::new();
     for (at, rule) in old.iter().enumerate() {

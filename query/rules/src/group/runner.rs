@@ -77,8 +77,8 @@ pub fn slot_ms(slot_ns: i64) -> i64 {
 }
 
 impl Runner {
-    /// A group whose first slot is the next one after `now_ns`. `restored`: there is nothing to be restored, because the process has been
-    /// running for a while.
+    /// A group whose first slot is the next one after `now_ns`. `restored`: there is nothing to be
+    /// restored, because the process has been running for a while.
     pub fn new(group: Arc<Group>, now_ns: i64, restored: bool) -> Runner {
         let slots = Slots::new(&group.key.file, &group.key.name, group.interval_ms);
         let new_rule = |_: &CompiledRule| RuleState { restored, ..RuleState::default() };
@@ -256,8 +256,8 @@ impl Runner {
         failed
     }
 
-    /// Ends the series that stood at the last slot that was filled and are not there now. The marker stands just before the slot that was
-    /// evaluated in time, where it hides no sample.
+    /// Ends the series that stood at the last slot that was filled and are not there now. The marker stands
+    /// just before the slot that was evaluated in time, where it hides no sample.
     pub fn end_fill(&mut self, env: &Environment) -> Result<(), String> {
         let filled = std::mem::take(&mut self.backfill);
         let next_ms = slot_ms(filled.last_slot_ns + self.slots.interval_ns) - self.group.query_offset_ms - 1;

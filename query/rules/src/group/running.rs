@@ -1,4 +1,5 @@
-//! Groups on threads: each wakes at its slots, a worker fills what was missed, a reload changes the set while the rest runs on.
+//! Groups on threads: each wakes at its slots, a worker fills what was missed, a reload changes the set
+//! while the rest runs on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,7 +85,8 @@ impl Groups {
         groups
     }
 
-    /// Makes these the groups; no two may have one key. Those that are the same run on as if nothing had happened.
+    /// Makes these the groups; no two may have one key. Those that are the same run on as if nothing had
+    /// happened.
     pub async fn reload(&self, new: Vec<Group>) {
         let _alone = self.0.reloading.lock().await;
         if self.0.stopping() {
@@ -340,7 +342,8 @@ async fn keep_progress(inner: Arc<Inner>) {
     }
 }
 
-/// Ends the series of a group that was taken out, after two intervals, in which a further reload may have brought them back.
+/// Ends the series of a group that was taken out, after two intervals, in which a further reload may have
+/// brought them back.
 async fn end_later(inner: Arc<Inner>, runner: Runner) {
     let wait = Duration::from_millis(2 * runner.group().interval_ms.unsigned_abs());
     let mut stopped = inner.stop.subscribe();

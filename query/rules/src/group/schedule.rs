@@ -1,4 +1,5 @@
-//! When a group is evaluated: at slots of its interval, shifted by a hash of its name so that groups do not all come at once.
+//! When a group is evaluated: at slots of its interval, shifted by a hash of its name so that groups do not
+//! all come at once.
 
 use model::labels::Labels;
 
@@ -47,7 +48,8 @@ pub struct Due {
 /// Most slots that are remembered as missed.
 const MOST_MISSED: usize = 10_000;
 
-/// The slots since `last`, which was evaluated; `None` while the next is not there yet. Missed ones are as old as `max_age_ns` at most.
+/// The slots since `last`, which was evaluated; `None` while the next is not there yet. Missed ones are as
+/// old as `max_age_ns` at most.
 pub fn due(slots: &Slots, last: i64, now_ns: i64, max_age_ns: i64) -> Option<Due> {
     let slot = slots.at_or_before(now_ns);
     if slot <= last {

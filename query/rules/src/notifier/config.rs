@@ -117,8 +117,8 @@ impl Default for AlertmanagerSet {
     }
 }
 
-/// The set of one URL: `http://host:9093/prefix`, with a user and a password if need be; `dns+http://name:9093` stands for all addresses of
-/// the name.
+/// The set of one URL: `http://host:9093/prefix`, with a user and a password if need be;
+/// `dns+http://name:9093` stands for all addresses of the name.
 pub fn from_url(url: &str) -> Result<AlertmanagerSet, String> {
     let how = "write http://HOST:PORT, https://HOST/PREFIX or dns+http://NAME:PORT";
     let (dns, plain) = match url.strip_prefix("dns+") {
@@ -152,8 +152,8 @@ pub fn from_url(url: &str) -> Result<AlertmanagerSet, String> {
     })
 }
 
-/// Reads the `alerting` section of a file, which may be a whole `prometheus.yml`: its other sections are not looked at. Relative paths
-/// are those of `folder`.
+/// Reads the `alerting` section of a file, which may be a whole `prometheus.yml`: its other sections are
+/// not looked at. Relative paths are those of `folder`.
 pub fn parse(text: &str, folder: &Path) -> Result<Alerting, FileError> {
     let Some(root) = yaml::read(text)? else { return Ok(Alerting::default()) };
     let fields = root.fields("config.Config")?;

@@ -1,9 +1,10 @@
 //! Alerts on their way to Alertmanagers.
 //!
-//! An alert that a rule hands over gets the external labels, is relabelled, and joins the queue of every Alertmanager that is known. Each queue
-//! has a task of its own, which sends batches and, unlike upstream's, tries again what was not taken: as long as the alert is still
-//! valid, and unless a newer word about the same alert has come meanwhile. An Alertmanager that is away, slow or talks nonsense so
-//! delays its own queue and nothing else.
+//! An alert that a rule hands over gets the external labels, is relabelled, and joins the queue of every
+//! Alertmanager that is known. Each queue has a task of its own, which sends batches and, unlike
+//! upstream's, tries again what was not taken: as long as the alert is still valid, and unless a newer word
+//! about the same alert has come meanwhile. An Alertmanager that is away, slow or talks nonsense so delays
+//! its own queue and nothing else.
 
 pub mod config;
 pub mod discovery;
@@ -72,7 +73,8 @@ impl Notifier {
         Notifier(Arc::new(Inner { external, clock, metrics, limits, state: Mutex::default() }))
     }
 
-    /// Puts a configuration in force. Queues of Alertmanagers that stay, stay. Must be called within a runtime.
+    /// Puts a configuration in force. Queues of Alertmanagers that stay, stay. Must be called within a
+    /// runtime.
     pub fn configure(&self, alerting: Alerting) {
         let mut state = self.0.state.lock();
         let mut old: Vec<Set> = std::mem::take(&mut state.sets);

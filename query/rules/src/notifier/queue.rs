@@ -48,8 +48,9 @@ impl Queue {
         self.waiting.drain(..count).collect()
     }
 
-    /// Gives back what was not delivered, in front. Lets go of what nobody needs any more: what is over, and what a newer message about the
-    /// same alert has replaced. How many those are which the Alertmanager then never gets.
+    /// Gives back what was not delivered, in front. Lets go of what nobody needs any more: what is over,
+    /// and what a newer message about the same alert has replaced. How many those are which the
+    /// Alertmanager then never gets.
     pub fn give_back(&mut self, batch: Vec<Arc<Message>>, now_ms: i64) -> u64 {
         let mut lost = 0;
         let newer: HashSet<&Labels> = self.waiting.iter().map(|m| &m.labels).collect();

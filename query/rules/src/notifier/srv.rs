@@ -1,4 +1,5 @@
-//! SRV records, which say under which names and ports a service is: one question to the system's name servers, as RFC 1035 and 2782 have it.
+//! SRV records, which say under which names and ports a service is: one question to the system's name
+//! servers, as RFC 1035 and 2782 have it.
 //!
 //! Written here because a resolver crate would bring half a DNS server with it for this one record.
 

@@ -1,4 +1,5 @@
-//! Numbers and values as Go's `fmt` writes them: `%g` and its like, and `printf` with flags, width and precision.
+//! Numbers and values as Go's `fmt` writes them: `%g` and its like, and `printf` with flags, width and
+//! precision.
 
 use model::matcher::quote;
 
@@ -7,7 +8,8 @@ use super::value::Value;
 /// Wider than this, or more digits, Go refuses too.
 const MAX_WIDTH: usize = 1_000_000;
 
-/// A float by verb (`e`, `E`, `f`, `F`, `g`, `G`) and precision; `None` is the shortest that reads back the same.
+/// A float by verb (`e`, `E`, `f`, `F`, `g`, `G`) and precision; `None` is the shortest that reads back the
+/// same.
 pub fn format_float(v: f64, verb: char, precision: Option<usize>) -> String {
     if v.is_nan() {
         return "NaN".into();
@@ -40,7 +42,8 @@ pub fn format_float(v: f64, verb: char, precision: Option<usize>) -> String {
                 true => mantissa.trim_end_matches('0').trim_end_matches('.'),
                 false => mantissa,
             };
-            // The shortest form decides as if it had six digits; of so many digits as there are, the trailing zeros are not digits.
+            // The shortest form decides as if it had six digits; of so many digits as there are, the
+            // trailing zeros are not digits.
             let significant = mantissa.bytes().filter(u8::is_ascii_digit).count() as i32;
             let mut from = digits.map_or(6, |d| d as i32);
             if digits.is_some() && from > significant && significant > exponent {

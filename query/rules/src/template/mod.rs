@@ -1,8 +1,10 @@
-//! Templates of labels and annotations: the part of Go's `text/template` and of upstream's functions that rule files use.
+//! Templates of labels and annotations: the part of Go's `text/template` and of upstream's functions that
+//! rule files use.
 //!
-//! The life of a template: its text is cut into tokens ([`lex`]), these become a tree ([`parse`]) with every function and variable known to
-//! exist, and the tree is walked over the data of one alert ([`run`]). What the engine does not know is an error at the first of these
-//! that can see it, in Go's words. Nothing that a template says makes it run or grow without end: see [`Limits`].
+//! The life of a template: its text is cut into tokens ([`lex`]), these become a tree ([`parse`]) with
+//! every function and variable known to exist, and the tree is walked over the data of one alert ([`run`]).
+//! What the engine does not know is an error at the first of these that can see it, in Go's words. Nothing
+//! that a template says makes it run or grow without end: see [`Limits`].
 
 mod compare;
 mod data;
@@ -18,7 +20,8 @@ pub use data::{Data, External, Limits, TemplateError};
 pub use format::format_float;
 pub use value::{Sample, Value};
 
-/// What every template begins with, so that `$labels` and its like are there. Columns in errors count it, as upstream's do.
+/// What every template begins with, so that `$labels` and its like are there. Columns in errors count it,
+/// as upstream's do.
 const PREFIX: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
 
 /// Longest text of one template.
@@ -58,7 +61,8 @@ impl Template {
     }
 }
 
-/// Expands a text as an alert's label or annotation: whatever is wrong with it becomes the value, and no error.
+/// Expands a text as an alert's label or annotation: whatever is wrong with it becomes the value, and no
+/// error.
 pub fn expand_or_tell(text: &str, name: &str, data: &Data<'_>) -> String {
     let expanded = Template::parse(text, name)
         .map_err(|e| format!("error parsing template {name}: {e}"))

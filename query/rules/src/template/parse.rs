@@ -1,4 +1,5 @@
-//! Tokens to the tree of a template, with Go's checks: functions and variables exist, blocks end, pipelines can be run.
+//! Tokens to the tree of a template, with Go's checks: functions and variables exist, blocks end, pipelines
+//! can be run.
 
 use std::collections::HashMap;
 

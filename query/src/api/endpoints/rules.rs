@@ -1,4 +1,5 @@
-//! `rules`, `alerts` and `alertmanagers`: shown by whoever evaluates rules in this process, or valid emptiness.
+//! `rules`, `alerts` and `alertmanagers`: shown by whoever evaluates rules in this process, or valid
+//! emptiness.
 
 use axum::extract::State;
 use axum::response::Response;
