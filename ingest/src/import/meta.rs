@@ -82,11 +82,11 @@ impl SourceMeta {
     /// Reads the file of a block's folder.
     pub fn read(folder: &Path) -> Result<SourceMeta, ImportError> {
         let path = folder.join("meta.json");
-        let length = std::fs::metadata(&path).map_err(|e| ImportError::disk(&path, &e))?.len();
+        let length = std::fs::metadata(&path).map_err(|e| ImportError::disk(&path, e))?.len();
         if length > MAX_META_BYTES {
             return Err(ImportError::damaged(&path, format!("it has {length} bytes")));
         }
-        let text = std::fs::read(&path).map_err(|e| ImportError::disk(&path, &e))?;
+        let text = std::fs::read(&path).map_err(|e| ImportError::disk(&path, e))?;
         SourceMeta::parse(&text).map_err(|what| ImportError::damaged(&path, what))
     }
 

@@ -25,7 +25,7 @@ pub mod replicas;
 mod thanos;
 pub mod unit;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::source::SourceError;
 use tsdb::block::BlockError;
@@ -35,8 +35,20 @@ use tsdb::bucket::import_journal::ImportJournalError;
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The local disk failed.
-    #[error("{0}")]
-    Disk(String),
+    #[error("{}: {source}", path.display())]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A part of the source could not be fetched from where it is.
+    #[error("{object} could not be fetched into {}: {source}", path.display())]
+    Fetch {
+        object: String,
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The source is damaged, incomplete, or of a kind that is not known.
     #[error("{0}")]
     Source(String),
@@ -58,8 +70,9 @@ pub enum ImportError {
 }
 
 impl ImportError {
-    pub(crate) fn disk(path: &Path, e: &std::io::Error) -> ImportError {
-        ImportError::Disk(format!("{}: {e}", path.display()))
+    /// The disk failed at a file or folder.
+    pub fn disk(path: &Path, source: std::io::Error) -> ImportError {
+        ImportError::Disk { path: path.to_owned(), source }
     }
 
     pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> ImportError {

@@ -304,8 +304,11 @@ impl Import {
         if let [block] = blocks {
             return self.identity_alone(session, block);
         }
-        let inside = blocks.iter().filter(|b| overlap(range_of(&b.meta), range));
-        let mut named: Vec<&str> = inside.map(|b| b.meta.ulid.as_str()).collect();
+        let inside: Vec<&&Block> = blocks.iter().filter(|b| overlap(range_of(&b.meta), range)).collect();
+        if let [alone] = inside[..] {
+            return self.identity_alone(session, alone);
+        }
+        let mut named: Vec<&str> = inside.iter().map(|b| b.meta.ulid.as_str()).collect();
         named.sort_unstable();
         format!(
             "thanos blocks {} of {} ms merged without {:?}, select [{}]",
@@ -338,7 +341,8 @@ impl Import {
         blocks: &[&Block],
         unit: &Unit,
     ) -> Result<(), ImportError> {
-        for block in blocks.iter().filter(|b| overlap(range_of(&b.meta), unit.range)) {
+        let inside: Vec<&&Block> = blocks.iter().filter(|b| overlap(range_of(&b.meta), unit.range)).collect();
+        for block in inside.iter().filter(|_| inside.len() > 1) {
             let alone = Unit::raw(&self.identity_alone(session, block), unit.range);
             if session.journal.is_done(&alone.key())? {
                 return Err(ImportError::Source(format!(
@@ -362,8 +366,7 @@ impl Import {
                 let fetched = Fetched(session.scratch.path().join(ulid));
                 let bytes: u64 = block.objects.iter().map(|(_, size)| size).sum();
                 session.console.title(format!("fetching {ulid} ({})", size(bytes)));
-                let done = session.runtime.block_on(fetch(&self.store, block, &fetched.0));
-                done.map_err(ImportError::Disk)?;
+                session.runtime.block_on(fetch(&self.store, block, &fetched.0))?;
                 (fetched.0.clone(), Some(fetched))
             }
         };
@@ -405,32 +408,35 @@ impl Drop for Fetched {
 }
 
 /// Copies what is read of a block into a local folder.
-async fn fetch(store: &Arc<dyn ObjectStore>, block: &Block, folder: &Path) -> Result<(), String> {
+async fn fetch(store: &Arc<dyn ObjectStore>, block: &Block, folder: &Path) -> Result<(), ImportError> {
     let root = object_store::path::Path::from(block.meta.ulid.as_str());
     let needed = |name: &str| {
         let segment = name.strip_prefix("chunks/");
         segment.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
             || ["meta.json", "index", "tombstones"].contains(&name)
     };
-    std::fs::create_dir_all(folder.join("chunks")).map_err(|e| format!("{}: {e}", folder.display()))?;
+    std::fs::create_dir_all(folder.join("chunks")).map_err(|e| ImportError::disk(folder, e))?;
     let copies = block.objects.iter().filter(|(name, _)| needed(name)).map(|(name, bytes)| {
         let from = name.split('/').fold(root.clone(), |path, part| path.join(part));
         let to = folder.join(name);
         async move {
-            let failed =
-                |e: &dyn std::fmt::Display| format!("{from} could not be fetched into {}: {e}", to.display());
-            let mut file = tokio::fs::File::create(&to).await.map_err(|e| failed(&e))?;
-            let mut body = store.get(&from).await.map_err(|e| failed(&e))?.into_stream();
+            let failed = |source: Box<dyn std::error::Error + Send + Sync>| ImportError::Fetch {
+                object: from.to_string(),
+                path: to.clone(),
+                source,
+            };
+            let mut file = tokio::fs::File::create(&to).await.map_err(|e| failed(e.into()))?;
+            let mut body = store.get(&from).await.map_err(|e| failed(e.into()))?.into_stream();
             let mut got = 0;
             while let Some(part) = body.next().await {
-                let part = part.map_err(|e| failed(&e))?;
+                let part = part.map_err(|e| failed(e.into()))?;
                 got += part.len() as u64;
-                file.write_all(&part).await.map_err(|e| failed(&e))?;
+                file.write_all(&part).await.map_err(|e| failed(e.into()))?;
             }
-            file.flush().await.map_err(|e| failed(&e))?;
+            file.flush().await.map_err(|e| failed(e.into()))?;
             match got == *bytes {
                 true => Ok(()),
-                false => Err(failed(&format!("{got} of {bytes} bytes came"))),
+                false => Err(failed(format!("{got} of {bytes} bytes came").into())),
             }
         }
     });

@@ -55,15 +55,14 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>, ImportError> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(std::io::stdin()));
     }
-    let file = File::open(path).map_err(|e| ImportError::disk(path, &e))?;
+    let file = File::open(path).map_err(|e| ImportError::disk(path, e))?;
     let buffered = BufReader::with_capacity(1 << 18, file);
     match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(buffered))),
         Some("zst") => {
-            let mut decoder =
-                zstd::Decoder::with_buffer(buffered).map_err(|e| ImportError::disk(path, &e))?;
+            let mut decoder = zstd::Decoder::with_buffer(buffered).map_err(|e| ImportError::disk(path, e))?;
             // Of the window that a frame may ask for: 128 MiB.
-            decoder.window_log_max(27).map_err(|e| ImportError::disk(path, &e))?;
+            decoder.window_log_max(27).map_err(|e| ImportError::disk(path, e))?;
             Ok(Box::new(decoder))
         }
         _ => Ok(Box::new(buffered)),

@@ -61,7 +61,7 @@ struct SortedRun {
 
 impl Sorter {
     pub fn create(folder: PathBuf, options: SpoolOptions) -> Result<Sorter, ImportError> {
-        std::fs::create_dir_all(&folder).map_err(|e| ImportError::disk(&folder, &e))?;
+        std::fs::create_dir_all(&folder).map_err(|e| ImportError::disk(&folder, e))?;
         Ok(Sorter {
             folder,
             options,
@@ -107,7 +107,7 @@ impl Sorter {
         // Stable: of one time, later lines stay later.
         samples.sort_by_key(|(id, ts, _)| (span_of(*ts), ranks[*id as usize], *ts));
         let path = self.folder.join(format!("run-{}", self.runs.len()));
-        let failed = |e: std::io::Error| ImportError::disk(&path, &e);
+        let failed = |e: std::io::Error| ImportError::disk(&path, e);
         let file = File::options().create_new(true).read(true).write(true).open(&path).map_err(failed)?;
         let mut out = Counted { out: BufWriter::with_capacity(1 << 18, file), written: 0 };
         let mut parts = BTreeMap::new();
@@ -293,7 +293,7 @@ impl Part {
         if section.at == section.end && self.input.buffer().is_empty() {
             return Ok(None);
         }
-        self.read().map(Some).map_err(|e| ImportError::disk(&self.path, &e))
+        self.read().map(Some).map_err(|e| ImportError::disk(&self.path, e))
     }
 
     fn read(&mut self) -> std::io::Result<Piece> {

@@ -28,7 +28,7 @@ pub(in crate::import) struct ReadAhead {
 
 impl ReadAhead {
     pub fn open(path: &Path) -> Result<ReadAhead, ImportError> {
-        let failed = |e: std::io::Error| ImportError::disk(path, &e);
+        let failed = |e: std::io::Error| ImportError::disk(path, e);
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         Ok(ReadAhead { path: path.to_owned(), file, length, bytes: Vec::new(), start: 0, ahead: FIRST_BYTES })
@@ -70,7 +70,7 @@ impl ReadAhead {
             self.start = at;
             if let Err(e) = self.file.read_exact_at(&mut self.bytes, at) {
                 self.bytes.clear();
-                return Err(ImportError::disk(&self.path, &e));
+                return Err(ImportError::disk(&self.path, e));
             }
             if fill > 4 * MOST_BYTES {
                 self.bytes.shrink_to_fit();

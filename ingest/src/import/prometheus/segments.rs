@@ -28,7 +28,7 @@ impl Segments {
         match std::fs::read_dir(folder) {
             Ok(entries) => {
                 for entry in entries {
-                    let name = entry.map_err(|e| ImportError::disk(folder, &e))?.file_name();
+                    let name = entry.map_err(|e| ImportError::disk(folder, e))?.file_name();
                     // Others lie there while Prometheus deletes or repairs.
                     if let Some(name) = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit())) {
                         names.push(name.to_owned());
@@ -36,7 +36,7 @@ impl Segments {
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(ImportError::disk(folder, &e)),
+            Err(e) => return Err(ImportError::disk(folder, e)),
         }
         names.sort_by_key(|n| (n.len(), n.clone()));
         let mut files = Vec::new();

@@ -25,7 +25,7 @@ impl Tombstones {
         let length = match std::fs::metadata(path) {
             Ok(metadata) => metadata.len(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Tombstones::default()),
-            Err(e) => return Err(ImportError::disk(path, &e)),
+            Err(e) => return Err(ImportError::disk(path, e)),
         };
         if length > MAX_BYTES {
             return Err(ImportError::damaged(
@@ -33,7 +33,7 @@ impl Tombstones {
                 format!("it has {length} bytes, and {MAX_BYTES} are read"),
             ));
         }
-        let bytes = std::fs::read(path).map_err(|e| ImportError::disk(path, &e))?;
+        let bytes = std::fs::read(path).map_err(|e| ImportError::disk(path, e))?;
         Tombstones::parse(&bytes).map_err(|what| ImportError::damaged(path, what))
     }
 
