@@ -75,7 +75,7 @@ function Banner() {
     return () => clearInterval(t);
   }, [away]);
   if (!contact) return null;
-  const words = { unreachable: 'The server is out of reach', starting: 'The server is starting: it reads its log again', stopping: 'The server is stopping' }[contact.kind];
+  const words = contact.kind === 'starting' && contact.text ? contact.text.trim().replace(/\.$/, '').slice(0, 300) : { unreachable: 'The server is out of reach', starting: 'The server is starting: it reads its log again', stopping: 'The server is stopping' }[contact.kind];
   return <div class="banner" role="status">{words}, since {spoken(Math.max(1, (Date.now() - contact.since) / 1000))}. Trying again.</div>;
 }
 

@@ -80,7 +80,7 @@ await visit('graph leads to query', 'graph?' + panel('pages_total', { tab: 1 }),
   assert.equal(new URL(page.url()).pathname.split('/').pop(), 'query');
 } });
 
-await visit('a query is typed, completed and run', 'query?' + panel('up'), { look: false, act: async page => {
+await visit('a query is typed, completed and run', 'query?' + panel(RATE), { look: false, act: async page => {
   await idle(page);
   await typed(page, 'pages_t');
   await page.waitForSelector('.editor >> .cm-tooltip-autocomplete >> text=pages_total');
@@ -93,7 +93,7 @@ await visit('a query is typed, completed and run', 'query?' + panel('up'), { loo
   await page.waitForFunction(() => new URLSearchParams(location.search).get('g0.expr') === 'pages_total{n="b"}');
   await shows(page, '1 series');
   await page.goBack();
-  await page.waitForFunction(() => new URLSearchParams(location.search).get('g0.expr') === 'up');
+  await page.waitForFunction(() => new URLSearchParams(location.search).get('g0.expr') === 'rate(pages_total[5m])');
 } });
 await visit('what is wrong is said while typing and after', 'query?' + panel('up'), { look: false, expected: ['400'], act: async page => {
   await typed(page, 'sum(pages_total');

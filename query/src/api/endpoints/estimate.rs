@@ -139,13 +139,9 @@ fn selection(
         // So many that they are not counted: all that there are, at most.
         Err(_) => (blocks.iter().map(|b| b.series).chain(head.map(|h| h.series)).max().unwrap_or(0), true),
     };
-    // Nothing is there before the first sample and after the last.
-    let from = blocks.iter().map(|b| b.min_t_ms).chain(head.map(|h| h.min_t_ms)).min();
-    let to = blocks.iter().map(|b| b.max_t_ms).chain(head.map(|h| h.max_t_ms)).max();
-    let span_ms = match (from, to) {
-        (Some(from), Some(to)) => (max_t_ms.min(to) - min_t_ms.max(from) + 1).max(0) as f64,
-        _ => (max_t_ms - min_t_ms + 1) as f64,
-    };
+    // Nothing is there before the first block. What is newer than the last is in the head or in local blocks, up to now.
+    let first = stored.blocks.iter().map(|b| b.min_t_ms).min().unwrap_or(i64::MIN);
+    let span_ms = (max_t_ms.saturating_sub(min_t_ms.max(first)).saturating_add(1)).max(0) as f64;
     let samples_each = match series {
         0 => 0.0,
         _ => samples_per_ms(source, &blocks, matchers, (min_t_ms, max_t_ms), &budget) * span_ms,

@@ -116,6 +116,19 @@ const help = hoverTooltip(async (view, pos, side) => {
   };
 }, { hoverTime: 350 });
 
+/** Letters go into the text before the browser touches the document: where styled text was selected or has just been removed, Chromium would wrap
+ *  them in elements with inline styles, each a report of the content security policy. Compositions stay the browser's. */
+const typing = EditorView.domEventHandlers({
+  beforeinput(e, view) {
+    if (e.inputType !== 'insertText' || !e.data || view.composing || e.isComposing) return false;
+    const { from, to } = view.state.selection.main, text = e.data;
+    const insert = () => view.state.update({ changes: { from, to, insert: text }, selection: { anchor: from + text.length }, userEvent: 'input.type', scrollIntoView: true });
+    e.preventDefault();
+    if (!view.state.facet(EditorView.inputHandler).some(handle => handle(view, from, to, text, insert))) view.dispatch(insert());
+    return true;
+  },
+});
+
 export function create(o: EditorOptions): Editor {
   const source = new Source(o.span);
   // A label that was chosen opens its quotes, and with them the list of its values.
@@ -150,6 +163,7 @@ export function create(o: EditorOptions): Editor {
         keymap.of([...closeBracketsKeymap, ...completionKeymap, ...historyKeymap]),
         EditorView.lineWrapping, placeholder(o.placeholder),
         EditorView.contentAttributes.of({ 'aria-label': 'PromQL query', spellcheck: 'false', autocapitalize: 'off', autocorrect: 'off', enterkeyhint: 'go' }),
+        typing,
         EditorView.updateListener.of(u => { if (u.docChanged) { o.changed(u.state.doc.toString()); lookOver(); } }),
       ],
     }),

@@ -54,6 +54,8 @@ function TimeLine({ s, chosen, choose }: { s: Storage; chosen: string; choose(id
     });
   }, [s]);
   const from = Math.min(...s.blocks.map(b => b.minTime), s.head?.minTime ?? Infinity), to = Math.max(Date.now(), ...s.blocks.map(b => b.maxTime));
+  // What is newer than the last block is in the head, or in local blocks beside its log.
+  const headFrom = Math.min(s.head?.minTime ?? Infinity, s.blocks.filter(b => !b.resolutionMs).reduce((m, b) => Math.max(m, b.maxTime), -Infinity) > 0 ? s.blocks.filter(b => !b.resolutionMs).reduce((m, b) => Math.max(m, b.maxTime), 0) : Infinity);
   const left = 86, lane = 16, top = 4, gap = 6;
   const height = top + rows.reduce((h, r) => h + r.lanes.length * lane + gap, 0) + (s.head ? lane + gap : 0) + 22;
   const X = (t: number) => left + (t - from) / Math.max(1, to - from) * (width - left - 6);
@@ -76,7 +78,7 @@ function TimeLine({ s, chosen, choose }: { s: Storage; chosen: string; choose(id
     let y = top;
     for (const r of rows) { c.fillStyle = css('--soft'); c.fillText(`${nameOf(r.resolution)}, level ${r.level}`, 0, y + lane / 2); y += r.lanes.length * lane + gap; }
     for (const { x, y, w, b } of boxes) { c.fillStyle = b.ulid === chosen ? css('--ink') : b.resolutionMs === 0 ? css('--accent') : b.resolutionMs < 3_600_000 ? css('--tier1') : css('--tier2'); c.globalAlpha = b.ulid === chosen ? 1 : 0.78; c.fillRect(x, y + 2, w, lane - 4); c.globalAlpha = 1; }
-    if (s.head && s.head.series) { c.fillStyle = css('--soft'); c.fillText('head', 0, y + lane / 2); c.fillStyle = css('--exemplar'); c.fillRect(X(s.head.minTime), y + 2, Math.max(2, X(s.head.maxTime) - X(s.head.minTime)), lane - 4); y += lane + gap; }
+    if (s.head && s.head.series) { c.fillStyle = css('--soft'); c.fillText('head', 0, y + lane / 2); c.fillStyle = css('--exemplar'); c.fillRect(X(headFrom), y + 2, Math.max(2, X(s.head.maxTime) - X(headFrom)), lane - 4); y += lane + gap; }
     c.fillStyle = css('--soft'); c.textBaseline = 'alphabetic';
     const ticks = Math.max(2, Math.floor((width - left) / 130));
     for (let i = 0; i <= ticks; i++) { const t = from + (to - from) * i / ticks, text = to - from > 4 * 86_400_000 ? date(t / 1000, inZone) : stamp(Math.round(t / 1000), inZone).slice(5, 16); c.textAlign = i === 0 ? 'left' : i === ticks ? 'right' : 'center'; c.fillText(text, X(t), height - 4); }
@@ -86,5 +88,5 @@ function TimeLine({ s, chosen, choose }: { s: Storage; chosen: string; choose(id
   const over = s.blocks.find(b => b.ulid === chosen);
   return <div class="timeline"><canvas ref={canvas} height={height} style={{ height: height + 'px' }} role="img" aria-label={`${s.blocks.length} blocks from ${stamp(Math.round(from / 1000), inZone)} to now; the table below lists them`} onMouseMove={e => choose(at(e)?.b.ulid ?? '')} onClick={e => choose(at(e)?.b.ulid ?? '')} />
     <p class="key" role="status">{over ? <span>{over.ulid}: {stamp(over.minTime / 1000, inZone).slice(0, 16)}, {spoken((over.maxTime - over.minTime) / 1000)}, {nameOf(over.resolutionMs)}, level {over.level}, {count(over.series, 'series', 'series')}, {short(over.samples)} samples, {bytes(over.bytes)}</span>
-      : <><span><i style={{ '--c': 'var(--accent)' }} />raw</span><span><i style={{ '--c': 'var(--tier1)' }} />5m windows</span><span><i style={{ '--c': 'var(--tier2)' }} />1h windows</span><span><i style={{ '--c': 'var(--exemplar)' }} />head</span></>}</p></div>;
+      : <><span><i style={{ '--c': 'var(--accent)' }} />raw</span><span><i style={{ '--c': 'var(--tier1)' }} />5m windows</span><span><i style={{ '--c': 'var(--tier2)' }} />1h windows</span><span><i style={{ '--c': 'var(--exemplar)' }} />head and local blocks</span></>}</p></div>;
 }
