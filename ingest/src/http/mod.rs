@@ -138,6 +138,7 @@ impl IntoResponse for Refusal {
 impl From<WriteError> for Refusal {
     fn from(e: WriteError) -> Self {
         match e {
+            WriteError::TooLarge(reason) => Refusal::new(StatusCode::BAD_REQUEST, reason),
             WriteError::Unavailable(reason) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason),
             WriteError::Overloaded(reason) => Refusal::new(StatusCode::TOO_MANY_REQUESTS, reason),
         }

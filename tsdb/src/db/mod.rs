@@ -144,6 +144,9 @@ pub enum WriteError {
     /// The head holds all it may: try again when a flush has made room, in seconds.
     #[error("{0}")]
     Overloaded(String),
+    /// One thing in it is larger than the log can keep: sending it again does not help.
+    #[error("{0}")]
+    TooLarge(String),
 }
 
 /// What became of a write.

@@ -14,6 +14,7 @@ pub mod symbols;
 pub mod timelines;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -24,7 +25,7 @@ use roaring::RoaringBitmap;
 use crate::sidecar::metadata::{MAX_METRICS, MAX_PER_METRIC, MetricMetadata};
 use label_sets::{LabelSet, LabelSets};
 use model::head_stats::{HeadBytes, HeadStats, NamedCount};
-use model::labels::{Labels, METRIC_NAME, hash_sorted};
+use model::labels::{Labels, METRIC_NAME};
 use model::sample::{Metadata, Value};
 use model::tenant::TenantId;
 use postings::Postings;
@@ -74,6 +75,8 @@ pub struct TenantHead {
 /// All series of all tenants.
 pub struct Head {
     labels: RwLock<LabelSets>,
+    /// Of this process alone.
+    hash_key: ahash::RandomState,
     /// Numbers of series by their labels.
     shards: Vec<RwLock<HashTable<u32>>>,
     by_id: RwLock<ById>,
@@ -113,6 +116,9 @@ struct Bytes {
 struct ById {
     series: Vec<Option<Arc<Series>>>,
     free: Vec<u32>,
+    /// Free from the next cut of the log on: within a generation a number means one series, so that of a log that lost a definition it is known which
+    /// numbers may be trusted.
+    free_after_cut: Vec<u32>,
 }
 
 impl ById {
@@ -131,10 +137,19 @@ impl ById {
 
     fn take_back(&mut self, id: u32) {
         self.series[id as usize] = None;
-        self.free.push(id);
+        self.free_after_cut.push(id);
+    }
+
+    /// The log was cut: what was freed before may be given out again.
+    fn release(&mut self) {
+        self.free.append(&mut self.free_after_cut);
         if self.free.len() == self.series.len() {
             *self = ById::default();
         }
+    }
+
+    fn len(&self) -> usize {
+        self.series.len() - self.free.len() - self.free_after_cut.len()
     }
 
     /// What a shard needs to know of a number in it.
@@ -161,7 +176,8 @@ impl ById {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.series.capacity() * size_of::<Option<Arc<Series>>>() + self.free.capacity() * size_of::<u32>()
+        self.series.capacity() * size_of::<Option<Arc<Series>>>()
+            + (self.free.capacity() + self.free_after_cut.capacity()) * size_of::<u32>()
     }
 }
 
@@ -175,6 +191,7 @@ impl Default for Head {
     fn default() -> Self {
         Head {
             labels: RwLock::default(),
+            hash_key: ahash::RandomState::new(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             by_id: RwLock::default(),
             tenants: RwLock::default(),
@@ -214,6 +231,12 @@ impl Head {
 
     /// Begins the next generation and returns the one that is now frozen. The caller keeps writers out meanwhile.
     pub fn freeze(&self) -> u64 {
+        {
+            let mut by_id = self.by_id.write();
+            let before = by_id.heap_bytes() as i64;
+            by_id.release();
+            self.bytes.tables.fetch_add(by_id.heap_bytes() as i64 - before, Ordering::Relaxed);
+        }
         let newest = self.newest_t_ms.swap(i64::MIN, Ordering::Relaxed);
         self.floor_t_ms.fetch_max(newest, Ordering::Relaxed);
         self.first_t_ms.store(i64::MIN, Ordering::Relaxed);
@@ -238,13 +261,12 @@ impl Head {
     }
 
     pub fn series_count(&self) -> u64 {
-        let by_id = self.by_id.read();
-        (by_id.series.len() - by_id.free.len()) as u64
+        self.by_id.read().len() as u64
     }
 
     /// The series of a label set (ascending by name, unique, no empty values), made where it is new.
     pub fn series(&self, tenant: &Arc<TenantHead>, labels: &[(&str, &str)]) -> Arc<Series> {
-        let hash = hash_sorted(labels.iter().copied()) as u32;
+        let hash = self.hash_of(labels);
         let shard = &self.shards[hash as usize % SHARDS];
         {
             let (sets, shard, by_id) = (self.labels.read(), shard.read(), self.by_id.read());
@@ -278,6 +300,18 @@ impl Head {
         postings.insert(id, &sets.pairs(series.labels).numbers());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
         series
+    }
+
+    /// Keyed, because labels come from outside: whoever does not know the key cannot choose label sets that all fall into one place.
+    fn hash_of(&self, labels: &[(&str, &str)]) -> u32 {
+        let mut hasher = self.hash_key.build_hasher();
+        for (name, value) in labels {
+            hasher.write(name.as_bytes());
+            hasher.write(value.as_bytes());
+            // So that no two splits of one text are alike.
+            hasher.write_u64((name.len() as u64) << 32 | value.len() as u64);
+        }
+        hasher.finish() as u32
     }
 
     fn count_labels(&self, sets: &LabelSets) {
@@ -339,13 +373,13 @@ impl Head {
     }
 
     /// Runs `f` with the numbers and labels of some series, as the log wants them.
-    pub fn with_labels_of<'a>(
+    pub fn with_labels_of<'a, T>(
         &self,
         series: impl Iterator<Item = &'a Series>,
-        f: impl FnOnce(Vec<(u32, Vec<(&str, &str)>)>),
-    ) {
+        f: impl FnOnce(Vec<(u32, Vec<(&str, &str)>)>) -> T,
+    ) -> T {
         let sets = self.labels.read();
-        f(series.map(|s| (s.id, sets.pairs(s.labels).collect())).collect());
+        f(series.map(|s| (s.id, sets.pairs(s.labels).collect())).collect())
     }
 
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
@@ -550,17 +584,24 @@ impl Writing<'_> {
         Some(put)
     }
 
-    /// Writes floats of one series, each a timestamp, a value and a start timestamp. `None`: the series has left the head.
-    pub fn put_run(&mut self, series: &Series, rows: impl Iterator<Item = (i64, f64, i64)>) -> Option<()> {
+    /// Writes samples of one series, each a timestamp, a value and a start timestamp; `each` hears what became of one, in no order. `None`: the
+    /// series has left the head.
+    pub fn put_all(
+        &mut self,
+        series: &Series,
+        rows: impl Iterator<Item = (i64, Value, i64)>,
+        mut each: impl FnMut(Put),
+    ) -> Option<()> {
         let mut state = series.state.lock();
         if !series.advance(&mut state, self.generation) {
             return None;
         }
         let before = state.active.heap_bytes();
-        for (t, v, start) in rows {
-            let put = state.active.put(t, Value::Float(v), start, &self.head.timelines);
+        let timelines = &self.head.timelines;
+        state.active.put_all(rows, timelines, |t, put| {
             self.note(t, put);
-        }
+            each(put);
+        });
         self.grown(before, state.active.heap_bytes());
         Some(())
     }
@@ -720,5 +761,36 @@ impl TenantHead {
 
     pub fn series_count(&self) -> u64 {
         self.postings.read().all().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_has_a_hash_of_its_own() {
+        let (a, b) = (Head::default(), Head::default());
+        let labels: Vec<String> = (0..64).map(|i| format!("value {i}")).collect();
+        let hashes = |head: &Head| labels.iter().map(|v| head.hash_of(&[("name", v)])).collect::<Vec<_>>();
+        assert_eq!(hashes(&a), hashes(&a));
+        assert!(hashes(&a).iter().zip(hashes(&b)).filter(|(a, b)| **a == *b).count() < 3);
+        assert_ne!(a.hash_of(&[("ab", "c")]), a.hash_of(&[("a", "bc")]));
+    }
+
+    #[test]
+    fn number_of_a_series_that_is_gone_is_given_out_after_the_next_cut() {
+        let head = Head::default();
+        let tenant = head.tenant(&TenantId::single());
+        let first = head.series(&tenant, &[("a", "1")]).id;
+        let kept = head.series(&tenant, &[("a", "2")]);
+        head.put(&kept, 1, Value::Float(1.0), 0).unwrap();
+        let generation = head.freeze();
+        head.forget(generation, true);
+        assert_eq!(head.series_count(), 1);
+        assert_ne!(head.series(&tenant, &[("a", "3")]).id, first);
+        head.freeze();
+        assert_eq!(head.series(&tenant, &[("a", "4")]).id, first);
+        assert_eq!(head.series_count(), 3);
     }
 }

@@ -5,6 +5,7 @@ mod faulty_store;
 
 mod flush;
 mod held;
+mod kinds;
 mod log;
 mod place;
 mod sealed;
