@@ -1,13 +1,15 @@
 //! One request's writes: looked up, logged, made durable, then visible.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Appended, Db, WriteError};
 use crate::head::samples::Put;
-use crate::head::{LabelPairs, Series, TenantHead};
+use crate::head::{LabelPairs, MAX_ENTRY_BYTES, Series, TenantHead, entry_bytes};
+use crate::sidecar::metadata::MAX_PER_METRIC;
 use crate::wal::record::{
     FloatRow, HistogramRow, TooLong, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
 };
@@ -44,7 +46,9 @@ pub struct Appender {
     batches: Vec<(usize, usize)>,
     /// The series, by number, of the last batch's histograms.
     with_histograms: HashSet<u32>,
-    metadata: Vec<(String, Metadata)>,
+    /// Each entry once, and about what they take.
+    metadata: BTreeMap<String, Vec<Metadata>>,
+    metadata_bytes: u64,
     exemplars: Vec<Waiting>,
     /// The latest of each series among them.
     latest_exemplar: HashMap<Labels, usize>,
@@ -62,7 +66,8 @@ impl Appender {
             histograms: Vec::new(),
             batches: Vec::new(),
             with_histograms: HashSet::new(),
-            metadata: Vec::new(),
+            metadata: BTreeMap::new(),
+            metadata_bytes: 0,
             exemplars: Vec::new(),
             latest_exemplar: HashMap::new(),
             exemplar_bytes: 0,
@@ -123,11 +128,24 @@ impl Appender {
         self.histograms.push(HistogramRow { series: series.0, ts_ms, value, start_ts_ms });
     }
 
-    /// What a metric is; kept once however often it is told.
+    /// What a metric is; kept once however often it is told, and only as long as there is room: it says what samples are, and must not push
+    /// them out.
     pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
-        if !self.tenant.knows(metric, &metadata, self.db.options.clock.now_ms()) {
-            self.metadata.push((metric.to_string(), metadata));
+        if self.tenant.knows(metric, &metadata, self.db.options.clock.now_ms())
+            || self
+                .metadata
+                .get(metric)
+                .is_some_and(|all| all.contains(&metadata) || all.len() >= MAX_PER_METRIC)
+        {
+            return;
         }
+        let bytes = entry_bytes(metric, &metadata);
+        if bytes > MAX_ENTRY_BYTES || !self.tenant.has_room_for(self.metadata_bytes + bytes) {
+            self.db.counts.refused_metadata.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.metadata_bytes += bytes;
+        self.metadata.entry(metric.to_string()).or_default().push(metadata);
     }
 
     /// An exemplar of a series; `labels` ascending by name, unique, without empty values. A duplicate of the newest is no fault and is
@@ -244,7 +262,7 @@ impl Appender {
             let row = |w: &'_ Waiting| self.series[w.series as usize].id;
             put_exemplars(&mut out, self.exemplars.iter().map(|w| (row(w), &w.exemplar)))?;
         }
-        for (metric, metadata) in &self.metadata {
+        for (metric, metadata) in self.metadata.iter().flat_map(|(m, all)| all.iter().map(move |e| (m, e))) {
             put_metadata(&mut out, self.tenant.id.as_str(), metric, metadata)?;
         }
         Ok((out, defined))
@@ -285,8 +303,8 @@ impl Appender {
         }
         head.finish();
         let now_ms = self.db.options.clock.now_ms();
-        for (metric, metadata) in self.metadata {
-            self.tenant.learn(&metric, &metadata, now_ms);
+        for (metric, metadata) in &self.metadata {
+            metadata.iter().for_each(|entry| self.tenant.learn(metric, entry, now_ms));
         }
         for w in self.exemplars {
             // Another request may have brought a later one meanwhile; then this one is left out, as upstream does.

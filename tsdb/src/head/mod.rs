@@ -70,11 +70,37 @@ pub struct TenantHead {
     postings: RwLock<Postings>,
     /// With the time each entry was heard last, in milliseconds.
     metadata: RwLock<BTreeMap<String, BTreeMap<Metadata, AtomicI64>>>,
+    /// Bytes of it: of this tenant, and the room that all share.
+    metadata_bytes: AtomicU64,
+    metadata_room: Arc<MetadataRoom>,
+}
+
+/// Memory for metadata of all tenants. It stays for as long as the process runs, so that it must leave room for what comes and goes.
+struct MetadataRoom {
+    max_bytes: u64,
+    bytes: AtomicU64,
+}
+
+/// Metadata that all tenants may have in memory where nothing else is said.
+const METADATA_BYTES: u64 = 256 << 20;
+
+/// Longest texts of one entry of metadata that are kept.
+pub const MAX_ENTRY_BYTES: u64 = 64 << 10;
+
+/// What an entry of metadata takes beside its texts, and what a tenant takes that has nothing.
+const ENTRY_BYTES: u64 = 200;
+const TENANT_BYTES: i64 = 1024;
+
+/// About what an entry of metadata takes in memory.
+pub fn entry_bytes(metric: &str, metadata: &Metadata) -> u64 {
+    let texts = metric.len() + metadata.kind.len() + metadata.help.len() + metadata.unit.len();
+    texts as u64 + ENTRY_BYTES
 }
 
 /// All series of all tenants.
 pub struct Head {
     labels: RwLock<LabelSets>,
+    metadata_room: Arc<MetadataRoom>,
     /// Of this process alone.
     hash_key: ahash::RandomState,
     /// Numbers of series by their labels.
@@ -103,6 +129,7 @@ struct Bytes {
     /// Of the tables in which series are found.
     tables: AtomicI64,
     postings: AtomicI64,
+    tenants: AtomicI64,
     /// Of the current generation.
     chunks: AtomicI64,
     out_of_order: AtomicI64,
@@ -189,8 +216,16 @@ fn spread(hash: u32) -> u64 {
 
 impl Default for Head {
     fn default() -> Self {
+        Head::with_metadata_bytes(METADATA_BYTES)
+    }
+}
+
+impl Head {
+    /// An empty head. Metadata may take so many bytes of it; what comes beyond is not kept.
+    pub fn with_metadata_bytes(max_bytes: u64) -> Self {
         Head {
             labels: RwLock::default(),
+            metadata_room: Arc::new(MetadataRoom { max_bytes, bytes: AtomicU64::new(0) }),
             hash_key: ahash::RandomState::new(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             by_id: RwLock::default(),
@@ -212,8 +247,17 @@ impl Head {
         if let Some(t) = self.tenants.read().get(id) {
             return t.clone();
         }
-        let new = || TenantHead { id: id.clone(), postings: RwLock::default(), metadata: RwLock::default() };
-        self.tenants.write().entry(id.clone()).or_insert_with(|| Arc::new(new())).clone()
+        let new = || {
+            self.bytes.tenants.fetch_add(TENANT_BYTES, Ordering::Relaxed);
+            Arc::new(TenantHead {
+                id: id.clone(),
+                postings: RwLock::default(),
+                metadata: RwLock::default(),
+                metadata_bytes: AtomicU64::new(0),
+                metadata_room: self.metadata_room.clone(),
+            })
+        };
+        self.tenants.write().entry(id.clone()).or_insert_with(new).clone()
     }
 
     /// The tenant's part of the head, if it has any.
@@ -465,11 +509,27 @@ impl Head {
         for s in idle {
             self.remove(&s);
         }
+        if drop_idle {
+            self.forget_tenants();
+        }
         if self.generation() > flushed {
             self.bytes.frozen_chunks.store(0, Ordering::Relaxed);
             self.bytes.frozen_out_of_order.store(0, Ordering::Relaxed);
         }
         forgotten
+    }
+
+    /// Forgets tenants of whom there is nothing: whoever may name tenants must not fill the head with their names.
+    fn forget_tenants(&self) {
+        self.tenants.write().retain(|_, tenant| {
+            let stays = Arc::strong_count(tenant) > 1
+                || tenant.series_count() > 0
+                || tenant.metadata_bytes.load(Ordering::Relaxed) > 0;
+            if !stays {
+                self.bytes.tenants.fetch_sub(TENANT_BYTES, Ordering::Relaxed);
+            }
+            stays
+        });
     }
 
     fn remove(&self, series: &Series) {
@@ -507,6 +567,7 @@ impl Head {
             postings: read(&b.postings),
             chunks: read(&b.chunks) + read(&b.frozen_chunks),
             out_of_order: read(&b.out_of_order) + read(&b.frozen_out_of_order),
+            metadata: self.metadata_room.bytes.load(Ordering::Relaxed) + read(&b.tenants),
             frozen,
         }
     }
@@ -738,9 +799,24 @@ impl TenantHead {
         }
     }
 
-    /// Notes what a metric is.
+    /// Whether a further entry of so many bytes may be kept, see [`entry_bytes`]: no tenant may take more than half of what all may.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let room = &self.metadata_room;
+        let used = |of: &AtomicU64| of.load(Ordering::Relaxed).saturating_add(bytes);
+        used(&self.metadata_bytes) <= room.max_bytes / 2 && used(&room.bytes) <= room.max_bytes
+    }
+
+    /// Notes what a metric is, where there is room to.
     pub fn learn(&self, metric: &str, metadata: &Metadata, now_ms: i64) {
         let mut all = self.metadata.write();
+        if !all.get(metric).is_some_and(|known| known.contains_key(metadata)) {
+            let bytes = entry_bytes(metric, metadata);
+            if bytes > MAX_ENTRY_BYTES || !self.has_room_for(bytes) {
+                return;
+            }
+            self.metadata_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.metadata_room.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         let known = all.entry(metric.to_string()).or_default();
         known.entry(metadata.clone()).or_default().fetch_max(now_ms, Ordering::Relaxed);
     }
@@ -776,6 +852,46 @@ mod tests {
         assert_eq!(hashes(&a), hashes(&a));
         assert!(hashes(&a).iter().zip(hashes(&b)).filter(|(a, b)| **a == *b).count() < 3);
         assert_ne!(a.hash_of(&[("ab", "c")]), a.hash_of(&[("a", "bc")]));
+    }
+
+    #[test]
+    fn metadata_takes_no_more_than_it_may_and_is_counted() {
+        let head = Head::with_metadata_bytes(100_000);
+        let entry = |help: usize| Metadata { kind: "gauge".into(), help: "h".repeat(help), unit: "".into() };
+        let (a, b) = ([1, 2].map(|n| head.tenant(&TenantId::new(&format!("t{n}")).unwrap()))).into();
+        for n in 0..1_000 {
+            a.learn(&format!("metric_{n}"), &entry(1_000), 5);
+        }
+        assert!(head.bytes().metadata <= 50_000 + 2 * TENANT_BYTES as u64);
+        assert!(a.metadata(None).len() > 30);
+        b.learn("other", &entry(10), 5);
+        b.learn("long", &entry(MAX_ENTRY_BYTES as usize), 5);
+        assert_eq!(
+            b.metadata(None).len(),
+            1,
+            "one tenant leaves room for the others, and an entry for the rest"
+        );
+    }
+
+    #[test]
+    fn tenants_of_whom_there_is_nothing_leave_the_head() {
+        let head = Head::default();
+        for n in 0..100 {
+            head.tenant(&TenantId::new(&format!("t{n}")).unwrap());
+        }
+        let kept = head.tenant(&TenantId::new("kept").unwrap());
+        head.series(&kept, &[("a", "1")]);
+        drop(kept);
+        assert!(head.bytes().metadata > 100 * TENANT_BYTES as u64);
+        head.put(
+            &head.series(&head.tenant(&TenantId::new("kept").unwrap()), &[("a", "1")]),
+            1,
+            Value::Float(1.0),
+            0,
+        );
+        let generation = head.freeze();
+        head.forget(generation, true);
+        assert_eq!((head.tenants().len(), head.bytes().metadata), (1, TENANT_BYTES as u64));
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub struct LogCounts {
 /// See the module.
 pub struct Log {
     shared: Arc<Shared>,
+    first_segment: u64,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -124,7 +125,12 @@ impl Log {
         let committer =
             Committer { shared: shared.clone(), dir: dir.to_path_buf(), session, sync, file, broken: false };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || committer.run())?;
-        Ok(Log { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Log { shared, first_segment: number, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The segment it began with.
+    pub fn first_segment(&self) -> u64 {
+        self.first_segment
     }
 
     pub fn counts(&self) -> &LogCounts {

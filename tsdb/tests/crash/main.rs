@@ -4,6 +4,7 @@
 mod faulty_store;
 
 mod flush;
+mod gone;
 mod held;
 mod kinds;
 mod log;
