@@ -49,6 +49,11 @@ const GAUGES: &[Metric<Option<f64>>] = &[
     ("hearth_tsdb_head_out_of_order_bytes", "Memory of samples that came out of order", |c| {
         Some(c.head_bytes.out_of_order as f64)
     }),
+    (
+        "hearth_tsdb_head_metadata_bytes",
+        "Memory of the metadata of metrics, and of tenants themselves",
+        |c| Some(c.head_bytes.metadata as f64),
+    ),
     ("hearth_tsdb_head_min_time_seconds", "Oldest sample in the head, since the Unix epoch", |c| {
         c.head_min_t_ms.map(seconds)
     }),
@@ -110,6 +115,27 @@ const COUNTERS: &[Metric<f64>] = &[
     ("hearth_tsdb_refused_writes", "Writes refused because the head was at its memory limit", |c| {
         c.refused_writes as f64
     }),
+    (
+        "hearth_tsdb_refused_metadata",
+        "Entries of metadata that were not kept, because there was no room",
+        |c| c.refused_metadata as f64,
+    ),
+    (
+        "hearth_tsdb_missing_segments",
+        "Segments of the log that were gone at the start and in no block: their samples are lost",
+        |c| c.missing_segments as f64,
+    ),
+    ("hearth_tsdb_damaged_local_blocks", "Local blocks that were damaged or gone at the start", |c| {
+        c.damaged_local_blocks as f64
+    }),
+    ("hearth_tsdb_log_damaged_bytes", "Bytes in the midst of the log that were damaged at the start", |c| {
+        c.log_damaged_bytes as f64
+    }),
+    (
+        "hearth_tsdb_log_orphaned_samples",
+        "Samples of the log whose series was defined in damaged bytes: they are lost",
+        |c| c.log_orphaned_samples as f64,
+    ),
 ];
 
 impl Collector for StoreMetrics {

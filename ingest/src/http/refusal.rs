@@ -56,6 +56,7 @@ impl IntoResponse for Refusal {
 impl From<WriteError> for Refusal {
     fn from(e: WriteError) -> Self {
         match e {
+            WriteError::TooLarge(reason) => Refusal::bad(reason),
             WriteError::Unavailable(reason) | WriteError::Overloaded(reason) => {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
             }

@@ -8,6 +8,8 @@ pub struct HeadBytes {
     pub postings: u64,
     pub chunks: u64,
     pub out_of_order: u64,
+    /// What is known of metrics, and tenants themselves.
+    pub metadata: u64,
     /// Of `chunks` and `out_of_order`, what a flush is about to let go of.
     pub frozen: u64,
 }
@@ -15,7 +17,7 @@ pub struct HeadBytes {
 impl HeadBytes {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.symbols + self.series + self.postings + self.chunks + self.out_of_order
+        self.symbols + self.series + self.postings + self.chunks + self.out_of_order + self.metadata
     }
 }
 

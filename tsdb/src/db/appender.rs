@@ -1,15 +1,17 @@
 //! One request's writes: looked up, logged, made durable, then visible.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Appended, Db, WriteError};
 use crate::head::samples::Put;
-use crate::head::{LabelPairs, Series, TenantHead};
+use crate::head::{LabelPairs, MAX_ENTRY_BYTES, Series, TenantHead, entry_bytes};
+use crate::sidecar::metadata::MAX_PER_METRIC;
 use crate::wal::record::{
-    FloatRow, HistogramRow, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
+    FloatRow, HistogramRow, TooLong, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
 };
 use crate::wal::{PATIENCE, Stale};
 use model::exemplar::{Accepted, Exemplar, Refused};
@@ -17,6 +19,9 @@ use model::histogram::Histogram;
 use model::labels::Labels;
 use model::sample::{Metadata, Value};
 use model::tenant::TenantId;
+
+/// Samples that a request may write into the head on a thread that serves others as well: some milliseconds of work.
+const APPLIED_INLINE: usize = 5_000;
 
 /// A series within one [`Appender`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +42,13 @@ pub struct Appender {
     /// `series` of a row is an index into the list above until the row is logged.
     floats: Vec<FloatRow>,
     histograms: Vec<HistogramRow>,
-    metadata: Vec<(String, Metadata)>,
+    /// Where floats and histograms go on with a further batch: of one series the log and the head take the floats of a batch before its histograms.
+    batches: Vec<(usize, usize)>,
+    /// The series, by number, of the last batch's histograms.
+    with_histograms: HashSet<u32>,
+    /// Each entry once, and about what they take.
+    metadata: BTreeMap<String, Vec<Metadata>>,
+    metadata_bytes: u64,
     exemplars: Vec<Waiting>,
     /// The latest of each series among them.
     latest_exemplar: HashMap<Labels, usize>,
@@ -53,7 +64,10 @@ impl Appender {
             series: Vec::new(),
             floats: Vec::new(),
             histograms: Vec::new(),
-            metadata: Vec::new(),
+            batches: Vec::new(),
+            with_histograms: HashSet::new(),
+            metadata: BTreeMap::new(),
+            metadata_bytes: 0,
             exemplars: Vec::new(),
             latest_exemplar: HashMap::new(),
             exemplar_bytes: 0,
@@ -100,19 +114,38 @@ impl Appender {
 
     /// `start_ts_ms` 0 means unknown.
     pub fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64) {
+        if !self.with_histograms.is_empty() && self.with_histograms.contains(&self.number(series)) {
+            // A float after a histogram of its series: where both have one time, the later stands, after a restart as well.
+            self.batches.push((self.floats.len(), self.histograms.len()));
+            self.with_histograms.clear();
+        }
         self.floats.push(FloatRow { series: series.0, ts_ms, value, start_ts_ms });
     }
 
     /// `start_ts_ms` 0 means unknown.
     pub fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64) {
+        self.with_histograms.insert(self.number(series));
         self.histograms.push(HistogramRow { series: series.0, ts_ms, value, start_ts_ms });
     }
 
-    /// What a metric is; kept once however often it is told.
+    /// What a metric is; kept once however often it is told, and only as long as there is room: it says what samples are, and must not push
+    /// them out.
     pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
-        if !self.tenant.knows(metric, &metadata, self.db.options.clock.now_ms()) {
-            self.metadata.push((metric.to_string(), metadata));
+        if self.tenant.knows(metric, &metadata, self.db.options.clock.now_ms())
+            || self
+                .metadata
+                .get(metric)
+                .is_some_and(|all| all.contains(&metadata) || all.len() >= MAX_PER_METRIC)
+        {
+            return;
         }
+        let bytes = entry_bytes(metric, &metadata);
+        if bytes > MAX_ENTRY_BYTES || !self.tenant.has_room_for(self.metadata_bytes + bytes) {
+            self.db.counts.refused_metadata.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.metadata_bytes += bytes;
+        self.metadata.entry(metric.to_string()).or_default().push(metadata);
     }
 
     /// An exemplar of a series; `labels` ascending by name, unique, without empty values. A duplicate of the newest is no fault and is
@@ -155,7 +188,7 @@ impl Appender {
     }
 
     async fn log_and_apply(self) -> Result<Appended, WriteError> {
-        let pending = self.log();
+        let pending = self.log()?;
         match tokio::time::timeout(PATIENCE, pending.durable()).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(WriteError::Unavailable(why)),
@@ -164,85 +197,114 @@ impl Appender {
                 return Err(WriteError::Unavailable(why));
             }
         }
-        Ok(self.apply())
+        if self.floats.len() + 16 * self.histograms.len() <= APPLIED_INLINE {
+            return Ok(self.apply());
+        }
+        // The threads that serve everybody must not be held by one request, whatever is in it.
+        let applied = tokio::task::spawn_blocking(move || self.apply()).await;
+        applied.map_err(|e| WriteError::Unavailable(format!("the write did not finish: {e}")))
     }
 
-    fn log(&self) -> crate::wal::Pending {
+    fn log(&self) -> Result<crate::wal::Pending, WriteError> {
         let log = &self.db.log;
         loop {
             let mark = log.mark();
-            let (records, defined) = self.encode(mark);
-            match log.append(mark, &records) {
+            let (records, defined) = self.encode(mark).map_err(|e| WriteError::TooLarge(e.to_string()))?;
+            match log.append(mark, records) {
                 Ok(pending) => {
                     for at in defined {
                         self.series[at].set_logged(mark);
                     }
-                    return pending;
+                    return Ok(pending);
                 }
                 Err(Stale) => continue,
             }
         }
     }
 
-    /// The records of this request, and which series they define.
-    fn encode(&self, mark: u64) -> (Vec<u8>, Vec<usize>) {
+    /// Floats and histograms, batch by batch.
+    fn rows(&self) -> impl Iterator<Item = (&[FloatRow], &[HistogramRow])> {
+        let end = (self.floats.len(), self.histograms.len());
+        let mut from = (0, 0);
+        self.batches.iter().copied().chain([end]).map(move |to| {
+            let (floats, histograms) = (&self.floats[from.0..to.0], &self.histograms[from.1..to.1]);
+            from = to;
+            (floats, histograms)
+        })
+    }
+
+    /// The records of this request, and which series they define: each once, however often the request names it.
+    fn encode(&self, mark: u64) -> Result<(Vec<u8>, Vec<usize>), TooLong> {
         let mut out = Vec::with_capacity(64 + self.floats.len() * 6);
-        let undefined = |at: &usize| !self.series[*at].is_logged(mark);
+        let mut seen = HashSet::new();
+        let undefined = |at: &usize| !self.series[*at].is_logged(mark) && seen.insert(self.series[*at].id);
         let defined: Vec<usize> = (0..self.series.len()).filter(undefined).collect();
         if !defined.is_empty() {
             let tenant = self.tenant.id.as_str();
             self.db.head.with_labels_of(defined.iter().map(|&at| &*self.series[at]), |all| {
-                put_series(&mut out, all.into_iter().map(|(id, labels)| (id, tenant, labels)));
-            });
+                put_series(&mut out, all.into_iter().map(|(id, labels)| (id, tenant, labels)))
+            })?;
         }
-        if !self.floats.is_empty() {
-            let row = |r: &FloatRow| FloatRow { series: self.series[r.series as usize].id, ..*r };
-            put_floats(&mut out, self.floats.iter().map(row));
-        }
-        if !self.histograms.is_empty() {
-            let row =
-                |r: &HistogramRow| HistogramRow { series: self.series[r.series as usize].id, ..r.clone() };
-            put_histograms(&mut out, &self.histograms.iter().map(row).collect::<Vec<_>>());
+        for (floats, histograms) in self.rows() {
+            if !floats.is_empty() {
+                let row = |r: &FloatRow| FloatRow { series: self.series[r.series as usize].id, ..*r };
+                put_floats(&mut out, floats.iter().map(row))?;
+            }
+            if !histograms.is_empty() {
+                let row = |r: &HistogramRow| HistogramRow {
+                    series: self.series[r.series as usize].id,
+                    ..r.clone()
+                };
+                put_histograms(&mut out, &histograms.iter().map(row).collect::<Vec<_>>())?;
+            }
         }
         if !self.exemplars.is_empty() {
             let row = |w: &'_ Waiting| self.series[w.series as usize].id;
-            put_exemplars(&mut out, self.exemplars.iter().map(|w| (row(w), &w.exemplar)));
+            put_exemplars(&mut out, self.exemplars.iter().map(|w| (row(w), &w.exemplar)))?;
         }
-        for (metric, metadata) in &self.metadata {
-            put_metadata(&mut out, self.tenant.id.as_str(), metric, metadata);
+        for (metric, metadata) in self.metadata.iter().flat_map(|(m, all)| all.iter().map(move |e| (m, e))) {
+            put_metadata(&mut out, self.tenant.id.as_str(), metric, metadata)?;
         }
-        (out, defined)
+        Ok((out, defined))
     }
 
     fn apply(self) -> Appended {
         // The gate is held: no generation is frozen until this is done.
         let mut head = self.db.head.writing();
         let mut appended = Appended::default();
-        let mut count = |put: Option<Put>| match put {
-            Some(Put::InOrder) => appended.samples += 1,
-            Some(Put::OutOfOrder) => {
+        let mut count = |put: Put| match put {
+            Put::InOrder => appended.samples += 1,
+            Put::OutOfOrder => {
                 appended.samples += 1;
                 appended.out_of_order += 1;
             }
-            Some(Put::Duplicate) => appended.duplicates += 1,
-            // Series leave the head only while no appender holds the gate.
-            None => unreachable!("a series left the head while a writer held it"),
+            Put::Duplicate => appended.duplicates += 1,
         };
-        for r in &self.floats {
-            count(head.put(&self.series[r.series as usize], r.ts_ms, Value::Float(r.value), r.start_ts_ms));
-        }
-        for r in self.histograms {
-            count(head.put(
-                &self.series[r.series as usize],
-                r.ts_ms,
-                Value::Histogram(r.value),
-                r.start_ts_ms,
-            ));
+        // Series leave the head only while no appender holds the gate.
+        let here = |put: Option<()>| put.expect("a series left the head while a writer held it");
+        let of = |series: u32| &self.series[series as usize];
+        for (floats, histograms) in self.rows() {
+            for run in floats.chunk_by(|a, b| of(a.series).id == of(b.series).id) {
+                let series = of(run[0].series);
+                match run {
+                    [r] => {
+                        here(head.put(series, r.ts_ms, Value::Float(r.value), r.start_ts_ms).map(&mut count))
+                    }
+                    run => {
+                        let rows = run.iter().map(|r| (r.ts_ms, Value::Float(r.value), r.start_ts_ms));
+                        here(head.put_all(series, rows, &mut count));
+                    }
+                }
+            }
+            for run in histograms.chunk_by(|a, b| of(a.series).id == of(b.series).id) {
+                let rows = run.iter().map(|r| (r.ts_ms, Value::Histogram(r.value.clone()), r.start_ts_ms));
+                here(head.put_all(of(run[0].series), rows, &mut count));
+            }
         }
         head.finish();
         let now_ms = self.db.options.clock.now_ms();
-        for (metric, metadata) in self.metadata {
-            self.tenant.learn(&metric, &metadata, now_ms);
+        for (metric, metadata) in &self.metadata {
+            metadata.iter().for_each(|entry| self.tenant.learn(metric, entry, now_ms));
         }
         for w in self.exemplars {
             // Another request may have brought a later one meanwhile; then this one is left out, as upstream does.

@@ -9,6 +9,7 @@ mod deleting;
 pub mod flush;
 mod identity;
 pub mod local;
+mod progress;
 mod sidecars;
 mod view;
 
@@ -39,6 +40,7 @@ use model::head_stats::{HeadBytes, HeadStats};
 use model::source::Source;
 use model::tenant::TenantId;
 
+use progress::Progress;
 use view::View;
 
 pub use appender::{Appender, SeriesRef};
@@ -144,6 +146,9 @@ pub enum WriteError {
     /// The head holds all it may: try again when a flush has made room, in seconds.
     #[error("{0}")]
     Overloaded(String),
+    /// One thing in it is larger than the log can keep: sending it again does not help.
+    #[error("{0}")]
+    TooLarge(String),
 }
 
 /// What became of a write.
@@ -189,6 +194,15 @@ pub struct DbCounts {
     pub early_flushes: u64,
     /// Writes that were refused because the head was full.
     pub refused_writes: u64,
+    /// Entries of metadata that were not kept because there was no room.
+    pub refused_metadata: u64,
+    /// Segments of the log that should have been there at the start and were not, and so were in no block.
+    pub missing_segments: u64,
+    /// Blocks on the local disk that were damaged or gone at the start.
+    pub damaged_local_blocks: u64,
+    /// Bytes of the log that were damaged at the start, and samples whose series was defined in them.
+    pub log_damaged_bytes: u64,
+    pub log_orphaned_samples: u64,
     pub max_head_bytes: Option<u64>,
     pub blocks: u64,
     pub block_bytes: u64,
@@ -230,6 +244,9 @@ pub struct Db {
     bucket: Arc<BlockStore>,
     closing: AtomicBool,
     replayed: Replayed,
+    progress: Arc<Progress>,
+    missing_segments: u64,
+    damaged_local_blocks: u64,
     /// What this process gives back when it ends, where it alone may write.
     owner: Option<Arc<Owner>>,
     /// Locked for as long as this process has the folder: the folder itself, and the file that older versions look at.
@@ -285,10 +302,16 @@ impl Db {
             catalogs.insert(tenant, catalog);
         }
         let log_dir = options.dir.join("log");
-        let head = Arc::new(Head::default());
+        // An eighth for what stays: the rest is for series and samples.
+        let metadata_bytes = options.max_head_bytes.map_or(u64::MAX, |limit| limit / 8).min(256 << 20);
+        let head = Arc::new(Head::with_metadata_bytes(metadata_bytes));
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
+        let (progress, known) = Progress::open(&options.dir);
+        refuse_older_catalog(&progress, known.as_ref(), &snapshots)?;
         let local = local::sealing::open_store(&options.dir, options.sealed.clone())?;
-        let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer).await?;
+        let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer, known.as_ref()).await?;
+        let (missing_segments, damaged_local_blocks) = (found.missing_segments, found.damaged);
+        let accounted = found.accounted;
         local::sealing::restore_sidecars(&*local, &found.seals, &snapshots, &writer, &head, &exemplars).await;
         let marks: HashMap<TenantId, u64> =
             snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
@@ -319,6 +342,12 @@ impl Db {
             ))
         };
         let (log, replayed, segment) = opened.await.map_err(|e| explain(&e))?.map_err(|e| explain(&e))?;
+        let progress = Arc::new(progress);
+        progress.update(|state| {
+            state.accounted = state.accounted.max(accounted);
+            state.last_segment = state.last_segment.max(log.first_segment());
+            note_snapshots(state, &snapshots);
+        });
         let bucket =
             BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
         let db = Arc::new(Db {
@@ -345,6 +374,9 @@ impl Db {
             bucket,
             closing: AtomicBool::new(false),
             replayed,
+            progress,
+            missing_segments,
+            damaged_local_blocks,
             owner: arranged.owner,
             options,
             _locks: locks,
@@ -467,6 +499,11 @@ impl Db {
             flush_failures: self.counts.failed.load(Ordering::Relaxed),
             early_flushes: self.counts.early.load(Ordering::Relaxed),
             refused_writes: self.counts.refused.load(Ordering::Relaxed),
+            refused_metadata: self.counts.refused_metadata.load(Ordering::Relaxed),
+            missing_segments: self.missing_segments,
+            damaged_local_blocks: self.damaged_local_blocks,
+            log_damaged_bytes: self.replayed.damaged_bytes,
+            log_orphaned_samples: self.replayed.orphans,
             max_head_bytes: self.options.max_head_bytes,
             blocks: blocks().count() as u64,
             block_bytes: blocks().map(|b| b.files.bytes()).sum(),
@@ -511,6 +548,34 @@ pub(crate) fn io_passes(e: &std::io::Error) -> bool {
             | InvalidInput
             | Unsupported
     )
+}
+
+/// Refuses to go on where a tenant's catalog is older than this folder has seen it: what it named then is in no query, and compaction would remove
+/// it as left over.
+fn refuse_older_catalog(
+    progress: &Progress,
+    known: Option<&progress::State>,
+    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
+) -> Result<(), OpenError> {
+    let Some(known) = known else { return Ok(()) };
+    let now = |tenant: &str| {
+        snapshots.iter().find(|(id, _)| id.as_str() == tenant).map_or(0, |(_, snapshot)| snapshot.number)
+    };
+    let backwards = progress::moved_backwards(&known.snapshots, now);
+    let Some((tenant, seen, now)) = backwards.first() else { return Ok(()) };
+    Err(OpenError::mend(format!(
+        "the catalog of tenant {tenant}{} is older than it was: this folder has seen its snapshot {seen}, the newest in the object store is {now} (0: none). \
+         Blocks that only the newer one names would be taken for left over and removed. Restore the catalog (or the bucket) as it was; if what is gone \
+         may stay gone, remove {} and start again",
+        if backwards.len() > 1 { format!(" (and of {} more)", backwards.len() - 1) } else { String::new() },
+        progress.path().display()
+    )))
+}
+
+fn note_snapshots(state: &mut progress::State, snapshots: &BTreeMap<TenantId, Arc<Snapshot>>) {
+    for (tenant, snapshot) in snapshots {
+        state.snapshots.insert(tenant.to_string(), snapshot.number);
+    }
 }
 
 /// Makes the folder, locks it, and finds or gives the name under which its log is known in the catalog.

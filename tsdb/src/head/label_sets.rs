@@ -4,7 +4,6 @@
 //! 32 among others of its length, none of which the allocator knows by itself, and eight for the place of both.
 
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::symbols::{Symbol, Symbols};
 
@@ -14,6 +13,7 @@ pub struct LabelSets {
     symbols: Symbols,
     names: Vec<Names>,
     by_names: HashTable<u32>,
+    hash_key: ahash::RandomState,
     /// Places of `names` that nobody uses.
     free: Vec<u32>,
     /// By how many labels they are of.
@@ -93,11 +93,6 @@ impl Rows {
     }
 }
 
-fn hash(names: &[Symbol]) -> u64 {
-    let bytes: Vec<u8> = names.iter().flat_map(|n| n.to_le_bytes()).collect();
-    xxh3_64(&bytes)
-}
-
 impl LabelSets {
     /// The strings, by which matchers and postings go.
     pub fn symbols(&self) -> &Symbols {
@@ -121,13 +116,13 @@ impl LabelSets {
         let known: Option<Vec<Symbol>> = labels.iter().map(|(name, _)| self.symbols.find(name)).collect();
         if let Some(known) = known {
             let same = |at: &u32| *self.names[*at as usize].symbols == *known;
-            if let Some(&at) = self.by_names.find(hash(&known), same) {
+            if let Some(&at) = self.by_names.find(self.hash_key.hash_one(&known[..]), same) {
                 self.names[at as usize].uses += 1;
                 return at;
             }
         }
         let symbols: Box<[Symbol]> = labels.iter().map(|(name, _)| self.symbols.take(name)).collect();
-        let hash_of_new = hash(&symbols);
+        let hash_of_new = self.hash_key.hash_one(&*symbols);
         self.bytes += size_of_val(&*symbols) + size_of::<Names>();
         let new = Names { symbols, uses: 1 };
         let at = match self.free.pop() {
@@ -140,8 +135,8 @@ impl LabelSets {
                 self.names.len() as u32 - 1
             }
         };
-        let names = &self.names;
-        self.by_names.insert_unique(hash_of_new, at, |at| hash(&names[*at as usize].symbols));
+        let (names, hash_key) = (&self.names, &self.hash_key);
+        self.by_names.insert_unique(hash_of_new, at, |at| hash_key.hash_one(&*names[*at as usize].symbols));
         at
     }
 
@@ -159,7 +154,7 @@ impl LabelSets {
         }
         let gone = std::mem::take(&mut names.symbols);
         self.bytes -= size_of_val(&*gone) + size_of::<Names>();
-        if let Ok(entry) = self.by_names.find_entry(hash(&gone), |at| *at == set.names) {
+        if let Ok(entry) = self.by_names.find_entry(self.hash_key.hash_one(&*gone), |at| *at == set.names) {
             entry.remove();
         }
         self.free.push(set.names);

@@ -14,6 +14,7 @@ pub mod symbols;
 pub mod timelines;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -24,7 +25,7 @@ use roaring::RoaringBitmap;
 use crate::sidecar::metadata::{MAX_METRICS, MAX_PER_METRIC, MetricMetadata};
 use label_sets::{LabelSet, LabelSets};
 use model::head_stats::{HeadBytes, HeadStats, NamedCount};
-use model::labels::{Labels, METRIC_NAME, hash_sorted};
+use model::labels::{Labels, METRIC_NAME};
 use model::sample::{Metadata, Value};
 use model::tenant::TenantId;
 use postings::Postings;
@@ -69,11 +70,39 @@ pub struct TenantHead {
     postings: RwLock<Postings>,
     /// With the time each entry was heard last, in milliseconds.
     metadata: RwLock<BTreeMap<String, BTreeMap<Metadata, AtomicI64>>>,
+    /// Bytes of it: of this tenant, and the room that all share.
+    metadata_bytes: AtomicU64,
+    metadata_room: Arc<MetadataRoom>,
+}
+
+/// Memory for metadata of all tenants. It stays for as long as the process runs, so that it must leave room for what comes and goes.
+struct MetadataRoom {
+    max_bytes: u64,
+    bytes: AtomicU64,
+}
+
+/// Metadata that all tenants may have in memory where nothing else is said.
+const METADATA_BYTES: u64 = 256 << 20;
+
+/// Longest texts of one entry of metadata that are kept.
+pub const MAX_ENTRY_BYTES: u64 = 64 << 10;
+
+/// What an entry of metadata takes beside its texts, and what a tenant takes that has nothing.
+const ENTRY_BYTES: u64 = 200;
+const TENANT_BYTES: i64 = 1024;
+
+/// About what an entry of metadata takes in memory.
+pub fn entry_bytes(metric: &str, metadata: &Metadata) -> u64 {
+    let texts = metric.len() + metadata.kind.len() + metadata.help.len() + metadata.unit.len();
+    texts as u64 + ENTRY_BYTES
 }
 
 /// All series of all tenants.
 pub struct Head {
     labels: RwLock<LabelSets>,
+    metadata_room: Arc<MetadataRoom>,
+    /// Of this process alone.
+    hash_key: ahash::RandomState,
     /// Numbers of series by their labels.
     shards: Vec<RwLock<HashTable<u32>>>,
     by_id: RwLock<ById>,
@@ -100,6 +129,7 @@ struct Bytes {
     /// Of the tables in which series are found.
     tables: AtomicI64,
     postings: AtomicI64,
+    tenants: AtomicI64,
     /// Of the current generation.
     chunks: AtomicI64,
     out_of_order: AtomicI64,
@@ -113,6 +143,9 @@ struct Bytes {
 struct ById {
     series: Vec<Option<Arc<Series>>>,
     free: Vec<u32>,
+    /// Free from the next cut of the log on: within a generation a number means one series, so that of a log that lost a definition it is known which
+    /// numbers may be trusted.
+    free_after_cut: Vec<u32>,
 }
 
 impl ById {
@@ -131,10 +164,19 @@ impl ById {
 
     fn take_back(&mut self, id: u32) {
         self.series[id as usize] = None;
-        self.free.push(id);
+        self.free_after_cut.push(id);
+    }
+
+    /// The log was cut: what was freed before may be given out again.
+    fn release(&mut self) {
+        self.free.append(&mut self.free_after_cut);
         if self.free.len() == self.series.len() {
             *self = ById::default();
         }
+    }
+
+    fn len(&self) -> usize {
+        self.series.len() - self.free.len() - self.free_after_cut.len()
     }
 
     /// What a shard needs to know of a number in it.
@@ -161,7 +203,8 @@ impl ById {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.series.capacity() * size_of::<Option<Arc<Series>>>() + self.free.capacity() * size_of::<u32>()
+        self.series.capacity() * size_of::<Option<Arc<Series>>>()
+            + (self.free.capacity() + self.free_after_cut.capacity()) * size_of::<u32>()
     }
 }
 
@@ -173,8 +216,17 @@ fn spread(hash: u32) -> u64 {
 
 impl Default for Head {
     fn default() -> Self {
+        Head::with_metadata_bytes(METADATA_BYTES)
+    }
+}
+
+impl Head {
+    /// An empty head. Metadata may take so many bytes of it; what comes beyond is not kept.
+    pub fn with_metadata_bytes(max_bytes: u64) -> Self {
         Head {
             labels: RwLock::default(),
+            metadata_room: Arc::new(MetadataRoom { max_bytes, bytes: AtomicU64::new(0) }),
+            hash_key: ahash::RandomState::new(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             by_id: RwLock::default(),
             tenants: RwLock::default(),
@@ -195,8 +247,17 @@ impl Head {
         if let Some(t) = self.tenants.read().get(id) {
             return t.clone();
         }
-        let new = || TenantHead { id: id.clone(), postings: RwLock::default(), metadata: RwLock::default() };
-        self.tenants.write().entry(id.clone()).or_insert_with(|| Arc::new(new())).clone()
+        let new = || {
+            self.bytes.tenants.fetch_add(TENANT_BYTES, Ordering::Relaxed);
+            Arc::new(TenantHead {
+                id: id.clone(),
+                postings: RwLock::default(),
+                metadata: RwLock::default(),
+                metadata_bytes: AtomicU64::new(0),
+                metadata_room: self.metadata_room.clone(),
+            })
+        };
+        self.tenants.write().entry(id.clone()).or_insert_with(new).clone()
     }
 
     /// The tenant's part of the head, if it has any.
@@ -214,6 +275,12 @@ impl Head {
 
     /// Begins the next generation and returns the one that is now frozen. The caller keeps writers out meanwhile.
     pub fn freeze(&self) -> u64 {
+        {
+            let mut by_id = self.by_id.write();
+            let before = by_id.heap_bytes() as i64;
+            by_id.release();
+            self.bytes.tables.fetch_add(by_id.heap_bytes() as i64 - before, Ordering::Relaxed);
+        }
         let newest = self.newest_t_ms.swap(i64::MIN, Ordering::Relaxed);
         self.floor_t_ms.fetch_max(newest, Ordering::Relaxed);
         self.first_t_ms.store(i64::MIN, Ordering::Relaxed);
@@ -238,13 +305,12 @@ impl Head {
     }
 
     pub fn series_count(&self) -> u64 {
-        let by_id = self.by_id.read();
-        (by_id.series.len() - by_id.free.len()) as u64
+        self.by_id.read().len() as u64
     }
 
     /// The series of a label set (ascending by name, unique, no empty values), made where it is new.
     pub fn series(&self, tenant: &Arc<TenantHead>, labels: &[(&str, &str)]) -> Arc<Series> {
-        let hash = hash_sorted(labels.iter().copied()) as u32;
+        let hash = self.hash_of(labels);
         let shard = &self.shards[hash as usize % SHARDS];
         {
             let (sets, shard, by_id) = (self.labels.read(), shard.read(), self.by_id.read());
@@ -278,6 +344,18 @@ impl Head {
         postings.insert(id, &sets.pairs(series.labels).numbers());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
         series
+    }
+
+    /// Keyed, because labels come from outside: whoever does not know the key cannot choose label sets that all fall into one place.
+    fn hash_of(&self, labels: &[(&str, &str)]) -> u32 {
+        let mut hasher = self.hash_key.build_hasher();
+        for (name, value) in labels {
+            hasher.write(name.as_bytes());
+            hasher.write(value.as_bytes());
+            // So that no two splits of one text are alike.
+            hasher.write_u64((name.len() as u64) << 32 | value.len() as u64);
+        }
+        hasher.finish() as u32
     }
 
     fn count_labels(&self, sets: &LabelSets) {
@@ -339,13 +417,13 @@ impl Head {
     }
 
     /// Runs `f` with the numbers and labels of some series, as the log wants them.
-    pub fn with_labels_of<'a>(
+    pub fn with_labels_of<'a, T>(
         &self,
         series: impl Iterator<Item = &'a Series>,
-        f: impl FnOnce(Vec<(u32, Vec<(&str, &str)>)>),
-    ) {
+        f: impl FnOnce(Vec<(u32, Vec<(&str, &str)>)>) -> T,
+    ) -> T {
         let sets = self.labels.read();
-        f(series.map(|s| (s.id, sets.pairs(s.labels).collect())).collect());
+        f(series.map(|s| (s.id, sets.pairs(s.labels).collect())).collect())
     }
 
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
@@ -431,11 +509,27 @@ impl Head {
         for s in idle {
             self.remove(&s);
         }
+        if drop_idle {
+            self.forget_tenants();
+        }
         if self.generation() > flushed {
             self.bytes.frozen_chunks.store(0, Ordering::Relaxed);
             self.bytes.frozen_out_of_order.store(0, Ordering::Relaxed);
         }
         forgotten
+    }
+
+    /// Forgets tenants of whom there is nothing: whoever may name tenants must not fill the head with their names.
+    fn forget_tenants(&self) {
+        self.tenants.write().retain(|_, tenant| {
+            let stays = Arc::strong_count(tenant) > 1
+                || tenant.series_count() > 0
+                || tenant.metadata_bytes.load(Ordering::Relaxed) > 0;
+            if !stays {
+                self.bytes.tenants.fetch_sub(TENANT_BYTES, Ordering::Relaxed);
+            }
+            stays
+        });
     }
 
     fn remove(&self, series: &Series) {
@@ -473,6 +567,7 @@ impl Head {
             postings: read(&b.postings),
             chunks: read(&b.chunks) + read(&b.frozen_chunks),
             out_of_order: read(&b.out_of_order) + read(&b.frozen_out_of_order),
+            metadata: self.metadata_room.bytes.load(Ordering::Relaxed) + read(&b.tenants),
             frozen,
         }
     }
@@ -550,17 +645,24 @@ impl Writing<'_> {
         Some(put)
     }
 
-    /// Writes floats of one series, each a timestamp, a value and a start timestamp. `None`: the series has left the head.
-    pub fn put_run(&mut self, series: &Series, rows: impl Iterator<Item = (i64, f64, i64)>) -> Option<()> {
+    /// Writes samples of one series, each a timestamp, a value and a start timestamp; `each` hears what became of one, in no order. `None`: the
+    /// series has left the head.
+    pub fn put_all(
+        &mut self,
+        series: &Series,
+        rows: impl Iterator<Item = (i64, Value, i64)>,
+        mut each: impl FnMut(Put),
+    ) -> Option<()> {
         let mut state = series.state.lock();
         if !series.advance(&mut state, self.generation) {
             return None;
         }
         let before = state.active.heap_bytes();
-        for (t, v, start) in rows {
-            let put = state.active.put(t, Value::Float(v), start, &self.head.timelines);
+        let timelines = &self.head.timelines;
+        state.active.put_all(rows, timelines, |t, put| {
             self.note(t, put);
-        }
+            each(put);
+        });
         self.grown(before, state.active.heap_bytes());
         Some(())
     }
@@ -697,9 +799,24 @@ impl TenantHead {
         }
     }
 
-    /// Notes what a metric is.
+    /// Whether a further entry of so many bytes may be kept, see [`entry_bytes`]: no tenant may take more than half of what all may.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let room = &self.metadata_room;
+        let used = |of: &AtomicU64| of.load(Ordering::Relaxed).saturating_add(bytes);
+        used(&self.metadata_bytes) <= room.max_bytes / 2 && used(&room.bytes) <= room.max_bytes
+    }
+
+    /// Notes what a metric is, where there is room to.
     pub fn learn(&self, metric: &str, metadata: &Metadata, now_ms: i64) {
         let mut all = self.metadata.write();
+        if !all.get(metric).is_some_and(|known| known.contains_key(metadata)) {
+            let bytes = entry_bytes(metric, metadata);
+            if bytes > MAX_ENTRY_BYTES || !self.has_room_for(bytes) {
+                return;
+            }
+            self.metadata_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.metadata_room.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         let known = all.entry(metric.to_string()).or_default();
         known.entry(metadata.clone()).or_default().fetch_max(now_ms, Ordering::Relaxed);
     }
@@ -720,5 +837,76 @@ impl TenantHead {
 
     pub fn series_count(&self) -> u64 {
         self.postings.read().all().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_has_a_hash_of_its_own() {
+        let (a, b) = (Head::default(), Head::default());
+        let labels: Vec<String> = (0..64).map(|i| format!("value {i}")).collect();
+        let hashes = |head: &Head| labels.iter().map(|v| head.hash_of(&[("name", v)])).collect::<Vec<_>>();
+        assert_eq!(hashes(&a), hashes(&a));
+        assert!(hashes(&a).iter().zip(hashes(&b)).filter(|(a, b)| **a == *b).count() < 3);
+        assert_ne!(a.hash_of(&[("ab", "c")]), a.hash_of(&[("a", "bc")]));
+    }
+
+    #[test]
+    fn metadata_takes_no_more_than_it_may_and_is_counted() {
+        let head = Head::with_metadata_bytes(100_000);
+        let entry = |help: usize| Metadata { kind: "gauge".into(), help: "h".repeat(help), unit: "".into() };
+        let (a, b) = ([1, 2].map(|n| head.tenant(&TenantId::new(&format!("t{n}")).unwrap()))).into();
+        for n in 0..1_000 {
+            a.learn(&format!("metric_{n}"), &entry(1_000), 5);
+        }
+        assert!(head.bytes().metadata <= 50_000 + 2 * TENANT_BYTES as u64);
+        assert!(a.metadata(None).len() > 30);
+        b.learn("other", &entry(10), 5);
+        b.learn("long", &entry(MAX_ENTRY_BYTES as usize), 5);
+        assert_eq!(
+            b.metadata(None).len(),
+            1,
+            "one tenant leaves room for the others, and an entry for the rest"
+        );
+    }
+
+    #[test]
+    fn tenants_of_whom_there_is_nothing_leave_the_head() {
+        let head = Head::default();
+        for n in 0..100 {
+            head.tenant(&TenantId::new(&format!("t{n}")).unwrap());
+        }
+        let kept = head.tenant(&TenantId::new("kept").unwrap());
+        head.series(&kept, &[("a", "1")]);
+        drop(kept);
+        assert!(head.bytes().metadata > 100 * TENANT_BYTES as u64);
+        head.put(
+            &head.series(&head.tenant(&TenantId::new("kept").unwrap()), &[("a", "1")]),
+            1,
+            Value::Float(1.0),
+            0,
+        );
+        let generation = head.freeze();
+        head.forget(generation, true);
+        assert_eq!((head.tenants().len(), head.bytes().metadata), (1, TENANT_BYTES as u64));
+    }
+
+    #[test]
+    fn number_of_a_series_that_is_gone_is_given_out_after_the_next_cut() {
+        let head = Head::default();
+        let tenant = head.tenant(&TenantId::single());
+        let first = head.series(&tenant, &[("a", "1")]).id;
+        let kept = head.series(&tenant, &[("a", "2")]);
+        head.put(&kept, 1, Value::Float(1.0), 0).unwrap();
+        let generation = head.freeze();
+        head.forget(generation, true);
+        assert_eq!(head.series_count(), 1);
+        assert_ne!(head.series(&tenant, &[("a", "3")]).id, first);
+        head.freeze();
+        assert_eq!(head.series(&tenant, &[("a", "4")]).id, first);
+        assert_eq!(head.series_count(), 3);
     }
 }

@@ -8,6 +8,9 @@ use model::sample::Value;
 /// buffers were most of the head. They grow by an eighth of this: every series that is late once has one.
 const LATE_BUFFER: usize = 32;
 
+/// Late samples of one request from which on they are merged at once.
+const MANY_LATE: usize = 2 * LATE_BUFFER;
+
 /// What became of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -34,14 +37,27 @@ struct Rest {
 }
 
 /// Samples that were older than the newest when they came; every one was written after the in-order one of its time.
+///
+/// They may come in any order and by the hundred thousand, so what is closed lies in *runs* of ascending chunks, each more than twice as long as the
+/// next: a new one is merged with those before it as long as they are not. So a sample is looked for in a few runs, and written a few times.
 #[derive(Clone, Debug, Default)]
 struct Late {
     /// Ascending, each timestamp once.
     buffer: Vec<(i64, Value, i64)>,
-    /// Full buffers, in the order they were written: at equal timestamps the later chunk wins.
+    /// Heap bytes of histograms in it.
+    buffer_bytes: u32,
+    /// Chunks of full buffers, run by run: at equal timestamps the later run wins.
     closed: Vec<Chunk>,
+    runs: Vec<Run>,
     /// Heap bytes of their contents.
     closed_bytes: u32,
+}
+
+/// Chunks of late samples that ascend.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    chunks: usize,
+    samples: usize,
 }
 
 /// A moment's view of [`Samples`], free of locks.
@@ -119,29 +135,83 @@ impl Samples {
             return Put::InOrder;
         }
         let repeats_newest = t == newest && open.last_is(&value) && self.late().is_none();
-        if repeats_newest || self.holds(t, &value) {
+        if repeats_newest || self.value_at(t).is_some_and(|known| is_same(&known, &value)) {
             return Put::Duplicate;
         }
         self.rest.get_or_insert_default().late.put(t, value, start);
         Put::OutOfOrder
     }
 
-    /// Whether a query would answer exactly this value at this time.
-    fn holds(&self, t: i64, value: &Value) -> bool {
-        let mut found = Columns::default();
-        self.view(t, t).decode(t, t, &mut found);
-        match (found.is_empty(), value) {
-            (true, _) => false,
-            (false, Value::Float(v)) => {
-                found.histograms.first().is_none_or(Option::is_none)
-                    && found.values[0].to_bits() == v.to_bits()
+    /// The same as [`Samples::put`] for one after the other, each told to `each`. Late ones are sorted and merged at once: looking for each of them
+    /// among what is there would cost a request that is late altogether a hundred times as much.
+    pub fn put_all(
+        &mut self,
+        rows: impl Iterator<Item = (i64, Value, i64)>,
+        timelines: &Timelines,
+        mut each: impl FnMut(i64, Put),
+    ) {
+        let mut late: Vec<(i64, Value, i64)> = Vec::new();
+        for (t, value, start) in rows {
+            if self.newest_t_ms().is_some_and(|newest| t <= newest) {
+                // What is in order and comes after it is newer than all that was there, so that it may go before.
+                late.push((t, value, start));
+            } else {
+                each(t, self.put(t, value, start, timelines));
             }
-            (false, Value::Histogram(h)) => found
-                .histograms
-                .first()
-                .and_then(Option::as_ref)
-                .is_some_and(|f| crate::head::chunk::histogram::same(f, h)),
         }
+        if late.len() < MANY_LATE {
+            for (t, value, start) in late {
+                each(t, self.put(t, value, start, timelines));
+            }
+        } else {
+            self.put_late(late, each);
+        }
+    }
+
+    /// Writes many late samples at once.
+    fn put_late(&mut self, mut rows: Vec<(i64, Value, i64)>, mut each: impl FnMut(i64, Put)) {
+        rows.sort_by_key(|row| row.0);
+        let (min_t, max_t) = (rows[0].0, rows[rows.len() - 1].0);
+        let view = self.view(min_t, max_t);
+        let there = view.in_order.iter().chain(&view.late).map(|c| usize::from(c.count)).sum::<usize>();
+        // All that is there at once, unless it is so much more than what comes that looking for each is less.
+        let mut known = Columns::default();
+        let at_once = there / 256 <= rows.len();
+        if at_once {
+            view.decode(min_t, max_t, &mut known);
+        }
+        drop(view);
+        let (mut at, mut new) = (0, Vec::with_capacity(rows.len()));
+        for same_time in rows.chunk_by(|a, b| a.0 == b.0) {
+            let t = same_time[0].0;
+            at += known.ts_ms[at..].partition_point(|known| *known < t);
+            let mut current = match at_once {
+                true => (known.ts_ms.get(at) == Some(&t)).then(|| known.value(at)),
+                false => self.value_at(t),
+            };
+            let mut changed = None;
+            for (_, value, start) in same_time {
+                if current.as_ref().is_some_and(|current| is_same(current, value)) {
+                    each(t, Put::Duplicate);
+                    continue;
+                }
+                each(t, Put::OutOfOrder);
+                (current, changed) = (Some(value.clone()), Some(*start));
+            }
+            new.extend(changed.zip(current).map(|(start, value)| (t, value, start)));
+        }
+        self.rest.get_or_insert_default().late.put_sorted(new);
+    }
+
+    /// What a query would answer at this time: the last that was written.
+    fn value_at(&self, t: i64) -> Option<Value> {
+        if let Some(found) = self.late().and_then(|late| late.value_at(t)) {
+            return Some(found);
+        }
+        if let Some(open) = self.open.as_ref().filter(|o| (o.first_t_ms()..=o.last_t_ms()).contains(&t)) {
+            return value_in(&open.snapshot(), t);
+        }
+        value_among(self.closed(), t)
     }
 
     /// What lies within `min_t..=max_t` (whole chunks, so a little more).
@@ -191,21 +261,110 @@ impl Late {
         if self.buffer.len() == self.buffer.capacity() {
             self.buffer.reserve_exact(LATE_BUFFER / 8);
         }
+        self.buffer_bytes += value_bytes(&value);
         match self.buffer.binary_search_by_key(&t, |x| x.0) {
-            Ok(at) => self.buffer[at] = (t, value, start),
+            Ok(at) => {
+                self.buffer_bytes -= value_bytes(&self.buffer[at].1);
+                self.buffer[at] = (t, value, start);
+            }
             Err(at) => self.buffer.insert(at, (t, value, start)),
         }
         if self.buffer.len() >= LATE_BUFFER {
-            pack(&std::mem::take(&mut self.buffer), &mut self.closed);
-            self.closed_bytes = self.closed.iter().map(chunk_bytes).sum();
+            self.close_buffer();
         }
+    }
+
+    /// Takes samples in ascending order of time, each time once.
+    fn put_sorted(&mut self, rows: Vec<(i64, Value, i64)>) {
+        if rows.len() < LATE_BUFFER {
+            rows.into_iter().for_each(|(t, value, start)| self.put(t, value, start));
+            return;
+        }
+        // What is in the buffer was written before.
+        self.close_buffer();
+        let mut columns = Columns::default();
+        rows.into_iter().for_each(|(t, value, start)| columns.push(t, value, start));
+        self.push_run(&columns);
+    }
+
+    fn close_buffer(&mut self) {
+        self.buffer_bytes = 0;
+        let mut columns = Columns::default();
+        let buffer = std::mem::take(&mut self.buffer);
+        buffer.into_iter().for_each(|(t, value, start)| columns.push(t, value, start));
+        self.push_run(&columns);
+    }
+
+    /// Adds a run, merged with those before it that are not more than twice as long.
+    fn push_run(&mut self, newest: &Columns) {
+        if newest.is_empty() {
+            return;
+        }
+        let (mut rows, mut merged) = (Columns::default(), Columns::default());
+        let mut newest = newest;
+        while let Some(before) = self.runs.pop_if(|run| run.samples <= 2 * newest.len()) {
+            let mut older = Columns::default();
+            for chunk in self.closed.drain(self.closed.len() - before.chunks..) {
+                self.closed_bytes -= chunk_bytes(&chunk);
+                chunk.decode(i64::MIN, i64::MAX, &mut older);
+            }
+            union(&older, newest, &mut merged);
+            std::mem::swap(&mut rows, &mut merged);
+            newest = &rows;
+        }
+        let from = self.closed.len();
+        pack(newest, &mut self.closed);
+        self.closed_bytes += self.closed[from..].iter().map(chunk_bytes).sum::<u32>();
+        self.runs.push(Run { chunks: self.closed.len() - from, samples: newest.len() });
+    }
+
+    fn value_at(&self, t: i64) -> Option<Value> {
+        if let Ok(at) = self.buffer.binary_search_by_key(&t, |x| x.0) {
+            return Some(self.buffer[at].1.clone());
+        }
+        let mut end = self.closed.len();
+        self.runs.iter().rev().find_map(|run| {
+            let chunks = &self.closed[end - run.chunks..end];
+            end -= run.chunks;
+            value_among(chunks, t)
+        })
     }
 
     fn heap_bytes(&self) -> usize {
         self.closed.capacity() * std::mem::size_of::<Chunk>()
             + self.closed_bytes as usize
+            + self.runs.capacity() * std::mem::size_of::<Run>()
             + self.buffer.capacity() * std::mem::size_of::<(i64, Value, i64)>()
+            + self.buffer_bytes as usize
     }
+}
+
+/// Heap bytes of a value beside its place in a buffer.
+fn value_bytes(value: &Value) -> u32 {
+    match value {
+        Value::Float(_) => 0,
+        Value::Histogram(h) => h.size_bytes() as u32,
+    }
+}
+
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+        (Value::Histogram(a), Value::Histogram(b)) => crate::head::chunk::histogram::same(a, b),
+        _ => false,
+    }
+}
+
+/// The value at a time in one of ascending chunks.
+fn value_among(chunks: &[Chunk], t: i64) -> Option<Value> {
+    let chunk = chunks.get(chunks.partition_point(|c| c.max_t_ms < t))?;
+    value_in(chunk, t)
+}
+
+fn value_in(chunk: &Chunk, t: i64) -> Option<Value> {
+    let mut found = Columns::default();
+    chunk.decode(t, t, &mut found);
+    (!found.is_empty()).then(|| found.value(0))
 }
 
 /// Heap bytes of a chunk's contents.
@@ -213,21 +372,22 @@ fn chunk_bytes(chunk: &Chunk) -> u32 {
     chunk.bytes.len() as u32
 }
 
-/// Packs sorted samples into chunks.
-fn pack(sorted: &[(i64, Value, i64)], into: &mut Vec<Chunk>) {
+/// Packs ascending samples into chunks, each with bytes of its own: it may be merged into another soon.
+fn pack(sorted: &Columns, into: &mut Vec<Chunk>) {
     let mut open: Option<OpenChunk> = None;
-    for (t, v, start) in sorted {
+    for i in 0..sorted.len() {
+        let (t, value, start) = (sorted.ts_ms[i], sorted.value(i), sorted.start(i));
         if let Some(o) = &mut open
-            && !o.push(*t, v, *start)
+            && !o.push(t, &value, start)
         {
-            into.push(o.snapshot().kept());
+            into.push(o.snapshot());
             open = None;
         }
         if open.is_none() {
-            open = Some(OpenChunk::begin(*t, v, *start));
+            open = Some(OpenChunk::begin(t, &value, start));
         }
     }
-    into.extend(open.map(|o| o.snapshot().kept()));
+    into.extend(open.map(|o| o.snapshot()));
 }
 
 impl SamplesView {
@@ -278,9 +438,9 @@ impl SamplesView {
         for i in begin..out.len() {
             rows.push_row_of(out, i);
         }
-        for c in &self.late {
+        for run in self.late.chunk_by(|a, b| a.max_t_ms < b.min_t_ms) {
             let mut next = Columns::default();
-            c.decode(min_t, max_t, &mut next);
+            run.iter().for_each(|c| c.decode(min_t, max_t, &mut next));
             union(&rows, &next, &mut merged);
             std::mem::swap(&mut rows, &mut merged);
         }
@@ -331,6 +491,33 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
+        /// Many at once are what they are one after the other.
+        #[test]
+        fn samples_put_at_once_are_those_put_one_by_one(batches in proptest::collection::vec(proptest::collection::vec((0i64..2000, 0u8..4, any::<bool>()), 1..400), 1..6)) {
+            let (mut at_once, mut singly) = (Samples::default(), Samples::default());
+            let timelines = Timelines::default();
+            for rows in batches {
+                let rows: Vec<_> = rows.into_iter().map(|(t, v, is_float)| {
+                    let histogram = || Value::Histogram(std::sync::Arc::new(model::histogram::Histogram { sum: v.into(), ..Default::default() }));
+                    (t, if is_float { Value::Float(v.into()) } else { histogram() }, i64::from(v / 3))
+                }).collect();
+                let (mut puts, mut want) = (Vec::new(), Vec::new());
+                at_once.put_all(rows.iter().cloned(), &timelines, |t, put| puts.push((t, put as u8)));
+                for (t, value, start) in rows {
+                    want.push((t, singly.put(t, value, start, &timelines) as u8));
+                }
+                puts.sort_unstable();
+                want.sort_unstable();
+                prop_assert_eq!(puts, want);
+                let read = |samples: &Samples| {
+                    let mut all = Columns::default();
+                    samples.view(i64::MIN, i64::MAX).decode(i64::MIN, i64::MAX, &mut all);
+                    (0..all.len()).map(|i| format!("{} {:?} {}", all.ts_ms[i], all.value(i), all.start(i))).collect::<Vec<_>>()
+                };
+                prop_assert_eq!(read(&at_once), read(&singly));
+            }
+        }
+
         /// Any order of arrival reads back as a map in which the last write of a timestamp wins.
         #[test]
         fn any_order_reads_as_a_map(writes in proptest::collection::vec((0i64..400, 0u8..4, any::<bool>()), 1..600), min_t in -10i64..410, len in 0i64..410) {
@@ -355,9 +542,25 @@ mod tests {
             if let Some(rest) = &samples.rest {
                 prop_assert!(rest.closed_bytes >= walked(&rest.closed));
                 prop_assert_eq!(rest.late.closed_bytes, walked(&rest.late.closed));
+                prop_assert_eq!(rest.late.runs.iter().map(|r| r.chunks).sum::<usize>(), rest.late.closed.len());
+                prop_assert!(rest.late.runs.windows(2).all(|r| r[0].samples > 2 * r[1].samples));
             }
             let range = samples.range_ms().unwrap();
             prop_assert_eq!(range, (*model.first_key_value().unwrap().0, *model.last_key_value().unwrap().0));
         }
+    }
+
+    #[test]
+    fn late_samples_in_random_order_lie_in_few_runs_however_many_they_are() {
+        let mut samples = Samples::default();
+        let timelines = Timelines::default();
+        let n = 20_000i64;
+        samples.put(2 * n, Value::Float(0.0), 0, &timelines);
+        for i in 0..n {
+            assert_eq!(samples.put(i * 7919 % n, Value::Float(i as f64), 0, &timelines), Put::OutOfOrder);
+        }
+        let late = &samples.rest.as_ref().unwrap().late;
+        assert!(late.runs.len() <= 10, "{} runs", late.runs.len());
+        assert!(late.closed.len() < n as usize / 64, "{} chunks", late.closed.len());
     }
 }

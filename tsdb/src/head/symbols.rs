@@ -1,7 +1,6 @@
 //! Every label name and value of the head, held once and numbered.
 
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// The number of a string in [`Symbols`].
 pub type Symbol = u32;
@@ -11,6 +10,8 @@ pub type Symbol = u32;
 pub struct Symbols {
     strings: Vec<Slot>,
     by_text: HashTable<Symbol>,
+    /// Of this process alone: texts come from outside, and whoever does not know the key cannot choose many that fall into one place.
+    hash_key: ahash::RandomState,
     free: Vec<Symbol>,
     bytes: usize,
 }
@@ -30,7 +31,7 @@ impl Symbols {
 
     /// The number of a text, if any series uses it.
     pub fn find(&self, text: &str) -> Option<Symbol> {
-        self.by_text.find(xxh3_64(text.as_bytes()), |&s| &*self.strings[s as usize].text == text).copied()
+        self.by_text.find(self.hash_key.hash_one(text), |&s| &*self.strings[s as usize].text == text).copied()
     }
 
     /// Counts one more use of a text, and numbers it where it is new.
@@ -51,10 +52,9 @@ impl Symbols {
                 (self.strings.len() - 1) as Symbol
             }
         };
-        let strings = &self.strings;
-        self.by_text.insert_unique(xxh3_64(text.as_bytes()), symbol, |&s| {
-            xxh3_64(strings[s as usize].text.as_bytes())
-        });
+        let (strings, hash_key) = (&self.strings, &self.hash_key);
+        let hash = |text: &str| hash_key.hash_one(text);
+        self.by_text.insert_unique(hash(text), symbol, |&s| hash(&strings[s as usize].text));
         symbol
     }
 
@@ -65,7 +65,7 @@ impl Symbols {
         if slot.uses == 0 {
             let text = std::mem::take(&mut slot.text);
             self.bytes -= text.len();
-            if let Ok(entry) = self.by_text.find_entry(xxh3_64(text.as_bytes()), |&s| s == symbol) {
+            if let Ok(entry) = self.by_text.find_entry(self.hash_key.hash_one(&*text), |&s| s == symbol) {
                 entry.remove();
             }
             self.free.push(symbol);

@@ -9,7 +9,7 @@ pub mod replay;
 mod values;
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{IoSlice, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +59,7 @@ pub struct LogCounts {
 /// See the module.
 pub struct Log {
     shared: Arc<Shared>,
+    first_segment: u64,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -70,7 +71,8 @@ struct Shared {
 }
 
 struct Queue {
-    bytes: Vec<u8>,
+    /// What each request handed in, as it is: nothing is copied while others wait for the lock.
+    records: Vec<Vec<u8>>,
     group: Group,
     cut: Option<watch::Sender<Option<Result<u64, String>>>>,
     closing: bool,
@@ -110,7 +112,7 @@ impl Log {
         let file = SegmentFile::create(dir, number, session)?;
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue {
-                bytes: Vec::new(),
+                records: Vec::new(),
                 group: Group::new(),
                 cut: None,
                 closing: false,
@@ -123,7 +125,12 @@ impl Log {
         let committer =
             Committer { shared: shared.clone(), dir: dir.to_path_buf(), session, sync, file, broken: false };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || committer.run())?;
-        Ok(Log { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Log { shared, first_segment: number, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The segment it began with.
+    pub fn first_segment(&self) -> u64 {
+        self.first_segment
     }
 
     pub fn counts(&self) -> &LogCounts {
@@ -136,7 +143,7 @@ impl Log {
     }
 
     /// Hands in whole records that were encoded under `mark`.
-    pub fn append(&self, mark: u64, records: &[u8]) -> Result<Pending, Stale> {
+    pub fn append(&self, mark: u64, records: Vec<u8>) -> Result<Pending, Stale> {
         let mut queue = self.shared.queue.lock();
         if self.mark() != mark {
             return Err(Stale);
@@ -146,7 +153,7 @@ impl Log {
             queue.group.0.send_replace(Some(Err("the log is closed: the server is stopping".to_string())));
             return Ok(Pending(receiver));
         }
-        queue.bytes.extend_from_slice(records);
+        queue.records.push(records);
         drop(queue);
         self.shared.wake.notify_one();
         Ok(Pending(receiver))
@@ -227,9 +234,9 @@ impl Committer {
     fn run(mut self) {
         let mut unsynced_since: Option<Instant> = None;
         loop {
-            let (bytes, group, cut, closing) = {
+            let (records, group, cut, closing) = {
                 let mut queue = self.shared.queue.lock();
-                while queue.bytes.is_empty() && queue.cut.is_none() && !queue.closing {
+                while queue.records.is_empty() && queue.cut.is_none() && !queue.closing {
                     match (self.sync, unsynced_since) {
                         (LogSync::Every(interval), Some(since)) => {
                             let left = interval.saturating_sub(since.elapsed());
@@ -244,11 +251,11 @@ impl Committer {
                     queue.closed = true;
                 }
                 let group = std::mem::replace(&mut queue.group, Group::new());
-                (std::mem::take(&mut queue.bytes), group, queue.cut.take(), queue.closing)
+                (std::mem::take(&mut queue.records), group, queue.cut.take(), queue.closing)
             };
-            if !bytes.is_empty() {
+            if !records.is_empty() {
                 let at_once = self.sync == LogSync::Always || closing || cut.is_some();
-                match self.commit(&bytes, at_once) {
+                match self.commit(&records, at_once) {
                     Ok(()) => {
                         group.0.send_replace(Some(Ok(())));
                         unsynced_since = if at_once { None } else { unsynced_since.or(Some(Instant::now())) };
@@ -281,18 +288,19 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, bytes: &[u8], sync: bool) -> Result<(), String> {
+    fn commit(&mut self, records: &[Vec<u8>], sync: bool) -> Result<(), String> {
         if self.broken || self.file.good_bytes > SEGMENT_BYTES {
             self.next_segment().map_err(|e| self.explain(&e))?;
         }
         let mut write = || {
-            self.file.file.write_all(bytes)?;
+            write_all_vectored(&mut self.file.file, records)?;
             if sync { self.sync_now() } else { Ok(()) }
         };
         match write() {
             Ok(()) => {
-                self.file.good_bytes += bytes.len() as u64;
-                self.shared.counts.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                let bytes: u64 = records.iter().map(|r| r.len() as u64).sum();
+                self.file.good_bytes += bytes;
+                self.shared.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
                 Ok(())
             }
             Err(e) => {
@@ -327,7 +335,7 @@ impl Committer {
         let mut queue = self.shared.queue.lock();
         // Series that the lost records defined must be written down again before anyone refers to them.
         self.shared.mark.fetch_add(1, Ordering::AcqRel);
-        queue.bytes.clear();
+        queue.records.clear();
         let since = std::mem::replace(&mut queue.group, Group::new());
         drop(queue);
         group.0.send_replace(Some(Err(why.clone())));
@@ -340,6 +348,23 @@ impl Committer {
             segment_path(&self.dir, self.file.number).display()
         )
     }
+}
+
+/// Writes all of some buffers one behind the other, many with one call.
+fn write_all_vectored(file: &mut File, buffers: &[Vec<u8>]) -> std::io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = buffers.iter().map(|bytes| IoSlice::new(bytes)).collect();
+    let mut left = &mut slices[..];
+    // What is empty needs no call, and a call that wrote nothing means that nothing can be written.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 impl Log {

@@ -37,7 +37,7 @@ pub async fn open(options: DbOptions) -> Arc<Db> {
 
 /// All of one tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reservation {
+pub struct Contents {
     /// Series → time → value and start timestamp, bit for bit.
     samples: BTreeMap<Labels, BTreeMap<i64, String>>,
     /// Series → time, value, trace.
@@ -45,7 +45,7 @@ pub struct Reservation {
     metadata: BTreeMap<String, Vec<Metadata>>,
 }
 
-impl Reservation {
+impl Contents {
     pub fn samples(&self) -> u64 {
         self.samples.values().map(|s| s.len() as u64).sum()
     }
@@ -63,7 +63,7 @@ impl Reservation {
     }
 
     /// Adds what another holds.
-    pub fn add(&mut self, more: &Reservation) {
+    pub fn add(&mut self, more: &Contents) {
         for (labels, samples) in &more.samples {
             self.samples.entry(labels.clone()).or_default().extend(samples.clone());
         }
@@ -74,7 +74,7 @@ impl Reservation {
     }
 
     /// Takes out what another holds.
-    pub fn remove(&mut self, part: &Reservation) {
+    pub fn remove(&mut self, part: &Contents) {
         self.samples.retain(|labels, samples| {
             samples.retain(|t, _| !part.samples.get(labels).is_some_and(|gone| gone.contains_key(t)));
             !samples.is_empty()
@@ -87,7 +87,7 @@ impl Reservation {
     }
 
     /// Whether all samples of a part are here as they should be, or none; `None` for some.
-    pub fn has(&self, part: &Reservation) -> Option<bool> {
+    pub fn has(&self, part: &Contents) -> Option<bool> {
         let there = part.samples.iter().map(|(labels, samples)| {
             let mine = self.samples.get(labels);
             samples.iter().filter(|(t, v)| mine.and_then(|m| m.get(t)) == Some(v)).count() as u64
@@ -100,7 +100,7 @@ impl Reservation {
     }
 
     /// What another holds less or more, shortly.
-    pub fn against(&self, read: &Reservation) -> String {
+    pub fn against(&self, read: &Contents) -> String {
         let mut out = Vec::new();
         for labels in self.samples.keys().chain(read.samples.keys()) {
             let (must, has) = (self.samples.get(labels), read.samples.get(labels));
@@ -118,7 +118,7 @@ impl Reservation {
             out.push(format!("exemplars are {:?} and should be {:?}", read.exemplars, self.exemplars));
         }
         if self.metadata != read.metadata {
-            let names = |of: &Reservation| of.metadata.keys().cloned().collect::<Vec<_>>();
+            let names = |of: &Contents| of.metadata.keys().cloned().collect::<Vec<_>>();
             out.push(format!("metadata is of {:?} and should be of {:?}", names(read), names(self)));
         }
         out.join("; ")
@@ -156,7 +156,7 @@ fn of_histogram(h: &Histogram) -> String {
 pub async fn write(
     db: &Arc<Db>,
     tenant: &TenantId,
-    held: &mut Reservation,
+    held: &mut Contents,
     n: i64,
     brings: &[Brings],
 ) -> Appended {
@@ -205,10 +205,10 @@ pub async fn write(
 }
 
 /// All that a tenant's readers see.
-pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Reservation {
+pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Contents {
     let (db, tenant) = (db.clone(), tenant.clone());
     let reading = tokio::task::spawn_blocking(move || {
-        let mut held = Reservation::default();
+        let mut held = Contents::default();
         let selection = Selection {
             matchers: vec![],
             min_t_ms: i64::MIN,
@@ -233,7 +233,7 @@ pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Reservation {
     reading.await.unwrap()
 }
 
-fn take(held: &mut Reservation, s: SeriesColumns) {
+fn take(held: &mut Contents, s: SeriesColumns) {
     assert!(s.ts_ms.is_sorted_by(|a, b| a < b), "{:?} of {}", s.ts_ms, s.labels);
     assert!(!held.samples.contains_key(&s.labels), "{} comes twice", s.labels);
     for (i, &ts_ms) in s.ts_ms.iter().enumerate() {

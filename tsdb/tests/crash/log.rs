@@ -1,4 +1,4 @@
-//! A damaged log opens, with every sample before the damage and none after it, and says how many bytes were lost.
+//! A damaged log opens with every sample that is not in the damage, before it and behind it, and says how many bytes were lost.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tsdb::db::DbOptions;
 use tsdb::wal::record::{FloatRow, put_floats, put_series};
 use tsdb::wal::{HEADER_BYTES, MAGIC, segment_path};
 
-use crate::held::{self, ALL, Brings, Files, Reservation};
+use crate::held::{self, ALL, Brings, Contents, Files};
 
 /// Every warning of this process; those about a folder have its path in them.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -71,7 +71,7 @@ fn options(dir: &Path) -> DbOptions {
 struct Recorded {
     files: Files,
     segment: PathBuf,
-    steps: Vec<(usize, Reservation)>,
+    steps: Vec<(usize, Contents)>,
 }
 
 impl Recorded {
@@ -80,7 +80,7 @@ impl Recorded {
     }
 
     /// What must be there if only the first `whole` bytes are records.
-    fn held(&self, whole: usize) -> &Reservation {
+    fn held(&self, whole: usize) -> &Contents {
         &self.steps.iter().rfind(|(len, _)| *len <= whole).expect("the first is the empty log").1
     }
 
@@ -96,7 +96,7 @@ async fn recorded() -> Recorded {
     let dir = tempfile::tempdir().unwrap();
     let db = held::open(options(dir.path())).await;
     let segment = held::files(dir.path()).into_keys().find(|p| p.starts_with("log")).unwrap();
-    let mut held = Reservation::default();
+    let mut held = Contents::default();
     let mut steps = vec![(0, held.clone())];
     for (n, brings) in ALL.iter().chain(&ALL).enumerate() {
         held::write(&db, &TenantId::single(), &mut held, n as i64, &[*brings]).await;
@@ -121,7 +121,7 @@ fn borders(segment: &[u8]) -> Vec<usize> {
 async fn opens(recorded: &Recorded, folder: &Path, whole: usize, cut: usize, what: &str) {
     let mut held = recorded.held(whole).clone();
     let warning = if whole < HEADER_BYTES {
-        format!("has no valid header: {cut} bytes passed over")
+        format!("has no header: {cut} bytes passed over")
     } else {
         format!("ends in {cut} bytes that are no whole record")
     };
@@ -198,49 +198,78 @@ async fn a_torn_tail_of_any_bytes_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_bit_loses_its_record_and_what_follows_it_and_nothing_before() {
+async fn log_with_a_flipped_bit_lacks_the_request_it_is_in_and_no_other() {
     listen();
     let recorded = recorded().await;
     let bytes = recorded.bytes();
     let borders = borders(bytes);
-    let mut flips: Vec<(usize, u8, usize)> =
-        (0..HEADER_BYTES).step_by(3).map(|at| (at, 1 << (at % 8), 0)).collect();
+    let mut flips: Vec<(usize, u8)> = (0..HEADER_BYTES).step_by(3).map(|at| (at, 1 << (at % 8))).collect();
     for border in borders.windows(2) {
         let [from, to] = [border[0], border[1]];
         // The length becomes larger and smaller, the checksum, the kind, the first and the last of the payload.
-        let places =
-            [(from, 1), (from, 0x10), (from + 3, 0x80), (from + 4, 1), (from + 7, 0x80), (from + 8, 4)];
-        flips.extend(places.iter().map(|&(at, bit)| (at, bit, from)));
-        flips.extend([(from + 9, 0x40, from), ((from + 9 + to) / 2, 2, from), (to - 1, 8, from)]);
+        flips.extend([
+            (from, 1),
+            (from, 0x10),
+            (from + 3, 0x80),
+            (from + 4, 1),
+            (from + 7, 0x80),
+            (from + 8, 4),
+        ]);
+        flips.extend([(from + 9, 0x40), ((from + 9 + to) / 2, 2), (to - 1, 8)]);
     }
-    for (at, bit, whole) in flips {
+    let all = &recorded.steps.last().expect("there are requests").1;
+    for (at, bit) in flips {
         let mut damaged = bytes.to_vec();
         damaged[at] ^= bit;
         let folder = recorded.with(damaged);
         let what = format!("bit {bit:#x} of byte {at} flipped");
-        opens(&recorded, folder.path(), whole, bytes.len() - whole, &what).await;
+        let mut held = all.clone();
+        let record = borders.windows(2).find(|border| (border[0]..border[1]).contains(&at));
+        if record.is_some() {
+            let request = recorded.steps.iter().position(|(len, _)| *len > at).expect("it is in one");
+            let mut part = recorded.steps[request].1.clone();
+            part.remove(&recorded.steps[request - 1].1);
+            held.remove(&part);
+        }
+        let is_last = record.is_some_and(|border| border[1] == bytes.len());
+        let lost = record.map_or(HEADER_BYTES, |border| border[1] - border[0]) as u64;
+        for again in [false, true] {
+            let db = held::open(options(folder.path())).await;
+            let replayed = db.replayed();
+            let want = if !is_last { (lost, 1, 0) } else { (0, 0, if again { 0 } else { lost }) };
+            let got = (replayed.damaged_bytes, replayed.damaged_places, replayed.cut_bytes);
+            assert_eq!(got, want, "{what}, again {again}");
+            let warned = warnings(folder.path());
+            assert_eq!(warned.len(), usize::from(!is_last || !again), "{what}: {warned:?}");
+            assert_eq!(held::read(&db, &TenantId::single()).await, held, "{what}, again {again}");
+            if let Some(border) = record {
+                let aside = held::files(folder.path())
+                    .into_iter()
+                    .find(|(path, _)| path.to_string_lossy().ends_with(&format!(".{}.damaged", border[0])));
+                let mut bytes = bytes[border[0]..border[1]].to_vec();
+                bytes[at - border[0]] ^= bit;
+                assert_eq!(aside.expect("it is kept").1, bytes, "{what}");
+            }
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_in_the_middle_of_one_session_costs_the_later_ones_nothing() {
+async fn damage_in_the_middle_of_one_session_costs_one_request() {
     listen();
     let dir = tempfile::tempdir().unwrap();
     let tenant = TenantId::single();
-    // Three sessions of three requests each. Of the middle one the second request is damaged: it and the third are lost.
-    let (mut held, mut border) = (Reservation::default(), 0);
+    // Three sessions of three requests each. Of the middle one the second request is damaged: it alone is lost.
+    let (mut held, mut border) = (Contents::default(), 0);
     for session in 0..3i64 {
         let db = held::open(options(dir.path())).await;
-        let mut kept = held.clone();
         for n in session * 3..session * 3 + 3 {
-            held::write(&db, &tenant, &mut held, n, &[Brings::Floats, Brings::Histograms]).await;
+            let mut lost = Contents::default();
+            let into = if n == 4 { &mut lost } else { &mut held };
+            held::write(&db, &tenant, into, n, &[Brings::Floats, Brings::Histograms]).await;
             if n == 3 {
-                kept = held.clone();
                 border = std::fs::read(segment_path(&dir.path().join("log"), 2)).unwrap().len();
             }
-        }
-        if session == 1 {
-            held = kept;
         }
     }
     let segment = segment_path(&dir.path().join("log"), 2);
@@ -248,7 +277,8 @@ async fn damage_in_the_middle_of_one_session_costs_the_later_ones_nothing() {
     bytes[border + 20] ^= 1;
     std::fs::write(&segment, &bytes).unwrap();
     let db = held::open(options(dir.path())).await;
-    assert_eq!(db.replayed().cut_bytes, (bytes.len() - border) as u64);
+    assert_eq!((db.replayed().cut_bytes, db.replayed().damaged_places), (0, 1));
+    assert!(db.replayed().damaged_bytes < (bytes.len() - border) as u64 / 2);
     assert_eq!(held::read(&db, &tenant).await, held);
 }
 
@@ -260,7 +290,7 @@ fn begun(number: u64) -> Vec<u8> {
 }
 
 fn define(out: &mut Vec<u8>, series: u32, name: &str) {
-    put_series(out, [(series, TenantId::single().as_str(), vec![("__name__", name)])].into_iter());
+    put_series(out, [(series, TenantId::single().as_str(), vec![("__name__", name)])]).unwrap();
 }
 
 /// Series by number and time in milliseconds.
@@ -271,7 +301,7 @@ fn samples(out: &mut Vec<u8>, rows: &[(u32, i64)]) {
         value: 1.0,
         start_ts_ms: 0,
     };
-    put_floats(out, rows.iter().map(row));
+    put_floats(out, rows.iter().map(row)).unwrap();
 }
 
 /// What a log of these segments holds, from the first on, and what its replay says: bytes cut off, samples, samples without a series.
@@ -320,18 +350,33 @@ async fn a_number_whose_new_series_was_defined_in_damaged_bytes_does_not_mean_th
     samples(&mut third, &[(1, 30), (2, 30)]);
     define(&mut third, 1, "again");
     samples(&mut third, &[(1, 40)]);
-    // Of the second segment the whole is lost with its header, or the second of its definitions.
+    // Of the second segment the header is lost, or the second of its definitions.
     for header in [true, false] {
         let mut second = begun(2);
         define(&mut second, 2, "kept");
-        let (from, known) = (second.len(), !header);
+        let from = second.len();
         define(&mut second, 1, "new");
         second[if header { 3 } else { from + 12 }] ^= 1;
-        let lost = if header { second.len() } else { second.len() - from };
+        let lost = if header { 0 } else { second.len() - from };
         let (held, counts) = replayed(&[first.clone(), second, third.clone()]).await;
-        assert_eq!(counts, (lost as u64, 2 + u64::from(known), 2 - u64::from(known)), "header {header}");
-        let all = [("again", &[40][..]), ("kept", &[30]), ("old", &[10])];
-        let all: Vec<_> = all.into_iter().filter(|(name, _)| known || *name != "kept").collect();
+        assert_eq!(counts, (lost as u64, 3 + u64::from(header), u64::from(!header)), "header {header}");
+        let all = [("again", &[40][..]), ("kept", &[30]), ("new", &[30]), ("old", &[10])];
+        let all: Vec<_> = all.into_iter().filter(|(name, _)| header || *name != "new").collect();
         assert_eq!(held, named(&all), "header {header}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn series_defined_in_the_segment_before_outlive_damage_in_the_next() {
+    listen();
+    let (mut first, mut second) = (begun(1), begun(2));
+    define(&mut first, 1, "up");
+    samples(&mut first, &[(1, 10)]);
+    samples(&mut second, &[(1, 20)]);
+    let damaged = second.len() + 12;
+    samples(&mut second, &[(1, 30)]);
+    samples(&mut second, &[(1, 40)]);
+    second[damaged] ^= 1;
+    let (held, counts) = replayed(&[first, second]).await;
+    assert_eq!((held, counts), (named(&[("up", &[10, 20, 40])]), (0, 3, 0)));
 }

@@ -4,7 +4,9 @@
 mod faulty_store;
 
 mod flush;
+mod gone;
 mod held;
+mod kinds;
 mod log;
 mod place;
 mod sealed;

@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use tsdb::db::{Db, DbOptions};
 
 use crate::faulty_store::FaultyStore;
-use crate::held::{self, ALL, Brings, Files, Reservation, files};
+use crate::held::{self, ALL, Brings, Contents, Files, files};
 
 /// Two that bring all there is, and one that only tells of metrics.
 pub fn tenants() -> [(TenantId, &'static [Brings]); 3] {
@@ -22,7 +22,7 @@ pub fn tenants() -> [(TenantId, &'static [Brings]); 3] {
 }
 
 /// What the tenants must hold.
-pub type World = [Reservation; 3];
+pub type World = [Contents; 3];
 
 pub async fn open(dir: &Path, store: Arc<dyn ObjectStore>) -> Arc<Db> {
     held::open(held::options(dir, store)).await
@@ -47,7 +47,7 @@ pub async fn stored_once(db: &Arc<Db>, world: &World, what: &str) {
         let stored: u64 = db.blocks(tenant).iter().map(|b| b.stats.samples).sum();
         assert_eq!(stored, held.samples(), "samples in blocks of tenant {tenant}: {what}");
     }
-    let exemplars = world.iter().map(Reservation::exemplars).sum::<u64>();
+    let exemplars = world.iter().map(Contents::exemplars).sum::<u64>();
     assert_eq!(db.counts().stored_exemplars, exemplars, "exemplars: {what}");
 }
 

@@ -66,7 +66,7 @@ fn series_record_is_as_documented() {
         other => panic!("{other:?}"),
     });
     written("hex record series", |out| {
-        record::put_series(out, [(7, "default", labels.to_vec())].into_iter());
+        record::put_series(out, [(7, "default", labels.to_vec())]).unwrap();
     });
 }
 
@@ -81,7 +81,7 @@ fn float_record_is_as_documented() {
         }
         other => panic!("{other:?}"),
     });
-    written("hex record floats", |out| record::put_floats(out, rows.iter().copied()));
+    written("hex record floats", |out| record::put_floats(out, rows.iter().copied()).unwrap());
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn histogram_record_is_as_documented() {
         Record::Histograms(all) => assert_eq!(format!("{all:?}"), format!("{:?}", [&row])),
         other => panic!("{other:?}"),
     });
-    written("hex record histograms", |out| record::put_histograms(out, std::slice::from_ref(&row)));
+    written("hex record histograms", |out| record::put_histograms(out, std::slice::from_ref(&row)).unwrap());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn metadata_record_is_as_documented() {
         }
         other => panic!("{other:?}"),
     });
-    written("hex record metadata", |out| record::put_metadata(out, "default", "up", &about));
+    written("hex record metadata", |out| record::put_metadata(out, "default", "up", &about).unwrap());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn exemplar_record_is_as_documented() {
         Record::Exemplars(all) => assert_eq!(all, [(7, exemplar.clone())]),
         other => panic!("{other:?}"),
     });
-    written("hex record exemplars", |out| record::put_exemplars(out, [(7, &exemplar)].into_iter()));
+    written("hex record exemplars", |out| record::put_exemplars(out, [(7, &exemplar)]).unwrap());
 }
 
 /// A segment put together from the page's examples, with a kind that nobody knows and an end that is cut off.

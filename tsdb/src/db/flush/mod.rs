@@ -15,7 +15,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use ulid::Ulid;
 
 use super::identity::fenced;
-use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
+use super::{Db, FlushError, FlushReport, ReadState, note_snapshots, open_catalog};
 use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
 use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
@@ -45,6 +45,8 @@ pub(crate) struct FlushCounts {
     pub failed: AtomicU64,
     pub early: AtomicU64,
     pub refused: AtomicU64,
+    /// Entries of metadata for which there was no room.
+    pub refused_metadata: AtomicU64,
     /// Samples of sealed blocks that could not be read again.
     pub lost_samples: AtomicU64,
     /// The last flush failed: the next is due.
@@ -116,6 +118,7 @@ impl Db {
             report.add(of_tenant?);
         }
         drop(state);
+        self.remember_snapshots().await;
         self.forget_seals().await;
         if !report.blocks.is_empty() {
             tracing::info!(
@@ -265,6 +268,7 @@ impl Db {
                 newer(&mut state.snapshots, tenant, snapshot);
             }
         });
+        self.remember_snapshots().await;
         Ok(())
     }
 
@@ -280,6 +284,13 @@ impl Db {
         if self.is_ours(tenant, &snapshot) {
             self.install(|state| newer(&mut state.snapshots, tenant.clone(), snapshot));
         }
+    }
+
+    /// Writes down in the folder how new the catalogs are, so that a start notices if they are older then.
+    async fn remember_snapshots(&self) {
+        let (progress, state) = (self.progress.clone(), self.state.read().clone());
+        let noted = move || progress.update(|seen| note_snapshots(seen, &state.snapshots));
+        let _ = tokio::task::spawn_blocking(noted).await;
     }
 
     /// Swaps what queries see.

@@ -340,13 +340,18 @@ pub async fn check(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta)
 }
 
 /// Removes the files below the folder of the local store that are not named: what a crash left half written, or half removed. Manifests stay,
-/// whatever is in them. Blocks the thread.
-pub fn sweep(folder: &FilePath, named: &HashSet<String>) -> std::io::Result<()> {
-    sweep_below(folder, "", named).map(drop)
+/// whatever is in them. With `aside`, a folder on the same disk, they are moved there and nothing is lost. Blocks the thread.
+pub fn sweep(folder: &FilePath, named: &HashSet<String>, aside: Option<&FilePath>) -> std::io::Result<()> {
+    sweep_below(folder, "", named, aside).map(drop)
 }
 
 /// Whether nothing is left.
-fn sweep_below(folder: &FilePath, prefix: &str, named: &HashSet<String>) -> std::io::Result<bool> {
+fn sweep_below(
+    folder: &FilePath,
+    prefix: &str,
+    named: &HashSet<String>,
+    aside: Option<&FilePath>,
+) -> std::io::Result<bool> {
     let mut empty = true;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -356,13 +361,18 @@ fn sweep_below(folder: &FilePath, prefix: &str, named: &HashSet<String>) -> std:
             _ => format!("{prefix}/{}", name.to_string_lossy()),
         };
         if entry.file_type()?.is_dir() {
-            if sweep_below(&entry.path(), &path, named)? {
+            if sweep_below(&entry.path(), &path, named, aside)? {
                 std::fs::remove_dir(entry.path())?;
             } else {
                 empty = false;
             }
         } else if named.contains(&path) || layout::seal_number(&Path::from(path.as_str())).is_some() {
             empty = false;
+        } else if let Some(aside) = aside {
+            let to = aside.join(&path);
+            tracing::error!("{path} is named by no manifest: it is kept as {}", to.display());
+            std::fs::create_dir_all(to.parent().unwrap_or(aside))?;
+            std::fs::rename(entry.path(), to)?;
         } else {
             std::fs::remove_file(entry.path())?;
         }
@@ -402,7 +412,7 @@ mod tests {
         }
         let loaded = load(&store).await.unwrap();
         assert_eq!((&loaded.seals, loaded.damaged.len()), (&seals, 0));
-        sweep(dir.path(), &loaded.named).unwrap();
+        sweep(dir.path(), &loaded.named, None).unwrap();
         assert!(store.get(&layout::exemplars(&tenant, about.ulid)).await.is_ok());
         assert!(!dir.path().join("tenants").join(tenant.as_str()).join("blocks").exists());
         // A manifest that is damaged is told, and stays for whoever wants to look at it.
@@ -415,7 +425,7 @@ mod tests {
             assert_eq!((loaded.seals.len(), loaded.damaged.len()), (2, 1), "bit {bit}");
             text[bit / 8] ^= 1 << (bit % 8);
         }
-        sweep(dir.path(), &HashSet::new()).unwrap();
+        sweep(dir.path(), &HashSet::new(), None).unwrap();
         assert!(path.exists() && !dir.path().join("tenants").exists());
         remove(&store, &seals[0]).await;
         assert!(!dir.path().join(layout::seal(2).to_string()).exists());

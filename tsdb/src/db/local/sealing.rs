@@ -20,6 +20,7 @@ use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::catalog::Snapshot;
 use crate::db::flush::plan::{HeadState, Pressure, seal_is_due, window_of};
 use crate::db::local::{self, Seal, SealedBlock};
+use crate::db::progress::{self, State};
 use crate::db::{Db, FlushError, Generations, OpenError, ReadState};
 use crate::head::chunk::Columns;
 use crate::head::source::HeadSource;
@@ -95,6 +96,11 @@ pub(crate) struct Found {
     pub last_segment: u64,
     /// Whose part of a seal is damaged: what the log still has of those segments is replayed.
     partial: Vec<(TenantId, (u64, u64))>,
+    /// Segments that should have been in the log or sealed and are gone, and how many files of local blocks are damaged or gone.
+    pub missing_segments: u64,
+    pub damaged: u64,
+    /// Every segment up to this is in the object store, or had nothing in it, or is known to be lost.
+    pub accounted: u64,
 }
 
 impl Found {
@@ -125,12 +131,23 @@ pub(crate) async fn load(
     store: &dyn ObjectStore,
     snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
     writer: &str,
+    known: Option<&State>,
 ) -> Result<Found, OpenError> {
     let loaded = local::load(store).await;
     let loaded = loaded.map_err(|e| OpenError::mend(format!("cannot read the sealed blocks: {e}")))?;
     for what in &loaded.damaged {
         tracing::error!(
             "a sealed block is damaged, and its samples are lost where the log does not have them any more: {what}"
+        );
+    }
+    let missing = missing_segments(dir, &loaded, snapshots, writer, known)?;
+    let missing_segments = missing.iter().map(|(from, to)| to - from + 1).sum::<u64>();
+    if missing_segments > 0 {
+        let all: Vec<_> = missing.iter().map(|(from, to)| format!("{from} to {to}")).collect();
+        tracing::error!(
+            "segments {} of the log in {} are gone: they are neither there nor in a sealed block nor in the object store, and what was acknowledged in them is lost. Restore them while the server is stopped, if there is a copy",
+            all.join(", "),
+            dir.display()
         );
     }
     let (mut pending, mut spent) = (Vec::new(), Vec::new());
@@ -140,19 +157,47 @@ pub(crate) async fn load(
             false => spent.push(seal),
         }
     }
+    let lost = missing.last().map_or(0, |(_, to)| *to);
+    let accounted = spent.iter().map(|seal: &Seal| seal.last_segment).fold(lost, u64::max);
     for seal in &spent {
         local::remove(store, seal).await;
     }
     let (folder, named, knows_all) = (folder(dir), loaded.named, loaded.knows_all);
+    // What is not named may be all that is left of the segments that are gone.
+    let aside = (missing_segments > 0).then(|| dir.join("orphans"));
     let swept = tokio::task::spawn_blocking(move || match folder.exists() && knows_all {
-        true => local::sweep(&folder, &named),
+        true => local::sweep(&folder, &named, aside.as_deref()),
         false => Ok(()),
     });
     if let Ok(Err(e)) = swept.await {
         tracing::warn!("files left over from a crash could not be removed: {e}");
     }
     let seals = pending.into_iter().map(Arc::new).collect();
-    Ok(Found { seals, last_segment: loaded.last_segment, partial: loaded.partial })
+    let damaged = loaded.damaged.len() as u64;
+    let (last_segment, partial) = (loaded.last_segment, loaded.partial);
+    Ok(Found { seals, last_segment, partial, missing_segments, damaged, accounted })
+}
+
+/// The segments that are neither in the log nor sealed nor in the object store.
+fn missing_segments(
+    dir: &Path,
+    loaded: &local::Loaded,
+    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
+    writer: &str,
+    known: Option<&State>,
+) -> Result<Vec<(u64, u64)>, OpenError> {
+    let log = match segments(&dir.join("log")) {
+        Ok(log) => log,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(OpenError::wait(format!("cannot read the log in {}: {e}", dir.display()))),
+    };
+    let sealed: Vec<_> = loaded.seals.iter().map(|s| (s.first_segment, s.last_segment)).collect();
+    let flushed = snapshots.values().filter_map(|s| s.watermark(writer)).max().unwrap_or(0);
+    let first = log.iter().copied().chain(sealed.iter().map(|s| s.0)).min().unwrap_or(0);
+    // Where nothing is remembered, what is missing before the first that is there may have been empty.
+    let accounted = known.map_or(first.saturating_sub(1), |known| known.accounted).max(flushed);
+    let last = known.map_or(0, |known| known.last_segment);
+    Ok(progress::missing(accounted, last, &log, &sealed))
 }
 
 /// Whether something of a seal is not in the object store.
@@ -297,6 +342,10 @@ impl Db {
         let began_ms = self.generation_began_ms.swap(self.options.clock.now_ms(), Ordering::Relaxed);
         let first_segment = self.generation_segment.swap(next_segment, Ordering::Relaxed);
         drop(gate);
+        let progress = self.progress.clone();
+        let noted =
+            move || progress.update(|state| state.last_segment = state.last_segment.max(next_segment));
+        let _ = tokio::task::spawn_blocking(noted).await;
         tracing::debug!(generation, next_segment, "head frozen");
         let segments = (first_segment, next_segment - 1);
         Ok(Frozen { generation, segments, span_ms, began_ms, exemplars })
@@ -437,6 +486,12 @@ impl Db {
         let (free, read): (Vec<_>, Vec<_>) =
             std::mem::take(&mut sealing.spent).into_iter().partition(|s| Arc::strong_count(s) == 1);
         sealing.spent = read;
+        if let Some(last) = free.iter().map(|seal| seal.last_segment).max() {
+            // Before its files go: a start must not look for them.
+            let progress = self.progress.clone();
+            let noted = move || progress.update(|state| state.accounted = state.accounted.max(last));
+            let _ = tokio::task::spawn_blocking(noted).await;
+        }
         for seal in free {
             seal.blocks().for_each(|b| self.local.blocks.forget(b.meta.ulid));
             local::remove(&*self.local.store, &seal).await;

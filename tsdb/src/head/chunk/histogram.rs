@@ -10,7 +10,7 @@ use model::codec::varint::{put_i64, put_u64, take_8, take_i64, take_u64};
 use model::histogram::{BucketSpan, CounterResetHint, Histogram};
 
 /// Most buckets or spans that are read back: more cannot have been written, because requests are limited far below.
-const MAX_LIST: u64 = 1 << 20;
+pub const MAX_LIST: u64 = 1 << 20;
 
 const SAME_LAYOUT: u8 = 1;
 const WHOLE_COUNTS: u8 = 2;
@@ -188,6 +188,25 @@ fn take_flagged(from: &mut &[u8], before: Option<&Histogram>) -> Option<(Histogr
     Some((h, flags))
 }
 
+/// Whether its lists are no longer than [`take`] believes.
+pub fn is_readable(h: &Histogram) -> bool {
+    let lists = [
+        h.positive_spans.len(),
+        h.positive_buckets.len(),
+        h.negative_spans.len(),
+        h.negative_buckets.len(),
+        h.custom_bounds().len(),
+    ];
+    lists.iter().all(|n| *n as u64 <= MAX_LIST)
+}
+
+/// The most bytes that [`put`] writes of it alone.
+pub fn max_bytes(h: &Histogram) -> usize {
+    let spans = h.positive_spans.len() + h.negative_spans.len();
+    let counts = h.positive_buckets.len() + h.negative_buckets.len();
+    100 + spans * 10 + counts * 10 + h.custom_bounds().len() * 8
+}
+
 fn bounded(n: u64) -> Option<usize> {
     (n <= MAX_LIST).then_some(n as usize)
 }
@@ -226,7 +245,9 @@ impl Encoder {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        self.out.capacity() + std::mem::size_of::<Self>()
+        // The newest histogram is kept whole, to encode the next as a difference to it.
+        let last = self.last.as_ref().map_or(0, |last| last.size_bytes());
+        self.out.capacity() + std::mem::size_of::<Self>() + last
     }
 
     pub fn push(&mut self, t: i64, h: &Arc<Histogram>, start: i64) {
