@@ -581,9 +581,9 @@ mod tests {
         let floats: Vec<_> = (0..10 * FULL_ROWS as i64)
             .map(|i| FloatRow {
                 series: (i * 7919 % 1000) as u32,
-                ts_ms: i * i % 1_000_003 << 30,
+                ts_ms: (i * i % 1_000_003) << 30,
                 value: (i as f64).sqrt(),
-                start_ts_ms: i * 31 << 20,
+                start_ts_ms: (i * 31) << 20,
             })
             .collect();
         out.clear();

@@ -76,7 +76,7 @@ impl Bucket {
         for line in &lines {
             let text = |key: &str| line[key].as_str().unwrap_or("").to_owned();
             let number = |key: &str| line[key].as_u64().map(count).unwrap_or_default();
-            let bytes = |key: &str| line[key].as_u64().map(|b| size(b)).unwrap_or_default();
+            let bytes = |key: &str| line[key].as_u64().map(size).unwrap_or_default();
             let became = if line["failed"].is_null() { text("became") } else { "FAILED".into() };
             table.line(vec![
                 text("tenant"),

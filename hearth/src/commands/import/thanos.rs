@@ -289,8 +289,8 @@ impl Import {
             let reach = grid::reach(unit.range);
             open.retain(|i, _| blocks[*i].meta.max_time > reach.0);
             for (i, block) in blocks.iter().enumerate().filter(|(_, b)| overlap(range_of(&b.meta), reach)) {
-                if !open.contains_key(&i) {
-                    open.insert(i, self.open(session, block)?);
+                if let Entry::Vacant(place) = open.entry(i) {
+                    place.insert(self.open(session, block)?);
                 }
             }
             let mut sources: Vec<&mut SourceBlock> = open.values_mut().map(|o| &mut o.source).collect();

@@ -116,8 +116,8 @@ pub fn go_duration(ns: i64) -> String {
     };
     match n {
         ..1_000 => format!("{sign}{n}ns"),
-        ..1_000_000 => format!("{sign}{}", with_fraction(n / 1_000, n % 1_000, 3, "µs")),
-        ..1_000_000_000 => format!("{sign}{}", with_fraction(n / 1_000_000, n % 1_000_000, 6, "ms")),
+        1_000..1_000_000 => format!("{sign}{}", with_fraction(n / 1_000, n % 1_000, 3, "µs")),
+        1_000_000..1_000_000_000 => format!("{sign}{}", with_fraction(n / 1_000_000, n % 1_000_000, 6, "ms")),
         _ => {
             let seconds = n / 1_000_000_000;
             let last = with_fraction(seconds % 60, n % 1_000_000_000, 9, "s");

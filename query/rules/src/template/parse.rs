@@ -92,7 +92,7 @@ pub fn parse(text: &str, name: &str) -> Result<Parsed, TemplateError> {
     let (root, end) = parser.list()?;
     match end {
         End::Eof => Ok(Parsed { root, defined: parser.defined }),
-        End::End => Err(parser.error("unexpected {{end}}")),
+        End::Close => Err(parser.error("unexpected {{end}}")),
         End::Else(_) => Err(parser.error("unexpected {{else}}")),
     }
 }
@@ -100,7 +100,7 @@ pub fn parse(text: &str, name: &str) -> Result<Parsed, TemplateError> {
 /// What a list of nodes ended with.
 enum End {
     Eof,
-    End,
+    Close,
     /// `{{else}}`, or the word after it: `if` or `with`.
     Else(Option<&'static str>),
 }
@@ -202,7 +202,7 @@ impl Parser<'_> {
             "range" => self.block("range").map(Action::Node),
             "end" => {
                 self.close("end")?;
-                Ok(Action::End(End::End))
+                Ok(Action::End(End::Close))
             }
             "else" => {
                 self.skip_space();
@@ -279,7 +279,7 @@ impl Parser<'_> {
         (self.variables, self.in_range) = (outer, in_range);
         self.depth -= 1;
         match end {
-            End::End => Ok(body),
+            End::Close => Ok(body),
             End::Else(_) => Err(self.error(format!("unexpected {{{{else}}}} in {what} clause"))),
             End::Eof => Err(self.error("unexpected EOF")),
         }
@@ -295,9 +295,9 @@ impl Parser<'_> {
         let (body, end) = self.list()?;
         self.in_range -= ranges;
         let otherwise = match end {
-            End::End => Vec::new(),
+            End::Close => Vec::new(),
             End::Else(None) => match self.list()? {
-                (nodes, End::End) => nodes,
+                (nodes, End::Close) => nodes,
                 (_, End::Else(_)) => return Err(self.error("expected end; found {{else}}")),
                 (_, End::Eof) => return Err(self.error("unexpected EOF")),
             },
