@@ -199,8 +199,8 @@ fn import_refuses_what_cannot_be_read_with_its_line_and_writes_nothing() {
     let folder = folder.path();
     for (text, part) in [
         ("a 1 1\nb 2\n# EOF\n", "line 2: b has no timestamp"),
-        ("a 1 1\n", "line 2: the text ends without # EOF"),
-        ("a 1 1\n# EOF\nb 1 1\n", "line 3: there is something after # EOF"),
+        ("a 1 1\n", "line 2, column 1: the text ends without # EOF"),
+        ("a 1 1\n# EOF\nb 1 1\n", "line 3, column 1: there is something after # EOF"),
         ("a{x=\"1} 1 1\n# EOF\n", "line 1, column 5"),
         ("a 1 1\nb x 1\n# EOF\n", "line 2, column 3: expected a number"),
     ] {
