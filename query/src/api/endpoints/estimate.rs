@@ -141,7 +141,7 @@ fn selection(
     };
     // Nothing is there before the first block. What is newer than the last is in the head or in local blocks, up to now.
     let first = stored.blocks.iter().map(|b| b.min_t_ms).min().unwrap_or(i64::MIN);
-    let span_ms = (max_t_ms.saturating_sub(min_t_ms.max(first)).saturating_add(1)).max(0) as f64;
+    let span_ms = max_t_ms.saturating_sub(min_t_ms.max(first)).saturating_add(1).max(0) as f64;
     let samples_each = match series {
         0 => 0.0,
         _ => samples_per_ms(source, &blocks, matchers, (min_t_ms, max_t_ms), &budget) * span_ms,
