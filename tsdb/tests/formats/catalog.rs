@@ -134,7 +134,8 @@ async fn owner_is_as_documented() {
     let store = careless();
     store.put(&layout::owner(), PutPayload::from(documented.clone())).await.unwrap();
     let beat = Duration::from_millis(20);
-    // It says that the right was given back, so another takes it at once; were it not understood, this would fail.
+    // It says that the right was given back, so another takes it at once; were it not understood, this would
+    // fail.
     let arranged = arrange(store.clone(), &Commits::SingleWriter { beat }, "another").await.unwrap();
     let keys = |text: &str| {
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
