@@ -2,6 +2,7 @@
 //! commands that exist.
 
 mod architecture;
+mod comments;
 
 use std::collections::BTreeSet;
 use std::fs;
