@@ -1,4 +1,5 @@
-//! What may be deleted from the store: decisions over listings, values in, names out, and the one place that has them carried out.
+//! What may be deleted from the store: decisions over listings, values in, names out, and the one place that
+//! has them carried out.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use ulid::Ulid;
 use crate::inspect::InspectError;
 use crate::settings::millis;
 
-/// How long it stays known what was imported: whoever runs the same import again after that imports it again. (What is there twice is merged.)
+/// How long it stays known what was imported: whoever runs the same import again after that imports it again.
+/// (What is there twice is merged.)
 pub const IMPORT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Something of a tenant's that nobody needs.
@@ -67,8 +69,9 @@ impl Piece {
     }
 }
 
-/// Looks through a tenant's objects for what nobody needs. A snapshot counts for `readers` after it was followed by another, as long as any query may take; objects count as
-/// under way for `grace` after they were written. `now_ms` is not ahead of the store's clock, or uploads under way would seem old.
+/// Looks through a tenant's objects for what nobody needs. A snapshot counts for `readers` after it was
+/// followed by another, as long as any query may take; objects count as under way for `grace` after they were
+/// written. `now_ms` is not ahead of the store's clock, or uploads under way would seem old.
 pub async fn find(
     maintenance: &BucketMaintenance,
     catalog: &Catalog,
@@ -105,7 +108,8 @@ struct Age {
 }
 
 impl Age {
-    /// The name says when it was begun: where it is younger than the store claims, it counts, so that a store whose clock is wrong costs nobody an upload.
+    /// The name says when it was begun: where it is younger than the store claims, it counts, so that a store
+    /// whose clock is wrong costs nobody an upload.
     fn over(self, written_ms: i64, name: Option<Ulid>) -> bool {
         self.of(written_ms, name) >= self.grace_ms
     }
@@ -116,8 +120,9 @@ impl Age {
     }
 }
 
-/// Entries of the journal of imports that tell nothing any more: of a unit that was begun, once it is complete, or where the block was never committed
-/// (`live` has the live blocks and all that went into them); and every one that is older than [`IMPORT_KEEP`].
+/// Entries of the journal of imports that tell nothing any more: of a unit that was begun, once it is
+/// complete, or where the block was never committed (`live` has the live blocks and all that went into them);
+/// and every one that is older than [`IMPORT_KEEP`].
 fn forgotten(journal: Vec<JournalEntry>, live: &BTreeSet<Ulid>, age: Age) -> Vec<JournalEntry> {
     let done: BTreeSet<String> =
         journal.iter().filter(|e| e.block.is_none()).map(|e| e.key.clone()).collect();

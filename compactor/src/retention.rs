@@ -33,10 +33,11 @@ fn longer(a: Option<i64>, b: Option<i64>) -> bool {
 
 /// The live blocks that may go now.
 ///
-/// A raw block waits until it has been downsampled to every resolution that is kept for longer than it, because nothing else could make those any more.
-/// Shares of a whole go together, or what is left of it would be taken for all there is.
-/// A raw block also waits for what lies over it and has not expired (late samples that were not merged with it yet), or their windows would be told apart for ever.
-/// One that is quarantined does not wait: it cannot be read. `resolutions_ms` are those that compaction makes.
+/// A raw block waits until it has been downsampled to every resolution that is kept for longer than it,
+/// because nothing else could make those any more. Shares of a whole go together, or what is left of it would
+/// be taken for all there is. A raw block also waits for what lies over it and has not expired (late samples
+/// that were not merged with it yet), or their windows would be told apart for ever. One that is quarantined
+/// does not wait: it cannot be read. `resolutions_ms` are those that compaction makes.
 pub fn expired(
     blocks: &[Arc<BlockMeta>],
     quarantined: &BTreeSet<Ulid>,
@@ -90,8 +91,8 @@ impl Changes {
     }
 }
 
-/// What there is to change of a snapshot. `now_ms` decides what goes; `clock_ms`, which is not before it, what comes back. `delay_ms` is how long
-/// expired blocks are kept.
+/// What there is to change of a snapshot. `now_ms` decides what goes; `clock_ms`, which is not before it,
+/// what comes back. `delay_ms` is how long expired blocks are kept.
 pub fn changes(
     snapshot: &Snapshot,
     tenant: &TenantId,

@@ -15,11 +15,13 @@ use crate::plan::PlanSettings;
 pub struct RetentionSettings {
     /// Raw samples, in milliseconds; `None` for ever.
     pub raw_ms: Option<i64>,
-    /// Window in milliseconds → how long downsampled blocks of it are kept; a resolution that is not named is kept for ever.
+    /// Window in milliseconds → how long downsampled blocks of it are kept; a resolution that is not named is
+    /// kept for ever.
     pub resolutions_ms: BTreeMap<i64, Option<i64>>,
     /// Other times for single tenants.
     pub tenants: BTreeMap<TenantId, TenantRetention>,
-    /// Series that are kept for another time than the rest, at every resolution. The first that matches decides.
+    /// Series that are kept for another time than the rest, at every resolution. The first that matches
+    /// decides.
     pub rules: Vec<TenantRule>,
 }
 
@@ -67,17 +69,20 @@ pub struct Settings {
     pub max_memory_bytes: u64,
     /// About how many bytes a block may have: what would become larger is written as several.
     pub max_block_bytes: u64,
-    /// About how many bytes a job may have on scratch disk at a time; it writes smaller blocks rather than more. A single series always fits.
+    /// About how many bytes a job may have on scratch disk at a time; it writes smaller blocks rather than
+    /// more. A single series always fits.
     pub max_scratch_bytes: u64,
     /// Folder for blocks that are being written; one process at a time has a part of it.
     pub scratch: PathBuf,
     pub keep: RetentionSettings,
     /// Labels that tell apart replicas of one series, which compaction makes one; empty: replicas stay apart.
     pub replica_labels: Vec<String>,
-    /// How long blocks past their retention can still be brought back: by themselves where the clock or the retention says so again. Zero: not.
+    /// How long blocks past their retention can still be brought back: by themselves where the clock or the
+    /// retention says so again. Zero: not.
     pub expired_delay: Duration,
-    /// How far this machine's clock may be ahead of the newest sample in the bucket and of the store's clock where it decides what is deleted: what
-    /// is further ahead is not believed. `None`: it always is, for tests with clocks of their own.
+    /// How far this machine's clock may be ahead of the newest sample in the bucket and of the store's clock
+    /// where it decides what is deleted: what is further ahead is not believed. `None`: it always is, for
+    /// tests with clocks of their own.
     pub max_clock_lead: Option<Duration>,
     /// How long replaced blocks stay in the store: longer than the longest query.
     pub delete_delay: Duration,
@@ -89,7 +94,8 @@ pub struct Settings {
     pub interval: Duration,
     /// How long a claim holds without being renewed.
     pub lease: Duration,
-    /// Read back every raw block that was written and compare it with what went in, before its inputs are replaced.
+    /// Read back every raw block that was written and compare it with what went in, before its inputs are
+    /// replaced.
     pub verify: bool,
     /// Attempts of a read, and the first pause between two.
     pub attempts: u32,
@@ -130,7 +136,8 @@ impl Settings {
         self.max_memory_bytes / 4
     }
 
-    /// How a block is written: raw with a sixteenth for its row group and another for its timelines, downsampled ones with half of that.
+    /// How a block is written: raw with a sixteenth for its row group and another for its timelines,
+    /// downsampled ones with half of that.
     pub(crate) fn write_options(&self, resolution_ms: i64) -> WriteOptions {
         let part = usize::try_from(self.max_memory_bytes / if resolution_ms == 0 { 16 } else { 32 });
         let part = part.unwrap_or(usize::MAX).clamp(64 << 10, 256 << 20);

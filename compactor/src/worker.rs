@@ -1,7 +1,8 @@
-//! The work that never ends: tenant after tenant, what has expired goes, what is planned is done, what nobody needs is deleted.
+//! The work that never ends: tenant after tenant, what has expired goes, what is planned is done, what nobody
+//! needs is deleted.
 //!
-//! Any number of these may run over one bucket. They claim jobs by lease, so that they rarely do the same thing; that they never do harm when they
-//! do is the catalog's business.
+//! Any number of these may run over one bucket. They claim jobs by lease, so that they rarely do the same
+//! thing; that they never do harm when they do is the catalog's business.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -178,7 +179,8 @@ impl Compactor {
         self.runs.lock().iter().cloned().collect()
     }
 
-    /// Rounds at the interval of the settings, until [`Compactor::stop`]. `changed` is called after rounds that changed a catalog.
+    /// Rounds at the interval of the settings, until [`Compactor::stop`]. `changed` is called after rounds
+    /// that changed a catalog.
     pub async fn run<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
         while !self.runner.stop.load(Ordering::Relaxed) {
             let round = self.round().await;
@@ -244,8 +246,8 @@ impl Compactor {
         round
     }
 
-    /// Rewrites a tenant's raw blocks that hold deleted samples without them, one after the other; returns how many. A round that is
-    /// running ends after its job and goes on with the next interval.
+    /// Rewrites a tenant's raw blocks that hold deleted samples without them, one after the other; returns
+    /// how many. A round that is running ends after its job and goes on with the next interval.
     pub async fn clean_tombstones(&self, tenant: &TenantId) -> Result<u64, String> {
         let mut state = {
             let _waits = Urgent::new(&self.urgent);
@@ -364,7 +366,8 @@ impl Compactor {
         }
     }
 
-    /// The hour by which retention decides what goes: a clock that is far ahead of all data and of the object store's own is not believed.
+    /// The hour by which retention decides what goes: a clock that is far ahead of all data and of the object
+    /// store's own is not believed.
     async fn retention_now_ms(&self) -> Result<i64, CatalogError> {
         let clock_ms = self.clock_ms().await?;
         let newest_ms = self.newest_data_ms.load(Ordering::Relaxed);
@@ -608,7 +611,8 @@ impl Compactor {
         m.peak_memory_bytes.set(i64::try_from(done.peak_bytes).unwrap_or(i64::MAX));
     }
 
-    /// Looks whether a block that could not be read is damaged where it lies; if so it is put aside for everybody.
+    /// Looks whether a block that could not be read is damaged where it lies; if so it is put aside for
+    /// everybody.
     async fn examine(&self, of: &mut Tenant, job: &Job, e: &ReadError) -> Result<bool, CatalogError> {
         let Some(block) = job.inputs.iter().find(|b| b.ulid == e.block) else { return Ok(false) };
         let tenant = of.catalog.tenant().clone();
@@ -679,7 +683,8 @@ struct Turn {
     left: u64,
 }
 
-/// A folder of this process' own below the scratch folder, with a locked file beside it for as long as it is in use.
+/// A folder of this process' own below the scratch folder, with a locked file beside it for as long as it is
+/// in use.
 struct OwnScratch {
     folder: PathBuf,
     lock: PathBuf,

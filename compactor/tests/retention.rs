@@ -367,7 +367,8 @@ async fn a_failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
     assert!(matches!(gone, Err(BlockError::Corrupt { .. })), "{gone:?}");
 }
 
-/// A machine's clock is 70 days ahead for a while, with a retention of 30 days: ahead of the store's clock, or of all data.
+/// A machine's clock is 70 days ahead for a while, with a retention of 30 days: ahead of the store's clock,
+/// or of all data.
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_does_not_believe_a_clock_that_jumps_ahead() {
     let day = Duration::from_secs(24 * 3600);

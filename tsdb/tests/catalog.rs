@@ -1,4 +1,5 @@
-//! The catalog under races and a store that fails: every commit that was acknowledged is there once, and none is there twice.
+//! The catalog under races and a store that fails: every commit that was acknowledged is there once, and none
+//! is there twice.
 
 mod faulty_store;
 
@@ -81,7 +82,8 @@ async fn a_refresh_without_news_is_one_get_and_no_list() {
     assert_eq!((faulty.gets_so_far() - gets, faulty.lists.load(Ordering::Relaxed) - lists), (1, 0));
 }
 
-/// Writers race; each PUT meets a fault by the seed; what was acknowledged must be there, once, and nothing else but what was unclear.
+/// Writers race; each PUT meets a fault by the seed; what was acknowledged must be there, once, and nothing
+/// else but what was unclear.
 fn race(seed: u64, failing_gets: u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -170,8 +172,9 @@ fn the_same_when_reads_fail_too() {
     }
 }
 
-/// Two writers and a reader, one after the other and interleaved; the first of them meets a fault at its `at`-th request. What was acknowledged must be
-/// there once, what failed may be, and nothing else. Whether the fault was met at all.
+/// Two writers and a reader, one after the other and interleaved; the first of them meets a fault at its
+/// `at`-th request. What was acknowledged must be there once, what failed may be, and nothing else. Whether
+/// the fault was met at all.
 async fn one_fault(at: u64, fault: Fault, and_after: bool, through: bool) -> bool {
     let told = format!("{fault:?} at request {at}, after it too: {and_after}");
     let first = Arc::new(FaultyStore::default());
@@ -236,7 +239,8 @@ async fn each_request_in_turn_fails_is_late_or_is_the_last() {
                     at += 1;
                     assert!(at < 200, "it never ends");
                 }
-                // With everything failing from the first request on there is only the opening, tried three times.
+                // With everything failing from the first request on there is only the opening, tried three
+                // times.
                 assert!(at >= 3, "{fault:?}: only {at} requests were reached");
             }
         }

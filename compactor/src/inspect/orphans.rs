@@ -12,7 +12,8 @@ use crate::garbage::{Piece, find};
 /// How long a block may have been out of the newest snapshot and still be read: longer than any query.
 pub const READERS: Duration = Duration::from_secs(30 * 60);
 
-/// Objects of a tenant that nobody needs: a block's folder, a file of exemplars or of metadata, or an entry of the journal of imports.
+/// Objects of a tenant that nobody needs: a block's folder, a file of exemplars or of metadata, or an entry
+/// of the journal of imports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Orphan {
     pub tenant: String,

@@ -224,8 +224,9 @@ pub async fn rewrite_exemplars(
     }
 }
 
-/// Fails where taking labels off would make one series of two that lie in different blocks and differ in those labels: replicas are not copies, and
-/// merging them as such makes resets of nothing. Reads the labels of all `blocks` (the tenant's live ones); blocks the thread.
+/// Fails where taking labels off would make one series of two that lie in different blocks and differ in
+/// those labels: replicas are not copies, and merging them as such makes resets of nothing. Reads the labels
+/// of all `blocks` (the tenant's live ones); blocks the thread.
 pub fn check_labels(
     runner: &JobRunner,
     tenant: &TenantId,

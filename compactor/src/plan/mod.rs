@@ -1,16 +1,21 @@
 //! What to compact next: block metadata and the hour in, jobs out; nothing is read and nothing is done here.
 //!
-//! Time is cut into aligned, left-open spans ([`model::span`]) of a few lengths, the *levels* (12 h, 2 d, 14 d). A span is *finished* a grace after its end.
+//! Time is cut into aligned, left-open spans ([`model::span`]) of a few lengths, the *levels* (12 h, 2 d, 14
+//! d). A span is *finished* a grace after its end.
 //!
-//! - In every finished span of the longest level that is finished, all raw blocks become one (*overlapping* ones, late data and copies
-//!   included), and the same pass makes the downsampled blocks. A block that is alone is rewritten too where its downsampled blocks are missing.
+//! - In every finished span of the longest level that is finished, all raw blocks become one (*overlapping*
+//!   ones, late data and copies included), and the same pass makes the downsampled blocks. A block that is
+//!   alone is rewritten too where its downsampled blocks are missing.
 //! - In a span that is not finished, blocks are merged only where many lie over one another.
 //! - A block that crosses the boundaries it should keep (imports, changed settings) is first cut at them.
-//! - A span whose blocks together are too large stays at the level below: merging late samples into it writes all of it again.
-//! - What becomes larger than one block may be is written as several, the [shares](tsdb::block::Share) of one whole. For plans they are one block.
+//! - A span whose blocks together are too large stays at the level below: merging late samples into it writes
+//!   all of it again.
+//! - What becomes larger than one block may be is written as several, the [shares](tsdb::block::Share) of one
+//!   whole. For plans they are one block.
 //!
-//! Of two blocks that disagree about a sample the one with the higher [`BlockMeta::order`] wins, and a merged block has the order of its newest input.
-//! So inputs are always neighbours in that order among all blocks of their span, or a block left out would change sides.
+//! Of two blocks that disagree about a sample the one with the higher [`BlockMeta::order`] wins, and a merged
+//! block has the order of its newest input. So inputs are always neighbours in that order among all blocks of
+//! their span, or a block left out would change sides.
 
 pub mod job;
 pub mod rollups;
@@ -82,8 +87,8 @@ pub fn plan(blocks: &[Arc<BlockMeta>], states: &BlockStates, settings: &PlanSett
     found
 }
 
-/// The next job that rewrites a block for which `dirty` holds: the planner's own where it has one, else that block alone. `None` when there is
-/// no such block; an error where one cannot be rewritten.
+/// The next job that rewrites a block for which `dirty` holds: the planner's own where it has one, else that
+/// block alone. `None` when there is no such block; an error where one cannot be rewritten.
 pub fn forced(
     blocks: &[Arc<BlockMeta>],
     states: &BlockStates,
@@ -133,8 +138,8 @@ impl Planner<'_> {
         let lengths = &self.settings.levels_ms;
         let (min, max) = (unit.min_t_ms, unit.max_t_ms);
         let duration = max.saturating_sub(min);
-        // As flushed or imported: the longest level that it fills, or else the first. Afterwards only the longest counts, for spans of blocks
-        // that were merged may have holes.
+        // As flushed or imported: the longest level that it fills, or else the first. Afterwards only the
+        // longest counts, for spans of blocks that were merged may have holes.
         let of_level = match unit.level() {
             0 => lengths.iter().rev().find(|l| **l <= duration).or(lengths.first()),
             _ => lengths.last(),
@@ -142,8 +147,9 @@ impl Planner<'_> {
         of_level.copied().filter(|l| !in_one_span(min, max, *l))
     }
 
-    /// Plans the blocks whose few samples are strewn over so much time that cutting them at spans would make thousands of blocks of nothing: where
-    /// nothing else lies in their time they stay whole, and those that lie over one another are merged. The rest is for cutting.
+    /// Plans the blocks whose few samples are strewn over so much time that cutting them at spans would make
+    /// thousands of blocks of nothing: where nothing else lies in their time they stay whole, and those that
+    /// lie over one another are merged. The rest is for cutting.
     fn strewn_apart(&mut self, crossing: Vec<(Unit, i64)>) -> Vec<(Unit, i64)> {
         let (strewn, mut rest): (Vec<_>, Vec<_>) =
             crossing.into_iter().partition(|(unit, cut_ms)| is_strewn(unit, *cut_ms));
@@ -191,7 +197,8 @@ impl Planner<'_> {
             cut_ms,
             resolution_ms: 0,
             inputs: unit.blocks.clone(),
-            // Downsampled again with the pieces; made in one pass with the block, they hold nothing that it does not.
+            // Downsampled again with the pieces; made in one pass with the block, they hold nothing that it
+            // does not.
             replaces: self.superseded(&unit.blocks, None),
             downsample: false,
             benefit: 1.0 / (1 + unit.bytes) as f64,
@@ -199,8 +206,9 @@ impl Planner<'_> {
         self.found.jobs.push(job);
     }
 
-    /// Downsampled blocks that hold nothing but what these inputs hold: made of the same sources, and not beyond them in time. (The raw blocks of
-    /// an older one may have expired: it then speaks alone and stays.)
+    /// Downsampled blocks that hold nothing but what these inputs hold: made of the same sources, and not
+    /// beyond them in time. (The raw blocks of an older one may have expired: it then speaks alone and
+    /// stays.)
     fn superseded(&self, inputs: &[Arc<BlockMeta>], inside: Option<Span>) -> Vec<Ulid> {
         let sources: BTreeSet<Ulid> = inputs.iter().flat_map(|b| sources_of(b)).collect();
         let from = inputs.iter().map(|b| b.min_t_ms).min().unwrap_or(i64::MAX);
@@ -337,7 +345,8 @@ impl Planner<'_> {
             && !late.iter().any(|u| u.any(|b| b.level > 0 || old(b)))
     }
 
-    /// As many neighbours in order as one job may have, the cheapest there are; all of them where that is possible.
+    /// As many neighbours in order as one job may have, the cheapest there are; all of them where that is
+    /// possible.
     fn window<'u>(&self, inside: &'u [Unit]) -> &'u [Unit] {
         let count = inside.len().min(self.settings.max_inputs.max(2));
         let bytes = |w: &&[Unit]| w.iter().map(|b| b.bytes).sum::<u64>();

@@ -1,4 +1,5 @@
-//! A bucket for tests: an object store that fails at chosen operations, blocks put into it, and everything a query sees of it.
+//! A bucket for tests: an object store that fails at chosen operations, blocks put into it, and everything a
+//! query sees of it.
 
 // Each test that includes it uses a part.
 #![allow(dead_code)]
@@ -195,7 +196,8 @@ pub async fn catalog(store: &Arc<dyn ObjectStore>, writer: &str) -> Catalog {
     Catalog::open(store.clone(), TenantId::single(), writer, options()).await.unwrap()
 }
 
-/// Writes series as one block, uploads and commits it. Its ULID has the time `order`, which decides between blocks.
+/// Writes series as one block, uploads and commits it. Its ULID has the time `order`, which decides between
+/// blocks.
 pub async fn put_block(
     store: &Arc<dyn ObjectStore>,
     scratch: &FilePath,

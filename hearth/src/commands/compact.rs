@@ -1,4 +1,5 @@
-//! `hearth compact`: compaction, retention and clean-up of a bucket in a process of its own; any number of them share the work by leases.
+//! `hearth compact`: compaction, retention and clean-up of a bucket in a process of its own; any number of
+//! them share the work by leases.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,7 +82,8 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
     Ok(fine)
 }
 
-/// Opens the bucket, again and again where what is in the way may pass by itself; with `once`, whoever started it decides about that.
+/// Opens the bucket, again and again where what is in the way may pass by itself; with `once`, whoever
+/// started it decides about that.
 async fn open(
     location: &Location,
     settings: &Settings,

@@ -1,4 +1,5 @@
-//! `hearth export`: samples of the store as Parquet rows or OpenMetrics text, beside a server that may be running.
+//! `hearth export`: samples of the store as Parquet rows or OpenMetrics text, beside a server that may be
+//! running.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

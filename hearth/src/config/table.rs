@@ -1,4 +1,5 @@
-//! Every option once: its key, its default and what it does. Flags, environment, file, `--help` and the README's table come from here.
+//! Every option once: its key, its default and what it does. Flags, environment, file, `--help` and the
+//! README's table come from here.
 
 use std::path::PathBuf;
 

@@ -9,7 +9,8 @@ use tsdb::db::LogSync;
 
 use crate::secrets::redacted;
 
-/// A value of an option. `parse` says what is wrong and how to write it; `Display` gives text that `parse` takes.
+/// A value of an option. `parse` says what is wrong and how to write it; `Display` gives text that `parse`
+/// takes.
 pub trait Value: Sized + Clone + fmt::Display {
     /// What stands in `--help` where the value goes.
     const NAME: &'static str;
@@ -30,7 +31,8 @@ impl Span {
     }
 }
 
-/// Milliseconds in each unit, as Prometheus has them: a year is 365 days, and units come in this order, each at most once.
+/// Milliseconds in each unit, as Prometheus has them: a year is 365 days, and units come in this order, each
+/// at most once.
 const UNITS: [(&str, u64); 7] = [
     ("y", 365 * 86_400_000),
     ("w", 7 * 86_400_000),
@@ -44,7 +46,8 @@ const UNITS: [(&str, u64); 7] = [
 impl Value for Span {
     const NAME: &'static str = "DURATION";
 
-    /// `1h30m`, `15d`, `100ms`; `0` needs no unit ([Prometheus' durations](https://prometheus.io/docs/prometheus/latest/querying/basics/#float-literals-and-time-durations)).
+    /// `1h30m`, `15d`, `100ms`; `0` needs no unit ([Prometheus'
+    /// durations](https://prometheus.io/docs/prometheus/latest/querying/basics/#float-literals-and-time-durations)).
     fn parse(text: &str) -> Result<Self, String> {
         const HOW: &str =
             "is not a duration: write a number and a unit, such as 100ms, 30s, 5m, 2h, 15d or 1h30m";

@@ -67,8 +67,8 @@ impl Server {
         add(&mut self.0.registry.write())
     }
 
-    /// All metrics as OpenMetrics text. The store's collector walks the head, which takes a while where it holds a million series:
-    /// hence a thread that may block.
+    /// All metrics as OpenMetrics text. The store's collector walks the head, which takes a while where it
+    /// holds a million series: hence a thread that may block.
     pub async fn metrics_text(&self) -> String {
         let inner = self.0.clone();
         let encode = move || {
@@ -85,7 +85,8 @@ impl Server {
         })
     }
 
-    /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what `POST /-/flush` flushes.
+    /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what
+    /// `POST /-/flush` flushes.
     pub fn open(&self, roles: Router, db: Arc<Db>) {
         let roles = Router::new().route("/-/flush", post(flush)).with_state(db).merge(roles);
         self.open_roles(roles);
@@ -123,7 +124,8 @@ impl Server {
             // The page is there while the store opens, and says so.
             .merge(query::ui::router(&SERVES))
             .fallback(to_roles)
-            // Outermost last: a panic is caught inside of compression and counting, and becomes an answer like any other.
+            // Outermost last: a panic is caught inside of compression and counting, and becomes an answer
+            // like any other.
             .layer(middleware::from_fn_with_state(self.clone(), admit))
             .layer(
                 CompressionLayer::new()
@@ -159,7 +161,8 @@ async fn metrics(State(server): State<Server>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, OPEN_METRICS)], server.metrics_text().await)
 }
 
-/// Everything that has a body, short answers too: clients that ask for gzip may count on it. Streams of events are sent one by one.
+/// Everything that has a body, short answers too: clients that ask for gzip may count on it. Streams of
+/// events are sent one by one.
 fn is_worth_compressing(
     status: StatusCode,
     _: axum::http::Version,
@@ -235,7 +238,8 @@ pub(super) fn error_json(kind: &str, text: &str) -> serde_json::Value {
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Wraps every request: a name to find it by in the log, its count and time, and an answer even if its handler panics.
+/// Wraps every request: a name to find it by in the log, its count and time, and an answer even if its
+/// handler panics.
 async fn observe(State(server): State<Server>, mut request: Request, next: Next) -> Response {
     let id = request_id(&server, request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
@@ -339,7 +343,8 @@ impl Metrics {
     }
 }
 
-/// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner cannot make series.
+/// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner
+/// cannot make series.
 const HANDLERS: [&str; 25] = [
     "/-/flush",
     "/-/healthy",

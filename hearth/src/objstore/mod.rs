@@ -1,4 +1,5 @@
-//! Opens the object store that the settings name: a folder, or a bucket of S3 (and all that speaks it), Google Cloud Storage or Azure.
+//! Opens the object store that the settings name: a folder, or a bucket of S3 (and all that speaks it),
+//! Google Cloud Storage or Azure.
 
 mod clouds;
 mod credentials;
@@ -139,7 +140,8 @@ fn bucket(location: &Location, settings: &Settings) -> Result<Arc<dyn ObjectStor
 /// How long a bucket that does not answer is asked before the start says what it waits for.
 const REACH_RETRY: Duration = Duration::from_secs(3);
 
-/// Asks a bucket for something small; what went wrong, and whether it may pass by itself. A folder is reached by being opened.
+/// Asks a bucket for something small; what went wrong, and whether it may pass by itself. A folder is reached
+/// by being opened.
 pub async fn reach(location: &Location, settings: &Settings) -> Result<(), OpenError> {
     let Location::Bucket { .. } = location else { return Ok(()) };
     let settings = Settings {
@@ -174,8 +176,9 @@ pub fn commits(location: &Location, settings: &Settings) -> Result<Commits, Stri
     }
 }
 
-/// Opens it for a command that commits to it from a process of its own: the store is asked whether it keeps its word, or what the settings put in its
-/// place is. `writer` is a name that stays over restarts. Whoever has an [`Arranged::owner`] gives it back at the end.
+/// Opens it for a command that commits to it from a process of its own: the store is asked whether it keeps
+/// its word, or what the settings put in its place is. `writer` is a name that stays over restarts. Whoever
+/// has an [`Arranged::owner`] gives it back at the end.
 pub async fn open_to_commit(
     location: &Location,
     settings: &Settings,

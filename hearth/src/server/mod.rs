@@ -166,8 +166,8 @@ struct Opened {
     rules: Rules,
 }
 
-/// Opens the store, again and again where what is in the way may pass by itself: an object store, a coordinator or the former process that
-/// still has the folder. `/-/ready` says what for.
+/// Opens the store, again and again where what is in the way may pass by itself: an object store, a
+/// coordinator or the former process that still has the folder. `/-/ready` says what for.
 async fn open_with_patience(
     loaded: &Loaded,
     location: &Location,

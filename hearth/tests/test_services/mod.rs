@@ -1,7 +1,8 @@
-//! The programs Hearth works with, started for real: its own binary, Prometheus, the node exporter and Ceph with its S3 gateway.
+//! The programs Hearth works with, started for real: its own binary, Prometheus, the node exporter and Ceph
+//! with its S3 gateway.
 //!
-//! Every service runs in a temporary folder of its own, on ports of its own, and ends with the value that started it. A service that is
-//! not installed fails the test with the command that installs it.
+//! Every service runs in a temporary folder of its own, on ports of its own, and ends with the value that
+//! started it. A service that is not installed fails the test with the command that installs it.
 #![allow(
     dead_code,
     unused_imports,
@@ -35,8 +36,8 @@ pub use hearth::{Hearth, Start};
 pub use model::Model;
 pub use remote_write::{Series, series};
 
-/// A program that was started, with its output in a file. It is killed when this value goes; if a test is failing at that moment, the end of
-/// the output is shown.
+/// A program that was started, with its output in a file. It is killed when this value goes; if a test is
+/// failing at that moment, the end of the output is shown.
 pub struct Process {
     name: String,
     child: Child,
@@ -97,7 +98,8 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A number of bytes from `/proc/<pid>/status`, by its field, such as `VmHWM`, the largest resident size so far.
+    /// A number of bytes from `/proc/<pid>/status`, by its field, such as `VmHWM`, the largest resident size
+    /// so far.
     pub fn memory_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))
             .expect("/proc tells about a child that runs");
@@ -136,8 +138,9 @@ pub fn installed(program: &str, package: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{program} is not installed; `.ci/test-services` installs it (on Debian: apt-get install -y --no-install-recommends {package})"))
 }
 
-/// A TCP port on 127.0.0.1 that nobody listens on. Ports come from below the range the system hands to outgoing connections, and each process
-/// starts at a place of its own, so tests that run side by side do not take one another's.
+/// A TCP port on 127.0.0.1 that nobody listens on. Ports come from below the range the system hands to
+/// outgoing connections, and each process starts at a place of its own, so tests that run side by side do not
+/// take one another's.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 12_000;

@@ -1,6 +1,8 @@
-//! Holds the house rules that a compiler does not: arrows between crates, names, first sentences, and commands that exist.
+//! Holds the house rules that a compiler does not: arrows between crates, names, first sentences, and
+//! commands that exist.
 
 mod architecture;
+mod comments;
 
 use std::collections::BTreeSet;
 use std::fs;

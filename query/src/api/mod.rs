@@ -1,6 +1,7 @@
 //! The Prometheus HTTP API: parameters in, exact Prometheus JSON, status codes and error types out.
 //!
-//! Followed to the letter: upstream's `web/api/v1` of 3.14. The one seam to the rest of the process is [`ApiConfig`].
+//! Followed to the letter: upstream's `web/api/v1` of 3.14. The one seam to the rest of the process is
+//! [`ApiConfig`].
 
 pub mod admission;
 mod endpoints;
@@ -30,8 +31,8 @@ pub use state::{
     Storage, Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
 };
 
-/// Everything under `/api/v1/` that has to do with queries; other paths there are 404. Merge it with the routers of the writing side, whose
-/// paths it leaves alone.
+/// Everything under `/api/v1/` that has to do with queries; other paths there are 404. Merge it with the
+/// routers of the writing side, whose paths it leaves alone.
 pub fn router(state: ApiState) -> Router {
     let both = |path: &str| format!("/api/v1/{path}");
     Router::new()

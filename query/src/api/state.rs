@@ -80,8 +80,8 @@ pub trait Storage: Send + Sync + 'static {
         Ok(BTreeMap::new())
     }
 
-    /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in ascending order and none
-    /// without an exemplar.
+    /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in
+    /// ascending order and none without an exemplar.
     fn exemplars(
         &self,
         _tenant: &TenantId,
@@ -98,14 +98,14 @@ pub trait Storage: Send + Sync + 'static {
         HeadStats::default()
     }
 
-    /// What is there, in which blocks. Must not wait for the object store; the head may be as it was some seconds ago: this is asked with
-    /// every letter that is typed into the page.
+    /// What is there, in which blocks. Must not wait for the object store; the head may be as it was some
+    /// seconds ago: this is asked with every letter that is typed into the page.
     fn stored(&self, _tenant: &TenantId) -> Stored {
         Stored::default()
     }
 
-    /// Hides the samples of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, in all that was written
-    /// before the call. Returns when every new query sees it.
+    /// Hides the samples of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included,
+    /// in all that was written before the call. Returns when every new query sees it.
     fn delete_series(
         &self,
         _tenant: &TenantId,
@@ -121,7 +121,8 @@ pub trait Storage: Send + Sync + 'static {
         Err(ChangeError::Refused("this process only reads: ask one that compacts".into()))
     }
 
-    /// Makes a copy of everything that a store of its own can be opened on, without the newest samples where `skip_head` is set; its name.
+    /// Makes a copy of everything that a store of its own can be opened on, without the newest samples where
+    /// `skip_head` is set; its name.
     fn snapshot(&self, _skip_head: bool) -> Result<String, ChangeError> {
         Err(ChangeError::Refused("this process has no data folder of its own to copy".into()))
     }
@@ -132,7 +133,8 @@ pub trait Storage: Send + Sync + 'static {
     }
 }
 
-/// Rules and alerts as the API shows them: the `data` of each answer as JSON, of what is in memory. Must not block.
+/// Rules and alerts as the API shows them: the `data` of each answer as JSON, of what is in memory. Must not
+/// block.
 pub trait RulesView: Send + Sync + 'static {
     /// Of `/api/v1/rules`.
     fn rules(&self, tenant: &TenantId, form: &Form) -> Result<String, ApiError>;
@@ -203,7 +205,8 @@ pub struct Limits {
     pub max_concurrency: usize,
     /// Most steps of a range query, less one, as upstream counts.
     pub max_points: i128,
-    /// From how many bytes of rows on a range result is sent while it is computed. Below, an error that comes late still has a status.
+    /// From how many bytes of rows on a range result is sent while it is computed. Below, an error that comes
+    /// late still has a status.
     pub stream_from_bytes: u64,
     /// Longest form body.
     pub max_body_bytes: usize,
@@ -223,7 +226,8 @@ impl Default for Limits {
     }
 }
 
-/// What `status/buildinfo` shows. `version` is Prometheus' whose API and language this is: Grafana turns features on by it.
+/// What `status/buildinfo` shows. `version` is Prometheus' whose API and language this is: Grafana turns
+/// features on by it.
 #[derive(Clone, Debug, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildInfo {
@@ -315,7 +319,8 @@ pub(in crate::api) struct Inner {
     pub engine: Engine,
     /// Queries at work and the last that ended.
     pub running: Arc<Running>,
-    /// Permits for queries, and others for label lookups, so that a dashboard's menus open while its panels compute.
+    /// Permits for queries, and others for label lookups, so that a dashboard's menus open while its panels
+    /// compute.
     pub queries: Arc<Semaphore>,
     pub lookups: Arc<Semaphore>,
     /// Queries that have given their permit back while their client does not read; each still has a thread.

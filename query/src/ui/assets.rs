@@ -1,4 +1,5 @@
-//! The files of the built page, written by `npm run build` in `query/ui`: names carry a hash of the contents, contents are compressed.
+//! The files of the built page, written by `npm run build` in `query/ui`: names carry a hash of the contents,
+//! contents are compressed.
 
 /// A file under `ui/`.
 pub struct Asset {

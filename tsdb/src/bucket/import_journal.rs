@@ -1,14 +1,18 @@
-//! Blocks that are made of what others kept: written down in a journal, uploaded, read back, and committed exactly once.
+//! Blocks that are made of what others kept: written down in a journal, uploaded, read back, and committed
+//! exactly once.
 //!
-//! An import is cut into units, each of which becomes one block (or none, where it holds nothing) and has a key made of what it is: the source's
-//! identity, the span of time, what was selected of it. The journal is two small objects a unit:
+//! An import is cut into units, each of which becomes one block (or none, where it holds nothing) and has a
+//! key made of what it is: the source's identity, the span of time, what was selected of it. The journal is
+//! two small objects a unit:
 //!
-//! 1. `<key>.<ulid>.begun.json`, before the block is uploaded: "if this block was ever committed, the unit is in the store".
+//! 1. `<key>.<ulid>.begun.json`, before the block is uploaded: "if this block was ever committed, the unit is
+//!    in the store".
 //! 2. `<key>.done.json`, after the commit.
 //!
-//! A run that died between the two is settled by the catalog: the block is live, or among the sources of one that is, or it never was. So a
-//! unit is imported once, however often and wherever an import is run again, also when its block has been compacted, or deleted by retention.
-//! A block's ULID is of the time of the import: what is imported counts as written last, and deletions from before do not reach it.
+//! A run that died between the two is settled by the catalog: the block is live, or among the sources of one
+//! that is, or it never was. So a unit is imported once, however often and wherever an import is run again,
+//! also when its block has been compacted, or deleted by retention. A block's ULID is of the time of the
+//! import: what is imported counts as written last, and deletions from before do not reach it.
 //!
 //! Everything here blocks the thread.
 
@@ -58,8 +62,9 @@ pub struct ImportJournal {
 }
 
 impl ImportJournal {
-    /// Opens the catalog and reads the names of the journal's entries: two LISTs. `commits` is what the server is given as well
-    /// ([`Commits::Unasked`] for a dry run), `scratch` a local folder for blocks under way.
+    /// Opens the catalog and reads the names of the journal's entries: two LISTs. `commits` is what the
+    /// server is given as well ([`Commits::Unasked`] for a dry run), `scratch` a local folder for blocks
+    /// under way.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         tenant: TenantId,
@@ -136,7 +141,8 @@ impl ImportJournal {
         Ok(BlockOrigin::flushed(block, self.tenant().clone(), self.catalog.writer()))
     }
 
-    /// Uploads a finished block and answers a source that reads it back from the store. It is not visible to anybody else.
+    /// Uploads a finished block and answers a source that reads it back from the store. It is not visible to
+    /// anybody else.
     pub fn upload(&self, files: &BlockFiles) -> Result<BucketSource, ImportJournalError> {
         self.runtime.block_on(upload(&*self.store, files)).map_err(|e| ImportJournalError(e.to_string()))?;
         Ok(self.source(vec![Arc::new(files.meta.clone())]))

@@ -1,6 +1,8 @@
-//! What a background worker does to a tenant's blocks in the object store beside reading them: bring, look over, take away.
+//! What a background worker does to a tenant's blocks in the object store beside reading them: bring, look
+//! over, take away.
 //!
-//! Whoever works on blocks without being part of the storage (compaction, clean-up) stands on this and on the [`Catalog`], and never sees the store itself.
+//! Whoever works on blocks without being part of the storage (compaction, clean-up) stands on this and on the
+//! [`Catalog`], and never sees the store itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -109,8 +111,9 @@ impl BucketMaintenance {
         &self.clock
     }
 
-    /// Now, in milliseconds, by this machine's clock or the object store's, whichever is behind: for deciding what is deleted for good. The
-    /// store's is read off a small object that is written and removed, every ten minutes at most.
+    /// Now, in milliseconds, by this machine's clock or the object store's, whichever is behind: for deciding
+    /// what is deleted for good. The store's is read off a small object that is written and removed, every
+    /// ten minutes at most.
     pub async fn cautious_now_ms(&self) -> Result<i64, BlockError> {
         const FOR: Duration = Duration::from_secs(600);
         let known = self.store_clock.lock().filter(|(read, _)| read.elapsed() < FOR);
@@ -163,7 +166,8 @@ impl BucketMaintenance {
         Leases::new(self.store.clone(), self.clock.clone(), tenant.clone(), holder)
     }
 
-    /// Uploads a block; nobody reads it before a commit names it. What failed is made again as a whole, which is harmless.
+    /// Uploads a block; nobody reads it before a commit names it. What failed is made again as a whole, which
+    /// is harmless.
     pub async fn upload(&self, files: &BlockFiles) -> Result<(), BlockError> {
         let mut pause = self.patience.pause;
         for _ in 1..self.patience.attempts.max(1) {
@@ -179,12 +183,14 @@ impl BucketMaintenance {
         upload::upload(&*self.store, files).await
     }
 
-    /// Reads all of a block's objects and compares them with their checksums; `Corrupt` also where an object is not there.
+    /// Reads all of a block's objects and compares them with their checksums; `Corrupt` also where an object
+    /// is not there.
     pub async fn verify(&self, tenant: &TenantId, meta: &BlockMeta) -> Result<(), BlockError> {
         self.look(tenant, What::Block(meta)).await
     }
 
-    /// Reads a file beside the blocks and compares it with what the catalog says of it; `Corrupt` also where it is not there.
+    /// Reads a file beside the blocks and compares it with what the catalog says of it; `Corrupt` also where
+    /// it is not there.
     pub async fn verify_sidecar(
         &self,
         tenant: &TenantId,
@@ -247,7 +253,8 @@ impl BucketMaintenance {
         Ok(numbers)
     }
 
-    /// What probes and interrupted commits left behind, beside everything that belongs to a tenant: two LISTs.
+    /// What probes and interrupted commits left behind, beside everything that belongs to a tenant: two
+    /// LISTs.
     pub async fn orphans(&self) -> Result<Vec<OrphanObject>, BlockError> {
         let mut found = Vec::new();
         for folder in [layout::STAGED, layout::PROBE] {
@@ -280,8 +287,8 @@ impl BucketMaintenance {
         inspect::read_meta(&*self.store, tenant, ulid).await
     }
 
-    /// The blocks and sidecars that a snapshot names which is the newest, or was less than `delay_ms` ago (by the store's times against `now_ms`). Whoever reads
-    /// took its snapshot at most that long ago.
+    /// The blocks and sidecars that a snapshot names which is the newest, or was less than `delay_ms` ago (by
+    /// the store's times against `now_ms`). Whoever reads took its snapshot at most that long ago.
     pub async fn named(
         &self,
         catalog: &Catalog,
@@ -394,7 +401,8 @@ impl BucketMaintenance {
         }
     }
 
-    /// Deletes a block's objects, `meta.json` first, so that what is left of an interrupted deletion does not look like a block.
+    /// Deletes a block's objects, `meta.json` first, so that what is left of an interrupted deletion does not
+    /// look like a block.
     pub async fn remove(&self, tenant: &TenantId, ulid: Ulid) -> Result<(), BlockError> {
         let listed = self.listed(&layout::block(tenant, ulid)).await?;
         let mut paths: Vec<_> = listed.into_iter().map(|o| o.location).collect();

@@ -1,4 +1,5 @@
-//! How commits to a store are made exactly once: by its own conditional writes, through a coordinator, or because there is one writer only.
+//! How commits to a store are made exactly once: by its own conditional writes, through a coordinator, or
+//! because there is one writer only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,8 @@ pub enum Commits {
         /// The bucket as people write it, so that two buckets do not share one place in the coordinator.
         bucket: String,
     },
-    /// The word of the person who runs it that only this process writes. Used only where the store has no conditional writes.
+    /// The word of the person who runs it that only this process writes. Used only where the store has no
+    /// conditional writes.
     SingleWriter {
         /// How often it shows that it is alive.
         beat: Duration,
@@ -69,8 +71,9 @@ struct Identity {
 /// Where a register says which it is.
 const IDENTITY: &str = "identity";
 
-/// Asks the store whether it keeps its word, or puts something in place that does. `writer` is a name that stays over restarts. Every process
-/// that commits to a bucket has to come through here; one that only reads does not.
+/// Asks the store whether it keeps its word, or puts something in place that does. `writer` is a name that
+/// stays over restarts. Every process that commits to a bucket has to come through here; one that only reads
+/// does not.
 pub async fn arrange(
     store: Arc<dyn ObjectStore>,
     commits: &Commits,
@@ -136,7 +139,8 @@ async fn marker(store: &dyn ObjectStore) -> Result<Option<Marker>, ArrangeError>
         .map_err(|e| ArrangeError::mend(format!("{} is damaged: {e}", layout::register())))
 }
 
-/// Makes sure that this register is the one that decides about this bucket, and has not lost its contents; the parent of all claims.
+/// Makes sure that this register is the one that decides about this bucket, and has not lost its contents;
+/// the parent of all claims.
 async fn identify(
     store: &dyn ObjectStore,
     register: &dyn Register,

@@ -1,4 +1,5 @@
-//! What can go wrong with the catalog, whether anything was changed when it did, and whether it may pass by itself.
+//! What can go wrong with the catalog, whether anything was changed when it did, and whether it may pass by
+//! itself.
 
 use object_store::Error;
 
@@ -53,8 +54,8 @@ pub(super) fn unusable(e: &Error) -> ArrangeError {
     if error_passes(e) { ArrangeError::wait(text) } else { ArrangeError::mend(text) }
 }
 
-/// Whether an error of an object store may pass by itself. Refused credentials, a bucket that is not there and a certificate that nobody
-/// knows do not.
+/// Whether an error of an object store may pass by itself. Refused credentials, a bucket that is not there
+/// and a certificate that nobody knows do not.
 pub fn error_passes(e: &Error) -> bool {
     !matches!(
         e,

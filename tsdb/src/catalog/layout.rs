@@ -142,7 +142,8 @@ pub fn import_done(tenant: &TenantId, key: &str) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "imports", &format!("{key}.done.json")])
 }
 
-/// The key of an entry of the journal of imports, and the block of one that was begun; `None` for anything else that lies in the folder.
+/// The key of an entry of the journal of imports, and the block of one that was begun; `None` for anything
+/// else that lies in the folder.
 pub fn import_entry(path: &Path) -> Option<(&str, Option<Ulid>)> {
     let name = path.filename()?;
     if let Some(key) = name.strip_suffix(".done.json") {

@@ -1,8 +1,9 @@
 //! Claims on work, for some time: so that processes which could do the same thing do not, most of the time.
 //!
-//! A lease is a folder of numbered epochs, each written with create-if-absent; the highest one speaks. Whoever finds it run out (by its own clock) or given
-//! back creates the next epoch. Nothing may depend on a lease being exclusive: clocks differ, and some stores ignore conditions. What must be exclusive
-//! is a commit to the [catalog](crate::catalog); a lost lease costs work done twice.
+//! A lease is a folder of numbered epochs, each written with create-if-absent; the highest one speaks.
+//! Whoever finds it run out (by its own clock) or given back creates the next epoch. Nothing may depend on a
+//! lease being exclusive: clocks differ, and some stores ignore conditions. What must be exclusive is a
+//! commit to the [catalog](crate::catalog); a lost lease costs work done twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,8 @@ impl Leases {
         Leases { store, clock, tenant, holder: holder.to_string() }
     }
 
-    /// Takes a lease for some time; `None` where another holds it. The name is one path segment: letters, digits and dashes.
+    /// Takes a lease for some time; `None` where another holds it. The name is one path segment: letters,
+    /// digits and dashes.
     pub async fn take(&self, name: &str, length: Duration) -> Result<Option<Lease>, LeaseError> {
         let numbers = self.numbers(name).await?;
         let mut next = 1;

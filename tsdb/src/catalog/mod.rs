@@ -1,9 +1,11 @@
-//! Which blocks exist: numbered snapshots written with create-if-absent, so that a commit either wins or is applied again to what won.
+//! Which blocks exist: numbered snapshots written with create-if-absent, so that a commit either wins or is
+//! applied again to what won.
 //!
-//! The only thing asked of the store is that of several writers creating one key exactly one succeeds; [`probe`] finds out whether it
-//! keeps that promise. No object is ever changed after it was created, so a reader's snapshot stays true for as long as its blocks
-//! exist, and they are removed only long after the last snapshot that names them. For stores that do not keep it, [`arrange`] puts something
-//! before them that does.
+//! The only thing asked of the store is that of several writers creating one key exactly one succeeds;
+//! [`probe`] finds out whether it keeps that promise. No object is ever changed after it was created, so a
+//! reader's snapshot stays true for as long as its blocks exist, and they are removed only long after the
+//! last snapshot that names them. For stores that do not keep it, [`arrange`] puts something before them that
+//! does.
 
 mod arrange;
 mod claims;
@@ -39,10 +41,11 @@ pub use snapshot::{Edit, ExpiredBlock, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quar
 pub struct CatalogOptions {
     /// Snapshots kept however old they are.
     pub keep_snapshots: u64,
-    /// Snapshots younger than this, measured in the store's own times against the newest, are kept however many there are.
+    /// Snapshots younger than this, measured in the store's own times against the newest, are kept however
+    /// many there are.
     pub keep_for: Duration,
-    /// After so long without contact the newest snapshot is searched anew, because the next number may have come and been pruned.
-    /// Must be much shorter than `keep_for`.
+    /// After so long without contact the newest snapshot is searched anew, because the next number may have
+    /// come and been pruned. Must be much shorter than `keep_for`.
     pub trust_for: Duration,
     /// How often a request that failed is made again, and the first pause between two; it doubles each time.
     pub attempts: u32,
@@ -146,8 +149,9 @@ impl Catalog {
         Ok(self.advance(last))
     }
 
-    /// Makes an edit true, or fails having changed nothing (unless the error says that the outcome is unknown). Lost races are
-    /// run again on what won. Returns a snapshot that holds the edit and perhaps later commits of others.
+    /// Makes an edit true, or fails having changed nothing (unless the error says that the outcome is
+    /// unknown). Lost races are run again on what won. Returns a snapshot that holds the edit and perhaps
+    /// later commits of others.
     pub async fn commit(&self, edit: &Edit) -> Result<Arc<Snapshot>, CatalogError> {
         let _one = self.committing.lock().await;
         let mut base = self.refresh().await?;
@@ -159,8 +163,8 @@ impl Catalog {
                 Created::Ours => {
                     let done = match self.still_there(base.number).await? {
                         true => Some(Arc::new(next)),
-                        // The base was pruned: our number may have existed before and been pruned too. The newest
-                        // snapshot's list of commits tells.
+                        // The base was pruned: our number may have existed before and been pruned too. The
+                        // newest snapshot's list of commits tells.
                         false => {
                             let newest = self.find_newest().await?;
                             newest.commits.contains(&commit).then_some(newest)
@@ -238,8 +242,8 @@ impl Catalog {
                 }
                 Err(e) => e,
             };
-            // Refused or unclear: either way what lies there now says who won. A request that seemed to fail may have
-            // succeeded, and the client library's own retry of it is then refused because of us.
+            // Refused or unclear: either way what lies there now says who won. A request that seemed to fail
+            // may have succeeded, and the client library's own retry of it is then refused because of us.
             attempt += 1;
             match self.get(next.number).await {
                 Ok(Some(there)) if there.commit() == next.commit() => return Ok(Created::Ours),

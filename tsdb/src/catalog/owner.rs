@@ -1,7 +1,8 @@
-//! A store without conditional writes and without a register, for one writer alone: it says in an object that it is there, and looks before it commits.
+//! A store without conditional writes and without a register, for one writer alone: it says in an object that
+//! it is there, and looks before it commits.
 //!
-//! This narrows the window in which two writers do harm to the time between a look and a write; it does not close it. It is there for small
-//! set-ups that can see to it themselves that only one process writes.
+//! This narrows the window in which two writers do harm to the time between a look and a write; it does not
+//! close it. It is there for small set-ups that can see to it themselves that only one process writes.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -55,8 +56,8 @@ async fn read(store: &dyn ObjectStore) -> Result<Option<Statement>> {
 }
 
 impl Owner {
-    /// Takes the right: at once where nobody has it, it was given back, or it was this folder's own; else only after `BEATS` beats without a
-    /// sign of life. `writer` is a name that stays over restarts.
+    /// Takes the right: at once where nobody has it, it was given back, or it was this folder's own; else
+    /// only after `BEATS` beats without a sign of life. `writer` is a name that stays over restarts.
     pub(super) async fn take(
         store: Arc<dyn ObjectStore>,
         writer: &str,

@@ -1,4 +1,5 @@
-//! Small objects read whole: what did not arrive as it was written is asked for again before it counts as damaged.
+//! Small objects read whole: what did not arrive as it was written is asked for again before it counts as
+//! damaged.
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, Result};
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The object's bytes as `understand` takes them; `None` where there is no such object. A body that is shorter than the store says, or that
-/// `understand` refuses, is read again: a connection that broke off looks the same as damage. Damaged is what is so every time.
+/// The object's bytes as `understand` takes them; `None` where there is no such object. A body that is
+/// shorter than the store says, or that `understand` refuses, is read again: a connection that broke off
+/// looks the same as damage. Damaged is what is so every time.
 pub(crate) async fn read<T, E>(
     store: &dyn ObjectStore,
     path: &Path,

@@ -12,10 +12,12 @@ use crate::block::meta::ulid_texts;
 use crate::deletion::{Tombstone, Visibility, selector_text};
 use crate::sidecar::{Kind, Sidecar};
 
-/// How many of the latest commits a snapshot names, so that a writer that lost sight of its own can find it again.
+/// How many of the latest commits a snapshot names, so that a writer that lost sight of its own can find it
+/// again.
 const RECENT_COMMITS: usize = 64;
 
-/// Tombstones a tenant may have at once, and bytes of their selectors. Compaction makes room; each costs readers of the blocks it reaches.
+/// Tombstones a tenant may have at once, and bytes of their selectors. Compaction makes room; each costs
+/// readers of the blocks it reaches.
 pub const MAX_TOMBSTONES: usize = 1000;
 pub const MAX_TOMBSTONE_BYTES: usize = 1 << 20;
 
@@ -35,13 +37,15 @@ pub struct Snapshot {
     /// Live blocks by [`BlockMeta::order`], oldest first: of two that disagree about a sample the later wins.
     #[serde(with = "shared_list")]
     pub blocks: Vec<Arc<BlockMeta>>,
-    /// Deletions that some live block has still to be rewritten for, ascending by ULID, which is the order of their commits.
+    /// Deletions that some live block has still to be rewritten for, ascending by ULID, which is the order of
+    /// their commits.
     #[serde(with = "shared_list", default, skip_serializing_if = "Vec::is_empty")]
     pub tombstones: Vec<Arc<Tombstone>>,
     /// Live block → the newest tombstone of which it is known to hold nothing any more.
     #[serde(with = "ulid_map", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub clean: BTreeMap<Ulid, Ulid>,
-    /// Live blocks that could not be read, and why: compaction leaves them alone. Queries that need them still say that they cannot be read.
+    /// Live blocks that could not be read, and why: compaction leaves them alone. Queries that need them
+    /// still say that they cannot be read.
     #[serde(with = "text_map", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantined: BTreeMap<Ulid, Quarantine>,
     /// Files of exemplars, ascending by first time.
@@ -50,7 +54,8 @@ pub struct Snapshot {
     /// The file of what is known of metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Sidecar>,
-    /// Blocks that retention has taken out of [`Snapshot::blocks`] and that can still be brought back; nobody reads them.
+    /// Blocks that retention has taken out of [`Snapshot::blocks`] and that can still be brought back; nobody
+    /// reads them.
     #[serde(with = "shared_list", default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<Arc<ExpiredBlock>>,
     /// CRC-32 of this text without this field, eight hexadecimal digits.
@@ -90,11 +95,13 @@ pub struct Edit {
     pub give_up: Vec<Ulid>,
     /// Writer name → log segment; never moves back.
     pub watermarks: BTreeMap<String, u64>,
-    /// A writer, and what its watermark must be (any of these; `None`: it has none), else the edit fails: another process has its name.
+    /// A writer, and what its watermark must be (any of these; `None`: it has none), else the edit fails:
+    /// another process has its name.
     pub expected_watermark: Option<(String, Vec<Option<u64>>)>,
     /// Deletions: they reach every block that is live when the commit is made.
     pub bury: Vec<Tombstone>,
-    /// Blocks (live or in `add`) that hold nothing of any tombstone up to one: they were written through the visibility, or looked through.
+    /// Blocks (live or in `add`) that hold nothing of any tombstone up to one: they were written through the
+    /// visibility, or looked through.
     pub clean: Vec<(Ulid, Ulid)>,
     /// Live blocks that are damaged, and live blocks that are whole again.
     pub quarantine: Vec<(Ulid, Quarantine)>,
@@ -107,7 +114,8 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// A flush: one more block (or none, where a window held nothing), and the log segments that are now in blocks.
+    /// A flush: one more block (or none, where a window held nothing), and the log segments that are now in
+    /// blocks.
     pub fn flush(block: Option<BlockMeta>, writer: &str, watermark: u64) -> Edit {
         Edit {
             add: block.into_iter().collect(),
@@ -131,7 +139,8 @@ impl Edit {
         Edit { metadata: Some((replaces, with)), ..Edit::default() }
     }
 
-    /// Says that what is added was read through [`Snapshot::visibility`] of this snapshot, so that its tombstones need not be applied again.
+    /// Says that what is added was read through [`Snapshot::visibility`] of this snapshot, so that its
+    /// tombstones need not be applied again.
     pub fn written_through(mut self, snapshot: &Snapshot) -> Edit {
         if let Some(newest) = snapshot.tombstones.last() {
             self.clean.extend(self.add.iter().map(|b| (b.ulid, newest.ulid)));
@@ -151,11 +160,13 @@ impl Snapshot {
     pub const VERSION: u32 = 4;
     /// The version of a snapshot that names nothing but blocks: older programs read it too.
     const PLAIN: u32 = 1;
-    /// That of one that names more than blocks, and of one with blocks that are [shares](crate::block::Share): a program that does not know them would
-    /// replace some of a whole and leave the others.
+    /// That of one that names more than blocks, and of one with blocks that are
+    /// [shares](crate::block::Share): a program that does not know them would replace some of a whole and
+    /// leave the others.
     const MORE: u32 = 2;
     const SHARES: u32 = 3;
-    /// That of one with blocks that retention has taken out for now: a program that does not know them would delete them.
+    /// That of one with blocks that retention has taken out for now: a program that does not know them would
+    /// delete them.
     const EXPIRED: u32 = 4;
 
     /// The state before anybody committed.
@@ -214,8 +225,8 @@ impl Snapshot {
         let blocks = &next.blocks;
         next.quarantined.retain(|q, _| !edit.release.contains(q) && blocks.iter().any(|b| b.ulid == *q));
         next.edit_sidecars(edit)?;
-        // A program that does not know tombstones would show what was deleted, and one that does not know the rest would drop it with
-        // its next commit: they must refuse.
+        // A program that does not know tombstones would show what was deleted, and one that does not know the
+        // rest would drop it with its next commit: they must refuse.
         let no_sidecars = next.exemplars.is_empty() && next.metadata.is_none();
         let plain = next.tombstones.is_empty() && next.quarantined.is_empty() && no_sidecars;
         next.version = match plain {
@@ -236,7 +247,8 @@ impl Snapshot {
         Visibility::of(&self.tombstones, &self.clean)
     }
 
-    /// The newest that decides between blocks: what is written from here on must have a later [`BlockMeta::order`], or a tombstone would reach it.
+    /// The newest that decides between blocks: what is written from here on must have a later
+    /// [`BlockMeta::order`], or a tombstone would reach it.
     pub fn newest_order(&self) -> Ulid {
         let blocks = self.blocks.last().map_or(Ulid::nil(), |b| b.order());
         self.tombstones.iter().map(|t| t.covers).fold(blocks, Ulid::max)

@@ -20,7 +20,8 @@ use model::labels::Labels;
 use model::sample::{Metadata, Value};
 use model::tenant::TenantId;
 
-/// Samples that a request may write into the head on a thread that serves others as well: some milliseconds of work.
+/// Samples that a request may write into the head on a thread that serves others as well: some milliseconds
+/// of work.
 const APPLIED_INLINE: usize = 5_000;
 
 /// A series within one [`Appender`].
@@ -34,7 +35,8 @@ struct Waiting {
     exemplar: Exemplar,
 }
 
-/// Collects the writes of one request. Dropped without [`Appender::commit`], it leaves nothing but perhaps a few empty series.
+/// Collects the writes of one request. Dropped without [`Appender::commit`], it leaves nothing but perhaps a
+/// few empty series.
 pub struct Appender {
     db: Arc<Db>,
     tenant: Arc<TenantHead>,
@@ -42,7 +44,8 @@ pub struct Appender {
     /// `series` of a row is an index into the list above until the row is logged.
     floats: Vec<FloatRow>,
     histograms: Vec<HistogramRow>,
-    /// Where floats and histograms go on with a further batch: of one series the log and the head take the floats of a batch before its histograms.
+    /// Where floats and histograms go on with a further batch: of one series the log and the head take the
+    /// floats of a batch before its histograms.
     batches: Vec<(usize, usize)>,
     /// The series, by number, of the last batch's histograms.
     with_histograms: HashSet<u32>,
@@ -75,19 +78,21 @@ impl Appender {
         }
     }
 
-    /// The series of these labels, made where it is new. `labels` must be ascending by name, unique, without empty values.
+    /// The series of these labels, made where it is new. `labels` must be ascending by name, unique, without
+    /// empty values.
     pub fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
         self.series.push(self.db.head.series(&self.tenant, labels));
         SeriesRef(self.series.len() as u32 - 1)
     }
 
-    /// The number by which [`Appender::lookup`] finds a series again, in this process and as long as it is in the head.
+    /// The number by which [`Appender::lookup`] finds a series again, in this process and as long as it is in
+    /// the head.
     pub fn number(&self, series: SeriesRef) -> u32 {
         self.series[series.0 as usize].id
     }
 
-    /// Series by the numbers they had: one entry for each of `numbers`, `None` where it is gone or `same` says that it is another. `same`
-    /// must compare all labels, because a number is given out again.
+    /// Series by the numbers they had: one entry for each of `numbers`, `None` where it is gone or `same`
+    /// says that it is another. `same` must compare all labels, because a number is given out again.
     pub fn lookup(
         &mut self,
         numbers: &[Option<u32>],
@@ -115,7 +120,8 @@ impl Appender {
     /// `start_ts_ms` 0 means unknown.
     pub fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64) {
         if !self.with_histograms.is_empty() && self.with_histograms.contains(&self.number(series)) {
-            // A float after a histogram of its series: where both have one time, the later stands, after a restart as well.
+            // A float after a histogram of its series: where both have one time, the later stands, after a
+            // restart as well.
             self.batches.push((self.floats.len(), self.histograms.len()));
             self.with_histograms.clear();
         }
@@ -128,8 +134,8 @@ impl Appender {
         self.histograms.push(HistogramRow { series: series.0, ts_ms, value, start_ts_ms });
     }
 
-    /// What a metric is; kept once however often it is told, and only as long as there is room: it says what samples are, and must not push
-    /// them out.
+    /// What a metric is; kept once however often it is told, and only as long as there is room: it says what
+    /// samples are, and must not push them out.
     pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
         if self.tenant.knows(metric, &metadata, self.db.options.clock.now_ms())
             || self
@@ -148,8 +154,8 @@ impl Appender {
         self.metadata.entry(metric.to_string()).or_default().push(metadata);
     }
 
-    /// An exemplar of a series; `labels` ascending by name, unique, without empty values. A duplicate of the newest is no fault and is
-    /// not kept twice.
+    /// An exemplar of a series; `labels` ascending by name, unique, without empty values. A duplicate of the
+    /// newest is no fault and is not kept twice.
     pub fn exemplar(
         &mut self,
         series: SeriesRef,
@@ -174,8 +180,8 @@ impl Appender {
         Ok(place)
     }
 
-    /// Returns when all of it is durable and visible. Goes on to the end even if the caller loses interest, so that what is in the
-    /// log and what queries see are the same.
+    /// Returns when all of it is durable and visible. Goes on to the end even if the caller loses interest,
+    /// so that what is in the log and what queries see are the same.
     pub async fn commit(self) -> Result<Appended, WriteError> {
         let samples = self.floats.len() + self.histograms.len();
         if samples == 0 && self.metadata.is_empty() && self.exemplars.is_empty() {
@@ -233,7 +239,8 @@ impl Appender {
         })
     }
 
-    /// The records of this request, and which series they define: each once, however often the request names it.
+    /// The records of this request, and which series they define: each once, however often the request names
+    /// it.
     fn encode(&self, mark: u64) -> Result<(Vec<u8>, Vec<usize>), TooLong> {
         let mut out = Vec::with_capacity(64 + self.floats.len() * 6);
         let mut seen = HashSet::new();
@@ -307,7 +314,8 @@ impl Appender {
             metadata.iter().for_each(|entry| self.tenant.learn(metric, entry, now_ms));
         }
         for w in self.exemplars {
-            // Another request may have brought a later one meanwhile; then this one is left out, as upstream does.
+            // Another request may have brought a later one meanwhile; then this one is left out, as upstream
+            // does.
             let _ = self.db.exemplars.put(&self.tenant.id, &w.labels, w.exemplar);
         }
         drop(self.gate);

@@ -20,10 +20,12 @@ pub enum DeleteError {
 }
 
 impl Db {
-    /// Hides the samples of series that match any of the selectors, from `min_t_ms` to `max_t_ms` (both included), in all that was
-    /// acknowledged before the call. What is written later is not touched, nor is what other processes hold in heads of their own.
+    /// Hides the samples of series that match any of the selectors, from `min_t_ms` to `max_t_ms` (both
+    /// included), in all that was acknowledged before the call. What is written later is not touched, nor is
+    /// what other processes hold in heads of their own.
     ///
-    /// Returns when the deletion is durable and every new query sees it; the bytes go when compaction rewrites the blocks.
+    /// Returns when the deletion is durable and every new query sees it; the bytes go when compaction
+    /// rewrites the blocks.
     pub async fn delete_series(
         self: &Arc<Self>,
         tenant: &TenantId,

@@ -1,10 +1,12 @@
-//! Whose name a data folder's log has in the catalog: what tells a folder from its copy, and from its own past.
+//! Whose name a data folder's log has in the catalog: what tells a folder from its copy, and from its own
+//! past.
 //!
-//! The name (the file `writer`) alone does not: it is copied with the folder, and a copy numbers its log's segments as the first does. So every
-//! start is an *epoch*: one more than the last, with a token of its own, written into the folder (`epoch`) and then created in the object
-//! store, where only one can. A folder that does not hold the store's last epoch is a copy, or was put back from a backup: it is refused.
-//! And while it runs, a process expects its watermarks as it left them ([`Watermarks`]): where a copy that started in the meantime commits first,
-//! the other's commits fail, and its samples stay in its log.
+//! The name (the file `writer`) alone does not: it is copied with the folder, and a copy numbers its log's
+//! segments as the first does. So every start is an *epoch*: one more than the last, with a token of its own,
+//! written into the folder (`epoch`) and then created in the object store, where only one can. A folder that
+//! does not hold the store's last epoch is a copy, or was put back from a backup: it is refused. And while it
+//! runs, a process expects its watermarks as it left them ([`Watermarks`]): where a copy that started in the
+//! meantime commits first, the other's commits fail, and its samples stay in its log.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -136,8 +138,8 @@ fn write(dir: &Path, epoch: &Epoch) -> std::io::Result<()> {
     super::sync_folder(dir)
 }
 
-/// What this process knows its own watermarks to be, by tenant: the last it saw or made, and those of commits of which it never heard whether
-/// they were made.
+/// What this process knows its own watermarks to be, by tenant: the last it saw or made, and those of commits
+/// of which it never heard whether they were made.
 #[derive(Debug, Default)]
 pub(super) struct Watermarks(Mutex<HashMap<TenantId, Vec<Option<u64>>>>);
 

@@ -1,8 +1,8 @@
 //! The whole store of one process: log, head, blocks and catalog behind one handle.
 //!
-//! Writers go through [`Appender`]; readers take [`Db::source`], which pins one state: blocks of one catalog snapshot per tenant, the seals
-//! that are not in them, and the head's generations that are in neither. A seal or a flush installs the next state in one step, so no query
-//! sees half of it.
+//! Writers go through [`Appender`]; readers take [`Db::source`], which pins one state: blocks of one catalog
+//! snapshot per tenant, the seals that are not in them, and the head's generations that are in neither. A
+//! seal or a flush installs the next state in one step, so no query sees half of it.
 
 mod appender;
 mod deleting;
@@ -51,7 +51,8 @@ pub use deleting::DeleteError;
 pub enum LogSync {
     /// After the fsync of the group it is in.
     Always,
-    /// After the write to the operating system; fsync follows at this interval. Power loss may cost that much.
+    /// After the write to the operating system; fsync follows at this interval. Power loss may cost that
+    /// much.
     Every(Duration),
 }
 
@@ -73,15 +74,18 @@ pub struct DbOptions {
     pub sealed: Option<Arc<dyn ObjectStore>>,
     pub log_sync: LogSync,
     pub clock: Arc<dyn Clock>,
-    /// Bytes the head may hold: near them it is flushed early, at them writes are refused until there is room. `None`: no limit.
+    /// Bytes the head may hold: near them it is flushed early, at them writes are refused until there is
+    /// room. `None`: no limit.
     pub max_head_bytes: Option<u64>,
     /// Bytes that blocks' indexes and small columns may hold in memory.
     pub cache_bytes: usize,
-    /// Series of a tenant that are kept for another time than the rest: what is older is not seen, whether its blocks were rewritten or not.
+    /// Series of a tenant that are kept for another time than the rest: what is older is not seen, whether
+    /// its blocks were rewritten or not.
     pub rules: RetentionOf,
     /// What makes a commit win exactly once; arranged before anything else.
     pub commits: Commits,
-    /// Memory for exemplars that are not in the object store yet; from half of it on the head is flushed, past it they are refused.
+    /// Memory for exemplars that are not in the object store yet; from half of it on the head is flushed,
+    /// past it they are refused.
     pub exemplar_bytes: u64,
     /// How long exemplars, and metadata that nobody sends any more, are kept; `None` for ever.
     pub exemplar_keep_ms: Option<i64>,
@@ -229,7 +233,8 @@ pub struct Db {
     exemplars: Arc<Buffer>,
     beside: sidecars::Beside,
     log: Log,
-    /// Held for reading by every writer from its first look-up until its samples are in the head; for writing while the log is cut.
+    /// Held for reading by every writer from its first look-up until its samples are in the head; for writing
+    /// while the log is cut.
     gate: Arc<tokio::sync::RwLock<()>>,
     state: RwLock<Arc<ReadState>>,
     catalogs: tokio::sync::Mutex<HashMap<TenantId, Arc<Catalog>>>,
@@ -249,7 +254,8 @@ pub struct Db {
     damaged_local_blocks: u64,
     /// What this process gives back when it ends, where it alone may write.
     owner: Option<Arc<Owner>>,
-    /// Locked for as long as this process has the folder: the folder itself, and the file that older versions look at.
+    /// Locked for as long as this process has the folder: the folder itself, and the file that older versions
+    /// look at.
     _locks: [File; 2],
 }
 
@@ -269,7 +275,8 @@ pub(crate) struct ReadState {
 struct Generations;
 
 impl Db {
-    /// Opens or creates a store: takes the folder's lock, reads catalog and seals, replays the log. Runs on a tokio runtime, which it keeps using.
+    /// Opens or creates a store: takes the folder's lock, reads catalog and seals, replays the log. Runs on a
+    /// tokio runtime, which it keeps using.
     pub async fn open(mut options: DbOptions) -> Result<Arc<Db>, OpenError> {
         let dir = options.dir.clone();
         let (locks, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
@@ -385,8 +392,8 @@ impl Db {
         Ok(db)
     }
 
-    /// The object store as this process uses it: one that keeps its word on create-if-absent. Whoever else commits from this process has to
-    /// go through it.
+    /// The object store as this process uses it: one that keeps its word on create-if-absent. Whoever else
+    /// commits from this process has to go through it.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         self.options.store.clone()
     }
@@ -411,7 +418,8 @@ impl Db {
         Ok(Appender::new(self.clone(), self.head.tenant(tenant), gate))
     }
 
-    /// Whether writes are taken, as far as memory goes; costs next to nothing, so ask before reading what a client sends.
+    /// Whether writes are taken, as far as memory goes; costs next to nothing, so ask before reading what a
+    /// client sends.
     pub fn room(&self) -> Result<(), WriteError> {
         if self.pressure() != Pressure::Full {
             return Ok(());
@@ -533,8 +541,8 @@ impl Db {
     }
 }
 
-/// Whether an error of the file system may pass by itself: a disk that is full, and what the network or the kernel could not do now. What
-/// the name or the permissions of a file forbid does not.
+/// Whether an error of the file system may pass by itself: a disk that is full, and what the network or the
+/// kernel could not do now. What the name or the permissions of a file forbid does not.
 pub(crate) fn io_passes(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::*;
     !matches!(
@@ -550,8 +558,8 @@ pub(crate) fn io_passes(e: &std::io::Error) -> bool {
     )
 }
 
-/// Refuses to go on where a tenant's catalog is older than this folder has seen it: what it named then is in no query, and compaction would remove
-/// it as left over.
+/// Refuses to go on where a tenant's catalog is older than this folder has seen it: what it named then is in
+/// no query, and compaction would remove it as left over.
 fn refuse_older_catalog(
     progress: &Progress,
     known: Option<&progress::State>,
@@ -639,7 +647,8 @@ fn take_folder(dir: &Path) -> Result<([File; 2], String), OpenError> {
     Ok((locks, writer))
 }
 
-/// Makes the names in a folder durable. What is fsynced in a file is lost all the same with the name of the file, or of a folder above it.
+/// Makes the names in a folder durable. What is fsynced in a file is lost all the same with the name of the
+/// file, or of a folder above it.
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -662,8 +671,9 @@ const RELIEF_TICKS: u64 = 5;
 /// How often other writers' commits are looked for.
 const REFRESH_TICKS: u64 = 60;
 
-/// Seals and flushes when due, tries again after failures with growing pauses, and follows the catalog; ends with the store. A flush runs
-/// beside it: an object store that is slow or away must not keep samples in memory.
+/// Seals and flushes when due, tries again after failures with growing pauses, and follows the catalog; ends
+/// with the store. A flush runs beside it: an object store that is slow or away must not keep samples in
+/// memory.
 async fn maintain(db: Weak<Db>) {
     let (mut tick, mut relieved) = (0u64, 0u64);
     let (mut flush_pause, mut seal_pause) = (Pause::default(), Pause::default());

@@ -1,4 +1,5 @@
-//! How far a data folder has come: what of its log is accounted for and how new each tenant's catalog was, so that a start notices what has gone since.
+//! How far a data folder has come: what of its log is accounted for and how new each tenant's catalog was, so
+//! that a start notices what has gone since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -26,8 +27,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Reads what the process before remembered; `None` in its place where there is no such file, as in the folder of an earlier version. One that
-    /// cannot be read is told of and counts as missing: it only helps to notice what is gone.
+    /// Reads what the process before remembered; `None` in its place where there is no such file, as in the
+    /// folder of an earlier version. One that cannot be read is told of and counts as missing: it only helps
+    /// to notice what is gone.
     pub fn open(dir: &Path) -> (Progress, Option<State>) {
         let path = dir.join("progress.json");
         let read = match std::fs::read(&path) {
@@ -84,7 +86,8 @@ impl Progress {
     }
 }
 
-/// The segments that should be there and are not: after `accounted`, up to `last`, neither in the log nor sealed (ranges with both ends included).
+/// The segments that should be there and are not: after `accounted`, up to `last`, neither in the log nor
+/// sealed (ranges with both ends included).
 pub(crate) fn missing(accounted: u64, last: u64, log: &[u64], sealed: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut present: BTreeSet<(u64, u64)> = log.iter().map(|n| (*n, *n)).collect();
     present.extend(sealed);
@@ -102,7 +105,8 @@ pub(crate) fn missing(accounted: u64, last: u64, log: &[u64], sealed: &[(u64, u6
     missing
 }
 
-/// Tenants whose catalog is older than it was: the number of the snapshot that was seen, and that of the newest there is (0: none).
+/// Tenants whose catalog is older than it was: the number of the snapshot that was seen, and that of the
+/// newest there is (0: none).
 pub(crate) fn moved_backwards(
     seen: &BTreeMap<String, u64>,
     now: impl Fn(&str) -> u64,

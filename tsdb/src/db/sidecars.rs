@@ -1,5 +1,5 @@
-//! What is kept beside samples: exemplars and metadata, in files of their own that the same catalog names. Files that it does not name any
-//! more are garbage, which whoever compacts collects with the blocks.
+//! What is kept beside samples: exemplars and metadata, in files of their own that the same catalog names.
+//! Files that it does not name any more are garbage, which whoever compacts collects with the blocks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,8 +31,8 @@ pub(crate) struct Beside {
 }
 
 impl Db {
-    /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in ascending order and none
-    /// without an exemplar. Blocks: call it from a thread that may.
+    /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in
+    /// ascending order and none without an exemplar. Blocks: call it from a thread that may.
     pub fn exemplars(
         &self,
         tenant: &TenantId,
@@ -165,8 +165,8 @@ impl Db {
         Ok(Some(about))
     }
 
-    /// Drops files of exemplars that have expired and makes one of those of a day that is over. Nothing depends on it, so failures only
-    /// show in the log.
+    /// Drops files of exemplars that have expired and makes one of those of a day that is over. Nothing
+    /// depends on it, so failures only show in the log.
     pub(crate) async fn keep_exemplars(self: &Arc<Self>) {
         let snapshots: Vec<_> = self.state.read().snapshots.clone().into_iter().collect();
         for (tenant, snapshot) in snapshots {

@@ -1,7 +1,9 @@
-//! The label sets of the head's series: the names of a set held once for all series that have the same ones, its values a row of numbers.
+//! The label sets of the head's series: the names of a set held once for all series that have the same ones,
+//! its values a row of numbers.
 //!
-//! The series of a scrape differ in their values; which names they have takes a few dozen forms. So a series of eight labels takes 40 bytes here: a row of
-//! 32 among others of its length, none of which the allocator knows by itself, and eight for the place of both.
+//! The series of a scrape differ in their values; which names they have takes a few dozen forms. So a series
+//! of eight labels takes 40 bytes here: a row of 32 among others of its length, none of which the allocator
+//! knows by itself, and eight for the place of both.
 
 use hashbrown::HashTable;
 
@@ -36,7 +38,8 @@ struct Names {
     uses: u32,
 }
 
-/// Symbols of a block of rows, about: 8 KiB, a size that allocators give without rounding up where rows are of usual lengths.
+/// Symbols of a block of rows, about: 8 KiB, a size that allocators give without rounding up where rows are
+/// of usual lengths.
 const BLOCK_SYMBOLS: usize = 2048;
 
 /// Rows of one length, in blocks that never move.

@@ -1,8 +1,9 @@
 //! The recent past in memory: series by label set, an inverted index, and compressed samples in generations.
 //!
-//! Samples live in *generations*. All that arrives between two cuts of the log is one generation; a flush freezes the current
-//! one, makes blocks of it and forgets it, together with its log segments. A series keeps its identity across generations, so
-//! freezing costs nothing: each series moves its samples aside when the first sample of the next generation reaches it.
+//! Samples live in *generations*. All that arrives between two cuts of the log is one generation; a flush
+//! freezes the current one, makes blocks of it and forgets it, together with its log segments. A series keeps
+//! its identity across generations, so freezing costs nothing: each series moves its samples aside when the
+//! first sample of the next generation reaches it.
 
 pub mod chunk;
 pub mod label_sets;
@@ -37,8 +38,8 @@ pub use label_sets::LabelPairs;
 /// Locks over the label-set table; a power of two.
 const SHARDS: usize = 64;
 
-/// One series of one tenant. There are millions: with the counts of its `Arc` it fills two lines of the cache and a size that the allocator
-/// does not round up, so that one byte more would cost 32.
+/// One series of one tenant. There are millions: with the counts of its `Arc` it fills two lines of the cache
+/// and a size that the allocator does not round up, so that one byte more would cost 32.
 pub struct Series {
     pub tenant: Arc<TenantHead>,
     /// Its number in this process's log and postings; given out again after the series is gone.
@@ -75,7 +76,8 @@ pub struct TenantHead {
     metadata_room: Arc<MetadataRoom>,
 }
 
-/// Memory for metadata of all tenants. It stays for as long as the process runs, so that it must leave room for what comes and goes.
+/// Memory for metadata of all tenants. It stays for as long as the process runs, so that it must leave room
+/// for what comes and goes.
 struct MetadataRoom {
     max_bytes: u64,
     bytes: AtomicU64,
@@ -113,7 +115,8 @@ pub struct Head {
     newest_t_ms: AtomicI64,
     /// The first such timestamp: with the newest, the stretch of data time the generation spans.
     first_t_ms: AtomicI64,
-    /// The newest in-order timestamp of all generations before: what is older and comes first for its series is late all the same.
+    /// The newest in-order timestamp of all generations before: what is older and comes first for its series
+    /// is late all the same.
     floor_t_ms: AtomicI64,
     samples_in_generation: AtomicU64,
     bytes: Bytes,
@@ -143,8 +146,8 @@ struct Bytes {
 struct ById {
     series: Vec<Option<Arc<Series>>>,
     free: Vec<u32>,
-    /// Free from the next cut of the log on: within a generation a number means one series, so that of a log that lost a definition it is known which
-    /// numbers may be trusted.
+    /// Free from the next cut of the log on: within a generation a number means one series, so that of a log
+    /// that lost a definition it is known which numbers may be trusted.
     free_after_cut: Vec<u32>,
 }
 
@@ -273,7 +276,8 @@ impl Head {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Begins the next generation and returns the one that is now frozen. The caller keeps writers out meanwhile.
+    /// Begins the next generation and returns the one that is now frozen. The caller keeps writers out
+    /// meanwhile.
     pub fn freeze(&self) -> u64 {
         {
             let mut by_id = self.by_id.write();
@@ -291,7 +295,8 @@ impl Head {
         self.generation.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// First and newest in-order timestamp of the current generation, from where the generations before ended.
+    /// First and newest in-order timestamp of the current generation, from where the generations before
+    /// ended.
     pub fn span_ms(&self) -> Option<(i64, i64)> {
         let first = self.first_t_ms.load(Ordering::Relaxed);
         let newest = self.newest_t_ms.load(Ordering::Relaxed).max(first);
@@ -346,7 +351,8 @@ impl Head {
         series
     }
 
-    /// Keyed, because labels come from outside: whoever does not know the key cannot choose label sets that all fall into one place.
+    /// Keyed, because labels come from outside: whoever does not know the key cannot choose label sets that
+    /// all fall into one place.
     fn hash_of(&self, labels: &[(&str, &str)]) -> u32 {
         let mut hasher = self.hash_key.build_hasher();
         for (name, value) in labels {
@@ -368,9 +374,10 @@ impl Head {
         self.bytes.tables.fetch_add(now as i64 - before as i64, Ordering::Relaxed);
     }
 
-    /// Looks series up by numbers they had before: `found(at, series)` is called for those of `numbers` that a series of the tenant has now
-    /// and whose labels satisfy `same(at, labels)`. A number may have been given to another series since, so `same` must compare.
-    /// One lock of each kind for all of them, and nothing allocated: what a request of known series costs.
+    /// Looks series up by numbers they had before: `found(at, series)` is called for those of `numbers` that
+    /// a series of the tenant has now and whose labels satisfy `same(at, labels)`. A number may have been
+    /// given to another series since, so `same` must compare. One lock of each kind for all of them, and
+    /// nothing allocated: what a request of known series costs.
     pub fn lookup(
         &self,
         tenant: &Arc<TenantHead>,
@@ -397,8 +404,9 @@ impl Head {
         put
     }
 
-    /// Begins a run of writes into the current generation, whose counts are added up once at the end: counters that all writers share
-    /// cost more than the samples they count. The caller keeps the generation from being frozen meanwhile.
+    /// Begins a run of writes into the current generation, whose counts are added up once at the end:
+    /// counters that all writers share cost more than the samples they count. The caller keeps the generation
+    /// from being frozen meanwhile.
     pub fn writing(&self) -> Writing<'_> {
         Writing {
             head: self,
@@ -440,7 +448,8 @@ impl Head {
         found
     }
 
-    /// The series of a tenant by metric, metrics in order, the series of one in no order; those without a metric come first.
+    /// The series of a tenant by metric, metrics in order, the series of one in no order; those without a
+    /// metric come first.
     pub fn by_metric(&self, tenant: &TenantHead) -> Vec<RoaringBitmap> {
         let sets = self.labels.read();
         let symbols = sets.symbols();
@@ -482,8 +491,8 @@ impl Head {
         }
     }
 
-    /// Forgets generations up to `flushed` and the series that have had no sample since before it. The caller keeps writers out while
-    /// `drop_idle` is set: a writer may hold a series that would go.
+    /// Forgets generations up to `flushed` and the series that have had no sample since before it. The caller
+    /// keeps writers out while `drop_idle` is set: a writer may hold a series that would go.
     pub fn forget(&self, flushed: u64, drop_idle: bool) -> Forgotten {
         let all: Vec<Arc<Series>> = self.by_id.read().series.iter().flatten().cloned().collect();
         let mut forgotten = Forgotten::default();
@@ -497,7 +506,8 @@ impl Head {
             if generation <= flushed && !state.active.is_empty() {
                 state.active = Samples::default();
             }
-            // Quiet for all of the flushed generation and since: gone. Others keep their place for the next scrape.
+            // Quiet for all of the flushed generation and since: gone. Others keep their place for the next
+            // scrape.
             if generation < flushed && state.frozen.is_none() {
                 forgotten.idle_series += 1;
                 if drop_idle {
@@ -519,7 +529,8 @@ impl Head {
         forgotten
     }
 
-    /// Forgets tenants of whom there is nothing: whoever may name tenants must not fill the head with their names.
+    /// Forgets tenants of whom there is nothing: whoever may name tenants must not fill the head with their
+    /// names.
     fn forget_tenants(&self) {
         self.tenants.write().retain(|_, tenant| {
             let stays = Arc::strong_count(tenant) > 1
@@ -556,7 +567,8 @@ impl Head {
         self.count_labels(&sets);
     }
 
-    /// Bytes held, counted along with every change: asking costs nothing. What the allocator rounds up or keeps is not in it.
+    /// Bytes held, counted along with every change: asking costs nothing. What the allocator rounds up or
+    /// keeps is not in it.
     pub fn bytes(&self) -> HeadBytes {
         let read = |n: &AtomicI64| n.load(Ordering::Relaxed).max(0) as u64;
         let b = &self.bytes;
@@ -645,8 +657,8 @@ impl Writing<'_> {
         Some(put)
     }
 
-    /// Writes samples of one series, each a timestamp, a value and a start timestamp; `each` hears what became of one, in no order. `None`: the
-    /// series has left the head.
+    /// Writes samples of one series, each a timestamp, a value and a start timestamp; `each` hears what
+    /// became of one, in no order. `None`: the series has left the head.
     pub fn put_all(
         &mut self,
         series: &Series,
@@ -708,12 +720,13 @@ fn labels_with(series: &Series, sets: &LabelSets) -> Labels {
     Labels::from_sorted(sets.pairs(series.labels))
 }
 
-/// Heap bytes of a series itself: its labels, its places in tables and its samples are counted where they are.
+/// Heap bytes of a series itself: its labels, its places in tables and its samples are counted where they
+/// are.
 const SERIES_BYTES: i64 = (size_of::<Series>() + 2 * size_of::<usize>()) as i64;
 
 impl Series {
-    /// Whether it was written down under this mark of the log, see [`crate::wal::Log::mark`]. Only the low half of the mark is kept: it counts the log's
-    /// cuts and failures.
+    /// Whether it was written down under this mark of the log, see [`crate::wal::Log::mark`]. Only the low
+    /// half of the mark is kept: it counts the log's cuts and failures.
     pub fn is_logged(&self, mark: u64) -> bool {
         self.logged.load(Ordering::Acquire) == mark as u32
     }
@@ -735,14 +748,16 @@ impl Series {
             return before != GONE;
         }
         if !state.active.is_empty() {
-            // The slot is free: a generation is cut only after the one before it was forgotten or kept as it is.
+            // The slot is free: a generation is cut only after the one before it was forgotten or kept as it
+            // is.
             state.frozen = Some(Box::new((before.into(), std::mem::take(&mut state.active))));
         }
         self.generation.store(now, Ordering::Relaxed);
         true
     }
 
-    /// A moment's view of the samples of generations `from..=to` within the range: the older generation, then the newer.
+    /// A moment's view of the samples of generations `from..=to` within the range: the older generation, then
+    /// the newer.
     pub fn view(
         &self,
         generations: std::ops::RangeInclusive<u64>,
@@ -783,8 +798,8 @@ impl Series {
 }
 
 impl TenantHead {
-    /// Whether this is known of a metric, or there is no room to know more: metadata comes from outside and must have an end.
-    /// What is known already is noted as heard at `now_ms`.
+    /// Whether this is known of a metric, or there is no room to know more: metadata comes from outside and
+    /// must have an end. What is known already is noted as heard at `now_ms`.
     pub fn knows(&self, metric: &str, metadata: &Metadata, now_ms: i64) -> bool {
         let all = self.metadata.read();
         match all.get(metric) {
@@ -799,7 +814,8 @@ impl TenantHead {
         }
     }
 
-    /// Whether a further entry of so many bytes may be kept, see [`entry_bytes`]: no tenant may take more than half of what all may.
+    /// Whether a further entry of so many bytes may be kept, see [`entry_bytes`]: no tenant may take more
+    /// than half of what all may.
     pub fn has_room_for(&self, bytes: u64) -> bool {
         let room = &self.metadata_room;
         let used = |of: &AtomicU64| of.load(Ordering::Relaxed).saturating_add(bytes);

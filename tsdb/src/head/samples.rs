@@ -4,8 +4,9 @@ use super::timelines::Timelines;
 use crate::head::chunk::{Chunk, Columns, OpenChunk};
 use model::sample::Value;
 
-/// Late samples after which their buffer becomes a chunk: a buffered one takes 32 bytes, a packed one 1 to 9. With one sample in ten late, longer
-/// buffers were most of the head. They grow by an eighth of this: every series that is late once has one.
+/// Late samples after which their buffer becomes a chunk: a buffered one takes 32 bytes, a packed one 1 to 9.
+/// With one sample in ten late, longer buffers were most of the head. They grow by an eighth of this: every
+/// series that is late once has one.
 const LATE_BUFFER: usize = 32;
 
 /// Late samples of one request from which on they are merged at once.
@@ -27,7 +28,8 @@ pub struct Samples {
     rest: Option<Box<Rest>>,
 }
 
-/// What a series has that has been written for long or late: most have one chunk that grows, and the head holds every series.
+/// What a series has that has been written for long or late: most have one chunk that grows, and the head
+/// holds every series.
 #[derive(Clone, Debug, Default)]
 struct Rest {
     closed: Vec<Chunk>,
@@ -36,10 +38,12 @@ struct Rest {
     late: Late,
 }
 
-/// Samples that were older than the newest when they came; every one was written after the in-order one of its time.
+/// Samples that were older than the newest when they came; every one was written after the in-order one of
+/// its time.
 ///
-/// They may come in any order and by the hundred thousand, so what is closed lies in *runs* of ascending chunks, each more than twice as long as the
-/// next: a new one is merged with those before it as long as they are not. So a sample is looked for in a few runs, and written a few times.
+/// They may come in any order and by the hundred thousand, so what is closed lies in *runs* of ascending
+/// chunks, each more than twice as long as the next: a new one is merged with those before it as long as they
+/// are not. So a sample is looked for in a few runs, and written a few times.
 #[derive(Clone, Debug, Default)]
 struct Late {
     /// Ascending, each timestamp once.
@@ -126,7 +130,8 @@ impl Samples {
                 let rest = self.rest.get_or_insert_default();
                 rest.closed_bytes += chunk_bytes(&chunk) + times;
                 if rest.closed.len() < 4 {
-                    // The usual series closes a few before its generation ends: room for four at once would be a tenth of the head.
+                    // The usual series closes a few before its generation ends: room for four at once would
+                    // be a tenth of the head.
                     rest.closed.reserve_exact(1);
                 }
                 rest.closed.push(chunk);
@@ -142,8 +147,9 @@ impl Samples {
         Put::OutOfOrder
     }
 
-    /// The same as [`Samples::put`] for one after the other, each told to `each`. Late ones are sorted and merged at once: looking for each of them
-    /// among what is there would cost a request that is late altogether a hundred times as much.
+    /// The same as [`Samples::put`] for one after the other, each told to `each`. Late ones are sorted and
+    /// merged at once: looking for each of them among what is there would cost a request that is late
+    /// altogether a hundred times as much.
     pub fn put_all(
         &mut self,
         rows: impl Iterator<Item = (i64, Value, i64)>,
@@ -153,7 +159,8 @@ impl Samples {
         let mut late: Vec<(i64, Value, i64)> = Vec::new();
         for (t, value, start) in rows {
             if self.newest_t_ms().is_some_and(|newest| t <= newest) {
-                // What is in order and comes after it is newer than all that was there, so that it may go before.
+                // What is in order and comes after it is newer than all that was there, so that it may go
+                // before.
                 late.push((t, value, start));
             } else {
                 each(t, self.put(t, value, start, timelines));
@@ -401,7 +408,8 @@ impl SamplesView {
         self.in_order.is_empty() && self.late.is_empty() && self.buffer.is_empty()
     }
 
-    /// How many samples lie in each stretch of time that `stretch` names, late ones that replace others counted as well.
+    /// How many samples lie in each stretch of time that `stretch` names, late ones that replace others
+    /// counted as well.
     pub fn count_by(
         &self,
         stretch: impl Fn(i64) -> i64,

@@ -10,7 +10,8 @@ pub type Symbol = u32;
 pub struct Symbols {
     strings: Vec<Slot>,
     by_text: HashTable<Symbol>,
-    /// Of this process alone: texts come from outside, and whoever does not know the key cannot choose many that fall into one place.
+    /// Of this process alone: texts come from outside, and whoever does not know the key cannot choose many
+    /// that fall into one place.
     hash_key: ahash::RandomState,
     free: Vec<Symbol>,
     bytes: usize,

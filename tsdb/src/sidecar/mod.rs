@@ -1,4 +1,5 @@
-//! Objects beside the blocks: Parquet files small enough to be read whole, named in the catalog with size and checksum.
+//! Objects beside the blocks: Parquet files small enough to be read whole, named in the catalog with size and
+//! checksum.
 
 pub mod exemplars;
 pub mod metadata;

@@ -1,8 +1,9 @@
 //! The write-ahead log: what was acknowledged is here, fsynced, until its blocks are committed.
 //!
-//! Writers hand in encoded records ([`record`]); one thread writes and fsyncs whatever has gathered since its last fsync (group
-//! commit), so the cost of an fsync is shared by all requests that wait for it. Segments are numbered files; a flush cuts the log,
-//! and when the blocks are committed the segments before the cut are removed whole. [`replay`] reads what is left after a restart.
+//! Writers hand in encoded records ([`record`]); one thread writes and fsyncs whatever has gathered since its
+//! last fsync (group commit), so the cost of an fsync is shared by all requests that wait for it. Segments
+//! are numbered files; a flush cuts the log, and when the blocks are committed the segments before the cut
+//! are removed whole. [`replay`] reads what is left after a restart.
 
 pub mod record;
 pub mod replay;
@@ -107,7 +108,8 @@ impl Pending {
 pub struct Stale;
 
 impl Log {
-    /// Starts a new segment in `dir` with this number. `session` tells this process's records from an earlier one's.
+    /// Starts a new segment in `dir` with this number. `session` tells this process's records from an earlier
+    /// one's.
     pub fn create(dir: &Path, number: u64, session: u64, sync: LogSync) -> std::io::Result<Log> {
         let file = SegmentFile::create(dir, number, session)?;
         let shared = Arc::new(Shared {
@@ -137,7 +139,8 @@ impl Log {
         &self.shared.counts
     }
 
-    /// Changes whenever series have to be written down again before they are referred to: at a cut, and after a failed write.
+    /// Changes whenever series have to be written down again before they are referred to: at a cut, and after
+    /// a failed write.
     pub fn mark(&self) -> u64 {
         self.shared.mark.load(Ordering::Acquire)
     }
@@ -159,7 +162,8 @@ impl Log {
         Ok(Pending(receiver))
     }
 
-    /// Ends the current segment and begins the next; returns the next one's number. Records handed in before are in earlier segments.
+    /// Ends the current segment and begins the next; returns the next one's number. Records handed in before
+    /// are in earlier segments.
     pub async fn cut(&self) -> Result<u64, String> {
         let mut receiver = {
             let mut queue = self.shared.queue.lock();
@@ -368,7 +372,8 @@ fn write_all_vectored(file: &mut File, buffers: &[Vec<u8>]) -> std::io::Result<(
 }
 
 impl Log {
-    /// Makes every series be written down again before it is referred to; called at a cut, while no writer is in between.
+    /// Makes every series be written down again before it is referred to; called at a cut, while no writer is
+    /// in between.
     pub fn advance_mark(&self) {
         self.shared.mark.fetch_add(1, Ordering::AcqRel);
     }

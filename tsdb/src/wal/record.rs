@@ -1,7 +1,8 @@
 //! The log's records: framed with length and CRC-32, columns of small integers inside.
 //!
-//! A frame is `length u32, crc32 u32, kind u8, payload`, integers little end first; the length counts kind and payload, the checksum
-//! covers length, kind and payload. Series are referred to by the number that a definition earlier in the same session gave them.
+//! A frame is `length u32, crc32 u32, kind u8, payload`, integers little end first; the length counts kind
+//! and payload, the checksum covers length, kind and payload. Series are referred to by the number that a
+//! definition earlier in the same session gave them.
 
 use std::sync::Arc;
 
@@ -68,8 +69,8 @@ pub struct SeriesDefinition<'a> {
     pub labels: Vec<(&'a str, &'a str)>,
 }
 
-/// Bytes after which what a request writes of a kind goes on in a further record. A record is read whole, so it should be small beside memory;
-/// what it costs more is a few bytes in so many.
+/// Bytes after which what a request writes of a kind goes on in a further record. A record is read whole, so
+/// it should be small beside memory; what it costs more is a few bytes in so many.
 const FULL_BYTES: usize = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 
 /// Rows of floats in one record: they take at most 33 bytes each.
@@ -119,7 +120,8 @@ fn name_of(kind: u8) -> &'static str {
     }
 }
 
-/// Rows in runs that fit into a record each, and about how many bytes a run takes; `bytes` is the most that a row can take.
+/// Rows in runs that fit into a record each, and about how many bytes a run takes; `bytes` is the most that a
+/// row can take.
 fn runs<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = (&[T], usize)> {
     let mut rest = rows;
     std::iter::from_fn(move || {
@@ -168,8 +170,9 @@ pub fn put_series<'a>(
     Ok(())
 }
 
-/// Writes float samples, column by column: series and times as runs of equal differences, values as short as `values` makes them. Around
-/// 4 bytes a sample of a scrape (an estimate), for less time than writing and checking the rest should take.
+/// Writes float samples, column by column: series and times as runs of equal differences, values as short as
+/// `values` makes them. Around 4 bytes a sample of a scrape (an estimate), for less time than writing and
+/// checking the rest should take.
 pub fn put_floats(
     out: &mut Vec<u8>,
     rows: impl ExactSizeIterator<Item = FloatRow> + Clone,
@@ -194,7 +197,8 @@ pub fn put_floats(
     Ok(())
 }
 
-/// Differences to the one before, each with how often it comes in a row: the series of a scrape have neighbouring numbers and one time.
+/// Differences to the one before, each with how often it comes in a row: the series of a scrape have
+/// neighbouring numbers and one time.
 fn put_runs(out: &mut Vec<u8>, all: impl Iterator<Item = i64>) {
     let (mut last, mut step, mut count) = (0i64, 0i64, 0u64);
     for v in all {
@@ -281,7 +285,8 @@ pub fn put_metadata(
     })
 }
 
-/// Takes one record off the front; `None` where the bytes are cut off or damaged, with `from` left where it was.
+/// Takes one record off the front; `None` where the bytes are cut off or damaged, with `from` left where it
+/// was.
 pub fn take<'a>(from: &mut &'a [u8]) -> Option<Record<'a>> {
     let mut rest = *from;
     let record = parse(take_frame(&mut rest)?)?;
@@ -289,8 +294,9 @@ pub fn take<'a>(from: &mut &'a [u8]) -> Option<Record<'a>> {
     Some(record)
 }
 
-/// Takes up to `most` records off the front, their checksums right and nothing else looked at: what [`parse`] reads. None are left, or the
-/// next is cut off or damaged, where there are fewer; `from` then stands before it.
+/// Takes up to `most` records off the front, their checksums right and nothing else looked at: what [`parse`]
+/// reads. None are left, or the next is cut off or damaged, where there are fewer; `from` then stands before
+/// it.
 pub fn take_frames<'a>(from: &mut &'a [u8], most: usize) -> Vec<&'a [u8]> {
     std::iter::from_fn(|| take_frame(from)).take(most).collect()
 }
@@ -310,11 +316,13 @@ fn take_frame<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(body)
 }
 
-/// Where the next whole record begins after one that is damaged at the front of `from`; `None` where none follows.
+/// Where the next whole record begins after one that is damaged at the front of `from`; `None` where none
+/// follows.
 ///
-/// Where the damage is in the payload its length still says where the next one begins. Else every place is tried: its kind must be one that was ever
-/// written, and its checksum right. Checksums of long stretches are only worked out where another record or the end follows, and of so many bytes in
-/// all: what looks like records everywhere must not keep a start waiting for hours.
+/// Where the damage is in the payload its length still says where the next one begins. Else every place is
+/// tried: its kind must be one that was ever written, and its checksum right. Checksums of long stretches are
+/// only worked out where another record or the end follows, and of so many bytes in all: what looks like
+/// records everywhere must not keep a start waiting for hours.
 pub fn next_whole(from: &[u8]) -> Option<usize> {
     let is_whole = |at: usize| take_frame(&mut &from[at..]).is_some();
     if let Some(next) = frame_end(from, 0)
@@ -392,7 +400,8 @@ pub fn parse<'a>(body: &'a [u8]) -> Option<Record<'a>> {
     }
 }
 
-/// A count of things that follow. It cannot exceed the bytes that follow, so a damaged one allocates no more than the record's size.
+/// A count of things that follow. It cannot exceed the bytes that follow, so a damaged one allocates no more
+/// than the record's size.
 fn count(from: &mut &[u8]) -> Option<usize> {
     take_u64(from).filter(|&n| n <= from.len() as u64).map(|n| n as usize)
 }

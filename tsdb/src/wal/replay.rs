@@ -1,4 +1,5 @@
-//! Reads the log back into the head after a restart: every whole record, in the order in which they were written.
+//! Reads the log back into the head after a restart: every whole record, in the order in which they were
+//! written.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -15,11 +16,12 @@ use crate::sidecar::exemplars::buffer::Buffer;
 use model::sample::Value;
 use model::tenant::TenantId;
 
-/// Samples gathered for each series before they are applied, on the average: the memory of a series is brought into the cache once for all of
-/// them, which is most of what a sample costs here.
+/// Samples gathered for each series before they are applied, on the average: the memory of a series is
+/// brought into the cache once for all of them, which is most of what a sample costs here.
 const SAMPLES_PER_SERIES: usize = 16;
 
-/// Numbers of series whose rows are gathered together, as a power of two: what is gathered of them fits into a core's cache.
+/// Numbers of series whose rows are gathered together, as a power of two: what is gathered of them fits into
+/// a core's cache.
 const BIN_POWER: u32 = 10;
 
 /// Bounds of a batch, in samples of 32 bytes.
@@ -34,11 +36,11 @@ pub struct Replayed {
     pub segments: usize,
     pub series: u64,
     pub samples: u64,
-    /// Bytes behind the last whole record of a segment, cut off there and kept in a file of their own. A crash in the middle of a write leaves such
-    /// an end, and then nothing of it was acknowledged.
+    /// Bytes behind the last whole record of a segment, cut off there and kept in a file of their own. A
+    /// crash in the middle of a write leaves such an end, and then nothing of it was acknowledged.
     pub cut_bytes: u64,
-    /// Bytes that are no whole record, with whole records behind them: damage, and what was in them may have been acknowledged. They are kept in a
-    /// file of their own.
+    /// Bytes that are no whole record, with whole records behind them: damage, and what was in them may have
+    /// been acknowledged. They are kept in a file of their own.
     pub damaged_bytes: u64,
     /// Places in which there were such bytes.
     pub damaged_places: u64,
@@ -50,8 +52,8 @@ pub struct Replayed {
     pub took_ms: u64,
 }
 
-/// Applies every segment of `dir` to the head and the exemplars. `is_flushed(tenant, segment)` says what is in blocks already and is
-/// passed over. Metadata counts as heard at `now_ms`.
+/// Applies every segment of `dir` to the head and the exemplars. `is_flushed(tenant, segment)` says what is
+/// in blocks already and is passed over. Metadata counts as heard at `now_ms`.
 pub fn replay(
     dir: &Path,
     head: &Head,
@@ -67,7 +69,8 @@ pub fn replay(
         let path = segment_path(dir, number);
         let bytes = std::fs::read(&path)?;
         report.segments += 1;
-        // What is gathered is of one segment, so that one look says of each series whether it is in blocks already.
+        // What is gathered is of one segment, so that one look says of each series whether it is in blocks
+        // already.
         applier.apply(head, &is_flushed, &mut report);
         let records = match header(&bytes, number) {
             Header::Whole { session: found, records } => {
@@ -108,7 +111,8 @@ pub fn replay(
                     for (record, body) in records.into_iter().zip(frames) {
                         match record {
                             Some(record) => applier.take(head, exemplars, record, &is_flushed, &mut report),
-                            // Its checksum is right: a later version wrote it, or a bug. What follows is whole all the same.
+                            // Its checksum is right: a later version wrote it, or a bug. What follows is
+                            // whole all the same.
                             None => report.unread_bytes += body.len() as u64,
                         }
                     }
@@ -175,8 +179,8 @@ impl<'a> SegmentReader<'a> {
         Some(Part::Damaged { from, to: self.at })
     }
 
-    /// Keeps damaged bytes in a file beside the segment, and says what they may have held. Behind the last record they are cut off, so that
-    /// the next start does not speak of them again.
+    /// Keeps damaged bytes in a file beside the segment, and says what they may have held. Behind the last
+    /// record they are cut off, so that the next start does not speak of them again.
     fn put_aside(&self, from: usize, to: usize, is_end: bool, report: &mut Replayed) {
         let damaged = &self.bytes[from..to];
         let aside = self.path.with_extension(format!("{from}.damaged"));
@@ -246,7 +250,8 @@ struct Applier {
     by_number: Vec<Option<Arc<Series>>>,
     /// The segment that defined each last.
     defined_in: Vec<u64>,
-    /// Definitions from this segment on are of the same generation as what is read now, as far as that is known; and the same of the segment before.
+    /// Definitions from this segment on are of the same generation as what is read now, as far as that is
+    /// known; and the same of the segment before.
     valid_from: u64,
     valid_before: u64,
     tenants: HashMap<String, TenantId>,
@@ -261,7 +266,8 @@ struct Applier {
 #[derive(Default)]
 struct Bin {
     floats: Vec<FloatRow>,
-    /// Each with how many of the floats came before it: of a float and a histogram of one time the later one stands.
+    /// Each with how many of the floats came before it: of a float and a histogram of one time the later one
+    /// stands.
     histograms: Vec<(u32, HistogramRow)>,
 }
 
@@ -366,8 +372,9 @@ impl Applier {
         (self.valid_before, self.valid_from) = (self.valid_from, number);
     }
 
-    /// After bytes were lost that may have held definitions: forgets the series whose numbers may have been given to others in them. Numbers are
-    /// given out again only from one cut of the log to the next, and a cut begins a segment whose series are all defined anew.
+    /// After bytes were lost that may have held definitions: forgets the series whose numbers may have been
+    /// given to others in them. Numbers are given out again only from one cut of the log to the next, and a
+    /// cut begins a segment whose series are all defined anew.
     fn forget_doubtful(&mut self) {
         for (series, defined_in) in self.by_number.iter_mut().zip(&self.defined_in) {
             if *defined_in < self.valid_from {
@@ -376,13 +383,15 @@ impl Applier {
         }
     }
 
-    /// Where rows of a number are gathered; `None` where no such series was defined yet: one that is defined later is another.
+    /// Where rows of a number are gathered; `None` where no such series was defined yet: one that is defined
+    /// later is another.
     #[inline]
     fn bin(&mut self, number: u32) -> Option<&mut Bin> {
         self.by_number.get(number as usize)?.as_ref()?;
         let defined_in = self.defined_in[number as usize];
         if defined_in < self.valid_from {
-            // Spoken of without a definition in this segment: it goes on where the one before ended, with no cut between them.
+            // Spoken of without a definition in this segment: it goes on where the one before ended, with no
+            // cut between them.
             self.valid_from = defined_in.min(self.valid_before);
         }
         let at = (number >> BIN_POWER) as usize;
@@ -392,8 +401,9 @@ impl Applier {
         self.bins.get_mut(at)
     }
 
-    /// Writes what was gathered into the head, each core a bin and one series after the other: a batch holds many scrapes, and going through
-    /// it scrape by scrape would fetch every series from memory again for each sample.
+    /// Writes what was gathered into the head, each core a bin and one series after the other: a batch holds
+    /// many scrapes, and going through it scrape by scrape would fetch every series from memory again for
+    /// each sample.
     fn apply(
         &mut self,
         head: &Head,
@@ -420,8 +430,9 @@ impl Applier {
 }
 
 impl Bin {
-    /// Writes the rows into the head and forgets them; `series` says of a number within the bin which series it is and whether blocks have it
-    /// already. Returns how many samples were written, and how many are of no series.
+    /// Writes the rows into the head and forgets them; `series` says of a number within the bin which series
+    /// it is and whether blocks have it already. Returns how many samples were written, and how many are of
+    /// no series.
     fn apply<'a>(
         &mut self,
         head: &Head,

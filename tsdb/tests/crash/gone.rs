@@ -1,4 +1,5 @@
-//! What was in a data folder or a bucket and is gone at the start is told of, and nothing that is left of it is removed.
+//! What was in a data folder or a bucket and is gone at the start is told of, and nothing that is left of it
+//! is removed.
 
 use std::path::Path;
 use std::sync::Arc;

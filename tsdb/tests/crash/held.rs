@@ -22,7 +22,8 @@ pub fn options(dir: &Path, store: Arc<dyn ObjectStore>) -> DbOptions {
     DbOptions { flush_when_due: false, commits: Commits::Unasked, ..DbOptions::new(dir, store) }
 }
 
-/// Opens a store that must open. One that was dropped just now may hold its folder for a moment, until its own tasks have let go of it.
+/// Opens a store that must open. One that was dropped just now may hold its folder for a moment, until its
+/// own tasks have let go of it.
 pub async fn open(options: DbOptions) -> Arc<Db> {
     for _ in 0..200 {
         match Db::open(options.clone()).await {
@@ -152,7 +153,8 @@ fn of_histogram(h: &Histogram) -> String {
     format!("{:?} {} {}", h.positive_buckets, h.count, h.sum)
 }
 
-/// Writes request number `n`, which no other repeats, and adds it to what is held. Three series and one new one of floats, one of histograms.
+/// Writes request number `n`, which no other repeats, and adds it to what is held. Three series and one new
+/// one of floats, one of histograms.
 pub async fn write(
     db: &Arc<Db>,
     tenant: &TenantId,

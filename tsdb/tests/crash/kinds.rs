@@ -1,4 +1,5 @@
-//! What a request wrote is answered alike before a restart and after it: whatever kinds of samples share a time, however often a series is named.
+//! What a request wrote is answered alike before a restart and after it: whatever kinds of samples share a
+//! time, however often a series is named.
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ fn histogram(sum: f64) -> Arc<Histogram> {
     Arc::new(Histogram { sum, count: 2.5, ..Histogram::default() })
 }
 
-/// Writes one sample of some kind: floats and histograms, and the markers that say that a series of them ended.
+/// Writes one sample of some kind: floats and histograms, and the markers that say that a series of them
+/// ended.
 fn write(appender: &mut tsdb::db::Appender, series: SeriesRef, kind: usize, ts_ms: i64, value: f64) {
     match kind {
         0 => appender.float(series, ts_ms, value, 0),

@@ -1,4 +1,5 @@
-//! A damaged log opens with every sample that is not in the damage, before it and behind it, and says how many bytes were lost.
+//! A damaged log opens with every sample that is not in the damage, before it and behind it, and says how
+//! many bytes were lost.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -119,8 +120,8 @@ fn borders(segment: &[u8]) -> Vec<usize> {
     borders
 }
 
-/// Opens a folder twice. The first time `cut` bytes of one segment are lost, and of the records only the first `whole` bytes are there; the second
-/// time nothing more is lost, and it goes on.
+/// Opens a folder twice. The first time `cut` bytes of one segment are lost, and of the records only the
+/// first `whole` bytes are there; the second time nothing more is lost, and it goes on.
 async fn opens(recorded: &Recorded, folder: &Path, whole: usize, cut: usize, what: &str) {
     let mut held = recorded.held(whole).clone();
     let warning = if whole < HEADER_BYTES {
@@ -186,7 +187,8 @@ async fn a_torn_tail_of_any_bytes_is_cut_off() {
     let recorded = recorded().await;
     let bytes = recorded.bytes();
     let last = borders(bytes).iter().rev().nth(1).copied().unwrap();
-    // What disks leave behind a write that was not finished: zeros, ones, an earlier write's bytes, half of one record and half of another.
+    // What disks leave behind a write that was not finished: zeros, ones, an earlier write's bytes, half of
+    // one record and half of another.
     let tails: [(&str, Vec<u8>); 5] = [
         ("zeros", vec![0; 4096]),
         ("ones", vec![0xff; 513]),
@@ -209,7 +211,8 @@ async fn log_with_a_flipped_bit_lacks_the_request_it_is_in_and_no_other() {
     let mut flips: Vec<(usize, u8)> = (0..HEADER_BYTES).step_by(3).map(|at| (at, 1 << (at % 8))).collect();
     for border in borders.windows(2) {
         let [from, to] = [border[0], border[1]];
-        // The length becomes larger and smaller, the checksum, the kind, the first and the last of the payload.
+        // The length becomes larger and smaller, the checksum, the kind, the first and the last of the
+        // payload.
         flips.extend([
             (from, 1),
             (from, 0x10),
@@ -271,7 +274,8 @@ async fn damage_in_the_middle_of_one_session_costs_one_request() {
     listen();
     let dir = tempfile::tempdir().unwrap();
     let tenant = TenantId::single();
-    // Three sessions of three requests each. Of the middle one the second request is damaged: it alone is lost.
+    // Three sessions of three requests each. Of the middle one the second request is damaged: it alone is
+    // lost.
     let (mut held, mut border) = (Contents::default(), 0);
     for session in 0..3i64 {
         let db = held::open(options(dir.path())).await;
@@ -321,7 +325,8 @@ fn samples(out: &mut Vec<u8>, rows: &[(u32, i64)]) {
     put_floats(out, rows.iter().map(row)).unwrap();
 }
 
-/// What a log of these segments holds, from the first on, and what its replay says: bytes cut off, samples, samples without a series.
+/// What a log of these segments holds, from the first on, and what its replay says: bytes cut off, samples,
+/// samples without a series.
 async fn replayed(segments: &[Vec<u8>]) -> (Vec<(String, Vec<i64>)>, (u64, u64, u64)) {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");

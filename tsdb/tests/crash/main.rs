@@ -1,4 +1,5 @@
-//! What is left after a crash, to the byte and to the sample: damaged logs, and every moment of a flush at which the power may go.
+//! What is left after a crash, to the byte and to the sample: damaged logs, and every moment of a flush at
+//! which the power may go.
 
 #[path = "../faulty_store/mod.rs"]
 mod faulty_store;

@@ -41,7 +41,8 @@ pub async fn check(db: &Arc<Db>, world: &World, what: &str) {
     }
 }
 
-/// After a flush: that blocks and files of exemplars hold each sample and each exemplar once. Readers would not show it, they merge.
+/// After a flush: that blocks and files of exemplars hold each sample and each exemplar once. Readers would
+/// not show it, they merge.
 pub async fn stored_once(db: &Arc<Db>, world: &World, what: &str) {
     for ((tenant, _), held) in tenants().iter().zip(world) {
         let stored: u64 = db.blocks(tenant).iter().map(|b| b.stats.samples).sum();

@@ -134,7 +134,8 @@ async fn owner_is_as_documented() {
     let store = careless();
     store.put(&layout::owner(), PutPayload::from(documented.clone())).await.unwrap();
     let beat = Duration::from_millis(20);
-    // It says that the right was given back, so another takes it at once; were it not understood, this would fail.
+    // It says that the right was given back, so another takes it at once; were it not understood, this would
+    // fail.
     let arranged = arrange(store.clone(), &Commits::SingleWriter { beat }, "another").await.unwrap();
     let keys = |text: &str| {
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
@@ -164,6 +165,7 @@ fn paths_are_those_of_the_page() {
         layout::import_begun(&tenant, "KEY", ulid),
         layout::import_done(&tenant, "KEY"),
         layout::rule_group(&tenant, "SPACE", "GROUP"),
+        layout::writer_epoch("WRITER", 42),
         layout::register(),
         layout::owner(),
         layout::staged(ulid),
@@ -174,6 +176,7 @@ fn paths_are_those_of_the_page() {
         ("TENANT", "<tenant>"),
         ("00000000000000000042", "<number>"),
         (&*ulid, "<ulid>"),
+        ("WRITER", "<writer>"),
         ("NAME", "<name>"),
         ("KEY", "<key>"),
         ("SPACE", "<namespace>"),

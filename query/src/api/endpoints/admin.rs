@@ -1,4 +1,5 @@
-//! `admin/tsdb/*`: deletion of series, as upstream's admin API, refused unless the process was told to allow it.
+//! `admin/tsdb/*`: deletion of series, as upstream's admin API, refused unless the process was told to allow
+//! it.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -49,8 +50,8 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
-/// `POST|PUT /api/v1/admin/tsdb/delete_series`. Unlike upstream, a selector that every series satisfies is refused: whoever means
-/// everything can write `{__name__=~".+"}`.
+/// `POST|PUT /api/v1/admin/tsdb/delete_series`. Unlike upstream, a selector that every series satisfies is
+/// refused: whoever means everything can write `{__name__=~".+"}`.
 pub async fn delete_series(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     allowed(&state)?;
     if let Some(e) = call.form.error() {
@@ -79,7 +80,8 @@ pub async fn clean_tombstones(State(state): State<ApiState>, call: Call) -> Resu
     change(move || inner.config.storage.clean_tombstones(&call.tenant)).await
 }
 
-/// `POST|PUT /api/v1/admin/tsdb/snapshot`: a copy of everything in the data folder, for backups; `skip_head` leaves out the newest samples.
+/// `POST|PUT /api/v1/admin/tsdb/snapshot`: a copy of everything in the data folder, for backups; `skip_head`
+/// leaves out the newest samples.
 pub async fn snapshot(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     allowed(&state)?;
     let skip_head = match call.form.get("skip_head") {

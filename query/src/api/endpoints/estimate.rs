@@ -1,8 +1,9 @@
 //! `estimate`: what a query would read, said before it runs. Hearth's own.
 //!
-//! The plan says which series each selector asks for and over which time. Series are counted by the index; how often they have a sample is seen
-//! on a few of them over the last minutes of that time, or else by the blocks' statistics. What windows or the results cache may spare is not
-//! taken off: it is what the query reads at most, about.
+//! The plan says which series each selector asks for and over which time. Series are counted by the index;
+//! how often they have a sample is seen on a few of them over the last minutes of that time, or else by the
+//! blocks' statistics. What windows or the results cache may spare is not taken off: it is what the query
+//! reads at most, about.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::parse::parse_metric_selector;
 use crate::value::ErrorKind;
 
-/// Longer than this nobody waits for an estimate: what is not counted by then is taken from the blocks' totals.
+/// Longer than this nobody waits for an estimate: what is not counted by then is taken from the blocks'
+/// totals.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Memory of the counting, of each selector.
 const MAX_BYTES: u64 = 64 << 20;
@@ -32,8 +34,8 @@ const LOOK_MS: i64 = 5 * 60_000;
 /// The usual interval of scrapes, where nothing else is known.
 const USUAL_INTERVAL_MS: f64 = 15_000.0;
 
-/// `GET|POST /api/v1/estimate`: parameters as of `explain`. A query that is wrong is no error here but an answer, `{"error": …}`: it is asked
-/// with every letter that is typed.
+/// `GET|POST /api/v1/estimate`: parameters as of `explain`. A query that is wrong is no error here but an
+/// answer, `{"error": …}`: it is asked with every letter that is typed.
 pub async fn estimate(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let form = &call.form;
     let range = ["start", "end", "step"].iter().any(|p| !form.get(p).is_empty());
@@ -139,7 +141,8 @@ fn selection(
         // So many that they are not counted: all that there are, at most.
         Err(_) => (blocks.iter().map(|b| b.series).chain(head.map(|h| h.series)).max().unwrap_or(0), true),
     };
-    // Nothing is there before the first block. What is newer than the last is in the head or in local blocks, up to now.
+    // Nothing is there before the first block. What is newer than the last is in the head or in local blocks,
+    // up to now.
     let first = stored.blocks.iter().map(|b| b.min_t_ms).min().unwrap_or(i64::MIN);
     let span_ms = max_t_ms.saturating_sub(min_t_ms.max(first)).saturating_add(1).max(0) as f64;
     let samples_each = match series {
@@ -161,7 +164,8 @@ fn selection(
     }
 }
 
-/// How often these series have a sample: as the first few of them had over the last minutes, else as all series of the blocks had.
+/// How often these series have a sample: as the first few of them had over the last minutes, else as all
+/// series of the blocks had.
 fn samples_per_ms(
     source: &dyn Source,
     blocks: &[&StoredBlock],

@@ -15,7 +15,8 @@ use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::parse::{Expr, Node};
 
-/// `GET|POST /api/v1/query_exemplars`. Like upstream's, it takes the selectors as they stand: offsets, `@` and ranges do not move the times.
+/// `GET|POST /api/v1/query_exemplars`. Like upstream's, it takes the selectors as they stand: offsets, `@`
+/// and ranges do not move the times.
 pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let start = call.form.time_or("start", Time::from_ms(MIN_TIME_MS))?;
     let end = call.form.time_or("end", Time::from_ms(MAX_TIME_MS))?;

@@ -19,8 +19,9 @@ use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::parse::{ParseOptions, parse_metric_selectors};
 
-/// The selectors of `match[]`. Each must have a matcher that an absent label fails, so that nobody asks for everything by mistake.
-/// Compiling their regular expressions takes up to a second, so this is called on threads that may block.
+/// The selectors of `match[]`. Each must have a matcher that an absent label fails, so that nobody asks for
+/// everything by mistake. Compiling their regular expressions takes up to a second, so this is called on
+/// threads that may block.
 pub(in crate::api) fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
     let all = parse_metric_selectors(form.all("match[]"), options).map_err(|e| e.to_string())?;
     if all.iter().any(|selector| selector.iter().all(Matcher::matches_empty)) {

@@ -217,7 +217,8 @@ fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     true
 }
 
-/// The query as a tree. Compiling its regular expressions takes up to a second: to be called on threads that may block.
+/// The query as a tree. Compiling its regular expressions takes up to a second: to be called on threads that
+/// may block.
 pub(in crate::api) fn parsed(state: &ApiState, form: &Form) -> Result<parse::Expr, parse::ParseError> {
     parse::parse_expr(form.get("query"), &state.0.engine.options().parse)
 }

@@ -1,5 +1,5 @@
-//! `status/*`, and the endpoints of things Hearth does not do (scraping), which answer with valid emptiness so that
-//! Grafana and Prometheus' own tools are content.
+//! `status/*`, and the endpoints of things Hearth does not do (scraping), which answer with valid emptiness
+//! so that Grafana and Prometheus' own tools are content.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -42,7 +42,8 @@ struct RuntimeInfo<'a> {
     storage_retention: &'a str,
 }
 
-/// `GET /api/v1/status/runtimeinfo`. Fields of the Go runtime keep their names and say what comes closest, or nothing.
+/// `GET /api/v1/status/runtimeinfo`. Fields of the Go runtime keep their names and say what comes closest, or
+/// nothing.
 pub async fn runtimeinfo(State(state): State<ApiState>) -> Response {
     let process = &state.config().process;
     response::small(&RuntimeInfo {

@@ -40,8 +40,9 @@ fn exponential() -> impl Strategy<Value = Histogram> {
     )
 }
 
-/// Several that differ in schema or in zero bucket, not in both: where a zero bucket ends inside a bucket of the coarser schema, upstream
-/// counts what it has swallowed there once more, and its answers are the ones to give.
+/// Several that differ in schema or in zero bucket, not in both: where a zero bucket ends inside a bucket of
+/// the coarser schema, upstream counts what it has swallowed there once more, and its answers are the ones to
+/// give.
 fn compatible(n: usize) -> impl Strategy<Value = Vec<Histogram>> {
     (proptest::collection::vec(exponential(), n), any::<bool>()).prop_map(|(mut all, same_schema)| {
         let (schema, threshold) = (all[0].schema, all[0].zero_threshold);
@@ -168,7 +169,8 @@ proptest! {
         let [a, b, c] = &all[..] else { unreachable!("three were asked for") };
         let (a, b, c) = (a.clone(), b.clone(), c.clone());
         let (left, right) = (plus(&plus(&a, &b), &c), plus(&a, &plus(&b, &c)));
-        // The zero bucket may end at different bounds, depending on what lay at its edge when it was widened; all else agrees.
+        // The zero bucket may end at different bounds, depending on what lay at its edge when it was widened;
+        // all else agrees.
         prop_assert_eq!(in_buckets(&left), in_buckets(&right));
         if left.zero_threshold == right.zero_threshold {
             prop_assert!(left.equals(&right), "{left} {right}");
@@ -183,7 +185,8 @@ proptest! {
         let mut back = sum.clone();
         back.sub(&b).unwrap();
         back.compact(0);
-        // What is left of `a` has the sum's schema and zero bucket: so has `a` after an empty histogram of that shape is added.
+        // What is left of `a` has the sum's schema and zero bucket: so has `a` after an empty histogram of
+        // that shape is added.
         let shape = Histogram { schema: sum.schema, zero_threshold: sum.zero_threshold, ..Histogram::default() };
         prop_assert!(back.equals(&plus(&a, &shape)), "{back} {a}");
     }

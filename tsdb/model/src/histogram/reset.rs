@@ -34,11 +34,13 @@ fn any_fell(current: &[(i32, f64)], previous: &[(i32, f64)]) -> bool {
 impl Histogram {
     /// Whether the counter was reset between `previous` and this.
     ///
-    /// A hint that it was reset decides. Otherwise any count that fell (not the sum), a finer schema or a smaller zero threshold says so;
-    /// a coarser schema or a wider zero bucket alone does not, and `previous` is compared as if it had them.
+    /// A hint that it was reset decides. Otherwise any count that fell (not the sum), a finer schema or a
+    /// smaller zero threshold says so; a coarser schema or a wider zero bucket alone does not, and `previous`
+    /// is compared as if it had them.
     ///
-    /// A hint that it was *not* reset is not believed: it was said beside another sample than `previous`, if a late one came between them,
-    /// one was deleted, or blocks, seals and replicas were put together since. (Upstream looks for itself when a sample is stored.)
+    /// A hint that it was *not* reset is not believed: it was said beside another sample than `previous`, if
+    /// a late one came between them, one was deleted, or blocks, seals and replicas were put together since.
+    /// (Upstream looks for itself when a sample is stored.)
     pub fn detect_reset(&self, previous: &Histogram) -> bool {
         match self.counter_reset_hint {
             CounterResetHint::CounterReset => return true,
@@ -77,7 +79,8 @@ impl Histogram {
             || any_fell(&side(self.indexed_negative(), 0), &side(previous.indexed_negative(), by))
     }
 
-    /// Whether both have the same buckets and none of them fell: the usual case, told without a list of anything.
+    /// Whether both have the same buckets and none of them fell: the usual case, told without a list of
+    /// anything.
     fn grew_alike(&self, previous: &Histogram) -> bool {
         let grew = |now: &[f64], before: &[f64]| {
             now.len() == before.len() && now.iter().zip(before).all(|(n, b)| n >= b)
@@ -92,7 +95,8 @@ impl Histogram {
             && grew(&self.negative_buckets, &previous.negative_buckets)
     }
 
-    /// Forgets what it says of the histogram before it, for where another stands before it now. A gauge stays one.
+    /// Forgets what it says of the histogram before it, for where another stands before it now. A gauge stays
+    /// one.
     pub fn beside_another(self: &Arc<Histogram>) -> Arc<Histogram> {
         match self.counter_reset_hint {
             CounterResetHint::Unknown | CounterResetHint::Gauge => self.clone(),
@@ -102,8 +106,9 @@ impl Histogram {
         }
     }
 
-    /// The hint that a reader of upstream's chunks gets for this histogram when `previous` was stored right before it (nothing but
-    /// histograms in between): "not reset" where both fit into one chunk, "unknown" where this one had to start a chunk of its own.
+    /// The hint that a reader of upstream's chunks gets for this histogram when `previous` was stored right
+    /// before it (nothing but histograms in between): "not reset" where both fit into one chunk, "unknown"
+    /// where this one had to start a chunk of its own.
     pub fn stored_hint(&self, previous: Option<&Histogram>) -> CounterResetHint {
         if self.counter_reset_hint == CounterResetHint::Gauge {
             return CounterResetHint::Gauge;

@@ -52,7 +52,8 @@ pub async fn read_meta(
     }
 }
 
-/// Reads all of a block and compares it with the catalog's word: `meta.json`, and length and checksum of each file. Streams, so memory stays small.
+/// Reads all of a block and compares it with the catalog's word: `meta.json`, and length and checksum of each
+/// file. Streams, so memory stays small.
 pub async fn verify(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta) -> Result<(), BlockError> {
     let said = read_meta(store, tenant, meta.ulid).await?;
     let plain = BlockMeta { crc32: String::new(), ..meta.clone() };

@@ -75,7 +75,8 @@ impl BlockStore {
                     for attempt in 1.. {
                         match store.get_range(&path, range.clone()).await {
                             Ok(bytes) if bytes.len() as u64 == length => return Ok(bytes),
-                            // A connection that broke off; what is missing in the object is missing every time.
+                            // A connection that broke off; what is missing in the object is missing every
+                            // time.
                             Ok(_) if attempt < SHORT_READS => continue,
                             Ok(bytes) => {
                                 return Err(SourceError::Storage(format!(

@@ -1,4 +1,5 @@
-//! Copies a finished block into the object store: data files first, `meta.json` last, visible only by a commit to the catalog.
+//! Copies a finished block into the object store: data files first, `meta.json` last, visible only by a
+//! commit to the catalog.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,8 +21,9 @@ const PART_BYTES: usize = 16 << 20;
 /// Parts of one file that are under way at the same time: what they hold is memory.
 const PARTS_AT_ONCE: usize = 4;
 
-/// Uploads a block. When it returns the objects are complete (and, where the store is a local folder opened with fsync, on disk), but
-/// nobody reads them before they are committed. A failed upload leaves objects that no snapshot names.
+/// Uploads a block. When it returns the objects are complete (and, where the store is a local folder opened
+/// with fsync, on disk), but nobody reads them before they are committed. A failed upload leaves objects that
+/// no snapshot names.
 pub async fn upload(store: &dyn ObjectStore, files: &BlockFiles) -> Result<(), BlockError> {
     let ulid = files.meta.ulid;
     let tenant = TenantId::new(&files.meta.tenant).map_err(|e| BlockError::Input(e.to_string()))?;

@@ -1,8 +1,10 @@
-//! Seals to blocks: seal what is in memory, merge each tenant's sealed blocks, upload, commit, and only then let go of them.
+//! Seals to blocks: seal what is in memory, merge each tenant's sealed blocks, upload, commit, and only then
+//! let go of them.
 //!
-//! Any step may fail or be the last one before a crash. Until the commit nothing has changed but what is sealed; after it the catalog's
-//! watermark says which seals, and which segments of the log, are in the object store. A flush that failed leaves the seals where they
-//! are, and the next one takes what is not committed: tenants that are done have a watermark that says so.
+//! Any step may fail or be the last one before a crash. Until the commit nothing has changed but what is
+//! sealed; after it the catalog's watermark says which seals, and which segments of the log, are in the
+//! object store. A flush that failed leaves the seals where they are, and the next one takes what is not
+//! committed: tenants that are done have a watermark that says so.
 
 pub mod plan;
 
@@ -76,8 +78,9 @@ impl Db {
             || is_due(state, self.options.window_ms)
     }
 
-    /// Turns all that is in memory and sealed into blocks now, and returns when they are committed. On failure the samples stay in memory, in
-    /// the log and on the local disk, and the next call takes it up again.
+    /// Turns all that is in memory and sealed into blocks now, and returns when they are committed. On
+    /// failure the samples stay in memory, in the log and on the local disk, and the next call takes it up
+    /// again.
     pub async fn flush(self: &Arc<Self>) -> Result<FlushReport, FlushError> {
         let _flushing = self.flushing.lock().await;
         let result = self.flush_locked().await;
@@ -107,7 +110,8 @@ impl Db {
             stored.push(self.store_metadata(&tenant.id).boxed());
         }
         futures::stream::iter(stored).buffer_unordered(TENANTS_AT_ONCE).try_collect::<()>().await?;
-        // Small tenants cost round trips and little else. What fails for one is taken up again by the next flush.
+        // Small tenants cost round trips and little else. What fails for one is taken up again by the next
+        // flush.
         let mut flushes = Vec::with_capacity(tenants.len());
         for (tenant, last_segment) in &tenants {
             flushes.push(self.flush_tenant(tenant, &state, *last_segment).boxed());
@@ -158,7 +162,8 @@ impl Db {
         let made = tokio::task::spawn_blocking(move || {
             let mut made: Vec<BlockFiles> = Vec::new();
             for range in ranges {
-                // Later than all before it, even if the clock went back: a tombstone must not reach what was written after it.
+                // Later than all before it, even if the clock went back: a tombstone must not reach what was
+                // written after it.
                 let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
                 made.extend(db.merge_sealed(&store, &of, &metas, (*range.start(), *range.end()), ulid)?);
             }
@@ -203,7 +208,8 @@ impl Db {
         Ok(report)
     }
 
-    /// What sealed blocks hold of a range (ends included) as one block in the scratch folder. Blocks the thread.
+    /// What sealed blocks hold of a range (ends included) as one block in the scratch folder. Blocks the
+    /// thread.
     fn merge_sealed(
         &self,
         store: &Arc<BlockStore>,
@@ -225,8 +231,8 @@ impl Db {
         write_block(&scratch, origin, WriteOptions::fresh(), rows).map_err(|e| e.to_string())
     }
 
-    /// Looks at the files of sealed blocks and leaves those out that are damaged, so that the next flush brings the rest to the object store. A disk
-    /// that does not answer is no damage.
+    /// Looks at the files of sealed blocks and leaves those out that are damaged, so that the next flush
+    /// brings the rest to the object store. A disk that does not answer is no damage.
     async fn drop_damaged(self: &Arc<Self>, tenant: &TenantId, sealed: Vec<(u64, Arc<BlockMeta>)>) {
         for (last_segment, meta) in sealed {
             if let Err(why) = local::check(&*self.local.store, tenant, &meta).await {
@@ -272,8 +278,9 @@ impl Db {
         Ok(())
     }
 
-    /// Whether a snapshot has this process' watermark as this process left it. One that has not would make it believe that samples are in
-    /// blocks which are only in its own log: it is passed over, loudly, and every flush fails.
+    /// Whether a snapshot has this process' watermark as this process left it. One that has not would make it
+    /// believe that samples are in blocks which are only in its own log: it is passed over, loudly, and every
+    /// flush fails.
     fn is_ours(&self, tenant: &TenantId, snapshot: &Snapshot) -> bool {
         let checked = self.watermarks.check(tenant, snapshot, &self.writer, &self.options.dir);
         checked.inspect_err(|why| tracing::error!("{why}")).is_ok()

@@ -9,12 +9,13 @@ use model::span::{in_one_span, span_end};
 /// Samples beyond which a block is not widened: bounds what one compaction input or one download is.
 const MAX_BLOCK_SAMPLES: u64 = 256 << 20;
 
-/// A block never crosses a multiple of this as it is flushed, back-fill included: it is the shortest span that compaction writes by default, so what is
-/// flushed fits into it without being cut again.
+/// A block never crosses a multiple of this as it is flushed, back-fill included: it is the shortest span
+/// that compaction writes by default, so what is flushed fits into it without being cut again.
 const MAX_BLOCK_SPAN_MS: i64 = 12 * 3600 * 1000;
 
-/// Blocks of one flush from which on small ones that follow one another become one, whatever time lies between them: samples strewn over years
-/// would else be thousands of blocks, each of them four objects, an upload and a line of every snapshot to come.
+/// Blocks of one flush from which on small ones that follow one another become one, whatever time lies
+/// between them: samples strewn over years would else be thousands of blocks, each of them four objects, an
+/// upload and a line of every snapshot to come.
 const MANY_BLOCKS: usize = 8;
 
 /// A block of fewer samples is small. As many blocks of a flush as have more keep to their half days.
@@ -31,8 +32,8 @@ pub struct HeadState {
     pub age_ms: i64,
 }
 
-/// Whether the generation is complete: its data time has left the window it began in, or it holds something and has been
-/// open for two windows (late samples only, or a source that fell silent).
+/// Whether the generation is complete: its data time has left the window it began in, or it holds something
+/// and has been open for two windows (late samples only, or a source that fell silent).
 pub fn is_due(head: HeadState, window_ms: i64) -> bool {
     if head.samples == 0 {
         return false;
@@ -47,8 +48,9 @@ pub const MOST_SEALS: usize = 24;
 /// Bytes of samples that are not worth a seal by themselves.
 const LEAST_SEAL_BYTES: u64 = 16 << 20;
 
-/// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have been for twice as long, or they take
-/// more memory than the series they are of, whatever their times are (short scrape intervals, a back-fill).
+/// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have
+/// been for twice as long, or they take more memory than the series they are of, whatever their times are
+/// (short scrape intervals, a back-fill).
 pub fn seal_is_due(head: HeadState, bytes: &HeadBytes, seal_ms: i64) -> bool {
     let long = head.span_ms.is_some_and(|(a, b)| b.saturating_sub(a) >= seal_ms);
     let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
@@ -68,8 +70,9 @@ pub enum Pressure {
     Full,
 }
 
-/// Judges the head's memory by its limit. At three quarters a flush begins, because writes go on while it runs and what it frees is free only
-/// at its end; but not for less than a sixteenth, which would make many small blocks for little room.
+/// Judges the head's memory by its limit. At three quarters a flush begins, because writes go on while it
+/// runs and what it frees is free only at its end; but not for less than a sixteenth, which would make many
+/// small blocks for little room.
 pub fn pressure(bytes: &HeadBytes, limit_bytes: u64) -> Pressure {
     let total = bytes.total();
     let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
@@ -82,12 +85,13 @@ pub fn pressure(bytes: &HeadBytes, limit_bytes: u64) -> Pressure {
     }
 }
 
-/// The time ranges (ends included) of the blocks to make, given how many samples lie in each window of `window_ms`, keyed by the window's end
-/// (see [`model::span`]: windows are left-open).
+/// The time ranges (ends included) of the blocks to make, given how many samples lie in each window of
+/// `window_ms`, keyed by the window's end (see [`model::span`]: windows are left-open).
 ///
-/// Windows of one half day go together: a normal flush (one window and the first seconds of the next) is one block, a back-fill of a
-/// year is two blocks a day. Twice a day the first seconds of the next half day are a small block of their own, which the next compaction takes.
-/// Where that would be many blocks with few samples each, those are joined: a sample a day of ten years is one block.
+/// Windows of one half day go together: a normal flush (one window and the first seconds of the next) is one
+/// block, a back-fill of a year is two blocks a day. Twice a day the first seconds of the next half day are a
+/// small block of their own, which the next compaction takes. Where that would be many blocks with few
+/// samples each, those are joined: a sample a day of ten years is one block.
 pub fn plan(windows: &BTreeMap<i64, u64>, window_ms: i64) -> Vec<RangeInclusive<i64>> {
     let mut ranges: Vec<Range> = Vec::new();
     for (&end, &samples) in windows {

@@ -1,9 +1,12 @@
-//! What has left the head and is not in the object store yet: small blocks of some minutes on the local disk, named by manifests.
+//! What has left the head and is not in the object store yet: small blocks of some minutes on the local disk,
+//! named by manifests.
 //!
-//! A *seal* is one generation of the head, all tenants of it. Its blocks, its exemplars and what was known of metrics lie in a local store
-//! under the same paths as in the object store; the seal exists once its manifest does, `seals/<last segment>.json`, and from then on the
-//! segments of the log it was made of are not needed. A flush makes one block of a tenant's seals, and the commit's watermark, which is
-//! such a segment's number, says which seals are in the object store: a seal at or below it is nothing but files to be removed.
+//! A *seal* is one generation of the head, all tenants of it. Its blocks, its exemplars and what was known of
+//! metrics lie in a local store under the same paths as in the object store; the seal exists once its
+//! manifest does, `seals/<last segment>.json`, and from then on the segments of the log it was made of are
+//! not needed. A flush makes one block of a tenant's seals, and the commit's watermark, which is such a
+//! segment's number, says which seals are in the object store: a seal at or below it is nothing but files to
+//! be removed.
 
 pub(crate) mod sealing;
 
@@ -217,9 +220,10 @@ pub struct Loaded {
     pub knows_all: bool,
 }
 
-/// Reads all manifests and looks whether their files are there in their length. A damaged manifest is left where it is, and a file
-/// that is damaged is left out of its seal: whatever happened to a disk, the rest is there. What cannot be read for the moment is an error,
-/// because what is left out is lost once a flush has gone by.
+/// Reads all manifests and looks whether their files are there in their length. A damaged manifest is left
+/// where it is, and a file that is damaged is left out of its seal: whatever happened to a disk, the rest is
+/// there. What cannot be read for the moment is an error, because what is left out is lost once a flush has
+/// gone by.
 pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
     let failed = |e: object_store::Error| BlockError::of_store(&layout::seals(), e);
     let mut loaded = Loaded { knows_all: true, ..Loaded::default() };
@@ -314,7 +318,8 @@ fn data_files<'a>(tenant: &TenantId, meta: &'a BlockMeta) -> [(Path, &'a FileMet
     .map(|(name, file)| (layout::block_file(tenant, meta.ulid, name), file))
 }
 
-/// Reads a block's files whole. `Err`: one is gone or has other bytes than were written. One that cannot be read at all is not known to be damaged.
+/// Reads a block's files whole. `Err`: one is gone or has other bytes than were written. One that cannot be
+/// read at all is not known to be damaged.
 pub async fn check(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta) -> Result<(), String> {
     for (path, file) in data_files(tenant, meta) {
         let got = match store.get(&path).await {
@@ -339,8 +344,9 @@ pub async fn check(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta)
     Ok(())
 }
 
-/// Removes the files below the folder of the local store that are not named: what a crash left half written, or half removed. Manifests stay,
-/// whatever is in them. With `aside`, a folder on the same disk, they are moved there and nothing is lost. Blocks the thread.
+/// Removes the files below the folder of the local store that are not named: what a crash left half written,
+/// or half removed. Manifests stay, whatever is in them. With `aside`, a folder on the same disk, they are
+/// moved there and nothing is lost. Blocks the thread.
 pub fn sweep(folder: &FilePath, named: &HashSet<String>, aside: Option<&FilePath>) -> std::io::Result<()> {
     sweep_below(folder, "", named, aside).map(drop)
 }

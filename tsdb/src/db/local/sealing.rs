@@ -1,8 +1,10 @@
-//! Head to local disk: cut the log, freeze the generation, write it as sealed blocks, and only then let go of the log and of the memory.
+//! Head to local disk: cut the log, freeze the generation, write it as sealed blocks, and only then let go of
+//! the log and of the memory.
 //!
-//! What this buys: the head holds minutes of samples and not hours, a restart replays minutes of log, and an object store that is away
-//! costs disk and not memory. Any step may fail or be the last one before a crash: until the manifest is there the log has everything, and a
-//! seal that failed is taken up again with the same frozen generation before anything new is frozen.
+//! What this buys: the head holds minutes of samples and not hours, a restart replays minutes of log, and an
+//! object store that is away costs disk and not memory. Any step may fail or be the last one before a crash:
+//! until the manifest is there the log has everything, and a seal that failed is taken up again with the same
+//! frozen generation before anything new is frozen.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +35,8 @@ use crate::wal::{segment_path, segments};
 use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;
 
-/// How long a seal waits for queries that still read a generation it is about to forget. They end by their own timeout.
+/// How long a seal waits for queries that still read a generation it is about to forget. They end by their
+/// own timeout.
 const READERS_PATIENCE: Duration = Duration::from_secs(150);
 
 /// The local store and the way to read its blocks.
@@ -47,7 +50,8 @@ pub(crate) struct LocalStore {
 pub(crate) struct Sealing {
     /// Frozen and not yet on disk.
     frozen: Option<Frozen>,
-    /// On disk, but perhaps still read: what the states of such queries hold, and the generation to forget after them.
+    /// On disk, but perhaps still read: what the states of such queries hold, and the generation to forget
+    /// after them.
     retired: Option<(Weak<Generations>, u64)>,
     /// In the object store, but perhaps still read; the files go with the last reader.
     spent: Vec<Arc<Seal>>,
@@ -96,7 +100,8 @@ pub(crate) struct Found {
     pub last_segment: u64,
     /// Whose part of a seal is damaged: what the log still has of those segments is replayed.
     partial: Vec<(TenantId, (u64, u64))>,
-    /// Segments that should have been in the log or sealed and are gone, and how many files of local blocks are damaged or gone.
+    /// Segments that should have been in the log or sealed and are gone, and how many files of local blocks
+    /// are damaged or gone.
     pub missing_segments: u64,
     pub damaged: u64,
     /// Every segment up to this is in the object store, or had nothing in it, or is known to be lost.
@@ -124,8 +129,8 @@ impl Found {
     }
 }
 
-/// Reads the seals back after a restart. What is damaged is told in the log and left out, and so are whole seals that the object store as
-/// `snapshots` tell it has; their files go.
+/// Reads the seals back after a restart. What is damaged is told in the log and left out, and so are whole
+/// seals that the object store as `snapshots` tell it has; their files go.
 pub(crate) async fn load(
     dir: &Path,
     store: &dyn ObjectStore,
@@ -301,8 +306,8 @@ impl Db {
         all
     }
 
-    /// Moves the samples in memory to the local disk now, and returns when they are there. On failure they stay in head and log, and the
-    /// next call takes it up again.
+    /// Moves the samples in memory to the local disk now, and returns when they are there. On failure they
+    /// stay in head and log, and the next call takes it up again.
     pub async fn seal(self: &Arc<Self>) -> Result<(), FlushError> {
         let mut sealing = self.sealing.lock().await;
         self.seal_locked(&mut sealing, false).await
@@ -323,7 +328,8 @@ impl Db {
         if empty && self.pressure() != Pressure::Full {
             return Ok(());
         }
-        // A head that is full of series alone takes no samples: an empty generation lets go of those that had none.
+        // A head that is full of series alone takes no samples: an empty generation lets go of those that had
+        // none.
         self.forget_retired(sealing).await?;
         sealing.frozen = Some(self.freeze(exemplars).await?);
         self.finish_seal(sealing).await
@@ -423,7 +429,8 @@ impl Db {
     ) -> Result<Option<(BlockFiles, BTreeMap<i64, u64>)>, String> {
         let (head, of, window_ms) = (self.head.clone(), tenant.clone(), self.options.window_ms);
         let (scratch, writer) = (self.options.dir.join("scratch"), self.writer.clone());
-        // Later than all before it, even if the clock went back: of two blocks that disagree the later written stands.
+        // Later than all before it, even if the clock went back: of two blocks that disagree the later
+        // written stands.
         let newest = self.state.read().seals.iter().flat_map(|s| s.blocks()).map(|b| b.meta.ulid).max();
         let ulid = newest.map_or_else(Ulid::new, |newest| Ulid::new().max(Ulid(newest.0 + 1)));
         let made = tokio::task::spawn_blocking(move || {
@@ -462,8 +469,8 @@ impl Db {
         Ok(())
     }
 
-    /// Lets go of seals that a flush has brought to the object store, wholly: no query sees them from now on, and the files go with the last
-    /// that does.
+    /// Lets go of seals that a flush has brought to the object store, wholly: no query sees them from now on,
+    /// and the files go with the last that does.
     pub(crate) async fn forget_seals(self: &Arc<Self>) {
         let mut sealing = self.sealing.lock().await;
         let mut spent = Vec::new();
@@ -524,7 +531,8 @@ impl Db {
     }
 }
 
-/// Samples per window of a frozen generation, keyed by the window's end. Chunks that lie in one window are counted without a look inside.
+/// Samples per window of a frozen generation, keyed by the window's end. Chunks that lie in one window are
+/// counted without a look inside.
 fn windows(
     head: &Arc<Head>,
     tenant: &Arc<TenantHead>,

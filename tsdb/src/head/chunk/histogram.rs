@@ -1,7 +1,9 @@
-//! Native histograms, byte by byte: layout only where it changes, counts as differences to the histogram before.
+//! Native histograms, byte by byte: layout only where it changes, counts as differences to the histogram
+//! before.
 //!
-//! A count that is a whole number below 2^53 is written as the zigzag varint of its difference to the one before; any other
-//! as its eight bytes. The same bytes serve the log, where each histogram stands alone ([`put`], [`take`]).
+//! A count that is a whole number below 2^53 is written as the zigzag varint of its difference to the one
+//! before; any other as its eight bytes. The same bytes serve the log, where each histogram stands alone
+//! ([`put`], [`take`]).
 
 use std::sync::Arc;
 
@@ -9,7 +11,8 @@ use super::Columns;
 use model::codec::varint::{put_i64, put_u64, take_8, take_i64, take_u64};
 use model::histogram::{BucketSpan, CounterResetHint, Histogram};
 
-/// Most buckets or spans that are read back: more cannot have been written, because requests are limited far below.
+/// Most buckets or spans that are read back: more cannot have been written, because requests are limited far
+/// below.
 pub const MAX_LIST: u64 = 1 << 20;
 
 const SAME_LAYOUT: u8 = 1;

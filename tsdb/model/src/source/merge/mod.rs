@@ -1,7 +1,9 @@
-//! Several sources as one: series in order, each once; of samples that two sources have, the later source's stands.
+//! Several sources as one: series in order, each once; of samples that two sources have, the later source's
+//! stands.
 //!
-//! This is the rule for *copies*, the same samples sent or stored twice: union by exact timestamp, and where values differ the last written wins.
-//! Sources are therefore given oldest first: blocks by age, the head last.
+//! This is the rule for *copies*, the same samples sent or stored twice: union by exact timestamp, and where
+//! values differ the last written wins. Sources are therefore given oldest first: blocks by age, the head
+//! last.
 //!
 //! The other rule, for *replicas* (two Prometheis that scrape the same targets), is in [`replicas`].
 
@@ -21,8 +23,8 @@ use crate::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, 
 const BATCH_SERIES: usize = 256;
 /// Samples from which on a batch is full, however few its series are: a year of one is two million.
 const BATCH_SAMPLES: usize = 1 << 20;
-/// Timestamps that are kept to be shared among series: a day at 15 s of 360 targets that have their own times. Series of one target seldom
-/// follow one another, so with room for fewer none would be met again.
+/// Timestamps that are kept to be shared among series: a day at 15 s of 360 targets that have their own
+/// times. Series of one target seldom follow one another, so with room for fewer none would be met again.
 const SHARED_TIMESTAMPS: usize = 4 << 20;
 
 /// Sources as one, oldest first.
@@ -276,7 +278,8 @@ mod tests {
         }
     }
 
-    /// A block whose gap held a reset, and what fills the gap: upstream's `increase` is 562 where a believed hint made it -910.
+    /// A block whose gap held a reset, and what fills the gap: upstream's `increase` is 562 where a believed
+    /// hint made it -910.
     #[test]
     fn merged_copies_say_nothing_of_a_sample_that_came_between() {
         use CounterResetHint::{CounterReset, NotCounterReset, Unknown};
