@@ -1,6 +1,7 @@
 //! `hearth import thanos`: the blocks of a Thanos bucket, raw ones where there are, downsampled ones where
 //! the raw are gone.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
