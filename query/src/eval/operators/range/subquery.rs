@@ -46,7 +46,8 @@ impl Evaluator<'_> {
             }
             drops.push(row.drop_name);
             let of_row = samples_of(row, &whole);
-            self.charge(series_held(&of_row))?;
+            // Its samples are those of the row it is made of, which count already.
+            self.charge(series_held(&of_row).bytes)?;
             series.push(of_row);
         }
         if let (Some(trace), Some(outer)) = (&self.trace, outer) {
