@@ -43,18 +43,9 @@ use model::tenant::TenantId;
 use progress::Progress;
 use view::View;
 
+pub use crate::wal::LogSync;
 pub use appender::{Appender, SeriesRef};
 pub use deleting::DeleteError;
-
-/// When a write counts as acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogSync {
-    /// After the fsync of the group it is in.
-    Always,
-    /// After the write to the operating system; fsync follows at this interval. Power loss may cost that
-    /// much.
-    Every(Duration),
-}
 
 /// The rules of retention of a tenant.
 pub type RetentionOf = Arc<dyn Fn(&TenantId) -> Arc<RetentionRules> + Send + Sync>;

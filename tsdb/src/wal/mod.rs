@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use crate::db::LogSync;
-
 /// First bytes of a segment; the digit is the format's version.
 pub const MAGIC: &[u8; 8] = b"HTHLOG1\n";
 
@@ -46,6 +44,16 @@ pub fn segments(dir: &Path) -> std::io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// When a write counts as acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSync {
+    /// After the fsync of the group it is in.
+    Always,
+    /// After the write to the operating system; fsync follows at this interval. Power loss may cost that
+    /// much.
+    Every(Duration),
 }
 
 /// What the log has done, for metrics.
