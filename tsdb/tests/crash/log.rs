@@ -249,7 +249,8 @@ async fn log_with_a_flipped_bit_lacks_the_request_it_is_in_and_no_other() {
             assert_eq!(warned.len(), usize::from(!is_last || !again), "{what}: {warned:?}");
             let read = held::read(&db, &TenantId::single()).await;
             if record.is_some_and(|border| bytes[border[0] + 8] == SERIES) {
-                // What speaks of these series later is lost with them, and is counted. Nothing of it is another's.
+                // What speaks of these series later is lost with them, and is counted. Nothing of it is
+                // another's.
                 assert!(replayed.orphans > 0 && read != held, "{what}");
                 let mut left = read;
                 left.remove(all);

@@ -79,7 +79,8 @@ pub fn assert_same(got: &SeriesColumns, want: &SeriesColumns, context: &str) {
         None => vec![None; s.values.len()],
     };
     assert_eq!(histograms(got), histograms(want), "{context}: histograms of {labels}");
-    // What was said of a neighbour holds beside that neighbour only: a merge may forget a hint and never makes one.
+    // What was said of a neighbour holds beside that neighbour only: a merge may forget a hint and never
+    // makes one.
     for (got, want) in hints(got).into_iter().zip(hints(want)) {
         assert!(
             got == want || got == Some(CounterResetHint::Unknown),
