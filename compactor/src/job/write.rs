@@ -58,7 +58,7 @@ pub struct Written {
     pub merged: BlockFiles,
     /// Finest first.
     pub downsampled: Vec<BlockFiles>,
-    /// Samples (or windows) of the merged block and their sum, as [`super::verify`] takes it.
+    /// Samples (or windows) of the merged block and their sum, as `super::verify` takes it.
     pub digest: (u64, u64),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The life of a rule:
 //!
-//! 1. It is written in a rule file ([`file`]), as Prometheus has them, or sent over HTTP by a tenant.
+//! 1. It is written in a rule file (`file`), as Prometheus has them, or sent over HTTP by a tenant.
 //!    Everything that is wrong with a file is said with its line and column, and what ran before runs on.
 //! 2. Its group ([`group`]) is evaluated at slots of its interval, on threads that may block: each rule's
 //!    query goes through the engine of [`query`], one after the other, and what a rule writes is there for

@@ -13,7 +13,7 @@ impl NodeId {
         NodeId(number as u32)
     }
 
-    /// As a place in a list of [`Plan::node_count`].
+    /// As a place in a list of `Plan::node_count`.
     pub fn index(self) -> usize {
         self.0 as usize
     }

@@ -1,6 +1,6 @@
 //! The built-in page: TypeScript in `query/ui`, built and committed beside this file, served from the binary.
 //!
-//! 1. `npm run build` in `query/ui` writes `dist/` and [`assets`]; `cargo build` needs neither npm nor a
+//! 1. `npm run build` in `query/ui` writes `dist/` and `assets`; `cargo build` needs neither npm nor a
 //!    network. CI builds the sources again and compares.
 //! 2. Every page of it is one segment below wherever a proxy has put the server, and is the same
 //!    `index.html`: what it shows is decided in the browser, by the path and what follows it. So all

@@ -27,7 +27,7 @@ use crate::block::options::WriteOptions;
 use model::histogram::CounterResetHint;
 
 /// Key of the Parquet footer under which the checksums of a file's head lie, see
-/// [`crate::block::write::file`].
+/// `crate::block::write::file`.
 pub const CRC_KEY: &str = "hearth.crc32";
 /// Key of the Parquet footer that says what wrote the file.
 pub const FORMAT_KEY: &str = "hearth.format";

@@ -1,8 +1,8 @@
 //! Templates of labels and annotations: the part of Go's `text/template` and of upstream's functions that
 //! rule files use.
 //!
-//! The life of a template: its text is cut into tokens ([`lex`]), these become a tree ([`parse`]) with
-//! every function and variable known to exist, and the tree is walked over the data of one alert ([`run`]).
+//! The life of a template: its text is cut into tokens (`lex`), these become a tree (`parse`) with
+//! every function and variable known to exist, and the tree is walked over the data of one alert (`run`).
 //! What the engine does not know is an error at the first of these that can see it, in Go's words. Nothing
 //! that a template says makes it run or grow without end: see [`Limits`].
 

@@ -1,9 +1,9 @@
 //! Unit tests of rules, in the format of `promtool test rules`.
 //!
-//! A file of tests ([`file`]) names rule files and holds test groups. Each group loads series into a store
+//! A file of tests (`file`) names rule files and holds test groups. Each group loads series into a store
 //! in memory, evaluates all rules as a server would from the first to the last moment it asks about
 //! ([`run`]), and compares alerts and results with what it expects. What differs is told as upstream tells
-//! it ([`report`]).
+//! it (`report`).
 
 pub mod file;
 mod outcome;

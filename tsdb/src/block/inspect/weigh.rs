@@ -20,7 +20,7 @@ use crate::block::window_schema::{self, Role};
 use model::source::SourceError;
 use model::tenant::TenantId;
 
-/// By number of the series, as [`super::BlockReader::next_labels`] counts them.
+/// By number of the series, as `super::BlockReader::next_labels` counts them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
     pub samples: Vec<u64>,
