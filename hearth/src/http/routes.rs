@@ -188,7 +188,7 @@ async fn admit(State(server): State<Server>, mut request: Request, next: Next) -
             return json_error(StatusCode::BAD_REQUEST, "bad_data", &why);
         }
         PathIs::Elsewhere(path) => return redirect(&path, request.uri().query()),
-        // Mimir's API of rules takes paths as they are sent: a namespace is a file's name and may have a slash.
+        // Mimir's API of rules takes paths as they are sent: a namespace is a file's name, slashes and all.
         PathIs::Spelled(_) if path.contains("/config/v1/rules/") => {}
         PathIs::Spelled(path) => {
             let query = request.uri().query().map_or(String::new(), |q| format!("?{q}"));
