@@ -34,7 +34,8 @@ if (shell > MOST.shell || all > MOST.all) { console.error('the page has grown to
 const KINDS = { js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8', svg: 'image/svg+xml', txt: 'text/plain; charset=utf-8' };
 function rust() {
   const rows = [...files.keys()].map(name => `    Asset { name: "${name}", kind: "${KINDS[name.split('.').pop()]}", gzip: include_bytes!("dist/${name}.gz") },\n`);
-  return `//! The files of the built page, written by \`npm run build\` in \`query/ui\`: names carry a hash of the contents, contents are compressed.
+  return `//! The files of the built page, written by \`npm run build\` in \`query/ui\`: names carry a hash of the contents,
+//! contents are compressed.
 
 /// A file under \`ui/\`.
 pub struct Asset {
