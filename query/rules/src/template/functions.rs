@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::compare::{equal, less, less_or_equal};
 use super::data::{Data, Limits};
-use super::format::{format_float, sprintf};
+use super::float::format_float;
+use super::format::sprintf;
 use super::humanize;
 use super::value::Value;
 use crate::links::{graph_link, query_escape, table_link};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::format::format_float;
+use super::float::format_float;
 
 fn four_digits(v: f64) -> String {
     format_float(v, 'g', Some(4))

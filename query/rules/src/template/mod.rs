@@ -8,6 +8,7 @@
 
 mod compare;
 mod data;
+mod float;
 mod format;
 mod functions;
 mod humanize;
@@ -17,7 +18,7 @@ mod run;
 mod value;
 
 pub use data::{Data, External, Limits, TemplateError};
-pub use format::format_float;
+pub use float::format_float;
 pub use value::{Sample, Value};
 
 /// What every template begins with, so that `$labels` and its like are there. Columns in errors count it,

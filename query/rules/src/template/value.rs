@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::histogram::Histogram;
 
-use super::format::format_float;
+use super::float::format_float;
 
 /// One series of a query's result.
 #[derive(Clone, Debug)]
