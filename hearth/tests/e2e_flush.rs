@@ -150,9 +150,10 @@ fn a_second_process_on_the_same_folder_is_refused() {
     second.folder = folder.path().to_owned();
     // It may be the first one's successor, so it waits, not ready, and says for what.
     let mut second = second.spawn();
-    let folder_name = hearth.start.data_dir().display().to_string();
+    // Both write to one file, and the first one's banner names the folder too: only these words are the second's.
+    let refusal = format!("{} is in use by another Hearth", hearth.start.data_dir().display());
     let said = wait_for("the second to say what it waits for", Duration::from_secs(60), || {
-        Some(second.process.log_tail()).filter(|said| said.contains(&folder_name))
+        Some(second.process.log_tail()).filter(|said| said.contains(&refusal))
     });
     assert!(second.process.exited().is_none() && !said.contains("panicked"), "{said}");
     assert_eq!(second.api.get("/-/ready", &[]).status, 503);
