@@ -54,17 +54,17 @@ fuzz_target!(|text: &str| {
         let range = QueryRequest::range(text, 0, 600_000, 60_000);
         let whole = engine.run(&*STORE, &range);
         let mut series = Vec::new();
-        let rows = engine.run_handing_out(&*STORE, &range, 0, &mut |s| {
-            series.push(s);
+        let rows = engine.run_streamed(&*STORE, &range, 0, &mut |steps, s| {
+            series.push(s.with_times(steps));
             Ok(())
         });
         match (whole, rows) {
             (Ok(whole), Ok(rows)) => {
                 let value = match rows.value {
-                    QueryValue::HandedOut(_) => QueryValue::Matrix(series),
-                    value => value,
+                    QueryValue::Streamed(_) => QueryValue::RangeVector(series),
+                    value => value.with_times(),
                 };
-                assert_eq!(format!("{:?}", whole.value), format!("{value:?}"), "{text}");
+                assert_eq!(format!("{:?}", whole.value.with_times()), format!("{value:?}"), "{text}");
             }
             (Err(_), Err(_)) => {}
             (whole, rows) => panic!("{text}: {:?} whole, {:?} row by row", whole.err(), rows.err()),

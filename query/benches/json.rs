@@ -8,7 +8,9 @@ use divan::counter::{BytesCount, ItemsCount};
 use model::labels::Labels;
 use query::api::response::json;
 use query::api::response::{Pieces, ResultWriter, Warnings};
-use query::value::{QueryValue, RangeSeries};
+use query::column::Column;
+use query::plan::Steps;
+use query::value::{QueryValue, StepSeries};
 
 fn main() {
     divan::main();
@@ -90,17 +92,12 @@ fn labels(i: usize) -> Labels {
 /// 100 series of 1,000 steps, piece by piece as to a client.
 #[divan::bench(args = [Kind::Counter, Kind::Gauge, Kind::Rate])]
 fn matrix(bencher: Bencher<'_, '_>, kind: Kind) {
-    let ts_ms: Vec<i64> = (0..STEPS).map(|i| 1_700_000_000_000 + i as i64 * 15_000).collect();
-    let series: Vec<RangeSeries> = (0..SERIES)
-        .map(|i| RangeSeries {
-            ts_ms: ts_ms.clone(),
-            values: values(kind, STEPS),
-            ..RangeSeries::new(labels(i))
-        })
+    let steps = Steps { start_ms: 1_700_000_000_000, step_ms: 15_000, count: STEPS };
+    let series: Vec<StepSeries> = (0..SERIES)
+        .map(|i| StepSeries { labels: labels(i), column: Column::full(values(kind, STEPS)) })
         .collect();
     let write = |value: QueryValue| {
-        let range = Some((1_700_000_000_000, 15_000, STEPS));
-        let mut writer = ResultWriter::new(value, range, None, &Warnings::default());
+        let mut writer = ResultWriter::new(value, None, &Warnings::default());
         let mut total = 0;
         loop {
             let mut out = Vec::with_capacity(72 << 10);
@@ -111,10 +108,10 @@ fn matrix(bencher: Bencher<'_, '_>, kind: Kind) {
             }
         }
     };
-    let bytes = write(QueryValue::Matrix(series.clone()));
+    let bytes = write(QueryValue::Matrix { steps, series: series.clone() });
     bencher
         .counter(ItemsCount::new(SERIES * STEPS))
         .counter(BytesCount::new(bytes))
-        .with_inputs(|| QueryValue::Matrix(series.clone()))
+        .with_inputs(|| QueryValue::Matrix { steps, series: series.clone() })
         .bench_values(write);
 }

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use model::labels::Labels;
 use model::sample::Value;
-use model::source::{Budget, MemoryPool, Reservation, ResolutionReport, Source};
+use model::source::{Budget, MemoryPool, ResolutionReport, Source};
 
 use crate::annotations::Annotations;
-use crate::eval::evaluator::{Evaluator, row_held};
-use crate::eval::frame::{Column, Point, Row, Val};
-use crate::eval::operators::range::{check_step_count, range_series};
+use crate::column::{Column, Point};
+use crate::eval::evaluator::Evaluator;
+use crate::eval::frame::{Frame, Row, Val};
+use crate::eval::operators::range::{check_step_count, step_series};
 use crate::eval::operators::streamed::Streaming;
 use crate::eval::stats::resolution::summary;
 use crate::eval::stats::samples::{SampleDetail, SampleStats};
@@ -21,7 +22,7 @@ use crate::parse::{Expr, ValueType, parse_expr};
 use crate::plan::resolution::MaxResolution;
 use crate::plan::{self, Plan, Steps};
 use crate::value::{
-    InstantSample, QueryError, QueryResult, QueryStats, QueryValue, RangeSeries, SamplesPerStep,
+    InstantSample, QueryError, QueryResult, QueryStats, QueryValue, SamplesPerStep, StepSeries,
 };
 
 /// When a query is evaluated.
@@ -56,8 +57,9 @@ pub struct QueryOptions {
     pub answered: Option<Arc<ResolutionReport>>,
 }
 
-/// Takes the series of a large range result, ascending by labels. An error ends the query.
-pub type TakeSeries<'f> = dyn FnMut(RangeSeries) -> Result<(), QueryError> + Send + 'f;
+/// Takes the series of a large range result, ascending by labels, with the steps of the query. An error ends
+/// the query.
+pub type TakeSeries<'f> = dyn FnMut(&Steps, StepSeries) -> Result<(), QueryError> + Send + 'f;
 
 /// One query.
 #[derive(Clone, Debug)]
@@ -246,120 +248,127 @@ impl Engine {
         trace: Option<Arc<Trace>>,
     ) -> Result<(QueryValue, Annotations, QueryStats), QueryError> {
         let begun = Instant::now();
-        let Prepared { plan, times, .. } = prepared;
-        let instant = matches!(request.time, QueryTime::Instant { .. });
-        let steps = self.steps(times)?;
-        let answered = request.options.answered.clone().unwrap_or_default();
-        let new_evaluator = || {
-            let mut ev = Evaluator::new(source, &self.options, plan, steps, budget.clone());
-            if let Some(lookback_ms) = request.options.lookback_ms.filter(|l| *l > 0) {
-                ev.lookback_ms = lookback_ms;
-            }
-            ev.sample_stats = SampleStats::new(request.options.samples, steps.count);
-            ev.max_resolution = request.options.max_resolution.unwrap_or(self.options.max_resolution);
-            ev.answered = answered.clone();
-            ev.trace = trace.clone();
-            ev
+        let evaluation = Evaluation {
+            engine: self,
+            source,
+            options: &request.options,
+            plan: &prepared.plan,
+            steps: self.steps(&prepared.times)?,
+            instant: matches!(request.time, QueryTime::Instant { .. }),
+            budget,
+            answered: request.options.answered.clone().unwrap_or_default(),
+            trace,
         };
-        let mut ev = new_evaluator();
-        let mut handed_out = None;
-        let mut evaluated: Option<Val> = None;
-        if let (Some((from_bytes, take)), false) = (out, instant) {
-            let read = budget.samples_read();
-            let handed =
-                ev.collect_or_stream(&plan.root, from_bytes, &mut |row| take(range_series(row, &steps)))?;
-            match handed {
-                Streaming::Collected(frame) => evaluated = Some(Val::Vector(frame)),
-                Streaming::Streamed(series) => handed_out = Some(series),
+        let (mut value, ev) = evaluation.run(out)?;
+        let sorting = Instant::now();
+        value.sort_by_labels();
+        let sort = sorting.elapsed();
+        evaluation.budget.check()?;
+        let stats = QueryStats { eval: begun.elapsed(), sort, ..evaluation.stats(&value, ev.sample_stats) };
+        Ok((value, ev.notes, stats))
+    }
+}
+
+/// One evaluation of a prepared query.
+struct Evaluation<'a> {
+    engine: &'a Engine,
+    source: &'a dyn Source,
+    options: &'a QueryOptions,
+    plan: &'a Plan,
+    steps: Steps,
+    instant: bool,
+    budget: Arc<Budget>,
+    answered: Arc<ResolutionReport>,
+    trace: Option<Arc<Trace>>,
+}
+
+impl<'a> Evaluation<'a> {
+    /// The value, in the order of evaluation, and the evaluator that knows what it took.
+    fn run(
+        &self,
+        out: Option<(u64, &mut TakeSeries<'_>)>,
+    ) -> Result<(QueryValue, Evaluator<'a>), QueryError> {
+        let (root, steps) = (&self.plan.root, self.steps);
+        let mut ev = self.evaluator();
+        if let Some((from_bytes, take)) = out.filter(|_| !self.instant) {
+            let read = self.budget.samples_read();
+            let take = &mut |row: Row| take(&steps, StepSeries { labels: row.labels, column: row.column });
+            match ev.collect_or_stream(root, from_bytes, take)? {
+                Streaming::Collected(frame) => return Ok((self.vector(ev.finish(frame)?), ev)),
+                Streaming::Streamed(series) => return Ok((QueryValue::Streamed(series), ev)),
                 Streaming::NotPossible => {
-                    budget.forget_samples(budget.samples_read() - read);
-                    ev = new_evaluator();
+                    self.budget.forget_samples(self.budget.samples_read() - read);
+                    ev = self.evaluator();
                 }
             }
         }
-        let mut sort = Duration::ZERO;
-        let mut sorted = |mut all: Vec<RangeSeries>| {
-            let begun = Instant::now();
-            all.sort_by(|a, b| a.labels.cmp(&b.labels));
-            sort = begun.elapsed();
-            QueryValue::Matrix(all)
-        };
-        let ts_ms = times.start_ms;
-        let value = if let Some(series) = handed_out {
-            QueryValue::Streamed(series)
-        } else if plan.root.kind == ValueType::RangeVector {
-            let all = ev.eval_range_vector(&plan.root)?;
-            sorted(all)
-        } else {
-            let evaluated = match evaluated {
-                Some(known) => known,
-                None => ev.eval(&plan.root)?,
-            };
-            match evaluated {
+        let ts_ms = steps.start_ms;
+        let value = match root.kind {
+            ValueType::RangeVector => ev.eval_range_vector(root)?,
+            _ => match ev.eval(root)? {
                 Val::Str(value) => QueryValue::String { ts_ms, value },
-                Val::Scalar(v) if instant => QueryValue::Scalar { ts_ms, value: v[0] },
-                Val::Scalar(v) if v.is_empty() => QueryValue::Matrix(Vec::new()),
+                Val::Scalar(v) if self.instant => QueryValue::Scalar { ts_ms, value: v[0] },
                 Val::Scalar(v) => {
                     let row = Row { labels: Labels::empty(), drop_name: false, column: Column::full(v) };
-                    QueryValue::Matrix(vec![range_series(row, &steps)])
+                    self.vector(Frame { rows: vec![row] })
                 }
-                Val::Vector(frame) => {
-                    let frame = ev.finish(frame)?;
-                    if instant {
-                        let sample = |r: Row| {
-                            let value = match r.column.get(0)? {
-                                Point::Float(v) => Value::Float(v),
-                                Point::Histogram(h) => Value::Histogram(h.clone()),
-                            };
-                            Some(InstantSample { labels: r.labels, value })
-                        };
-                        QueryValue::Vector {
-                            ts_ms,
-                            samples: frame.rows.into_iter().filter_map(sample).collect(),
-                        }
-                    } else {
-                        let mut all = Vec::with_capacity(frame.rows.len());
-                        for row in frame.rows.into_iter().filter(|r| !r.column.is_empty()) {
-                            // Each row goes as its points come, which have a timestamp each.
-                            let samples = row_held(&row).samples;
-                            budget.reserve(Reservation { bytes: 16 * row.column.len() as u64, samples })?;
-                            budget.release(Reservation { bytes: row.column.bytes(), samples });
-                            all.push(range_series(row, &steps));
-                        }
-                        sorted(all)
-                    }
-                }
-            }
+                Val::Vector(frame) => self.vector(ev.finish(frame)?),
+            },
         };
-        budget.check()?;
-        let series = match &value {
-            QueryValue::Vector { samples, .. } => samples.len() as u64,
-            QueryValue::Matrix(all) => all.len() as u64,
-            QueryValue::Streamed(series) => *series,
-            _ => 1,
+        Ok((value, ev))
+    }
+
+    fn evaluator(&self) -> Evaluator<'a> {
+        let (options, engine) = (self.options, &self.engine.options);
+        let mut ev = Evaluator::new(self.source, engine, self.plan, self.steps, self.budget.clone());
+        if let Some(lookback_ms) = options.lookback_ms.filter(|l| *l > 0) {
+            ev.lookback_ms = lookback_ms;
+        }
+        ev.sample_stats = SampleStats::new(options.samples, self.steps.count);
+        ev.max_resolution = options.max_resolution.unwrap_or(engine.max_resolution);
+        ev.answered = self.answered.clone();
+        ev.trace = self.trace.clone();
+        ev
+    }
+
+    /// An instant vector over all steps as the query's value.
+    fn vector(&self, frame: Frame) -> QueryValue {
+        if !self.instant {
+            return QueryValue::Matrix { steps: self.steps, series: step_series(frame.rows) };
+        }
+        let sample = |row: Row| {
+            let value = match row.column.get(0)? {
+                Point::Float(v) => Value::Float(v),
+                Point::Histogram(h) => Value::Histogram(h.clone()),
+            };
+            Some(InstantSample { labels: row.labels, value })
         };
-        let bytes_peak = trace.map_or(budget.bytes_peak(), |t| t.bytes_peak());
-        let SampleStats { total, read, total_per_step, read_per_step, .. } = ev.sample_stats;
-        let stats = QueryStats {
-            eval: begun.elapsed(),
-            sort,
+        let samples = frame.rows.into_iter().filter_map(sample).collect();
+        QueryValue::Vector { ts_ms: self.steps.start_ms, samples }
+    }
+
+    /// The figures of a value, without the times it took.
+    fn stats(&self, value: &QueryValue, samples: SampleStats) -> QueryStats {
+        let SampleStats { total, read, total_per_step, read_per_step, .. } = samples;
+        let (steps, budget) = (self.steps, &self.budget);
+        let per_step = SamplesPerStep {
+            start_ms: steps.start_ms,
+            step_ms: steps.step_ms,
+            total: total_per_step,
+            read: read_per_step,
+        };
+        QueryStats {
             samples_read: budget.samples_read(),
-            answered: summary(answered.parts()),
+            answered: summary(self.answered.parts()),
             samples_total: total,
             samples_new: read,
-            samples_per_step: (request.options.samples == SampleDetail::Steps).then_some(SamplesPerStep {
-                start_ms: steps.start_ms,
-                step_ms: steps.step_ms,
-                total: total_per_step,
-                read: read_per_step,
-            }),
+            samples_per_step: (self.options.samples == SampleDetail::Steps).then_some(per_step),
             samples_peak: budget.samples_peak(),
-            bytes_peak,
+            bytes_peak: self.trace.as_ref().map_or(budget.bytes_peak(), |t| t.bytes_peak()),
             steps: steps.count as u64,
-            series,
+            series: value.series(),
             ..QueryStats::default()
-        };
-        Ok((value, ev.notes, stats))
+        }
     }
 }
 

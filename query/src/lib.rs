@@ -17,6 +17,7 @@
 
 pub mod annotations;
 pub mod api;
+pub mod column;
 pub mod engine;
 pub mod eval;
 pub mod explain;

@@ -10,7 +10,9 @@ use model::sample::Value;
 use model::source::{ResolutionPart, SourceError};
 
 use crate::annotations::{Annotations, line_and_column};
+use crate::column::{Column, Point};
 use crate::parse::{ParseError, Span};
+use crate::plan::Steps;
 
 /// One series at one instant.
 #[derive(Clone, Debug)]
@@ -19,7 +21,38 @@ pub struct InstantSample {
     pub value: Value,
 }
 
-/// One series over several times; floats and histograms in columns of their own, both ascending by time.
+/// One series over the steps of a range query, as it was computed.
+#[derive(Clone, Debug)]
+pub struct StepSeries {
+    pub labels: Labels,
+    /// A slot for each step.
+    pub column: Column,
+}
+
+impl StepSeries {
+    /// The same points with a timestamp each. `steps` are those of the query.
+    pub fn with_times(self, steps: &Steps) -> RangeSeries {
+        let mut out = RangeSeries::new(self.labels);
+        let floats = self.column.float_count();
+        out.ts_ms.reserve_exact(floats);
+        out.values.reserve_exact(floats);
+        for (step, point) in self.column.iter() {
+            match point {
+                Point::Float(v) => {
+                    out.ts_ms.push(steps.at(step));
+                    out.values.push(v);
+                }
+                Point::Histogram(h) => {
+                    out.histogram_ts_ms.push(steps.at(step));
+                    out.histograms.push(h.clone());
+                }
+            }
+        }
+        out
+    }
+}
+
+/// One series at times of its own; floats and histograms in columns of their own, both ascending by time.
 #[derive(Clone, Debug)]
 pub struct RangeSeries {
     pub labels: Labels,
@@ -64,8 +97,15 @@ pub enum QueryValue {
         ts_ms: i64,
         samples: Vec<InstantSample>,
     },
-    /// Ascending by labels, no series without points.
-    Matrix(Vec<RangeSeries>),
+    /// A scalar or an instant vector at each step of a range query; ascending by labels, no series without
+    /// points.
+    Matrix {
+        steps: Steps,
+        series: Vec<StepSeries>,
+    },
+    /// Series at times of their own, as a range vector is at one instant; ascending by labels, no series
+    /// without points.
+    RangeVector(Vec<RangeSeries>),
     /// A matrix of so many series that they were handed out one by one
     /// ([`crate::engine::Engine::run_streamed`]).
     Streamed(u64),
@@ -78,7 +118,49 @@ impl QueryValue {
             QueryValue::Scalar { .. } => "scalar",
             QueryValue::String { .. } => "string",
             QueryValue::Vector { .. } => "vector",
-            QueryValue::Matrix(_) | QueryValue::Streamed(_) => "matrix",
+            QueryValue::Matrix { .. } | QueryValue::RangeVector(_) | QueryValue::Streamed(_) => "matrix",
+        }
+    }
+
+    /// How many series it has; a scalar or a string counts for one.
+    pub fn series(&self) -> u64 {
+        match self {
+            QueryValue::Vector { samples, .. } => samples.len() as u64,
+            QueryValue::Matrix { series, .. } => series.len() as u64,
+            QueryValue::RangeVector(series) => series.len() as u64,
+            QueryValue::Streamed(series) => *series,
+            QueryValue::Scalar { .. } | QueryValue::String { .. } => 1,
+        }
+    }
+
+    /// Orders the series of a matrix, as its readers expect them; anything else keeps its order.
+    pub fn sort_by_labels(&mut self) {
+        match self {
+            QueryValue::Matrix { series, .. } => series.sort_by(|a, b| a.labels.cmp(&b.labels)),
+            QueryValue::RangeVector(series) => series.sort_by(|a, b| a.labels.cmp(&b.labels)),
+            _ => {}
+        }
+    }
+
+    /// Cuts series or samples to `limit`; whether any went.
+    pub fn truncate(&mut self, limit: usize) -> bool {
+        let before = self.series();
+        match self {
+            QueryValue::Vector { samples, .. } => samples.truncate(limit),
+            QueryValue::Matrix { series, .. } => series.truncate(limit),
+            QueryValue::RangeVector(series) => series.truncate(limit),
+            _ => {}
+        }
+        self.series() < before
+    }
+
+    /// A matrix as a [`QueryValue::RangeVector`], with a timestamp beside each point; anything else as it is.
+    pub fn with_times(self) -> QueryValue {
+        match self {
+            QueryValue::Matrix { steps, series } => {
+                QueryValue::RangeVector(series.into_iter().map(|s| s.with_times(&steps)).collect())
+            }
+            other => other,
         }
     }
 }

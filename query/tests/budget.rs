@@ -115,7 +115,7 @@ fn made_labels_are_charged_where_rows_are_streamed_too() {
     let text = format!("label_replace(x, \"y\", \"{}\", \"text\", \"(.*)\")", "$1".repeat(600));
     let mut rows = 0;
     let request = QueryRequest::range(&text, 0, 3 * MINUTE, MINUTE);
-    let result = engine().run_streamed(&source(), &request, 1 << 20, &mut |_| {
+    let result = engine().run_streamed(&source(), &request, 1 << 20, &mut |_, _| {
         rows += 1;
         Ok(())
     });
@@ -141,7 +141,8 @@ fn a_subquery_of_ten_million_steps_is_for_the_budget_to_decide() {
     }
     let request = QueryRequest::range("count_over_time(up[1m:1s])", DAY, 120 * DAY - MINUTE, DAY);
     let enough = Engine::new(EngineOptions::default());
-    let QueryValue::Matrix(all) = enough.run(&source, &request).unwrap().value else { panic!("no matrix") };
+    let value = enough.run(&source, &request).unwrap().value;
+    let QueryValue::RangeVector(all) = value.with_times() else { panic!("no matrix") };
     assert_eq!(all.len(), 2);
     assert!(all.iter().all(|s| s.values.len() == 119 && s.values.iter().all(|v| *v == 60.0)));
     let error = engine().run(&source, &request).unwrap_err();

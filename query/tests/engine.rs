@@ -50,7 +50,7 @@ fn instant(text: &str, time_ms: i64) -> Result<Vec<String>, QueryError> {
 /// `labels [values]` per series of a range query.
 fn range(text: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Vec<String>, QueryError> {
     let result = engine().run(&source(), &QueryRequest::range(text, start_ms, end_ms, step_ms))?;
-    let QueryValue::Matrix(all) = result.value else { panic!("no matrix") };
+    let QueryValue::RangeVector(all) = result.value.with_times() else { panic!("no matrix") };
     Ok(all.into_iter().map(|s| format!("{} {:?}", s.labels, s.values)).collect())
 }
 
@@ -125,7 +125,7 @@ fn subqueries_step_on_absolute_multiples() {
     assert_eq!(instant("count_over_time(vector(1)[4m:1m])", 4 * MINUTE).unwrap(), ["{} 4"]);
     let result =
         engine().run(&source(), &QueryRequest::instant("requests_total{job=\"a\"}[1m]", MINUTE)).unwrap();
-    let QueryValue::Matrix(all) = result.value else { panic!("no matrix") };
+    let QueryValue::RangeVector(all) = result.value else { panic!("no matrix") };
     assert_eq!(all[0].ts_ms, [15_000, 30_000, 45_000, 60_000], "the left end is open");
 }
 

@@ -94,17 +94,17 @@ fn check(engine: &Engine, store: &MemorySource, text: &str) -> Option<ErrorKind>
     let range = QueryRequest::range(text, 0, 600_000, 60_000);
     let whole = engine.run(store, &range);
     let mut series = Vec::new();
-    let rows = engine.run_streamed(store, &range, 0, &mut |s| {
-        series.push(s);
+    let rows = engine.run_streamed(store, &range, 0, &mut |steps, s| {
+        series.push(s.with_times(steps));
         Ok(())
     });
     match (whole, rows) {
         (Ok(whole), Ok(rows)) => {
             let value = match rows.value {
-                QueryValue::Streamed(_) => QueryValue::Matrix(series),
-                value => value,
+                QueryValue::Streamed(_) => QueryValue::RangeVector(series),
+                value => value.with_times(),
             };
-            assert_eq!(format!("{:?}", whole.value), format!("{value:?}"), "{text}");
+            assert_eq!(format!("{:?}", whole.value.with_times()), format!("{value:?}"), "{text}");
             let explained = engine.explain(store, &range, true).unwrap();
             assert!(explained.tree.nodes.iter().all(|n| !n.text.is_empty() && !n.kind.is_empty()), "{text}");
             None

@@ -262,7 +262,7 @@ type Points = BTreeMap<i64, (Option<f64>, Option<Arc<Histogram>>)>;
 fn points(value: &QueryValue) -> BTreeMap<String, Points> {
     use model::sample::Value;
     let mut out: BTreeMap<String, Points> = BTreeMap::new();
-    match value {
+    match &value.clone().with_times() {
         QueryValue::Vector { ts_ms, samples } => {
             for s in samples {
                 let point = match &s.value {
@@ -272,7 +272,7 @@ fn points(value: &QueryValue) -> BTreeMap<String, Points> {
                 out.entry(s.labels.to_string()).or_default().insert(*ts_ms, point);
             }
         }
-        QueryValue::Matrix(all) => {
+        QueryValue::RangeVector(all) => {
             for s in all {
                 let of = out.entry(s.labels.to_string()).or_default();
                 of.extend(s.ts_ms.iter().zip(&s.values).map(|(t, v)| (*t, (Some(*v), None))));

@@ -69,9 +69,9 @@ fn answer(value: QueryValue) -> Answer {
         let float = if let Value::Float(v) = v { Some(*v) } else { None };
         out.entry(labels.to_string()).or_default().push((t, float, words(v)));
     };
-    match value {
+    match value.with_times() {
         QueryValue::Vector { ts_ms, samples } => samples.iter().for_each(|s| put(&s.labels, ts_ms, &s.value)),
-        QueryValue::Matrix(all) => {
+        QueryValue::RangeVector(all) => {
             for s in all {
                 s.ts_ms.iter().zip(&s.values).for_each(|(t, v)| put(&s.labels, *t, &Value::Float(*v)));
                 let histograms = s.histogram_ts_ms.iter().zip(&s.histograms);

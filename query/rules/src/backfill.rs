@@ -89,7 +89,7 @@ fn fill_rule(
     }
     let request = QueryRequest::range(&rule.rule.expr, start_ms, to_ms, group.interval_ms);
     let answer = engine.run(source, &request).map_err(|e| e.to_string())?;
-    let QueryValue::Matrix(matrix) = answer.value else {
+    let QueryValue::RangeVector(matrix) = answer.value.with_times() else {
         return Err("rule result is not a vector or scalar".into());
     };
     let mut written = 0;

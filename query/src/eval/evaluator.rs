@@ -9,6 +9,7 @@ use model::source::{Budget, Reservation, ResolutionReport, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::frame::{Frame, Row, Val, without_name};
+use crate::eval::operators::streamed::SeriesToCome;
 use crate::eval::reuse::{SelectedSeries, SharedValues};
 use crate::eval::stats::samples::{self, SampleDetail, SampleStats};
 use crate::eval::stats::trace::Trace;
@@ -40,6 +41,8 @@ pub struct Evaluator<'a> {
     pub(super) selected: SelectedSeries,
     /// Values of what stands more than once.
     pub(super) shared: SharedValues,
+    /// Where a selection tells which series it will still give, if the rows of it may be streamed.
+    pub(super) to_come: Option<Arc<SeriesToCome>>,
     /// Values that the node being evaluated holds; charged to the budget.
     pub(super) live: Reservation,
     /// Samples as `stats` reports them.
@@ -69,6 +72,7 @@ impl<'a> Evaluator<'a> {
             answered: Arc::default(),
             selected: SelectedSeries::default(),
             shared: SharedValues::default(),
+            to_come: None,
             live: Reservation::default(),
             sample_stats: SampleStats::new(SampleDetail::Total, steps.count),
             trace: None,

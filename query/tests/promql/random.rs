@@ -50,17 +50,17 @@ fn named(labels: &Labels) -> String {
 
 fn points(value: &QueryValue) -> Points {
     let mut out = Points::new();
-    match value {
+    match &value.clone().with_times() {
         QueryValue::Scalar { ts_ms, value } => {
             out.entry("{}".into()).or_default().insert(*ts_ms, shown(&Value::Float(*value)));
         }
-        QueryValue::String { .. } | QueryValue::Streamed(_) => {}
+        QueryValue::String { .. } | QueryValue::Streamed(_) | QueryValue::Matrix { .. } => {}
         QueryValue::Vector { ts_ms, samples } => {
             for s in samples {
                 out.entry(named(&s.labels)).or_default().insert(*ts_ms, shown(&s.value));
             }
         }
-        QueryValue::Matrix(matrix) => {
+        QueryValue::RangeVector(matrix) => {
             for s in matrix {
                 let series = out.entry(named(&s.labels)).or_default();
                 series.extend(s.ts_ms.iter().zip(&s.values).map(|(t, v)| (*t, shown(&Value::Float(*v)))));
@@ -199,8 +199,8 @@ fn against_row_by_row(
     whole: &Result<QueryResult, QueryError>,
 ) -> Option<String> {
     let mut series: Vec<RangeSeries> = Vec::new();
-    let out = engine.run_streamed(store, request, 0, &mut |s| {
-        series.push(s);
+    let out = engine.run_streamed(store, request, 0, &mut |steps, s| {
+        series.push(s.with_times(steps));
         Ok(())
     });
     let (whole, out) = match (whole, out) {
@@ -215,7 +215,7 @@ fn against_row_by_row(
     }
     let value = match out.value {
         QueryValue::Streamed(n) if n != series.len() as u64 => return Some(format!("{n} series, it says")),
-        QueryValue::Streamed(_) => QueryValue::Matrix(series),
+        QueryValue::Streamed(_) => QueryValue::RangeVector(series),
         _ if !series.is_empty() => return Some("series handed out, and then a value".into()),
         whole => whole,
     };

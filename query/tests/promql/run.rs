@@ -216,8 +216,9 @@ fn instant(
     if eval.ordered {
         return Ok(());
     }
-    let QueryValue::Matrix(matrix) = ranged.value else {
-        return Err(format!("range mode: a {} came instead of a matrix", ranged.value.type_name()));
+    let ranged = ranged.value.with_times();
+    let QueryValue::RangeVector(matrix) = ranged else {
+        return Err(format!("range mode: a {} came instead of a matrix", ranged.type_name()));
     };
     check_sorted(&matrix).map_err(|e| format!("range mode: {e}"))?;
     let mut samples = Vec::new();
@@ -341,7 +342,7 @@ fn check_annotations(eval: &Eval, expr: &str, result: &QueryResult) -> Result<()
 }
 
 fn compare(eval: &Eval, value: &QueryValue) -> Result<(), String> {
-    match value {
+    match &value.clone().with_times() {
         QueryValue::Scalar { value, .. } => compare_scalar(eval, *value),
         QueryValue::String { value, .. } => {
             let expected = eval.expected_string.clone().unwrap_or_default();
@@ -355,8 +356,10 @@ fn compare(eval: &Eval, value: &QueryValue) -> Result<(), String> {
             let samples: Vec<_> = samples.iter().map(|s| (s.labels.clone(), s.value.clone())).collect();
             compare_vector(eval, &samples)
         }
-        QueryValue::Matrix(matrix) => compare_matrix(eval, matrix),
-        QueryValue::Streamed(_) => Err("the series were handed out, nobody asked for that".into()),
+        QueryValue::RangeVector(matrix) => compare_matrix(eval, matrix),
+        QueryValue::Streamed(_) | QueryValue::Matrix { .. } => {
+            Err("the series were handed out, nobody asked for that".into())
+        }
     }
 }
 

@@ -392,4 +392,10 @@ impl SeriesCursor for BlockCursor {
             None => self.read_more(),
         }
     }
+
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        let read = self.first.iter().flatten().map(|series| series.labels.clone());
+        let planned = self.plan.rows[self.at..].chunk_by(|a, b| a.series == b.series);
+        Some(read.chain(planned.map(|rows| self.table.labels(rows[0].series))).collect())
+    }
 }

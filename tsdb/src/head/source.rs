@@ -232,6 +232,11 @@ impl SeriesCursor for HeadCursor {
             }
         }
     }
+
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        let known = || self.rest.as_slice().iter().map(|(labels, _)| labels.clone()).collect();
+        self.metrics.is_none().then(known)
+    }
 }
 
 #[cfg(test)]

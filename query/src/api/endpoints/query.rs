@@ -20,7 +20,7 @@ use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::stats::samples::SampleDetail;
 use crate::parse;
-use crate::value::{ErrorKind, QueryError, QueryValue};
+use crate::value::{ErrorKind, QueryError};
 
 /// At most this many warnings and this many infos are shown.
 pub(in crate::api) const MAX_WARNINGS: usize = 10;
@@ -148,15 +148,9 @@ async fn run(
                 answered: Some(answered.clone()),
             };
             let request = QueryRequest { text, time, options };
-            let grid = match time {
-                QueryTime::Instant { .. } => None,
-                QueryTime::Range { start_ms, end_ms, step_ms } => {
-                    Some((start_ms, step_ms, ((end_ms - start_ms) / step_ms + 1).clamp(0, 20_000) as usize))
-                }
-            };
-            let mut rows = StreamedMatrix::new(grid, limit, start, answered.clone());
+            let mut rows = StreamedMatrix::new(limit, start, answered.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
-            let done = inner.engine.run_streamed(&*source, &request, from_bytes, &mut |s| rows.series(&s));
+            let done = inner.engine.run_streamed(&*source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s));
             if let Err(e) = &done {
                 watch.failed(e);
             }
@@ -176,7 +170,7 @@ async fn run(
             };
             let (warnings, infos) = result.annotations.render(text, MAX_WARNINGS);
             let mut warnings = Warnings { warnings, infos };
-            if limit > 0 && (rows.cut() || truncate(&mut result.value, limit)) {
+            if limit > 0 && (rows.cut() || result.value.truncate(limit)) {
                 warnings.warnings.push(TRUNCATED.into());
             }
             if !matches!(stats, "" | "true" | "all") {
@@ -190,7 +184,7 @@ async fn run(
                 rows.finish(figures.as_ref(), &warnings);
                 return Ok(None);
             }
-            let writer = ResultWriter::new(result.value, grid, figures.as_ref(), &warnings);
+            let writer = ResultWriter::new(result.value, figures.as_ref(), &warnings);
             let answer = response::streamed(writer.reserving(budget.clone())?);
             Ok(Some(resolution::tell(answer, &answered)))
         })
@@ -205,16 +199,6 @@ pub(in crate::api) fn check_text(state: &ApiState, text: &str) -> Result<(), Api
         return Err(ApiError::parameter("query", why));
     }
     Ok(())
-}
-
-/// Cuts series or samples to `limit`; whether any went.
-fn truncate(value: &mut QueryValue, limit: usize) -> bool {
-    match value {
-        QueryValue::Vector { samples, .. } if samples.len() > limit => samples.truncate(limit),
-        QueryValue::Matrix(series) if series.len() > limit => series.truncate(limit),
-        _ => return false,
-    }
-    true
 }
 
 /// The query as a tree. Compiling its regular expressions takes up to a second: to be called on threads that

@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::admission::permit::Permit;
 use crate::api::response::matrix::MatrixWriter;
 use crate::api::response::{HEAD, PIECE_BYTES, Stats, Warnings, resolution, respond, tail};
-use crate::value::{QueryError, RangeSeries};
+use crate::plan::Steps;
+use crate::value::{QueryError, StepSeries};
 
 /// Pieces that may wait for the client, beside the one being written.
 const WAITING: usize = 4;
@@ -110,21 +111,16 @@ pub struct StreamedMatrix {
     pieces: Option<mpsc::Sender<Piece>>,
     matrix: MatrixWriter,
     out: Vec<u8>,
-    /// 0: none.
+    /// In series; 0: none.
     limit: usize,
     cut: bool,
     answered: Arc<ResolutionReport>,
 }
 
 impl StreamedMatrix {
-    /// `range` is `(start, step, steps)`.
-    pub fn new(
-        range: Option<(i64, i64, usize)>,
-        limit: usize,
-        start: StreamStart,
-        answered: Arc<ResolutionReport>,
-    ) -> StreamedMatrix {
-        let matrix = MatrixWriter::new(range);
+    /// `limit` is in series, 0 for none.
+    pub fn new(limit: usize, start: StreamStart, answered: Arc<ResolutionReport>) -> StreamedMatrix {
+        let matrix = MatrixWriter::default();
         StreamedMatrix { start, pieces: None, matrix, out: Vec::new(), limit, cut: false, answered }
     }
 
@@ -138,30 +134,34 @@ impl StreamedMatrix {
         self.cut
     }
 
-    pub fn series(&mut self, series: &RangeSeries) -> Result<(), QueryError> {
+    pub fn series(&mut self, steps: &Steps, series: &StepSeries) -> Result<(), QueryError> {
         if self.pieces.is_none() {
-            let (to, from) = mpsc::channel(WAITING);
-            let begin = self.start.begin.take();
-            if begin.is_none_or(|begin| {
-                begin.send(StreamedBody { pieces: from, answered: self.answered.clone() }).is_err()
-            }) {
-                return Err(SourceError::Canceled.into());
-            }
-            self.pieces = Some(to);
-            // Those that wait, the one being written, and the one that the connection has.
-            let pieces = (WAITING + 2) * (PIECE_BYTES + (8 << 10));
-            self.start.budget.reserve(self.matrix.bytes() + pieces as u64)?;
-            self.out.extend_from_slice(HEAD);
-            self.out.extend_from_slice(br#"{"resultType":"matrix","result":["#);
+            self.begin(steps)?;
         }
         if self.limit > 0 && self.matrix.begun() == self.limit {
             // The rest is still computed: what it warns of, and whether it fails, belongs to the answer.
             self.cut = true;
             return Ok(());
         }
-        while !self.matrix.write(&mut self.out, series) {
+        while !self.matrix.write_steps(&mut self.out, steps, series) {
             self.send(false)?;
         }
+        Ok(())
+    }
+
+    fn begin(&mut self, steps: &Steps) -> Result<(), QueryError> {
+        let (to, from) = mpsc::channel(WAITING);
+        let body = StreamedBody { pieces: from, answered: self.answered.clone() };
+        if self.start.begin.take().is_none_or(|begin| begin.send(body).is_err()) {
+            return Err(SourceError::Canceled.into());
+        }
+        self.pieces = Some(to);
+        // Those that wait, the one being written, and the one that the connection has.
+        let pieces = (WAITING + 2) * (PIECE_BYTES + (8 << 10));
+        let texts_bytes = self.matrix.reserve_texts(steps);
+        self.start.budget.reserve(texts_bytes + pieces as u64)?;
+        self.out.extend_from_slice(HEAD);
+        self.out.extend_from_slice(br#"{"resultType":"matrix","result":["#);
         Ok(())
     }
 

@@ -15,6 +15,8 @@ use crate::value::QueryValue;
 pub struct ResultWriter {
     value: QueryValue,
     matrix: MatrixWriter,
+    /// What the writer keeps of the steps.
+    texts_bytes: u64,
     /// The next series or sample.
     next: usize,
     begun: bool,
@@ -25,27 +27,21 @@ pub struct ResultWriter {
 }
 
 impl ResultWriter {
-    /// `range` is `(start, step, steps)` of a range query.
-    pub fn new(
-        value: QueryValue,
-        range: Option<(i64, i64, usize)>,
-        stats: Option<&Stats>,
-        warnings: &Warnings,
-    ) -> ResultWriter {
-        ResultWriter {
-            value,
-            matrix: MatrixWriter::new(range),
-            next: 0,
-            begun: false,
-            tail: tail(stats, warnings),
-            _budget: None,
-        }
+    pub fn new(value: QueryValue, stats: Option<&Stats>, warnings: &Warnings) -> ResultWriter {
+        let mut matrix = MatrixWriter::default();
+        let texts_bytes = match &value {
+            // For one series nothing would be copied.
+            QueryValue::Matrix { steps, series } if series.len() > 1 => matrix.reserve_texts(steps),
+            _ => 0,
+        };
+        let tail = tail(stats, warnings);
+        ResultWriter { value, matrix, texts_bytes, next: 0, begun: false, tail, _budget: None }
     }
 
     /// Keeps the budget, to which the value was charged, as long as the value, and charges what is written of
     /// it to it too.
     pub fn reserving(self, budget: Arc<Budget>) -> Result<ResultWriter, SourceError> {
-        budget.reserve(self.matrix.bytes() + 2 * PIECE_BYTES as u64)?;
+        budget.reserve(self.texts_bytes + 2 * PIECE_BYTES as u64)?;
         Ok(ResultWriter { _budget: Some(budget), ..self })
     }
 }
@@ -84,12 +80,22 @@ impl Pieces for ResultWriter {
                 }
             }
             QueryValue::Streamed(_) => {}
-            QueryValue::Matrix(series) => {
+            QueryValue::Matrix { steps, series } => {
                 while let Some(one) = series.get(self.next) {
                     if out.len() >= PIECE_BYTES {
                         return true;
                     }
-                    if self.matrix.write(out, one) {
+                    if self.matrix.write_steps(out, steps, one) {
+                        self.next += 1;
+                    }
+                }
+            }
+            QueryValue::RangeVector(series) => {
+                while let Some(one) = series.get(self.next) {
+                    if out.len() >= PIECE_BYTES {
+                        return true;
+                    }
+                    if self.matrix.write_range(out, one) {
                         self.next += 1;
                     }
                 }
@@ -125,8 +131,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::value::InstantSample;
-    use crate::value::RangeSeries;
+    use crate::column::Column;
+    use crate::plan::Steps;
+    use crate::value::{InstantSample, RangeSeries, StepSeries};
 
     fn written(mut writer: impl Pieces) -> (String, usize) {
         let mut text = Vec::new();
@@ -142,20 +149,28 @@ mod tests {
         }
     }
 
-    fn series(name: &str, ts_ms: Vec<i64>, values: Vec<f64>) -> RangeSeries {
+    fn range_series(name: &str, ts_ms: Vec<i64>, values: Vec<f64>) -> RangeSeries {
         RangeSeries { ts_ms, values, ..RangeSeries::new(Labels::from_pairs([("__name__", name)])) }
+    }
+
+    fn step_series(name: &str, column: Column) -> StepSeries {
+        StepSeries { labels: Labels::from_pairs([("__name__", name)]), column }
     }
 
     /// Series of one length after another, so that pieces end in every place a series has, right after its
     /// labels too.
     #[test]
     fn result_pieces_may_end_anywhere() {
+        let steps = Steps { start_ms: 1_000, step_ms: 500, count: 4 };
+        let mut column = Column::new(4);
+        column.set_float(0, 0.5);
+        column.set_float(3, 1.0);
         for shift in 0..120 {
             let name = |n: usize| format!("{}{n:04}", "x".repeat(shift));
-            let matrix = (0..1_500).map(|n| series(&name(n), vec![1_000, 2_500], vec![0.5, 1.0])).collect();
-            let (text, pieces) =
-                written(ResultWriter::new(QueryValue::Matrix(matrix), None, None, &Warnings::default()));
-            assert!(pieces > 1);
+            let series = (0..1_500).map(|n| step_series(&name(n), column.clone())).collect();
+            let over_steps = QueryValue::Matrix { steps, series };
+            let range = |n| range_series(&name(n), vec![1_000, 2_500], vec![0.5, 1.0]);
+            let of_samples = QueryValue::RangeVector((0..1_500).map(range).collect());
             let rows = (0..1_500).map(|n| {
                 format!(r#"{{"metric":{{"__name__":"{}"}},"values":[[1,"0.5"],[2.500,"1"]]}}"#, name(n))
             });
@@ -163,7 +178,11 @@ mod tests {
                 r#"{{"status":"success","data":{{"resultType":"matrix","result":[{}]}}}}"#,
                 rows.collect::<Vec<_>>().join(",")
             );
-            assert!(text == expected, "names {} letters longer", shift);
+            for value in [over_steps, of_samples] {
+                let (text, pieces) = written(ResultWriter::new(value, None, &Warnings::default()));
+                assert!(pieces > 1);
+                assert!(text == expected, "names {shift} letters longer");
+            }
         }
     }
 
@@ -173,12 +192,12 @@ mod tests {
         let none = Warnings::default();
         let scalar = QueryValue::Scalar { ts_ms: 1500, value: 1e21 };
         assert_eq!(
-            written(ResultWriter::new(scalar, None, None, &none)).0,
+            written(ResultWriter::new(scalar, None, &none)).0,
             r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"1000000000000000000000"]}}"#
         );
         let string = QueryValue::String { ts_ms: 0, value: Arc::from(&b"a<\xc5"[..]) };
         assert_eq!(
-            written(ResultWriter::new(string, None, None, &none)).0,
+            written(ResultWriter::new(string, None, &none)).0,
             "{\"status\":\"success\",\"data\":{\"resultType\":\"string\",\"result\":[0,\"a\\u003c\u{fffd}\"]}}"
         );
         let warnings = Warnings { warnings: vec!["w <".into()], infos: vec!["i".into()] };
@@ -193,33 +212,47 @@ mod tests {
             ],
         };
         assert_eq!(
-            written(ResultWriter::new(vector, None, None, &warnings)).0,
+            written(ResultWriter::new(vector, None, &warnings)).0,
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"<a>"},"value":[1,"0.25"]},{"metric":{},"histogram":[1,{"count":"0","sum":"0"}]}]},"warnings":["w \u003c"],"infos":["i"]}"#
         );
-        let mut mixed = series("foo", vec![1000, 3000], vec![1.0, 2.0]);
+        let want = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"foo"},"values":[[1,"1"],[3,"2"]],"histograms":[[2,{"count":"0","sum":"0"}],[4.500,{"count":"0","sum":"0"}]]},{"metric":{"__name__":"bar"},"values":[[2,"NaN"]]},{"metric":{"__name__":"baz"},"histograms":[[4.500,{"count":"0","sum":"0"}]]}]}}"#;
+        let mut mixed = range_series("foo", vec![1000, 3000], vec![1.0, 2.0]);
         mixed.histogram_ts_ms = vec![2000, 4500];
         mixed.histograms = vec![Arc::default(), Arc::default()];
-        let matrix = QueryValue::Matrix(vec![mixed, series("bar", vec![2000], vec![f64::NAN])]);
-        let want = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"foo"},"values":[[1,"1"],[3,"2"]],"histograms":[[2,{"count":"0","sum":"0"}],[4.500,{"count":"0","sum":"0"}]]},{"metric":{"__name__":"bar"},"values":[[2,"NaN"]]}]}}"#;
-        for grid in [None, Some((1000, 1000, 3)), Some((0, 500, 2)), Some((i64::MAX - 5, 1, 1))] {
-            assert_eq!(written(ResultWriter::new(matrix.clone(), grid, None, &none)).0, want);
-        }
+        let mut histogram = range_series("baz", vec![], vec![]);
+        histogram.histogram_ts_ms = vec![4500];
+        histogram.histograms = vec![Arc::default()];
+        let of_samples = [mixed, range_series("bar", vec![2000], vec![f64::NAN]), histogram];
         assert_eq!(
-            written(ResultWriter::new(QueryValue::Matrix(vec![]), None, None, &none)).0,
+            written(ResultWriter::new(QueryValue::RangeVector(of_samples.to_vec()), None, &none)).0,
+            want
+        );
+        let steps = Steps { start_ms: 500, step_ms: 500, count: 9 };
+        let column = |floats: &[(usize, f64)], histograms: &[usize]| {
+            let mut column = Column::new(9);
+            floats.iter().for_each(|(step, v)| column.set_float(*step, *v));
+            histograms.iter().for_each(|step| column.set_histogram(*step, Arc::default()));
+            column
+        };
+        let series = vec![
+            step_series("foo", column(&[(1, 1.0), (5, 2.0)], &[3, 8])),
+            step_series("bar", column(&[(3, f64::NAN)], &[])),
+            step_series("baz", column(&[], &[8])),
+        ];
+        assert_eq!(written(ResultWriter::new(QueryValue::Matrix { steps, series }, None, &none)).0, want);
+        assert_eq!(
+            written(ResultWriter::new(QueryValue::RangeVector(vec![]), None, &none)).0,
             r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#
         );
     }
 
     #[test]
     fn result_pieces_come_in_bounded_pieces_and_are_whole() {
-        let steps = 11_001;
-        let ts: Vec<i64> = (0..steps).map(|i| 1_700_000_000_000 + i * 250).collect();
-        let values: Vec<f64> = (0..steps).map(|i| i as f64 / 7.0).collect();
-        let matrix = QueryValue::Matrix(
-            (0..5).map(|i| series(&format!("m{i}"), ts.clone(), values.clone())).collect(),
-        );
-        let grid = Some((1_700_000_000_000, 250, steps as usize));
-        let mut writer = ResultWriter::new(matrix, grid, None, &Warnings::default());
+        let steps = Steps { start_ms: 1_700_000_000_000, step_ms: 250, count: 20_050 };
+        let values: Vec<f64> = (0..steps.count).map(|i| i as f64 / 7.0).collect();
+        let series = (0..5).map(|i| step_series(&format!("m{i}"), Column::full(values.clone()))).collect();
+        let matrix = QueryValue::Matrix { steps, series };
+        let mut writer = ResultWriter::new(matrix, None, &Warnings::default());
         let mut text = Vec::new();
         loop {
             let mut out = Vec::new();
@@ -233,9 +266,9 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
         for one in read["data"]["result"].as_array().unwrap() {
             let points = one["values"].as_array().unwrap();
-            assert_eq!(points.len(), steps as usize);
+            assert_eq!(points.len(), steps.count);
             for (i, p) in points.iter().enumerate() {
-                assert_eq!(p[0].as_f64().unwrap(), ts[i] as f64 / 1000.0);
+                assert_eq!(p[0].as_f64().unwrap(), steps.at(i) as f64 / 1000.0);
                 assert_eq!(p[1].as_str().unwrap().parse::<f64>().unwrap(), values[i]);
             }
         }

@@ -3,8 +3,9 @@
 use model::labels::Labels;
 
 use super::kernel::{Entry, Kernel};
+use crate::column::Column;
 use crate::eval::evaluator::Evaluator;
-use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
 use crate::plan::Call;
 use crate::value::QueryError;
 

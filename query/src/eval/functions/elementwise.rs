@@ -5,7 +5,7 @@ use model::sample::Value;
 use super::kernel::{Entry, Kernel};
 use super::math::{clamp, round_to};
 use super::quantile::histogram_variance;
-use crate::eval::frame::Point;
+use crate::column::Point;
 
 const fn math(name: &'static str, f: fn(f64) -> f64) -> Entry {
     Entry { name, kernel: Kernel::Math(f) }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::kernel::SeriesWindows;
-use crate::eval::frame::Column;
+use crate::column::Column;
 
 /// Minimum or maximum of all windows in one pass: a queue of the samples that may yet win, the best in front.
 /// `better(old, new)` is strict, so the earliest of equals stays.

@@ -15,8 +15,9 @@ use super::quantile::{
     ClassicBucket, NanNote, classic_fraction, classic_quantile, histogram_fraction, histogram_quantile,
 };
 use crate::annotations::{Annotations, go_float};
+use crate::column::Column;
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET, column_bytes, label_bytes};
-use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
 use crate::parse::Span;
 use crate::plan::{Call, PlanExpr};
 use crate::value::QueryError;

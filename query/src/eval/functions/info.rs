@@ -8,8 +8,9 @@ use model::matcher::{MatchOp, Matcher};
 
 use super::kernel::{Entry, Kernel};
 use super::timestamps::TakenSeries;
+use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET, column_bytes, label_bytes};
-use crate::eval::frame::{Column, Frame, Point, Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
 use crate::plan::{Call, PlanExpr, PlanNode};
 use crate::value::QueryError;
 

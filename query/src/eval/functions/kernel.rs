@@ -11,8 +11,9 @@ use model::sample::Value;
 use model::source::Budget;
 
 use crate::annotations::Annotations;
+use crate::column::{Column, Point};
 use crate::eval::evaluator::Evaluator;
-use crate::eval::frame::{Column, Point, Val};
+use crate::eval::frame::Val;
 use crate::eval::timeline::Reach;
 use crate::parse::Span;
 use crate::plan::Call;

@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
     use crate::annotations::Annotations;
-    use crate::eval::frame::Column;
+    use crate::column::Column;
     use crate::eval::timeline::Reach;
     use crate::parse::{FunctionKind, Span, functions};
 

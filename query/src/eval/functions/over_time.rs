@@ -13,7 +13,7 @@ use super::lanes::{self, LANES};
 use super::order::{SortedWindow, nth_distance, quantile, quantile_of_sorted};
 use super::sums::{avg_floats, means, sum_floats, sums};
 use crate::annotations::go_float;
-use crate::eval::frame::Column;
+use crate::column::Column;
 
 pub const ENTRIES: &[Entry] = &[
     window("sum_over_time", sum, Some(sums)),

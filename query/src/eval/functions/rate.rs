@@ -9,7 +9,7 @@ use super::kernel::{
     Entry, Extended, Floats, Histograms, Kernel, Samples, SeriesWindows, Window, WindowContext,
 };
 use crate::annotations::Annotations;
-use crate::eval::frame::Column;
+use crate::column::Column;
 use crate::parse::Span;
 
 pub const ENTRIES: &[Entry] = &[

@@ -4,8 +4,9 @@ use model::labels::Labels;
 
 use super::kernel::{Entry, Kernel};
 use super::math::{go_max, go_min};
+use crate::column::Column;
 use crate::eval::evaluator::Evaluator;
-use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
 use crate::plan::{Call, Selector};
 use crate::value::QueryError;
 

@@ -13,7 +13,7 @@
 use model::histogram::compensated_add;
 
 use super::kernel::SeriesWindows;
-use crate::eval::frame::Column;
+use crate::column::Column;
 
 /// A window slides where at most one sample in so many changes: moving one costs several plain additions.
 const WORTH: usize = 6;

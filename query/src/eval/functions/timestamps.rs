@@ -7,8 +7,9 @@ use model::matcher::Matcher;
 use model::source::{Hints, ResolutionReport, RollupHints, Selection};
 
 use super::kernel::{Entry, Kernel};
+use crate::column::Column;
 use crate::eval::evaluator::{Evaluator, label_bytes};
-use crate::eval::frame::{Column, Frame, Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
 use crate::plan::resolution::{Looks, Needs, wish};
 use crate::plan::{Call, PlanNode};
 use crate::value::QueryError;

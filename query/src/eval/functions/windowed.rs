@@ -17,7 +17,7 @@ use super::rate::{
     Extent, MIXED_KINDS, MIXED_SCHEMAS, RECONCILED_SUB, add_noting, mixed_kinds, mixed_schemas,
     not_a_counter, not_a_gauge,
 };
-use crate::eval::frame::Column;
+use crate::column::Column;
 
 /// How a function runs over windows.
 #[derive(Clone, Copy)]

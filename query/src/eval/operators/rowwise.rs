@@ -10,8 +10,9 @@ use model::labels::Labels;
 
 use super::binary::WithScalar;
 use crate::annotations::Annotations;
+use crate::column::Column;
 use crate::eval::evaluator::{Evaluator, label_bytes, merge_same_labels};
-use crate::eval::frame::{Column, Frame, Row, Val, without_name};
+use crate::eval::frame::{Frame, Row, Val, without_name};
 use crate::eval::functions::labels::Relabel;
 use crate::eval::functions::{self, Element, ElementFn, Kernel};
 use crate::parse::{FunctionKind, Span, ValueType};

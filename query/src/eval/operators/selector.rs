@@ -10,13 +10,15 @@ use model::source::{Hints, Reservation, Selection, SeriesColumns};
 use rayon::prelude::*;
 
 use crate::annotations::Annotations;
+use crate::column::Column;
 use crate::eval::evaluator::Evaluator;
-use crate::eval::frame::{Column, Row};
+use crate::eval::frame::Row;
 use crate::eval::functions::rate::interpolate_histograms;
 use crate::eval::stats::resolution::live_windows;
+use crate::eval::stats::trace::Trace;
 use crate::eval::timeline::{Memo, Reach, newest, windows};
 use crate::parse::Span;
-use crate::plan::{Selector, Steps};
+use crate::plan::{NodeId, Selector, Steps};
 use crate::value::QueryError;
 
 /// From how many slots and samples on a batch is worth more than one core.
@@ -47,6 +49,62 @@ pub(crate) fn hints(s: &Selector, steps: Steps, range_ms: i64) -> Hints {
     }
 }
 
+/// What of a selection is kept for who reads it next.
+struct Kept {
+    /// `None`: nothing, nobody will, or it is too much to hold: the next who reads it reads it again.
+    series: Option<Vec<SeriesColumns>>,
+    held: Reservation,
+}
+
+impl Kept {
+    fn new(wanted: bool) -> Kept {
+        Kept { series: wanted.then(Vec::new), held: Reservation::default() }
+    }
+}
+
+/// Whose work it is while a selection is read, for the trace if there is one: the selector's, or that of
+/// whoever takes its batches.
+struct Turns {
+    trace: Option<Arc<Trace>>,
+    selector: NodeId,
+    taker: NodeId,
+}
+
+impl Turns {
+    /// The selector's turn.
+    fn begin(trace: Option<Arc<Trace>>, selector: NodeId) -> Turns {
+        let taker = trace.as_ref().map(|t| t.switch(selector)).unwrap_or_default();
+        Turns { trace, selector, taker }
+    }
+
+    /// A batch was read, and its taker's turn comes.
+    fn taken(&self, series: usize, bytes: u64) {
+        if let Some(trace) = &self.trace {
+            trace.switch(self.taker);
+            trace.note(self.selector, |f| {
+                f.series += series as u64;
+                f.bytes += bytes;
+            });
+        }
+    }
+
+    fn reading(&self) {
+        if let Some(trace) = &self.trace {
+            trace.switch(self.selector);
+        }
+    }
+
+    fn end(&self, max_resolution_ms: i64) {
+        if let Some(trace) = &self.trace {
+            trace.switch(self.taker);
+            trace.note(self.selector, |f| {
+                f.runs += 1;
+                f.max_resolution_ms = max_resolution_ms;
+            });
+        }
+    }
+}
+
 impl Evaluator<'_> {
     /// Reads a selection in batches. What several selectors of the plan read is read once and kept.
     pub(crate) fn select(
@@ -57,37 +115,25 @@ impl Evaluator<'_> {
         each: &mut EachBatch<'_, Self>,
     ) -> Result<(), QueryError> {
         let (min_t_ms, max_t_ms) = reach.span();
-        let keep = self.selection_uses.get(s.selection).is_some_and(|n| *n > 1);
         let key = (s.selection, min_t_ms, max_t_ms);
-        let trace = self.trace.clone().map(|t| (t, s.id));
         if let Some(kept) = self.selected.get(&key).cloned() {
-            if let Some((trace, own)) = &trace {
-                trace.note(*own, |f| {
-                    f.runs += 1;
-                    f.series += kept.len() as u64;
-                    f.reused = true;
-                });
-            }
-            for batch in kept.chunks(256) {
-                self.budget.check()?;
-                each(self, batch)?;
-            }
-            return Ok(());
+            return self.select_kept(s, &kept, each);
         }
-        let (windows, needs, looks) = self.window_wish(s, reach, range_ms);
+        let (rollups, needs, looks) = self.window_wish(s, reach, range_ms);
         let selection = Selection {
             matchers: s.matchers.clone(),
             min_t_ms,
             max_t_ms,
-            hints: Hints { rollups: windows, ..hints(s, self.steps, range_ms) },
+            hints: Hints { rollups, ..hints(s, self.steps, range_ms) },
             budget: self.budget.clone(),
         };
         let source = self.source;
-        let user = trace.as_ref().map(|(t, own)| t.switch(*own)).unwrap_or_default();
+        let turns = Turns::begin(self.trace.clone(), s.id);
         let mut cursor = source.select(&selection)?;
         let what = (if range_ms > 0 { s.func } else { "" }, s.metric_name());
         self.note_answered(what, &selection.hints.rollups, needs, looks, (min_t_ms, max_t_ms));
-        let (mut all, mut kept, mut keep) = (Vec::new(), Reservation::default(), keep);
+        self.tell_to_come(s.id, || cursor.labels_to_come());
+        let mut kept = Kept::new(self.selection_uses.get(s.selection).is_some_and(|n| *n > 1));
         while let Some(mut batch) = cursor.next_batch()? {
             self.budget.check()?;
             if s.counts_only {
@@ -95,40 +141,55 @@ impl Evaluator<'_> {
             }
             let held: Reservation = batch.iter().map(series_held).sum();
             self.budget.reserve(held)?;
-            if let Some((trace, own)) = &trace {
-                trace.switch(user);
-                trace.note(*own, |f| {
-                    f.series += batch.len() as u64;
-                    f.bytes += held.bytes;
-                });
-            }
+            turns.taken(batch.len(), held.bytes);
             each(self, &batch)?;
-            if let Some((trace, own)) = &trace {
-                trace.switch(*own);
-            }
-            kept += held;
-            if keep && !self.may_keep(kept) {
-                // Too much to hold until the next who reads it: that one reads it again.
-                keep = false;
-                all = Vec::new();
-                self.budget.release(kept);
-            } else if keep {
-                all.extend(batch);
-            } else {
-                self.budget.release(held);
-            }
+            turns.reading();
+            self.tell_to_come(s.id, || cursor.labels_to_come());
+            self.keep_batch(&mut kept, batch, held);
         }
-        if let Some((trace, own)) = &trace {
-            trace.switch(user);
-            trace.note(*own, |f| {
-                f.runs += 1;
-                f.max_resolution_ms = selection.hints.rollups.max_resolution_ms;
-            });
-        }
-        if keep {
-            self.selected.insert(key, Arc::new(all));
+        turns.end(selection.hints.rollups.max_resolution_ms);
+        if let Some(series) = kept.series {
+            self.selected.insert(key, Arc::new(series));
         }
         Ok(())
+    }
+
+    /// A selection that was read before.
+    fn select_kept(
+        &mut self,
+        s: &Selector,
+        kept: &[SeriesColumns],
+        each: &mut EachBatch<'_, Self>,
+    ) -> Result<(), QueryError> {
+        if let Some(trace) = &self.trace {
+            trace.note(s.id, |f| {
+                f.runs += 1;
+                f.series += kept.len() as u64;
+                f.reused = true;
+            });
+        }
+        let mut rest = kept;
+        while !rest.is_empty() {
+            self.tell_to_come(s.id, || Some(rest.iter().map(|series| series.labels.clone()).collect()));
+            self.budget.check()?;
+            let (batch, after) = rest.split_at(rest.len().min(256));
+            each(self, batch)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Keeps a batch for who reads the selection next, as long as there is room; else gives back what it
+    /// holds.
+    fn keep_batch(&self, kept: &mut Kept, batch: Vec<SeriesColumns>, held: Reservation) {
+        let Some(series) = &mut kept.series else { return self.budget.release(held) };
+        kept.held += held;
+        if self.may_keep(kept.held) {
+            series.extend(batch);
+        } else {
+            kept.series = None;
+            self.budget.release(kept.held);
+        }
     }
 
     /// The rows of an instant selector, in the order of the source.

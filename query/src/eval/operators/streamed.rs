@@ -2,22 +2,27 @@
 //! and not all of them.
 //!
 //! A range result is ascending by labels, while rows come in the order of the source and may change their
-//! labels on the way. So before the first row goes out, the label sets that the selector will give are listed
-//! and led through the same operations: only if what comes out is ascending, each once, are rows handed out
-//! as they come. Otherwise they are collected, those there are already kept.
+//! labels on the way. So before the first row goes out, the selection tells the label sets that it will still
+//! give ([`SeriesToCome`]), and these are led through the same operations: only if what comes out is
+//! ascending, each once, are rows handed out as they come. Otherwise they are collected, those there are
+//! already kept.
+
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use model::labels::Labels;
-use model::source::{LabelQuery, Reservation};
+use model::source::{Budget, LabelQuery, Reservation};
+use parking_lot::Mutex;
 
 use super::range::matrix_reach;
 use super::rowwise::{RowOp, operand};
 use super::selector::instant_reach;
+use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes, row_held};
-use crate::eval::frame::{Column, Frame, Point, Row, Val, without_name};
+use crate::eval::frame::{Frame, Row, Val, without_name};
 use crate::eval::functions::{self, Kernel};
 use crate::parse::ValueType;
-use crate::plan::{PlanExpr, PlanNode, Selector, Steps};
+use crate::plan::{NodeId, PlanExpr, PlanNode, Selector, Steps};
 use crate::value::QueryError;
 
 /// What takes rows, ascending by their labels.
@@ -118,7 +123,135 @@ impl Way<'_, '_> {
     }
 }
 
+/// The label sets that a selector will still give: asked for by whoever streams its rows, told by the
+/// selection between two batches, when its cursor is free to be asked.
+pub(crate) struct SeriesToCome {
+    selector: NodeId,
+    answer: Mutex<Answer>,
+}
+
+/// How far the question is.
+enum Answer {
+    NotAsked,
+    Asked,
+    /// `None`: the source does not know before it has read them.
+    Told(Option<Vec<Labels>>),
+}
+
+impl SeriesToCome {
+    fn of(selector: NodeId) -> SeriesToCome {
+        SeriesToCome { selector, answer: Mutex::new(Answer::NotAsked) }
+    }
+
+    fn ask(&self) {
+        let mut answer = self.answer.lock();
+        if matches!(*answer, Answer::NotAsked) {
+            *answer = Answer::Asked;
+        }
+    }
+
+    /// What was told, once.
+    fn take(&self) -> Option<Option<Vec<Labels>>> {
+        let mut answer = self.answer.lock();
+        match std::mem::replace(&mut *answer, Answer::NotAsked) {
+            Answer::Told(labels) => Some(labels),
+            before => {
+                *answer = before;
+                None
+            }
+        }
+    }
+
+    fn tell(&self, labels: impl FnOnce() -> Option<Vec<Labels>>) {
+        let mut answer = self.answer.lock();
+        // What was told and not yet taken would be of an earlier place.
+        if !matches!(*answer, Answer::NotAsked) {
+            *answer = Answer::Told(labels());
+        }
+    }
+}
+
+/// The rows of a selector until it is known whether they can be streamed, and their way out from then on.
+struct Gathered<'w, 'p, 't> {
+    way: &'w mut Way<'p, 't>,
+    budget: Arc<Budget>,
+    /// Whether the selector's series lose their names before they become rows.
+    drops_name: bool,
+    from_bytes: u64,
+    rows: Vec<Row>,
+    reserved: Reservation,
+    /// Whether all rows come in the order of the result; `None` until somebody has looked.
+    in_order: Option<bool>,
+    streaming: bool,
+}
+
+impl Gathered<'_, '_, '_> {
+    /// Whether it is time to ask which series are still to come: early enough for the answer, which waits for
+    /// the end of a batch.
+    fn asks_order(&self) -> bool {
+        self.in_order.is_none() && self.reserved.bytes >= self.from_bytes / 2
+    }
+
+    /// Looks whether the result is ascending, each label set once: the rows there are (`rows_first`) and what
+    /// will be made of series with these labels.
+    fn look_at(&mut self, rows_first: bool, labels: Vec<Labels>) -> Result<(), QueryError> {
+        let bytes: u64 = labels.iter().map(label_bytes).sum();
+        self.budget.reserve(bytes)?;
+        let mut last: Option<Labels> = None;
+        let mut ascends = |labels: Labels| {
+            let ascends = last.as_ref().is_none_or(|last| *last < labels);
+            last = Some(labels);
+            ascends
+        };
+        let delayed = self.way.delayed;
+        let nameless = |row: &Row| match delayed && row.drop_name {
+            true => without_name(&row.labels),
+            false => row.labels.clone(),
+        };
+        let mut in_order = !rows_first || self.rows.iter().all(|row| ascends(nameless(row)));
+        for labels in labels {
+            if !in_order {
+                break;
+            }
+            self.budget.check()?;
+            let labels = if self.drops_name && !delayed { without_name(&labels) } else { labels };
+            in_order = ascends(self.way.final_labels(labels, self.drops_name)?);
+        }
+        self.budget.release(bytes);
+        self.in_order = Some(in_order);
+        Ok(())
+    }
+
+    fn row(&mut self, row: Row) -> Result<(), QueryError> {
+        let row = self.way.through(row)?;
+        if self.streaming {
+            return self.way.out(row);
+        }
+        let reserved = row_held(&row);
+        self.budget.reserve(reserved)?;
+        self.reserved += reserved;
+        self.rows.push(row);
+        if self.reserved.bytes < self.from_bytes || self.in_order != Some(true) {
+            return Ok(());
+        }
+        self.streaming = true;
+        for row in std::mem::take(&mut self.rows) {
+            let reserved = row_held(&row);
+            self.way.out(row)?;
+            self.budget.release(reserved);
+        }
+        Ok(())
+    }
+}
+
 impl Evaluator<'_> {
+    /// Passes on which series a selector will still give, if somebody waits for it.
+    pub(crate) fn tell_to_come(&self, selector: NodeId, labels: impl FnOnce() -> Option<Vec<Labels>>) {
+        if let Some(to_come) = self.to_come.as_ref().filter(|t| t.selector == selector) {
+            to_come.tell(labels);
+        }
+    }
+
     /// Evaluates the root of a range query. From `from_bytes` of rows on they are handed to `take`, where
     /// that is possible.
     pub(crate) fn collect_or_stream<'t>(
@@ -159,68 +292,48 @@ impl Evaluator<'_> {
             Some(range_ms) => matrix_reach(selector, range_ms, self.steps, self.lookback_ms).0,
         };
         let (min_t_ms, max_t_ms) = reach.span();
-        let budget = self.budget.clone();
-        let query = LabelQuery {
-            selectors: vec![selector.matchers.clone()],
-            min_t_ms,
-            max_t_ms,
-            budget: budget.clone(),
+        let selectors = vec![selector.matchers.clone()];
+        let query = LabelQuery { selectors, min_t_ms, max_t_ms, budget: self.budget.clone() };
+        let (source, to_come) = (self.source, Arc::new(SeriesToCome::of(selector.id)));
+        let mut gathered = Gathered {
+            way,
+            budget: self.budget.clone(),
+            drops_name: drops,
+            from_bytes,
+            rows: Vec::new(),
+            reserved: Reservation::default(),
+            in_order: None,
+            streaming: false,
         };
-        let (source, delayed) = (self.source, self.options.delayed_name_removal);
-        // Whether the rows will come in the order of the result.
-        let in_order = |way: &Way<'_, '_>| -> Result<bool, QueryError> {
-            let mut all = source.series(&query)?;
-            let bytes: u64 = all.iter().map(|l| l.as_bytes().len() as u64 + 48).sum();
-            query.budget.reserve(bytes)?;
-            all.sort_by(|a, b| a.series_cmp(b));
-            let mut last: Option<Labels> = None;
-            let mut ascending = true;
-            for labels in all {
-                let labels = if drops && !delayed { without_name(&labels) } else { labels };
-                let labels = way.final_labels(labels, drops)?;
-                query.budget.check()?;
-                ascending = last.is_none_or(|last| last < labels);
-                if !ascending {
-                    break;
+        if gathered.asks_order() {
+            to_come.ask();
+        }
+        self.to_come = Some(to_come.clone());
+        let streamed = self.stream(leaf, &mut |row| {
+            match to_come.take() {
+                None => {}
+                Some(Some(labels)) => gathered.look_at(true, labels)?,
+                Some(None) => {
+                    let mut labels = source.series(&query)?;
+                    labels.sort_by(Labels::series_cmp);
+                    gathered.look_at(false, labels)?;
                 }
-                last = Some(labels);
             }
-            query.budget.release(bytes);
-            Ok(ascending)
-        };
-        let (mut rows, mut reserved) = (Vec::new(), Reservation::default());
-        let (mut streaming, mut unordered) = (false, false);
-        self.stream(leaf, &mut |row| {
-            let row = way.through(row)?;
-            if streaming {
-                return way.out(row);
-            }
-            budget.reserve(row_held(&row))?;
-            reserved += row_held(&row);
-            rows.push(row);
-            if reserved.bytes < from_bytes || unordered {
-                return Ok(());
-            }
-            if !in_order(way)? {
-                // What there is already is kept: all rows are collected, and sorted by whoever asked for
-                // them.
-                unordered = true;
-                return Ok(());
-            }
-            streaming = true;
-            for row in rows.drain(..) {
-                let reserved = row_held(&row);
-                way.out(row)?;
-                budget.release(reserved);
+            gathered.row(row)?;
+            if gathered.asks_order() {
+                to_come.ask();
             }
             Ok(())
-        })?;
+        });
+        self.to_come = None;
+        streamed?;
+        let Gathered { way, mut rows, reserved, streaming, .. } = gathered;
         if streaming {
             return Ok(Streaming::Streamed(way.count));
         }
         // Rows that were made alike by the operations are for the whole evaluation to judge.
         if !way.ops.is_empty() && !unique_labels(&rows) {
-            budget.release(reserved);
+            self.budget.release(reserved);
             return Ok(Streaming::NotPossible);
         }
         self.live += reserved;

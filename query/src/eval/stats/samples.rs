@@ -3,7 +3,7 @@
 
 use model::histogram::Histogram;
 
-use crate::eval::frame::Column;
+use crate::column::Column;
 use crate::plan::Steps;
 
 /// How much is counted.

@@ -1,8 +1,8 @@
 //! A source without replica labels: the HA replicas of a series, told apart by those labels only, are one.
 //!
-//! A selection first asks which series there are, so that it knows which belong together and when all of a
-//! group have passed: dropping a label can change the order (`{a,replica}` comes after `{a,b,replica}`, `{a}`
-//! before `{a,b}`). A group is handed out as soon as no series still to come belongs to it or to a group
+//! A selection first learns from the inner cursor which series will come, so that it knows which belong
+//! together and when all of a group have passed: dropping a label can change the order (`{a,replica}` comes
+//! after `{a,b,replica}`, `{a}` before `{a,b}`). A group is handed out as soon as no series still to come belongs to it or to a group
 //! before it. Where the replica label sorts after the labels that tell series apart that is at once; where it
 //! sorts before them, up to the first replica's share of a metric waits in memory, which is charged to the
 //! query.
@@ -44,7 +44,7 @@ pub fn without_replica(labels: &Labels, replica_labels: &[String]) -> Labels {
     labels.filter(|name, _| !replica_labels.iter().any(|r| r == name))
 }
 
-/// See the module.
+/// Shows the replicas of a series in another source as one.
 pub struct DedupSource {
     inner: Arc<dyn Source>,
     replica_labels: Vec<String>,
@@ -57,42 +57,38 @@ impl DedupSource {
         DedupSource { inner, replica_labels, mode }
     }
 
-    /// Passes on what answered: of replicas that were downsampled apart one window speaks in the place of
-    /// samples that would have been chosen one by one, so such a part is not exact.
-    fn tell(
+    /// Passes on which resolution answered. Where replicas were downsampled apart, one window speaks in the
+    /// place of samples that would have been chosen one by one, so such a part is not exact.
+    ///
+    /// `merges`: whether any two of the selection's series are replicas of one another.
+    fn pass_on(
         &self,
-        own: &ResolutionReport,
-        told: &ResolutionReport,
+        report: &ResolutionReport,
+        to: &ResolutionReport,
         names: &LabelQuery,
+        merges: bool,
     ) -> Result<(), SourceError> {
-        let mut parts = own.parts();
-        let in_windows = |p: &ResolutionPart| p.resolution_ms > 0 && !p.coarse;
-        // Few questions: neighbours of one resolution are one.
-        let mut asked: Option<(ResolutionPart, bool)> = None;
-        for at in 0..parts.len() {
-            let part = parts[at];
-            if !in_windows(&part) {
+        let mut parts = report.parts();
+        let exact_windows = |p: &ResolutionPart| p.resolution_ms > 0 && !p.coarse;
+        let mut resolutions: Vec<i64> =
+            parts.iter().filter(|p| exact_windows(p)).map(|p| p.resolution_ms).collect();
+        resolutions.sort_unstable();
+        resolutions.dedup();
+        for resolution_ms in resolutions.into_iter().filter(|_| merges) {
+            let of_resolution = |p: &ResolutionPart| exact_windows(p) && p.resolution_ms == resolution_ms;
+            let concerned = || parts.iter().filter(|p| of_resolution(p));
+            let (Some(min_t_ms), Some(max_t_ms)) =
+                (concerned().map(|p| p.min_t_ms).min(), concerned().map(|p| p.max_t_ms).max())
+            else {
                 continue;
-            }
-            let same = |(other, _): &(ResolutionPart, bool)| {
-                part.min_t_ms >= other.min_t_ms && part.max_t_ms <= other.max_t_ms
             };
-            if !asked.as_ref().is_some_and(same) {
-                let alike = |p: &&ResolutionPart| in_windows(p) && p.resolution_ms == part.resolution_ms;
-                let all = || parts.iter().filter(alike);
-                let (min_t_ms, max_t_ms) = (
-                    all().map(|p| p.min_t_ms).min().unwrap_or(part.min_t_ms),
-                    all().map(|p| p.max_t_ms).max().unwrap_or(part.max_t_ms),
-                );
-                let series = self.inner.series(&LabelQuery { min_t_ms, max_t_ms, ..names.clone() })?;
-                let merges = Plan::new(series, &self.replica_labels).merges();
-                asked = Some((ResolutionPart { min_t_ms, max_t_ms, ..part }, merges));
-            }
-            if asked.as_ref().is_some_and(|(_, merges)| *merges) {
-                parts[at].coarse = true;
+            // Replicas of which only one was there at the time are one series' windows.
+            let series = self.inner.series(&LabelQuery { min_t_ms, max_t_ms, ..names.clone() })?;
+            if Plan::new(series, &self.replica_labels).merges() {
+                parts.iter_mut().filter(|p| of_resolution(p)).for_each(|p| p.coarse = true);
             }
         }
-        parts.into_iter().for_each(|p| told.note(p));
+        parts.into_iter().for_each(|p| to.note(p));
         Ok(())
     }
 
@@ -119,19 +115,37 @@ impl Source for DedupSource {
             max_t_ms: wider.max_t_ms,
             budget: selection.budget.clone(),
         };
-        let series = self.inner.series(&names)?;
+        let asked_report = std::mem::take(&mut wider.hints.rollups.report);
+        let report = Arc::new(ResolutionReport::default());
+        wider.hints.rollups.report = Some(report.clone());
+        let read_before = selection.budget.samples_read();
+        let inner = self.inner.select(&wider)?;
+        // The selection has found its series: they are asked for only where it does not tell.
+        let series = match inner.labels_to_come() {
+            Some(series) => series,
+            None => self.inner.series(&names)?,
+        };
         if !series.iter().any(|labels| labels.iter().any(|(name, _)| self.is_replica_label(name))) {
-            return self.inner.select(selection);
+            if report.parts().iter().any(|part| part.resolution_ms > 0) {
+                // Windows at the ends of the wider range may be others than those of the range itself.
+                drop(inner);
+                let budget = &selection.budget;
+                budget.forget_samples(budget.samples_read() - read_before);
+                return self.inner.select(selection);
+            }
+            if let Some(asked_report) = asked_report {
+                report.parts().iter().filter_map(|part| part.within(keep)).for_each(|p| asked_report.note(p));
+            }
+            return Ok(match (wider.min_t_ms, wider.max_t_ms) == keep {
+                true => inner,
+                false => Box::new(CutCursor { inner, keep, budget: selection.budget.clone() }),
+            });
         }
         let plan = Plan::new(series, &self.replica_labels);
         let held = plan.bytes();
         selection.budget.reserve(held)?;
-        let told = std::mem::take(&mut wider.hints.rollups.report);
-        let own = Arc::new(ResolutionReport::default());
-        wider.hints.rollups.report = Some(own.clone());
-        let inner = self.inner.select(&wider)?;
-        if let Some(told) = told {
-            self.tell(&own, &told, &names)?;
+        if let Some(asked_report) = asked_report {
+            self.pass_on(&report, &asked_report, &names, plan.merges())?;
         }
         Ok(Box::new(DedupCursor {
             inner,
@@ -326,6 +340,40 @@ impl SeriesCursor for DedupCursor<'_> {
                 return Ok(None);
             }
         }
+    }
+
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        Some(self.plan.groups[self.next..].to_vec())
+    }
+}
+
+/// A cursor over more time than was asked for, cut to what was.
+struct CutCursor<'a> {
+    inner: Box<dyn SeriesCursor + 'a>,
+    keep: (i64, i64),
+    budget: Arc<Budget>,
+}
+
+impl SeriesCursor for CutCursor<'_> {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        while let Some(batch) = self.inner.next_batch()? {
+            let mut left = Vec::with_capacity(batch.len());
+            for series in batch {
+                let samples = series.ts_ms.len();
+                let series = cut(series, self.keep);
+                let gone = samples - series.as_ref().map_or(0, |s| s.ts_ms.len());
+                self.budget.forget_samples(gone as u64);
+                left.extend(series);
+            }
+            if !left.is_empty() {
+                return Ok(Some(left));
+            }
+        }
+        Ok(None)
+    }
+
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        self.inner.labels_to_come()
     }
 }
 

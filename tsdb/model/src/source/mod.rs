@@ -81,6 +81,12 @@ pub struct ResolutionPart {
 }
 
 impl ResolutionPart {
+    /// What of it lies in a range of time, both ends included.
+    pub fn within(&self, (min_t_ms, max_t_ms): (i64, i64)) -> Option<ResolutionPart> {
+        let (min_t_ms, max_t_ms) = (self.min_t_ms.max(min_t_ms), self.max_t_ms.min(max_t_ms));
+        (min_t_ms <= max_t_ms).then_some(ResolutionPart { min_t_ms, max_t_ms, ..*self })
+    }
+
     /// Whether what is computed from it is what the samples would have given.
     pub fn exact(&self) -> bool {
         !self.coarse && !self.approximate
@@ -121,6 +127,12 @@ pub struct SeriesColumns {
 pub trait SeriesCursor: Send {
     /// The next few series, `None` at the end; never an empty batch.
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError>;
+
+    /// The label sets of the series that are still to come, in the cursor's order, each once; some may turn
+    /// out to have no sample. `None` where the cursor learns them only by reading: [`Source::series`] tells.
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        None
+    }
 }
 
 /// Whatever holds series. Implementations see one consistent state for as long as they live.

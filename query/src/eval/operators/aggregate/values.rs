@@ -6,8 +6,9 @@ use model::matcher::quote;
 
 use super::groups::{Groups, group_labels, is_in};
 use crate::annotations::go_float;
+use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes};
-use crate::eval::frame::{Column, Frame, Point, Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
 use crate::eval::functions::order::quantile;
 use crate::plan::Aggregate;
 use crate::value::QueryError;

@@ -10,8 +10,9 @@ use model::sample::Value;
 use model::source::Budget;
 
 use crate::annotations::{Annotations, Severity};
+use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET, column_bytes, label_bytes};
-use crate::eval::frame::{Column, Frame, Point, Row, Val, is_metadata_label};
+use crate::eval::frame::{Frame, Row, Val, is_metadata_label};
 use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
 use crate::plan::{Binary, PlanExpr, PlanNode};
 use crate::value::{ErrorKind, QueryError};

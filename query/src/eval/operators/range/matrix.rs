@@ -1,22 +1,24 @@
-//! A range vector as the result of a query, and rows as points in time.
+//! A range vector as the result of a query.
 
 use model::labels::Labels;
 use model::source::{Reservation, SeriesColumns};
 
 use super::reach::{matrix_reach, subquery_steps};
+use crate::column::Column;
 use crate::eval::evaluator::Evaluator;
-use crate::eval::frame::{Column, Point, Row, Val};
+use crate::eval::frame::{Row, Val};
 use crate::eval::functions::Extended;
 use crate::eval::functions::rate::extend;
 use crate::eval::operators::selector::without_stale;
 use crate::eval::stats::samples;
 use crate::eval::timeline::{Reach, windows};
-use crate::plan::{PlanExpr, PlanNode, Steps};
-use crate::value::{QueryError, RangeSeries};
+use crate::plan::{PlanExpr, PlanNode};
+use crate::value::{QueryError, QueryValue, RangeSeries, StepSeries};
 
 impl Evaluator<'_> {
-    /// A range vector as the result of an instant query: the samples of each series.
-    pub fn eval_range_vector(&mut self, expr: &PlanExpr) -> Result<Vec<RangeSeries>, QueryError> {
+    /// A range vector as the result of an instant query: the samples of each series, or the steps of a
+    /// subquery, in the order of evaluation.
+    pub fn eval_range_vector(&mut self, expr: &PlanExpr) -> Result<QueryValue, QueryError> {
         self.budget.check()?;
         match &expr.node {
             PlanNode::StepInvariant(inner) => self.eval_range_vector(inner),
@@ -25,76 +27,64 @@ impl Evaluator<'_> {
                 let mut out = Vec::new();
                 self.select(selector, &reach, *range_ms, &mut |ev, batch| {
                     for series in batch {
-                        let series = without_stale(series);
-                        let (from, to) = windows(&series.ts_ms, &reach)[0];
-                        let (from, to) = (from as usize, to as usize);
-                        if from == to {
-                            continue;
-                        }
-                        let found = match extended {
-                            Extended::No => points(&series, from, to),
-                            _ => extended_points(&series, from, to, &reach, *range_ms, extended)?,
-                        };
-                        let histograms: u64 = found.histograms.iter().map(|h| samples::weight(h)).sum();
-                        ev.sample_stats.at(0, found.values.len() as u64 + histograms);
-                        if !found.is_empty() {
-                            let samples = found.values.len() as u64 + histograms;
-                            let held = Reservation { bytes: 32 * found.len() as u64 + 96, samples };
-                            ev.budget.reserve(held)?;
-                            ev.live += held;
-                            out.push(found);
-                        }
+                        out.extend(ev.samples_in_range(series, &reach, *range_ms, extended)?);
                     }
                     Ok(())
                 })?;
-                Ok(out)
+                Ok(QueryValue::RangeVector(out))
             }
             PlanNode::Subquery(sub) => {
                 let steps = subquery_steps(sub, self.steps, self.options.max_samples)?;
                 let (inner, child) = self.in_subquery(sub, steps)?;
                 self.sample_stats.all_of(&child);
-                match inner {
-                    Val::Vector(frame) => {
-                        let frame = self.finish(frame)?;
-                        Ok(frame
-                            .rows
-                            .into_iter()
-                            .map(|r| range_series(r, &steps))
-                            .filter(|s| !s.is_empty())
-                            .collect())
+                let rows = match inner {
+                    Val::Vector(frame) => self.finish(frame)?.rows,
+                    Val::Scalar(v) => {
+                        vec![Row { labels: Labels::empty(), drop_name: false, column: Column::full(v) }]
                     }
-                    Val::Scalar(v) if v.is_empty() => Ok(Vec::new()),
-                    Val::Scalar(v) => Ok(vec![range_series(
-                        Row { labels: Labels::empty(), drop_name: false, column: Column::full(v) },
-                        &steps,
-                    )]),
-                    Val::Str(_) => Err(QueryError::internal("a subquery over a string was planned")),
-                }
+                    Val::Str(_) => {
+                        return Err(QueryError::internal("a subquery over a string was planned"));
+                    }
+                };
+                Ok(QueryValue::Matrix { steps, series: step_series(rows) })
             }
             _ => Err(QueryError::internal("not a range vector")),
         }
     }
+
+    /// What of a series lies in the range of the first step, charged; `None` where nothing does.
+    fn samples_in_range(
+        &mut self,
+        series: &SeriesColumns,
+        reach: &Reach,
+        range_ms: i64,
+        extended: Extended,
+    ) -> Result<Option<RangeSeries>, QueryError> {
+        let series = without_stale(series);
+        let (from, to) = windows(&series.ts_ms, reach)[0];
+        let (from, to) = (from as usize, to as usize);
+        if from == to {
+            return Ok(None);
+        }
+        let points = match extended {
+            Extended::No => points(&series, from, to),
+            _ => extended_points(&series, from, to, reach, range_ms, extended)?,
+        };
+        let histograms: u64 = points.histograms.iter().map(|h| samples::weight(h)).sum();
+        let samples = points.values.len() as u64 + histograms;
+        self.sample_stats.at(0, samples);
+        if points.is_empty() {
+            return Ok(None);
+        }
+        self.charge(Reservation { bytes: 32 * points.len() as u64 + 96, samples })?;
+        Ok(Some(points))
+    }
 }
 
-/// A row as points in time.
-pub(crate) fn range_series(row: Row, steps: &Steps) -> RangeSeries {
-    let mut out = RangeSeries::new(row.labels);
-    let n = row.column.float_count();
-    out.ts_ms.reserve_exact(n);
-    out.values.reserve_exact(n);
-    for (step, p) in row.column.iter() {
-        match p {
-            Point::Float(v) => {
-                out.ts_ms.push(steps.at(step));
-                out.values.push(v);
-            }
-            Point::Histogram(h) => {
-                out.histogram_ts_ms.push(steps.at(step));
-                out.histograms.push(h.clone());
-            }
-        }
-    }
-    out
+/// The rows that have a point, as series of a matrix.
+pub(crate) fn step_series(rows: Vec<Row>) -> Vec<StepSeries> {
+    let rows = rows.into_iter().filter(|row| !row.column.is_empty());
+    rows.map(|row| StepSeries { labels: row.labels, column: row.column }).collect()
 }
 
 /// The samples `from..to` of a series.

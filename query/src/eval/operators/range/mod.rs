@@ -6,5 +6,5 @@ mod rows;
 mod subquery;
 mod windows;
 
-pub(crate) use matrix::range_series;
+pub(crate) use matrix::step_series;
 pub(crate) use reach::{check_step_count, matrix_reach, subquery_steps};

@@ -6,8 +6,9 @@ use model::source::Budget;
 
 use super::reach::{check_extended, matrix_reach};
 use super::windows::{SeriesResult, WindowJob};
+use crate::column::Column;
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
-use crate::eval::frame::{Column, Frame, Row, Val, without_name};
+use crate::eval::frame::{Frame, Row, Val, without_name};
 use crate::eval::functions::over_time::PRESENCE;
 use crate::eval::functions::{self, Extended, Kernel, Scalars, Window, windowed};
 use crate::eval::timeline::{Memo, Reach};

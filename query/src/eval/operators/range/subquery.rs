@@ -7,8 +7,9 @@ use model::labels::Labels;
 use model::source::{Reservation, SeriesColumns};
 
 use super::reach::subquery_steps;
+use crate::column::{Column, Point};
 use crate::eval::evaluator::Evaluator;
-use crate::eval::frame::{Column, Frame, Point, Row, Val};
+use crate::eval::frame::{Frame, Row, Val};
 use crate::eval::operators::selector::series_held;
 use crate::eval::stats::samples::SampleStats;
 use crate::plan::{Steps, Subquery};

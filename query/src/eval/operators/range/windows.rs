@@ -7,7 +7,7 @@ use model::rollup::{Aggregates, WindowColumns};
 use model::source::{Budget, SeriesColumns};
 
 use crate::annotations::Annotations;
-use crate::eval::frame::Column;
+use crate::column::Column;
 use crate::eval::functions::windowed::{FloatWindows, Windowed};
 use crate::eval::functions::{Extended, Samples, Scalars, SeriesWindows, Window, WindowContext, WorkMeter};
 use crate::eval::operators::selector::without_stale;

@@ -137,6 +137,20 @@ impl SeriesCursor for MergeCursor<'_> {
         }
         Ok((!batch.is_empty()).then_some(batch))
     }
+
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        let mut labels: Vec<Labels> = Vec::new();
+        for input in &self.inputs {
+            labels.extend(input.ready.iter().map(|series| series.labels.clone()));
+            labels.extend(input.cursor.labels_to_come()?);
+        }
+        if self.inputs.len() > 1 {
+            // Ascending runs: the stable sort merges them.
+            labels.sort_by(Labels::series_cmp);
+            labels.dedup();
+        }
+        Some(labels)
+    }
 }
 
 /// Joined timelines, so that series which shared theirs before still do.

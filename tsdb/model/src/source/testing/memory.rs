@@ -126,4 +126,8 @@ impl SeriesCursor for Batches {
         let batch: Vec<_> = self.rest.by_ref().take(256).collect();
         Ok((!batch.is_empty()).then_some(batch))
     }
+
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        Some(self.rest.as_slice().iter().map(|series| series.labels.clone()).collect())
+    }
 }
