@@ -11,7 +11,7 @@ use crate::target::{Exposed, Value, exposed, on_dashboards};
 pub struct FleetOptions {
     pub seed: u64,
     pub targets: u32,
-    /// Two Prometheis scrape every target, told apart by the label `replica`.
+    /// Two Prometheus servers scrape every target, told apart by the label `replica`.
     pub ha: bool,
     pub begin_ms: i64,
     pub duration_ms: i64,

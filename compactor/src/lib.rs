@@ -6,11 +6,11 @@
 //!    over, all its raw blocks become one; blocks that lie over one another (late data, copies, imports) are
 //!    an ordinary input. A block that crosses boundaries is cut at them first.
 //! 3. A [`worker`] claims the job by [lease](tsdb::catalog::lease) and does it ([`job`]): [`job::merge`]
-//!    reads all inputs series by series in order, masked as in queries, [`job::write`] puts down the raw
-//!    block and, in the same pass, its windows of 5 minutes and an hour ([`model::rollup::downsample`]). What
-//!    would be too large for one block becomes several, one after the other, each with a run of the series.
-//!    So memory and scratch disk stay below their settings, whatever there is to merge. What was uploaded is
-//!    read back and compared with what was merged.
+//!    reads all inputs series by series in order, with the same visibility as in queries, [`job::write`] puts
+//!    down the raw block and, in the same pass, its windows of 5 minutes and an hour
+//!    ([`model::rollup::downsample`]). What would be too large for one block becomes several, one after the
+//!    other, each with a run of the series. So memory and scratch disk stay below their settings, whatever
+//!    there is to merge. What was uploaded is read back and compared with what was merged.
 //! 4. One commit puts the outputs in the place of the inputs and of the windows that they replace. It demands
 //!    that all of them are still live, so two compactors that do the same thing lose time and nothing else.
 //!    Until then nothing is visible; a crash leaves objects that nobody names.

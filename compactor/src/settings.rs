@@ -1,4 +1,4 @@
-//! What a compactor goes by, beside the planner's own settings.
+//! What a compactor goes by, besides the planner's own settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -63,8 +63,8 @@ impl Source for Kept {
         self.source.select(selection)
     }
 
-    fn series(&self, wish: &source::LabelQuery) -> Result<Vec<model::labels::Labels>, SourceError> {
-        self.source.series(wish)
+    fn series(&self, query: &source::LabelQuery) -> Result<Vec<model::labels::Labels>, SourceError> {
+        self.source.series(query)
     }
 }
 

@@ -23,7 +23,7 @@ const WINDOW_MS: i64 = 2 * 3_600_000;
 /// One sender. It remembers all it sent, and what became of it.
 struct Writer {
     id: u64,
-    dice: Rng,
+    rng: Rng,
     base_ms: i64,
     tick: i64,
     model: Model,
@@ -35,7 +35,7 @@ impl Writer {
     fn new(id: u64, base_ms: i64) -> Writer {
         Writer {
             id,
-            dice: Rng(id),
+            rng: Rng(id),
             base_ms,
             tick: 0,
             model: Model::default(),
@@ -53,7 +53,7 @@ impl Writer {
             if dead.load(Ordering::Relaxed) || self.unanswered.is_some() {
                 return;
             }
-            let request = if !self.last.is_empty() && self.dice.below(8) == 0 {
+            let request = if !self.last.is_empty() && self.rng.below(8) == 0 {
                 self.last.clone()
             } else {
                 self.request(round)
@@ -81,13 +81,13 @@ impl Writer {
     /// back in time.
     fn request(&mut self, round: u64) -> Vec<Series> {
         self.tick += 1;
-        let late = self.tick > 8 && self.dice.below(4) == 0;
+        let late = self.tick > 8 && self.rng.below(4) == 0;
         let (tick, shift_ms) =
-            if late { (self.dice.below(self.tick as u64) as i64, 37) } else { (self.tick, 0) };
+            if late { (self.rng.below(self.tick as u64) as i64, 37) } else { (self.tick, 0) };
         let start_ms = self.base_ms + tick * TICK_MS + shift_ms;
         let steady = (0..4)
             .map(|i| ("steady", i))
-            .chain([("fresh", round * 1_000 + self.dice.below(5)), ("fresh", round * 1_000 + 7)]);
+            .chain([("fresh", round * 1_000 + self.rng.below(5)), ("fresh", round * 1_000 + 7)]);
         let mut all = Vec::new();
         for (kind, n) in steady {
             let (writer, n) = (self.id.to_string(), n.to_string());
@@ -115,7 +115,7 @@ fn acknowledged_samples_survive_twenty_kills() {
     // All data lies around a border of the flush windows, some on either side.
     let base_ms = (now_ms() - 3_600_000) / WINDOW_MS * WINDOW_MS - 600_000;
     let mut writers: Vec<_> = (0..WRITERS).map(|id| Writer::new(id, base_ms)).collect();
-    let mut dice = Rng(20);
+    let mut rng = Rng(20);
     let mut hearth = Start::at(folder.path()).ready();
     let (mut flushed, mut killed_in_replay) = (0, 0);
 
@@ -134,7 +134,7 @@ fn acknowledged_samples_survive_twenty_kills() {
             })
             .collect();
 
-        let enough = 10 + dice.below(WRITERS * REQUESTS / 2) as usize;
+        let enough = 10 + rng.below(WRITERS * REQUESTS / 2) as usize;
         test_services::wait_for("the writers to get on", Duration::from_secs(60), || {
             (acknowledged.load(Ordering::Relaxed) >= enough || threads.iter().all(|t| t.is_finished()))
                 .then_some(())
@@ -143,7 +143,7 @@ fn acknowledged_samples_survive_twenty_kills() {
             let api = Api::new(hearth.start.port);
             let flush =
                 std::thread::spawn(move || api.try_post("/-/flush", &[], b"").is_ok_and(|a| a.status < 300));
-            std::thread::sleep(Duration::from_millis(dice.below(500)));
+            std::thread::sleep(Duration::from_millis(rng.below(500)));
             flush
         });
         hearth.kill();
@@ -154,7 +154,7 @@ fn acknowledged_samples_survive_twenty_kills() {
         if round % 4 == 2 {
             for _ in 0..2 {
                 let mut starting = hearth.start.clone().spawn();
-                std::thread::sleep(Duration::from_millis(dice.below(80)));
+                std::thread::sleep(Duration::from_millis(rng.below(80)));
                 let answers = starting.api.try_get("/-/ready", &[]).is_ok_and(|a| a.status == 200);
                 killed_in_replay += usize::from(!answers);
                 starting.kill();

@@ -118,8 +118,8 @@ fn bad_writes_get_a_clear_answer() {
     let hearth = Start::at(folder.path()).ready();
     let beside = Undisturbed::start(&hearth, "beside_writes");
     let good = write_request(&[series(&[("__name__", "cut"), ("job", "bad")], &[(now_ms(), 1.0); 1])]);
-    let mut dice = Rng(99);
-    let noise: Vec<u8> = (0..50_000).map(|_| dice.roll() as u8).collect();
+    let mut rng = Rng(99);
+    let noise: Vec<u8> = (0..50_000).map(|_| rng.roll() as u8).collect();
 
     let many: Vec<(String, String)> =
         (0..10_000).map(|n| (format!("label_{n:05}"), "x".to_owned())).collect();
@@ -455,8 +455,8 @@ fn bytes_that_are_not_http_are_turned_away() {
     let hearth = Start::at(folder.path()).ready();
     let port = hearth.start.port;
     let beside = Undisturbed::start(&hearth, "beside_raw");
-    let mut dice = Rng(5);
-    let noise: Vec<u8> = (0..100_000).map(|_| dice.roll() as u8).collect();
+    let mut rng = Rng(5);
+    let noise: Vec<u8> = (0..100_000).map(|_| rng.roll() as u8).collect();
     let write = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n";
     let big_header = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\nX-Big: {}\r\n\r\n", "a".repeat(4 << 20));
     let many_headers = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: b\r\n".repeat(50_000));

@@ -77,7 +77,7 @@ fn race(kind: Kind) {
     let mut hearths: Vec<Hearth> =
         ["a", "b"].iter().map(|name| start(folder.path(), name, &s3, &lock).ready()).collect();
     let mut model = Model::default();
-    let mut dice = Rng(7);
+    let mut rng = Rng(7);
     let end = now_ms();
     // In a span that is over, so that compaction has something to do.
     let begin = end - 40 * HOUR_MS;
@@ -88,13 +88,13 @@ fn race(kind: Kind) {
             model.acknowledged(&all);
         }
         // Both flush at once; in odd rounds one is killed somewhere on the way.
-        let victim = dice.below(2) as usize;
+        let victim = rng.below(2) as usize;
         std::thread::scope(|threads| {
             for hearth in &hearths {
                 threads.spawn(|| hearth.api.try_post("/-/flush", &[], &[]).map(drop));
             }
             if round % 2 == 1 {
-                std::thread::sleep(Duration::from_millis(20 + dice.below(120)));
+                std::thread::sleep(Duration::from_millis(20 + rng.below(120)));
                 hearths[victim].process.signal("KILL");
             }
         });

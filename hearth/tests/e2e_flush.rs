@@ -150,7 +150,8 @@ fn a_second_process_on_the_same_folder_is_refused() {
     second.folder = folder.path().to_owned();
     // It may be the first one's successor, so it waits, not ready, and says for what.
     let mut second = second.spawn();
-    // Both write to one file, and the first one's banner names the folder too: only these words are the second's.
+    // Both write to one file, and the first one's banner names the folder too: only these words are the
+    // second's.
     let refusal = format!("{} is in use by another Hearth", hearth.start.data_dir().display());
     let said = wait_for("the second to say what it waits for", Duration::from_secs(60), || {
         Some(second.process.log_tail()).filter(|said| said.contains(&refusal))
@@ -207,11 +208,11 @@ fn fill(hearth: &Hearth, model: &mut Model, from_ms: i64) {
         // Values without pattern, new series all the time: they do not compress.
         let all: Vec<_> = (0..20)
             .map(|n| {
-                let mut dice = test_services::Rng(i * 100 + n);
+                let mut rng = test_services::Rng(i * 100 + n);
                 let samples: Vec<_> =
-                    (0..100).map(|s| (from_ms + s * 500, dice.roll() as f64 / 3.0)).collect();
+                    (0..100).map(|s| (from_ms + s * 500, rng.roll() as f64 / 3.0)).collect();
                 series(
-                    &[("__name__", "full"), ("job", "flush"), ("n", &format!("{i}-{n}-{}", dice.roll()))],
+                    &[("__name__", "full"), ("job", "flush"), ("n", &format!("{i}-{n}-{}", rng.roll()))],
                     &samples,
                 )
             })

@@ -168,13 +168,13 @@ fn prometheus_and_hearth_give_the_same_answers() {
     let started = now_ms();
 
     // Some traffic while it scrapes, so that Prometheus' own counters and histograms have something to tell.
-    let mut dice = test_services::Rng(7);
+    let mut rng = test_services::Rng(7);
     while now_ms() - started < SCRAPING.as_millis() as i64 {
         prometheus.api.range("sum(rate(node_cpu_seconds_total[5s]))", now_ms() - 20_000, now_ms(), 1_000);
         prometheus.api.instant("count({job=~'node|prometheus'})", now_ms());
         prometheus.api.get("/api/v1/labels", &[]);
         prometheus.api.get("/api/v1/label/job/values", &[]);
-        std::thread::sleep(Duration::from_millis(100 + dice.below(200)));
+        std::thread::sleep(Duration::from_millis(100 + rng.below(200)));
     }
 
     let (prometheus, hearth) = (&prometheus.api, &hearth.api);

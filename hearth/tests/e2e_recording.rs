@@ -162,21 +162,21 @@ fn frames(recording: &Path) -> Vec<Vec<u8>> {
 /// What a Prometheus might send in half an hour: counters, gauges and constants of 40 targets, with a few
 /// staleness markers.
 fn made_up() -> Vec<Vec<u8>> {
-    let mut dice = Rng(2026);
+    let mut rng = Rng(2026);
     let from = test_services::now_ms() - 2_400_000;
     let mut counters = vec![0.0; 400];
     let scrape = |t: i64| {
         let mut all: Vec<Series> = Vec::new();
         for n in 0..400 {
-            counters[n] += dice.below(50) as f64;
+            counters[n] += rng.below(50) as f64;
             let (instance, metric) =
                 (format!("host-{}", n % 40), ["requests_total", "load", "info", "ratio"][n % 4]);
             let value = match n % 4 {
                 0 => counters[n],
-                1 => (dice.below(1_000) as f64) / 100.0,
+                1 => (rng.below(1_000) as f64) / 100.0,
                 2 => 1.0,
                 _ if t % 7 == 0 => f64::from_bits(STALE_BITS),
-                _ => dice.roll() as f64 / u64::MAX as f64,
+                _ => rng.roll() as f64 / u64::MAX as f64,
             };
             let labels =
                 [("__name__", metric), ("cluster", "lab"), ("instance", &instance), ("n", &n.to_string())];

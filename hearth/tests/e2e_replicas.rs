@@ -1,5 +1,5 @@
-//! Two real Prometheis scrape one node exporter as an HA pair and write to one Hearth; one is killed for a
-//! while, and nobody who asks can tell.
+//! Two real Prometheus servers scrape one node exporter as an HA pair and write to one Hearth; one is killed
+//! for a while, and nobody who asks can tell.
 
 mod test_services;
 

@@ -198,7 +198,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn damaged_or_missing_file_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dice = Rng(42);
+    let mut rng = Rng(42);
     let mut refused = 0;
     let mut tries = 0;
     for name in CASES {
@@ -209,13 +209,13 @@ fn damaged_or_missing_file_is_an_error_that_names_it() {
             for _ in 0..60 {
                 copy(&from, dir.path());
                 let mut changed = bytes.clone();
-                match dice.below(3) {
-                    0 => changed.truncate(dice.below(bytes.len())),
-                    1 => changed[dice.below(bytes.len())] ^= 1 << dice.below(8),
+                match rng.below(3) {
+                    0 => changed.truncate(rng.below(bytes.len())),
+                    1 => changed[rng.below(bytes.len())] ^= 1 << rng.below(8),
                     _ => {
-                        let at = dice.below(bytes.len());
-                        let end = (at + 1 + dice.below(40)).min(bytes.len());
-                        changed[at..end].iter_mut().for_each(|b| *b = dice.below(256) as u8);
+                        let at = rng.below(bytes.len());
+                        let end = (at + 1 + rng.below(40)).min(bytes.len());
+                        changed[at..end].iter_mut().for_each(|b| *b = rng.below(256) as u8);
                     }
                 }
                 std::fs::write(dir.path().join(file), &changed).unwrap();

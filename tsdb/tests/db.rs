@@ -172,7 +172,7 @@ async fn flushes_and_restarts_keep_every_sample_once() {
     let segments = std::fs::read_dir(dir.path().join("log")).unwrap().count();
     assert!(segments <= 2, "{segments} segments are left of a flushed log");
     // Another process with a folder of its own sees all that is in the bucket.
-    let wish = || LabelQuery {
+    let query = || LabelQuery {
         selectors: vec![],
         min_t_ms: i64::MIN,
         max_t_ms: i64::MAX,
@@ -183,7 +183,7 @@ async fn flushes_and_restarts_keep_every_sample_once() {
     let other = Db::open(options(elsewhere.path(), &store)).await.unwrap();
     assert_eq!(read(&other).await, model);
     let source = other.source(&TenantId::single());
-    let names = tokio::task::spawn_blocking(move || source.label_names(&wish()).unwrap()).await.unwrap();
+    let names = tokio::task::spawn_blocking(move || source.label_names(&query()).unwrap()).await.unwrap();
     assert_eq!(names, ["__name__", "instance", "job"]);
 }
 

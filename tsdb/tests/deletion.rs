@@ -97,7 +97,7 @@ fn a_bucket_with_deleted_series_and_stretches_answers_as_one_that_never_had_them
         let snapshot = block.map_or_else(Snapshot::empty, |b| buried(&b, tombstones));
         let blocks = BlockStore::new(store, runtime().handle().clone(), 64 << 20);
         let bucket = BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone());
-        Box::new(bucket.masked(snapshot.visibility()))
+        Box::new(bucket.with_visibility(snapshot.visibility()))
     });
 }
 
@@ -130,7 +130,7 @@ fn rules_of_retention_hide_what_has_expired_at_the_moment_of_the_mask() {
     for now in [900, 1011, 1050, 1090, 1099, 1100, 1110, 1111, 1500] {
         let visibility = snapshot.visibility().with_retention(retention.clone(), now);
         let bucket = BucketSource::new(blocks.clone(), TenantId::single(), vec![block.clone()])
-            .masked(visibility.clone());
+            .with_visibility(visibility.clone());
         let model = MemorySource::new();
         for n in 0..24 {
             let labels = series(n);

@@ -335,7 +335,7 @@ async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
         let source = BucketSource::new(blocks.clone(), TenantId::single(), vec![meta.clone()]);
         let shown = format!("{matchers:?}");
         let of_one_metric = matchers[0].op == MatchOp::Equal && !matchers[0].value.is_empty();
-        let (wish, label_wish) = (
+        let (selection, label_query) = (
             Selection {
                 matchers: matchers.clone(),
                 min_t_ms: i64::MIN,
@@ -352,14 +352,14 @@ async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
         );
         let read = move || {
             let mut all = Vec::new();
-            let mut cursor = source.select(&wish).unwrap();
+            let mut cursor = source.select(&selection).unwrap();
             while let Some(batch) = cursor.next_batch().unwrap() {
                 all.extend(batch);
             }
             let labels = (
-                source.series(&label_wish).unwrap(),
-                source.label_names(&label_wish).unwrap(),
-                source.label_values("rare", &label_wish).unwrap(),
+                source.series(&label_query).unwrap(),
+                source.label_names(&label_query).unwrap(),
+                source.label_values("rare", &label_query).unwrap(),
             );
             (all, labels)
         };

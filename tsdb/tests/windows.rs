@@ -361,8 +361,8 @@ fn a_block_gives_back_the_windows_that_were_written() {
                 Aggregates::FIRST.and(Aggregates::COUNT).and(Aggregates::RESET_SUM),
                 Aggregates::ALL,
             ] {
-                let wish = RollupHints { max_resolution_ms: HOUR, aggregates, ..RollupHints::default() };
-                let read = drain(&source, &selection(range, wish)).unwrap();
+                let hints = RollupHints { max_resolution_ms: HOUR, aggregates, ..RollupHints::default() };
+                let read = drain(&source, &selection(range, hints)).unwrap();
                 let within = |s: &SeriesColumns| {
                     let keep: Vec<usize> =
                         (0..s.ts_ms.len()).filter(|i| (range.0..=range.1).contains(&s.ts_ms[*i])).collect();
@@ -454,13 +454,13 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
     let came_late = bucket.put(late, 0, &[], WriteOptions::fresh());
     let source = bucket.source(&[samples.clone(), five.clone(), hours.clone(), came_late.clone()]);
     let answered = Arc::new(ResolutionReport::default());
-    let wish = RollupHints {
+    let hints = RollupHints {
         max_resolution_ms: HOUR,
         aggregates: Aggregates::ALL,
         cuts_ms: vec![BASE_MS + 8 * HOUR + 7 * M],
         report: Some(answered.clone()),
     };
-    let read = drain(&source, &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
+    let read = drain(&source, &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), hints)).unwrap();
     let parts: Vec<(i64, i64, i64, bool)> = answered
         .parts()
         .iter()
@@ -491,10 +491,10 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
     // Samples that are gone: windows speak, together with what came late, and say that they are not what was
     // asked for.
     let answered = Arc::new(ResolutionReport::default());
-    let wish =
+    let hints =
         RollupHints { report: Some(answered.clone()), aggregates: Aggregates::ALL, ..RollupHints::default() };
     let left = bucket.source(&[five, hours, came_late]);
-    let read = drain(&left, &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
+    let read = drain(&left, &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), hints)).unwrap();
     assert!(
         answered.parts().iter().all(|p| p.resolution_ms == FIVE_M && !p.exact()),
         "{:?}",
@@ -525,14 +525,14 @@ fn what_only_coarser_windows_hold_is_not_hidden_by_finer_ones_of_what_came_later
     let blocks = [put(0, HOUR, old), put(1, FIVE_M, new), put(1, HOUR, new)];
     for max_resolution_ms in [0, FIVE_M, HOUR] {
         let answered = Arc::new(ResolutionReport::default());
-        let wish = RollupHints {
+        let hints = RollupHints {
             max_resolution_ms,
             aggregates: Aggregates::ALL,
             report: Some(answered.clone()),
             ..RollupHints::default()
         };
         let read =
-            drain(&bucket.source(&blocks), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), wish)).unwrap();
+            drain(&bucket.source(&blocks), &selection((BASE_MS + 1, BASE_MS + 12 * HOUR), hints)).unwrap();
         assert!(
             answered.parts().iter().all(|p| p.resolution_ms == HOUR && !p.exact()),
             "{:?}",

@@ -82,7 +82,7 @@ pub fn parts(min_t_ms: i64, max_t_ms: i64, length_ms: i64) -> Vec<(i64, i64)> {
     out
 }
 
-/// Hands all series that are wanted to a sink. `watch` is told of the samples of each step and answers
+/// Hands all series that are wanted to a sink. `watch` hears of the samples of each step and answers
 /// whether to go on. Blocks the thread.
 pub fn export(
     source: &dyn Source,

@@ -9,7 +9,7 @@
 //! | `timestamp` | milliseconds, UTC |
 //! | `value` | double, null where a native histogram stands |
 //! | `histogram` | null, or `count`, `sum`, and `buckets` with `lower`, `upper`, `count` |
-//! | `resolution_ms`, `count`, `sum`, `min`, `max`, `first`, `reset_sum` | only where windows may come: what they tell beside their last sample, which is `value` |
+//! | `resolution_ms`, `count`, `sum`, `min`, `max`, `first`, `reset_sum` | only where windows may come: what they tell besides their last sample, which is `value` |
 //!
 //! Staleness markers are left out. Within a part of time ([`super::parts`]) rows are sorted by series and
 //! time.

@@ -2,7 +2,7 @@
 //! grow with the blocks.
 //!
 //! Every input gives its series in order; those with the same labels are copies of one series, merged by the
-//! rule that queries use ([`model::source::merge::merge_copies`]). What is deleted or expired is masked in
+//! rule that queries use ([`model::source::merge::merge_copies`]). What is deleted or expired is hidden in
 //! each input before that, as in queries. The shares of a whole are one input: they are read one after the
 //! other.
 

@@ -53,7 +53,7 @@ impl Rewrite {
         Labels::from_sorted(labels.iter().filter(stays))
     }
 
-    /// Whether it would change anything of a block beside its encoding. Reads its labels; blocks the thread.
+    /// Whether it would change anything of a block besides its encoding. Reads its labels; blocks the thread.
     pub fn concerns(
         &self,
         runner: &JobRunner,
@@ -95,9 +95,10 @@ pub async fn rewrite(
     what: &Rewrite,
 ) -> Result<Rewritten, JobError> {
     let tenant = catalog.tenant().clone();
-    let (here, block, visibility, wish) = (runner.clone(), meta.clone(), snapshot.visibility(), what.clone());
+    let (here, block, visibility, order) =
+        (runner.clone(), meta.clone(), snapshot.visibility(), what.clone());
     let of = tenant.clone();
-    let work = tokio::task::spawn_blocking(move || write(&here, &of, &block, &visibility, &wish));
+    let work = tokio::task::spawn_blocking(move || write(&here, &of, &block, &visibility, &order));
     let written =
         work.await.map_err(|e| JobError::Store(format!("a thread that writes a block ended: {e}")))?;
     let (files, digest) = written?;
@@ -156,9 +157,9 @@ fn write(
         out.append(series).map_err(scratch)
     };
     if what.drop_labels.is_empty() {
-        let wish = what.clone();
+        let order = what.clone();
         let mut reader =
-            open(runner, tenant, meta, visibility)?.only(Box::new(move |labels| wish.keeps(labels)));
+            open(runner, tenant, meta, visibility)?.only(Box::new(move |labels| order.keeps(labels)));
         while let Some(batch) = reader.next_batch().map_err(|e| unreadable(meta, e))? {
             batch.into_iter().try_for_each(&mut append)?;
         }

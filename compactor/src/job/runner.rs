@@ -22,7 +22,7 @@ use super::input::{Inputs, PeakMemory, ReadError};
 use super::merge::Counts;
 use super::replicas;
 use super::verify::read_back;
-use super::write::{Lineage, OutputOptions, Pass, WriteError};
+use super::write::{Lineage, MergeWriter, OutputOptions, WriteError};
 use crate::plan::{Job, sources_of};
 use crate::settings::Settings;
 
@@ -204,7 +204,7 @@ impl JobRunner {
         visibility: &Visibility,
         job: &Job,
         span: Span,
-    ) -> Result<Pass, JobError> {
+    ) -> Result<MergeWriter, JobError> {
         let (here, visibility) = (self.clone(), visibility.clone());
         let meets = |b: &&Arc<BlockMeta>| span.meets(b.min_t_ms, b.max_t_ms);
         let blocks: Vec<_> = job.inputs.iter().filter(meets).cloned().collect();
@@ -230,7 +230,7 @@ impl JobRunner {
                 // Windows of replicas were made one when they were made of samples.
                 replica_labels: if of_samples { &here.settings.replica_labels } else { &[] },
             };
-            Pass::begin(output, &inputs)
+            MergeWriter::begin(output, &inputs)
         })
         .await
     }
@@ -331,7 +331,7 @@ fn spans(job: &Job) -> Vec<Span> {
     out
 }
 
-/// Labels that all inputs have alike beside their series' own.
+/// Labels that all inputs have alike besides their series' own.
 fn common_labels(inputs: &[Arc<BlockMeta>]) -> std::collections::BTreeMap<String, String> {
     let mut common = inputs.first().map(|b| b.external_labels.clone()).unwrap_or_default();
     for other in inputs {

@@ -80,7 +80,7 @@ pub struct OutputOptions {
 const LOOK_EVERY: u64 = 64;
 
 /// A span that is being merged and written, share by share.
-pub struct Pass {
+pub struct MergeWriter {
     output: OutputOptions,
     merge: Merge,
     whole: Ulid,
@@ -93,12 +93,12 @@ pub struct Pass {
     seen: u64,
 }
 
-impl Pass {
+impl MergeWriter {
     /// Opens the inputs. Blocks the thread, as everything here does.
-    pub fn begin(output: OutputOptions, inputs: &Inputs<'_>) -> Result<Pass, WriteError> {
+    pub fn begin(output: OutputOptions, inputs: &Inputs<'_>) -> Result<MergeWriter, WriteError> {
         let mut merge = Merge::open(inputs)?;
         let next = merge.next_series()?;
-        Ok(Pass { output, merge, whole: Ulid::new(), number: 0, next, written: 0, seen: 0 })
+        Ok(MergeWriter { output, merge, whole: Ulid::new(), number: 0, next, written: 0, seen: 0 })
     }
 
     /// Merges and writes the next share, for as long as it takes; `None` when all is written.

@@ -100,7 +100,7 @@ impl JobKind {
     }
 }
 
-/// What is known of blocks beside their metadata.
+/// What is known of blocks besides their metadata.
 #[derive(Clone, Debug, Default)]
 pub struct BlockStates {
     /// Not to be touched: quarantined, or being worked on.

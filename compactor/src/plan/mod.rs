@@ -63,7 +63,7 @@ pub fn plan(blocks: &[Arc<BlockMeta>], states: &BlockStates, settings: &PlanSett
     }
     p.found.jobs.extend(rollups::jobs(blocks, states, settings, now_ms));
     if !states.rewrite_candidates.is_empty() {
-        // What is merged is read through the mask anyway.
+        // What is merged is read without what is deleted anyway.
         let taken: BTreeSet<Ulid> =
             p.found.jobs.iter().flat_map(|j| j.inputs.iter().map(|b| b.ulid)).collect();
         for unit in Unit::all_of(&windows_alone(blocks)) {

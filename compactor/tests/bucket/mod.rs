@@ -236,7 +236,7 @@ pub async fn read(store: &Arc<dyn ObjectStore>) -> std::result::Result<Seen, Str
     let blocks = BlockStore::new(store.clone(), tokio::runtime::Handle::current(), 64 << 20);
     tokio::task::spawn_blocking(move || {
         let source = BucketSource::new(blocks, TenantId::single(), snapshot.blocks.clone())
-            .masked(snapshot.visibility());
+            .with_visibility(snapshot.visibility());
         let found = drain(&source, &everything()).map_err(|e| e.to_string())?;
         Ok(found.into_iter().map(|s| (s.labels.clone(), points(&s))).collect())
     })

@@ -136,7 +136,8 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
         Ok(opened) => opened,
         Err(e) => return crate::refuse(e),
     };
-    let source = BucketSource::new(blocks, tenant, snapshot.blocks.clone()).masked(snapshot.visibility());
+    let source =
+        BucketSource::new(blocks, tenant, snapshot.blocks.clone()).with_visibility(snapshot.visibility());
     let held = snapshot.blocks.iter().filter(|b| b.overlaps(wanted.min_t_ms, wanted.max_t_ms));
     let (first, last) =
         held.clone().fold((i64::MAX, i64::MIN), |(a, b), m| (a.min(m.min_t_ms), b.max(m.max_t_ms)));

@@ -1,4 +1,4 @@
-//! What the binary does beside serving: one file per command, each listed once in [`COMMANDS`].
+//! What the binary does besides serving: one file per command, each listed once in [`COMMANDS`].
 //!
 //! A command gets the settings as they were loaded (flags, variables and file hold for commands too) and the
 //! place of the blocks, checked but not opened. It says what was asked on standard output and everything else

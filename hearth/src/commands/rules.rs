@@ -136,7 +136,8 @@ fn history(session: &Session, settings: &Settings, location: &Location) -> Resul
             return Err(format!("{location} holds nothing of tenant {tenant}"));
         }
         let blocks = BlockStore::new(store, tokio::runtime::Handle::current(), CACHE_BYTES);
-        let source = BucketSource::new(blocks, tenant, snapshot.blocks.clone()).masked(snapshot.visibility());
+        let source =
+            BucketSource::new(blocks, tenant, snapshot.blocks.clone()).with_visibility(snapshot.visibility());
         Ok(Arc::new(source) as Arc<dyn Source>)
     })
 }

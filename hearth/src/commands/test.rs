@@ -37,7 +37,7 @@ pub fn command() -> Command {
                     .long("junit")
                     .value_name("FILE")
                     .value_parser(value_parser!(PathBuf))
-                    .help("Write what came of it as JUnit's XML"),
+                    .help("Write the results as JUnit XML"),
             )
             .arg(
                 Arg::new("ignore-unknown-fields")

@@ -2,7 +2,7 @@
 //! place.
 
 pub mod file;
-pub mod keep;
+pub mod retention;
 pub mod table;
 pub mod value;
 

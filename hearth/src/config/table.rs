@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::keep::{KeepRules, TenantKeeps};
+use super::retention::{RetentionSelectors, TenantRetentions};
 use super::value::{
     Addressing, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, LabelPairs, Listen, LogFormat,
     LogLevel, Origins, Path, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Texts, Url, Urls, Value,
@@ -84,7 +84,7 @@ options! {
         "http.write_origins" write_origins: Origins = "",
             "Origins whose web pages may write, flush and delete, as a regular expression of all of the origin. Empty: pages of this server only.";
         "http.allowed_hosts" allowed_hosts: HostNames = "",
-            "Names in the Host header that are answered to, beside addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
+            "Names in the Host header that are answered to, besides addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
         "http.external_url" external_url: Url = "",
             "URL under which people reach Hearth: alerts link to it. Empty: the address that is listened on.";
         "http.enable_lifecycle" enable_lifecycle: bool = "false",
@@ -131,9 +131,9 @@ options! {
             "How long samples downsampled to 5 minutes are kept. Raw blocks wait for them to be made.";
         "retention_1h" retention_1h: Span = "0",
             "How long samples downsampled to an hour are kept.";
-        "retention_rules" retention_rules: KeepRules = "",
+        "retention_rules" retention_rules: RetentionSelectors = "",
             "Different retention for some series, at every resolution: `{job=\"debug\"}=3d`, or `team-a{job=\"debug\"}=3d` for one tenant. The first that matches decides. Queries see it at once, blocks are rewritten.";
-        "retention_tenants" retention_tenants: TenantKeeps = "",
+        "retention_tenants" retention_tenants: TenantRetentions = "",
             "Different retention for single tenants: `team-a=30d`, or `team-a=30d/1y/5y` for raw samples, 5 minutes and an hour.";
     }
     "Compaction" {

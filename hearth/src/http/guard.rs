@@ -25,7 +25,7 @@ const ASKING: [&str; 12] = [
 /// What the settings say of it.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    /// Origins whose pages may change something beside those of this server; `None`: no others.
+    /// Origins whose pages may change something besides those of this server; `None`: no others.
     pub write_origins: Option<Matcher>,
     /// Names under which requests may ask for this server; `None`: any.
     pub hosts: Option<Vec<String>>,

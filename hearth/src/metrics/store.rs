@@ -64,16 +64,16 @@ const GAUGES: &[Metric<Option<f64>>] = &[
         c.max_head_bytes.map(|b| b as f64)
     }),
     ("hearth_tsdb_blocks", "Live blocks of all tenants", |c| Some(c.blocks as f64)),
-    ("hearth_tsdb_sealed_blocks", "Blocks on the local disk that are not in the object store yet", |c| {
-        Some(c.sealed_blocks as f64)
+    ("hearth_tsdb_local_blocks", "Blocks on the local disk that are not in the object store yet", |c| {
+        Some(c.local_blocks as f64)
     }),
     (
-        "hearth_tsdb_sealed_bytes",
+        "hearth_tsdb_local_block_bytes",
         "Size of the blocks on the local disk that are not in the object store yet",
-        |c| Some(c.sealed_bytes as f64),
+        |c| Some(c.local_block_bytes as f64),
     ),
-    ("hearth_tsdb_sealed_samples", "Samples on the local disk that are not in the object store yet", |c| {
-        Some(c.sealed_samples as f64)
+    ("hearth_tsdb_local_samples", "Samples on the local disk that are not in the object store yet", |c| {
+        Some(c.local_samples as f64)
     }),
     ("hearth_tsdb_exemplars_in_memory", "Exemplars that are not in the object store yet", |c| {
         Some(c.exemplars.exemplars as f64)
@@ -93,6 +93,13 @@ const GAUGES: &[Metric<Option<f64>>] = &[
     ("hearth_tsdb_block_bytes", "Size of the live blocks in the object store", |c| {
         Some(c.block_bytes as f64)
     }),
+];
+
+/// Names that gauges had before, old and new: both are shown for one release.
+const FORMER_NAMES: &[(&str, &str)] = &[
+    ("hearth_tsdb_sealed_blocks", "hearth_tsdb_local_blocks"),
+    ("hearth_tsdb_sealed_bytes", "hearth_tsdb_local_block_bytes"),
+    ("hearth_tsdb_sealed_samples", "hearth_tsdb_local_samples"),
 ];
 
 const COUNTERS: &[Metric<f64>] = &[
@@ -143,9 +150,12 @@ impl Collector for StoreMetrics {
         let Some(db) = self.0.upgrade() else { return Ok(()) };
         let counts = db.counts();
         for (name, help, value) in GAUGES {
-            if let Some(value) = value(&counts) {
-                let metric = ConstGauge::new(value);
-                metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+            let Some(value) = value(&counts) else { continue };
+            let metric = ConstGauge::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+            for (former, _) in FORMER_NAMES.iter().filter(|(_, now)| now == name) {
+                let help = format!("The former name of {name}, for one release");
+                metric.encode(encoder.encode_descriptor(former, &help, None, metric.metric_type())?)?;
             }
         }
         for (name, help, value) in COUNTERS {

@@ -22,10 +22,10 @@ pub struct Watched<C> {
     /// The option that names it, and the file.
     files: Vec<(&'static str, PathBuf)>,
     make: Make<C>,
-    held: Mutex<Held<C>>,
+    loaded: Mutex<Loaded<C>>,
 }
 
-struct Held<C> {
+struct Loaded<C> {
     changed: Vec<Option<SystemTime>>,
     made: Arc<C>,
 }
@@ -43,21 +43,21 @@ impl<C> Watched<C> {
         make: impl Fn(&[String]) -> Result<C, String> + Send + Sync + 'static,
     ) -> Result<Watched<C>, String> {
         let make: Make<C> = Box::new(make);
-        let held = Mutex::new(read(&files, &make)?);
-        Ok(Watched { files, make, held })
+        let loaded = Mutex::new(read(&files, &make)?);
+        Ok(Watched { files, make, loaded })
     }
 
     /// Some `stat`s of local files, on the way to a request over the network.
     pub fn current(&self) -> Arc<C> {
-        let mut held = self.held.lock();
-        if held.changed != changed(&self.files) {
+        let mut loaded = self.loaded.lock();
+        if loaded.changed != changed(&self.files) {
             match read(&self.files, &self.make) {
-                Ok(new) => *held = new,
+                Ok(new) => *loaded = new,
                 // In the middle of a rotation, the old ones may well still work.
                 Err(e) => tracing::warn!("credentials could not be read again, the old ones stay: {e}"),
             }
         }
-        held.made.clone()
+        loaded.made.clone()
     }
 }
 
@@ -65,12 +65,12 @@ fn changed(files: &[(&'static str, PathBuf)]) -> Vec<Option<SystemTime>> {
     files.iter().map(|(_, f)| std::fs::metadata(f).and_then(|m| m.modified()).ok()).collect()
 }
 
-fn read<C>(files: &[(&'static str, PathBuf)], make: &Make<C>) -> Result<Held<C>, String> {
+fn read<C>(files: &[(&'static str, PathBuf)], make: &Make<C>) -> Result<Loaded<C>, String> {
     // Taken before reading: a change in between is seen as one next time.
     let changed = changed(files);
     let texts: Result<Vec<String>, String> =
         files.iter().map(|(option, path)| read_secret(option, path)).collect();
-    Ok(Held { changed, made: Arc::new(make(&texts?)?) })
+    Ok(Loaded { changed, made: Arc::new(make(&texts?)?) })
 }
 
 #[async_trait::async_trait]

@@ -142,22 +142,22 @@ pub const ALL: &[&str] = &[
 ];
 
 pub struct Maker {
-    dice: Rng,
+    rng: Rng,
     /// Subqueries in subqueries multiply the work.
     subqueries: u32,
 }
 
 /// Question number `index` of a run, the same whatever the others are.
 pub fn question(seed: u64, index: u64) -> Question {
-    let mut dice = Rng(seed);
-    let mut dice = Rng(dice.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let depth = 1 + dice.below(4) as u32;
-    let steps = (dice.below(2) == 0).then(|| {
-        (4 + dice.below(12) as i64, [13_000, 30_000, 60_000, 97_000, 180_000][dice.below(5) as usize])
+    let mut rng = Rng(seed);
+    let mut rng = Rng(rng.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let depth = 1 + rng.below(4) as u32;
+    let steps = (rng.below(2) == 0).then(|| {
+        (4 + rng.below(12) as i64, [13_000, 30_000, 60_000, 97_000, 180_000][rng.below(5) as usize])
     });
     let span = SPAN_MS + 6 * 60_000 - steps.map_or(0, |(n, step)| n * step).min(SPAN_MS);
-    let at_ms = START_MS + dice.below(span as u64 / 1000) as i64 * 1000 + 50;
-    let mut maker = Maker { dice, subqueries: 2 };
+    let at_ms = START_MS + rng.below(span as u64 / 1000) as i64 * 1000 + 50;
+    let mut maker = Maker { rng, subqueries: 2 };
     let expr = maker.root(depth, steps.is_none());
     Question { text: expr.text, grade: expr.grade, at_ms, steps }
 }
@@ -168,15 +168,15 @@ fn expr(text: impl Into<String>, grade: Grade) -> Expr {
 
 impl Maker {
     fn chance(&mut self, percent: u64) -> bool {
-        self.dice.below(100) < percent
+        self.rng.below(100) < percent
     }
 
     fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.dice.below(choices.len() as u64) as usize]
+        choices[self.rng.below(choices.len() as u64) as usize]
     }
 
     fn root(&mut self, depth: u32, instant: bool) -> Expr {
-        match self.dice.below(30) {
+        match self.rng.below(30) {
             0 => self.scalar(depth),
             1 if instant => self.window(Close, depth, &|_| true),
             2 if instant => expr("\"a string with \\\"quotes\\\" and \\u00e9\"", Dyadic),
@@ -197,7 +197,7 @@ impl Maker {
 
     fn any_vector(&mut self, depth: u32) -> Expr {
         let Some(depth) = depth.checked_sub(1) else { return self.placed_selector(&|_| true) };
-        match self.dice.below(24) {
+        match self.rng.below(24) {
             0..=2 => self.placed_selector(&|_| true),
             3..=7 => self.range_function(depth),
             8..=11 => self.aggregation(depth),
@@ -243,7 +243,7 @@ impl Maker {
                 format!("=~\"{prefix}.*\""),
                 format!("=~\"up|{name}\""),
             ];
-            let pattern = &patterns[self.dice.below(if several { 4 } else { 2 }) as usize];
+            let pattern = &patterns[self.rng.below(if several { 4 } else { 2 }) as usize];
             matchers.insert(0, format!("__name__{pattern}"));
             return format!("{{{}}}", matchers.join(","));
         }
@@ -269,10 +269,10 @@ impl Maker {
                 .of(&["nothing=\"\"", "nothing!=\"\"", "nothing=~\".*\"", "nothing!~\".+\"", "nothing=\"x\""])
                 .to_owned();
         }
-        let (name, values) = labels[self.dice.below(labels.len() as u64) as usize].clone();
+        let (name, values) = labels[self.rng.below(labels.len() as u64) as usize].clone();
         let (a, b) = (self.of(&values), self.of(&values));
         let quoted = |s: &str| s.replace('.', "\\\\.").replace('+', "\\\\+");
-        match self.dice.below(12) {
+        match self.rng.below(12) {
             0..=3 => format!("{name}=\"{a}\""),
             4 | 5 => format!("{name}!=\"{a}\""),
             6 | 7 => format!("{name}=~\"{}|{}\"", quoted(a), quoted(b)),
@@ -294,8 +294,8 @@ impl Maker {
             ""
         };
         let at = if self.chance(8) {
-            let second = START_MS / 1000 + self.dice.below(2400) as i64;
-            match self.dice.below(4) {
+            let second = START_MS / 1000 + self.rng.below(2400) as i64;
+            match self.rng.below(4) {
                 0 => " @ start()".to_owned(),
                 1 => " @ end()".to_owned(),
                 2 => format!(" @ {second}.05"),
@@ -403,7 +403,7 @@ impl Maker {
         ];
         let count = self.of(&[0, 1, 1, 1, 2, 3]);
         let list: Vec<_> = (0..count).map(|_| self.of(&labels)).collect();
-        match self.dice.below(10) {
+        match self.rng.below(10) {
             0..=2 => String::new(),
             3..=6 => format!(" by ({}) ", list.join(", ")),
             _ => format!(" without ({}) ", list.join(", ")),
@@ -412,7 +412,7 @@ impl Maker {
 
     fn aggregation(&mut self, depth: u32) -> Expr {
         let by = self.grouping();
-        match self.dice.below(16) {
+        match self.rng.below(16) {
             0 | 1 => {
                 // Ties would be broken by an order that nobody promises.
                 let inner = self.distinct();
@@ -459,7 +459,7 @@ impl Maker {
     /// A vector without two equal values.
     fn distinct(&mut self) -> Expr {
         let selector = self.placed_selector(&|shape| shape == Shape::Distinct);
-        match self.dice.below(4) {
+        match self.rng.below(4) {
             0 => expr(format!("(2.5 * {})", selector.text), Same),
             1 => expr(
                 format!("last_over_time({}[2m])", self.selector(&|shape| shape == Shape::Distinct)),
@@ -556,7 +556,7 @@ impl Maker {
             "month",
             "year",
         ]);
-        let inner = match self.dice.below(4) {
+        let inner = match self.rng.below(4) {
             0 => String::new(),
             1 => format!("timestamp({})", self.placed_selector(&|_| true).text),
             2 => {
@@ -569,7 +569,7 @@ impl Maker {
     }
 
     fn odd_function(&mut self, depth: u32) -> Expr {
-        match self.dice.below(5) {
+        match self.rng.below(5) {
             0 => expr(format!("absent({})", self.vector(depth, Close).text), Dyadic),
             1 => expr(format!("absent({})", self.selector(&|_| true).replace("host-", "no-")), Dyadic),
             2 => expr(
@@ -594,7 +594,7 @@ impl Maker {
             " by (le, path, env) ",
             " by (job) ",
         ]);
-        let (inner, grade) = match self.dice.below(8) {
+        let (inner, grade) = match self.rng.below(8) {
             0 => (self.placed_selector(&buckets).text, Dyadic),
             1 => (format!("sum{by}({})", self.placed_selector(&buckets).text), Dyadic),
             2 => (self.placed_selector(&|shape| shape == Shape::Broken).text, Dyadic),
@@ -629,7 +629,7 @@ impl Maker {
     }
 
     fn scalar(&mut self, depth: u32) -> Expr {
-        match self.dice.below(10) {
+        match self.rng.below(10) {
             0 if depth > 0 => {
                 let inner = self.vector(depth - 1, Close);
                 expr(format!("scalar({})", inner.text), inner.grade)
@@ -698,7 +698,7 @@ impl Maker {
     /// Two vectors of which most have a match.
     fn matched(&mut self, depth: u32) -> Expr {
         let need = if self.chance(60) { Same } else { Close };
-        match self.dice.below(8) {
+        match self.rng.below(8) {
             0 | 1 => {
                 // The same groups on both sides.
                 let by =

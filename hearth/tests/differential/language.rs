@@ -42,19 +42,19 @@ pub const NEWER: &[&str] = &[
 
 /// Question number `index` of a run, the same whatever the others are.
 pub fn question(seed: u64, index: u64) -> Question {
-    let mut dice = Rng(seed ^ 0x1a96);
-    let dice = Rng(dice.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let mut maker = Maker { dice, subqueries: 2 };
+    let mut rng = Rng(seed ^ 0x1a96);
+    let rng = Rng(rng.roll() ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut maker = Maker { rng, subqueries: 2 };
     let steps = maker.chance(50).then(|| {
         let step = maker.of(&[7_000, 15_000, 30_000, 60_000, 97_000, 180_000]);
-        (1 + maker.dice.below(14) as i64, step)
+        (1 + maker.rng.below(14) as i64, step)
     });
     let room = SPAN_MS + 6 * 60_000 - steps.map_or(0, |(n, step)| n * step).min(SPAN_MS);
     // Half of the questions are asked exactly where samples lie.
-    let at_ms = START_MS + maker.dice.below(room as u64 / 15_000) as i64 * 15_000;
-    let at_ms = if maker.chance(50) { at_ms } else { at_ms + maker.dice.below(15_000) as i64 };
-    let depth = 1 + maker.dice.below(4) as u32;
-    let text = match maker.dice.below(20) {
+    let at_ms = START_MS + maker.rng.below(room as u64 / 15_000) as i64 * 15_000;
+    let at_ms = if maker.chance(50) { at_ms } else { at_ms + maker.rng.below(15_000) as i64 };
+    let depth = 1 + maker.rng.below(4) as u32;
+    let text = match maker.rng.below(20) {
         0 => maker.scalar(depth),
         1 if steps.is_none() => maker.window(depth),
         2 if steps.is_none() => maker.sorted(depth),
@@ -68,24 +68,24 @@ pub fn question(seed: u64, index: u64) -> Question {
 }
 
 struct Maker {
-    dice: Rng,
+    rng: Rng,
     /// Subqueries in subqueries multiply the work.
     subqueries: u32,
 }
 
 impl Maker {
     fn chance(&mut self, percent: u64) -> bool {
-        self.dice.below(100) < percent
+        self.rng.below(100) < percent
     }
 
     fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.dice.below(choices.len() as u64) as usize]
+        choices[self.rng.below(choices.len() as u64) as usize]
     }
 
     // --- selectors ---
 
     fn selector(&mut self) -> String {
-        let name = match self.dice.below(10) {
+        let name = match self.rng.below(10) {
             0..=3 => self.of(FLOATS),
             4..=6 => self.of(HISTOGRAMS),
             7 => self.of(CUSTOM),
@@ -126,7 +126,7 @@ impl Maker {
 
     /// `offset` and `@`, in either order.
     fn placement(&mut self) -> String {
-        let offset = match self.dice.below(40) {
+        let offset = match self.rng.below(40) {
             0 | 1 => {
                 self.of(&[" offset 30s", " offset 1m", " offset 7m", " offset -45s", " offset 0s"]).to_owned()
             }
@@ -134,8 +134,8 @@ impl Maker {
             3 => " offset -(15s * 2)".to_owned(),
             _ => String::new(),
         };
-        let second = START_MS / 1000 + self.dice.below(2400) as i64 / 15 * 15;
-        let at = match self.dice.below(40) {
+        let second = START_MS / 1000 + self.rng.below(2400) as i64 / 15 * 15;
+        let at = match self.rng.below(40) {
             0 => " @ start()".to_owned(),
             1 => " @ end()".to_owned(),
             2 => format!(" @ {second}.5"),
@@ -146,7 +146,7 @@ impl Maker {
     }
 
     fn duration_expr(&mut self) -> String {
-        match self.dice.below(8) {
+        match self.rng.below(8) {
             0 => "(step() + 1m)".to_owned(),
             1 => "(30s * 2 ^ 1)".to_owned(),
             2 => format!("max_of(step(), {})", self.of(&["1m", "45", "2m30s"])),
@@ -183,7 +183,7 @@ impl Maker {
 
     fn vector(&mut self, depth: u32) -> String {
         let Some(d) = depth.checked_sub(1) else { return self.placed_selector() };
-        match self.dice.below(26) {
+        match self.rng.below(26) {
             0 | 1 => self.placed_selector(),
             2..=6 => self.over_time(d),
             7..=10 => self.aggregation(d),
@@ -215,7 +215,7 @@ impl Maker {
             }
             23 => format!("timestamp({})", self.vector(d)),
             24 => format!("-{}", self.vector(d)),
-            _ => match self.dice.below(5) {
+            _ => match self.rng.below(5) {
                 0 => format!("absent({})", self.vector(d)),
                 1 => format!("absent_over_time({})", self.window(d)),
                 2 => format!("vector({})", self.scalar(d)),
@@ -226,7 +226,7 @@ impl Maker {
     }
 
     fn over_time(&mut self, depth: u32) -> String {
-        match self.dice.below(14) {
+        match self.rng.below(14) {
             0 => {
                 let (q, w) = (self.scalar(0), self.window(depth));
                 format!("quantile_over_time({q}, {w})")
@@ -290,7 +290,7 @@ impl Maker {
 
     fn aggregation(&mut self, depth: u32) -> String {
         let by = self.grouping();
-        match self.dice.below(14) {
+        match self.rng.below(14) {
             0 => format!("topk{by}({}, {})", self.of(&["1", "2", "3.7", "0", "-1"]), self.vector(depth)),
             1 => format!("bottomk{by}({}, {})", self.of(&["1", "2", "100"]), self.vector(depth)),
             2 => format!("limitk{by}({}, {})", self.of(&["1", "2", "3.7", "0"]), self.vector(depth)),
@@ -312,14 +312,14 @@ impl Maker {
     }
 
     fn histogram(&mut self, depth: u32) -> String {
-        let inner = match self.dice.below(5) {
+        let inner = match self.rng.below(5) {
             0 => self.vector(depth),
             1 => "sum by (job, le) (rate(lat_seconds_bucket[2m]))".to_owned(),
             2 => format!("rate({}[{}])", self.of(HISTOGRAMS), self.of(&["1m", "3m"])),
             3 => self.of(CUSTOM).to_owned(),
             _ => self.of(HISTOGRAMS).to_owned(),
         };
-        match self.dice.below(8) {
+        match self.rng.below(8) {
             0 | 1 => format!("histogram_quantile({}, {inner})", self.scalar(0)),
             2 => format!("histogram_quantiles({inner}, \"q\", 0.1, {}, 1)", self.of(&["0.5", "0.9"])),
             3 => format!("histogram_fraction({}, {}, {inner})", self.scalar(0), self.scalar(0)),
@@ -332,7 +332,7 @@ impl Maker {
 
     fn elementwise(&mut self, depth: u32) -> String {
         let v = self.vector(depth);
-        match self.dice.below(5) {
+        match self.rng.below(5) {
             0 => format!("clamp({v}, {}, {})", self.scalar(0), self.scalar(0)),
             1 => format!("clamp_max({v}, {})", self.scalar(0)),
             2 => format!("round({v}, {})", self.of(&["1", "0.5", "10", "0"])),
@@ -347,7 +347,7 @@ impl Maker {
 
     fn labels(&mut self, depth: u32) -> String {
         let v = self.vector(depth);
-        match self.dice.below(6) {
+        match self.rng.below(6) {
             0 => format!("label_replace({v}, \"c\", \"$1-x\", \"instance\", \"(.*)\")"),
             1 => format!("label_replace({v}, \"__name__\", \"new_$1\", \"job\", \"(.)\")"),
             2 => format!("label_replace({v}, \"instance\", \"\", \"instance\", \".*\")"),
@@ -359,7 +359,7 @@ impl Maker {
 
     fn sorted(&mut self, depth: u32) -> String {
         let v = self.vector(depth);
-        match self.dice.below(4) {
+        match self.rng.below(4) {
             0 => format!("sort({v})"),
             1 => format!("sort_desc({v})"),
             2 => format!("sort_by_label({v}, \"instance\", \"job\")"),
@@ -368,7 +368,7 @@ impl Maker {
     }
 
     fn scalar(&mut self, depth: u32) -> String {
-        match self.dice.below(14) {
+        match self.rng.below(14) {
             0 if depth > 0 => format!("scalar({})", self.vector(depth - 1)),
             1 => "time()".to_owned(),
             2 => self.of(&["start()", "end()", "step()", "range()"]).to_owned(),
@@ -405,7 +405,7 @@ impl Maker {
             " fill_right (-1)",
             " fill_left (0) fill_right (NaN)",
         ]);
-        match self.dice.below(4) {
+        match self.rng.below(4) {
             0 => {
                 let by = self.of(&["", " by (job) ", " by (instance, job) ", " by (instance) "]);
                 let (f, g) = (self.of(&["sum", "max", "count", "avg"]), self.of(&["sum", "min", "group"]));
@@ -449,9 +449,9 @@ impl Maker {
     fn nonsense(&mut self, text: &str) -> String {
         let mut words = words(text);
         for _ in 0..self.of(&[1, 1, 2, 3]) {
-            let at = self.dice.below(words.len() as u64) as usize;
-            let other = words[self.dice.below(words.len() as u64) as usize].clone();
-            match self.dice.below(5) {
+            let at = self.rng.below(words.len() as u64) as usize;
+            let other = words[self.rng.below(words.len() as u64) as usize].clone();
+            match self.rng.below(5) {
                 0 if words.len() > 1 => drop(words.remove(at)),
                 1 => words.insert(at, other),
                 2 => words[at] = other,

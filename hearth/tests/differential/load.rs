@@ -118,8 +118,8 @@ fn label_sets(metric: &Metric) -> Vec<(usize, Pairs)> {
 
 /// All series with their samples.
 pub fn all(seed: u64) -> Vec<Series> {
-    let mut dice = Rng(seed);
-    let scrapes: Vec<Vec<i64>> = TARGETS.iter().map(|_| scrape_times(&mut dice)).collect();
+    let mut rng = Rng(seed);
+    let scrapes: Vec<Vec<i64>> = TARGETS.iter().map(|_| scrape_times(&mut rng)).collect();
     let mut out = Vec::new();
     for metric in METRICS {
         // A histogram's buckets rise together: each bucket adds to the one before it in the same series of
@@ -127,7 +127,7 @@ pub fn all(seed: u64) -> Vec<Series> {
         let mut below: Vec<f64> = Vec::new();
         for (target, labels) in label_sets(metric) {
             let times = &scrapes[target];
-            let mut values = values(metric, &labels, times.len(), &mut dice);
+            let mut values = values(metric, &labels, times.len(), &mut rng);
             if metric.shape == Shape::Bucket {
                 if labels.contains(&("le", "0.1")) {
                     below = vec![0.0; values.len()];
@@ -144,39 +144,37 @@ pub fn all(seed: u64) -> Vec<Series> {
     out
 }
 
-fn scrape_times(dice: &mut Rng) -> Vec<i64> {
-    let phase = dice.below((SCRAPE_MS / 1000) as u64 - 1) as i64 * 1000 + 500;
-    (0..SPAN_MS / SCRAPE_MS)
-        .map(|i| START_MS + i * SCRAPE_MS + phase + dice.below(600) as i64 - 300)
-        .collect()
+fn scrape_times(rng: &mut Rng) -> Vec<i64> {
+    let phase = rng.below((SCRAPE_MS / 1000) as u64 - 1) as i64 * 1000 + 500;
+    (0..SPAN_MS / SCRAPE_MS).map(|i| START_MS + i * SCRAPE_MS + phase + rng.below(600) as i64 - 300).collect()
 }
 
 /// One value for each scrape, or none. All are multiples of 1/1024 and far below 2^53, so that sums of them
 /// are exact in any order.
-fn values(metric: &Metric, labels: &Pairs, count: usize, dice: &mut Rng) -> Vec<Option<f64>> {
+fn values(metric: &Metric, labels: &Pairs, count: usize, rng: &mut Rng) -> Vec<Option<f64>> {
     let stale = f64::from_bits(STALE);
     let mut total = 0.0;
-    let fastest = 1 + dice.below(if metric.name == "bytes_total" { 1 << 20 } else { 40 });
-    let resets = metric.shape == Shape::Counter && dice.below(3) == 0;
+    let fastest = 1 + rng.below(if metric.name == "bytes_total" { 1 << 20 } else { 40 });
+    let resets = metric.shape == Shape::Counter && rng.below(3) == 0;
     let (mut gone, mut last_gone) = (0_u64, false);
-    let base = (dice.below(60_000) as f64 - 20_000.0) / 1024.0;
+    let base = (rng.below(60_000) as f64 - 20_000.0) / 1024.0;
     (0..count)
         .map(|i| match metric.shape {
             Shape::Counter | Shape::Bucket => {
                 if i == 0 {
-                    total = (fastest * 60 + dice.below(1000)) as f64;
+                    total = (fastest * 60 + rng.below(1000)) as f64;
                 }
-                total += if dice.below(3) == 0 { 0.0 } else { dice.below(fastest) as f64 };
-                if resets && i > 12 && dice.below(25) == 0 {
-                    total = dice.below(fastest) as f64;
+                total += if rng.below(3) == 0 { 0.0 } else { rng.below(fastest) as f64 };
+                if resets && i > 12 && rng.below(25) == 0 {
+                    total = rng.below(fastest) as f64;
                 }
                 Some(total)
             }
             Shape::Constant => Some(base),
-            Shape::Distinct => Some(dice.below(1 << 26) as f64 / 1024.0 - 20_000.0),
-            Shape::Gauge if metric.name == "up" => Some(if dice.below(12) == 0 { 0.0 } else { 1.0 }),
-            Shape::Gauge => Some(dice.below(20) as f64),
-            Shape::Broken => Some(dice.below(50) as f64),
+            Shape::Distinct => Some(rng.below(1 << 26) as f64 / 1024.0 - 20_000.0),
+            Shape::Gauge if metric.name == "up" => Some(if rng.below(12) == 0 { 0.0 } else { 1.0 }),
+            Shape::Gauge => Some(rng.below(20) as f64),
+            Shape::Broken => Some(rng.below(50) as f64),
             Shape::Odd => match (i / 8 + labels.len() + fastest as usize) % 8 {
                 0 => Some(f64::NAN),
                 1 => Some(f64::INFINITY),
@@ -184,7 +182,7 @@ fn values(metric: &Metric, labels: &Pairs, count: usize, dice: &mut Rng) -> Vec<
                 3 => Some(-0.0),
                 4 => Some(0.0),
                 5 => Some(1.0),
-                _ => Some(dice.below(2048) as f64 / 16.0 - 64.0),
+                _ => Some(rng.below(2048) as f64 / 16.0 - 64.0),
             },
             Shape::Sparse if metric.name == "build_info" => {
                 // A new version takes over at a third of the time; the old one ends with a marker.
@@ -202,17 +200,13 @@ fn values(metric: &Metric, labels: &Pairs, count: usize, dice: &mut Rng) -> Vec<
                     return None;
                 }
                 // Gaps shorter and longer than the lookback of five minutes, half of them told by a marker.
-                if !last_gone && dice.below(12) == 0 {
-                    gone = 1 + dice.below(30);
-                    return (dice.below(2) == 0).then_some(stale);
+                if !last_gone && rng.below(12) == 0 {
+                    gone = 1 + rng.below(30);
+                    return (rng.below(2) == 0).then_some(stale);
                 }
                 last_gone = false;
-                total += dice.below(16) as f64;
-                Some(if metric.name == "spot_price" {
-                    dice.below(4096) as f64 / 64.0
-                } else {
-                    5000.0 + total
-                })
+                total += rng.below(16) as f64;
+                Some(if metric.name == "spot_price" { rng.below(4096) as f64 / 64.0 } else { 5000.0 + total })
             }
         })
         .collect()

@@ -27,7 +27,7 @@ pub const CUSTOM: &[&str] = &["custom"];
 
 /// All series with their samples; those of `mixed` come in three parts.
 pub fn all(seed: u64) -> Vec<Series> {
-    let mut dice = Rng(seed ^ 0xfeed);
+    let mut rng = Rng(seed ^ 0xfeed);
     let mut out = Vec::new();
     for (t, target) in TARGETS.iter().enumerate() {
         let with = |name: &'static str, more: &[(&'static str, &'static str)]| {
@@ -36,17 +36,17 @@ pub fn all(seed: u64) -> Vec<Series> {
             labels
         };
         for shard in ["0", "1"] {
-            out.push(series(&with("ticks_total", &[("shard", shard)]), &counter(&mut dice)));
+            out.push(series(&with("ticks_total", &[("shard", shard)]), &counter(&mut rng)));
         }
-        out.push(series(&with("level", &[]), &gauge(&mut dice)));
-        out.push(series(&with("réseau.octets/s", &[("hôte.nom", "é")]), &gauge(&mut dice)));
+        out.push(series(&with("level", &[]), &gauge(&mut rng)));
+        out.push(series(&with("réseau.octets/s", &[("hôte.nom", "é")]), &gauge(&mut rng)));
         let typed = [("__type__", "counter"), ("__unit__", "bytes")];
-        out.push(series(&with("sent_bytes_total", &typed), &counter(&mut dice)));
+        out.push(series(&with("sent_bytes_total", &typed), &counter(&mut rng)));
         let mut below = vec![0.0; scrapes().count()];
         for le in ["0.5", "1", "2.5", "+Inf"] {
             let mut total = 0.0;
             let points = scrapes().zip(&mut below).map(|(at, less)| {
-                total += dice.below(5) as f64;
+                total += rng.below(5) as f64;
                 *less += total;
                 (at, *less)
             });
@@ -66,15 +66,15 @@ pub fn all(seed: u64) -> Vec<Series> {
         for (name, kind) in
             [("native", Kind::Integer), ("native_float", Kind::Float), ("native_gauge", Kind::Gauge)]
         {
-            out.push(Series { histograms: exponential(kind, &mut dice), ..series(&with(name, &[]), &[]) });
+            out.push(Series { histograms: exponential(kind, &mut rng), ..series(&with(name, &[]), &[]) });
         }
         let bounds: &[f64] = if t == 2 { &[1.0, 2.0, 8.0] } else { &[1.0, 4.0, 8.0] };
-        out.push(Series { histograms: custom(bounds, &mut dice), ..series(&with("custom", &[]), &[]) });
+        out.push(Series { histograms: custom(bounds, &mut rng), ..series(&with("custom", &[]), &[]) });
         // Floats for a while, then histograms, then floats: one after the other, because a receiver takes the
         // floats of a message first. No markers among the floats: Prometheus loses one that comes in the same
         // commit as a histogram before it.
         let third = |at: i64| (at - START_MS) * 3 / SPAN_MS;
-        let (floats, histograms) = (counter(&mut dice), exponential(Kind::Integer, &mut dice));
+        let (floats, histograms) = (counter(&mut rng), exponential(Kind::Integer, &mut rng));
         for part in 0..3 {
             let mut one = series(&with("mixed", &[]), &[]);
             if part == 1 {
@@ -94,8 +94,8 @@ fn scrapes() -> impl Iterator<Item = i64> {
     (0..SPAN_MS / SCRAPE_MS).map(move |i| first + i * SCRAPE_MS)
 }
 
-fn counter(dice: &mut Rng) -> Vec<(i64, f64)> {
-    let mut total = dice.below(100) as f64;
+fn counter(rng: &mut Rng) -> Vec<(i64, f64)> {
+    let mut total = rng.below(100) as f64;
     let mut gone = 0;
     let mut points = Vec::new();
     for at in scrapes() {
@@ -103,13 +103,13 @@ fn counter(dice: &mut Rng) -> Vec<(i64, f64)> {
             gone -= 1;
             continue;
         }
-        total = match dice.below(30) {
+        total = match rng.below(30) {
             0 => 0.0,
             1..=8 => total,
-            _ => total + dice.below(800) as f64 / 16.0,
+            _ => total + rng.below(800) as f64 / 16.0,
         };
-        match dice.below(40) {
-            0 => gone = dice.below(28),
+        match rng.below(40) {
+            0 => gone = rng.below(28),
             1 => points.push((at, f64::from_bits(STALE))),
             _ => points.push((at, total)),
         }
@@ -117,14 +117,14 @@ fn counter(dice: &mut Rng) -> Vec<(i64, f64)> {
     points
 }
 
-fn gauge(dice: &mut Rng) -> Vec<(i64, f64)> {
-    let value = |at| match dice.below(40) {
+fn gauge(rng: &mut Rng) -> Vec<(i64, f64)> {
+    let value = |at| match rng.below(40) {
         0 => None,
         1 => Some((at, f64::from_bits(STALE))),
         2 => Some((at, f64::NAN)),
         3 => Some((at, f64::INFINITY)),
         4 => Some((at, -0.0)),
-        _ => Some((at, dice.below(2000) as f64 / 16.0 - 60.0)),
+        _ => Some((at, rng.below(2000) as f64 / 16.0 - 60.0)),
     };
     scrapes().filter_map(value).collect()
 }
@@ -138,18 +138,18 @@ enum Kind {
 
 /// Counters of observations in exponential buckets, with resets, gaps and markers; the schema, the width of
 /// the zero bucket and the buckets that are there change on the way.
-fn exponential(kind: Kind, dice: &mut Rng) -> Vec<Native> {
-    let mut schema = [-1, 0, 1, 3][dice.below(4) as usize];
+fn exponential(kind: Kind, rng: &mut Rng) -> Vec<Native> {
+    let mut schema = [-1, 0, 1, 3][rng.below(4) as usize];
     let mut zero_threshold = 0.001;
     let (mut positive, mut negative, mut zero) = ([0.0; 5], [0.0; 2], 0.0);
-    let mut offset = dice.below(5) - 2;
+    let mut offset = rng.below(5) - 2;
     let mut out = Vec::new();
     for at_ms in scrapes() {
         let unit = if kind == Kind::Integer { 1.0 } else { 0.5 };
-        match dice.below(60) {
-            0 => schema = [-1, 0, 1, 3][dice.below(4) as usize],
-            1 => zero_threshold = [0.001, 0.25, 1e-128][dice.below(3) as usize],
-            2 => offset = dice.below(5) - 2,
+        match rng.below(60) {
+            0 => schema = [-1, 0, 1, 3][rng.below(4) as usize],
+            1 => zero_threshold = [0.001, 0.25, 1e-128][rng.below(3) as usize],
+            2 => offset = rng.below(5) - 2,
             3 => (positive, negative, zero) = ([0.0; 5], [0.0; 2], 0.0),
             4 => continue,
             5 => {
@@ -160,7 +160,7 @@ fn exponential(kind: Kind, dice: &mut Rng) -> Vec<Native> {
             _ => {}
         }
         for bucket in positive.iter_mut().chain(&mut negative).chain([&mut zero]) {
-            let more = dice.below(4) as f64 * unit;
+            let more = rng.below(4) as f64 * unit;
             *bucket = if kind == Kind::Gauge { more } else { *bucket + more };
         }
         let count: f64 = positive.iter().chain(&negative).sum::<f64>() + zero;
@@ -183,16 +183,16 @@ fn exponential(kind: Kind, dice: &mut Rng) -> Vec<Native> {
     out
 }
 
-fn custom(bounds: &[f64], dice: &mut Rng) -> Vec<Native> {
+fn custom(bounds: &[f64], rng: &mut Rng) -> Vec<Native> {
     let mut counts = vec![0.0; bounds.len() + 1];
     let mut out = Vec::new();
     for at_ms in scrapes() {
-        match dice.below(40) {
+        match rng.below(40) {
             0 => counts.fill(0.0),
             1 => continue,
             _ => {}
         }
-        counts.iter_mut().for_each(|c| *c += dice.below(4) as f64);
+        counts.iter_mut().for_each(|c| *c += rng.below(4) as f64);
         let count = counts.iter().sum();
         out.push(Native {
             at_ms,

@@ -160,7 +160,7 @@ fn selections(world: &mut World, from: i64) -> Result<(), Unreadable> {
         &[Matcher::new(MatchOp::NotEqual, "pod", "").expect("it compiles")],
     ];
     for matchers in some {
-        let (a, b) = (world.dice.below((now - from) as u64 + 1), world.dice.below((now - from) as u64 + 1));
+        let (a, b) = (world.rng.below((now - from) as u64 + 1), world.rng.below((now - from) as u64 + 1));
         let (min_t_ms, max_t_ms) = (from + a.min(b) as i64, from + a.max(b) as i64);
         let max_t_ms = max_t_ms.min(min_t_ms + 5 * DAY);
         let selection = Selection {
@@ -247,34 +247,34 @@ pub fn all(world: &mut World, questions: usize) -> Result<(), Unreadable> {
     selections(world, raw_from)?;
     labels(world, &ever)?;
     for _ in 0..questions {
-        let text = OF_SAMPLES[world.dice.below(OF_SAMPLES.len() as u64) as usize];
+        let text = OF_SAMPLES[world.rng.below(OF_SAMPLES.len() as u64) as usize];
         // Ranges reach back by up to 11 h.
         let room = now - raw_from - 12 * HOUR;
         if room <= 0 {
             break;
         }
-        let end = now - world.dice.below(room as u64) as i64;
-        let step = [0, 60_000, 7 * 60_000, HOUR][world.dice.below(4) as usize];
+        let end = now - world.rng.below(room as u64) as i64;
+        let step = [0, 60_000, 7 * 60_000, HOUR][world.rng.below(4) as usize];
         let start = (end - 40 * step).max(raw_from + 12 * HOUR);
         ask(world, text, start, end, step)?;
     }
     for _ in 0..questions {
         // Steps and ranges of whole hours are exact at every resolution, those of 5 minutes while there are
         // windows of that.
-        let fine = world.dice.below(2) == 0;
+        let fine = world.rng.below(2) == 0;
         let (step, oldest) = match fine {
             true => (5 * 60_000, START.max(now - world.size.five_minutes_keep_ms + HOUR)),
             false => (HOUR, START),
         };
-        let factor = 1 + world.dice.below(4) as i64;
+        let factor = 1 + world.rng.below(4) as i64;
         let range = step * factor;
         let steps = ((now - oldest - range) / step) as u64;
         if steps < 2 {
             break;
         }
-        let text = OF_WINDOWS[world.dice.below(OF_WINDOWS.len() as u64) as usize];
+        let text = OF_WINDOWS[world.rng.below(OF_WINDOWS.len() as u64) as usize];
         let text = text.replace("{r}", &format!("{}m", range / 60_000));
-        let end = (oldest + range).div_euclid(step) * step + step + world.dice.below(steps) as i64 * step;
+        let end = (oldest + range).div_euclid(step) * step + step + world.rng.below(steps) as i64 * step;
         let end = end.min(now.div_euclid(step) * step);
         let start = (end - 60 * step).max((oldest + range).div_euclid(step) * step + step);
         ask(world, &text, start, end, step)?;

@@ -124,24 +124,24 @@ async fn seeded(seed: u64) {
     });
     let mut world = World::new(size, seed, &clock, store.clone()).await;
     for step in 1..=4 * size.days {
-        faults.store([0, 30, 100, 400][world.dice.below(4) as usize], Ordering::Relaxed);
+        faults.store([0, 30, 100, 400][world.rng.below(4) as usize], Ordering::Relaxed);
         world.advance(6 * HOUR).await;
-        if world.dice.below(3) > 0 {
+        if world.rng.below(3) > 0 {
             let _ = world.db().flush().await;
         }
-        if world.dice.below(2) == 0 {
+        if world.rng.below(2) == 0 {
             world.compact().await;
         }
-        if world.dice.below(8) == 0 {
+        if world.rng.below(8) == 0 {
             world.die().await;
         }
-        if world.dice.below(10) == 0 {
+        if world.rng.below(10) == 0 {
             // Nobody could say whether a deletion was made that failed for good, so the store is well for as
             // long as one takes.
             faults.store(0, Ordering::Relaxed);
             let now = world.now();
-            let instance = format!("i{:02}", world.dice.below(12));
-            let (from, long) = (world.dice.below(2 * DAY as u64) as i64, world.dice.below(DAY as u64) as i64);
+            let instance = format!("i{:02}", world.rng.below(12));
+            let (from, long) = (world.rng.below(2 * DAY as u64) as i64, world.rng.below(DAY as u64) as i64);
             world.delete(vec![Matcher::equal("instance", &instance)], now - from, now - from + long).await;
         }
         if step % 4 == 0 {

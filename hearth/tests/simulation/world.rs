@@ -156,7 +156,7 @@ pub struct World {
     pub model: Arc<MemorySource>,
     pub workers: Vec<Compactor>,
     pub samples: u64,
-    pub dice: Rng,
+    pub rng: Rng,
     db: Option<Arc<Db>>,
     writes: Option<Router>,
     series: Vec<Spec>,
@@ -182,7 +182,7 @@ impl World {
             model: Arc::default(),
             workers: Vec::new(),
             samples: 0,
-            dice: Rng(seed),
+            rng: Rng(seed),
             db: None,
             writes: None,
             series: series(size),
@@ -304,7 +304,7 @@ impl World {
         let mut held = Vec::new();
         let mut sent = Vec::new();
         for row in rows {
-            match self.dice.below(100) {
+            match self.rng.below(100) {
                 0 => held.push((Span::containing(until + HOUR, self.size.late_ms).end_ms, row)),
                 _ => sent.push(row),
             }
@@ -316,7 +316,7 @@ impl World {
         self.recent.retain(|r| r.1 > until - 6 * HOUR);
         let mut again: Vec<Row> = Vec::new();
         for (labels, t, value) in &self.recent {
-            let value = match (self.dice.below(100), value) {
+            let value = match (self.rng.below(100), value) {
                 (0, Value::Float(v)) => Value::Float((v.to_bits() % 64) as f64),
                 (1, same) => same.clone(),
                 _ => continue,

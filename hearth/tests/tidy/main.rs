@@ -1,5 +1,5 @@
-//! Holds the house rules that a compiler does not: arrows between crates, names, first sentences, and
-//! commands that exist.
+//! Holds the house rules that a compiler does not: arrows between crates and modules, names, words, first
+//! sentences, and commands that exist.
 
 mod architecture;
 mod comments;

@@ -146,10 +146,10 @@ mod tests {
     fn series_cache_finds_what_was_remembered_and_its_size_follows_the_series() {
         let known = SeriesCache::default();
         let small = known.heap_bytes();
-        let mut dice = 0x9e37_79b9_7f4a_7c15u64;
+        let mut rng = 0x9e37_79b9_7f4a_7c15u64;
         let mut next = || {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            dice ^ dice >> 29
+            rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            rng ^ rng >> 29
         };
         let pairs: Vec<(u64, u32)> = (0..300_000).map(|n| (next(), n)).collect();
         for some in pairs.chunks(1000) {

@@ -40,7 +40,7 @@ pub trait Sink {
         found.clear();
     }
 
-    /// Asks for memory: `bytes` is what the request comes to so far, beside its message. Answers up to which
+    /// Asks for memory: `bytes` is what the request comes to so far, besides its message. Answers up to which
     /// number it need not ask again; what holds nothing always has memory.
     fn reserve(&mut self, _bytes: usize) -> Result<usize, NoMemory> {
         Ok(usize::MAX)

@@ -209,7 +209,7 @@ struct Meta {
     unit: u32,
 }
 
-/// What one series needs beside the validator's own vectors; kept from one to the next.
+/// What one series needs besides the validator's own vectors; kept from one to the next.
 #[derive(Default)]
 struct SeriesState<'a> {
     /// The series at hand is known, so that its labels need not be resolved.
@@ -367,7 +367,7 @@ enum MetaTexts<'a> {
         help: &'a str,
         unit: &'a str,
     },
-    /// Help that cannot be read is no reason to lose samples, but it is told of.
+    /// Help that cannot be read is no reason to lose samples, but the answer names it.
     NotUtf8,
 }
 

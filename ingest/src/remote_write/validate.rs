@@ -86,12 +86,12 @@ pub(crate) struct Validator<'a, 'p, S> {
     exemplar_labels: Vec<(&'a str, &'a str)>,
     /// What is wrong with the exemplar at hand.
     exemplar_fault: Option<String>,
-    /// Whether an exemplar that is left out is told of: 2.0 allows no success with less than all written,
+    /// Whether an exemplar that is left out is reported: 2.0 allows no success with less than all written,
     /// 1.0's senders would take the whole request for lost.
     pub(crate) tells_of_exemplars: bool,
     samples_left: usize,
     samples_limit: usize,
-    /// Memory that the request comes to beside its message, and what of it the sink has agreed to.
+    /// Memory that the request comes to besides its message, and what of it the sink has agreed to.
     needed_bytes: usize,
     reserved_bytes: usize,
     pub(crate) outcome: Outcome,

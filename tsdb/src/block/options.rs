@@ -40,8 +40,8 @@ impl WriteOptions {
         }
     }
 
-    /// For what a head seals: read a few times within hours.
-    pub fn sealed() -> Self {
+    /// For local blocks: read a few times within hours.
+    pub fn local() -> Self {
         WriteOptions { zstd_level: 1, row_group_samples: 2 << 20, ..Self::fresh() }
     }
 

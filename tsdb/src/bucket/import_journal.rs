@@ -45,7 +45,7 @@ pub struct ImportJournalError(pub String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
     /// Blocks that runs before this one were about to commit.
-    Begun(Vec<Ulid>),
+    Pending(Vec<Ulid>),
     Done,
 }
 
@@ -85,10 +85,10 @@ impl ImportJournal {
             .map_err(|e| ImportJournalError(format!("cannot list {folder}: {e}")))?;
         let mut journal = BTreeMap::new();
         for (key, block) in listed.iter().filter_map(|o| layout::import_entry(&o.location)) {
-            let entry = journal.entry(key.to_string()).or_insert_with(|| Entry::Begun(Vec::new()));
+            let entry = journal.entry(key.to_string()).or_insert_with(|| Entry::Pending(Vec::new()));
             match (block, entry) {
                 (None, entry) => *entry = Entry::Done,
-                (Some(block), Entry::Begun(blocks)) => blocks.push(block),
+                (Some(block), Entry::Pending(blocks)) => blocks.push(block),
                 (Some(_), Entry::Done) => {}
             }
         }
@@ -116,14 +116,14 @@ impl ImportJournal {
 
     /// Whether a unit was imported before. Settles what a run that died has left open.
     pub fn is_done(&self, key: &str) -> Result<bool, ImportJournalError> {
-        let begun = match self.journal.lock().get(key) {
+        let pending = match self.journal.lock().get(key) {
             None => return Ok(false),
             Some(Entry::Done) => return Ok(true),
-            Some(Entry::Begun(blocks)) => blocks.clone(),
+            Some(Entry::Pending(blocks)) => blocks.clone(),
         };
         let snapshot = self.runtime.block_on(self.catalog.refresh());
         let snapshot = snapshot.map_err(|e| ImportJournalError(e.to_string()))?;
-        let Some(there) = begun.iter().find(|b| names(&snapshot, **b)) else { return Ok(false) };
+        let Some(there) = pending.iter().find(|b| names(&snapshot, **b)) else { return Ok(false) };
         self.done(key, Some(*there), &"found in the catalog by a later run")?;
         Ok(true)
     }
@@ -134,8 +134,8 @@ impl ImportJournal {
         let block = snapshot.map_err(|e| ImportJournalError(e.to_string()))?.next_ulid();
         self.put(&layout::import_begun(self.tenant(), key, block), "{}\n".into())?;
         let mut journal = self.journal.lock();
-        match journal.entry(key.to_string()).or_insert_with(|| Entry::Begun(Vec::new())) {
-            Entry::Begun(blocks) => blocks.push(block),
+        match journal.entry(key.to_string()).or_insert_with(|| Entry::Pending(Vec::new())) {
+            Entry::Pending(blocks) => blocks.push(block),
             Entry::Done => {}
         }
         Ok(BlockOrigin::flushed(block, self.tenant().clone(), self.catalog.writer()))

@@ -1,4 +1,4 @@
-//! What a background worker does to a tenant's blocks in the object store beside reading them: bring, look
+//! What a background worker does to a tenant's blocks in the object store besides reading them: bring, look
 //! over, take away.
 //!
 //! Whoever works on blocks without being part of the storage (compaction, clean-up) stands on this and on the
@@ -64,7 +64,7 @@ fn named_by(snapshot: &Snapshot) -> impl Iterator<Item = Ulid> + '_ {
     blocks.chain(snapshot.sidecars().map(|(_, f)| f.ulid))
 }
 
-/// A file beside the blocks as it lies in the store, whether a snapshot names it or not.
+/// A sidecar as it lies in the store, whether a snapshot names it or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SidecarFile {
     pub kind: Kind,
@@ -189,7 +189,7 @@ impl BucketMaintenance {
         self.look(tenant, What::Block(meta)).await
     }
 
-    /// Reads a file beside the blocks and compares it with what the catalog says of it; `Corrupt` also where
+    /// Reads a sidecar and compares it with what the catalog says of it; `Corrupt` also where
     /// it is not there.
     pub async fn verify_sidecar(
         &self,
@@ -253,7 +253,7 @@ impl BucketMaintenance {
         Ok(numbers)
     }
 
-    /// What probes and interrupted commits left behind, beside everything that belongs to a tenant: two
+    /// What probes and interrupted commits left behind, apart from everything that belongs to a tenant: two
     /// LISTs.
     pub async fn orphans(&self) -> Result<Vec<OrphanObject>, BlockError> {
         let mut found = Vec::new();
@@ -269,8 +269,8 @@ impl BucketMaintenance {
     }
 
     /// Deletes one of them.
-    pub async fn remove_orphan(&self, leftover: &OrphanObject) -> Result<(), BlockError> {
-        self.delete(&object_store::path::Path::from(leftover.object.as_str())).await
+    pub async fn remove_orphan(&self, orphan: &OrphanObject) -> Result<(), BlockError> {
+        self.delete(&object_store::path::Path::from(orphan.object.as_str())).await
     }
 
     /// Where a block's bytes go, column by column: reads its footers.

@@ -54,8 +54,8 @@ impl BucketSource {
         BucketSource { store, tenant, blocks, visibility: Visibility::default() }
     }
 
-    /// The same without what a visibility hides; each block is masked before blocks are merged.
-    pub fn masked(self, visibility: Visibility) -> BucketSource {
+    /// This source without what a visibility hides; it is applied to each block before blocks are merged.
+    pub fn with_visibility(self, visibility: Visibility) -> BucketSource {
         BucketSource { visibility, ..self }
     }
 
@@ -106,9 +106,9 @@ impl BucketSource {
         parts
     }
 
-    /// [`Source::select`] beside samples that lie in no block yet: where they are (coarse ranges, ends
-    /// included), windows do not tell all.
-    pub fn select_beside(
+    /// [`Source::select`] where other samples lie in no block of the bucket yet: within `unsettled_ms`
+    /// (coarse ranges, ends included) windows do not tell all.
+    pub fn select_with_unsettled(
         &self,
         selection: &Selection,
         unsettled_ms: &[(i64, i64)],
@@ -172,14 +172,14 @@ impl BucketSource {
         if let [(block, slot)] = &mut cold[..] {
             **slot = Some(work(block));
         } else if !cold.is_empty() {
-            let lanes = cold.len().min(PARALLEL_OPENS);
-            let mut by_lane: Vec<Vec<_>> = (0..lanes).map(|_| Vec::new()).collect();
-            cold.into_iter().enumerate().for_each(|(i, one)| by_lane[i % lanes].push(one));
+            let threads = cold.len().min(PARALLEL_OPENS);
+            let mut by_thread: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
+            cold.into_iter().enumerate().for_each(|(i, one)| by_thread[i % threads].push(one));
             let work = &work;
-            std::thread::scope(|threads| {
-                for lane in by_lane {
-                    threads
-                        .spawn(move || lane.into_iter().for_each(|(block, slot)| *slot = Some(work(block))));
+            std::thread::scope(|scope| {
+                for share in by_thread {
+                    scope
+                        .spawn(move || share.into_iter().for_each(|(block, slot)| *slot = Some(work(block))));
                 }
             });
         }
@@ -195,17 +195,17 @@ impl BucketSource {
         range: Option<(i64, i64)>,
     ) -> Result<(Block, Arc<SeriesTable>), SourceError> {
         // A visibility is resolved against all series.
-        let masked = self.visibility.concerns(meta);
-        let few = !masked && !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(names_few));
+        let hides = self.visibility.concerns(meta);
+        let few = !hides && !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(names_few));
         let block = Block::open(&self.store, &self.tenant, meta, few)?;
-        let table = match masked {
+        let table = match hides {
             true => block.series_table()?,
             false => block.series_table_for(selectors, range)?,
         };
         Ok((block, table))
     }
 
-    /// The series tables of the blocks that a wish may concern, and in each the series it selects (`None`:
+    /// The series tables of the blocks that a query may concern, and in each the series it selects (`None`:
     /// all).
     #[allow(clippy::type_complexity)]
     fn wished(&self, query: &LabelQuery) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
@@ -260,7 +260,7 @@ fn matching_any(table: &SeriesTable, selectors: &[Vec<Matcher>]) -> Vec<u32> {
 
 impl Source for BucketSource {
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        self.select_beside(selection, &[])
+        self.select_with_unsettled(selection, &[])
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {

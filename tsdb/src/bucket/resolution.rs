@@ -94,8 +94,9 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
     for resolution_ms in &resolutions {
         // Samples are gone where no live block of them shares a source with the windows.
         let alone = |at: &Here<'_>| {
-            let sampled = |w: &Known<'_>| at.finer.iter().any(|f| f.raw && !f.sources.is_disjoint(w.sources));
-            at.windows.iter().any(|w| !sampled(w)) && !at.coarser.iter().any(|c| at.knows_nothing_of(c))
+            let sampled =
+                |w: &BlockSources<'_>| at.finer.iter().any(|f| f.raw && !f.sources.is_disjoint(w.sources));
+            at.windows.iter().any(|w| !sampled(w)) && !at.coarser.iter().any(|c| at.shares_nothing_with(c))
         };
         let taken = take(blocks, &sources, asked, *resolution_ms, true, alone);
         place(taken, &mut rest, &mut parts);
@@ -110,7 +111,7 @@ pub fn choose(blocks: &[Arc<BlockMeta>], asked: &Asked<'_>) -> Vec<Part> {
 }
 
 /// A block with the flushed or imported blocks that went into it.
-struct Known<'a> {
+struct BlockSources<'a> {
     at: usize,
     raw: bool,
     approximate: bool,
@@ -127,11 +128,11 @@ fn sources(meta: &BlockMeta) -> HashSet<Ulid> {
 
 /// What is at a run of windows of one resolution.
 struct Here<'a> {
-    windows: Vec<&'a Known<'a>>,
+    windows: Vec<&'a BlockSources<'a>>,
     /// Blocks of finer resolutions, samples among them.
-    finer: Vec<&'a Known<'a>>,
+    finer: Vec<&'a BlockSources<'a>>,
     /// Blocks of coarser resolutions.
-    coarser: Vec<&'a Known<'a>>,
+    coarser: Vec<&'a BlockSources<'a>>,
     /// A cut lies strictly inside.
     straddled: bool,
     unsettled: bool,
@@ -145,13 +146,13 @@ impl Here<'_> {
         self.windows.first().is_some_and(|first| self.windows.iter().all(|w| w.whole == first.whole))
             && !self.straddled
             && !self.unsettled
-            && self.finer.iter().all(|f| self.knows(f))
-            && !self.coarser.iter().any(|c| self.knows_nothing_of(c))
+            && self.finer.iter().all(|f| self.covers(f))
+            && !self.coarser.iter().any(|c| self.shares_nothing_with(c))
     }
 
     /// Whether all that went into a finer block went into the windows too. Another system's windows of
     /// several lengths are imported side by side, each as a source of its own, and tell of the same samples.
-    fn knows(&self, finer: &Known<'_>) -> bool {
+    fn covers(&self, finer: &BlockSources<'_>) -> bool {
         let alike = finer.approximate && self.windows.iter().any(|w| w.approximate);
         alike || finer.sources.iter().all(|s| self.windows.iter().any(|w| w.sources.contains(s)))
     }
@@ -159,7 +160,7 @@ impl Here<'_> {
     /// Whether a coarser block holds other samples altogether than these windows and the samples beside them:
     /// those that expired were downsampled, and what is here came later, by import. A coarser block that
     /// shares a source with them reaches farther in time, and that is no sign of it.
-    fn knows_nothing_of(&self, coarser: &Known<'_>) -> bool {
+    fn shares_nothing_with(&self, coarser: &BlockSources<'_>) -> bool {
         let alike = coarser.approximate && self.windows.iter().any(|w| w.approximate);
         let raw = self.finer.iter().filter(|f| f.raw);
         !alike && self.windows.iter().chain(raw).all(|h| h.sources.is_disjoint(coarser.sources))
@@ -178,11 +179,17 @@ fn take(
     let index = |t: i64| window_index(t, resolution_ms);
     let (first, last) = (index(asked.min_t_ms), index(asked.max_t_ms));
     // What begins or ends at which window; between these places nothing changes.
-    let known: Vec<Known<'_>> = sources
+    let known: Vec<BlockSources<'_>> = sources
         .iter()
         .map(|(at, sources)| {
             let BlockMeta { resolution_ms, approximate, .. } = *blocks[*at];
-            Known { at: *at, raw: resolution_ms == 0, approximate, whole: blocks[*at].whole(), sources }
+            BlockSources {
+                at: *at,
+                raw: resolution_ms == 0,
+                approximate,
+                whole: blocks[*at].whole(),
+                sources,
+            }
         })
         .collect();
     let span = |min: i64, max: i64| (index(min).max(first), index(max).min(last));
@@ -237,7 +244,7 @@ fn take(
         let mut of_part: Vec<usize> = windows.iter().map(|k| known[*k].at).collect();
         if coarse {
             // Samples that the windows cannot know of.
-            of_part.extend(here.finer.iter().filter(|f| f.raw && !here.knows(f)).map(|f| f.at));
+            of_part.extend(here.finer.iter().filter(|f| f.raw && !here.covers(f)).map(|f| f.at));
         }
         of_part.sort_unstable();
         let approximate = here.windows.iter().any(|w| w.approximate);
@@ -491,7 +498,7 @@ mod tests {
             let hides = coarser.iter().any(|c| !alike(c) && sources(&blocks[*c]).is_disjoint(&held));
             (windows, finer, hides)
         };
-        let knows = |windows: &[usize], f: usize| {
+        let covers = |windows: &[usize], f: usize| {
             (blocks[f].approximate && windows.iter().any(|w| blocks[*w].approximate))
                 || sources(&blocks[f])
                     .iter()
@@ -513,7 +520,7 @@ mod tests {
             if wholes.len() == 1
                 && !cut
                 && !asked.unsettled_ms.iter().any(meets)
-                && finer.iter().all(|f| knows(&windows, *f))
+                && finer.iter().all(|f| covers(&windows, *f))
                 && !hides
                 && blocks[windows[0]].approximate == about
             {
@@ -528,7 +535,7 @@ mod tests {
                 })
             };
             if windows.iter().any(|w| !sampled(w)) && !hides {
-                let late = finer.iter().filter(|f| blocks[**f].resolution_ms == 0 && !knows(&windows, **f));
+                let late = finer.iter().filter(|f| blocks[**f].resolution_ms == 0 && !covers(&windows, **f));
                 let mut all: Vec<usize> = windows.iter().chain(late).copied().collect();
                 all.sort_unstable();
                 return (r, (true, windows.iter().any(|w| blocks[*w].approximate)), all);

@@ -7,7 +7,7 @@
 //! tenants/<tenant>/blocks/<ulid>/timelines.parquet
 //! tenants/<tenant>/blocks/<ulid>/samples.parquet
 //! tenants/<tenant>/leases/<name>/00000000000000000001.json   claims on work, see `lease`
-//! tenants/<tenant>/imports/<key>.<ulid>.begun.json     which block an import is about to commit, see `intake`
+//! tenants/<tenant>/imports/<key>.<ulid>.begun.json     which block an import is about to commit, see `bucket`
 //! tenants/<tenant>/imports/<key>.done.json             what became of it
 //! tenants/<tenant>/exemplars/<ulid>.parquet
 //! tenants/<tenant>/metadata/<ulid>.parquet
@@ -16,7 +16,7 @@
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! writers/<writer>/00000000000000000007.json           the last start of a data folder, see `db::identity`
 //! register.json, owner.json                            what decides about commits where the store does not
-//! seals/00000000000000000042.json                      only in a head's local store, see `sealed`
+//! seals/00000000000000000042.json                      only in the local store of a data folder, see `db::local`
 //! ```
 
 use object_store::path::Path;
@@ -32,22 +32,22 @@ pub const SERIES: &str = "series.parquet";
 pub const TIMELINES: &str = "timelines.parquet";
 pub const SAMPLES: &str = "samples.parquet";
 
-/// The folder of the manifests of seals, in the local store of a head.
-pub const SEALS: &str = "seals";
+/// The folder of the manifests of local blocks, in the local store of a data folder. (*Seal* was their name.)
+pub const LOCAL_MANIFESTS: &str = "seals";
 
-/// The folder of the manifests of seals.
-pub fn seals() -> Path {
-    Path::from(SEALS)
+/// The folder of the manifests of local blocks.
+pub fn local_manifests() -> Path {
+    Path::from(LOCAL_MANIFESTS)
 }
 
-/// The manifest of the seal that ends with a segment of the log; named as snapshots are.
-pub fn seal(last_segment: u64) -> Path {
-    Path::from_iter([SEALS, &format!("{last_segment:020}.json")])
+/// The manifest of the sealed generation that ends with a segment of the log; named as snapshots are.
+pub fn local_manifest(last_segment: u64) -> Path {
+    Path::from_iter([LOCAL_MANIFESTS, &format!("{last_segment:020}.json")])
 }
 
-/// The last segment of a seal from its manifest's path; `None` for anything else.
-pub fn seal_number(path: &Path) -> Option<u64> {
-    path.prefix_matches(&seals()).then(|| snapshot_number(path))?
+/// The last segment of a sealed generation from its manifest's path; `None` for anything else.
+pub fn local_manifest_number(path: &Path) -> Option<u64> {
+    path.prefix_matches(&local_manifests()).then(|| snapshot_number(path))?
 }
 
 /// The parent of every tenant's folder.
@@ -163,12 +163,12 @@ pub fn metadata(tenant: &TenantId, ulid: Ulid) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "metadata", &format!("{ulid}.parquet")])
 }
 
-/// The folders of files beside the blocks, in the order of [`crate::sidecar::Kind::ALL`].
+/// The folders of sidecars, in the order of [`crate::sidecar::Kind::ALL`].
 pub fn sidecars(tenant: &TenantId) -> [Path; 2] {
     ["exemplars", "metadata"].map(|folder| Path::from_iter([TENANTS, tenant.as_str(), folder]))
 }
 
-/// The name of a file beside the blocks from its path; `None` for anything else that lies there.
+/// The name of a sidecar from its path; `None` for anything else that lies there.
 pub fn sidecar_of_path(path: &Path) -> Option<Ulid> {
     Ulid::from_string(path.filename()?.strip_suffix(".parquet")?).ok()
 }

@@ -1,8 +1,8 @@
 //! The whole store of one process: log, head, blocks and catalog behind one handle.
 //!
 //! Writers go through [`Appender`]; readers take [`Db::source`], which pins one state: blocks of one catalog
-//! snapshot per tenant, the seals that are not in them, and the head's generations that are in neither. A
-//! seal or a flush installs the next state in one step, so no query sees half of it.
+//! snapshot per tenant, the local blocks that are not in them, and the head's generations that are in
+//! neither. Sealing or a flush installs the next state in one step, so no query sees half of it.
 
 mod appender;
 mod deleting;
@@ -28,7 +28,7 @@ use ulid::Ulid;
 use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
 use crate::db::flush::plan::{Pressure, pressure};
-use crate::db::local::{Seal, SealedBlock};
+use crate::db::local::{LocalBlock, SealedGeneration};
 use crate::deletion::{RetentionRules, Visibility};
 use crate::head::Head;
 use crate::head::source::HeadSource;
@@ -59,13 +59,14 @@ pub struct DbOptions {
     pub store: Arc<dyn ObjectStore>,
     /// Length of the head's window in data time; one block per tenant comes of each.
     pub window_ms: i64,
-    /// Data time after which samples leave memory for the local disk, see [`crate::db::local`].
+    /// Data time after which a generation is sealed: its samples leave memory for the local disk, see
+    /// [`crate::db::local`].
     pub seal_ms: i64,
-    /// Where they go; `None` for a folder in `dir`.
-    pub sealed: Option<Arc<dyn ObjectStore>>,
+    /// Where local blocks go; `None` for a folder in `dir`.
+    pub local_store: Option<Arc<dyn ObjectStore>>,
     pub log_sync: LogSync,
     pub clock: Arc<dyn Clock>,
-    /// Bytes the head may hold: near them it is flushed early, at them writes are refused until there is
+    /// Bytes the head may hold: near them it is sealed early, at them writes are refused until there is
     /// room. `None`: no limit.
     pub max_head_bytes: Option<u64>,
     /// Bytes that blocks' indexes and small columns may hold in memory.
@@ -92,7 +93,7 @@ impl DbOptions {
             store,
             window_ms: 2 * 3600 * 1000,
             seal_ms: 10 * 60 * 1000,
-            sealed: None,
+            local_store: None,
             log_sync: LogSync::Always,
             clock: Arc::new(SystemClock),
             max_head_bytes: None,
@@ -138,7 +139,7 @@ pub enum WriteError {
     /// The log cannot be written now (disk full, folder read-only, shutting down): try again later.
     #[error("{0}")]
     Unavailable(String),
-    /// The head holds all it may: try again when a flush has made room, in seconds.
+    /// The head holds all it may: try again when sealing has made room, in seconds.
     #[error("{0}")]
     Overloaded(String),
     /// One thing in it is larger than the log can keep: sending it again does not help.
@@ -185,7 +186,7 @@ pub struct DbCounts {
     pub log_failures: u64,
     pub flushes: u64,
     pub flush_failures: u64,
-    /// Flushes that memory asked for.
+    /// Generations that were sealed early because memory asked for it.
     pub early_flushes: u64,
     /// Writes that were refused because the head was full.
     pub refused_writes: u64,
@@ -202,10 +203,10 @@ pub struct DbCounts {
     pub blocks: u64,
     pub block_bytes: u64,
     /// On the local disk, not in the object store yet.
-    pub sealed_blocks: u64,
-    pub sealed_bytes: u64,
-    pub sealed_samples: u64,
-    /// Samples of sealed blocks that could not be read again.
+    pub local_blocks: u64,
+    pub local_block_bytes: u64,
+    pub local_samples: u64,
+    /// Samples of local blocks that could not be read again.
     pub lost_samples: u64,
     /// In memory, not in the object store yet.
     pub exemplars: BufferCounts,
@@ -222,7 +223,7 @@ pub struct Db {
     watermarks: identity::Watermarks,
     head: Arc<Head>,
     exemplars: Arc<Buffer>,
-    beside: sidecars::Beside,
+    metadata_cache: sidecars::MetadataCache,
     log: Log,
     /// Held for reading by every writer from its first look-up until its samples are in the head; for writing
     /// while the log is cut.
@@ -252,12 +253,12 @@ pub struct Db {
 
 /// What queries see: swapped whole.
 pub(crate) struct ReadState {
-    /// Head generations from here on are in no seal and no block.
+    /// Head generations from here on are in no block, local or not.
     first_generation: u64,
     /// Held by every state that reads those generations from the head.
     generations: Arc<Generations>,
     /// Oldest first; what of a tenant's is at or below the watermark of its snapshot is in blocks.
-    seals: Vec<Arc<Seal>>,
+    sealed: Vec<Arc<SealedGeneration>>,
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
 }
 
@@ -266,8 +267,8 @@ pub(crate) struct ReadState {
 struct Generations;
 
 impl Db {
-    /// Opens or creates a store: takes the folder's lock, reads catalog and seals, replays the log. Runs on a
-    /// tokio runtime, which it keeps using.
+    /// Opens or creates a store: takes the folder's lock, reads catalog and local blocks, replays the log.
+    /// Runs on a tokio runtime, which it keeps using.
     pub async fn open(mut options: DbOptions) -> Result<Arc<Db>, OpenError> {
         let dir = options.dir.clone();
         let (locks, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
@@ -306,22 +307,23 @@ impl Db {
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
         let (progress, known) = Progress::open(&options.dir);
         refuse_older_catalog(&progress, known.as_ref(), &snapshots)?;
-        let local = local::sealing::open_store(&options.dir, options.sealed.clone())?;
+        let local = local::sealing::open_store(&options.dir, options.local_store.clone())?;
         let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer, known.as_ref()).await?;
         let (missing_segments, damaged_local_blocks) = (found.missing_segments, found.damaged);
         let accounted = found.accounted;
-        local::sealing::restore_sidecars(&*local, &found.seals, &snapshots, &writer, &head, &exemplars).await;
+        local::sealing::restore_sidecars(&*local, &found.sealed, &snapshots, &writer, &head, &exemplars)
+            .await;
         let marks: HashMap<TenantId, u64> =
             snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let highest = marks.values().copied().max().unwrap_or(0);
         let sealed_to = found.last_segment.max(highest);
         let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
         let now_ms = options.clock.now_ms();
-        let seals = found.seals.clone();
+        let sealed = found.sealed.clone();
         let dir = options.dir.clone();
         let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed, u64)> {
             std::fs::create_dir_all(&log_dir)?;
-            // This folder and the one of seals, before anything in them is acknowledged.
+            // This folder and the one of local blocks, before anything in them is acknowledged.
             sync_folder(&dir)?;
             found.remove_segments(&log_dir)?;
             let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, |tenant, segment| {
@@ -353,19 +355,22 @@ impl Db {
             watermarks,
             head,
             exemplars,
-            beside: sidecars::Beside::default(),
+            metadata_cache: sidecars::MetadataCache::default(),
             log,
             gate: Arc::default(),
             state: RwLock::new(Arc::new(ReadState {
                 first_generation: 0,
                 generations: Arc::default(),
-                seals,
+                sealed,
                 snapshots,
             })),
             catalogs: tokio::sync::Mutex::new(catalogs),
             flushing: tokio::sync::Mutex::default(),
             sealing: tokio::sync::Mutex::default(),
-            local: local::sealing::LocalStore { blocks: bucket.beside(local.clone()), store: local },
+            local: local::sealing::LocalStore {
+                blocks: bucket.of_another_store(local.clone()),
+                store: local,
+            },
             generation_began_ms: AtomicI64::new(options.clock.now_ms()),
             generation_segment: AtomicU64::new(segment),
             counts: flush::FlushCounts::default(),
@@ -434,16 +439,17 @@ impl Db {
         let bucket = snapshot.map(|snapshot| {
             let blocks = snapshot.blocks.clone();
             let visibility = snapshot.visibility().with_retention(rules.clone(), now_ms);
-            BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).masked(visibility)
+            BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).with_visibility(visibility)
         });
-        let pending: Vec<&SealedBlock> = state.sealed(tenant, &self.writer).map(|(_, block)| block).collect();
+        let pending: Vec<&LocalBlock> =
+            state.local_blocks(tenant, &self.writer).map(|(_, block)| block).collect();
         let sealed = (!pending.is_empty()).then(|| {
             let blocks = pending.iter().map(|b| b.meta.clone()).collect();
             let visibility = Visibility::default().with_retention(rules.clone(), now_ms);
             let source = BucketSource::new(self.local.blocks.clone(), tenant.clone(), blocks);
             let ends = pending.iter().flat_map(|b| b.windows.keys());
             let spans = ends.map(|end| (end.saturating_sub(self.options.window_ms) + 1, *end)).collect();
-            (source.masked(visibility), spans)
+            (source.with_visibility(visibility), spans)
         });
         let head = self
             .head
@@ -457,7 +463,7 @@ impl Db {
     pub fn tenants(&self) -> Vec<TenantId> {
         let state = self.state.read().clone();
         let mut all: Vec<_> = state.snapshots.keys().cloned().collect();
-        all.extend(state.seals.iter().flat_map(|s| s.tenants()));
+        all.extend(state.sealed.iter().flat_map(|s| s.tenants()));
         all.extend(self.head.tenants().iter().map(|t| t.id.clone()));
         all.sort();
         all.dedup();
@@ -482,7 +488,7 @@ impl Db {
         let state = self.state.read().clone();
         let blocks = || state.snapshots.values().flat_map(|s| s.blocks.iter());
         let files = || state.snapshots.values().flat_map(|s| s.exemplars.iter());
-        let sealed = || state.seals.iter().flat_map(|s| s.blocks());
+        let local = || state.sealed.iter().flat_map(|s| s.blocks());
         let span = self.head.span_ms();
         DbCounts {
             series: self.head.series_count(),
@@ -506,9 +512,9 @@ impl Db {
             max_head_bytes: self.options.max_head_bytes,
             blocks: blocks().count() as u64,
             block_bytes: blocks().map(|b| b.files.bytes()).sum(),
-            sealed_blocks: sealed().count() as u64,
-            sealed_bytes: sealed().map(|b| b.meta.files.bytes()).sum(),
-            sealed_samples: sealed().map(|b| b.meta.stats.samples).sum(),
+            local_blocks: local().count() as u64,
+            local_block_bytes: local().map(|b| b.meta.files.bytes()).sum(),
+            local_samples: local().map(|b| b.meta.stats.samples).sum(),
             lost_samples: self.counts.lost_samples.load(Ordering::Relaxed),
             exemplars: self.exemplars.counts(),
             exemplar_files: files().count() as u64,
@@ -656,7 +662,8 @@ async fn open_catalog(
 /// How often the head is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Least time between two flushes that memory asks for: more often would make more small blocks than room.
+/// Least time between two generations that are sealed because memory asks for it: more often would make more
+/// small blocks than room.
 const RELIEF_TICKS: u64 = 5;
 
 /// How often other writers' commits are looked for.

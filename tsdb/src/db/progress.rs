@@ -28,7 +28,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Reads what the process before remembered; `None` in its place where there is no such file, as in the
-    /// folder of an earlier version. One that cannot be read is told of and counts as missing: it only helps
+    /// folder of an earlier version. One that cannot be read is logged and counts as missing: it only helps
     /// to notice what is gone.
     pub fn open(dir: &Path) -> (Progress, Option<State>) {
         let path = dir.join("progress.json");
@@ -86,11 +86,11 @@ impl Progress {
     }
 }
 
-/// The segments that should be there and are not: after `accounted`, up to `last`, neither in the log nor
-/// sealed (ranges with both ends included).
-pub(crate) fn missing(accounted: u64, last: u64, log: &[u64], sealed: &[(u64, u64)]) -> Vec<(u64, u64)> {
+/// The segments that should be there and are not: after `accounted`, up to `last`, neither in the log nor in
+/// local blocks (ranges with both ends included).
+pub(crate) fn missing(accounted: u64, last: u64, log: &[u64], local: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut present: BTreeSet<(u64, u64)> = log.iter().map(|n| (*n, *n)).collect();
-    present.extend(sealed);
+    present.extend(local);
     let mut missing = Vec::new();
     let mut next = accounted.saturating_add(1);
     for (from, to) in present {

@@ -1,4 +1,4 @@
-//! What is kept beside samples: exemplars and metadata, in files of their own that the same catalog names.
+//! Sidecars of a running store: exemplars and metadata, in files of their own that the same catalog names.
 //! Files that it does not name any more are garbage, which whoever compacts collects with the blocks.
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,11 +23,11 @@ use model::tenant::TenantId;
 /// How often a change of metadata is tried again on what others have written meanwhile.
 const METADATA_ATTEMPTS: usize = 10;
 
-/// What a [`Db`] remembers of these files.
+/// The metadata that a [`Db`] read last.
 #[derive(Default)]
-pub(crate) struct Beside {
-    /// The metadata read last of each tenant, by the file it was in.
-    metadata: Mutex<HashMap<TenantId, (Ulid, Arc<MetricMetadata>)>>,
+pub(crate) struct MetadataCache {
+    /// Of each tenant, with the file it was in.
+    by_tenant: Mutex<HashMap<TenantId, (Ulid, Arc<MetricMetadata>)>>,
 }
 
 impl Db {
@@ -91,7 +91,7 @@ impl Db {
     }
 
     fn stored_metadata(&self, tenant: &TenantId, file: &Sidecar) -> Result<Arc<MetricMetadata>, SourceError> {
-        let read = &self.beside.metadata;
+        let read = &self.metadata_cache.by_tenant;
         if let Some((ulid, known)) = read.lock().get(tenant)
             && *ulid == file.ulid
         {
@@ -137,7 +137,7 @@ impl Db {
             let replaces = snapshot.metadata.as_ref().map(|f| f.ulid);
             match catalog.commit(&Edit::metadata(replaces, file.clone())).await {
                 Ok(done) => {
-                    self.beside.metadata.lock().insert(tenant.clone(), (file.ulid, Arc::new(next)));
+                    self.metadata_cache.by_tenant.lock().insert(tenant.clone(), (file.ulid, Arc::new(next)));
                     self.adopt(tenant, done);
                     return Ok(());
                 }

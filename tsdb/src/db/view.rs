@@ -1,5 +1,5 @@
-//! One consistent view of a tenant: its blocks, the seals that are in none of them, and what of the head is
-//! in neither.
+//! One consistent view of a tenant: its blocks, the local blocks that are in none of them, and what of the
+//! head is in neither.
 
 use std::sync::Arc;
 
@@ -10,37 +10,37 @@ use model::labels::Labels;
 use model::source::merge::{MergeCursor, MergedSource};
 use model::source::{LabelQuery, RollupHints, Selection, SeriesCursor, Source, SourceError};
 
-/// Blocks, seals and head as one source, which keeps the state it was taken from alive.
+/// Blocks, local blocks and head as one source, which keeps the state it was taken from alive.
 pub(super) struct View {
     bucket: Option<Arc<BucketSource>>,
-    sealed: Option<Arc<Sealed>>,
+    local: Option<Arc<LocalBlocks>>,
     head: Option<Arc<HeadSource>>,
     merged: MergedSource,
     /// Generations that this state reads from the head stay there until it is dropped.
     _state: Arc<ReadState>,
 }
 
-/// Sealed blocks, and where their samples lie: ranges with both ends included.
-struct Sealed {
+/// Local blocks, and where their samples lie: ranges with both ends included.
+struct LocalBlocks {
     blocks: BucketSource,
     spans_ms: Vec<(i64, i64)>,
 }
 
 impl View {
-    /// `sealed` with the ranges (ends included) in which samples of it lie.
+    /// `local` with the ranges (ends included) in which samples of it lie.
     pub fn new(
         bucket: Option<BucketSource>,
-        sealed: Option<(BucketSource, Vec<(i64, i64)>)>,
+        local: Option<(BucketSource, Vec<(i64, i64)>)>,
         head: Option<HeadSource>,
         state: Arc<ReadState>,
     ) -> View {
         let (bucket, head) = (bucket.map(Arc::new), head.map(Arc::new));
-        let sealed = sealed.map(|(blocks, spans_ms)| Arc::new(Sealed { blocks, spans_ms }));
+        let local = local.map(|(blocks, spans_ms)| Arc::new(LocalBlocks { blocks, spans_ms }));
         let mut sources: Vec<Arc<dyn Source>> = Vec::new();
         sources.extend(bucket.clone().map(|b| b as Arc<dyn Source>));
-        sources.extend(sealed.clone().map(|s| s as Arc<dyn Source>));
+        sources.extend(local.clone().map(|l| l as Arc<dyn Source>));
         sources.extend(head.clone().map(|h| h as Arc<dyn Source>));
-        View { bucket, sealed, head, merged: MergedSource::new(sources), _state: state }
+        View { bucket, local, head, merged: MergedSource::new(sources), _state: state }
     }
 }
 
@@ -49,19 +49,19 @@ impl Source for View {
         if let Some(bucket) = &self.bucket
             && let Some((first, last)) = bucket.windows_span_ms(selection.min_t_ms, selection.max_t_ms)
         {
-            // What came late and is still sealed or in the head is in no window.
+            // What came late and is still in local blocks or in the head is in no window.
             let (first, last) = (first.max(selection.min_t_ms), last.min(selection.max_t_ms));
             let mut late = Vec::new();
             if let Some(head) = &self.head {
                 late.extend(head.spans_ms(&selection.matchers, first, last));
             }
-            if let Some(sealed) = &self.sealed {
-                late.extend(sealed.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
+            if let Some(local) = &self.local {
+                late.extend(local.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
                 late.sort_unstable();
             }
-            let mut cursors = vec![bucket.select_beside(selection, &late)?];
-            if let Some(sealed) = &self.sealed {
-                cursors.push(sealed.select(selection)?);
+            let mut cursors = vec![bucket.select_with_unsettled(selection, &late)?];
+            if let Some(local) = &self.local {
+                cursors.push(local.select(selection)?);
             }
             if let Some(head) = &self.head {
                 cursors.push(head.select(selection)?);
@@ -84,7 +84,7 @@ impl Source for View {
     }
 }
 
-impl Source for Sealed {
+impl Source for LocalBlocks {
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
         if !self.spans_ms.iter().any(|(a, b)| *a <= selection.max_t_ms && *b >= selection.min_t_ms) {
             return Ok(Box::new(MergeCursor::new(Vec::new())));

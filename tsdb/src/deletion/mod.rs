@@ -6,10 +6,10 @@
 //! and compaction read through the same one, and what a compaction wrote that way holds nothing hidden any
 //! more. Where nothing concerns a block, and that is the usual case, it costs a comparison of times.
 //!
-//! Readers of a snapshot's blocks: `BucketSource::new(..).masked(snapshot.visibility())`. A compaction reads
-//! its inputs through the visibility of the same snapshot that it was planned from and commits
-//! [`Edit::written_through`](crate::catalog::Edit::written_through) that snapshot; the commit drops the
-//! tombstones that no live block needs any more. A block that holds no such series needs no rewriting:
+//! Readers of a snapshot's blocks: `BucketSource::new(..).with_visibility(snapshot.visibility())`. A
+//! compaction reads its inputs through the visibility of the same snapshot that it was planned from and
+//! commits [`Edit::written_through`](crate::catalog::Edit::written_through) that snapshot; the commit drops
+//! the tombstones that no live block needs any more. A block that holds no such series needs no rewriting:
 //! `Edit::clean` says so.
 
 mod intervals;

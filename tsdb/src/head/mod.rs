@@ -89,7 +89,7 @@ const METADATA_BYTES: u64 = 256 << 20;
 /// Longest texts of one entry of metadata that are kept.
 pub const MAX_ENTRY_BYTES: u64 = 64 << 10;
 
-/// What an entry of metadata takes beside its texts, and what a tenant takes that has nothing.
+/// What an entry of metadata takes besides its texts, and what a tenant takes that has nothing.
 const ENTRY_BYTES: u64 = 200;
 const TENANT_BYTES: i64 = 1024;
 

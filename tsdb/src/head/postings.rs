@@ -49,7 +49,7 @@ const UNSORTED: usize = 1024;
 /// hundred neighbours, four in one of every five-hundredth.
 const ENTRY_BYTES: usize = 2;
 
-/// Bytes that a label takes beside its entries: its place in the map (48) and the bitmap, which makes room
+/// Bytes that a label takes besides its entries: its place in the map (48) and the bitmap, which makes room
 /// for four containers at once (168).
 const PAIR_BYTES: usize = 216;
 

@@ -346,7 +346,7 @@ impl Late {
     }
 }
 
-/// Heap bytes of a value beside its place in a buffer.
+/// Heap bytes of a value besides its place in a buffer.
 fn value_bytes(value: &Value) -> u32 {
     match value {
         Value::Float(_) => 0,

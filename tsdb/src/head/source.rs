@@ -39,7 +39,7 @@ impl HeadSource {
         HeadSource { retention, ..self }
     }
 
-    /// A cursor over all series: what a seal reads. Its generations are frozen, so it looks at each metric
+    /// A cursor over all series: what sealing reads. Its generations are frozen, so it looks at each metric
     /// and each series only when its turn comes: labels and views of a million series at once would be as
     /// large as the head.
     pub fn all(&self) -> HeadCursor {
@@ -85,7 +85,7 @@ impl HeadSource {
         spans.iter().collect()
     }
 
-    /// Runs `f` for each series that the wish touches.
+    /// Runs `f` for each series that the selection touches.
     fn for_each(&self, query: &LabelQuery, mut f: impl FnMut(Labels)) -> Result<(), SourceError> {
         query.budget.check()?;
         let every = [Vec::new()];

@@ -326,11 +326,11 @@ impl Committer {
     }
 
     fn sync_now(&self) -> std::io::Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         self.file.file.sync_data()?;
         let counts = &self.shared.counts;
         counts.fsyncs.fetch_add(1, Ordering::Relaxed);
-        counts.fsync_micros.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        counts.fsync_micros.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -61,7 +61,7 @@ pub fn replay(
     now_ms: i64,
     is_flushed: impl Fn(&TenantId, u64) -> bool + Sync,
 ) -> std::io::Result<Replayed> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut report = Replayed::default();
     let mut applier = Applier { now_ms, ..Applier::default() };
     let mut session = None;
@@ -127,7 +127,7 @@ pub fn replay(
     }
     applier.apply(head, &is_flushed, &mut report);
     report.series = head.series_count();
-    report.took_ms = begun.elapsed().as_millis() as u64;
+    report.took_ms = started.elapsed().as_millis() as u64;
     report.warn();
     Ok(report)
 }

@@ -1,4 +1,4 @@
-//! Every moment of a seal and a flush at which a process may die, and every step of them that may fail:
+//! Every moment of sealing and of a flush at which a process may die, and every step of them that may fail:
 //! afterwards all is there, and once.
 //!
 //! They change a folder, a local store in it, and an object store. Before each write to either store all are
@@ -16,15 +16,15 @@ use tsdb::wal::{HEADER_BYTES, segment_path};
 
 use crate::faulty_store::Fault;
 use crate::held::{Files, files};
-use crate::place::{Moment, Place, World, check, open, side_by_side, stored_once, write};
+use crate::stores::{Moment, Stores, World, check, open, side_by_side, stored_once, write};
 
 /// A moment before a flush, after three sessions: one that has flushed, one that has sealed, one that only
 /// wrote.
 async fn begun() -> Moment {
-    let place = Place::of(&Files::new(), InMemory::new());
+    let stores = Stores::of(&Files::new(), InMemory::new());
     let mut world = World::default();
     for session in 0..3 {
-        let db = place.open().await;
+        let db = stores.open().await;
         write(&db, &mut world, session * 10).await;
         match session {
             0 => drop(db.flush().await.unwrap()),
@@ -33,7 +33,7 @@ async fn begun() -> Moment {
         }
         write(&db, &mut world, session * 10 + 1).await;
     }
-    place.moment("before the flush".into(), &world)
+    stores.moment("before the flush".into(), &world)
 }
 
 impl Moment {
@@ -41,10 +41,10 @@ impl Moment {
     /// and is then in the store, once.
     async fn revive(self) {
         let what = &self.what;
-        let (place, mut world) = self.again();
-        let dir = place.dir.path();
-        drop(open(dir, place.remote.clone()).await);
-        let db = open(dir, place.remote.clone()).await;
+        let (stores, mut world) = self.again();
+        let dir = stores.dir.path();
+        drop(open(dir, stores.remote.clone()).await);
+        let db = open(dir, stores.remote.clone()).await;
         check(&db, &world, what).await;
         write(&db, &mut world, 900).await;
         check(&db, &world, &format!("{what}, written on")).await;
@@ -55,48 +55,48 @@ impl Moment {
         let left: Vec<_> = files(dir).into_keys().filter(left).collect();
         assert!(left.is_empty(), "{what}: {left:?} is left");
         drop(db);
-        check(&open(dir, place.remote.clone()).await, &world, &format!("{what}, flushed and started again"))
+        check(&open(dir, stores.remote.clone()).await, &world, &format!("{what}, flushed and started again"))
             .await;
         let elsewhere = tempfile::tempdir().unwrap();
-        let elsewhere = open(elsewhere.path(), place.remote.clone()).await;
+        let elsewhere = open(elsewhere.path(), stores.remote.clone()).await;
         check(&elsewhere, &world, &format!("{what}, the disk is gone")).await;
     }
 }
 
-/// All moments of a seal and of a flush, samples coming in while they run, and what was written: `local` or
+/// All moments of sealing and of a flush, samples coming in while they run, and what was written: `local` or
 /// `remote`, and the path.
 async fn moments() -> (Vec<Moment>, Vec<String>) {
-    let (place, mut world) = begun().await.again();
-    let place = Arc::new(place);
-    let db = place.open().await;
+    let (stores, mut world) = begun().await.again();
+    let stores = Arc::new(stores);
+    let db = stores.open().await;
     write(&db, &mut world, 30).await;
-    let begin = place.moment("before the seal".into(), &world);
+    let begin = stores.moment("before sealing".into(), &world);
     let seen = Arc::new(Mutex::new((world, vec![begin], Vec::new())));
-    for (name, store) in [("local", &place.local), ("remote", &place.remote)] {
-        let (seen, place, writer) = (seen.clone(), place.clone(), db.clone());
+    for (name, store) in [("local", &stores.local), ("remote", &stores.remote)] {
+        let (seen, stores, writer) = (seen.clone(), stores.clone(), db.clone());
         store.script(move |_, path| {
             let mut seen = seen.lock().unwrap();
             let (world, moments, paths) = &mut *seen;
             let what = format!("before PUT {} of {name} {path}", moments.len());
-            moments.push(place.moment(what, world));
+            moments.push(stores.moment(what, world));
             paths.push(format!("{name} {path}"));
             let n = 100 + moments.len() as i64;
             tokio::task::block_in_place(|| Handle::current().block_on(write(&writer, world, n)));
             Fault::None
         });
     }
-    for step in ["the seal", "the flush"] {
-        if step == "the seal" {
+    for step in ["sealing", "the flush"] {
+        if step == "sealing" {
             db.seal().await.unwrap()
         } else {
             drop(db.flush().await.unwrap())
         }
         let mut seen = seen.lock().unwrap();
-        let end = place.moment(format!("after {step}"), &seen.0);
+        let end = stores.moment(format!("after {step}"), &seen.0);
         seen.1.push(end);
     }
     // The scripts hold the Db, which holds the stores, which hold the scripts.
-    place.calm();
+    stores.calm();
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     check(&db, &seen.0, "after the flush").await;
     (seen.1, seen.2)
@@ -150,13 +150,16 @@ fn between(earlier: &Moment, later: &Moment) -> Vec<Moment> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_may_die_at_any_moment_of_a_seal_and_a_flush() {
+async fn flush_or_sealing_may_die_with_the_process_at_any_moment() {
     let (moments, paths) = moments().await;
     let written = |parts: &[&str]| paths.iter().filter(|p| parts.iter().all(|part| p.contains(part))).count();
     let block = ["series.parquet", "timelines.parquet", "samples.parquet", "meta.json"];
     for tenant in ["/a/", "/b/"] {
         for part in block.iter().chain(&["metadata/", "exemplars/"]) {
-            assert!(written(&["local", tenant, part]) >= 2, "{part} of {tenant} in both seals: {paths:?}");
+            assert!(
+                written(&["local", tenant, part]) >= 2,
+                "{part} of {tenant} in both sealed generations: {paths:?}"
+            );
             assert!(written(&["remote", tenant, part]) >= 1, "{part} of {tenant}: {paths:?}");
         }
         // Metadata, the blocks, and the exemplars of a day that is over in one file.
@@ -184,9 +187,9 @@ async fn fails_at_each_write(
 ) -> u64 {
     let mut failed = 0;
     for step in 0.. {
-        let (place, mut world) = begun.again();
-        let store = if local { &place.local } else { &place.remote };
-        let mut db = place.open().await;
+        let (stores, mut world) = begun.again();
+        let store = if local { &stores.local } else { &stores.remote };
+        let mut db = stores.open().await;
         let begin = store.puts.load(Ordering::Relaxed);
         store.script(move |n, _| {
             let met = n - begin == step || (for_ever && n - begin > step);
@@ -199,17 +202,17 @@ async fn fails_at_each_write(
             format!("{fault:?} at {step}, local {local}, for ever {for_ever}, dies {dies}: {flushed:?}");
         check(&db, &world, &what).await;
         write(&db, &mut world, 40).await;
-        place.calm();
+        stores.calm();
         if dies {
             drop(db);
-            db = place.open().await;
+            db = stores.open().await;
         }
         check(&db, &world, &what).await;
         db.flush().await.unwrap();
         check(&db, &world, &what).await;
         stored_once(&db, &world, &what).await;
         drop(db);
-        check(&place.open().await, &world, &format!("{what}, started again")).await;
+        check(&stores.open().await, &world, &format!("{what}, started again")).await;
         if was_last {
             break;
         }
@@ -221,7 +224,7 @@ async fn fails_at_each_write(
 async fn a_flush_whose_writes_fail_one_by_one_or_all_from_one_on_loses_and_doubles_nothing() {
     let begun = Arc::new(begun().await);
     let mut all = tokio::task::JoinSet::new();
-    // `seals.rs` has every kind of fault for floats; here is all that a request can bring.
+    // `local_blocks.rs` has every kind of fault for floats; here is all that a request can bring.
     for (local, fault, for_ever, dies) in [
         (true, Fault::Refused, true, true),
         (false, Fault::Refused, false, false),
@@ -246,7 +249,7 @@ struct Obstacle {
 
 const OBSTACLES: [Obstacle; 4] = [
     Obstacle {
-        what: "a seal's manifest cannot be written",
+        what: "a manifest of local blocks cannot be written",
         at: |dir, _| dir.join("sealed/seals"),
         is_folder: false,
         fails: true,
@@ -276,9 +279,9 @@ async fn a_folder_that_fails_a_flush_loses_and_doubles_nothing() {
     let begun = begun().await;
     for obstacle in OBSTACLES {
         for dies in [false, true] {
-            let (place, mut world) = begun.again();
-            let dir = place.dir.path();
-            let mut db = place.open().await;
+            let (stores, mut world) = begun.again();
+            let dir = stores.dir.path();
+            let mut db = stores.open().await;
             write(&db, &mut world, 30).await;
             let segments = || tsdb::wal::segments(&dir.join("log")).unwrap();
             let before = segments().len();
@@ -310,7 +313,7 @@ async fn a_folder_that_fails_a_flush_loses_and_doubles_nothing() {
             }
             if dies {
                 drop(db);
-                db = place.open().await;
+                db = stores.open().await;
                 check(&db, &world, obstacle.what).await;
             }
             db.flush().await.unwrap();
@@ -318,7 +321,7 @@ async fn a_folder_that_fails_a_flush_loses_and_doubles_nothing() {
             stored_once(&db, &world, obstacle.what).await;
             assert!(segments().len() <= 2, "{}: {:?} are left", obstacle.what, segments());
             drop(db);
-            check(&place.open().await, &world, obstacle.what).await;
+            check(&stores.open().await, &world, obstacle.what).await;
         }
     }
 }

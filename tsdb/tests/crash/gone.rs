@@ -1,4 +1,4 @@
-//! What was in a data folder or a bucket and is gone at the start is told of, and nothing that is left of it
+//! What was in a data folder or a bucket and is gone at the start is reported, and nothing that is left of it
 //! is removed.
 
 use std::path::Path;
@@ -51,7 +51,7 @@ async fn log_segment_that_is_gone_is_counted_wherever_it_was() {
         assert_eq!(read(&db).await, left, "segment {gone}");
         drop(db);
         let db = held::open(options).await;
-        assert_eq!(db.counts().missing_segments, 0, "it is told of once, segment {gone}");
+        assert_eq!(db.counts().missing_segments, 0, "it is reported once, segment {gone}");
     }
 }
 

@@ -192,8 +192,8 @@ pub async fn write(
                 let labels = labels("floats", 0);
                 let series = appender.series(&labels.iter().collect::<Vec<_>>());
                 let trace = format!("trace {n}");
-                let place = appender.exemplar(series, ts_ms, 0.5, &[("trace_id", &trace)]);
-                assert_eq!(place, Ok(Accepted::New));
+                let stores = appender.exemplar(series, ts_ms, 0.5, &[("trace_id", &trace)]);
+                assert_eq!(stores, Ok(Accepted::New));
                 held.exemplars.entry(labels).or_default().push((ts_ms, 0.5f64.to_bits(), trace));
             }
             Brings::Metadata => {

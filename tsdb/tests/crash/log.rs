@@ -132,7 +132,7 @@ async fn opens(recorded: &Recorded, folder: &Path, whole: usize, cut: usize, wha
     let tenant = TenantId::single();
     for again in [false, true] {
         let db = held::open(options(folder)).await;
-        // What is no segment cannot be cut and is told of again, until a flush removes it.
+        // What is no segment cannot be cut and is reported again, until a flush removes it.
         let lost = if again && whole >= HEADER_BYTES { 0 } else { cut as u64 };
         let replayed = db.replayed();
         let (samples, exemplars) = (held.samples(), held.exemplars());

@@ -8,6 +8,6 @@ mod flush;
 mod gone;
 mod held;
 mod kinds;
+mod local_blocks;
 mod log;
-mod place;
-mod sealed;
+mod stores;

@@ -190,7 +190,7 @@ fn paths_are_those_of_the_page() {
         .iter()
         .map(|path| parts.iter().fold(path.to_string(), |path, (value, word)| path.replace(value, word)));
     assert_eq!(used.collect::<BTreeSet<_>>(), documented);
-    assert_eq!(layout::seal(42).as_ref(), "seals/00000000000000000042.json");
+    assert_eq!(layout::local_manifest(42).as_ref(), "seals/00000000000000000042.json");
     assert!(page("layout.md").contains("`sealed/seals/<number>.json`"));
     let starred = layout::blocks(&TenantId::new("a*(b)!'._-").unwrap());
     assert_eq!(starred.as_ref(), "tenants/a%2A(b)!'._-/blocks", "the only character that is encoded");

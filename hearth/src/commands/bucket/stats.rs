@@ -14,12 +14,12 @@ impl Bucket {
         let mut all: Vec<(String, Stats, [SidecarTotals; 2])> = Vec::new();
         for tenant in &self.tenants {
             let snapshot = self.catalog(tenant)?.snapshot();
-            let mut tally = LabelCounts::default();
+            let mut counts = LabelCounts::default();
             for meta in &snapshot.blocks {
-                tally.add(&self.store, tenant, meta).map_err(|e| e.to_string())?;
+                counts.add(&self.store, tenant, meta).map_err(|e| e.to_string())?;
             }
             let beside = Kind::ALL.map(|kind| SidecarTotals::of(&snapshot, kind));
-            all.push((tenant.to_string(), tally.finish(order, top), beside));
+            all.push((tenant.to_string(), counts.finish(order, top), beside));
         }
         if self.json {
             let list = all.iter().map(|(tenant, stats, beside)| {

@@ -1,4 +1,4 @@
-//! One run of an import: the store it goes to, what it selects, what came of it.
+//! One run of an import: the store it goes to, what it selects, its result.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

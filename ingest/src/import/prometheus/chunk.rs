@@ -498,29 +498,29 @@ mod tests {
 
     #[test]
     fn chunks_that_are_changed_decode_to_something_bounded_or_to_an_error() {
-        let mut dice = Rng(9);
+        let mut rng = Rng(9);
         let all: Vec<_> = ["floats", "histograms", "starts", "xor2"].into_iter().flat_map(chunks).collect();
         assert!((1..=6).all(|e| all.iter().any(|(encoding, _)| *encoding == e)), "every encoding is there");
         let mut errors = 0;
         for round in 0..20_000 {
-            let (encoding, data) = &all[dice.below(all.len())];
+            let (encoding, data) = &all[rng.below(all.len())];
             let mut data = data.clone();
-            match dice.below(4) {
-                0 => data.truncate(dice.below(data.len() + 1)),
+            match rng.below(4) {
+                0 => data.truncate(rng.below(data.len() + 1)),
                 1 => data
                     .iter_mut()
                     .take(40)
-                    .for_each(|b| *b = if dice.below(4) == 0 { dice.below(256) as u8 } else { *b }),
+                    .for_each(|b| *b = if rng.below(4) == 0 { rng.below(256) as u8 } else { *b }),
                 2 => data[..2].fill(0xff),
                 _ => {}
             }
-            for _ in 0..dice.below(4) {
+            for _ in 0..rng.below(4) {
                 if !data.is_empty() {
-                    let at = dice.below(data.len());
-                    data[at] ^= 1 << dice.below(8);
+                    let at = rng.below(data.len());
+                    data[at] ^= 1 << rng.below(8);
                 }
             }
-            let encoding = if round % 7 == 0 { dice.below(8) as u8 } else { *encoding };
+            let encoding = if round % 7 == 0 { rng.below(8) as u8 } else { *encoding };
             let mut out = Samples::default();
             errors += usize::from(decode(encoding, &data, &mut out).is_err());
             assert!(out.ts_ms.len() <= 65_535 && out.ts_ms.len() == out.values.len());

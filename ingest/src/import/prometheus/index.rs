@@ -325,15 +325,15 @@ mod tests {
         let labels: Vec<_> = (0..10).map(|i| (i, i + 10)).collect();
         let chunks: Vec<_> = (0..50).map(|i| (i, 1000 * i as u64, 40)).collect();
         let good = series(&labels, &chunks);
-        let mut dice = Rng(17);
+        let mut rng = Rng(17);
         let mut read = 0;
         for round in 0..20_000 {
             let mut bytes = if round % 2 == 0 { good.clone() } else { table.clone() };
-            for _ in 0..1 + dice.below(4) {
-                let at = dice.below(bytes.len());
-                bytes[at] = dice.below(256) as u8;
+            for _ in 0..1 + rng.below(4) {
+                let at = rng.below(bytes.len());
+                bytes[at] = rng.below(256) as u8;
             }
-            bytes.truncate(1 + dice.below(bytes.len() * 2).min(bytes.len() - 1));
+            bytes.truncate(1 + rng.below(bytes.len() * 2).min(bytes.len() - 1));
             match round % 2 {
                 0 => {
                     if let Ok(entry) = parse_series(&bytes, &text, &ends) {

@@ -273,22 +273,19 @@ mod tests {
             chunks.push(rest[1..=length].to_vec());
             rest = &rest[length + 5..];
         }
-        let mut dice = Rng(3);
+        let mut rng = Rng(3);
         let mut read = 0;
         for _ in 0..3_000 {
-            let mut data = chunks[dice.below(chunks.len())].clone();
-            if dice.below(3) == 0 {
-                data.truncate(dice.below(data.len()));
+            let mut data = chunks[rng.below(chunks.len())].clone();
+            if rng.below(3) == 0 {
+                data.truncate(rng.below(data.len()));
             }
-            for _ in 0..1 + dice.below(3) {
+            for _ in 0..1 + rng.below(3) {
                 if !data.is_empty() {
                     // Lengths and first values lie at the front of each part.
-                    let at = if dice.below(2) == 0 {
-                        dice.below(data.len().min(32))
-                    } else {
-                        dice.below(data.len())
-                    };
-                    data[at] = dice.below(256) as u8;
+                    let at =
+                        if rng.below(2) == 0 { rng.below(data.len().min(32)) } else { rng.below(data.len()) };
+                    data[at] = rng.below(256) as u8;
                 }
             }
             let mut out = Vec::new();

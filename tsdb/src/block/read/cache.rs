@@ -86,7 +86,7 @@ struct Entry {
 }
 
 const NONE: usize = usize::MAX;
-/// What an entry costs beside its value.
+/// What an entry costs besides its value.
 const ENTRY_BYTES: usize = 160;
 /// Keys looked up before others get their turn.
 const KEYS_PER_LOCK: usize = 256;

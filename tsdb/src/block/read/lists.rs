@@ -35,8 +35,8 @@ enum Found<'w> {
     Arrays(Vec<RecordBatch>),
 }
 
-/// Reads lists, and runs other scans to their end beside it: what was read, in the order of `wanted`, and the
-/// scans' batches.
+/// Reads lists, and runs other scans to their end along with it: what was read, in the order of `wanted`, and
+/// the scans' batches.
 #[allow(clippy::type_complexity)]
 pub(crate) fn read<'w>(
     store: &BlockStore,
@@ -44,17 +44,17 @@ pub(crate) fn read<'w>(
     mut others: Vec<Scan<'w>>,
 ) -> Result<(Vec<ListRead<'w>>, Vec<Vec<RecordBatch>>), SourceError> {
     let mut pages: Vec<Option<PageScan<'w>>> = Vec::with_capacity(wanted.len());
-    let mut beside: Vec<(&BlockFile, Range<u64>)> = Vec::new();
+    let mut ranges: Vec<(&BlockFile, Range<u64>)> = Vec::new();
     let of_others = others.len();
     for w in wanted {
         let scan = PageScan::new(w.file, w.group, w.column, &w.rows);
         match &scan {
-            Some(scan) => beside.extend(scan.needs()),
+            Some(scan) => ranges.extend(scan.needs()),
             None => others.push(Scan::new(w.file, w.group, &[w.column], Some(&w.rows))?),
         }
         pages.push(scan);
     }
-    let (mut batches, bytes) = scan::run_beside(store, others, &beside)?;
+    let (mut batches, bytes) = scan::run_with_reads(store, others, &ranges)?;
     let mut arrays = batches.split_off(of_others).into_iter();
     let mut bytes = bytes.into_iter();
     let read = |(wanted, pages): (&'w Wanted<'w>, Option<PageScan<'w>>)| {

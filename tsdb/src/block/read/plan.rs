@@ -139,7 +139,7 @@ impl Block {
         if in_parts > self.meta.stats.series / LARGE_PART {
             return self.series_table();
         }
-        let (table_wish, mut scans) = TableProjection::new(&self.series_file, &runs)?;
+        let (table_projection, mut scans) = TableProjection::new(&self.series_file, &runs)?;
         let of_series = scans.len();
         let groups = match range {
             Some(range) => self.groups_to_read(&runs, range),
@@ -147,11 +147,11 @@ impl Block {
         };
         let groups = if groups.len() <= MOST_GROUPS_AHEAD { groups } else { Vec::new() };
         scans.extend(self.small_scans(&groups)?);
-        let (mut batches, bytes) = scan::run_beside(&self.store, scans, &table_wish.needs())?;
+        let (mut batches, bytes) = scan::run_with_reads(&self.store, scans, &table_projection.needs())?;
         for (group, batches) in groups.iter().zip(batches.split_off(of_series)) {
             self.keep_small(*group, &batches)?;
         }
-        let table = SeriesTable::of_runs(&self.series_file, runs, &table_wish, bytes, batches)?;
+        let table = SeriesTable::of_runs(&self.series_file, runs, &table_projection, bytes, batches)?;
         let table = Arc::new(table.searchable());
         self.store.cache.put(key, table.clone(), table.bytes());
         Ok(table)

@@ -47,22 +47,22 @@ impl Block {
             return self.read_windows(table, plan, rows, range, visibility, Aggregates::ALL, budget);
         }
         let kept = self.kept_rows(plan, rows);
-        let wish = self.wish(plan, rows, &kept);
-        let (mut timelines, mut wanted) = self.find_timelines(wish.tsrefs)?;
+        let list = self.read_list(plan, rows, &kept);
+        let (mut timelines, mut wanted) = self.find_timelines(list.tsrefs)?;
         let of_timelines = wanted.len();
-        wanted.extend(wish.lists);
-        let (reads, batches) = lists::read(&self.store, &wanted, self.scans(&wish.histograms)?)?;
+        wanted.extend(list.lists);
+        let (reads, batches) = lists::read(&self.store, &wanted, self.scans(&list.histograms)?)?;
         let mut reads = reads.into_iter();
         for read in reads.by_ref().take(of_timelines) {
             self.add_timelines(read, &mut timelines)?;
         }
         let mut timelines = ClippedTimelines::new(timelines, range);
         let mut samples = self.lay_out(plan, rows, kept, &timelines)?;
-        for (read, whose) in reads.zip(&wish.whose) {
+        for (read, whose) in reads.zip(&list.whose) {
             budget.check()?;
             samples.decode(read, whose)?;
         }
-        let histograms = self.columns_of(&wish.histograms, batches)?;
+        let histograms = self.columns_of(&list.histograms, batches)?;
         let mut out = Vec::new();
         let mut at = 0;
         for (number, of_series) in rows.chunk_by(|a, b| a.series == b.series).enumerate() {
@@ -95,30 +95,30 @@ impl Block {
         self.store.cache.get_each(rows.iter().map(key))
     }
 
-    /// Everything that rows need beside their small columns and what is kept of them.
-    fn wish(&self, plan: &RowPlan, rows: &[PlannedRow], kept: &[Option<Arc<KeptRow>>]) -> ReadList<'_> {
-        let mut wish = ReadList { tsrefs: Vec::with_capacity(rows.len()), ..ReadList::default() };
+    /// Everything that rows need besides their small columns and what is kept of them.
+    fn read_list(&self, plan: &RowPlan, rows: &[PlannedRow], kept: &[Option<Arc<KeptRow>>]) -> ReadList<'_> {
+        let mut list = ReadList { tsrefs: Vec::with_capacity(rows.len()), ..ReadList::default() };
         for (number, (r, kept)) in rows.iter().zip(kept).enumerate() {
             let small = &plan.small[&r.row_group];
             let at = r.row as usize;
-            wish.tsrefs.push(small.tsref[at]);
+            list.tsrefs.push(small.tsref[at]);
             if kept.is_some() {
                 continue;
             }
             let mut want = |column: usize| {
                 // Rows come by row group, so a column's latest list is the one.
-                let latest = &mut wish.latest[column - schema::VI];
+                let latest = &mut list.latest[column - schema::VI];
                 let group = r.row_group as usize;
-                match latest.filter(|at| wish.lists[*at].group == group) {
+                match latest.filter(|at| list.lists[*at].group == group) {
                     Some(at) => {
-                        wish.lists[at].rows.push(r.row);
-                        wish.whose[at].push(number);
+                        list.lists[at].rows.push(r.row);
+                        list.whose[at].push(number);
                     }
                     None => {
-                        *latest = Some(wish.lists.len());
+                        *latest = Some(list.lists.len());
                         let rows = vec![r.row];
-                        wish.lists.push(Wanted { file: &self.samples, group, column, rows });
-                        wish.whose.push(vec![number]);
+                        list.lists.push(Wanted { file: &self.samples, group, column, rows });
+                        list.whose.push(vec![number]);
                     }
                 }
             };
@@ -128,15 +128,15 @@ impl Block {
                 Encoding::Vb => want(schema::VB),
                 Encoding::Vf => want(schema::VF),
                 Encoding::Vp => want(schema::VP),
-                Encoding::Hist => match wish.histograms.last_mut().filter(|(of, _)| of.1 == r.row_group) {
+                Encoding::Hist => match list.histograms.last_mut().filter(|(of, _)| of.1 == r.row_group) {
                     Some(_) => {
                         let columns = SAMPLE_COLUMNS.len() - FIRST_HISTOGRAM_COLUMN;
-                        let of_group = wish.histograms.len() - columns;
-                        wish.histograms[of_group..].iter_mut().for_each(|(_, rows)| rows.push(r.row));
+                        let of_group = list.histograms.len() - columns;
+                        list.histograms[of_group..].iter_mut().for_each(|(_, rows)| rows.push(r.row));
                     }
                     None => {
                         let columns = FIRST_HISTOGRAM_COLUMN..SAMPLE_COLUMNS.len();
-                        wish.histograms.extend(columns.map(|c| ((c, r.row_group), vec![r.row])));
+                        list.histograms.extend(columns.map(|c| ((c, r.row_group), vec![r.row])));
                     }
                 },
             }
@@ -148,7 +148,7 @@ impl Block {
                 want(schema::START_TS);
             }
         }
-        wish
+        list
     }
 
     /// Finds the place of every row's samples.

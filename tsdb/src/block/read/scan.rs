@@ -145,31 +145,31 @@ impl<'a> Scan<'a> {
 
 /// Runs scans to their end, all reads of one round at once; the batches of each.
 pub(crate) fn run(store: &BlockStore, scans: Vec<Scan<'_>>) -> Result<Vec<Vec<RecordBatch>>, SourceError> {
-    run_beside(store, scans, &[]).map(|(batches, _)| batches)
+    run_with_reads(store, scans, &[]).map(|(batches, _)| batches)
 }
 
 /// The same, with other ranges read in the first round.
-pub(crate) fn run_beside(
+pub(crate) fn run_with_reads(
     store: &BlockStore,
     mut scans: Vec<Scan<'_>>,
-    beside: &[(&BlockFile, Range<u64>)],
+    other_ranges: &[(&BlockFile, Range<u64>)],
 ) -> Result<(Vec<Vec<RecordBatch>>, Vec<Bytes>), SourceError> {
-    let mut read_beside = Vec::new();
+    let mut other_reads = Vec::new();
     loop {
         for scan in &mut scans {
             scan.step()?;
         }
-        let beside = if read_beside.is_empty() { beside } else { &[] };
+        let other_ranges = if other_reads.is_empty() { other_ranges } else { &[] };
         let of_scans = scans.iter().flat_map(|s| s.needs.iter().map(|r| (s.file, r.clone())));
-        let wanted: Vec<(&BlockFile, Range<u64>)> = beside.iter().cloned().chain(of_scans).collect();
+        let wanted: Vec<(&BlockFile, Range<u64>)> = other_ranges.iter().cloned().chain(of_scans).collect();
         if wanted.is_empty() {
             return match scans.iter().find(|s| !s.done) {
                 Some(stuck) => Err(stuck.file.damaged("it cannot be decoded")),
-                None => Ok((scans.into_iter().map(|s| s.batches).collect(), read_beside)),
+                None => Ok((scans.into_iter().map(|s| s.batches).collect(), other_reads)),
             };
         }
         let mut read = fetch(store, &wanted)?.into_iter();
-        read_beside.extend(read.by_ref().take(beside.len()));
+        other_reads.extend(read.by_ref().take(other_ranges.len()));
         for scan in &mut scans {
             let needs = std::mem::take(&mut scan.needs);
             if !needs.is_empty() {

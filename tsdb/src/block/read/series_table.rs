@@ -190,23 +190,23 @@ impl SeriesTable {
 
     /// Reads runs of series. Without what [`SeriesTable::matching`] needs, see [`SeriesTable::searchable`].
     fn read(store: &BlockStore, file: &BlockFile, runs: Vec<Range<u32>>) -> Result<SeriesTable, SourceError> {
-        let (wish, scans) = TableProjection::new(file, &runs)?;
-        let (batches, bytes) = scan::run_beside(store, scans, &wish.needs())?;
-        SeriesTable::of_runs(file, runs, &wish, bytes, batches)
+        let (projection, scans) = TableProjection::new(file, &runs)?;
+        let (batches, bytes) = scan::run_with_reads(store, scans, &projection.needs())?;
+        SeriesTable::of_runs(file, runs, &projection, bytes, batches)
     }
 
-    /// The table of what the wish for these runs found.
+    /// The table of what the projection of these runs found.
     pub fn of_runs(
         file: &BlockFile,
         runs: Vec<Range<u32>>,
-        wish: &TableProjection<'_>,
+        projection: &TableProjection<'_>,
         bytes: Vec<Bytes>,
         batches: Vec<Vec<RecordBatch>>,
     ) -> Result<SeriesTable, SourceError> {
         let wanted: usize = runs.iter().map(|r| r.len()).sum();
         let mut table = SeriesTable::empty(file, runs)?;
         let mut bytes = &bytes[..];
-        for group in &wish.groups {
+        for group in &projection.groups {
             table.push_pages(file, group, &mut bytes)?;
         }
         for batch in batches.iter().flatten() {
@@ -660,8 +660,8 @@ mod tests {
         let labels: Vec<Labels> = series().map(|s| s.labels).collect();
         let all = 40_000;
         for runs in [vec![0..7, 16_000..17_000, all - 1..all], std::iter::once(0..all).collect()] {
-            let (wish, scans) = TableProjection::new(&file, &runs).unwrap();
-            assert!(scans.is_empty() && !wish.groups.is_empty(), "pages are laid out for it");
+            let (projection, scans) = TableProjection::new(&file, &runs).unwrap();
+            assert!(scans.is_empty() && !projection.groups.is_empty(), "pages are laid out for it");
             let pages = SeriesTable::read(&blocks, &file, runs.clone()).unwrap().searchable();
             let rows: Vec<u32> = runs.iter().cloned().flatten().collect();
             let scan = Scan::with_dictionaries(&file, dictionary_schema(&file), 0, Some(&rows)).unwrap();

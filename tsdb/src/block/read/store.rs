@@ -36,7 +36,7 @@ impl BlockStore {
     }
 
     /// The way to another store with the same cache: names of blocks are unique everywhere.
-    pub fn beside(&self, store: Arc<dyn ObjectStore>) -> Arc<BlockStore> {
+    pub fn of_another_store(&self, store: Arc<dyn ObjectStore>) -> Arc<BlockStore> {
         Arc::new(BlockStore { store, runtime: self.runtime.clone(), cache: self.cache.clone() })
     }
 

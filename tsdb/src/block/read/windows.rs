@@ -51,7 +51,7 @@ impl Block {
         Ok(out)
     }
 
-    /// Everything that rows need beside their small columns, with all requests together.
+    /// Everything that rows need besides their small columns, with all requests together.
     fn read_window_lists(
         &self,
         plan: &RowPlan,

@@ -82,7 +82,7 @@ pub(crate) struct ParquetFile {
     path: PathBuf,
     writer: ArrowWriter<SummedFile>,
     version: u32,
-    /// Entries of the footer beside its own.
+    /// Entries of the footer besides its own.
     entries: Vec<(&'static str, String)>,
 }
 

@@ -23,8 +23,8 @@ pub(crate) struct Timelines {
     file: ParquetFile,
     /// Recent timelines by hash, compared whole on a match: an equal hash alone would give a series another's
     /// times.
-    known: HashTable<Known>,
-    /// The known ones, packed one after the other.
+    written: HashTable<WrittenTimeline>,
+    /// Those, packed one after the other.
     packed: Vec<u8>,
     memory_bytes: usize,
     next: u32,
@@ -36,7 +36,8 @@ pub(crate) struct Timelines {
     scratch: Vec<u8>,
 }
 
-struct Known {
+/// A timeline that is in the file: its packed form is `packed[from..to]`.
+struct WrittenTimeline {
     hash: u64,
     tsref: u32,
     from: usize,
@@ -51,7 +52,7 @@ impl Timelines {
                 schema::TIMELINES.clone(),
                 schema::timelines_properties(options)?,
             )?,
-            known: HashTable::new(),
+            written: HashTable::new(),
             packed: Vec::new(),
             memory_bytes: options.timeline_memory_bytes,
             next: 0,
@@ -68,13 +69,13 @@ impl Timelines {
     pub fn refer(&mut self, ts_ms: &[i64]) -> Result<u32, BlockError> {
         pack(ts_ms, &mut self.scratch);
         let hash = xxh3_64(&self.scratch);
-        let same = |k: &Known| k.hash == hash && self.packed[k.from..k.to] == self.scratch[..];
-        if let Some(known) = self.known.find(hash, same) {
-            return Ok(known.tsref);
+        let same = |k: &WrittenTimeline| k.hash == hash && self.packed[k.from..k.to] == self.scratch[..];
+        if let Some(written) = self.written.find(hash, same) {
+            return Ok(written.tsref);
         }
         if self.packed.len() + self.scratch.len() > self.memory_bytes {
             // Forgetting costs a timeline stored again, never a wrong answer.
-            self.known.clear();
+            self.written.clear();
             self.packed.clear();
         }
         let tsref = self.next;
@@ -83,8 +84,8 @@ impl Timelines {
             .ok_or_else(|| BlockError::Input("a block holds at most 2^32 - 1 timelines".to_string()))?;
         let from = self.packed.len();
         self.packed.extend_from_slice(&self.scratch);
-        let known = Known { hash, tsref, from, to: self.packed.len() };
-        self.known.insert_unique(hash, known, |k| k.hash);
+        let written = WrittenTimeline { hash, tsref, from, to: self.packed.len() };
+        self.written.insert_unique(hash, written, |k| k.hash);
         self.refs.append_value(tsref);
         self.lists.values().append_slice(ts_ms);
         self.lists.append(true);
@@ -104,7 +105,7 @@ impl Timelines {
     /// About how many bytes of memory it holds.
     pub fn memory_bytes(&self) -> usize {
         self.packed.capacity()
-            + self.known.capacity() * size_of::<Known>()
+            + self.written.capacity() * size_of::<WrittenTimeline>()
             + self.waiting * 8
             + self.file.memory_bytes()
     }

@@ -1,9 +1,9 @@
-//! Seals to blocks: seal what is in memory, merge each tenant's sealed blocks, upload, commit, and only then
-//! let go of them.
+//! Local blocks to the object store: seal what is in memory, merge each tenant's local blocks, upload,
+//! commit, and only then let go of them.
 //!
 //! Any step may fail or be the last one before a crash. Until the commit nothing has changed but what is
-//! sealed; after it the catalog's watermark says which seals, and which segments of the log, are in the
-//! object store. A flush that failed leaves the seals where they are, and the next one takes what is not
+//! sealed; after it the catalog's watermark says which local blocks, and which segments of the log, are in
+//! the object store. A flush that failed leaves them where they are, and the next one takes what is not
 //! committed: tenants that are done have a watermark that says so.
 
 pub mod plan;
@@ -23,7 +23,7 @@ use crate::block::upload::upload;
 use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::block::{BlockMeta, BlockReader, ReadOptions};
 use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use crate::db::flush::plan::{MOST_SEALS, is_due, plan};
+use crate::db::flush::plan::{MAX_SEALED_GENERATIONS, is_due, plan};
 use crate::db::local;
 use crate::db::local::sealing::{Rows, watermark};
 use crate::deletion::Visibility;
@@ -31,10 +31,10 @@ use model::source::SeriesCursor;
 use model::source::merge::MergeCursor;
 use model::tenant::TenantId;
 
-/// Bytes of samples that are read at once of each sealed block.
+/// Bytes of samples that are read at once of each local block.
 const READ_BATCH_BYTES: u64 = 1 << 20;
 
-/// What a flush keeps of sealed blocks while it reads them once: queries' cache is for what is read again.
+/// What a flush keeps of local blocks while it reads them once: queries' cache is for what is read again.
 const READ_CACHE_BYTES: usize = 16 << 20;
 
 /// Tenants whose blocks are made at the same time, and uploads of one tenant's.
@@ -49,7 +49,7 @@ pub(crate) struct FlushCounts {
     pub refused: AtomicU64,
     /// Entries of metadata for which there was no room.
     pub refused_metadata: AtomicU64,
-    /// Samples of sealed blocks that could not be read again.
+    /// Samples of local blocks that could not be read again.
     pub lost_samples: AtomicU64,
     /// The last flush failed: the next is due.
     pub unfinished: AtomicBool,
@@ -74,13 +74,13 @@ impl Db {
             self.exemplars.is_half_full() || (alone && state.age_ms >= 2 * self.options.window_ms);
         self.counts.unfinished.load(Ordering::Relaxed)
             || exemplars_due
-            || self.state.read().seals.len() >= MOST_SEALS
+            || self.state.read().sealed.len() >= MAX_SEALED_GENERATIONS
             || is_due(state, self.options.window_ms)
     }
 
-    /// Turns all that is in memory and sealed into blocks now, and returns when they are committed. On
-    /// failure the samples stay in memory, in the log and on the local disk, and the next call takes it up
-    /// again.
+    /// Turns all that is in memory and on the local disk into blocks of the object store now, and returns
+    /// when they are committed. On failure the samples stay in memory, in the log and on the local disk, and
+    /// the next call takes it up again.
     pub async fn flush(self: &Arc<Self>) -> Result<FlushReport, FlushError> {
         let _flushing = self.flushing.lock().await;
         let result = self.flush_locked().await;
@@ -98,12 +98,12 @@ impl Db {
         self.seal_for_flush().await?;
         let state = self.state.read().clone();
         let tenants: BTreeMap<TenantId, u64> = state
-            .seals
+            .sealed
             .iter()
-            .flat_map(|seal| seal.tenants().map(|tenant| (tenant, seal.last_segment)))
+            .flat_map(|sealed| sealed.tenants().map(|tenant| (tenant, sealed.last_segment)))
             .filter(|(tenant, last)| *last > watermark(&state.snapshots, tenant, &self.writer))
             .collect();
-        // The seals go, and with them what they know of metrics.
+        // The local blocks go, and with them what they know of metrics.
         let of_head = self.head.tenants();
         let mut stored = Vec::with_capacity(of_head.len());
         for tenant in &of_head {
@@ -123,7 +123,7 @@ impl Db {
         }
         drop(state);
         self.remember_snapshots().await;
-        self.forget_seals().await;
+        self.forget_flushed().await;
         if !report.blocks.is_empty() {
             tracing::info!(
                 blocks = report.blocks.len(),
@@ -147,8 +147,8 @@ impl Db {
             |what: &str, e: &dyn std::fmt::Display| FlushError(format!("{what} of tenant {tenant}: {e}"));
         let mut inputs: Vec<(u64, Arc<BlockMeta>)> = Vec::new();
         let mut samples_by_window = BTreeMap::new();
-        for (seal, block) in state.sealed(tenant, &self.writer) {
-            inputs.push((seal.last_segment, block.meta.clone()));
+        for (sealed, block) in state.local_blocks(tenant, &self.writer) {
+            inputs.push((sealed.last_segment, block.meta.clone()));
             for (end, n) in &block.windows {
                 *samples_by_window.entry(*end).or_insert(0) += n;
             }
@@ -165,7 +165,13 @@ impl Db {
                 // Later than all before it, even if the clock went back: a tombstone must not reach what was
                 // written after it.
                 let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
-                made.extend(db.merge_sealed(&store, &of, &metas, (*range.start(), *range.end()), ulid)?);
+                made.extend(db.merge_local_blocks(
+                    &store,
+                    &of,
+                    &metas,
+                    (*range.start(), *range.end()),
+                    ulid,
+                )?);
             }
             Ok::<_, String>(made)
         });
@@ -208,9 +214,9 @@ impl Db {
         Ok(report)
     }
 
-    /// What sealed blocks hold of a range (ends included) as one block in the scratch folder. Blocks the
+    /// What local blocks hold of a range (ends included) as one block in the scratch folder. Blocks the
     /// thread.
-    fn merge_sealed(
+    fn merge_local_blocks(
         &self,
         store: &Arc<BlockStore>,
         tenant: &TenantId,
@@ -231,19 +237,19 @@ impl Db {
         write_block(&scratch, origin, WriteOptions::fresh(), rows).map_err(|e| e.to_string())
     }
 
-    /// Looks at the files of sealed blocks and leaves those out that are damaged, so that the next flush
+    /// Looks at the files of local blocks and leaves those out that are damaged, so that the next flush
     /// brings the rest to the object store. A disk that does not answer is no damage.
-    async fn drop_damaged(self: &Arc<Self>, tenant: &TenantId, sealed: Vec<(u64, Arc<BlockMeta>)>) {
-        for (last_segment, meta) in sealed {
+    async fn drop_damaged(self: &Arc<Self>, tenant: &TenantId, inputs: Vec<(u64, Arc<BlockMeta>)>) {
+        for (last_segment, meta) in inputs {
             if let Err(why) = local::check(&*self.local.store, tenant, &meta).await {
                 tracing::error!(
-                    "a sealed block of tenant {tenant} is damaged, its {} samples from {} to {} ms are lost: {why}",
+                    "a local block of tenant {tenant} is damaged, its {} samples from {} to {} ms are lost: {why}",
                     meta.stats.samples,
                     meta.min_t_ms,
                     meta.max_t_ms
                 );
                 self.counts.lost_samples.fetch_add(meta.stats.samples, Ordering::Relaxed);
-                self.drop_sealed(tenant, last_segment);
+                self.drop_local_block(tenant, last_segment);
             }
         }
     }
@@ -306,7 +312,7 @@ impl Db {
         let mut next = ReadState {
             first_generation: state.first_generation,
             generations: state.generations.clone(),
-            seals: state.seals.clone(),
+            sealed: state.sealed.clone(),
             snapshots: state.snapshots.clone(),
         };
         change(&mut next);

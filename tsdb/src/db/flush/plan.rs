@@ -1,4 +1,4 @@
-//! When the head is flushed and into which blocks: decisions only, no doing.
+//! When the head is sealed or flushed, and into which blocks: decisions only, no doing.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -42,11 +42,12 @@ pub fn is_due(head: HeadState, window_ms: i64) -> bool {
     crossed || head.age_ms >= 2 * window_ms
 }
 
-/// Seals from which on a flush does not wait for the end of its window: one merge reads them all.
-pub const MOST_SEALS: usize = 24;
+/// Sealed generations from which on a flush does not wait for the end of its window: one merge reads them
+/// all.
+pub const MAX_SEALED_GENERATIONS: usize = 24;
 
-/// Bytes of samples that are not worth a seal by themselves.
-const LEAST_SEAL_BYTES: u64 = 16 << 20;
+/// Bytes of samples that are not worth local blocks by themselves.
+const MIN_SEAL_BYTES: u64 = 16 << 20;
 
 /// Whether the samples in memory should go to the local disk: `seal_ms` of data time are there, or they have
 /// been for twice as long, or they take more memory than the series they are of, whatever their times are
@@ -55,7 +56,7 @@ pub fn seal_is_due(head: HeadState, bytes: &HeadBytes, seal_ms: i64) -> bool {
     let long = head.span_ms.is_some_and(|(a, b)| b.saturating_sub(a) >= seal_ms);
     let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
     let tables = bytes.symbols + bytes.series + bytes.postings;
-    let large = current >= tables.max(LEAST_SEAL_BYTES);
+    let large = current >= tables.max(MIN_SEAL_BYTES);
     head.samples > 0 && (long || large || head.age_ms >= 2 * seal_ms)
 }
 
@@ -64,22 +65,22 @@ pub fn seal_is_due(head: HeadState, bytes: &HeadBytes, seal_ms: i64) -> bool {
 pub enum Pressure {
     /// There is room.
     None,
-    /// The current generation should become blocks before its time.
-    Flush,
-    /// There is no room: writes have to wait until a flush has made some.
+    /// The current generation should become local blocks before its time.
+    Seal,
+    /// There is no room: writes have to wait until sealing has made some.
     Full,
 }
 
-/// Judges the head's memory by its limit. At three quarters a flush begins, because writes go on while it
-/// runs and what it frees is free only at its end; but not for less than a sixteenth, which would make many
-/// small blocks for little room.
+/// Judges the head's memory by its limit. At three quarters the generation is sealed, because writes go on
+/// meanwhile and what that frees is free only at its end; but not for less than a sixteenth, which would make
+/// many small blocks for little room.
 pub fn pressure(bytes: &HeadBytes, limit_bytes: u64) -> Pressure {
     let total = bytes.total();
     let current = (bytes.chunks + bytes.out_of_order).saturating_sub(bytes.frozen);
     if total >= limit_bytes {
         Pressure::Full
     } else if total >= limit_bytes / 4 * 3 && current >= limit_bytes / 16 {
-        Pressure::Flush
+        Pressure::Seal
     } else {
         Pressure::None
     }
@@ -143,11 +144,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_asks_for_a_flush_before_it_asks_writers_to_wait() {
+    fn pressure_of_memory_seals_before_it_asks_writers_to_wait() {
         let held = |series, chunks, frozen| HeadBytes { series, chunks, frozen, ..HeadBytes::default() };
         assert_eq!(pressure(&held(100, 600, 0), 1000), Pressure::None);
-        assert_eq!(pressure(&held(100, 700, 0), 1000), Pressure::Flush);
-        assert_eq!(pressure(&held(100, 700, 690), 1000), Pressure::None, "a flush is about to free it");
+        assert_eq!(pressure(&held(100, 700, 0), 1000), Pressure::Seal);
+        assert_eq!(pressure(&held(100, 700, 690), 1000), Pressure::None, "sealing is about to free it");
         assert_eq!(pressure(&held(790, 10, 0), 1000), Pressure::None, "nothing to gain");
         assert_eq!(pressure(&held(100, 900, 800), 1000), Pressure::Full);
         assert_eq!(pressure(&held(0, 0, 0), 0), Pressure::Full);
@@ -164,9 +165,9 @@ mod tests {
         assert!(due(None, 5, 2000, none));
         assert!(!due(None, 0, 5000, none));
         let held = |series, chunks, frozen| HeadBytes { series, chunks, frozen, ..none };
-        assert!(due(None, 5, 0, held(10, LEAST_SEAL_BYTES, 0)));
-        assert!(!due(None, 5, 0, held(10, LEAST_SEAL_BYTES, 10)), "a seal is about to free it");
-        assert!(!due(None, 5, 0, held(LEAST_SEAL_BYTES + 1, LEAST_SEAL_BYTES, 0)));
+        assert!(due(None, 5, 0, held(10, MIN_SEAL_BYTES, 0)));
+        assert!(!due(None, 5, 0, held(10, MIN_SEAL_BYTES, 10)), "sealing is about to free it");
+        assert!(!due(None, 5, 0, held(MIN_SEAL_BYTES + 1, MIN_SEAL_BYTES, 0)));
     }
 
     use proptest::prelude::*;

@@ -1,12 +1,12 @@
 //! What has left the head and is not in the object store yet: small blocks of some minutes on the local disk,
 //! named by manifests.
 //!
-//! A *seal* is one generation of the head, all tenants of it. Its blocks, its exemplars and what was known of
-//! metrics lie in a local store under the same paths as in the object store; the seal exists once its
-//! manifest does, `seals/<last segment>.json`, and from then on the segments of the log it was made of are
-//! not needed. A flush makes one block of a tenant's seals, and the commit's watermark, which is such a
-//! segment's number, says which seals are in the object store: a seal at or below it is nothing but files to
-//! be removed.
+//! A *sealed generation* is one generation of the head, all tenants of it. Its local blocks and sidecars lie
+//! in a local store under the same paths as in the object store; it exists once its manifest does,
+//! `seals/<last segment>.json`, and from then on the segments of the log it was made of are not needed. A
+//! flush makes one block of a tenant's local blocks, and the commit's watermark, which is such a segment's
+//! number, says which of them are in the object store: a sealed generation at or below it is nothing but
+//! files to be removed.
 
 pub(crate) mod sealing;
 
@@ -31,9 +31,9 @@ const VERSION: u32 = 1;
 /// Longest manifest that is believed.
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 
-/// A tenant's part of a seal.
+/// A tenant's samples of a sealed generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedBlock {
+pub struct LocalBlock {
     /// Not cut at any window's end, unlike the blocks of the object store.
     #[serde(with = "shared")]
     pub meta: Arc<BlockMeta>,
@@ -41,9 +41,9 @@ pub struct SealedBlock {
     pub windows: BTreeMap<i64, u64>,
 }
 
-/// See the module.
+/// What left the head at one time: a local block and sidecars for each tenant, as the manifest names them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seal {
+pub struct SealedGeneration {
     version: u32,
     /// The segments of the log that it is made of, both included.
     pub first_segment: u64,
@@ -52,15 +52,15 @@ pub struct Seal {
     pub span_ms: Option<(i64, i64)>,
     /// When its generation began, by the wall clock.
     pub began_ms: i64,
-    blocks: BTreeMap<String, SealedBlock>,
+    blocks: BTreeMap<String, LocalBlock>,
     exemplars: BTreeMap<String, Sidecar>,
     metadata: BTreeMap<String, Sidecar>,
 }
 
-impl Seal {
-    /// A seal with nothing in it.
-    pub fn new(segments: (u64, u64), span_ms: Option<(i64, i64)>, began_ms: i64) -> Seal {
-        Seal {
+impl SealedGeneration {
+    /// One with nothing in it yet.
+    pub fn new(segments: (u64, u64), span_ms: Option<(i64, i64)>, began_ms: i64) -> SealedGeneration {
+        SealedGeneration {
             version: VERSION,
             first_segment: segments.0,
             last_segment: segments.1,
@@ -73,12 +73,12 @@ impl Seal {
     }
 
     /// Names a tenant's block.
-    pub fn add_block(&mut self, tenant: &TenantId, block: SealedBlock) {
+    pub fn add_block(&mut self, tenant: &TenantId, block: LocalBlock) {
         self.blocks.insert(tenant.to_string(), block);
     }
 
-    /// Names a file beside the blocks.
-    pub fn add_attachment(&mut self, kind: Kind, tenant: &TenantId, file: Sidecar) {
+    /// Names a tenant's sidecar.
+    pub fn add_sidecar(&mut self, kind: Kind, tenant: &TenantId, file: Sidecar) {
         self.sidecars_mut(kind).insert(tenant.to_string(), file);
     }
 
@@ -96,13 +96,13 @@ impl Seal {
 
     /// The same without a tenant's block.
     #[must_use]
-    pub fn without_block(&self, tenant: &TenantId) -> Seal {
+    pub fn without_block(&self, tenant: &TenantId) -> SealedGeneration {
         let mut left = self.clone();
         left.blocks.remove(tenant.as_str());
         left
     }
 
-    pub fn block(&self, tenant: &TenantId) -> Option<&SealedBlock> {
+    pub fn block(&self, tenant: &TenantId) -> Option<&LocalBlock> {
         self.blocks.get(tenant.as_str())
     }
 
@@ -112,7 +112,7 @@ impl Seal {
         names.into_iter().filter_map(|name| TenantId::new(name).ok())
     }
 
-    pub fn blocks(&self) -> impl Iterator<Item = &SealedBlock> {
+    pub fn blocks(&self) -> impl Iterator<Item = &LocalBlock> {
         self.blocks.values()
     }
 
@@ -131,7 +131,7 @@ impl Seal {
 
     /// Every file it names, its manifest first.
     fn paths(&self) -> Vec<Path> {
-        let mut paths = vec![layout::seal(self.last_segment)];
+        let mut paths = vec![layout::local_manifest(self.last_segment)];
         for (tenant, block) in &self.blocks {
             let Ok(tenant) = TenantId::new(tenant) else { continue };
             paths.push(layout::block_file(&tenant, block.meta.ulid, layout::META));
@@ -143,7 +143,7 @@ impl Seal {
         paths
     }
 
-    /// A checksum in eight hexadecimal digits, a line's end, and the seal as JSON.
+    /// A checksum in eight hexadecimal digits, a line's end, and all of it as JSON.
     fn to_text(&self) -> Vec<u8> {
         let json = serde_json::to_vec(self).expect("numbers and strings always serialize");
         let mut text = format!("{:08x}\n", crc32fast::hash(&json)).into_bytes();
@@ -151,7 +151,7 @@ impl Seal {
         text
     }
 
-    fn from_text(text: &[u8]) -> Result<Seal, String> {
+    fn from_text(text: &[u8]) -> Result<SealedGeneration, String> {
         let (crc, json) = text.split_at_checked(9).ok_or("it is too short")?;
         let found = format!("{:08x}\n", crc32fast::hash(json));
         if crc != found.as_bytes() {
@@ -161,14 +161,14 @@ impl Seal {
                 String::from_utf8_lossy(crc)
             ));
         }
-        let seal: Seal = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-        if seal.version != VERSION {
+        let generation: SealedGeneration = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        if generation.version != VERSION {
             return Err(format!(
                 "it is of version {}, this Hearth reads {VERSION}: upgrade it",
-                seal.version
+                generation.version
             ));
         }
-        Ok(seal)
+        Ok(generation)
     }
 }
 
@@ -184,20 +184,20 @@ mod shared {
     }
 }
 
-/// Makes a seal exist: its files are there already.
-pub async fn commit(store: &dyn ObjectStore, seal: &Seal) -> Result<(), BlockError> {
-    let path = layout::seal(seal.last_segment);
-    let put = store.put(&path, PutPayload::from(seal.to_text())).await;
+/// Writes the manifest, which makes a sealed generation exist: its files are there already.
+pub async fn commit(store: &dyn ObjectStore, generation: &SealedGeneration) -> Result<(), BlockError> {
+    let path = layout::local_manifest(generation.last_segment);
+    let put = store.put(&path, PutPayload::from(generation.to_text())).await;
     put.map(drop).map_err(|e| BlockError::of_store(&path, e))
 }
 
-/// Removes a seal and its files, its manifest first. What cannot be removed is left for [`sweep`].
-pub async fn remove(store: &dyn ObjectStore, seal: &Seal) {
-    for path in seal.paths() {
+/// Removes a sealed generation's files, its manifest first. What cannot be removed is left for [`sweep`].
+pub async fn remove(store: &dyn ObjectStore, generation: &SealedGeneration) {
+    for path in generation.paths() {
         if let Err(e) = store.delete(&path).await
             && !matches!(e, object_store::Error::NotFound { .. })
         {
-            tracing::warn!(file = %path, error = %e, "a sealed file that is in the object store could not be removed, the next start tries again");
+            tracing::warn!(file = %path, error = %e, "a local file whose samples are in the object store could not be removed, the next start tries again");
             return;
         }
     }
@@ -207,12 +207,13 @@ pub async fn remove(store: &dyn ObjectStore, seal: &Seal) {
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Oldest first, without what is damaged.
-    pub seals: Vec<Seal>,
+    pub sealed: Vec<SealedGeneration>,
     /// What is damaged, in words.
     pub damaged: Vec<String>,
     /// The number of the last manifest, damaged or not; 0 without any.
     pub last_segment: u64,
-    /// Tenants of a seal something of which is damaged, and its segments of the log, both included.
+    /// Tenants of a sealed generation something of which is damaged, and its segments of the log, both
+    /// included.
     pub partial: Vec<(TenantId, (u64, u64))>,
     /// All that the manifests name, damaged or not.
     pub named: HashSet<String>,
@@ -221,17 +222,17 @@ pub struct Loaded {
 }
 
 /// Reads all manifests and looks whether their files are there in their length. A damaged manifest is left
-/// where it is, and a file that is damaged is left out of its seal: whatever happened to a disk, the rest is
-/// there. What cannot be read for the moment is an error, because what is left out is lost once a flush has
-/// gone by.
+/// where it is, and a file that is damaged is left out of its generation: whatever happened to a disk, the
+/// rest is there. What cannot be read for the moment is an error, because what is left out is lost once a
+/// flush has gone by.
 pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
-    let failed = |e: object_store::Error| BlockError::of_store(&layout::seals(), e);
+    let failed = |e: object_store::Error| BlockError::of_store(&layout::local_manifests(), e);
     let mut loaded = Loaded { knows_all: true, ..Loaded::default() };
-    let mut listed = store.list(Some(&layout::seals()));
+    let mut listed = store.list(Some(&layout::local_manifests()));
     let mut manifests = Vec::new();
     while let Some(object) = listed.next().await {
         let object = object.map_err(failed)?;
-        if let Some(number) = layout::seal_number(&object.location) {
+        if let Some(number) = layout::local_manifest_number(&object.location) {
             manifests.push((number, object));
         }
     }
@@ -242,48 +243,50 @@ pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
             true => Ok(store.get(&object.location).await.map_err(failed)?.bytes().await.map_err(failed)?),
             false => Err(format!("it has {} bytes", object.size)),
         };
-        let seal = text.and_then(|text| Seal::from_text(&text)).and_then(|seal| {
-            let right = seal.last_segment == number && seal.first_segment <= number;
-            right.then_some(seal).ok_or_else(|| "it is of other segments than its name says".to_string())
+        let generation = text.and_then(|text| SealedGeneration::from_text(&text)).and_then(|generation| {
+            let right = generation.last_segment == number && generation.first_segment <= number;
+            right
+                .then_some(generation)
+                .ok_or_else(|| "it is of other segments than its name says".to_string())
         });
-        let mut seal = match seal {
-            Ok(seal) => seal,
+        let mut generation = match generation {
+            Ok(generation) => generation,
             Err(why) => {
                 loaded.damaged.push(format!("{}: {why}", object.location));
                 loaded.knows_all = false;
                 continue;
             }
         };
-        loaded.named.extend(seal.paths().iter().map(Path::to_string));
-        for tenant in seal.tenants_with_anything() {
-            let damaged = take_out_damaged(store, &mut seal, &tenant).await.map_err(failed)?;
+        loaded.named.extend(generation.paths().iter().map(Path::to_string));
+        for tenant in generation.tenants_with_anything() {
+            let damaged = take_out_damaged(store, &mut generation, &tenant).await.map_err(failed)?;
             if !damaged.is_empty() {
                 loaded.damaged.extend(damaged);
-                loaded.partial.push((tenant, (seal.first_segment, seal.last_segment)));
+                loaded.partial.push((tenant, (generation.first_segment, generation.last_segment)));
             }
         }
-        loaded.seals.push(seal);
+        loaded.sealed.push(generation);
     }
     Ok(loaded)
 }
 
-/// Takes what is damaged of a tenant out of a seal, and says what it is.
+/// Takes what is damaged of a tenant out of a sealed generation, and says what it is.
 async fn take_out_damaged(
     store: &dyn ObjectStore,
-    seal: &mut Seal,
+    generation: &mut SealedGeneration,
     tenant: &TenantId,
 ) -> object_store::Result<Vec<String>> {
     let mut damaged = Vec::new();
-    if let Some(meta) = seal.block(tenant).map(|block| block.meta.clone()) {
+    if let Some(meta) = generation.block(tenant).map(|block| block.meta.clone()) {
         for (path, file) in data_files(tenant, &meta) {
             damaged.extend(is_whole(store, &path, file.bytes).await?.err());
         }
         if !damaged.is_empty() {
-            seal.blocks.remove(tenant.as_str());
+            generation.blocks.remove(tenant.as_str());
         }
     }
     for kind in Kind::ALL {
-        let files = seal.sidecars_mut(kind);
+        let files = generation.sidecars_mut(kind);
         if let Some(file) = files.get(tenant.as_str())
             && let Err(why) = is_whole(store, &kind.path(tenant, file.ulid), file.bytes).await?
         {
@@ -372,7 +375,8 @@ fn sweep_below(
             } else {
                 empty = false;
             }
-        } else if named.contains(&path) || layout::seal_number(&Path::from(path.as_str())).is_some() {
+        } else if named.contains(&path) || layout::local_manifest_number(&Path::from(path.as_str())).is_some()
+        {
             empty = false;
         } else if let Some(aside) = aside {
             let to = aside.join(&path);
@@ -405,35 +409,35 @@ mod tests {
             bytes: 3,
             xxh3: String::new(),
         };
-        let mut seals: Vec<Seal> =
-            [(1, 2), (3, 3), (4, 9)].map(|s| Seal::new(s, Some((5, 6)), 7)).into_iter().collect();
-        seals[1].add_attachment(Kind::Exemplars, &tenant, about.clone());
+        let mut sealed: Vec<SealedGeneration> =
+            [(1, 2), (3, 3), (4, 9)].map(|s| SealedGeneration::new(s, Some((5, 6)), 7)).into_iter().collect();
+        sealed[1].add_sidecar(Kind::Exemplars, &tenant, about.clone());
         store.put(&layout::exemplars(&tenant, about.ulid), PutPayload::from("abc")).await.unwrap();
         store
             .put(&layout::block_file(&tenant, about.ulid, layout::META), PutPayload::from("x"))
             .await
             .unwrap();
-        for seal in &seals {
-            commit(&store, seal).await.unwrap();
+        for generation in &sealed {
+            commit(&store, generation).await.unwrap();
         }
         let loaded = load(&store).await.unwrap();
-        assert_eq!((&loaded.seals, loaded.damaged.len()), (&seals, 0));
+        assert_eq!((&loaded.sealed, loaded.damaged.len()), (&sealed, 0));
         sweep(dir.path(), &loaded.named, None).unwrap();
         assert!(store.get(&layout::exemplars(&tenant, about.ulid)).await.is_ok());
         assert!(!dir.path().join("tenants").join(tenant.as_str()).join("blocks").exists());
         // A manifest that is damaged is told, and stays for whoever wants to look at it.
-        let path = dir.path().join(layout::seal(3).to_string());
+        let path = dir.path().join(layout::local_manifest(3).to_string());
         let mut text = std::fs::read(&path).unwrap();
         for bit in (0..text.len() * 8).step_by(37) {
             text[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, &text).unwrap();
             let loaded = load(&store).await.unwrap();
-            assert_eq!((loaded.seals.len(), loaded.damaged.len()), (2, 1), "bit {bit}");
+            assert_eq!((loaded.sealed.len(), loaded.damaged.len()), (2, 1), "bit {bit}");
             text[bit / 8] ^= 1 << (bit % 8);
         }
         sweep(dir.path(), &HashSet::new(), None).unwrap();
         assert!(path.exists() && !dir.path().join("tenants").exists());
-        remove(&store, &seals[0]).await;
-        assert!(!dir.path().join(layout::seal(2).to_string()).exists());
+        remove(&store, &sealed[0]).await;
+        assert!(!dir.path().join(layout::local_manifest(2).to_string()).exists());
     }
 }

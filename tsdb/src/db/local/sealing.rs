@@ -1,10 +1,10 @@
-//! Head to local disk: cut the log, freeze the generation, write it as sealed blocks, and only then let go of
+//! Head to local disk: cut the log, freeze the generation, write it as local blocks, and only then let go of
 //! the log and of the memory.
 //!
 //! What this buys: the head holds minutes of samples and not hours, a restart replays minutes of log, and an
 //! object store that is away costs disk and not memory. Any step may fail or be the last one before a crash:
-//! until the manifest is there the log has everything, and a seal that failed is taken up again with the same
-//! frozen generation before anything new is frozen.
+//! until the manifest is there the log has everything, and sealing that failed is taken up again with the
+//! same frozen generation before anything new is frozen.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::block::upload::upload;
 use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use crate::catalog::Snapshot;
 use crate::db::flush::plan::{HeadState, Pressure, seal_is_due, window_of};
-use crate::db::local::{self, Seal, SealedBlock};
+use crate::db::local::{self, LocalBlock, SealedGeneration};
 use crate::db::progress::{self, State};
 use crate::db::{Db, FlushError, Generations, OpenError, ReadState};
 use crate::head::chunk::Columns;
@@ -35,7 +35,7 @@ use crate::wal::{segment_path, segments};
 use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;
 
-/// How long a seal waits for queries that still read a generation it is about to forget. They end by their
+/// How long sealing waits for queries that still read a generation it is about to forget. They end by their
 /// own timeout.
 const READERS_PATIENCE: Duration = Duration::from_secs(150);
 
@@ -45,7 +45,7 @@ pub(crate) struct LocalStore {
     pub blocks: Arc<BlockStore>,
 }
 
-/// What a seal leaves to the next.
+/// What sealing one generation leaves to the next.
 #[derive(Default)]
 pub(crate) struct Sealing {
     /// Frozen and not yet on disk.
@@ -54,7 +54,7 @@ pub(crate) struct Sealing {
     /// after them.
     retired: Option<(Weak<Generations>, u64)>,
     /// In the object store, but perhaps still read; the files go with the last reader.
-    spent: Vec<Arc<Seal>>,
+    spent: Vec<Arc<SealedGeneration>>,
 }
 
 struct Frozen {
@@ -67,7 +67,7 @@ struct Frozen {
     exemplars: bool,
 }
 
-/// The folder of seals below a store's own.
+/// The folder of local blocks below a store's own.
 fn folder(dir: &Path) -> PathBuf {
     dir.join("sealed")
 }
@@ -82,7 +82,7 @@ pub(crate) fn open_store(
     }
     let folder = folder(dir);
     let fail = |e: &dyn std::fmt::Display| {
-        OpenError::mend(format!("cannot use the folder of sealed blocks {}: {e}", folder.display()))
+        OpenError::mend(format!("cannot use the folder of local blocks {}: {e}", folder.display()))
     };
     std::fs::create_dir_all(&folder).map_err(|e| match crate::db::io_passes(&e) {
         true => OpenError::wait(fail(&e).to_string()),
@@ -95,13 +95,13 @@ pub(crate) fn open_store(
 /// What a restart found on the local disk.
 pub(crate) struct Found {
     /// Not in the object store, oldest first.
-    pub seals: Vec<Arc<Seal>>,
+    pub sealed: Vec<Arc<SealedGeneration>>,
     /// The highest segment that a manifest was ever named by: later ones must have later numbers.
     pub last_segment: u64,
-    /// Whose part of a seal is damaged: what the log still has of those segments is replayed.
+    /// Whose part of a sealed generation is damaged: what the log still has of those segments is replayed.
     partial: Vec<(TenantId, (u64, u64))>,
-    /// Segments that should have been in the log or sealed and are gone, and how many files of local blocks
-    /// are damaged or gone.
+    /// Segments that should have been in the log or in local blocks and are gone, and how many files of local
+    /// blocks are damaged or gone.
     pub missing_segments: u64,
     pub damaged: u64,
     /// Every segment up to this is in the object store, or had nothing in it, or is known to be lost.
@@ -109,19 +109,19 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether a tenant's samples of a segment are in a seal, so that the log's are passed over.
+    /// Whether a tenant's samples of a segment are in a local block, so that the log's are passed over.
     pub fn has(&self, tenant: &TenantId, segment: u64) -> bool {
         let within = |range: (u64, u64)| (range.0..=range.1).contains(&segment);
-        self.seals.iter().any(|s| within((s.first_segment, s.last_segment)))
+        self.sealed.iter().any(|s| within((s.first_segment, s.last_segment)))
             && !self.partial.iter().any(|(of, range)| of == tenant && within(*range))
     }
 
-    /// Removes the segments of the log that whole seals have, before the rest is replayed.
+    /// Removes the segments of the log that are whole in local blocks, before the rest is replayed.
     pub fn remove_segments(&self, log: &Path) -> std::io::Result<()> {
         let within = |range: (u64, u64), number| (range.0..=range.1).contains(&number);
         for number in segments(log)? {
-            let sealed = self.seals.iter().any(|s| within((s.first_segment, s.last_segment), number));
-            if sealed && !self.partial.iter().any(|(_, range)| within(*range, number)) {
+            let is_sealed = self.sealed.iter().any(|s| within((s.first_segment, s.last_segment), number));
+            if is_sealed && !self.partial.iter().any(|(_, range)| within(*range, number)) {
                 std::fs::remove_file(segment_path(log, number))?;
             }
         }
@@ -129,8 +129,8 @@ impl Found {
     }
 }
 
-/// Reads the seals back after a restart. What is damaged is told in the log and left out, and so are whole
-/// seals that the object store as `snapshots` tell it has; their files go.
+/// Reads the local blocks back after a restart. What is damaged is told in the log and left out, and so are
+/// generations that the object store has for all tenants, as `snapshots` tell; their files go.
 pub(crate) async fn load(
     dir: &Path,
     store: &dyn ObjectStore,
@@ -139,10 +139,10 @@ pub(crate) async fn load(
     known: Option<&State>,
 ) -> Result<Found, OpenError> {
     let loaded = local::load(store).await;
-    let loaded = loaded.map_err(|e| OpenError::mend(format!("cannot read the sealed blocks: {e}")))?;
+    let loaded = loaded.map_err(|e| OpenError::mend(format!("cannot read the local blocks: {e}")))?;
     for what in &loaded.damaged {
         tracing::error!(
-            "a sealed block is damaged, and its samples are lost where the log does not have them any more: {what}"
+            "a local block is damaged, and its samples are lost where the log does not have them any more: {what}"
         );
     }
     let missing = missing_segments(dir, &loaded, snapshots, writer, known)?;
@@ -150,22 +150,22 @@ pub(crate) async fn load(
     if missing_segments > 0 {
         let all: Vec<_> = missing.iter().map(|(from, to)| format!("{from} to {to}")).collect();
         tracing::error!(
-            "segments {} of the log in {} are gone: they are neither there nor in a sealed block nor in the object store, and what was acknowledged in them is lost. Restore them while the server is stopped, if there is a copy",
+            "segments {} of the log in {} are gone: they are neither there nor in a local block nor in the object store, and what was acknowledged in them is lost. Restore them while the server is stopped, if there is a copy",
             all.join(", "),
             dir.display()
         );
     }
     let (mut pending, mut spent) = (Vec::new(), Vec::new());
-    for seal in loaded.seals {
-        match is_pending(&seal, snapshots, writer) {
-            true => pending.push(seal),
-            false => spent.push(seal),
+    for sealed in loaded.sealed {
+        match is_pending(&sealed, snapshots, writer) {
+            true => pending.push(sealed),
+            false => spent.push(sealed),
         }
     }
     let lost = missing.last().map_or(0, |(_, to)| *to);
-    let accounted = spent.iter().map(|seal: &Seal| seal.last_segment).fold(lost, u64::max);
-    for seal in &spent {
-        local::remove(store, seal).await;
+    let accounted = spent.iter().map(|sealed: &SealedGeneration| sealed.last_segment).fold(lost, u64::max);
+    for sealed in &spent {
+        local::remove(store, sealed).await;
     }
     let (folder, named, knows_all) = (folder(dir), loaded.named, loaded.knows_all);
     // What is not named may be all that is left of the segments that are gone.
@@ -177,13 +177,13 @@ pub(crate) async fn load(
     if let Ok(Err(e)) = swept.await {
         tracing::warn!("files left over from a crash could not be removed: {e}");
     }
-    let seals = pending.into_iter().map(Arc::new).collect();
+    let sealed = pending.into_iter().map(Arc::new).collect();
     let damaged = loaded.damaged.len() as u64;
     let (last_segment, partial) = (loaded.last_segment, loaded.partial);
-    Ok(Found { seals, last_segment, partial, missing_segments, damaged, accounted })
+    Ok(Found { sealed, last_segment, partial, missing_segments, damaged, accounted })
 }
 
-/// The segments that are neither in the log nor sealed nor in the object store.
+/// The segments that are neither in the log nor in a local block nor in the object store.
 fn missing_segments(
     dir: &Path,
     loaded: &local::Loaded,
@@ -196,7 +196,7 @@ fn missing_segments(
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(OpenError::wait(format!("cannot read the log in {}: {e}", dir.display()))),
     };
-    let sealed: Vec<_> = loaded.seals.iter().map(|s| (s.first_segment, s.last_segment)).collect();
+    let sealed: Vec<_> = loaded.sealed.iter().map(|s| (s.first_segment, s.last_segment)).collect();
     let flushed = snapshots.values().filter_map(|s| s.watermark(writer)).max().unwrap_or(0);
     let first = log.iter().copied().chain(sealed.iter().map(|s| s.0)).min().unwrap_or(0);
     // Where nothing is remembered, what is missing before the first that is there may have been empty.
@@ -205,9 +205,13 @@ fn missing_segments(
     Ok(progress::missing(accounted, last, &log, &sealed))
 }
 
-/// Whether something of a seal is not in the object store.
-pub(crate) fn is_pending(seal: &Seal, snapshots: &BTreeMap<TenantId, Arc<Snapshot>>, writer: &str) -> bool {
-    seal.tenants().any(|tenant| seal.last_segment > watermark(snapshots, &tenant, writer))
+/// Whether something of a sealed generation is not in the object store.
+pub(crate) fn is_pending(
+    sealed: &SealedGeneration,
+    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
+    writer: &str,
+) -> bool {
+    sealed.tenants().any(|tenant| sealed.last_segment > watermark(snapshots, &tenant, writer))
 }
 
 /// Up to which segment of the log a tenant's samples are in the object store.
@@ -219,19 +223,19 @@ pub(crate) fn watermark(
     snapshots.get(tenant).and_then(|s| s.watermark(writer)).unwrap_or(0)
 }
 
-/// Brings exemplars and metadata of seals back into memory.
+/// Brings exemplars and metadata of sealed generations back into memory.
 pub(crate) async fn restore_sidecars(
     store: &dyn ObjectStore,
-    seals: &[Arc<Seal>],
+    sealed: &[Arc<SealedGeneration>],
     snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
     writer: &str,
     head: &Head,
     exemplars: &Buffer,
 ) {
-    for seal in seals {
+    for sealed in sealed {
         for kind in Kind::ALL {
-            for (tenant, file) in seal.sidecars(kind) {
-                if seal.last_segment <= watermark(snapshots, &tenant, writer) {
+            for (tenant, file) in sealed.sidecars(kind) {
+                if sealed.last_segment <= watermark(snapshots, &tenant, writer) {
                     continue;
                 }
                 let path = kind.path(&tenant, file.ulid);
@@ -241,7 +245,7 @@ pub(crate) async fn restore_sidecars(
                         Kind::Exemplars => {
                             for series in exemplar_file::decode(path.as_ref(), bytes)? {
                                 for exemplar in series.exemplars {
-                                    // One that an earlier seal had as well is late or there already.
+                                    // One that an earlier generation had as well is late or there already.
                                     let _ = exemplars.put(&tenant, &series.labels, exemplar);
                                 }
                             }
@@ -256,7 +260,7 @@ pub(crate) async fn restore_sidecars(
                     Ok::<_, crate::block::BlockError>(())
                 };
                 if let Err(e) = read.await {
-                    tracing::error!("sealed {} cannot be read and are lost: {e}", kind.as_str());
+                    tracing::error!("{} on the local disk cannot be read and are lost: {e}", kind.as_str());
                 }
             }
         }
@@ -264,21 +268,21 @@ pub(crate) async fn restore_sidecars(
 }
 
 impl ReadState {
-    /// A tenant's sealed blocks that are not in the object store, oldest first.
-    pub(crate) fn sealed<'a>(
+    /// A tenant's local blocks that are not in the object store, oldest first.
+    pub(crate) fn local_blocks<'a>(
         &'a self,
         tenant: &'a TenantId,
         writer: &str,
-    ) -> impl Iterator<Item = (&'a Arc<Seal>, &'a SealedBlock)> + 'a {
+    ) -> impl Iterator<Item = (&'a Arc<SealedGeneration>, &'a LocalBlock)> + 'a {
         let flushed = watermark(&self.snapshots, tenant, writer);
-        let pending = self.seals.iter().filter(move |s| s.last_segment > flushed);
+        let pending = self.sealed.iter().filter(move |s| s.last_segment > flushed);
         pending.filter_map(|s| Some((s, s.block(tenant)?)))
     }
 }
 
 impl Db {
     pub(crate) fn seal_is_due(&self) -> bool {
-        // A seal that runs decides for itself.
+        // Sealing that runs decides for itself.
         let Ok(sealing) = self.sealing.try_lock() else { return false };
         sealing.frozen.is_some()
             || seal_is_due(self.generation_state(), &self.head.bytes(), self.options.seal_ms)
@@ -292,13 +296,13 @@ impl Db {
         }
     }
 
-    /// What is not in the object store: seals and current generation together.
+    /// What is not in the object store: sealed generations and the current one together.
     pub(crate) fn unflushed_state(&self) -> HeadState {
         let mut all = self.generation_state();
-        for seal in &self.state.read().seals {
-            all.samples += seal.samples();
-            all.age_ms = all.age_ms.max(self.options.clock.now_ms() - seal.began_ms);
-            all.span_ms = match (all.span_ms, seal.span_ms) {
+        for sealed in &self.state.read().sealed {
+            all.samples += sealed.samples();
+            all.age_ms = all.age_ms.max(self.options.clock.now_ms() - sealed.began_ms);
+            all.span_ms = match (all.span_ms, sealed.span_ms) {
                 (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
                 (a, b) => a.or(b),
             };
@@ -313,7 +317,7 @@ impl Db {
         self.seal_locked(&mut sealing, false).await
     }
 
-    /// The same for a flush, which also sets exemplars aside.
+    /// Seals as [`Db::seal`] does, for a flush, which also sets exemplars aside.
     pub(crate) async fn seal_for_flush(self: &Arc<Self>) -> Result<(), FlushError> {
         let mut sealing = self.sealing.lock().await;
         self.seal_locked(&mut sealing, true).await
@@ -360,27 +364,27 @@ impl Db {
     /// Brings the frozen generation to disk, and lets go of its log and memory.
     async fn finish_seal(self: &Arc<Self>, sealing: &mut Sealing) -> Result<(), FlushError> {
         let frozen = sealing.frozen.as_ref().expect("the caller froze one");
-        let seal = Arc::new(self.write_seal(frozen).await?);
+        let sealed = Arc::new(self.write_local_blocks(frozen).await?);
         let frozen = sealing.frozen.take().expect("still there");
         let mut readers = Weak::new();
         self.install(|state| {
             state.first_generation = frozen.generation + 1;
             readers = Arc::downgrade(&std::mem::take(&mut state.generations));
-            state.seals.push(seal.clone());
+            state.sealed.push(sealed.clone());
         });
         sealing.retired = Some((readers, frozen.generation));
         self.remove_segments(frozen.segments.1 + 1).await;
-        // Usually nobody reads the old state; else the next seal waits for them.
+        // Usually nobody reads the old state; else the next call waits for them.
         if sealing.retired.as_ref().is_some_and(|(readers, _)| readers.strong_count() == 0) {
             self.forget_retired(sealing).await?;
         }
         self.remove_spent(sealing).await;
-        tracing::debug!(samples = seal.samples(), last_segment = seal.last_segment, "head sealed");
+        tracing::debug!(samples = sealed.samples(), last_segment = sealed.last_segment, "head sealed");
         Ok(())
     }
 
-    /// Writes the blocks of all tenants, what is kept beside them, and the manifest.
-    async fn write_seal(self: &Arc<Self>, frozen: &Frozen) -> Result<Seal, FlushError> {
+    /// Writes the local blocks and sidecars of all tenants, and the manifest.
+    async fn write_local_blocks(self: &Arc<Self>, frozen: &Frozen) -> Result<SealedGeneration, FlushError> {
         let fail = |what: &str, e: &dyn std::fmt::Display| {
             FlushError(format!(
                 "{what}: {e}. The samples stay in memory and in the log; is there room on the disk of {}?",
@@ -388,13 +392,13 @@ impl Db {
             ))
         };
         let store = &*self.local.store;
-        let mut seal = Seal::new(frozen.segments, frozen.span_ms, frozen.began_ms);
+        let mut sealed = SealedGeneration::new(frozen.segments, frozen.span_ms, frozen.began_ms);
         for tenant in self.head.tenants() {
             let made = self.encode_generation(&tenant, frozen.generation).await;
-            if let Some((files, windows)) = made.map_err(|e| fail("cannot seal the head", &e))? {
-                upload(store, &files).await.map_err(|e| fail("cannot seal the head", &e))?;
+            if let Some((files, windows)) = made.map_err(|e| fail("cannot write local blocks", &e))? {
+                upload(store, &files).await.map_err(|e| fail("cannot write local blocks", &e))?;
                 let meta = Arc::new(files.meta.clone());
-                seal.add_block(&tenant.id, SealedBlock { meta, windows });
+                sealed.add_block(&tenant.id, LocalBlock { meta, windows });
             }
             let exemplars = match frozen.exemplars {
                 true => self.exemplars.frozen_of(&tenant.id),
@@ -407,18 +411,18 @@ impl Db {
                 let metadata = (!known.is_empty()).then(|| metadata::encode(&known)).transpose()?;
                 Ok::<_, crate::block::BlockError>([(Kind::Exemplars, exemplars), (Kind::Metadata, metadata)])
             });
-            let encoded = encoded.await.map_err(|e| fail("cannot seal what is beside the head", &e))?;
-            for (kind, file) in encoded.map_err(|e| fail("cannot seal what is beside the head", &e))? {
+            let encoded = encoded.await.map_err(|e| fail("cannot write sidecars on the local disk", &e))?;
+            for (kind, file) in encoded.map_err(|e| fail("cannot write sidecars on the local disk", &e))? {
                 if let Some((about, bytes)) = file {
                     let path = kind.path(&tenant.id, about.ulid);
                     let put = sidecar::put(store, &path, bytes).await;
-                    put.map_err(|e| fail("cannot seal what is beside the head", &e))?;
-                    seal.add_attachment(kind, &tenant.id, about);
+                    put.map_err(|e| fail("cannot write sidecars on the local disk", &e))?;
+                    sealed.add_sidecar(kind, &tenant.id, about);
                 }
             }
         }
-        local::commit(store, &seal).await.map_err(|e| fail("cannot seal the head", &e))?;
-        Ok(seal)
+        local::commit(store, &sealed).await.map_err(|e| fail("cannot write local blocks", &e))?;
+        Ok(sealed)
     }
 
     /// One tenant's part of a frozen generation as a block in the scratch folder.
@@ -431,7 +435,7 @@ impl Db {
         let (scratch, writer) = (self.options.dir.join("scratch"), self.writer.clone());
         // Later than all before it, even if the clock went back: of two blocks that disagree the later
         // written stands.
-        let newest = self.state.read().seals.iter().flat_map(|s| s.blocks()).map(|b| b.meta.ulid).max();
+        let newest = self.state.read().sealed.iter().flat_map(|s| s.blocks()).map(|b| b.meta.ulid).max();
         let ulid = newest.map_or_else(Ulid::new, |newest| Ulid::new().max(Ulid(newest.0 + 1)));
         let made = tokio::task::spawn_blocking(move || {
             let windows = windows(&head, &of, generation, window_ms);
@@ -440,20 +444,20 @@ impl Db {
             }
             let source = HeadSource::new(head, of.clone(), 0..=generation);
             let origin = BlockOrigin::flushed(ulid, of.id.clone(), writer);
-            let block = write_block(&scratch, origin, WriteOptions::sealed(), Rows::new(source.all()));
+            let block = write_block(&scratch, origin, WriteOptions::local(), Rows::new(source.all()));
             Ok(block.map_err(|e| e.to_string())?.map(|files| (files, windows)))
         });
         made.await.map_err(|e| e.to_string())?
     }
 
-    /// Waits for the readers of the state before the last seal, then frees the generation it sealed.
+    /// Waits for the readers of the state before the last generation was sealed, then frees that generation.
     async fn forget_retired(&self, sealing: &mut Sealing) -> Result<(), FlushError> {
         let Some((readers, generation)) = sealing.retired.take() else { return Ok(()) };
-        let begun = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         while readers.strong_count() > 0 {
-            if begun.elapsed() > READERS_PATIENCE {
+            if started.elapsed() > READERS_PATIENCE {
                 sealing.retired = Some((readers, generation));
-                let why = "a query has been reading the generation sealed last for minutes: the next seal waits for it to end";
+                let why = "a query has been reading the generation that was sealed last for minutes: the next is not sealed before that query ends";
                 return Err(FlushError(why.to_string()));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -469,17 +473,17 @@ impl Db {
         Ok(())
     }
 
-    /// Lets go of seals that a flush has brought to the object store, wholly: no query sees them from now on,
-    /// and the files go with the last that does.
-    pub(crate) async fn forget_seals(self: &Arc<Self>) {
+    /// Lets go of sealed generations that a flush has brought to the object store for all tenants: no query
+    /// sees them from now on, and the files go with the last that does.
+    pub(crate) async fn forget_flushed(self: &Arc<Self>) {
         let mut sealing = self.sealing.lock().await;
         let mut spent = Vec::new();
         self.install(|state| {
             let snapshots = &state.snapshots;
-            state.seals.retain(|seal| {
-                let pending = is_pending(seal, snapshots, &self.writer);
+            state.sealed.retain(|sealed| {
+                let pending = is_pending(sealed, snapshots, &self.writer);
                 if !pending {
-                    spent.push(seal.clone());
+                    spent.push(sealed.clone());
                 }
                 pending
             });
@@ -488,29 +492,29 @@ impl Db {
         self.remove_spent(&mut sealing).await;
     }
 
-    /// Removes the files of spent seals that nobody reads any more.
+    /// Removes the files of spent generations that nobody reads any more.
     async fn remove_spent(&self, sealing: &mut Sealing) {
         let (free, read): (Vec<_>, Vec<_>) =
             std::mem::take(&mut sealing.spent).into_iter().partition(|s| Arc::strong_count(s) == 1);
         sealing.spent = read;
-        if let Some(last) = free.iter().map(|seal| seal.last_segment).max() {
+        if let Some(last) = free.iter().map(|sealed| sealed.last_segment).max() {
             // Before its files go: a start must not look for them.
             let progress = self.progress.clone();
             let noted = move || progress.update(|state| state.accounted = state.accounted.max(last));
             let _ = tokio::task::spawn_blocking(noted).await;
         }
-        for seal in free {
-            seal.blocks().for_each(|b| self.local.blocks.forget(b.meta.ulid));
-            local::remove(&*self.local.store, &seal).await;
+        for sealed in free {
+            sealed.blocks().for_each(|b| self.local.blocks.forget(b.meta.ulid));
+            local::remove(&*self.local.store, &sealed).await;
         }
     }
 
-    /// Puts a sealed block aside that cannot be read: the rest must not wait for it for ever.
-    pub(crate) fn drop_sealed(&self, tenant: &TenantId, last_segment: u64) {
+    /// Leaves a local block out that cannot be read: the rest must not wait for it for ever.
+    pub(crate) fn drop_local_block(&self, tenant: &TenantId, last_segment: u64) {
         self.install(|state| {
-            for seal in &mut state.seals {
-                if seal.last_segment == last_segment {
-                    *seal = Arc::new(seal.without_block(tenant));
+            for sealed in &mut state.sealed {
+                if sealed.last_segment == last_segment {
+                    *sealed = Arc::new(sealed.without_block(tenant));
                 }
             }
         });
@@ -524,9 +528,10 @@ impl Db {
             }
             Ok::<_, std::io::Error>(())
         });
-        // Harmless: the manifest keeps them from being replayed, and the next seal tries again.
+        // Harmless: the manifest keeps them from being replayed, and the next generation's sealing tries
+        // again.
         if let Ok(Err(e)) = removed.await {
-            tracing::warn!("segments of the log whose samples are sealed could not be removed: {e}");
+            tracing::warn!("segments of the log whose samples are in local blocks could not be removed: {e}");
         }
     }
 }

@@ -93,7 +93,7 @@ impl Inflate {
         IDLE.set(Some(self));
     }
 
-    /// A data page out of its bytes in the file; `None` where it is none, or not as its header says.
+    /// A data page out of its bytes in the file; `None` where it is not one, or not as its header says.
     pub fn page<'b>(
         &'b mut self,
         bytes: &'b [u8],

@@ -62,7 +62,7 @@ pub struct Moment {
 }
 
 /// A folder and its stores, which do as they are told.
-pub struct Place {
+pub struct Stores {
     pub dir: tempfile::TempDir,
     /// What is behind `remote`.
     pub objects: Arc<InMemory>,
@@ -71,20 +71,20 @@ pub struct Place {
     pub local: Arc<FaultyStore>,
 }
 
-impl Place {
-    pub fn of(folder: &Files, objects: InMemory) -> Place {
+impl Stores {
+    pub fn of(folder: &Files, objects: InMemory) -> Stores {
         let dir = held::folder(folder);
         let sealed = dir.path().join("sealed");
         fs::create_dir_all(&sealed).unwrap();
         let local = LocalFileSystem::new_with_prefix(sealed).unwrap().with_fsync(true);
         let objects = Arc::new(objects);
         let remote = Arc::new(FaultyStore::over(objects.clone()));
-        Place { dir, objects, remote, local: Arc::new(FaultyStore::over(Arc::new(local))) }
+        Stores { dir, objects, remote, local: Arc::new(FaultyStore::over(Arc::new(local))) }
     }
 
     pub fn options(&self) -> DbOptions {
         let options = held::options(self.dir.path(), self.remote.clone());
-        DbOptions { sealed: Some(self.local.clone()), ..options }
+        DbOptions { local_store: Some(self.local.clone()), ..options }
     }
 
     pub async fn open(&self) -> Arc<Db> {
@@ -105,8 +105,8 @@ impl Place {
 
 impl Moment {
     /// The folder and the stores as they were, and what they hold.
-    pub fn again(&self) -> (Place, World) {
-        (Place::of(&self.folder, self.objects.fork()), self.world.clone())
+    pub fn again(&self) -> (Stores, World) {
+        (Stores::of(&self.folder, self.objects.fork()), self.world.clone())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Damaged files of sealed blocks: what the log still has is there all the same, and what it has not costs
+//! Damaged files of local blocks: what the log still has is there all the same, and what it has not costs
 //! only itself.
 
 use std::path::Path;
@@ -9,20 +9,20 @@ use object_store::memory::InMemory;
 use tsdb::db::Db;
 
 use crate::held::{self, Files};
-use crate::place::{Place, World, check, side_by_side, tenants, write};
+use crate::stores::{Stores, World, check, side_by_side, tenants, write};
 
-/// Two seals and something after them: the folder, with the segments of the log that were sealed where
-/// `with_log`; what each seal and the rest hold.
-async fn sealed(with_log: bool) -> (Files, [World; 3]) {
-    let place = Place::of(&Files::new(), InMemory::new());
-    let db = place.open().await;
+/// Two sealed generations and something after them: the folder, with the segments of the log that were sealed
+/// where `with_log`; what each generation and the rest hold.
+async fn two_sealed(with_log: bool) -> (Files, [World; 3]) {
+    let stores = Stores::of(&Files::new(), InMemory::new());
+    let db = stores.open().await;
     let (mut all, mut parts) = (Files::new(), Vec::new());
     for n in 0..3 {
         let mut part = World::default();
         write(&db, &mut part, 2 * n).await;
         write(&db, &mut part, 2 * n + 1).await;
         parts.push(part);
-        all.extend(held::files(place.dir.path()).into_iter().filter(|(p, _)| p.starts_with("log")));
+        all.extend(held::files(stores.dir.path()).into_iter().filter(|(p, _)| p.starts_with("log")));
         if n < 2 {
             db.seal().await.unwrap();
         }
@@ -31,7 +31,7 @@ async fn sealed(with_log: bool) -> (Files, [World; 3]) {
     if !with_log {
         all.clear();
     }
-    all.extend(held::files(place.dir.path()));
+    all.extend(held::files(stores.dir.path()));
     (all, parts.try_into().unwrap_or_else(|_| unreachable!("three")))
 }
 
@@ -41,7 +41,7 @@ fn whole(parts: &[World; 3]) -> World {
     world
 }
 
-/// The folder with one sealed file of a tenant damaged, once for each file and way: ways that show without
+/// The folder with one local file of a tenant damaged, once for each file and way: ways that show without
 /// reading a file whole; a manifest is read. With the file's name and the way.
 fn damaged(files: &Files) -> Vec<(String, Files)> {
     let mut all = Vec::new();
@@ -68,19 +68,19 @@ fn damaged(files: &Files) -> Vec<(String, Files)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_damaged_and_still_in_the_log_is_not_lost() {
-    let (files, parts) = sealed(true).await;
+    let (files, parts) = two_sealed(true).await;
     let (whole, all) = (whole(&parts), damaged(&files));
     assert!(all.len() >= 2 * 2 * (1 + 6), "{} files", all.len());
     side_by_side(all.into_iter().map(|(what, files)| {
         let mut world = whole.clone();
         async move {
-            let place = Place::of(&files, InMemory::new());
+            let stores = Stores::of(&files, InMemory::new());
             for again in 0..2 {
-                let db = place.open().await;
+                let db = stores.open().await;
                 check(&db, &world, &format!("{what}, start {again}")).await;
                 write(&db, &mut world, 50 + again).await;
             }
-            let db = place.open().await;
+            let db = stores.open().await;
             db.flush().await.unwrap();
             check(&db, &world, &format!("{what}, flushed")).await;
         }
@@ -90,16 +90,16 @@ async fn what_is_damaged_and_still_in_the_log_is_not_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_damaged_and_only_there_costs_itself_and_nothing_that_comes_after() {
-    let (files, parts) = sealed(false).await;
+    let (files, parts) = two_sealed(false).await;
     let parts = Arc::new(parts);
     side_by_side(damaged(&files).into_iter().map(|(name, files)| {
         let parts = parts.clone();
         async move {
-            let place = Place::of(&files, InMemory::new());
+            let stores = Stores::of(&files, InMemory::new());
             let mut after = World::default();
             for again in 0..2 {
                 let what = format!("{name}, start {again}");
-                let db = place.open().await;
+                let db = stores.open().await;
                 // Each part is there as a whole or, of a tenant whose file it was, not at all.
                 let mut lost = 0;
                 for (at, (tenant, _)) in tenants().iter().enumerate() {
@@ -119,7 +119,7 @@ async fn what_is_damaged_and_only_there_costs_itself_and_nothing_that_comes_afte
                 db.seal().await.unwrap();
                 write(&db, &mut after, 55 + 10 * again).await;
             }
-            place.open().await.flush().await.unwrap_or_else(|e| panic!("{name}: {e}"));
+            stores.open().await.flush().await.unwrap_or_else(|e| panic!("{name}: {e}"));
         }
     }))
     .await;
@@ -127,34 +127,34 @@ async fn what_is_damaged_and_only_there_costs_itself_and_nothing_that_comes_afte
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_can_be_read_again_takes_no_segment_that_was_written_meanwhile() {
-    let (files, parts) = sealed(false).await;
+    let (files, parts) = two_sealed(false).await;
     let mut world = whole(&parts);
-    let place = Place::of(&files, InMemory::new());
+    let stores = Stores::of(&files, InMemory::new());
     let newest = files.keys().rfind(|p| p.starts_with("sealed/seals")).unwrap();
-    let at = place.dir.path().join(newest);
+    let at = stores.dir.path().join(newest);
     // Damaged, and so is what the log had left: the numbers of its segments must not be given out again.
     std::fs::write(&at, b"damaged").unwrap();
     for path in files.keys().filter(|p| p.starts_with("log")) {
-        std::fs::remove_file(place.dir.path().join(path)).unwrap();
+        std::fs::remove_file(stores.dir.path().join(path)).unwrap();
     }
     world.iter_mut().zip(&parts[2]).for_each(|(all, part)| all.remove(part));
     for n in 0..3 {
-        write(&place.open().await, &mut world, 50 + n).await;
+        write(&stores.open().await, &mut world, 50 + n).await;
     }
     std::fs::write(&at, &files[newest]).unwrap();
-    check(&place.open().await, &world, "it is back").await;
+    check(&stores.open().await, &world, "it is back").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_cannot_be_read_for_the_moment_refuses_to_start_and_loses_nothing() {
-    let (files, parts) = sealed(false).await;
-    let place = Place::of(&files, InMemory::new());
+    let (files, parts) = two_sealed(false).await;
+    let stores = Stores::of(&files, InMemory::new());
     // Every request but the list fails, one by one and all.
     for every in [1, 2, 3, 5] {
-        place.local.failing_gets.store(every, Ordering::Relaxed);
-        let refused = Db::open(place.options()).await.err().expect("it cannot know what it has").to_string();
-        assert!(refused.contains("cannot read the sealed blocks"), "{refused}");
+        stores.local.failing_gets.store(every, Ordering::Relaxed);
+        let refused = Db::open(stores.options()).await.err().expect("it cannot know what it has").to_string();
+        assert!(refused.contains("cannot read the local blocks"), "{refused}");
     }
-    place.local.failing_gets.store(0, Ordering::Relaxed);
-    check(&place.open().await, &whole(&parts), "read again").await;
+    stores.local.failing_gets.store(0, Ordering::Relaxed);
+    check(&stores.open().await, &whole(&parts), "read again").await;
 }

@@ -1,4 +1,4 @@
-//! Samples on the local disk against a map in memory: seals, restarts, flushes, and what fails or dies at
+//! Samples on the local disk against a map in memory: sealing, restarts, flushes, and what fails or dies at
 //! every step of them.
 
 mod faulty_store;
@@ -87,7 +87,7 @@ fn segments(dir: &Path) -> usize {
     std::fs::read_dir(dir.join("log")).unwrap().count()
 }
 
-fn sealed_files(dir: &Path) -> Vec<String> {
+fn local_files(dir: &Path) -> Vec<String> {
     fn walk(folder: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
             match entry.file_type().unwrap().is_dir() {
@@ -102,7 +102,7 @@ fn sealed_files(dir: &Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sealed_needs_no_log_and_becomes_the_blocks_that_a_flush_would_make() {
+async fn local_blocks_need_no_log_and_become_the_blocks_that_a_flush_would_make() {
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let mut models = [Model::new(), Model::new()];
     let mut db = Db::open(options(dir.path(), &store)).await.unwrap();
@@ -125,13 +125,13 @@ async fn what_is_sealed_needs_no_log_and_becomes_the_blocks_that_a_flush_would_m
         assert_eq!((db.replayed().samples, db.counts().series), (0, 0), "nothing is left to replay");
         assert!(read(&db).await == models, "opened again in round {round}");
     }
-    assert_eq!(db.counts().sealed_blocks, 10);
+    assert_eq!(db.counts().local_blocks, 10);
     let report = db.flush().await.unwrap();
     assert!(read(&db).await == models);
     // The first minute ends a half day, in which the late ones lie too: two blocks of each tenant.
     assert_eq!(report.blocks.len(), 4);
     assert_eq!(report.samples, models.iter().flat_map(|m| m.values()).map(|p| p.len() as u64).sum::<u64>());
-    assert_eq!((db.counts().sealed_blocks, sealed_files(dir.path())), (0, Vec::<String>::new()));
+    assert_eq!((db.counts().local_blocks, local_files(dir.path())), (0, Vec::<String>::new()));
     assert_eq!(db.flush().await.unwrap().blocks.len(), 0);
     let elsewhere = tempfile::tempdir().unwrap();
     let other = Db::open(options(elsewhere.path(), &store)).await.unwrap();
@@ -155,7 +155,7 @@ async fn an_object_store_that_is_away_costs_disk_and_not_memory() {
         assert!(read(&db).await == models);
         let counts = db.counts();
         assert_eq!((counts.samples_in_generation, counts.head_bytes.chunks), (0, 0));
-        assert_eq!(counts.sealed_samples, (round as u64 + 1) * 2000);
+        assert_eq!(counts.local_samples, (round as u64 + 1) * 2000);
     }
     *faulty.nth.lock().unwrap() = None;
     assert_eq!(db.flush().await.unwrap().samples, 8000);
@@ -165,7 +165,7 @@ async fn an_object_store_that_is_away_costs_disk_and_not_memory() {
 /// Each request to the local store or to the object store fails, alone or with all after it, with or without
 /// having been done; then the process goes on, or dies and opens again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seal_or_flush_that_fails_or_dies_at_any_request_loses_and_doubles_nothing() {
+async fn sealing_or_a_flush_that_fails_or_dies_at_any_request_loses_and_doubles_nothing() {
     let mut cases = Vec::new();
     for (local_fails, requests) in [(true, 22), (false, 14)] {
         for nth in 0..requests {
@@ -187,18 +187,18 @@ async fn a_seal_or_flush_that_fails_or_dies_at_any_request_loses_and_doubles_not
     }
     assert!(
         failed_seals > 30 && failed_flushes > 80,
-        "{failed_seals} seals, {failed_flushes} flushes failed"
+        "sealing failed {failed_seals} times, {failed_flushes} flushes did"
     );
 }
 
-/// Whether the seal and the flush failed.
+/// Whether sealing and the flush failed.
 async fn one_fault(local_fails: bool, nth: u64, fault: Fault, after: bool, die: bool) -> (bool, bool) {
     let context = format!("local {local_fails}, request {nth}, {fault:?}, after {after}, die {die}");
     let dir = tempfile::tempdir().unwrap();
     let (bucket, local) = (Arc::new(FaultyStore::default()), Arc::new(FaultyStore::default()));
     let open = |bucket: Arc<FaultyStore>, local: Arc<FaultyStore>| {
         let store: Arc<dyn ObjectStore> = bucket;
-        DbOptions { sealed: Some(local), ..options(dir.path(), &store) }
+        DbOptions { local_store: Some(local), ..options(dir.path(), &store) }
     };
     let mut models = [Model::new(), Model::new()];
     let mut db = Db::open(open(bucket.clone(), local.clone())).await.unwrap();
@@ -212,7 +212,7 @@ async fn one_fault(local_fails: bool, nth: u64, fault: Fault, after: bool, die: 
     *faulty.nth.lock().unwrap() = Some((nth, fault, after));
     write(&db, &mut models, &rows(15, 40)).await;
     let failed_seal = db.seal().await.is_err();
-    assert!(read_past(&db, faulty, nth).await == models, "{context}, after a seal");
+    assert!(read_past(&db, faulty, nth).await == models, "{context}, after sealing");
     write(&db, &mut models, &rows(35, 50)).await;
     let failed_flush = db.flush().await.is_err();
     assert!(read_past(&db, faulty, nth).await == models, "{context}, after a flush");
@@ -247,7 +247,7 @@ async fn read_past(db: &Arc<Db>, faulty: &FaultyStore, nth: u64) -> [Model; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_sealed_block_is_told_and_keeps_nothing_else_from_the_object_store() {
+async fn local_block_that_is_damaged_is_told_and_keeps_nothing_else_from_the_object_store() {
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let mut models = [Model::new(), Model::new()];
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
@@ -257,7 +257,7 @@ async fn a_damaged_sealed_block_is_told_and_keeps_nothing_else_from_the_object_s
     write(&db, &mut models, &rows(0)).await;
     db.seal().await.unwrap();
     let damaged =
-        sealed_files(dir.path()).into_iter().find(|f| f.contains("/a/") && f.ends_with("samples.parquet"));
+        local_files(dir.path()).into_iter().find(|f| f.contains("/a/") && f.ends_with("samples.parquet"));
     let damaged = damaged.expect("a block of tenant a");
     write(&db, &mut models, &rows(50)).await;
     db.seal().await.unwrap();
@@ -271,11 +271,11 @@ async fn a_damaged_sealed_block_is_told_and_keeps_nothing_else_from_the_object_s
     // Tenant a keeps what came after, tenant b everything.
     models[0].values_mut().for_each(|points| points.retain(|t, _| *t >= T0 + 50_000));
     assert!(read(&db).await == models);
-    assert_eq!(sealed_files(dir.path()).len(), 4, "the damaged ones stay until the next start");
+    assert_eq!(local_files(dir.path()).len(), 4, "the damaged ones stay until the next start");
     drop(db);
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
     assert!(read(&db).await == models);
-    assert_eq!(sealed_files(dir.path()), Vec::<String>::new());
+    assert_eq!(local_files(dir.path()), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,7 +296,7 @@ async fn a_kill_between_manifest_and_log_and_files_that_are_gone_are_told_from_o
             std::fs::copy(entry.path(), dir.path().join("log").join(entry.file_name())).unwrap();
         }
     };
-    // Killed after the manifest and before the log's end: the seal counts, the segment goes.
+    // Killed after the manifest and before the log's end: the local block counts, the segment goes.
     put_back();
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
     assert_eq!(db.replayed().samples, 0);
@@ -304,18 +304,18 @@ async fn a_kill_between_manifest_and_log_and_files_that_are_gone_are_told_from_o
     drop(db);
     // Killed before the manifest: its files go, the log counts.
     put_back();
-    for manifest in sealed_files(dir.path()).iter().filter(|f| f.contains("/seals/")) {
+    for manifest in local_files(dir.path()).iter().filter(|f| f.contains("/seals/")) {
         std::fs::remove_file(manifest).unwrap();
     }
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
     assert_eq!(db.replayed().samples, 400);
-    assert_eq!(sealed_files(dir.path()), Vec::<String>::new());
+    assert_eq!(local_files(dir.path()), Vec::<String>::new());
     assert!(read(&db).await == models);
     db.seal().await.unwrap();
     drop(db);
     // A file that is cut: the start goes on without that block.
     let series =
-        sealed_files(dir.path()).into_iter().find(|f| f.contains("/b/") && f.ends_with("series.parquet"));
+        local_files(dir.path()).into_iter().find(|f| f.contains("/b/") && f.ends_with("series.parquet"));
     let series = std::fs::OpenOptions::new().write(true).open(series.unwrap()).unwrap();
     series.set_len(10).unwrap();
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
@@ -375,7 +375,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_is_written_sealed_and_flushed_in_any_order_the_answers_are_the_model_s(steps in steps()) {
+    fn db_answers_as_the_model_whatever_is_written_sealed_and_flushed_in_any_order(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let (dir, store) = (tempfile::tempdir().unwrap(), memory());

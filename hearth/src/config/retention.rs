@@ -43,9 +43,9 @@ fn items(text: &str) -> Vec<&str> {
 
 /// Rules by selector: `{job="debug"}=3d`, or for one tenant `team-a{job="debug"}=3d`.
 #[derive(Clone, Debug, Default)]
-pub struct KeepRules(pub Vec<TenantRule>);
+pub struct RetentionSelectors(pub Vec<TenantRule>);
 
-impl Value for KeepRules {
+impl Value for RetentionSelectors {
     const NAME: &'static str = "SELECTOR=DURATION,…";
     const LIST: bool = true;
 
@@ -69,11 +69,11 @@ impl Value for KeepRules {
                 .map_err(|e| wrong(format!("whose selector cannot be read ({e})")))?;
             Ok(TenantRule { tenant, rule: RetentionRule { matchers, keep_ms } })
         };
-        items(text).into_iter().map(one).collect::<Result<_, _>>().map(KeepRules)
+        items(text).into_iter().map(one).collect::<Result<_, _>>().map(RetentionSelectors)
     }
 }
 
-impl fmt::Display for KeepRules {
+impl fmt::Display for RetentionSelectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one = |r: &TenantRule| {
             let tenant = r.tenant.as_ref().map_or("", TenantId::as_str);
@@ -86,12 +86,12 @@ impl fmt::Display for KeepRules {
 /// Times of single tenants: `team-a=30d` for raw samples, `team-a=30d/1y/5y` for windows of 5 minutes and an
 /// hour too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TenantKeeps(pub BTreeMap<TenantId, TenantRetention>);
+pub struct TenantRetentions(pub BTreeMap<TenantId, TenantRetention>);
 
 /// The windows that the second and the third time are of.
 const RESOLUTIONS_MS: [i64; 2] = [300_000, 3_600_000];
 
-impl Value for TenantKeeps {
+impl Value for TenantRetentions {
     const NAME: &'static str = "TENANT=DURATION,…";
     const LIST: bool = true;
 
@@ -112,11 +112,11 @@ impl Value for TenantKeeps {
             let resolutions_ms = RESOLUTIONS_MS.into_iter().zip(times.iter().skip(1).copied()).collect();
             all.insert(tenant, TenantRetention { raw_ms: times.first().copied(), resolutions_ms });
         }
-        Ok(TenantKeeps(all))
+        Ok(TenantRetentions(all))
     }
 }
 
-impl fmt::Display for TenantKeeps {
+impl fmt::Display for TenantRetentions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one = |(tenant, keep): (&TenantId, &TenantRetention)| {
             let mut times = vec![shown(keep.raw_ms.flatten())];
@@ -134,11 +134,11 @@ mod tests {
     #[test]
     fn rules_read_as_they_are_shown() {
         let text = r#"{job="debug",le!="a,b"}=3d,team-a{__name__=~"x.*"}=0"#;
-        let rules = KeepRules::parse(text).unwrap();
+        let rules = RetentionSelectors::parse(text).unwrap();
         assert_eq!(rules.0.len(), 2);
         assert_eq!(rules.0[0].rule.keep_ms, Some(3 * 86_400_000));
         assert_eq!((rules.0[1].tenant.as_ref().unwrap().as_str(), rules.0[1].rule.keep_ms), ("team-a", None));
-        let again = KeepRules::parse(&rules.to_string()).unwrap();
+        let again = RetentionSelectors::parse(&rules.to_string()).unwrap();
         assert_eq!(again.0, rules.0, "{rules}");
         for (bad, why) in [
             ("debug=3d", "no selector"),
@@ -147,18 +147,18 @@ mod tests {
             (r#"{job="x"}=soon"#, "not a duration"),
             (r#"a/b{job="x"}=1d"#, "not a valid name"),
         ] {
-            let found = KeepRules::parse(bad).unwrap_err();
+            let found = RetentionSelectors::parse(bad).unwrap_err();
             assert!(found.contains(why), "{bad}: {found}");
         }
     }
 
     #[test]
     fn times_of_tenants_read_as_they_are_shown() {
-        let all = TenantKeeps::parse("team-a=30d/365d/0, b=7d").unwrap();
+        let all = TenantRetentions::parse("team-a=30d/365d/0, b=7d").unwrap();
         assert_eq!(all.to_string(), "b=7d,team-a=30d/365d/0");
-        assert_eq!(TenantKeeps::parse(&all.to_string()).unwrap(), all);
+        assert_eq!(TenantRetentions::parse(&all.to_string()).unwrap(), all);
         let a = &all.0[&TenantId::new("team-a").unwrap()];
         assert_eq!((a.raw_ms, a.resolutions_ms[&3_600_000]), (Some(Some(30 * 86_400_000)), None));
-        assert!(TenantKeeps::parse("a=1d/2d/3d/4d").unwrap_err().contains("more than three"));
+        assert!(TenantRetentions::parse("a=1d/2d/3d/4d").unwrap_err().contains("more than three"));
     }
 }
