@@ -102,7 +102,7 @@ impl LabelCounts {
     }
 
     fn add_series(&mut self, labels: &Labels, samples: u64, bytes: f64) {
-        let new = self.seen.insert(xxh3_64(labels.as_bytes()));
+        let new = self.seen.insert(xxh3_64(&labels.encode()));
         let name = labels.value(METRIC_NAME);
         let metric = self.metrics.entry_ref(name).or_default();
         metric.series += u64::from(new);

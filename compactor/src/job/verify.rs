@@ -17,7 +17,7 @@ impl Digest {
     pub fn add(&mut self, series: &SeriesColumns) {
         let bytes = &mut self.bytes;
         bytes.clear();
-        let labels = series.labels.as_bytes();
+        let labels = &series.labels.encode();
         bytes.extend_from_slice(&(labels.len() as u64).to_le_bytes());
         bytes.extend_from_slice(labels);
         bytes.extend_from_slice(&(series.ts_ms.len() as u64).to_le_bytes());

@@ -65,7 +65,7 @@ impl Fingerprint {
 /// tell.
 fn sum(series: &SeriesColumns) -> u64 {
     let mut hash = Xxh3Default::new();
-    hash.update(series.labels.as_bytes());
+    hash.update(&series.labels.encode());
     let mut eight = Vec::with_capacity(series.ts_ms.len() * 16);
     for (ts, value) in series.ts_ms.iter().zip(&series.values) {
         eight.extend_from_slice(&ts.to_le_bytes());

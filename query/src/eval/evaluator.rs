@@ -174,7 +174,7 @@ pub(crate) fn merge_same_labels(rows: Vec<Row>) -> Result<Frame, QueryError> {
 
 /// Bytes that a label set takes beside its row.
 pub(crate) fn label_bytes(labels: &Labels) -> u64 {
-    labels.as_bytes().len() as u64 + 64
+    labels.byte_len() as u64 + 64
 }
 
 /// Bytes a row without histograms takes.
@@ -193,6 +193,6 @@ pub(crate) fn val_held(val: &Val) -> Reservation {
 
 /// What a row holds.
 pub(crate) fn row_held(row: &Row) -> Reservation {
-    let bytes = row.column.bytes() + row.labels.as_bytes().len() as u64 + 96;
+    let bytes = row.column.bytes() + row.labels.byte_len() as u64 + 96;
     Reservation { bytes, samples: samples::samples(&row.column) }
 }

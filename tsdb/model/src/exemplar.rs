@@ -31,7 +31,7 @@ pub struct SeriesExemplars {
 impl SeriesExemplars {
     /// About what it takes in memory.
     pub fn heap_bytes(&self) -> usize {
-        80 + self.labels.as_bytes().len() + self.exemplars.iter().map(|e| e.bytes() as usize).sum::<usize>()
+        80 + self.labels.byte_len() + self.exemplars.iter().map(|e| e.bytes() as usize).sum::<usize>()
     }
 }
 
@@ -86,7 +86,7 @@ impl Exemplar {
 
     /// About what it takes in memory.
     pub fn bytes(&self) -> u64 {
-        80 + self.labels.as_bytes().len() as u64
+        80 + self.labels.byte_len() as u64
     }
 }
 

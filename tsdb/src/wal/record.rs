@@ -258,14 +258,14 @@ pub fn put_exemplars<'a>(
     rows: impl IntoIterator<Item = (u32, &'a Exemplar)>,
 ) -> Result<(), TooLong> {
     let rows: Vec<_> = rows.into_iter().collect();
-    for (run, about) in runs(&rows, |(_, e)| 40 + e.labels.as_bytes().len()) {
+    for (run, about) in runs(&rows, |(_, e)| 40 + e.labels.byte_len()) {
         frame(out, EXEMPLARS, about, |out| {
             put_u64(out, run.len() as u64);
             for (series, e) in run {
                 put_u64(out, u64::from(*series));
                 put_i64(out, e.ts_ms);
                 out.extend_from_slice(&e.value.to_bits().to_le_bytes());
-                put_bytes(out, e.labels.as_bytes());
+                put_bytes(out, &e.labels.encode());
             }
         })?;
     }
@@ -491,7 +491,7 @@ fn parse_exemplars(from: &mut &[u8]) -> Option<Vec<(u32, Exemplar)>> {
     for _ in 0..n {
         let series = u32::try_from(take_u64(from)?).ok()?;
         let (ts_ms, value) = (take_i64(from)?, f64::from_bits(take_8(from)?));
-        rows.push((series, Exemplar { ts_ms, value, labels: Labels::from_bytes(take_bytes(from)?)? }));
+        rows.push((series, Exemplar { ts_ms, value, labels: Labels::decode(take_bytes(from)?)? }));
     }
     Some(rows)
 }

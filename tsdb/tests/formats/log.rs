@@ -42,7 +42,7 @@ fn key(r: &FloatRow) -> (u32, i64, u64, i64) {
 #[test]
 fn labels_are_lengths_and_texts() {
     let labels = Labels::from_pairs([("job", "node"), ("__name__", "up")]);
-    assert_eq!(dump(labels.as_bytes()), dump(&bytes("README.md", "hex labels")));
+    assert_eq!(dump(&labels.encode()), dump(&bytes("README.md", "hex labels")));
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Sorter {
         let id = match self.ids.get(&labels) {
             Some(id) => *id,
             None => {
-                self.label_bytes += labels.as_bytes().len() + 48;
+                self.label_bytes += labels.byte_len() + 48;
                 self.ids.insert(labels, next);
                 next
             }
@@ -117,8 +117,9 @@ impl Sorter {
             for of_series in of_span.chunk_by(|a, b| a.0 == b.0) {
                 let labels = &series[ranks[of_series[0].0 as usize] as usize].0;
                 bytes.clear();
-                bytes.extend_from_slice(&(labels.as_bytes().len() as u32).to_le_bytes());
-                bytes.extend_from_slice(labels.as_bytes());
+                let encoded = labels.encode();
+                bytes.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(&encoded);
                 bytes.extend_from_slice(&(of_series.len() as u32).to_le_bytes());
                 for (_, ts, _) in of_series {
                     bytes.extend_from_slice(&ts.to_le_bytes());
@@ -303,7 +304,7 @@ impl Part {
         self.input.read_exact(&mut four)?;
         let mut bytes = vec![0; u32::from_le_bytes(four) as usize];
         self.input.read_exact(&mut bytes)?;
-        let labels = Labels::from_bytes(&bytes).ok_or_else(damaged)?;
+        let labels = Labels::decode(&bytes).ok_or_else(damaged)?;
         self.input.read_exact(&mut four)?;
         let count = u32::from_le_bytes(four) as usize;
         let mut columns = vec![0; count * 16];

@@ -64,7 +64,7 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
             let source = view.source(&call.tenant, replicas);
             let mut found = source.series(&wish(selectors, range, budget))?;
             let warnings = cut(&mut found, limit);
-            budget.reserve(found.iter().map(|l| l.as_bytes().len() as u64 + SET_BYTES).sum::<u64>())?;
+            budget.reserve(found.iter().map(|l| l.byte_len() as u64 + SET_BYTES).sum::<u64>())?;
             Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, warnings }))
         })
         .await

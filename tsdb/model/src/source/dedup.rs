@@ -235,7 +235,7 @@ impl Plan {
     }
 
     fn bytes(&self) -> u64 {
-        let labels = |all: &[Labels]| all.iter().map(|l| l.as_bytes().len() as u64 + 40).sum::<u64>();
+        let labels = |all: &[Labels]| all.iter().map(|l| l.byte_len() as u64 + 40).sum::<u64>();
         labels(&self.series)
             + labels(&self.groups)
             + 4 * (self.group_of.len() + self.complete_at.len()) as u64

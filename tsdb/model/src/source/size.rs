@@ -10,7 +10,7 @@ impl SeriesColumns {
             all.iter().map(|h| 8 + h.as_ref().map_or(0, |h| h.size_bytes() as u64 + 16)).sum()
         });
         let starts = self.start_ts_ms.as_ref().map_or(0, Vec::len) as u64;
-        let labels = self.labels.as_bytes().len() as u64;
+        let labels = self.labels.byte_len() as u64;
         let windows = self.windows.as_ref().map_or(0, |w| w.bytes() as u64);
         (self.ts_ms.len() + self.values.len()) as u64 * 8 + starts * 8 + histograms + labels + windows + 200
     }

@@ -373,7 +373,7 @@ impl BlockWriter {
                 }
             }
         }
-        let bytes = labels.as_bytes();
+        let bytes = &labels.encode();
         self.spooled_bytes += bytes.len() as u64 + 4;
         let written = self
             .spool

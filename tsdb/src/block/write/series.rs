@@ -61,7 +61,7 @@ pub(crate) fn write_series(
             spool.read_exact(&mut len).map_err(spool_error)?;
             bytes.resize(u32::from_le_bytes(len) as usize, 0);
             spool.read_exact(&mut bytes).map_err(spool_error)?;
-            let labels = Labels::from_bytes(&bytes)
+            let labels = Labels::decode(&bytes)
                 .ok_or_else(|| BlockError::Encode("the spool of labels was damaged on disk".to_string()))?;
             metrics.row(labels.metric_name().unwrap_or(""));
             ids.append_value(id);

@@ -36,7 +36,7 @@ struct Series {
 
 impl Series {
     fn bytes(labels: &Labels) -> u64 {
-        250 + labels.as_bytes().len() as u64
+        250 + labels.byte_len() as u64
     }
 }
 
