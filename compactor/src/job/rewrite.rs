@@ -249,8 +249,8 @@ pub fn check_labels(
                     continue;
                 }
                 let left = what.trim(labels);
-                let taken = xxh3_64(taken.as_bytes());
-                let (before, block) = *seen.entry(xxh3_64(left.as_bytes())).or_insert((taken, meta.ulid));
+                let taken = xxh3_64(&taken.encode());
+                let (before, block) = *seen.entry(xxh3_64(&left.encode())).or_insert((taken, meta.ulid));
                 if before != taken && block != meta.ulid {
                     return Err(JobError::Differs {
                         block: meta.ulid,

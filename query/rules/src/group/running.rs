@@ -52,6 +52,8 @@ struct Inner {
     loaded: AtomicBool,
     /// What an earlier process kept.
     remembered: BTreeMap<String, i64>,
+    /// Fills the backlog.
+    filling: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Running {
@@ -77,8 +79,9 @@ impl Groups {
             stop: watch::Sender::new(false),
             loaded: AtomicBool::new(false),
             remembered,
+            filling: Mutex::default(),
         }));
-        tokio::spawn(fill_backlog(groups.0.clone()));
+        *groups.0.filling.lock() = Some(tokio::spawn(fill_backlog(groups.0.clone())));
         if groups.0.options.progress.is_some() {
             tokio::spawn(keep_progress(groups.0.clone()));
         }
@@ -116,15 +119,16 @@ impl Groups {
             let group = Arc::new(group);
             let taken = self.0.running.lock().remove(&group.key);
             let mut runner = Runner::new(group.clone(), self.0.now_ns(), restored);
-            match taken {
+            let missed = match taken {
                 Some(old) => {
                     // Its slots may lie elsewhere now.
                     self.0.backlog.lock().forget(&group.key);
                     runner.inherit(old.stop().await);
+                    Vec::new()
                 }
-                None => self.0.remember(&runner),
-            }
-            self.0.clone().start(group, runner);
+                None => self.0.missed_before(&runner),
+            };
+            self.0.clone().start(group, runner, &missed);
         }
     }
 
@@ -147,6 +151,13 @@ impl Groups {
         let _alone = self.0.reloading.lock().await;
         let _ = self.0.stop.send(true);
         self.0.keep();
+        // What it has in hand goes back to the backlog, which is read below.
+        let filling = self.0.filling.lock().take();
+        if let Some(filling) = filling
+            && let Err(e) = filling.await
+        {
+            tracing::error!("the task that fills missed slots ended unexpectedly: {e}");
+        }
         let all = std::mem::take(&mut *self.0.running.lock());
         let mut runners = Vec::new();
         for old in all.into_values() {
@@ -197,12 +208,11 @@ impl Inner {
         *self.stop.borrow()
     }
 
-    /// Notes the slots that passed since an earlier process evaluated the group last.
-    fn remember(&self, runner: &Runner) {
-        let Some(last) = self.remembered.get(&id(&runner.group().key)) else { return };
+    /// The slots that passed since an earlier process evaluated the group last.
+    fn missed_before(&self, runner: &Runner) -> Vec<i64> {
+        let Some(last) = self.remembered.get(&id(&runner.group().key)) else { return Vec::new() };
         let slots = &runner.slots;
-        let missed = slots.between(slots.at_or_before(*last), slots.after(runner.last_slot_ns), 100_000);
-        self.add_missed(runner.group(), &missed);
+        slots.between(slots.at_or_before(*last), slots.after(runner.last_slot_ns), 100_000)
     }
 
     fn add_missed(&self, group: &Group, missed: &[i64]) {
@@ -215,12 +225,17 @@ impl Inner {
         self.backlog_grew.notify_one();
     }
 
-    fn start(self: Arc<Self>, group: Arc<Group>, runner: Runner) {
+    /// Sets a group to work, with slots that were missed before.
+    fn start(self: Arc<Self>, group: Arc<Group>, runner: Runner, missed: &[i64]) {
         let view = Arc::new(RwLock::new(Arc::new(runner.view())));
         let runner = Arc::new(Mutex::new(runner));
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(run(self.clone(), runner.clone(), view.clone(), stopped));
-        self.running.lock().insert(group.key.clone(), Running { group, runner, view, stop, task });
+        let mut running = self.running.lock();
+        running.insert(group.key.clone(), Running { group: group.clone(), runner, view, stop, task });
+        // Under one lock: the backlog's worker drops slots of groups that do not run, and progress that is
+        // kept meanwhile must not leave them out.
+        self.add_missed(&group, missed);
     }
 
     /// Writes down how far every group is.
@@ -304,7 +319,15 @@ async fn fill_backlog(inner: Arc<Inner>) {
         }
         let runner = inner.running.lock().get(&key).map(|r| r.runner.clone());
         let Some(runner) = runner else { continue };
-        let Ok(_permit) = inner.permits.acquire().await else { return };
+        let permit = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => None,
+            permit = inner.permits.acquire() => permit.ok(),
+        };
+        let Some(_permit) = permit else {
+            inner.backlog.lock().add(&key, &[slot_ns]);
+            return;
+        };
         let (of, at) = (inner.clone(), key.clone());
         let filled = tokio::task::spawn_blocking(move || {
             let mut runner = runner.lock();
