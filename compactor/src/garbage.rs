@@ -7,10 +7,10 @@ use std::time::Duration;
 use model::tenant::TenantId;
 use tsdb::block::BlockError;
 use tsdb::bucket::maintenance::{BlockFolder, BucketMaintenance, JournalEntry, SidecarFile};
-use tsdb::catalog::Catalog;
+use tsdb::catalog::lease::LeaseError;
+use tsdb::catalog::{Catalog, CatalogError};
 use ulid::Ulid;
 
-use crate::inspect::InspectError;
 use crate::settings::millis;
 
 /// How long it stays known what was imported: whoever runs the same import again after that imports it again.
@@ -69,6 +69,18 @@ impl Piece {
     }
 }
 
+/// Why garbage was not found or not removed.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum GarbageError {
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// Who may look for it could not be settled.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
 /// Looks through a tenant's objects for what nobody needs. A snapshot counts for `readers` after it was
 /// followed by another, as long as any query may take; objects count as under way for `grace` after they were
 /// written. `now_ms` is not ahead of the store's clock, or uploads under way would seem old.
@@ -78,7 +90,7 @@ pub async fn find(
     readers: Duration,
     grace: Duration,
     now_ms: i64,
-) -> Result<Vec<Piece>, InspectError> {
+) -> Result<Vec<Piece>, GarbageError> {
     let tenant = catalog.tenant();
     // Listed first: what is committed after this is named by the snapshot that is read next.
     let folders = maintenance.folders(tenant).await?;

@@ -19,7 +19,7 @@ use tsdb::catalog::lease::Leases;
 use tsdb::catalog::{Catalog, CatalogError, Edit, Quarantine, Snapshot};
 use ulid::Ulid;
 
-use crate::garbage::{Piece, find};
+use crate::garbage::{GarbageError, Piece, find};
 use crate::job::input::ReadError;
 use crate::job::rewrite_candidates::{Remembered, look_through};
 use crate::job::{Done, JobError, JobRunner};
@@ -395,7 +395,7 @@ impl Compactor {
             None => Ok(self.now_ms()),
             Some(_) => {
                 let now_ms = self.runner.maintenance.cautious_now_ms().await;
-                now_ms.map_err(|e| CatalogError::Store(format!("cannot read the object store's clock: {e}")))
+                now_ms.map_err(|e| CatalogError::store("cannot read the object store's clock", e))
             }
         }
     }
@@ -464,7 +464,7 @@ impl Compactor {
             let read = runner.read_options();
             look_through(&snapshot, &rules, &mut known.lock(), &runner.store, &tenant, &read, now_ms)
         });
-        let (states, edit) = looked.await.map_err(|e| CatalogError::Store(e.to_string()))?;
+        let (states, edit) = looked.await.map_err(|e| CatalogError::because(e.to_string(), e))?;
         if !edit.clean.is_empty() {
             of.catalog.commit(&edit).await?;
         }
@@ -638,7 +638,7 @@ impl Compactor {
     }
 
     /// Deletes objects that nobody needs, when it is time for that and nobody else does it.
-    async fn clean_up(&self, of: &mut Tenant) -> Result<u64, String> {
+    async fn clean_up(&self, of: &mut Tenant) -> Result<u64, GarbageError> {
         let settings = &self.runner.settings;
         let now_ms = self.now_ms();
         if now_ms < of.garbage_after_ms {
@@ -647,7 +647,7 @@ impl Compactor {
         of.garbage_after_ms = now_ms.saturating_add(millis(settings.garbage_interval));
         let tenant = of.catalog.tenant().clone();
         let leases = self.runner.maintenance.leases(&tenant, &self.runner.writer);
-        let Some(lease) = leases.take(GARBAGE_LEASE, settings.lease).await.map_err(|e| e.to_string())? else {
+        let Some(lease) = leases.take(GARBAGE_LEASE, settings.lease).await? else {
             return Ok(0);
         };
         let removed = self.remove_garbage(of, &tenant).await;
@@ -655,14 +655,14 @@ impl Compactor {
         removed
     }
 
-    async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId) -> Result<u64, String> {
+    async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId) -> Result<u64, GarbageError> {
         let (maintenance, settings) = (&self.runner.maintenance, &self.runner.settings);
-        let now_ms = self.deletion_now_ms().await.map_err(|e| e.to_string())?;
+        let now_ms = self.deletion_now_ms().await?;
         let found =
             find(maintenance, &of.catalog, settings.delete_delay, settings.orphan_grace, now_ms).await;
         let mut removed = 0;
-        for piece in found.map_err(|e| e.to_string())? {
-            piece.remove(maintenance, tenant).await.map_err(|e| e.to_string())?;
+        for piece in found? {
+            piece.remove(maintenance, tenant).await?;
             let (what, name) = piece.name();
             tracing::debug!(%tenant, what, name, bytes = piece.bytes(), "deleted from the store");
             if let Piece::Block(_) = piece {

@@ -21,8 +21,11 @@
 pub mod block;
 pub mod bucket;
 pub mod catalog;
+mod cause;
 pub mod db;
 pub mod deletion;
 pub mod head;
 pub mod sidecar;
 pub mod wal;
+
+pub use cause::Cause;

@@ -110,7 +110,7 @@ fn race(seed: u64, failing_gets: u64) {
                             assert!(snapshot.blocks.iter().any(|b| b.ulid == ulid));
                             sure.push(ulid);
                         }
-                        Err(CatalogError::Store(_)) => unclear.push(ulid),
+                        Err(CatalogError::Store { .. }) => unclear.push(ulid),
                         Err(e) => panic!("seed {seed}: {e}"),
                     }
                 }

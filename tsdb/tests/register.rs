@@ -200,7 +200,7 @@ fn racing_writers_over_store_and_register_that_fail_lose_and_double_nothing() {
                             tried.push(ulid);
                             match catalog.commit(&Edit::flush(Some(meta(ulid)), "w", i)).await {
                                 Ok(_) => sure.push(ulid),
-                                Err(CatalogError::Store(_)) => {}
+                                Err(CatalogError::Store { .. }) => {}
                                 Err(e) => panic!("seed {seed}: {e}"),
                             }
                         }

@@ -3,7 +3,7 @@
 pub mod openmetrics;
 pub mod parquet;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::matcher::Matcher;
 use model::rollup::Aggregates;
@@ -44,8 +44,12 @@ pub enum ExportError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The file could not be written.
-    #[error("{0}")]
-    Disk(String),
+    #[error("{}: {cause}", path.display())]
+    Disk {
+        path: PathBuf,
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The format's library refused what it was given.
     #[error("cannot encode: {0}")]
     Encode(String),
@@ -55,8 +59,9 @@ pub enum ExportError {
 }
 
 impl ExportError {
-    fn disk(path: &Path, e: impl std::fmt::Display) -> ExportError {
-        ExportError::Disk(format!("{}: {e}", path.display()))
+    /// The disk failed at a file or folder.
+    pub fn disk(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExportError {
+        ExportError::Disk { path: path.to_owned(), cause: cause.into() }
     }
 }
 

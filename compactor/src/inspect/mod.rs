@@ -10,25 +10,17 @@ use model::source::SourceError;
 use tsdb::block::BlockError;
 use tsdb::catalog::CatalogError;
 
+use crate::garbage::GarbageError;
+
 /// A bucket, its catalog or a block could not be read; the text names the object.
 #[derive(Debug, thiserror::Error, Clone)]
-#[error("{0}")]
-pub struct InspectError(pub String);
-
-impl From<CatalogError> for InspectError {
-    fn from(e: CatalogError) -> InspectError {
-        InspectError(e.to_string())
-    }
-}
-
-impl From<BlockError> for InspectError {
-    fn from(e: BlockError) -> InspectError {
-        InspectError(e.to_string())
-    }
-}
-
-impl From<SourceError> for InspectError {
-    fn from(e: SourceError) -> InspectError {
-        InspectError(e.to_string())
-    }
+pub enum InspectError {
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Garbage(#[from] GarbageError),
 }

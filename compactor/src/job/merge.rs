@@ -111,6 +111,26 @@ impl Opener {
         BlockReader::open(&self.store, &self.tenant, block, &self.visibility, read)
             .map_err(|error| ReadError { block: block.ulid, error })
     }
+
+    /// A block's replicas, each read by itself, without the labels that tell them apart.
+    fn replicas(
+        &self,
+        block: &Arc<BlockMeta>,
+        parts: &[ReplicaPart],
+        drop: &Arc<[String]>,
+    ) -> Result<Vec<Input>, ReadError> {
+        let mut inputs = Vec::new();
+        for part in parts {
+            let cursor = Source::Block(Box::new(self.open(block)?.only(part.chooser())));
+            inputs.push(Input::new(cursor, block, &[], part.replica, drop.clone()));
+            if !part.strays.is_empty() {
+                let strays = replicas::StrayReplicas::new(self.open(block)?, part.strays.clone());
+                let cursor = Source::StrayReplicas(Box::new(strays));
+                inputs.push(Input::new(cursor, block, &[], part.replica, drop.clone()));
+            }
+        }
+        Ok(inputs)
+    }
 }
 
 struct Input {
@@ -127,6 +147,29 @@ struct Input {
     ready: VecDeque<SeriesColumns>,
     ready_bytes: u64,
     ended: bool,
+}
+
+impl Input {
+    /// The series that `cursor` gives of `block`, and then those of the shares in `rest`.
+    fn new(
+        cursor: Source,
+        block: &BlockMeta,
+        rest: &[Arc<BlockMeta>],
+        replica: usize,
+        drop: Arc<[String]>,
+    ) -> Input {
+        Input {
+            cursor,
+            block: block.ulid,
+            rest: rest.iter().cloned().collect(),
+            ended_counts: (0, 0),
+            replica,
+            drop,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            ended: false,
+        }
+    }
 }
 
 /// A whole block, or single series of one in an order of their own.
@@ -207,17 +250,6 @@ impl Merge {
                 ..of.read.clone()
             },
         };
-        let input = |cursor, block: &BlockMeta, rest: &[Arc<BlockMeta>], replica, drop| Input {
-            cursor,
-            block: block.ulid,
-            rest: rest.iter().cloned().collect(),
-            ended_counts: (0, 0),
-            replica,
-            drop,
-            ready: VecDeque::new(),
-            ready_bytes: 0,
-            ended: false,
-        };
         let mut inputs = Vec::new();
         let mut before = Vec::new();
         match &plan {
@@ -225,34 +257,19 @@ impl Merge {
                 for whole in wholes {
                     let Some((first, rest)) = whole.split_first() else { continue };
                     let cursor = Source::Block(Box::new(opener.open(first)?));
-                    inputs.push(input(cursor, first, rest, 0, Arc::default()));
+                    inputs.push(Input::new(cursor, first, rest, 0, Arc::default()));
                 }
             }
             // Without a label the order of series may be another across shares too: each is read by itself.
             Some(plan) => {
-                let parts = |opener: &Opener, block: &Arc<BlockMeta>, parts: &[ReplicaPart]| {
-                    let mut inputs = Vec::new();
-                    for part in parts {
-                        let labels = || plan.labels.clone();
-                        let cursor = Source::Block(Box::new(opener.open(block)?.only(part.chooser())));
-                        inputs.push(input(cursor, block, &[], part.replica, labels()));
-                        if !part.strays.is_empty() {
-                            let strays =
-                                replicas::StrayReplicas::new(opener.open(block)?, part.strays.clone());
-                            let cursor = Source::StrayReplicas(Box::new(strays));
-                            inputs.push(input(cursor, block, &[], part.replica, labels()));
-                        }
-                    }
-                    Ok(inputs)
-                };
                 for (at, block) in of.blocks.iter().enumerate() {
-                    inputs.extend(parts(&opener, block, plan.of_block(at))?);
+                    inputs.extend(opener.replicas(block, plan.of_block(at), &plan.labels)?);
                 }
                 if let Some((_, range)) = replicas::before(of.range) {
                     let opener =
                         Opener { read: ReadOptions { range, ..opener.read.clone() }, ..opener.clone() };
                     for (at, block) in of.before.iter().enumerate() {
-                        before.extend(parts(&opener, block, plan.of_block_before(at))?);
+                        before.extend(opener.replicas(block, plan.of_block_before(at), &plan.labels)?);
                     }
                 }
             }

@@ -73,7 +73,7 @@ impl Rewrite {
 }
 
 fn unreadable(meta: &BlockMeta, e: model::source::SourceError) -> JobError {
-    JobError::Store(format!("cannot read block {}: {e}", meta.ulid))
+    JobError::store(format!("cannot read block {}", meta.ulid), e)
 }
 
 fn open(
@@ -99,8 +99,7 @@ pub async fn rewrite(
         (runner.clone(), meta.clone(), snapshot.visibility(), what.clone());
     let of = tenant.clone();
     let work = tokio::task::spawn_blocking(move || write(&here, &of, &block, &visibility, &order));
-    let written =
-        work.await.map_err(|e| JobError::Store(format!("a thread that writes a block ended: {e}")))?;
+    let written = work.await.map_err(|e| JobError::store("a thread that writes a block ended", e))?;
     let (files, digest) = written?;
     let mut done = Done::default();
     let mut result = Ok(());
@@ -112,7 +111,7 @@ pub async fn rewrite(
         result = match catalog.commit(&edit).await {
             Ok(_) => Ok(()),
             Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
-            Err(e) => Err(JobError::Unclear(format!("cannot commit: {e}"))),
+            Err(e) => Err(JobError::Unclear(e)),
         };
     }
     if let Err(e) = result {
@@ -190,7 +189,7 @@ pub async fn exemplars_left(
     what: &Rewrite,
 ) -> Result<Option<Vec<SeriesExemplars>>, JobError> {
     let series = runner.maintenance.read_exemplars(tenant, file).await;
-    let series = series.map_err(|e| JobError::Store(format!("cannot read exemplars {}: {e}", file.ulid)))?;
+    let series = series.map_err(|e| JobError::store(format!("cannot read exemplars {}", file.ulid), e))?;
     let (mut left, mut same) = (Gathered::default(), true);
     for SeriesExemplars { labels, exemplars } in series {
         let trimmed = what.trim(&labels);
@@ -213,7 +212,7 @@ pub async fn rewrite_exemplars(
     let mut new = None;
     if !left.is_empty() {
         let uploaded = runner.maintenance.upload_exemplars(catalog.tenant(), left).await;
-        new = Some(uploaded.map_err(|e| JobError::Store(format!("cannot write exemplars: {e}")))?);
+        new = Some(uploaded.map_err(|e| JobError::store("cannot write exemplars", e))?);
     }
     let add_exemplars = new.iter().cloned().collect();
     let edit = Edit { add_exemplars, drop_exemplars: vec![file.ulid], ..Edit::default() };
@@ -221,7 +220,7 @@ pub async fn rewrite_exemplars(
         Ok(_) => Ok(new),
         // What was uploaded is found as garbage.
         Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
-        Err(e) => Err(JobError::Unclear(format!("cannot commit: {e}"))),
+        Err(e) => Err(JobError::Unclear(e)),
     }
 }
 

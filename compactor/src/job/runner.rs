@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use model::span::Span;
 use model::tenant::TenantId;
+use tsdb::Cause;
 use tsdb::block::{BlockError, BlockFiles, BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
 use tsdb::bucket::maintenance::BucketMaintenance;
@@ -36,11 +37,15 @@ pub enum JobError {
     #[error("{0}")]
     Write(WriteError),
     /// The object store failed.
-    #[error("{0}")]
-    Store(String),
+    #[error("{what}: {cause}")]
+    Store {
+        what: String,
+        #[source]
+        cause: Cause,
+    },
     /// The commit failed and whether it was made is unknown: the next look at the catalog tells.
-    #[error("{0}")]
-    Unclear(String),
+    #[error("cannot commit: {0}")]
+    Unclear(#[source] CatalogError),
     /// What was read back is not what was written.
     #[error("block {block} does not read back as it was written: {what}")]
     Differs { block: Ulid, what: String },
@@ -50,6 +55,16 @@ pub enum JobError {
     /// The process is stopping.
     #[error("stopped")]
     Stopped,
+}
+
+impl JobError {
+    /// `what` failed with `cause`.
+    pub(crate) fn store(
+        what: impl Into<String>,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> JobError {
+        JobError::Store { what: what.into(), cause: Arc::new(cause) }
+    }
 }
 
 impl From<ReadError> for JobError {
@@ -250,7 +265,7 @@ impl JobRunner {
         self.maintenance
             .upload(files)
             .await
-            .map_err(|e| JobError::Store(format!("cannot upload block {}: {e}", meta.ulid)))?;
+            .map_err(|e| JobError::store(format!("cannot upload block {}", meta.ulid), e))?;
         if !self.settings.verify {
             return Ok(());
         }
@@ -260,7 +275,7 @@ impl JobRunner {
                 Err(BlockError::Corrupt { object, what }) => {
                     Err(JobError::Differs { block: meta.ulid, what: format!("{object}: {what}") })
                 }
-                Err(e) => Err(JobError::Store(format!("cannot read block {} back: {e}", meta.ulid))),
+                Err(e) => Err(JobError::store(format!("cannot read block {} back", meta.ulid), e)),
             };
         }
         let (here, tenant, ulid) = (self.clone(), tenant.clone(), meta.ulid);
@@ -274,16 +289,13 @@ impl JobRunner {
             )?;
             read_back(reader)
         });
-        match read
-            .await
-            .map_err(|e| JobError::Store(format!("a thread that reads a block back ended: {e}")))?
-        {
+        match read.await.map_err(|e| JobError::store("a thread that reads a block back ended", e))? {
             Ok(found) if found == digest => Ok(()),
             Ok((samples, _)) => Err(JobError::Differs {
                 block: ulid,
                 what: format!("{samples} samples were found and {} written, or values differ", digest.0),
             }),
-            Err(e) => Err(JobError::Store(format!("cannot read block {ulid} back: {e}"))),
+            Err(e) => Err(JobError::store(format!("cannot read block {ulid} back"), e)),
         }
     }
 
@@ -299,7 +311,7 @@ impl JobRunner {
         match catalog.commit(&edit).await {
             Ok(_) => Ok(()),
             Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
-            Err(e) => Err(JobError::Unclear(format!("cannot commit: {e}"))),
+            Err(e) => Err(JobError::Unclear(e)),
         }
     }
 
@@ -318,7 +330,7 @@ async fn merging<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WriteError> + Send + 'static,
 ) -> Result<T, JobError> {
     let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.map_err(|e| JobError::Store(format!("a thread that merges blocks ended: {e}")))??)
+    Ok(done.map_err(|e| JobError::store("a thread that merges blocks ended", e))??)
 }
 
 /// The spans of a job's outputs.

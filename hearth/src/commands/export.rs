@@ -261,7 +261,7 @@ impl Run {
 
     fn openmetrics(&mut self, source: &BucketSource, matches: &ArgMatches) -> Result<String, ExportError> {
         let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
-        let failed = |e: std::io::Error| ExportError::Disk(format!("{}: {e}", out.display()));
+        let failed = |e: std::io::Error| ExportError::disk(&out, e);
         let wanted = self.wanted.clone();
         let text: Box<dyn Finish> = text_out(&out).map_err(failed)?;
         let mut sink = OpenMetrics::new(text, &out);

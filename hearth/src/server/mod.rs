@@ -17,6 +17,7 @@ use compactor::worker::Compactor;
 use ingest::http::{IngestState, TenantRefused, TenantResolver};
 use model::clock::{Clock, SystemClock};
 use model::tenant::TenantId;
+use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiError, ApiState, CorsOrigins};
 use query::engine::EngineOptions;
@@ -24,6 +25,7 @@ use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
+use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
 use self::lifecycle::Lifecycle;
@@ -206,20 +208,8 @@ async fn open(
     let store = objstore::open(location, settings).map_err(OpenError::mend)?;
     objstore::reach(location, settings).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let options = DbOptions {
-        window_ms: settings.head_window.ms(),
-        log_sync: settings.wal_sync.0,
-        clock: clock.clone(),
-        max_head_bytes: memory_limit::head_limit(settings.head_max_memory.0),
-        cache_bytes: settings.cache_bytes.bytes(),
-        commits: objstore::commits(location, settings).map_err(OpenError::mend)?,
-        exemplar_bytes: settings.exemplars_max.bytes() as u64,
-        exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
-        metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
-        rules: retention_rules(settings),
-        ..DbOptions::new(&settings.data_dir.0, store)
-    };
-    let db = Db::open(options).await?;
+    let commits = objstore::commits(location, settings).map_err(OpenError::mend)?;
+    let db = Db::open(db_options(settings, store, commits, clock.clone())).await?;
     web.register(|r| r.register_collector(Box::new(StoreMetrics::new(&db))));
     let tenant = tenant_resolver(settings.tenant_header.0.clone());
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
@@ -264,22 +254,46 @@ async fn open(
     web.open(roles, db.clone());
     rules.start(rule_files).await;
     if let Some(worker) = compactor.clone() {
-        let db = db.clone();
-        tokio::spawn(async move {
-            let changed = || {
-                let db = db.clone();
-                async move {
-                    if let Err(e) = db.refresh().await {
-                        tracing::debug!(
-                            "the catalog could not be read after compaction, it will be in a minute: {e}"
-                        );
-                    }
-                }
-            };
-            worker.run(changed).await;
-        });
+        tokio::spawn(compact(worker, db.clone()));
     }
     Ok(Opened { db, compactor, rules })
+}
+
+/// Compacts for ever; queries see what it committed at once.
+async fn compact(worker: Arc<Compactor>, db: Arc<Db>) {
+    let changed = || {
+        let db = db.clone();
+        async move {
+            if let Err(e) = db.refresh().await {
+                tracing::debug!(
+                    "the catalog could not be read after compaction, it will be in a minute: {e}"
+                );
+            }
+        }
+    };
+    worker.run(changed).await;
+}
+
+/// What the settings say of the store of samples.
+fn db_options(
+    settings: &Settings,
+    store: Arc<dyn ObjectStore>,
+    commits: Commits,
+    clock: Arc<dyn Clock>,
+) -> DbOptions {
+    DbOptions {
+        window_ms: settings.head_window.ms(),
+        log_sync: settings.wal_sync.0,
+        clock,
+        max_head_bytes: memory_limit::head_limit(settings.head_max_memory.0),
+        cache_bytes: settings.cache_bytes.bytes(),
+        commits,
+        exemplar_bytes: settings.exemplars_max.bytes() as u64,
+        exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
+        metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
+        rules: retention_rules(settings),
+        ..DbOptions::new(&settings.data_dir.0, store)
+    }
 }
 
 /// The rules of retention that queries apply, by tenant.

@@ -228,7 +228,7 @@ impl SourceBlock {
             raw.announced += chunk::announced(encoding, data);
             raw.chunks.push((place, encoding, data.to_vec()));
             if raw.announced > MAX_SERIES_SAMPLES {
-                return Err(ImportError::Source(format!(
+                return Err(ImportError::source(format!(
                     "{}: series {} has more than {MAX_SERIES_SAMPLES} samples in half a day",
                     self.folder.display(),
                     raw.labels

@@ -50,8 +50,12 @@ pub enum ImportError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The source is damaged, incomplete, or of a kind that is not known.
-    #[error("{0}")]
-    Source(String),
+    #[error("{text}")]
+    Source {
+        text: String,
+        #[source]
+        cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
     /// The block could not be written.
     #[error(transparent)]
     Block(#[from] BlockError),
@@ -75,8 +79,21 @@ impl ImportError {
         ImportError::Disk { path: path.to_owned(), source }
     }
 
+    /// The source is not as it should be, in words.
+    pub fn source(text: impl Into<String>) -> ImportError {
+        ImportError::Source { text: text.into(), cause: None }
+    }
+
+    /// `what`, a part of the source, could not be read.
+    pub(crate) fn unreadable(
+        what: impl std::fmt::Display,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> ImportError {
+        ImportError::Source { text: format!("{what}: {cause}"), cause: Some(Box::new(cause)) }
+    }
+
     pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> ImportError {
-        ImportError::Source(format!("{}: {what}", path.display()))
+        ImportError::source(format!("{}: {what}", path.display()))
     }
 }
 

@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use object_store::path::Path;
 
+use crate::cause::Cause;
+
 /// Why a block could not be written or read.
 #[derive(Debug, thiserror::Error, Clone)]
 pub enum BlockError {
     /// The local disk failed.
     #[error("{what}: {cause}")]
-    Disk { what: String, cause: String },
+    Disk {
+        what: String,
+        #[source]
+        cause: Cause,
+    },
     /// The object store failed.
     #[error("{object}: {cause}")]
     Store {
@@ -29,12 +35,29 @@ pub enum BlockError {
     /// Parquet refused what we gave it: a fault of Hearth's own.
     #[error("cannot encode a block: {0}")]
     Encode(String),
+    /// The thread that was at it ended before it was done: a fault of Hearth's own.
+    #[error("a thread that reads or writes a block ended: {0}")]
+    Thread(#[source] Arc<tokio::task::JoinError>),
     /// Where the series come from failed.
     #[error(transparent)]
     Source(#[from] model::source::SourceError),
 }
 
+impl From<tokio::task::JoinError> for BlockError {
+    fn from(e: tokio::task::JoinError) -> BlockError {
+        BlockError::Thread(Arc::new(e))
+    }
+}
+
 impl BlockError {
+    /// What the local disk said when it was to do `what`.
+    pub(crate) fn of_disk(
+        what: String,
+        e: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> BlockError {
+        BlockError::Disk { what, cause: Arc::from(e.into()) }
+    }
+
     /// What the object store said of an object.
     pub(crate) fn of_store(object: &Path, e: object_store::Error) -> BlockError {
         match e {

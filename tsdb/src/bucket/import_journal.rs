@@ -27,19 +27,43 @@ use serde::Serialize;
 use ulid::Ulid;
 
 use crate::block::upload::upload;
-use crate::block::{BlockFiles, BlockMeta, BlockOrigin};
+use crate::block::{BlockError, BlockFiles, BlockMeta, BlockOrigin};
 use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::layout;
-use crate::catalog::{Arranged, Catalog, CatalogOptions, Commits, Edit, Snapshot, arrange};
+use crate::catalog::{
+    ArrangeError, Arranged, Catalog, CatalogError, CatalogOptions, Commits, Edit, Snapshot, arrange,
+};
 use model::tenant::TenantId;
 
 /// Cache for reading back what was written: each block is read once.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Why blocks could not be taken in; the text says what and where.
+/// Why blocks could not be taken in.
 #[derive(Debug, thiserror::Error, Clone)]
-#[error("{0}")]
-pub struct ImportJournalError(pub String);
+pub enum ImportJournalError {
+    /// This process may not commit to the bucket.
+    #[error(transparent)]
+    Arrange(#[from] ArrangeError),
+    /// The catalog could not be read or changed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A block could not be uploaded.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The journal's own objects could not be listed or written.
+    #[error("cannot {what}: {cause}")]
+    Journal {
+        what: String,
+        #[source]
+        cause: Arc<object_store::Error>,
+    },
+}
+
+impl ImportJournalError {
+    fn journal(what: String, cause: object_store::Error) -> ImportJournalError {
+        ImportJournalError::Journal { what, cause: Arc::new(cause) }
+    }
+}
 
 /// What the journal knows of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,17 +96,15 @@ impl ImportJournal {
         scratch: impl Into<PathBuf>,
         commits: &Commits,
     ) -> Result<ImportJournal, ImportJournalError> {
-        let arranged =
-            arrange(store, commits, writer).await.map_err(|e| ImportJournalError(e.to_string()))?;
+        let arranged = arrange(store, commits, writer).await?;
         let store = arranged.store.clone();
         let folder = layout::imports(&tenant);
-        let catalog = Catalog::open(store.clone(), tenant, writer, CatalogOptions::default()).await;
-        let catalog = catalog.map_err(|e| ImportJournalError(e.to_string()))?;
+        let catalog = Catalog::open(store.clone(), tenant, writer, CatalogOptions::default()).await?;
         let listed: Vec<_> = store
             .list(Some(&folder))
             .try_collect()
             .await
-            .map_err(|e| ImportJournalError(format!("cannot list {folder}: {e}")))?;
+            .map_err(|e| ImportJournalError::journal(format!("list {folder}"), e))?;
         let mut journal = BTreeMap::new();
         for (key, block) in listed.iter().filter_map(|o| layout::import_entry(&o.location)) {
             let entry = journal.entry(key.to_string()).or_insert_with(|| Entry::Pending(Vec::new()));
@@ -121,8 +143,7 @@ impl ImportJournal {
             Some(Entry::Done) => return Ok(true),
             Some(Entry::Pending(blocks)) => blocks.clone(),
         };
-        let snapshot = self.runtime.block_on(self.catalog.refresh());
-        let snapshot = snapshot.map_err(|e| ImportJournalError(e.to_string()))?;
+        let snapshot = self.runtime.block_on(self.catalog.refresh())?;
         let Some(there) = pending.iter().find(|b| names(&snapshot, **b)) else { return Ok(false) };
         self.done(key, Some(*there), &"found in the catalog by a later run")?;
         Ok(true)
@@ -130,8 +151,7 @@ impl ImportJournal {
 
     /// Begins a unit: what its block's writer is given. Written down before it returns.
     pub fn begin(&self, key: &str) -> Result<BlockOrigin, ImportJournalError> {
-        let snapshot = self.runtime.block_on(self.catalog.refresh());
-        let block = snapshot.map_err(|e| ImportJournalError(e.to_string()))?.next_ulid();
+        let block = self.runtime.block_on(self.catalog.refresh())?.next_ulid();
         self.put(&layout::import_begun(self.tenant(), key, block), "{}\n".into())?;
         let mut journal = self.journal.lock();
         match journal.entry(key.to_string()).or_insert_with(|| Entry::Pending(Vec::new())) {
@@ -144,7 +164,7 @@ impl ImportJournal {
     /// Uploads a finished block and answers a source that reads it back from the store. It is not visible to
     /// anybody else.
     pub fn upload(&self, files: &BlockFiles) -> Result<BucketSource, ImportJournalError> {
-        self.runtime.block_on(upload(&*self.store, files)).map_err(|e| ImportJournalError(e.to_string()))?;
+        self.runtime.block_on(upload(&*self.store, files))?;
         Ok(self.source(vec![Arc::new(files.meta.clone())]))
     }
 
@@ -156,8 +176,7 @@ impl ImportJournal {
         about: &impl Serialize,
     ) -> Result<(), ImportJournalError> {
         let edit = Edit { add: vec![meta.clone()], ..Edit::default() };
-        let committed = self.runtime.block_on(self.catalog.commit(&edit));
-        committed.map_err(|e| ImportJournalError(e.to_string()))?;
+        self.runtime.block_on(self.catalog.commit(&edit))?;
         self.done(key, Some(meta.ulid), about)
     }
 
@@ -179,7 +198,7 @@ impl ImportJournal {
 
     fn put(&self, path: &object_store::path::Path, text: String) -> Result<(), ImportJournalError> {
         let put = self.runtime.block_on(self.store.put(path, PutPayload::from(text)));
-        put.map(drop).map_err(|e| ImportJournalError(format!("cannot write {path}: {e}")))
+        put.map(drop).map_err(|e| ImportJournalError::journal(format!("write {path}"), e))
     }
 }
 

@@ -246,7 +246,7 @@ impl BucketMaintenance {
     pub async fn snapshots(&self, tenant: &TenantId) -> Result<Vec<u64>, CatalogError> {
         let folder = layout::catalog(tenant);
         let listed: Result<Vec<_>, _> = self.store.list(Some(&folder)).try_collect().await;
-        let listed = listed.map_err(|e| CatalogError::Store(format!("cannot list {folder}: {e}")))?;
+        let listed = listed.map_err(|e| CatalogError::store(format!("cannot list {folder}"), e))?;
         let mut numbers: Vec<u64> =
             listed.iter().filter_map(|o| layout::snapshot_number(&o.location)).collect();
         numbers.sort_unstable();
@@ -303,7 +303,7 @@ impl BucketMaintenance {
             .list(Some(&folder))
             .try_collect()
             .await
-            .map_err(|e| CatalogError::Store(format!("cannot list {folder}: {e}")))?;
+            .map_err(|e| CatalogError::store(format!("cannot list {folder}"), e))?;
         let mut written: Vec<(u64, i64)> = listed
             .iter()
             .filter_map(|o| Some((layout::snapshot_number(&o.location)?, o.last_modified.timestamp_millis())))

@@ -119,6 +119,13 @@ struct BlockSources<'a> {
     sources: &'a HashSet<Ulid>,
 }
 
+impl<'a> BlockSources<'a> {
+    fn of(at: usize, meta: &BlockMeta, sources: &'a HashSet<Ulid>) -> BlockSources<'a> {
+        let (raw, approximate) = (meta.resolution_ms == 0, meta.approximate);
+        BlockSources { at, raw, approximate, whole: meta.whole(), sources }
+    }
+}
+
 fn sources(meta: &BlockMeta) -> HashSet<Ulid> {
     match meta.sources.is_empty() {
         true => HashSet::from([meta.ulid]),
@@ -150,6 +157,15 @@ impl Here<'_> {
             && !self.coarser.iter().any(|c| self.shares_nothing_with(c))
     }
 
+    /// The blocks that answer here, ascending: the windows, and for a coarse answer samples that they cannot
+    /// know of.
+    fn to_read(&self, coarse: bool) -> Vec<usize> {
+        let unknown = self.finer.iter().filter(|f| coarse && f.raw && !self.covers(f));
+        let mut blocks: Vec<usize> = self.windows.iter().chain(unknown).map(|b| b.at).collect();
+        blocks.sort_unstable();
+        blocks
+    }
+
     /// Whether all that went into a finer block went into the windows too. Another system's windows of
     /// several lengths are imported side by side, each as a source of its own, and tell of the same samples.
     fn covers(&self, finer: &BlockSources<'_>) -> bool {
@@ -179,19 +195,8 @@ fn take(
     let index = |t: i64| window_index(t, resolution_ms);
     let (first, last) = (index(asked.min_t_ms), index(asked.max_t_ms));
     // What begins or ends at which window; between these places nothing changes.
-    let known: Vec<BlockSources<'_>> = sources
-        .iter()
-        .map(|(at, sources)| {
-            let BlockMeta { resolution_ms, approximate, .. } = *blocks[*at];
-            BlockSources {
-                at: *at,
-                raw: resolution_ms == 0,
-                approximate,
-                whole: blocks[*at].whole(),
-                sources,
-            }
-        })
-        .collect();
+    let known: Vec<BlockSources<'_>> =
+        sources.iter().map(|(at, sources)| BlockSources::of(*at, &blocks[*at], sources)).collect();
     let span = |min: i64, max: i64| (index(min).max(first), index(max).min(last));
     let spans: Vec<(i64, i64)> =
         known.iter().map(|k| span(blocks[k.at].min_t_ms, blocks[k.at].max_t_ms)).collect();
@@ -241,16 +246,11 @@ fn take(
         if !answers(&here) {
             continue;
         }
-        let mut of_part: Vec<usize> = windows.iter().map(|k| known[*k].at).collect();
-        if coarse {
-            // Samples that the windows cannot know of.
-            of_part.extend(here.finer.iter().filter(|f| f.raw && !here.covers(f)).map(|f| f.at));
-        }
-        of_part.sort_unstable();
         let approximate = here.windows.iter().any(|w| w.approximate);
         let min_t_ms = from.saturating_mul(resolution_ms).saturating_add(1);
         let max_t_ms = (until + 1).saturating_mul(resolution_ms);
-        found.push(Part { min_t_ms, max_t_ms, resolution_ms, coarse, approximate, blocks: of_part });
+        let blocks = here.to_read(coarse);
+        found.push(Part { min_t_ms, max_t_ms, resolution_ms, coarse, approximate, blocks });
     }
     found
 }

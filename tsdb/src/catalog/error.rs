@@ -1,14 +1,23 @@
 //! What can go wrong with the catalog, whether anything was changed when it did, and whether it may pass by
 //! itself.
 
+use std::fmt::Display;
+use std::sync::Arc;
+
 use object_store::Error;
+
+use crate::cause::Cause;
 
 /// Why the catalog could not be read or changed.
 #[derive(Debug, thiserror::Error, Clone)]
 pub enum CatalogError {
     /// The store failed; whether a commit was made is unknown only if the text says so.
-    #[error("{0}")]
-    Store(String),
+    #[error("{text}")]
+    Store {
+        text: String,
+        #[source]
+        cause: Option<Cause>,
+    },
     /// A snapshot is not what was written.
     #[error("{object} is damaged: {what}")]
     Corrupt { object: String, what: String },
@@ -21,6 +30,37 @@ pub enum CatalogError {
     /// The catalog may not hold more of what the edit adds. Nothing was changed.
     #[error("{0}")]
     Full(String),
+}
+
+impl CatalogError {
+    /// The store failed with `cause` when it was to do `what`.
+    pub fn store(what: impl Display, cause: impl std::error::Error + Send + Sync + 'static) -> CatalogError {
+        CatalogError::because(format!("{what}: {cause}"), cause)
+    }
+
+    /// The store failed with `cause`, which `text` tells already.
+    pub fn because(
+        text: impl Into<String>,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> CatalogError {
+        CatalogError::Store { text: text.into(), cause: Some(Arc::new(cause)) }
+    }
+
+    /// The store did something that it must not.
+    pub fn unexpected(text: impl Into<String>) -> CatalogError {
+        CatalogError::Store { text: text.into(), cause: None }
+    }
+
+    /// Whether it may pass by itself.
+    pub fn passes(&self) -> bool {
+        match self {
+            CatalogError::Store { cause: Some(cause), .. } => {
+                cause.downcast_ref::<Error>().is_none_or(error_passes)
+            }
+            CatalogError::Store { cause: None, .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// Why commits could not be arranged; the text says what to set.

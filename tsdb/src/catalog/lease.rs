@@ -20,8 +20,19 @@ use model::tenant::TenantId;
 
 /// A lease could not be read or written.
 #[derive(Debug, thiserror::Error, Clone)]
-#[error("{0}")]
-pub struct LeaseError(pub String);
+#[error("cannot {what}: {cause}")]
+pub struct LeaseError {
+    /// What was to be done, with the object's path.
+    what: String,
+    #[source]
+    cause: Arc<object_store::Error>,
+}
+
+impl LeaseError {
+    fn new(what: String, cause: object_store::Error) -> LeaseError {
+        LeaseError { what, cause: Arc::new(cause) }
+    }
+}
 
 /// What an epoch says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,16 +125,15 @@ impl Leases {
 
     async fn read(&self, name: &str, number: u64) -> Result<Option<Epoch>, LeaseError> {
         let path = layout::lease(&self.tenant, name, number);
-        let failed = |e: &dyn std::fmt::Display| LeaseError(format!("cannot read {path}: {e}"));
         let read = small_object::read(&*self.store, &path, |text| serde_json::from_slice(text)).await;
         // One that nobody understands holds nothing.
-        Ok(read.map_err(|e| failed(&e))?.and_then(Result::ok))
+        Ok(read.map_err(|e| LeaseError::new(format!("read {path}"), e))?.and_then(Result::ok))
     }
 
     async fn numbers(&self, name: &str) -> Result<Vec<u64>, LeaseError> {
         let folder = layout::lease_folder(&self.tenant, name);
         let listed: Result<Vec<_>, _> = self.store.list(Some(&folder)).try_collect().await;
-        let listed = listed.map_err(|e| LeaseError(format!("cannot list {folder}: {e}")))?;
+        let listed = listed.map_err(|e| LeaseError::new(format!("list {folder}"), e))?;
         let mut numbers: Vec<u64> =
             listed.iter().filter_map(|o| layout::snapshot_number(&o.location)).collect();
         numbers.sort_unstable();

@@ -113,7 +113,7 @@ impl Catalog {
     /// The tenants that have anything in the store: one LIST.
     pub async fn tenants(store: &dyn ObjectStore) -> Result<Vec<TenantId>, CatalogError> {
         let listed = store.list_with_delimiter(Some(&layout::tenants())).await;
-        let listed = listed.map_err(|e| CatalogError::Store(format!("cannot list tenants: {e}")))?;
+        let listed = listed.map_err(|e| CatalogError::store("cannot list tenants", e))?;
         Ok(listed.common_prefixes.iter().filter_map(layout::tenant_of_folder).collect())
     }
 
@@ -182,7 +182,7 @@ impl Catalog {
                 Created::Taken => base = self.refresh().await?,
             }
         }
-        Err(CatalogError::Store(format!(
+        Err(CatalogError::unexpected(format!(
             "commit to the catalog of tenant {} lost 1000 races in a row: does the store keep its word on conditional writes?",
             self.tenant
         )))
@@ -198,7 +198,7 @@ impl Catalog {
 
     async fn try_prune(&self) -> Result<(), CatalogError> {
         let store_error =
-            |e| CatalogError::Store(format!("cannot prune {}: {e}", layout::catalog(&self.tenant)));
+            |e| CatalogError::store(format!("cannot prune {}", layout::catalog(&self.tenant)), e);
         let listed: Vec<_> =
             self.store.list(Some(&layout::catalog(&self.tenant))).try_collect().await.map_err(store_error)?;
         let mut all: Vec<_> = listed
@@ -236,9 +236,10 @@ impl Catalog {
                     e @ (object_store::Error::NotSupported { .. }
                     | object_store::Error::NotImplemented { .. }),
                 ) => {
-                    return Err(CatalogError::Store(format!(
-                        "the store cannot create {path} conditionally: {e}"
-                    )));
+                    return Err(CatalogError::store(
+                        format!("the store cannot create {path} conditionally"),
+                        e,
+                    ));
                 }
                 Err(e) => e,
             };
@@ -250,14 +251,16 @@ impl Catalog {
                 Ok(Some(_)) => return Ok(Created::Taken),
                 Ok(None) | Err(_) if attempt < self.options.attempts => {}
                 Ok(None) => {
-                    return Err(CatalogError::Store(format!(
+                    let text = format!(
                         "cannot write {path}: {error}; gave up after {attempt} attempts; nothing lies there now, unless a request is still on its way"
-                    )));
+                    );
+                    return Err(CatalogError::because(text, error));
                 }
                 Err(e) => {
-                    return Err(CatalogError::Store(format!(
+                    let text = format!(
                         "cannot write {path}: {error}; whether it was written is unknown, because reading it back failed too: {e}"
-                    )));
+                    );
+                    return Err(CatalogError::because(text, error));
                 }
             }
             tokio::time::sleep(pause).await;
@@ -275,7 +278,7 @@ impl Catalog {
         let listed: Vec<_> = self
             .retry(|| async { self.store.list(Some(&folder)).try_collect().await })
             .await
-            .map_err(|e| CatalogError::Store(format!("cannot list {folder}: {e}")))?;
+            .map_err(|e| CatalogError::store(format!("cannot list {folder}"), e))?;
         let newest = listed
             .iter()
             .filter_map(|o: &object_store::ObjectMeta| layout::snapshot_number(&o.location))
@@ -284,7 +287,7 @@ impl Catalog {
         if let Some(number) = newest {
             let found = self.get(number).await?;
             last = Arc::new(found.ok_or_else(|| {
-                CatalogError::Store(format!(
+                CatalogError::unexpected(format!(
                     "{} was listed but is not there",
                     layout::snapshot(&self.tenant, number)
                 ))
@@ -312,7 +315,7 @@ impl Catalog {
         let understand = |text: &bytes::Bytes| Snapshot::from_json(path.as_ref(), text);
         let read = || small_object::read(&*self.store, &path, understand);
         let found =
-            self.retry(read).await.map_err(|e| CatalogError::Store(format!("cannot read {path}: {e}")))?;
+            self.retry(read).await.map_err(|e| CatalogError::store(format!("cannot read {path}"), e))?;
         let Some(snapshot) = found else { return Ok(None) };
         let snapshot = snapshot?;
         if snapshot.number != number {

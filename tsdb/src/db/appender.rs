@@ -197,7 +197,7 @@ impl Appender {
         let pending = self.log()?;
         match tokio::time::timeout(PATIENCE, pending.durable()).await {
             Ok(Ok(())) => {}
-            Ok(Err(why)) => return Err(WriteError::Unavailable(why)),
+            Ok(Err(e)) => return Err(WriteError::Unavailable(e.to_string())),
             Err(_) => {
                 let why = format!("the log's disk did not answer within {} s", PATIENCE.as_secs());
                 return Err(WriteError::Unavailable(why));

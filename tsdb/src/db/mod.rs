@@ -9,6 +9,7 @@ mod deleting;
 pub mod flush;
 mod identity;
 pub mod local;
+pub mod plan;
 mod progress;
 mod sidecars;
 mod view;
@@ -27,8 +28,9 @@ use ulid::Ulid;
 
 use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
-use crate::db::flush::plan::{Pressure, pressure};
+use crate::cause::Cause;
 use crate::db::local::{LocalBlock, SealedGeneration};
+use crate::db::plan::{Pressure, pressure};
 use crate::deletion::{RetentionRules, Visibility};
 use crate::head::Head;
 use crate::head::source::HeadSource;
@@ -160,8 +162,32 @@ pub struct Appended {
 
 /// Why a flush failed; the samples stay in head and log.
 #[derive(Debug, thiserror::Error, Clone)]
-#[error("{0}")]
-pub struct FlushError(pub String);
+#[error("{text}")]
+pub struct FlushError {
+    text: String,
+    #[source]
+    cause: Option<Cause>,
+}
+
+impl FlushError {
+    /// What stood in the way, in words.
+    fn new(text: impl Into<String>) -> FlushError {
+        FlushError { text: text.into(), cause: None }
+    }
+
+    /// `what` failed with `cause`.
+    fn failed(
+        what: impl std::fmt::Display,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> FlushError {
+        FlushError::because(format!("{what}: {cause}"), cause)
+    }
+
+    /// It failed with `cause`, which `text` tells already.
+    fn because(text: String, cause: impl std::error::Error + Send + Sync + 'static) -> FlushError {
+        FlushError { text, cause: Some(Arc::new(cause)) }
+    }
+}
 
 /// What a flush did.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -289,10 +315,7 @@ impl Db {
         let mut snapshots = BTreeMap::new();
         let fail = |e: catalog::CatalogError| {
             let text = format!("cannot read the catalog: {e}");
-            match e {
-                catalog::CatalogError::Store(_) => OpenError::wait(text),
-                _ => OpenError::mend(text),
-            }
+            if e.passes() { OpenError::wait(text) } else { OpenError::mend(text) }
         };
         for tenant in Catalog::tenants(&*options.store).await.map_err(fail)? {
             let catalog = open_catalog(&options, &writer, &tenant).await.map_err(fail)?;
@@ -530,7 +553,9 @@ impl Db {
         drop(self.gate.write().await);
         let flushed = if flush { self.flush().await.map(drop) } else { Ok(()) };
         let db = self.clone();
-        tokio::task::spawn_blocking(move || db.log.close()).await.map_err(|e| FlushError(e.to_string()))?;
+        tokio::task::spawn_blocking(move || db.log.close())
+            .await
+            .map_err(|e| FlushError::because(e.to_string(), e))?;
         if let Some(owner) = &self.owner {
             owner.release().await;
         }

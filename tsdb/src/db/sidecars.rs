@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use ulid::Ulid;
 
 use super::{Db, FlushError};
+use crate::block::BlockError;
 use crate::catalog::layout;
 use crate::catalog::{CatalogError, Edit, Snapshot};
 use crate::sidecar::exemplars::load::load;
@@ -22,6 +23,15 @@ use model::tenant::TenantId;
 
 /// How often a change of metadata is tried again on what others have written meanwhile.
 const METADATA_ATTEMPTS: usize = 10;
+
+/// Why files of exemplars were left as they are.
+#[derive(Debug, thiserror::Error)]
+enum ExemplarUpkeepError {
+    #[error(transparent)]
+    File(#[from] BlockError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
 
 /// The metadata that a [`Db`] read last.
 #[derive(Default)]
@@ -108,15 +118,16 @@ impl Db {
 
     /// Writes down in the object store what was heard of metrics, where it is more than is there.
     pub(crate) async fn store_metadata(self: &Arc<Self>, tenant: &TenantId) -> Result<(), FlushError> {
-        let fail = |what: &str, e: &dyn std::fmt::Display| {
-            FlushError(format!("{what} the metadata of tenant {tenant}: {e}"))
-        };
+        let about = |what: &str| format!("{what} the metadata of tenant {tenant}");
         let Some(head) = self.head.find_tenant(tenant) else { return Ok(()) };
         let heard = head.metadata(None);
         if heard.is_empty() {
             return Ok(());
         }
-        let catalog = self.catalog(tenant).await.map_err(|e| fail("opening the catalog for", &e))?;
+        let catalog = self
+            .catalog(tenant)
+            .await
+            .map_err(|e| FlushError::failed(about("opening the catalog for"), e))?;
         let mut snapshot = catalog.snapshot();
         for _ in 0..METADATA_ATTEMPTS {
             let stored = match snapshot.metadata.clone() {
@@ -124,16 +135,19 @@ impl Db {
                 Some(file) => {
                     let (db, of) = (self.clone(), tenant.clone());
                     let read = tokio::task::spawn_blocking(move || db.stored_metadata(&of, &file)).await;
-                    read.map_err(|e| fail("reading", &e))?.map_err(|e| fail("reading", &e))?
+                    read.map_err(|e| FlushError::failed(about("reading"), e))?
+                        .map_err(|e| FlushError::failed(about("reading"), e))?
                 }
             };
             let now_ms = self.options.clock.now_ms();
             let Some(next) = metadata::next(&stored, &heard, self.options.metadata_keep_ms, now_ms) else {
                 return Ok(());
             };
-            let (file, bytes) = metadata::encode(&next).map_err(|e| fail("encoding", &e))?;
+            let (file, bytes) =
+                metadata::encode(&next).map_err(|e| FlushError::failed(about("encoding"), e))?;
             let path = layout::metadata(tenant, file.ulid);
-            sidecar::put(&*self.options.store, &path, bytes).await.map_err(|e| fail("uploading", &e))?;
+            let put = sidecar::put(&*self.options.store, &path, bytes).await;
+            put.map_err(|e| FlushError::failed(about("uploading"), e))?;
             let replaces = snapshot.metadata.as_ref().map(|f| f.ulid);
             match catalog.commit(&Edit::metadata(replaces, file.clone())).await {
                 Ok(done) => {
@@ -143,10 +157,10 @@ impl Db {
                 }
                 // Another writer was quicker: on top of its file, then.
                 Err(CatalogError::Conflict(_)) => snapshot = catalog.snapshot(),
-                Err(e) => return Err(fail("committing", &e)),
+                Err(e) => return Err(FlushError::failed(about("committing"), e)),
             }
         }
-        Err(fail("committing", &"other writers were quicker each time"))
+        Err(FlushError::new(format!("{}: other writers were quicker each time", about("committing"))))
     }
 
     /// Writes the exemplars that were set aside of a tenant; the flush commits the file with its blocks.
@@ -155,14 +169,14 @@ impl Db {
         if frozen.is_empty() {
             return Ok(None);
         }
-        let fail = |what: &str, e: &dyn std::fmt::Display| {
-            FlushError(format!("{what} the exemplars of tenant {tenant}: {e}"))
-        };
+        let about = |what: &str| format!("{what} the exemplars of tenant {tenant}");
         let encoded = tokio::task::spawn_blocking(move || file::encode(frozen)).await;
-        let (about, bytes) = encoded.map_err(|e| fail("encoding", &e))?.map_err(|e| fail("encoding", &e))?;
-        let path = layout::exemplars(tenant, about.ulid);
-        sidecar::put(&*self.options.store, &path, bytes).await.map_err(|e| fail("uploading", &e))?;
-        Ok(Some(about))
+        let encoded = encoded.map_err(|e| FlushError::failed(about("encoding"), e))?;
+        let (file, bytes) = encoded.map_err(|e| FlushError::failed(about("encoding"), e))?;
+        let path = layout::exemplars(tenant, file.ulid);
+        let put = sidecar::put(&*self.options.store, &path, bytes).await;
+        put.map_err(|e| FlushError::failed(about("uploading"), e))?;
+        Ok(Some(file))
     }
 
     /// Drops files of exemplars that have expired and makes one of those of a day that is over. Nothing
@@ -180,7 +194,7 @@ impl Db {
         self: &Arc<Self>,
         tenant: &TenantId,
         snapshot: &Arc<Snapshot>,
-    ) -> Result<(), String> {
+    ) -> Result<(), ExemplarUpkeepError> {
         let now_ms = self.options.clock.now_ms();
         let upkeep = retention::plan(&snapshot.exemplars, self.options.exemplar_keep_ms, now_ms);
         if upkeep.expired.is_empty() && upkeep.join.is_empty() {
@@ -193,19 +207,19 @@ impl Db {
             let (db, of) = (self.clone(), tenant.clone());
             let joined = tokio::task::spawn_blocking(move || {
                 let mut all = Gathered::default();
-                for part in load(&db.bucket, &of, &parts).map_err(|e| e.to_string())? {
+                for part in load(&db.bucket, &of, &parts)? {
                     part.iter().for_each(|s| all.add(&s.labels, s.exemplars.iter().cloned()));
                 }
-                file::encode(all.finish()).map_err(|e| e.to_string())
+                file::encode(all.finish())
             });
-            let (about, bytes) = joined.await.map_err(|e| e.to_string())??;
+            let (about, bytes) = joined.await.map_err(BlockError::from)??;
             let path = layout::exemplars(tenant, about.ulid);
-            sidecar::put(&*self.options.store, &path, bytes).await.map_err(|e| e.to_string())?;
+            sidecar::put(&*self.options.store, &path, bytes).await?;
             edit.add_exemplars.push(about);
             edit.drop_exemplars.extend(upkeep.join);
         }
-        let catalog = self.catalog(tenant).await.map_err(|e| e.to_string())?;
-        let done = catalog.commit(&edit).await.map_err(|e| e.to_string())?;
+        let catalog = self.catalog(tenant).await?;
+        let done = catalog.commit(&edit).await?;
         self.adopt(tenant, done);
         Ok(())
     }

@@ -83,14 +83,14 @@ struct Queue {
     /// What each request handed in, as it is: nothing is copied while others wait for the lock.
     records: Vec<Vec<u8>>,
     group: Group,
-    cut: Option<watch::Sender<Option<Result<u64, String>>>>,
+    cut: Option<watch::Sender<Option<Result<u64, LogError>>>>,
     closing: bool,
     closed: bool,
 }
 
 /// The requests that share one fsync.
 #[derive(Clone)]
-struct Group(watch::Sender<Option<Result<(), String>>>);
+struct Group(watch::Sender<Option<Result<(), LogError>>>);
 
 impl Group {
     fn new() -> Self {
@@ -98,15 +98,33 @@ impl Group {
     }
 }
 
+/// Why something is not in the log. Told to every request of the group.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum LogError {
+    #[error(
+        "cannot write the log {}: {cause}. Nothing of this request was taken; free space or fix the folder, and it goes on by itself",
+        segment.display()
+    )]
+    Disk {
+        segment: PathBuf,
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+    #[error("the log is closed: the server is stopping")]
+    Closed,
+    #[error("the log's thread has stopped")]
+    Stopped,
+}
+
 /// Waits for the fsync of what was handed in.
-pub struct Pending(watch::Receiver<Option<Result<(), String>>>);
+pub struct Pending(watch::Receiver<Option<Result<(), LogError>>>);
 
 impl Pending {
     /// Returns when it is durable, or says why it is not.
-    pub async fn durable(mut self) -> Result<(), String> {
+    pub async fn durable(mut self) -> Result<(), LogError> {
         match self.0.wait_for(Option::is_some).await {
             Ok(result) => result.clone().expect("waited for it"),
-            Err(_) => Err("the log's thread has stopped".to_string()),
+            Err(_) => Err(LogError::Stopped),
         }
     }
 }
@@ -161,7 +179,7 @@ impl Log {
         }
         let receiver = queue.group.0.subscribe();
         if queue.closed {
-            queue.group.0.send_replace(Some(Err("the log is closed: the server is stopping".to_string())));
+            queue.group.0.send_replace(Some(Err(LogError::Closed)));
             return Ok(Pending(receiver));
         }
         queue.records.push(records);
@@ -172,11 +190,11 @@ impl Log {
 
     /// Ends the current segment and begins the next; returns the next one's number. Records handed in before
     /// are in earlier segments.
-    pub async fn cut(&self) -> Result<u64, String> {
+    pub async fn cut(&self) -> Result<u64, LogError> {
         let mut receiver = {
             let mut queue = self.shared.queue.lock();
             if queue.closed {
-                return Err("the log is closed".to_string());
+                return Err(LogError::Closed);
             }
             let sender = watch::Sender::new(None);
             let receiver = sender.subscribe();
@@ -186,7 +204,7 @@ impl Log {
         self.shared.wake.notify_one();
         match receiver.wait_for(Option::is_some).await {
             Ok(result) => result.clone().expect("waited for it"),
-            Err(_) => Err("the log's thread has stopped".to_string()),
+            Err(_) => Err(LogError::Stopped),
         }
     }
 
@@ -292,7 +310,7 @@ impl Committer {
             }
             if let Some(cut) = cut {
                 let next = self.next_segment().map(|()| self.file.number);
-                cut.send_replace(Some(next.map_err(|e| self.explain(&e))));
+                cut.send_replace(Some(next.map_err(|e| self.explain(e))));
             }
             if closing {
                 return;
@@ -300,9 +318,9 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, records: &[Vec<u8>], sync: bool) -> Result<(), String> {
+    fn commit(&mut self, records: &[Vec<u8>], sync: bool) -> Result<(), LogError> {
         if self.broken || self.file.good_bytes > SEGMENT_BYTES {
-            self.next_segment().map_err(|e| self.explain(&e))?;
+            self.next_segment().map_err(|e| self.explain(e))?;
         }
         let mut write = || {
             write_all_vectored(&mut self.file.file, records)?;
@@ -320,7 +338,7 @@ impl Committer {
                 let back =
                     back.and_then(|()| self.file.file.seek(SeekFrom::Start(self.file.good_bytes)).map(drop));
                 self.broken = back.and_then(|()| self.file.file.sync_data()).is_err();
-                Err(self.explain(&e))
+                Err(self.explain(e))
             }
         }
     }
@@ -341,7 +359,7 @@ impl Committer {
     }
 
     /// Tells this group, and all that came since, that nothing of theirs is in the log.
-    fn fail(&self, group: Group, why: String) {
+    fn fail(&self, group: Group, why: LogError) {
         tracing::error!("{why}");
         self.shared.counts.failures.fetch_add(1, Ordering::Relaxed);
         let mut queue = self.shared.queue.lock();
@@ -354,11 +372,8 @@ impl Committer {
         since.0.send_replace(Some(Err(why)));
     }
 
-    fn explain(&self, e: &std::io::Error) -> String {
-        format!(
-            "cannot write the log {}: {e}. Nothing of this request was taken; free space or fix the folder, and it goes on by itself",
-            segment_path(&self.dir, self.file.number).display()
-        )
+    fn explain(&self, cause: std::io::Error) -> LogError {
+        LogError::Disk { segment: segment_path(&self.dir, self.file.number), cause: Arc::new(cause) }
     }
 }
 

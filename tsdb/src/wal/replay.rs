@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::record::{self, FloatRow, HistogramRow, Record};
+use super::record::{self, FloatRow, HistogramRow, Record, SeriesDefinition};
 use super::{HEADER_BYTES, MAGIC, segment_path, segments};
 use crate::head::{Head, Series};
 use crate::sidecar::exemplars::buffer::Buffer;
@@ -72,36 +72,12 @@ pub fn replay(
         // What is gathered is of one segment, so that one look says of each series whether it is in blocks
         // already.
         applier.apply(head, &is_flushed, &mut report);
-        let records = match header(&bytes, number) {
-            Header::Whole { session: found, records } => {
-                let is_new = session.is_some_and(|session| session != found);
-                session = Some(found);
-                applier.begin_segment(number, is_new);
-                records
-            }
-            Header::Damaged { records } => {
-                tracing::error!(
-                    "log segment {} has a damaged header: its records are read all the same, each of them has a checksum of its own",
-                    path.display()
-                );
-                report.damaged_bytes += HEADER_BYTES as u64;
-                report.damaged_places += 1;
-                // Whatever session it is of: a new one defines its series before it speaks of them.
-                session = None;
-                applier.begin_segment(number, false);
-                records
-            }
-            Header::Unfinished => {
-                tracing::warn!(
-                    "log segment {} has no header: {} bytes passed over. A crash in the moment it was created leaves this, and nothing of it was acknowledged",
-                    path.display(),
-                    bytes.len()
-                );
-                report.cut_bytes += bytes.len() as u64;
-                continue;
-            }
-        };
-        let at = bytes.len() - records.len();
+        let Some((found, at)) = begin_segment(&path, number, &bytes, &mut report) else { continue };
+        // A damaged header does not say of which session it is: a new one defines its series before it speaks
+        // of them.
+        let is_new = session.zip(found).is_some_and(|(before, now)| before != now);
+        session = found;
+        applier.begin_segment(number, is_new);
         let mut reader = SegmentReader { path: &path, bytes: &bytes, at };
         while let Some(part) = reader.next_part() {
             match part {
@@ -130,6 +106,37 @@ pub fn replay(
     report.took_ms = started.elapsed().as_millis() as u64;
     report.warn();
     Ok(report)
+}
+
+/// The session that a segment's header names (`None` where the header is damaged), and where its records
+/// begin; `None` where nothing of it was acknowledged.
+fn begin_segment(
+    path: &Path,
+    number: u64,
+    bytes: &[u8],
+    report: &mut Replayed,
+) -> Option<(Option<u64>, usize)> {
+    match header(bytes, number) {
+        Header::Whole { session, records } => Some((Some(session), bytes.len() - records.len())),
+        Header::Damaged { records } => {
+            tracing::error!(
+                "log segment {} has a damaged header: its records are read all the same, each of them has a checksum of its own",
+                path.display()
+            );
+            report.damaged_bytes += HEADER_BYTES as u64;
+            report.damaged_places += 1;
+            Some((None, bytes.len() - records.len()))
+        }
+        Header::Unfinished => {
+            tracing::warn!(
+                "log segment {} has no header: {} bytes passed over. A crash in the moment it was created leaves this, and nothing of it was acknowledged",
+                path.display(),
+                bytes.len()
+            );
+            report.cut_bytes += bytes.len() as u64;
+            None
+        }
+    }
 }
 
 impl Replayed {
@@ -285,23 +292,8 @@ impl Applier {
     ) {
         match record {
             Record::Series(all) => {
-                for d in all {
-                    let Some(tenant) = self.tenant(d.tenant) else { continue };
-                    if d.series > MAX_NUMBER {
-                        continue;
-                    }
-                    let series = head.series(&head.tenant(&tenant), &d.labels);
-                    let at = d.series as usize;
-                    if at >= self.by_number.len() {
-                        self.by_number.resize(at + 1, None);
-                        self.defined_in.resize(at + 1, 0);
-                    }
-                    if self.by_number[at].as_ref().is_some_and(|known| !Arc::ptr_eq(known, &series)) {
-                        // Given out again: what was gathered means the series before.
-                        self.apply(head, is_flushed, report);
-                    }
-                    self.by_number[at] = Some(series);
-                    self.defined_in[at] = self.segment;
+                for definition in all {
+                    self.define(head, definition, is_flushed, report);
                 }
             }
             Record::Floats(rows) => {
@@ -350,6 +342,32 @@ impl Applier {
         if self.gathered >= (self.by_number.len() * SAMPLES_PER_SERIES).clamp(*BATCH.start(), *BATCH.end()) {
             self.apply(head, is_flushed, report);
         }
+    }
+
+    /// Remembers which series a number means from here on.
+    fn define(
+        &mut self,
+        head: &Head,
+        definition: SeriesDefinition<'_>,
+        is_flushed: &(impl Fn(&TenantId, u64) -> bool + Sync),
+        report: &mut Replayed,
+    ) {
+        let Some(tenant) = self.tenant(definition.tenant) else { return };
+        if definition.series > MAX_NUMBER {
+            return;
+        }
+        let series = head.series(&head.tenant(&tenant), &definition.labels);
+        let at = definition.series as usize;
+        if at >= self.by_number.len() {
+            self.by_number.resize(at + 1, None);
+            self.defined_in.resize(at + 1, 0);
+        }
+        if self.by_number[at].as_ref().is_some_and(|known| !Arc::ptr_eq(known, &series)) {
+            // Given out again: what was gathered means the series before.
+            self.apply(head, is_flushed, report);
+        }
+        self.by_number[at] = Some(series);
+        self.defined_in[at] = self.segment;
     }
 
     fn tenant(&mut self, name: &str) -> Option<TenantId> {

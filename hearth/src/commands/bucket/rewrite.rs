@@ -27,7 +27,7 @@ impl Bucket {
         }
         self.must_be_live(blocks)?;
         let scratch = tempfile_in(&settings.data_dir.0)?;
-        let place = JobRunner {
+        let runner = JobRunner {
             maintenance: self.maintenance.clone(),
             store: self.store.clone(),
             settings: Arc::new(compactor::settings::Settings::new(&scratch.0)),
@@ -39,17 +39,17 @@ impl Bucket {
         let mut exemplars: Vec<Value> = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
-            check_labels(&place, tenant, &catalog.snapshot().blocks, &what).map_err(|e| e.to_string())?;
+            check_labels(&runner, tenant, &catalog.snapshot().blocks, &what).map_err(|e| e.to_string())?;
             for meta in
                 catalog.snapshot().blocks.iter().filter(|b| blocks.is_empty() || blocks.contains(&b.ulid))
             {
-                if !all && !what.concerns(&place, tenant, meta).map_err(|e| e.to_string())? {
+                if !all && !what.concerns(&runner, tenant, meta).map_err(|e| e.to_string())? {
                     continue;
                 }
                 let mut line = json!({ "tenant": tenant.as_str(), "block": meta.ulid.to_string(), "bytes": meta.files.bytes(), "samples": meta.stats.samples });
                 if commit {
                     let snapshot = catalog.snapshot();
-                    let done = self.runtime.block_on(rewrite(&place, &catalog, &snapshot, meta, &what));
+                    let done = self.runtime.block_on(rewrite(&runner, &catalog, &snapshot, meta, &what));
                     let became = done.map(|done| match done {
                         Rewritten::Gone => None,
                         Rewritten::Replaced(new) => Some((new.ulid, new.files.bytes(), new.stats.samples)),
@@ -59,62 +59,21 @@ impl Bucket {
                 lines.push(line);
             }
             let wanted = |ulid| blocks.is_empty() || blocks.contains(&ulid);
-            exemplars.extend(self.rewrite_exemplars(&place, &catalog, wanted, &what, commit)?);
+            exemplars.extend(self.rewrite_exemplars(&runner, &catalog, wanted, &what, commit)?);
         }
         let fine = lines.iter().chain(&exemplars).all(|l| l["failed"].is_null());
         if self.json {
             print(&json!({ "committed": commit, "blocks": lines, "exemplars": exemplars }));
             return Ok(fine);
         }
-        let mut table = Table::new(&["TENANT", "BLOCK", ">SAMPLES", ">SIZE", "BECAME", ">SAMPLES", ">SIZE"]);
-        let of_exemplars = exemplars.len();
-        let blocks = lines.len();
-        for mut line in exemplars {
-            line["block"] = json!(format!("exemplars {}", line["file"].as_str().unwrap_or("")));
-            lines.push(line);
-        }
-        for line in &lines {
-            let text = |key: &str| line[key].as_str().unwrap_or("").to_owned();
-            let number = |key: &str| line[key].as_u64().map(count).unwrap_or_default();
-            let bytes = |key: &str| line[key].as_u64().map(size).unwrap_or_default();
-            let became = if line["failed"].is_null() { text("became") } else { "FAILED".into() };
-            table.line(vec![
-                text("tenant"),
-                text("block"),
-                number("samples"),
-                bytes("bytes"),
-                became,
-                number("new_samples"),
-                bytes("new_bytes"),
-            ]);
-        }
-        if !table.is_empty() {
-            say(table.render(colour()));
-        }
-        for line in lines.iter().filter(|l| !l["failed"].is_null()) {
-            complain(format_args!(
-                "block {}: {}",
-                line["block"].as_str().unwrap_or(""),
-                line["failed"].as_str().unwrap_or("")
-            ));
-        }
-        let which = match of_exemplars {
-            0 => format!("{blocks} blocks"),
-            n => format!("{blocks} blocks and {n} files of exemplars"),
-        };
-        let done = match (lines.len(), commit) {
-            (0, _) => "no block holds anything of it".to_owned(),
-            (_, true) => format!("{which} written anew; the old ones are removed as garbage later"),
-            (_, false) => format!("{which} are concerned: `--commit` writes them anew"),
-        };
-        say(format_args!("{done}\n"));
+        show(lines, exemplars, commit);
         Ok(fine)
     }
 
     /// Files of exemplars bear the same series as blocks do: what is said of them, a line each.
     fn rewrite_exemplars(
         &self,
-        place: &JobRunner,
+        runner: &JobRunner,
         catalog: &Catalog,
         wanted: impl Fn(Ulid) -> bool,
         what: &Rewrite,
@@ -123,11 +82,11 @@ impl Bucket {
         let (tenant, snapshot) = (catalog.tenant(), catalog.snapshot());
         let mut lines = Vec::new();
         for file in snapshot.exemplars.iter().filter(|f| wanted(f.ulid)) {
-            let left = self.runtime.block_on(exemplars_left(place, tenant, file, what));
+            let left = self.runtime.block_on(exemplars_left(runner, tenant, file, what));
             let Some(left) = left.map_err(|e| e.to_string())? else { continue };
             let mut line = json!({ "tenant": tenant.as_str(), "file": file.ulid.to_string(), "bytes": file.bytes, "samples": file.rows });
             if commit {
-                let done = self.runtime.block_on(rewrite_exemplars(place, catalog, file, left));
+                let done = self.runtime.block_on(rewrite_exemplars(runner, catalog, file, left));
                 let became = done.map(|new| new.map(|n| (n.ulid, n.bytes, n.rows)));
                 tell_became(&mut line, became);
             }
@@ -135,6 +94,52 @@ impl Bucket {
         }
         Ok(lines)
     }
+}
+
+/// Prints what was done or would be, as a table, and what failed.
+fn show(mut lines: Vec<Value>, exemplars: Vec<Value>, commit: bool) {
+    let of_exemplars = exemplars.len();
+    let blocks = lines.len();
+    for mut line in exemplars {
+        line["block"] = json!(format!("exemplars {}", line["file"].as_str().unwrap_or("")));
+        lines.push(line);
+    }
+    let mut table = Table::new(&["TENANT", "BLOCK", ">SAMPLES", ">SIZE", "BECAME", ">SAMPLES", ">SIZE"]);
+    for line in &lines {
+        let text = |key: &str| line[key].as_str().unwrap_or("").to_owned();
+        let number = |key: &str| line[key].as_u64().map(count).unwrap_or_default();
+        let bytes = |key: &str| line[key].as_u64().map(size).unwrap_or_default();
+        let became = if line["failed"].is_null() { text("became") } else { "FAILED".into() };
+        table.line(vec![
+            text("tenant"),
+            text("block"),
+            number("samples"),
+            bytes("bytes"),
+            became,
+            number("new_samples"),
+            bytes("new_bytes"),
+        ]);
+    }
+    if !table.is_empty() {
+        say(table.render(colour()));
+    }
+    for line in lines.iter().filter(|l| !l["failed"].is_null()) {
+        complain(format_args!(
+            "block {}: {}",
+            line["block"].as_str().unwrap_or(""),
+            line["failed"].as_str().unwrap_or("")
+        ));
+    }
+    let which = match of_exemplars {
+        0 => format!("{blocks} blocks"),
+        n => format!("{blocks} blocks and {n} files of exemplars"),
+    };
+    let done = match (lines.len(), commit) {
+        (0, _) => "no block holds anything of it".to_owned(),
+        (_, true) => format!("{which} written anew; the old ones are removed as garbage later"),
+        (_, false) => format!("{which} are concerned: `--commit` writes them anew"),
+    };
+    say(format_args!("{done}\n"));
 }
 
 /// What became of something that was written anew: its new name, bytes and samples; `None` where nothing was

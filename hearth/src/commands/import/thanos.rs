@@ -346,7 +346,7 @@ impl Import {
         for block in inside.iter().filter(|_| inside.len() > 1) {
             let alone = Unit::raw(&self.identity_alone(session, block), unit.range);
             if session.journal.is_done(&alone.key())? {
-                return Err(ImportError::Source(format!(
+                return Err(ImportError::source(format!(
                     "block {} was imported up to {} without its replicas and without {:?}: they cannot be merged with it any more. \
                      Import into another tenant, or keep the label (without --drop-label) and let queries merge (query.replica_labels)",
                     block.meta.ulid,

@@ -86,16 +86,14 @@ impl Spool {
         let mut spool =
             Spooling { filter, sorter: Sorter::create(folder, options)?, counts: TextCounts::default() };
         let (mut samples_told, mut bytes_read) = (0, 0);
-        let refused = |number: u64, what: &dyn std::fmt::Display| {
-            ImportError::Source(format!("{name}: line {number}: {what}"))
-        };
-        let unreadable = |e: TextError| ImportError::Source(format!("{name}: {e}"));
+        let refused = |number: u64, what: &str| ImportError::source(format!("{name}: line {number}: {what}"));
+        let unreadable = |e: TextError| ImportError::unreadable(name, e);
         loop {
             bytes.clear();
             let limit = MAX_LINE_BYTES as u64 + 1;
             let number = spool.counts.lines + 1;
             let read = (&mut text).take(limit).read_until(b'\n', &mut bytes);
-            if read.map_err(|e| refused(number, &e))? == 0 {
+            if read.map_err(|e| ImportError::unreadable(format_args!("{name}: line {number}"), e))? == 0 {
                 break;
             }
             spool.counts.lines = number;
@@ -105,7 +103,7 @@ impl Spool {
                 return Err(refused(number, &format!("it is longer than {MAX_LINE_BYTES} bytes")));
             }
             let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-            let line = std::str::from_utf8(line).map_err(|_| refused(number, &"it is not UTF-8"))?;
+            let line = std::str::from_utf8(line).map_err(|_| refused(number, "it is not UTF-8"))?;
             let mut exposition = Exposition::default();
             parser.line(line, &mut exposition).map_err(unreadable)?;
             spool.take(&exposition, &|what| refused(number, &what))?;

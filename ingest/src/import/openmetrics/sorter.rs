@@ -183,7 +183,7 @@ impl Sorter {
             if samples.len() > MAX_SERIES_SAMPLES {
                 let what =
                     format!("series {labels} has more than {MAX_SERIES_SAMPLES} samples in half a day");
-                return Err(ImportError::Source(what));
+                return Err(ImportError::source(what));
             }
             samples.sort_by_key(|(ts, _)| *ts);
             let mut ts_ms: Vec<i64> = Vec::with_capacity(samples.len());

@@ -59,7 +59,7 @@ impl Segments {
     pub fn chunk(&mut self, place: &ChunkPlace) -> Result<(u8, &[u8]), ImportError> {
         let count = self.files.len();
         let Some(file) = self.files.get_mut(place.segment as usize) else {
-            return Err(ImportError::Source(format!(
+            return Err(ImportError::source(format!(
                 "a chunk is said to lie in segment {}, and there are {count}: the block is not complete",
                 u64::from(place.segment) + 1
             )));
@@ -89,7 +89,7 @@ impl Segments {
     pub fn damaged(&self, place: &ChunkPlace, what: &str) -> ImportError {
         match self.files.get(place.segment as usize) {
             Some(file) => file.damaged(format!("the chunk at {}: {what}", place.offset)),
-            None => ImportError::Source(what.to_string()),
+            None => ImportError::source(what),
         }
     }
 }

@@ -255,21 +255,7 @@ pub(crate) fn fetch(
             }
         }
     }
-    let mut runs: Vec<(&BlockFile, Range<u64>)> = Vec::new();
-    for (file, blocks) in missing {
-        let mut open: Option<Range<u64>> = None;
-        for block in blocks {
-            let from = block * CRC_BLOCK_BYTES;
-            let to = (from + CRC_BLOCK_BYTES).min(file.head_bytes);
-            match &mut open {
-                Some(run) if from <= run.end + COALESCE_BYTES && to - run.start <= LONGEST_GET_BYTES => {
-                    run.end = to
-                }
-                _ => runs.extend(open.replace(from..to).map(|run| (file, run))),
-            }
-        }
-        runs.extend(open.map(|run| (file, run)));
-    }
+    let runs = requests(missing);
     let read = match runs.is_empty() {
         true => Vec::new(),
         false => store.get(runs.iter().map(|(file, run)| (file.path.clone(), run.clone())).collect())?,
@@ -305,6 +291,26 @@ pub(crate) fn fetch(
             Ok(whole.freeze())
         })
         .collect()
+}
+
+/// The byte ranges to ask for, given the missing blocks of each file: near ones go together.
+fn requests(missing: Vec<(&BlockFile, BTreeSet<u64>)>) -> Vec<(&BlockFile, Range<u64>)> {
+    let mut runs: Vec<(&BlockFile, Range<u64>)> = Vec::new();
+    for (file, blocks) in missing {
+        let mut open: Option<Range<u64>> = None;
+        for block in blocks {
+            let from = block * CRC_BLOCK_BYTES;
+            let to = (from + CRC_BLOCK_BYTES).min(file.head_bytes);
+            match &mut open {
+                Some(run) if from <= run.end + COALESCE_BYTES && to - run.start <= LONGEST_GET_BYTES => {
+                    run.end = to
+                }
+                _ => runs.extend(open.replace(from..to).map(|run| (file, run))),
+            }
+        }
+        runs.extend(open.map(|run| (file, run)));
+    }
+    runs
 }
 
 fn blocks_of(range: &Range<u64>) -> Range<u64> {

@@ -351,13 +351,7 @@ impl Samples<'_> {
                 }
             }
             if place.keep {
-                let kept = KeptRow {
-                    values: std::mem::take(&mut place.whole),
-                    starts: std::mem::take(&mut place.starts),
-                };
-                let (bytes, key) =
-                    (kept.bytes(), Key::Row(self.block.meta.ulid, place.row.row_group, place.row.row));
-                self.block.store.cache.put(key, Arc::new(kept), bytes);
+                keep(self.block, place);
             }
         }
         let ts_ms = timelines.joined(total);
@@ -378,6 +372,14 @@ impl Samples<'_> {
         }
         Ok(Some(found))
     }
+}
+
+/// Puts a row that was decoded whole into the cache.
+fn keep(block: &Block, place: &mut RowPlace<'_>) {
+    let kept =
+        KeptRow { values: std::mem::take(&mut place.whole), starts: std::mem::take(&mut place.starts) };
+    let (bytes, key) = (kept.bytes(), Key::Row(block.meta.ulid, place.row.row_group, place.row.row));
+    block.store.cache.put(key, Arc::new(kept), bytes);
 }
 
 /// Puts a row's values where they belong, as far as decoding has not; its histograms, if it is of those.

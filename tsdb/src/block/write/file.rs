@@ -92,7 +92,7 @@ impl ParquetFile {
         schema: SchemaRef,
         properties: WriterProperties,
     ) -> Result<ParquetFile, BlockError> {
-        let file = File::create(path).map_err(|e| disk(path, &e))?;
+        let file = File::create(path).map_err(|e| disk(path, e))?;
         let sink = SummedFile {
             file: BufWriter::with_capacity(FILE_BUFFER_BYTES, file),
             bytes: 0,
@@ -146,7 +146,7 @@ impl ParquetFile {
     /// Writes checksums, index and footer.
     pub fn finish(mut self) -> Result<FileMeta, BlockError> {
         self.end_row_group()?;
-        self.writer.sync().map_err(|e| disk(&self.path, &e))?;
+        self.writer.sync().map_err(|e| disk(&self.path, e))?;
         let sums: Vec<u8> =
             self.writer.inner_mut().start_tail().iter().flat_map(|crc| crc.to_le_bytes()).collect();
         self.writer.append_key_value_metadata(KeyValue::new(schema::CRC_KEY.to_string(), to_base64(&sums)));
@@ -156,7 +156,7 @@ impl ParquetFile {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_string(), text));
         }
         let mut sink = self.writer.into_inner().map_err(|e| encode(&self.path, e))?;
-        sink.flush().map_err(|e| disk(&self.path, &e))?;
+        sink.flush().map_err(|e| disk(&self.path, e))?;
         let (tail_start, tail) = sink.tail.expect("the tail was started above");
         Ok(FileMeta {
             bytes: sink.bytes,
@@ -167,15 +167,15 @@ impl ParquetFile {
     }
 }
 
-pub(crate) fn disk(path: &Path, e: &io::Error) -> BlockError {
-    BlockError::Disk { what: format!("cannot write {}", path.display()), cause: e.to_string() }
+pub(crate) fn disk(path: &Path, e: io::Error) -> BlockError {
+    BlockError::of_disk(format!("cannot write {}", path.display()), e)
 }
 
 /// The writer reports the disk's failures as its own kind of error.
 fn encode(path: &Path, e: ParquetError) -> BlockError {
     match e {
         ParquetError::External(cause) => {
-            BlockError::Disk { what: format!("cannot write {}", path.display()), cause: cause.to_string() }
+            BlockError::of_disk(format!("cannot write {}", path.display()), cause)
         }
         other => BlockError::Encode(format!("{}: {other}", path.display())),
     }

@@ -192,11 +192,11 @@ impl BlockWriter {
             )));
         }
         let folder = dir.join(origin.ulid.to_string());
-        fs::create_dir_all(&folder).map_err(|e| disk(&folder, &e))?;
+        fs::create_dir_all(&folder).map_err(|e| disk(&folder, e))?;
         let scratch = Scratch(folder);
         let spool_path = scratch.0.join("labels.spool");
         let spool =
-            BufWriter::with_capacity(1 << 18, File::create(&spool_path).map_err(|e| disk(&spool_path, &e))?);
+            BufWriter::with_capacity(1 << 18, File::create(&spool_path).map_err(|e| disk(&spool_path, e))?);
         let timelines = Timelines::create(&scratch.0.join(layout::TIMELINES), &options)?;
         let path = scratch.0.join(layout::SAMPLES);
         let (samples, rows) = match origin.resolution_ms {
@@ -379,7 +379,7 @@ impl BlockWriter {
             .spool
             .write_all(&(bytes.len() as u32).to_le_bytes())
             .and_then(|()| self.spool.write_all(bytes));
-        written.map_err(|e| disk(&self.spool_path, &e))
+        written.map_err(|e| disk(&self.spool_path, e))
     }
 
     /// Writes what is left and closes the three files; `None` (and nothing on disk) if there was no sample.
@@ -395,7 +395,7 @@ impl BlockWriter {
         let (timelines, distinct, timestamps) = self.timelines.finish()?;
         self.stats.timelines = distinct;
         self.stats.timeline_timestamps = timestamps;
-        self.spool.flush().map_err(|e| disk(&self.spool_path, &e))?;
+        self.spool.flush().map_err(|e| disk(&self.spool_path, e))?;
         drop(self.spool);
         let series = write_series(
             &self.scratch.0.join(layout::SERIES),
@@ -404,7 +404,7 @@ impl BlockWriter {
             self.stats.series,
             &self.options,
         )?;
-        fs::remove_file(&self.spool_path).map_err(|e| disk(&self.spool_path, &e))?;
+        fs::remove_file(&self.spool_path).map_err(|e| disk(&self.spool_path, e))?;
         let origin = self.origin;
         let meta = BlockMeta {
             version: meta::version_of(origin.resolution_ms),

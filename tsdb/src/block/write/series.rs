@@ -40,10 +40,7 @@ pub(crate) fn write_series(
 ) -> Result<FileMeta, BlockError> {
     let schema = schema::series(columns);
     let mut out = ParquetFile::create(path, schema.clone(), schema::series_properties(options, columns)?)?;
-    let spool_error = |e: std::io::Error| BlockError::Disk {
-        what: format!("cannot read {}", spool.display()),
-        cause: e.to_string(),
-    };
+    let spool_error = |e: std::io::Error| BlockError::of_disk(format!("cannot read {}", spool.display()), e);
     let mut spool = BufReader::with_capacity(1 << 18, File::open(spool).map_err(spool_error)?);
     let mut bytes = Vec::new();
     let mut id = 0u32;
@@ -66,27 +63,7 @@ pub(crate) fn write_series(
             metrics.row(labels.metric_name().unwrap_or(""));
             ids.append_value(id);
             id += 1;
-            // Both are ascending: one walk.
-            let mut at = 0;
-            let mut has_others = false;
-            for (name, value) in &labels {
-                while at < columns.len() && columns[at].as_str() < name {
-                    values[at].append_null();
-                    at += 1;
-                }
-                if at < columns.len() && columns[at] == name {
-                    values[at].append_value(value);
-                    at += 1;
-                } else {
-                    others.keys().append_value(name);
-                    others.values().append_value(value);
-                    has_others = true;
-                }
-            }
-            for missing in &mut values[at..] {
-                missing.append_null();
-            }
-            others.append(has_others).map_err(|e| BlockError::Encode(e.to_string()))?;
+            append_labels(&labels, columns, &mut values, &mut others)?;
         }
         let mut arrays: Vec<ArrayRef> = vec![Arc::new(ids.finish())];
         arrays.extend(values.iter_mut().map(|v| Arc::new(v.finish()) as ArrayRef));
@@ -105,4 +82,34 @@ pub(crate) fn write_series(
         out.add_entry(METRICS_KEY, text);
     }
     out.finish()
+}
+
+/// One row: each label into the column of its name, or with the others.
+fn append_labels(
+    labels: &Labels,
+    columns: &[String],
+    values: &mut [StringBuilder],
+    others: &mut MapBuilder<StringBuilder, StringBuilder>,
+) -> Result<(), BlockError> {
+    // Both are ascending: one walk.
+    let mut at = 0;
+    let mut has_others = false;
+    for (name, value) in labels {
+        while at < columns.len() && columns[at].as_str() < name {
+            values[at].append_null();
+            at += 1;
+        }
+        if at < columns.len() && columns[at] == name {
+            values[at].append_value(value);
+            at += 1;
+        } else {
+            others.keys().append_value(name);
+            others.values().append_value(value);
+            has_others = true;
+        }
+    }
+    for missing in &mut values[at..] {
+        missing.append_null();
+    }
+    others.append(has_others).map_err(|e| BlockError::Encode(e.to_string()))
 }

@@ -96,8 +96,7 @@ async fn read_part(file: Option<File>, path: PathBuf) -> Result<(File, Bytes), B
         (&mut file).take(PART_BYTES as u64).read_to_end(&mut part)?;
         Ok::<_, std::io::Error>((file, Bytes::from(part)))
     });
-    let failed = |cause: String| BlockError::Disk { what: format!("cannot read {shown}"), cause };
-    read.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+    read.await?.map_err(|e| BlockError::of_disk(format!("cannot read {shown}"), e))
 }
 
 #[cfg(test)]

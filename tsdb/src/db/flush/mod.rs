@@ -6,9 +6,8 @@
 //! the object store. A flush that failed leaves them where they are, and the next one takes what is not
 //! committed: tenants that are done have a watermark that says so.
 
-pub mod plan;
-
 use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,12 +19,13 @@ use super::identity::fenced;
 use super::{Db, FlushError, FlushReport, ReadState, note_snapshots, open_catalog};
 use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
-use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
-use crate::block::{BlockMeta, BlockReader, ReadOptions};
+use crate::block::{
+    BlockError, BlockFiles, BlockMeta, BlockOrigin, BlockReader, ReadOptions, WriteOptions, write_block,
+};
 use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
-use crate::db::flush::plan::{MAX_SEALED_GENERATIONS, is_due, plan};
 use crate::db::local;
 use crate::db::local::sealing::{Rows, watermark};
+use crate::db::plan::{MAX_SEALED_GENERATIONS, is_due, plan};
 use crate::deletion::Visibility;
 use model::source::SeriesCursor;
 use model::source::merge::MergeCursor;
@@ -56,6 +56,17 @@ pub(crate) struct FlushCounts {
 }
 
 impl FlushReport {
+    fn of(blocks: &[BlockFiles]) -> FlushReport {
+        let mut report = FlushReport::default();
+        for block in blocks {
+            report.blocks.push(block.meta.ulid.to_string());
+            report.series += block.meta.stats.series;
+            report.samples += block.meta.stats.samples;
+            report.bytes += block.meta.files.bytes();
+        }
+        report
+    }
+
     fn add(&mut self, other: FlushReport) {
         self.blocks.extend(other.blocks);
         self.series += other.series;
@@ -143,8 +154,7 @@ impl Db {
         state: &Arc<ReadState>,
         last_segment: u64,
     ) -> Result<FlushReport, FlushError> {
-        let fail =
-            |what: &str, e: &dyn std::fmt::Display| FlushError(format!("{what} of tenant {tenant}: {e}"));
+        let of_tenant = |what: &str| format!("{what} of tenant {tenant}");
         let mut inputs: Vec<(u64, Arc<BlockMeta>)> = Vec::new();
         let mut samples_by_window = BTreeMap::new();
         for (sealed, block) in state.local_blocks(tenant, &self.writer) {
@@ -153,34 +163,14 @@ impl Db {
                 *samples_by_window.entry(*end).or_insert(0) += n;
             }
         }
-        let known = state.snapshots.get(tenant).cloned();
         let ranges = plan(&samples_by_window, self.options.window_ms);
-        let (db, of) = (self.clone(), tenant.clone());
-        let store =
-            BlockStore::new(self.local.store.clone(), tokio::runtime::Handle::current(), READ_CACHE_BYTES);
-        let metas: Vec<_> = inputs.iter().map(|(_, meta)| meta.clone()).collect();
-        let made = tokio::task::spawn_blocking(move || {
-            let mut made: Vec<BlockFiles> = Vec::new();
-            for range in ranges {
-                // Later than all before it, even if the clock went back: a tombstone must not reach what was
-                // written after it.
-                let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
-                made.extend(db.merge_local_blocks(
-                    &store,
-                    &of,
-                    &metas,
-                    (*range.start(), *range.end()),
-                    ulid,
-                )?);
-            }
-            Ok::<_, String>(made)
-        });
-        let made = made.await.map_err(|e| fail("encoding blocks", &e))?;
-        let made = match made {
+        let metas = inputs.iter().map(|(_, meta)| meta.clone()).collect();
+        let known = state.snapshots.get(tenant).cloned();
+        let made = match self.encode_blocks(tenant, metas, ranges, known).await {
             Ok(made) => made,
             Err(e) => {
                 self.drop_damaged(tenant, inputs).await;
-                return Err(fail("encoding blocks", &e));
+                return Err(FlushError::failed(of_tenant("encoding blocks"), e));
             }
         };
         let exemplars = self.write_exemplars(tenant).await?;
@@ -190,28 +180,47 @@ impl Db {
         }
         let uploaded =
             futures::stream::iter(uploads).buffer_unordered(UPLOADS_AT_ONCE).try_collect::<()>().await;
-        uploaded.map_err(|e| fail("uploading a block", &e))?;
+        uploaded.map_err(|e| FlushError::failed(of_tenant("uploading a block"), e))?;
         let mut edit = Edit::flush(None, &self.writer, last_segment);
         edit.add.extend(made.iter().map(|b| b.meta.clone()));
         edit.add_exemplars.extend(exemplars);
-        let catalog = self.catalog(tenant).await.map_err(|e| fail("opening the catalog", &e))?;
+        let catalog = self.catalog(tenant).await;
+        let catalog = catalog.map_err(|e| FlushError::failed(of_tenant("opening the catalog"), e))?;
         let expected = self.watermarks.about_to_set(tenant, last_segment);
         edit.expected_watermark = Some((self.writer.clone(), expected));
         let snapshot = catalog.commit(&edit).await.map_err(|e| match e {
-            CatalogError::Fenced(_) => FlushError(fenced(tenant, &self.writer, &self.options.dir)),
-            e => fail("committing blocks", &e),
+            CatalogError::Fenced(_) => FlushError::new(fenced(tenant, &self.writer, &self.options.dir)),
+            e => FlushError::failed(of_tenant("committing blocks"), e),
         })?;
         self.watermarks.begin(tenant, snapshot.watermark(&self.writer));
         self.adopt(tenant, snapshot);
         self.exemplars.forget_frozen(tenant);
-        let mut report = FlushReport::default();
-        for block in &made {
-            report.blocks.push(block.meta.ulid.to_string());
-            report.series += block.meta.stats.series;
-            report.samples += block.meta.stats.samples;
-            report.bytes += block.meta.files.bytes();
-        }
-        Ok(report)
+        Ok(FlushReport::of(&made))
+    }
+
+    /// A tenant's local blocks as one block for each range, in the scratch folder.
+    async fn encode_blocks(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        inputs: Vec<Arc<BlockMeta>>,
+        ranges: Vec<RangeInclusive<i64>>,
+        known: Option<Arc<Snapshot>>,
+    ) -> Result<Vec<BlockFiles>, BlockError> {
+        let (db, of) = (self.clone(), tenant.clone());
+        let store =
+            BlockStore::new(self.local.store.clone(), tokio::runtime::Handle::current(), READ_CACHE_BYTES);
+        let made = tokio::task::spawn_blocking(move || {
+            let mut made: Vec<BlockFiles> = Vec::new();
+            for range in ranges {
+                // Later than all before it, even if the clock went back: a tombstone must not reach what was
+                // written after it.
+                let ulid = known.as_ref().map_or_else(Ulid::new, |s| s.next_ulid());
+                let range = (*range.start(), *range.end());
+                made.extend(db.merge_local_blocks(&store, &of, &inputs, range, ulid)?);
+            }
+            Ok(made)
+        });
+        made.await?
     }
 
     /// What local blocks hold of a range (ends included) as one block in the scratch folder. Blocks the
@@ -223,18 +232,18 @@ impl Db {
         inputs: &[Arc<BlockMeta>],
         range: (i64, i64),
         ulid: Ulid,
-    ) -> Result<Option<BlockFiles>, String> {
+    ) -> Result<Option<BlockFiles>, BlockError> {
         let pause = Duration::from_millis(50);
         let options = ReadOptions { range, batch_bytes: READ_BATCH_BYTES, attempts: 2, pause };
         let mut readers: Vec<Box<dyn SeriesCursor>> = Vec::new();
         for meta in inputs.iter().filter(|meta| meta.overlaps(range.0, range.1)) {
             let reader = BlockReader::open(store, tenant, meta, &Visibility::default(), options.clone());
-            readers.push(Box::new(reader.map_err(|e| e.to_string())?));
+            readers.push(Box::new(reader?));
         }
         let rows = Rows::new(MergeCursor::new(readers));
         let origin = BlockOrigin::flushed(ulid, tenant.clone(), self.writer.clone());
         let scratch = self.options.dir.join("scratch");
-        write_block(&scratch, origin, WriteOptions::fresh(), rows).map_err(|e| e.to_string())
+        write_block(&scratch, origin, WriteOptions::fresh(), rows)
     }
 
     /// Looks at the files of local blocks and leaves those out that are damaged, so that the next flush

@@ -37,7 +37,7 @@ pub struct LocalBlock {
     /// Not cut at any window's end, unlike the blocks of the object store.
     #[serde(with = "shared")]
     pub meta: Arc<BlockMeta>,
-    /// Samples per window of the head, keyed by the window's end, see [`crate::db::flush::plan::plan`].
+    /// Samples per window of the head, keyed by the window's end, see [`crate::db::plan::plan`].
     pub windows: BTreeMap<i64, u64>,
 }
 

@@ -18,10 +18,10 @@ use ulid::Ulid;
 
 use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
-use crate::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
+use crate::block::{BlockError, BlockOrigin, WriteOptions, write_block};
 use crate::catalog::Snapshot;
-use crate::db::flush::plan::{HeadState, Pressure, seal_is_due, window_of};
 use crate::db::local::{self, LocalBlock, SealedGeneration};
+use crate::db::plan::{HeadState, Pressure, seal_is_due, window_of};
 use crate::db::progress::{self, State};
 use crate::db::{Db, FlushError, Generations, OpenError, ReadState};
 use crate::head::chunk::Columns;
@@ -30,7 +30,7 @@ use crate::head::{Head, TenantHead};
 use crate::sidecar::exemplars::buffer::Buffer;
 use crate::sidecar::exemplars::file as exemplar_file;
 use crate::sidecar::metadata;
-use crate::sidecar::{self, Kind};
+use crate::sidecar::{self, Kind, Sidecar};
 use crate::wal::{segment_path, segments};
 use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;
@@ -257,7 +257,7 @@ pub(crate) async fn restore_sidecars(
                             }
                         }
                     }
-                    Ok::<_, crate::block::BlockError>(())
+                    Ok::<_, BlockError>(())
                 };
                 if let Err(e) = read.await {
                     tracing::error!("{} on the local disk cannot be read and are lost: {e}", kind.as_str());
@@ -342,7 +342,7 @@ impl Db {
     /// Cuts the log and freezes the generation, while no writer is between the two.
     async fn freeze(&self, exemplars: bool) -> Result<Frozen, FlushError> {
         let gate = self.gate.write().await;
-        let next_segment = self.log.cut().await.map_err(FlushError)?;
+        let next_segment = self.log.cut().await.map_err(|e| FlushError::because(e.to_string(), e))?;
         self.log.advance_mark();
         let span_ms = self.head.span_ms();
         let generation = self.head.freeze();
@@ -385,52 +385,36 @@ impl Db {
 
     /// Writes the local blocks and sidecars of all tenants, and the manifest.
     async fn write_local_blocks(self: &Arc<Self>, frozen: &Frozen) -> Result<SealedGeneration, FlushError> {
-        let fail = |what: &str, e: &dyn std::fmt::Display| {
-            FlushError(format!(
-                "{what}: {e}. The samples stay in memory and in the log; is there room on the disk of {}?",
-                self.options.dir.display()
-            ))
+        let failed = |what: &'static str| {
+            let dir = self.options.dir.display();
+            move |e: BlockError| {
+                let text = format!(
+                    "cannot write {what}: {e}. The samples stay in memory and in the log; is there room on the disk of {dir}?"
+                );
+                FlushError::because(text, e)
+            }
         };
-        let store = &*self.local.store;
         let mut sealed = SealedGeneration::new(frozen.segments, frozen.span_ms, frozen.began_ms);
         for tenant in self.head.tenants() {
-            let made = self.encode_generation(&tenant, frozen.generation).await;
-            if let Some((files, windows)) = made.map_err(|e| fail("cannot write local blocks", &e))? {
-                upload(store, &files).await.map_err(|e| fail("cannot write local blocks", &e))?;
-                let meta = Arc::new(files.meta.clone());
-                sealed.add_block(&tenant.id, LocalBlock { meta, windows });
+            let block = self.write_local_block(&tenant, frozen.generation).await;
+            if let Some(block) = block.map_err(failed("local blocks"))? {
+                sealed.add_block(&tenant.id, block);
             }
-            let exemplars = match frozen.exemplars {
-                true => self.exemplars.frozen_of(&tenant.id),
-                false => self.exemplars.active_of(&tenant.id),
-            };
-            let known = tenant.metadata(None);
-            let encoded = tokio::task::spawn_blocking(move || {
-                let exemplars =
-                    (!exemplars.is_empty()).then(|| exemplar_file::encode(exemplars)).transpose()?;
-                let metadata = (!known.is_empty()).then(|| metadata::encode(&known)).transpose()?;
-                Ok::<_, crate::block::BlockError>([(Kind::Exemplars, exemplars), (Kind::Metadata, metadata)])
-            });
-            let encoded = encoded.await.map_err(|e| fail("cannot write sidecars on the local disk", &e))?;
-            for (kind, file) in encoded.map_err(|e| fail("cannot write sidecars on the local disk", &e))? {
-                if let Some((about, bytes)) = file {
-                    let path = kind.path(&tenant.id, about.ulid);
-                    let put = sidecar::put(store, &path, bytes).await;
-                    put.map_err(|e| fail("cannot write sidecars on the local disk", &e))?;
-                    sealed.add_sidecar(kind, &tenant.id, about);
-                }
+            let sidecars = self.write_local_sidecars(&tenant, frozen).await;
+            for (kind, file) in sidecars.map_err(failed("sidecars on the local disk"))? {
+                sealed.add_sidecar(kind, &tenant.id, file);
             }
         }
-        local::commit(store, &sealed).await.map_err(|e| fail("cannot write local blocks", &e))?;
+        local::commit(&*self.local.store, &sealed).await.map_err(failed("local blocks"))?;
         Ok(sealed)
     }
 
-    /// One tenant's part of a frozen generation as a block in the scratch folder.
-    async fn encode_generation(
+    /// One tenant's part of a frozen generation as a local block; `None` where it has no samples.
+    async fn write_local_block(
         &self,
         tenant: &Arc<TenantHead>,
         generation: u64,
-    ) -> Result<Option<(BlockFiles, BTreeMap<i64, u64>)>, String> {
+    ) -> Result<Option<LocalBlock>, BlockError> {
         let (head, of, window_ms) = (self.head.clone(), tenant.clone(), self.options.window_ms);
         let (scratch, writer) = (self.options.dir.join("scratch"), self.writer.clone());
         // Later than all before it, even if the clock went back: of two blocks that disagree the later
@@ -444,10 +428,41 @@ impl Db {
             }
             let source = HeadSource::new(head, of.clone(), 0..=generation);
             let origin = BlockOrigin::flushed(ulid, of.id.clone(), writer);
-            let block = write_block(&scratch, origin, WriteOptions::local(), Rows::new(source.all()));
-            Ok(block.map_err(|e| e.to_string())?.map(|files| (files, windows)))
+            let block = write_block(&scratch, origin, WriteOptions::local(), Rows::new(source.all()))?;
+            Ok::<_, BlockError>(block.map(|files| (files, windows)))
         });
-        made.await.map_err(|e| e.to_string())?
+        let Some((files, windows)) = made.await?? else { return Ok(None) };
+        upload(&*self.local.store, &files).await?;
+        Ok(Some(LocalBlock { meta: Arc::new(files.meta.clone()), windows }))
+    }
+
+    /// A tenant's exemplars and metadata as files of the local store, where there are any.
+    async fn write_local_sidecars(
+        &self,
+        tenant: &Arc<TenantHead>,
+        frozen: &Frozen,
+    ) -> Result<Vec<(Kind, Sidecar)>, BlockError> {
+        let exemplars = match frozen.exemplars {
+            true => self.exemplars.frozen_of(&tenant.id),
+            false => self.exemplars.active_of(&tenant.id),
+        };
+        let known = tenant.metadata(None);
+        let encoded = tokio::task::spawn_blocking(move || {
+            let mut files = Vec::new();
+            if !exemplars.is_empty() {
+                files.push((Kind::Exemplars, exemplar_file::encode(exemplars)?));
+            }
+            if !known.is_empty() {
+                files.push((Kind::Metadata, metadata::encode(&known)?));
+            }
+            Ok::<_, BlockError>(files)
+        });
+        let mut written = Vec::new();
+        for (kind, (file, bytes)) in encoded.await?? {
+            sidecar::put(&*self.local.store, &kind.path(&tenant.id, file.ulid), bytes).await?;
+            written.push((kind, file));
+        }
+        Ok(written)
     }
 
     /// Waits for the readers of the state before the last generation was sealed, then frees that generation.
@@ -458,7 +473,7 @@ impl Db {
             if started.elapsed() > READERS_PATIENCE {
                 sealing.retired = Some((readers, generation));
                 let why = "a query has been reading the generation that was sealed last for minutes: the next is not sealed before that query ends";
-                return Err(FlushError(why.to_string()));
+                return Err(FlushError::new(why));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
