@@ -2,7 +2,9 @@
 //! sentences, and commands that exist.
 
 mod architecture;
+mod circles;
 mod comments;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::fs;
