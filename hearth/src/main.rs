@@ -13,7 +13,6 @@
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes,
 //!    exit code 0.
 
-mod backoff;
 mod cli;
 mod commands;
 mod config;

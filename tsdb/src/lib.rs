@@ -18,6 +18,7 @@
 //!    was deleted is hidden by a [`deletion::Visibility`] until compaction has taken it out. HA replicas of a
 //!    series are made one by [`model::source::dedup`].
 
+pub mod backoff;
 pub mod block;
 pub mod bucket;
 pub mod catalog;

@@ -11,12 +11,12 @@ use compactor::worker::{Compactor, Round};
 use model::clock::SystemClock;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
+use tsdb::backoff::Backoff;
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Arranged;
 use ulid::Ulid;
 
 use super::one_shot;
-use crate::backoff::Backoff;
 use crate::config::{Loaded, Settings};
 use crate::http::Server;
 use crate::http::listener;

@@ -230,7 +230,7 @@ options! {
         "query.max_text_bytes" query_max_text: Size = "1MiB",
             "Length of a query's text.";
         "query.max_concurrency" query_max_concurrency: Count = "20",
-            "Queries at work at once; further ones wait their turn within their timeout.";
+            "Queries that run at once; further ones wait their turn within their timeout.";
         "query.lookback" query_lookback: Span = "5m",
             "How far back an instant selector looks for a sample.";
         "query.replica_labels" query_replica_labels: LabelNames = "",
@@ -238,7 +238,7 @@ options! {
         "query.dedup_mode" query_dedup_mode: Dedup = "hearth",
             "How replicas become one: `hearth`, which fills gaps and does not depend on the query's range, or `thanos`, to compare answers while moving.";
         "query.max_source_resolution" query_max_source_resolution: SourceResolution = "auto",
-            "Coarsest downsampled data that answers, where a query does not say: `auto` takes the coarsest that is exact, `raw` none, `5m` or `1h` up to that even where it is approximate.";
+            "Coarsest downsampled data that answers, where a query does not say so itself: `auto` takes the coarsest that is exact, `raw` none, `5m` or `1h` up to that even where it is approximate.";
         "enable_feature" enable_feature: Features = "",
             "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels. The flag promql-duration-expr is taken and always on.";
     }
@@ -246,9 +246,9 @@ options! {
         "rules.files" rule_files: Texts = "",
             "Prometheus' rule files to evaluate, for the tenant `default`; a star may stand in the last part of a path. Read again on SIGHUP and POST /-/reload.";
         "rules.evaluation_interval" rules_interval: Span = "1m",
-            "How often groups are evaluated that do not say it.";
+            "How often groups without an interval of their own are evaluated.";
         "rules.query_offset" rules_query_offset: Span = "0",
-            "How long before its slot a group looks that does not say it: for series that arrive late.";
+            "How far back from its slot a group without an offset of its own evaluates: for series that arrive late.";
         "rules.max_concurrency" rules_concurrency: Count = "4",
             "Groups that are evaluated at once.";
         "rules.backfill" rules_backfill: Span = "1h",
@@ -260,7 +260,7 @@ options! {
         "rules.alerting_file" rules_alerting_file: Path = "",
             "File with an `alerting` section as in prometheus.yml, which it may be itself: relabelling, logins, and Alertmanagers from static, DNS and file discovery. Read again with the rule files.";
         "rules.alert_for_grace_period" rules_for_grace: Span = "10m",
-            "An alert whose wait is taken up again after a restart waits at least this long; rules with a shorter `for` begin anew.";
+            "An alert whose `for` goes on after a restart waits at least this long; rules with a shorter `for` begin anew.";
         "rules.alert_for_outage_tolerance" rules_outage_tolerance: Span = "1h",
             "After a longer outage no alert takes its wait up again.";
         "rules.alert_resend_delay" rules_resend_delay: Span = "1m",

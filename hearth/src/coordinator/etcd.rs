@@ -8,10 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tsdb::backoff::Backoff;
 use tsdb::catalog::{Register, RegisterError};
 
 use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
-use crate::backoff::Backoff;
 use crate::error_chain::error_chain;
 
 pub struct Etcd {

@@ -12,10 +12,10 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tsdb::backoff::Backoff;
 use tsdb::catalog::RegisterError;
 
 use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
-use crate::backoff::Backoff;
 
 /// A session longer unused than this may have ended on the server's side; the server's shortest is two ticks,
 /// 4 s as it is delivered.

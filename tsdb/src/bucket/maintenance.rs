@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use ulid::Ulid;
 
+use crate::backoff::Backoff;
 use crate::block::{BlockError, BlockFiles, BlockMeta, inspect, upload};
 use crate::bucket::BlockStore;
 use crate::catalog::layout;
@@ -36,6 +37,16 @@ impl Default for Patience {
         Patience { attempts: 5, pause: Duration::from_millis(200) }
     }
 }
+
+impl Patience {
+    /// The pauses between the attempts at one request.
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.pause, LONGEST_PAUSE)
+    }
+}
+
+/// Longest pause between two attempts at one request.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -169,16 +180,15 @@ impl BucketMaintenance {
     /// Uploads a block; nobody reads it before a commit names it. What failed is made again as a whole, which
     /// is harmless.
     pub async fn upload(&self, files: &BlockFiles) -> Result<(), BlockError> {
-        let mut pause = self.patience.pause;
+        let mut backoff = self.patience.backoff();
         for _ in 1..self.patience.attempts.max(1) {
             match upload::upload(&*self.store, files).await {
                 Err(e @ BlockError::Store { .. }) => {
                     tracing::debug!(block = %files.meta.ulid, "an upload failed and is made again: {e}");
-                    tokio::time::sleep(pause).await;
+                    backoff.pause().await;
                 }
                 done => return done,
             }
-            pause *= 2;
         }
         upload::upload(&*self.store, files).await
     }
@@ -201,7 +211,7 @@ impl BucketMaintenance {
     }
 
     async fn look(&self, tenant: &TenantId, what: What<'_>) -> Result<(), BlockError> {
-        let mut pause = self.patience.pause;
+        let mut backoff = self.patience.backoff();
         let mut attempt = 1;
         loop {
             let found = match what {
@@ -220,8 +230,7 @@ impl BucketMaintenance {
                 done => return done,
             }
             attempt += 1;
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+            backoff.pause().await;
         }
     }
 

@@ -26,6 +26,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use parking_lot::Mutex;
 use ulid::Ulid;
 
+use crate::backoff::Backoff;
 use model::clock::{Clock, SystemClock};
 use model::tenant::TenantId;
 
@@ -35,6 +36,9 @@ pub use error::{ArrangeError, CatalogError, error_passes};
 pub use owner::Owner;
 pub use probe::{ProbeError, probe};
 pub use snapshot::{Edit, ExpiredBlock, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};
+
+/// Longest pause between two attempts at one request.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How a [`Catalog`] behaves; the defaults suit everything but tests.
 #[derive(Clone)]
@@ -226,7 +230,7 @@ impl Catalog {
     async fn create(&self, next: &Snapshot) -> Result<Created, CatalogError> {
         let path = layout::snapshot(&self.tenant, next.number);
         let payload = PutPayload::from(next.to_json());
-        let mut pause = self.options.pause;
+        let mut backoff = self.backoff();
         let mut attempt = 0;
         loop {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -263,9 +267,13 @@ impl Catalog {
                     return Err(CatalogError::because(text, error));
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+            backoff.pause().await;
         }
+    }
+
+    /// The pauses between attempts at one request.
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.options.pause, LONGEST_PAUSE)
     }
 
     /// Whether a snapshot still exists; of the empty one before the first that cannot be told.
@@ -331,7 +339,7 @@ impl Catalog {
         &self,
         request: impl Fn() -> F,
     ) -> object_store::Result<T> {
-        let mut pause = self.options.pause;
+        let mut backoff = self.backoff();
         for _ in 1..self.options.attempts.max(1) {
             match request().await {
                 Ok(found) => return Ok(found),
@@ -340,9 +348,8 @@ impl Catalog {
                     | object_store::Error::Unauthenticated { .. }
                     | object_store::Error::NotSupported { .. }),
                 ) => return Err(e),
-                Err(_) => tokio::time::sleep(pause).await,
+                Err(_) => backoff.pause().await,
             }
-            pause *= 2;
         }
         request().await
     }

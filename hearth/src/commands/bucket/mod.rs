@@ -43,89 +43,108 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 pub fn command() -> Command {
-    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Answer in JSON");
-    let tenant = || {
-        Arg::new("tenant")
-            .long("tenant")
-            .value_name("TENANT")
-            .action(ArgAction::Append)
-            .help("Only this tenant (may be given several times) [default: all]")
-    };
-    let sub =
-        |name: &'static str, about: &'static str| Command::new(name).about(about).arg(json()).arg(tenant());
-    let blocks =
-        || Arg::new("block").value_name("BLOCK").action(ArgAction::Append).help("The block's name (a ULID)");
     Command::new("bucket")
         .about("Look into the object store, check it, clean it, rewrite its blocks")
         .subcommand_required(true)
         .subcommand(sub("ls", "List tenants and their blocks"))
-        .subcommand(sub("inspect", "Show a block: its description, and its columns with their sizes").arg(blocks().required(true)))
         .subcommand(
-            sub("verify", "Check catalog, checksums, order and counts, exemplars and metadata; exit code 1 if anything is damaged")
-                .arg(
-                    Arg::new("checksums-only")
-                        .long("checksums-only")
-                        .action(ArgAction::SetTrue)
-                        .help("Compare bytes with their checksums, but do not decode samples"),
-                )
-                .arg(blocks()),
+            sub("inspect", "Show a block: its description, and its columns with their sizes")
+                .arg(blocks().required(true)),
         )
-        .subcommand(
-            sub("stats", "Say what metrics and labels cost, over all blocks and so over all of history")
-                .arg(
-                    Arg::new("top")
-                        .long("top")
-                        .value_name("N")
-                        .default_value("20")
-                        .value_parser(clap::value_parser!(usize))
-                        .help("Lines of each list"),
-                )
-                .arg(
-                    Arg::new("by")
-                        .long("by")
-                        .value_parser(["bytes", "cardinality"])
-                        .default_value("bytes")
-                        .help("What the lists are ordered and cut by"),
-                ),
+        .subcommand(verify_command())
+        .subcommand(stats_command())
+        .subcommand(cleanup_command())
+        .subcommand(rewrite_command())
+}
+
+/// A subcommand with what all of them take.
+fn sub(name: &'static str, about: &'static str) -> Command {
+    let tenant = Arg::new("tenant")
+        .long("tenant")
+        .value_name("TENANT")
+        .action(ArgAction::Append)
+        .help("Only this tenant (may be given several times) [default: all]");
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Answer in JSON");
+    Command::new(name).about(about).arg(json).arg(tenant)
+}
+
+fn blocks() -> Arg {
+    Arg::new("block").value_name("BLOCK").action(ArgAction::Append).help("The block's name (a ULID)")
+}
+
+fn verify_command() -> Command {
+    sub("verify", "Check catalog, checksums, order and counts, exemplars and metadata; exit code 1 if anything is damaged")
+        .arg(
+            Arg::new("checksums-only")
+                .long("checksums-only")
+                .action(ArgAction::SetTrue)
+                .help("Compare bytes with their checksums, but do not decode samples"),
         )
-        .subcommand(
-            sub("cleanup", "Find objects that nobody needs; with --delete, remove them")
-                .arg(Arg::new("delete").long("delete").action(ArgAction::SetTrue).help("Remove them, instead of only saying which"))
-                .arg(
-                    Arg::new("older-than")
-                        .long("older-than")
-                        .value_name("DURATION")
-                        .default_value("1d")
-                        .value_parser(span)
-                        .help("Only objects of at least this age: younger ones may be under way"),
-                ),
+        .arg(blocks())
+}
+
+fn stats_command() -> Command {
+    sub("stats", "Say what metrics and labels cost, over all blocks and so over all of history")
+        .arg(
+            Arg::new("top")
+                .long("top")
+                .value_name("N")
+                .default_value("20")
+                .value_parser(clap::value_parser!(usize))
+                .help("Lines of each list"),
         )
-        .subcommand(
-            sub("rewrite", "Write blocks anew without some series or labels, or in the present format")
-                .arg(
-                    Arg::new("drop-series")
-                        .long("drop-series")
-                        .value_name("SELECTOR")
-                        .action(ArgAction::Append)
-                        .value_parser(selector)
-                        .help("Leave out series that match, such as '{job=\"debug\",path=~\"/tmp/.*\"}' (may be given several times)"),
-                )
-                .arg(
-                    Arg::new("drop-label")
-                        .long("drop-label")
-                        .value_name("NAME")
-                        .action(ArgAction::Append)
-                        .help("Take this label off; refused where two series would become one (may be given several times)"),
-                )
-                .arg(
-                    Arg::new("all")
-                        .long("all")
-                        .action(ArgAction::SetTrue)
-                        .help("Rewrite every block, also those of which nothing is left out: in the present format"),
-                )
-                .arg(Arg::new("commit").long("commit").action(ArgAction::SetTrue).help("Do it, instead of only saying which blocks it concerns"))
-                .arg(blocks()),
+        .arg(
+            Arg::new("by")
+                .long("by")
+                .value_parser(["bytes", "cardinality"])
+                .default_value("bytes")
+                .help("What the lists are ordered and cut by"),
         )
+}
+
+fn cleanup_command() -> Command {
+    sub("cleanup", "Find objects that nobody needs; with --delete, remove them")
+        .arg(
+            Arg::new("delete")
+                .long("delete")
+                .action(ArgAction::SetTrue)
+                .help("Remove them, instead of only saying which"),
+        )
+        .arg(
+            Arg::new("older-than")
+                .long("older-than")
+                .value_name("DURATION")
+                .default_value("1d")
+                .value_parser(span)
+                .help("Only objects of at least this age: younger ones may be under way"),
+        )
+}
+
+fn rewrite_command() -> Command {
+    sub("rewrite", "Write blocks anew without some series or labels, or in the present format")
+        .arg(
+            Arg::new("drop-series")
+                .long("drop-series")
+                .value_name("SELECTOR")
+                .action(ArgAction::Append)
+                .value_parser(selector)
+                .help("Leave out series that match, such as '{job=\"debug\",path=~\"/tmp/.*\"}' (may be given several times)"),
+        )
+        .arg(
+            Arg::new("drop-label")
+                .long("drop-label")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .help("Take this label off; refused where two series would become one (may be given several times)"),
+        )
+        .arg(
+            Arg::new("all")
+                .long("all")
+                .action(ArgAction::SetTrue)
+                .help("Rewrite every block, also those of which nothing is left out: in the present format"),
+        )
+        .arg(Arg::new("commit").long("commit").action(ArgAction::SetTrue).help("Do it, instead of only saying which blocks it concerns"))
+        .arg(blocks())
 }
 
 /// What a subcommand works with.

@@ -5,7 +5,9 @@
 //! batches. A read that fails is made again, because all of it is a function of immutable objects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::block::meta::BlockMeta;
 use crate::block::options::ReadOptions;
 use crate::block::read::plan::{Block, RowPlan};
@@ -221,18 +223,20 @@ impl SeriesCursor for BlockReader {
     }
 }
 
+/// Longest pause before a read is made again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// Makes a read again when it fails.
 fn again<T>(options: &ReadOptions, read: impl Fn() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    let mut pause = options.pause;
+    let mut backoff = Backoff::new(options.pause, LONGEST_PAUSE);
     for _ in 1..options.attempts.max(1) {
         match read() {
             Err(SourceError::Storage(why)) => {
                 tracing::debug!("a read of a block failed and is made again: {why}");
-                std::thread::sleep(pause);
+                std::thread::sleep(backoff.next_pause());
             }
             done => return done,
         }
-        pause *= 2;
     }
     read()
 }

@@ -12,6 +12,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// Pauses from `first` on, doubled up to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Backoff {
         Backoff { next: first, longest, random: RandomState::new() }
     }
