@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_throws_the_same() {
+    fn same_seed_throws_the_same() {
         let throws = |mut d: Rng| (0..100).map(|_| d.below(1000)).collect::<Vec<_>>();
         assert_eq!(throws(Rng::of(7, 3)), throws(Rng::of(7, 3)));
         assert_ne!(throws(Rng::of(7, 3)), throws(Rng::of(7, 4)));

@@ -351,7 +351,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn a_target_has_about_five_hundred_different_series() {
+    fn target_has_about_five_hundred_different_series() {
         let all = exposed();
         assert!((480..=520).contains(&all.len()), "{} series", all.len());
         let names: HashSet<_> = all.iter().map(|e| (e.name.clone(), e.labels.clone())).collect();

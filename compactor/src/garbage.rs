@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_as_old_as_the_younger_of_store_and_name_say() {
+    fn object_is_as_old_as_the_younger_of_store_and_name_say() {
         let age = Age { now_ms: 1000, grace_ms: 500 };
         let name = |ms| Some(Ulid::from_parts(ms, 0));
         assert!(age.over(0, None) && age.over(500, None) && age.over(500, name(500)));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_keeps_what_a_later_run_would_ask_it() {
+    fn journal_keeps_what_a_later_run_would_ask_it() {
         let day = 24 * 3600 * 1000;
         let entry = |key: &str, block: Option<u64>, written_ms| JournalEntry {
             key: key.to_string(),

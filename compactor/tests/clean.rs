@@ -86,7 +86,7 @@ async fn clean(worker: &Compactor) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_deleted_is_gone_from_the_store_once_it_was_asked_for() {
+async fn deleted_samples_are_gone_from_the_store_once_it_was_asked_for() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let mut seen = fill(&store).await;
     let scratch = tempfile::tempdir().unwrap();
@@ -133,7 +133,7 @@ async fn rounds_that_run_anyway_carry_deletions_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_does_not_wait_for_a_backlog_and_two_cleaners_do_no_harm() {
+async fn caller_does_not_wait_for_a_backlog_and_two_cleaners_do_no_harm() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let mut seen = fill(&store).await;
     let scratch: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
@@ -161,7 +161,7 @@ async fn a_caller_does_not_wait_for_a_backlog_and_two_cleaners_do_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_fails_is_told_and_the_next_call_goes_on() {
+async fn store_that_fails_is_told_and_the_next_call_goes_on() {
     let inner = Arc::new(InMemory::new());
     let good: Arc<dyn ObjectStore> = inner.clone();
     let mut seen = fill(&good).await;
@@ -218,7 +218,7 @@ async fn files_of_exemplars_and_metadata_that_no_snapshot_names_are_garbage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_journal_of_imports_goes_when_it_tells_nothing_any_more() {
+async fn journal_of_imports_goes_when_it_tells_nothing_any_more() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     fill(&store).await;
     let (tenant, snapshot) = (TenantId::single(), catalog(&store, "reader").await.snapshot());

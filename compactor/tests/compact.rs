@@ -69,7 +69,7 @@ impl Source for Kept {
 }
 
 #[test]
-fn a_compacted_bucket_keeps_the_contract_of_sources() {
+fn compacted_bucket_keeps_the_contract_of_sources() {
     let round = std::cell::Cell::new(0u64);
     check_conformance(|given: Given| {
         round.set(round.get() + 1);
@@ -210,7 +210,7 @@ async fn blocks_become_one_a_span_and_what_is_replaced_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_large_for_one_block_becomes_several_of_one_whole() {
+async fn compaction_of_too_much_for_one_block_writes_several_of_one_whole() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let seen = some_bucket(&store, 0).await;
     let scratch = tempfile::tempdir().unwrap();
@@ -376,7 +376,7 @@ async fn dies_at(n: u64, after_doing: bool, shares: bool) -> bool {
 }
 
 #[test]
-fn a_process_that_dies_at_any_step_leaves_nothing_visible_and_nothing_behind() {
+fn process_that_dies_at_any_step_leaves_nothing_visible_and_nothing_behind() {
     for (after_doing, shares) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut n = 0;
         loop {
@@ -476,7 +476,7 @@ async fn damage(store: &Arc<dyn ObjectStore>, meta: &BlockMeta, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_block_is_put_aside_and_the_rest_goes_on() {
+async fn damaged_block_is_put_aside_and_the_rest_goes_on() {
     for name in [layout::SAMPLES, layout::SERIES, layout::TIMELINES] {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         some_bucket(&store, 0).await;
@@ -531,7 +531,7 @@ async fn memory_stays_below_its_bound_whatever_the_blocks_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_leaves_everything_as_it_was() {
+async fn stop_leaves_everything_as_it_was() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let seen = some_bucket(&store, 0).await;
     let scratch = tempfile::tempdir().unwrap();

@@ -271,7 +271,7 @@ fn planned(
 }
 
 #[test]
-fn a_span_is_compacted_when_it_is_finished_and_a_lone_block_too() {
+fn span_is_compacted_when_it_is_finished_and_a_lone_block_too() {
     let s = settings();
     let day = [block(1, 1, 2 * H, MIB), block(2, 2 * H + 1, 4 * H, MIB), block(3, 12 * H + 1, 14 * H, MIB)];
     assert_eq!(planned(&day, 12 * H + s.grace_ms, &s), []);
@@ -286,7 +286,7 @@ fn a_span_is_compacted_when_it_is_finished_and_a_lone_block_too() {
 }
 
 #[test]
-fn many_over_one_another_do_not_wait_for_the_end_and_few_late_ones_do_wait() {
+fn blocks_over_one_another_do_not_wait_for_the_end_and_few_late_ones_do() {
     let s = PlanSettings { max_inputs: 16, ..settings() };
     let pile: Vec<_> = (1..=6).map(|n| block(n, n as i64, 2 * H, MIB)).collect();
     assert_eq!(planned(&pile[..5], 3 * H, &s), []);
@@ -340,7 +340,7 @@ fn exact_windows_are_not_merged_with_approximate_ones_nor_those_of_different_rep
 }
 
 #[test]
-fn what_expires_soon_is_left_but_not_before_it_is_downsampled() {
+fn block_that_expires_soon_is_left_but_not_before_it_is_downsampled() {
     let keep = 100 * 24 * H;
     let s = PlanSettings { raw_retention_ms: Some(keep), ..settings() };
     let now = keep + 20 * 24 * H;
@@ -396,7 +396,7 @@ fn shares_of_a_whole_are_planned_as_one_block() {
 }
 
 #[test]
-fn a_block_with_deleted_samples_is_rewritten_at_once() {
+fn block_with_deleted_samples_is_rewritten_at_once() {
     let s = settings();
     let states = BlockStates {
         rewrite_candidates: BTreeSet::from([Ulid::from_parts(1, 0)]),

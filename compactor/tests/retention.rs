@@ -73,7 +73,7 @@ async fn three_days(store: &Arc<dyn ObjectStore>) -> Seen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_resolution_has_its_time_and_raw_waits_for_its_windows() {
+async fn retention_has_a_time_for_each_resolution_and_raw_waits_for_its_windows() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     three_days(&store).await;
     let scratch = tempfile::tempdir().unwrap();
@@ -140,7 +140,7 @@ async fn shares_of_a_whole_expire_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_takes_its_series_out_of_blocks_and_leaves_the_rest() {
+async fn rule_takes_its_series_out_of_blocks_and_leaves_the_rest() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let mut seen = three_days(&store).await;
     let scratch = tempfile::tempdir().unwrap();
@@ -291,7 +291,7 @@ async fn replicas_become_one_series_whatever_their_labels_do_to_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_changes_at_the_edge_of_a_span_makes_no_reset() {
+async fn replica_that_changes_at_the_edge_of_a_span_makes_no_reset() {
     let wall = T0 + 12 * H;
     for stepwise in [false, true] {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
@@ -339,7 +339,7 @@ fn tenants_may_have_times_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
+async fn failing_store_never_makes_a_block_of_an_odd_tenant_look_damaged() {
     use bucket::{Fate, FatefulStore};
     use tsdb::block::upload::upload;
     use tsdb::block::{BlockError, BlockOrigin, WriteOptions, write_block};

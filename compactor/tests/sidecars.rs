@@ -58,7 +58,7 @@ async fn check(store: &Arc<dyn ObjectStore>) -> Report {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_changed_or_no_parquet_is_damage() {
+async fn sidecar_that_is_missing_changed_or_no_parquet_is_damage() {
     let store = fill().await;
     let tenant = TenantId::single();
     let snapshot = catalog(&store, "reader").await.snapshot();

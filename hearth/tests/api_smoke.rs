@@ -14,7 +14,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn the_first_query_has_an_answer() {
+fn first_query_has_an_answer() {
     let running = Running::start(&[]);
     let (status, body) = running.get("/api/v1/query?query=up");
     assert_eq!(status, 200, "{body}");
@@ -53,7 +53,7 @@ fn own_metrics_parse_as_open_metrics_and_name_every_crate() {
 }
 
 #[test]
-fn a_flush_reports_what_it_wrote_and_answers_stay_the_same() {
+fn flush_reports_what_it_wrote_and_answers_stay_the_same() {
     let running = Running::start(&["--self-metrics-interval", "1h"]);
     let ask = || {
         json(&running.get("/api/v1/query?query=count(%7Bjob%3D%22hearth%22%7D)").1)["data"]["result"][0]["value"][1].clone()
@@ -82,7 +82,7 @@ fn answers_are_compressed_for_those_who_ask() {
 }
 
 #[test]
-fn a_head_that_never_ends_is_cut_off_and_disturbs_nobody() {
+fn request_head_that_never_ends_is_cut_off_and_disturbs_nobody() {
     let running = Running::start(&["--http-header-timeout", "300ms"]);
     let mut slow: Vec<TcpStream> = (0..200)
         .map(|_| {
@@ -102,7 +102,7 @@ fn a_head_that_never_ends_is_cut_off_and_disturbs_nobody() {
 }
 
 #[test]
-fn a_stop_waits_for_requests_in_flight() {
+fn stop_waits_for_requests_in_flight() {
     let mut running = Running::start(&["--self-metrics-interval", "1h"]);
     let address = running.address().to_string();
     // A request whose head has arrived and whose body has not: it may finish after SIGTERM.
@@ -126,7 +126,7 @@ fn a_stop_waits_for_requests_in_flight() {
 }
 
 #[test]
-fn the_page_is_served() {
+fn page_is_served() {
     let running = Running::start(&[]);
     let (status, page) = running.get("/");
     assert_eq!(status, 200);
@@ -134,7 +134,7 @@ fn the_page_is_served() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn signal_that_comes_second_ends_at_once() {
     let mut running = Running::start(&["--shutdown-timeout", "1h"]);
     let mut stream = TcpStream::connect(running.address()).expect("a connection");
     let head = "POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n";

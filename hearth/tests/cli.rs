@@ -29,7 +29,7 @@ fn help_is_grouped_with_defaults_and_examples() {
 }
 
 #[test]
-fn an_unknown_flag_is_refused_with_a_hint() {
+fn unknown_flag_is_refused_with_a_hint() {
     let out = hearth().args(["--listn", ":1"]).output().unwrap();
     assert_eq!(out.status.code(), Some(2));
     assert!(text(&out.stderr).contains("--listen"), "{}", text(&out.stderr));
@@ -47,7 +47,7 @@ fn server_starts_answers_and_stops() {
 }
 
 #[test]
-fn an_address_in_use_is_refused_with_advice() {
+fn address_in_use_is_refused_with_advice() {
     let running = Running::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let listen = running.address().to_string();
@@ -58,7 +58,7 @@ fn an_address_in_use_is_refused_with_advice() {
 }
 
 #[test]
-fn a_data_folder_that_cannot_be_is_refused() {
+fn data_folder_that_cannot_be_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     // A file where the folder should be: it stops root as well, whom permissions do not.
     let file = dir.path().join("file");
@@ -71,7 +71,7 @@ fn a_data_folder_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn an_object_store_that_cannot_be_is_refused() {
+fn object_store_that_cannot_be_is_refused() {
     for (url, part) in [("ftp://x/y", "s3://bucket/prefix"), ("s3://key:hunter2@bucket", "credentials")] {
         let out = hearth().args(["--listen", "127.0.0.1:0", "--objstore", url]).output().unwrap();
         assert_eq!(out.status.code(), Some(2));

@@ -29,7 +29,7 @@ fn flag_wins_over_environment_over_file_over_default() {
 }
 
 #[test]
-fn the_file_beside_the_start_is_read_without_being_named() {
+fn config_file_beside_the_start_is_read_without_being_named() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("hearth.yaml"), "listen: :1\n").unwrap();
     let out = hearth().args(["config", "print"]).current_dir(dir.path()).output().unwrap();
@@ -73,7 +73,7 @@ fn config_complaints_come_at_once_each_with_its_place() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there() {
+fn file_that_is_named_must_be_there() {
     let out = hearth().args(["config", "check", "--config", "no/such.yaml"]).output().unwrap();
     assert_eq!(out.status.code(), Some(2));
     assert!(text(&out.stderr).contains("no/such.yaml"), "{}", text(&out.stderr));
@@ -83,7 +83,7 @@ fn a_file_that_is_named_must_be_there() {
 }
 
 #[test]
-fn a_slip_in_a_variables_name_is_pointed_out() {
+fn slip_in_a_variables_name_is_pointed_out() {
     let out = hearth()
         .args(["config", "check"])
         .env("HEARTH_LISTN", ":1")

@@ -117,7 +117,7 @@ fn prometheus_takes_the_alert_rules() {
 }
 
 #[test]
-fn the_unit_is_hardened_and_stops_gently() {
+fn unit_is_hardened_and_stops_gently() {
     let unit = read(&deploy().join("hearth.service"));
     for line in [
         "ProtectSystem=strict",

@@ -209,7 +209,7 @@ fn bad_writes_get_a_clear_answer() {
 }
 
 #[test]
-fn a_request_with_good_and_bad_series_keeps_the_good() {
+fn request_with_good_and_bad_series_keeps_the_good() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = Start::at(folder.path()).ready();
     let now = now_ms();

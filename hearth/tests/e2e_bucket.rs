@@ -56,7 +56,7 @@ fn flip(file: &Path) {
 }
 
 #[test]
-fn a_bucket_is_listed_checked_counted_cleaned_and_rewritten_beside_its_server() {
+fn bucket_is_listed_checked_counted_cleaned_and_rewritten_beside_its_server() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut start = Start::at(folder.path()).config("self_metrics_interval: 0\n");
     // The blocks stay as this test makes them.
@@ -188,7 +188,7 @@ fn bucket_verify_says_what_is_not_in_the_bucket() {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_is_said_to_be_missing() {
+fn bucket_that_is_not_there_is_said_to_be_missing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Start::at(folder.path());
     let output = bucket(&start, &["ls"]);

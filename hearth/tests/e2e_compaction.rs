@@ -39,7 +39,7 @@ fn metric(hearth: &Hearth, name: &str) -> f64 {
 }
 
 #[test]
-fn the_binary_compacts_beside_serving() {
+fn compactor_inside_the_server_compacts_beside_serving() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut hearth = Start::at(folder.path()).config("compactor:\n  enabled: false\n").ready();
     let mut model = Model::default();
@@ -89,7 +89,7 @@ fn the_binary_compacts_beside_serving() {
 }
 
 #[test]
-fn a_process_beside_the_server_compacts_its_bucket() {
+fn compactor_beside_the_server_compacts_its_bucket() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut start = Start::at(folder.path()).config("compactor:\n  enabled: false\n");
     let bucket = folder.path().join("bucket");

@@ -167,12 +167,12 @@ fn race(kind: Kind) {
 }
 
 #[test]
-fn two_hearths_race_through_zookeeper_and_lose_nothing() {
+fn zookeeper_decides_a_race_of_two_hearths_that_lose_nothing() {
     race(Kind::ZooKeeper);
 }
 
 #[test]
-fn two_hearths_race_through_etcd_and_lose_nothing() {
+fn etcd_decides_a_race_of_two_hearths_that_lose_nothing() {
     race(Kind::Etcd);
 }
 
@@ -266,7 +266,7 @@ fn etcd_with_tls_and_users_keeps_strangers_out_of_the_catalog() {
 }
 
 #[test]
-fn a_single_writer_keeps_the_second_out() {
+fn single_writer_keeps_the_second_out() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let s3 = CarelessS3::start(folder.path());
     let alone = "catalog:\n  single_writer: true\n";

@@ -30,7 +30,7 @@ fn write(hearth: &Hearth, model: &mut Model, all: Vec<Series>) {
 }
 
 #[test]
-fn a_query_sees_head_and_blocks_as_one() {
+fn query_sees_head_and_blocks_as_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut hearth = Start::at(folder.path()).ready();
     let mut model = Model::default();
@@ -95,7 +95,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_last_written_of_conflicting_values_wins() {
+fn value_that_was_written_last_wins() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut hearth = Start::at(folder.path()).ready();
     let at = now_ms() - HOUR_MS;
@@ -143,7 +143,7 @@ fn the_last_written_of_conflicting_values_wins() {
 }
 
 #[test]
-fn a_second_process_on_the_same_folder_is_refused() {
+fn second_process_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut hearth = Start::at(folder.path()).ready();
     let mut second = Start { port: test_services::free_port(), ..hearth.start.clone() };
@@ -172,7 +172,7 @@ fn ends(mut hearth: Hearth) -> (ExitStatus, String) {
 }
 
 #[test]
-fn a_data_folder_that_cannot_be_made_or_written_is_a_clear_error() {
+fn data_folder_that_cannot_be_made_or_written_is_a_clear_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // A file where the folder should be, which no privilege helps against.
     std::fs::write(folder.path().join("data"), b"not a folder").expect("a file can be written");
@@ -264,7 +264,7 @@ fn full_and_free_again(hearth: Hearth, space: impl FnOnce(&Hearth)) {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_loses_nothing() {
+fn full_disk_refuses_writes_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Start::at(folder.path());
     let data = start.data_dir();
@@ -278,7 +278,7 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
 }
 
 #[test]
-fn a_log_that_cannot_grow_refuses_writes_and_loses_nothing() {
+fn log_that_cannot_grow_refuses_writes_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     limited_files(folder.path());
 }

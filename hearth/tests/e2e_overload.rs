@@ -65,7 +65,7 @@ fn start(folder: &std::path::Path) -> test_services::Hearth {
 }
 
 #[test]
-fn many_times_what_fits_is_put_off_and_taken_in_the_end() {
+fn head_puts_off_many_times_what_fits_and_takes_it_in_the_end() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = start(folder.path());
     let (senders, requests, from_ms) = (4, 125, now_ms() - 600_000);
@@ -103,7 +103,7 @@ fn many_times_what_fits_is_put_off_and_taken_in_the_end() {
 }
 
 #[test]
-fn an_object_store_that_is_away_costs_disk_and_without_disk_writes_stop_but_not_queries() {
+fn object_store_that_is_away_costs_disk_and_without_disk_writes_stop_but_not_queries() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = start(folder.path());
     let blocks = hearth.start.data_dir().join("blocks");

@@ -188,7 +188,7 @@ fn made_up() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_recording_replays_completely() {
+fn recording_replays_completely() {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/remote-write.rec.zst");
     let real = recording.is_file();
     let frames = if real { frames(&recording) } else { made_up() };

@@ -28,7 +28,7 @@ fn wait_until_seen(api: &Api, replica: &str, since: i64) -> i64 {
 }
 
 #[test]
-fn a_pair_of_prometheis_is_one_although_one_is_killed() {
+fn replicas_of_a_pair_are_one_although_one_is_killed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = hearth::Start::at(folder.path()).config("query:\n  replica_labels: [replica]\n").ready();
     let exporter = NodeExporter::start(folder.path());

@@ -24,7 +24,7 @@ fn some(count: usize, from_ms: i64, samples: usize, shift: f64) -> Vec<Series> {
 }
 
 #[test]
-fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
+fn bucket_answers_for_a_hearth_that_lost_its_disk() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut ceph = Ceph::start(folder.path());
     ceph.s3.create_bucket("hearth-blocks");
@@ -166,7 +166,7 @@ fn a_hearth_that_lost_its_disk_answers_from_the_bucket() {
 }
 
 #[test]
-fn a_bucket_of_googles_is_committed_to_by_its_own_condition() {
+fn google_bucket_is_committed_to_by_its_own_condition() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // The same requests as Google's XML API takes, without its login.
     let server = PlainS3::honest();
@@ -193,7 +193,7 @@ fn a_bucket_of_googles_is_committed_to_by_its_own_condition() {
 }
 
 #[test]
-fn a_service_account_of_googles_signs_every_request() {
+fn google_service_account_signs_every_request() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = PlainS3::honest();
     let made = Command::new(test_services::installed("openssl", "openssl"))
@@ -249,7 +249,7 @@ fn credentials_come_from_the_role_of_the_machine_or_of_the_pod() {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_is_a_clear_error() {
+fn bucket_that_is_not_there_is_a_clear_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut start = Start::at(folder.path());
     start.objstore = Some("s3://no-such-bucket".to_owned());

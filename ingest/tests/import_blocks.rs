@@ -97,7 +97,7 @@ fn shown(series: &SeriesColumns, i: usize) -> Value {
 }
 
 #[test]
-fn every_sample_is_what_prometheus_reads() {
+fn import_reads_every_sample_as_prometheus_does() {
     for name in CASES {
         let case = case(name);
         let mut expected = expected(&case);

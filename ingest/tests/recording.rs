@@ -125,7 +125,7 @@ impl Sink for Counts {
 }
 
 #[test]
-fn every_count_of_a_recording_is_found_again() {
+fn recording_is_counted_alike_by_all() {
     for recording in recordings() {
         let want = facts(&recording);
         let mut counts = Counts::default();

@@ -483,7 +483,7 @@ async fn start_timestamps_are_kept_and_zero_is_none() {
 }
 
 #[tokio::test]
-async fn every_kind_of_histogram_is_kept_and_what_contradicts_itself_is_refused_alone() {
+async fn histograms_of_every_kind_are_kept_and_what_contradicts_itself_is_refused_alone() {
     let f = fixture(Limits::default()).await;
     let float = Histogram {
         count: Some(Count::Float(7.5)),

@@ -96,17 +96,17 @@ fn contract_of_bucket(options: WriteOptions, cache_bytes: usize) {
 }
 
 #[test]
-fn one_block_answers_as_every_source() {
+fn block_answers_as_every_source() {
     contract_of_bucket(WriteOptions::fresh(), 64 << 20);
 }
 
 #[test]
-fn one_compacted_block_without_a_cache_answers_as_every_source() {
+fn compacted_block_without_a_cache_answers_as_every_source() {
     contract_of_bucket(WriteOptions::compacted(), 0);
 }
 
 #[test]
-fn a_block_of_many_small_pages_answers_as_every_source() {
+fn block_of_many_small_pages_answers_as_every_source() {
     contract_of_bucket(tiny(), 100_000);
 }
 
@@ -134,7 +134,7 @@ fn split(given: &Given, parts: usize, wrong: bool) -> Vec<Given> {
 }
 
 #[test]
-fn several_blocks_answer_as_every_source_and_the_newer_wins() {
+fn blocks_answer_as_every_source_and_the_newer_wins() {
     check_conformance(|given| {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let mut blocks = Vec::new();
@@ -149,7 +149,7 @@ fn several_blocks_answer_as_every_source_and_the_newer_wins() {
 }
 
 #[test]
-fn where_sources_differ_the_later_wins() {
+fn blocks_that_differ_are_answered_by_the_later() {
     let labels = Labels::from_pairs([("__name__", "m")]);
     let at = |t: i64, v: f64| (Sample { ts_ms: t, value: Value::Float(v) }, 0);
     let old: Given = vec![(labels.clone(), vec![at(1, 1.0), at(2, 2.0), at(4, 4.0)])];
@@ -233,7 +233,7 @@ fn series_of_one_scrape_share_one_timeline_in_the_block_and_in_memory() {
 }
 
 #[test]
-fn the_writer_refuses_what_would_make_a_wrong_block() {
+fn writer_refuses_what_would_make_a_wrong_block() {
     let dir = tempfile::tempdir().unwrap();
     let series = |name: &str, ts: &[i64], values: usize| SeriesColumns {
         labels: Labels::from_pairs([("__name__", name)]),
@@ -314,7 +314,7 @@ fn same(got: &[SeriesColumns], want: &[SeriesColumns]) -> bool {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_an_error_that_names_the_object_and_never_a_wrong_value() {
+fn flipped_bit_anywhere_is_an_error_that_names_the_object_and_never_a_wrong_value() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let want = mixed();
     let meta = put_block(&store, Ulid::new(), tiny(), want.clone()).unwrap();
@@ -357,7 +357,7 @@ fn a_flipped_bit_anywhere_is_an_error_that_names_the_object_and_never_a_wrong_va
 }
 
 #[test]
-fn a_damaged_meta_json_is_noticed() {
+fn damaged_meta_json_is_noticed() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let meta = put_block(&store, Ulid::new(), WriteOptions::fresh(), mixed()).unwrap();
     let text = meta.to_json();
@@ -381,7 +381,7 @@ fn a_damaged_meta_json_is_noticed() {
 }
 
 #[test]
-fn one_series_reads_few_bytes_in_few_rounds() {
+fn series_of_a_block_is_read_in_few_bytes_and_few_rounds() {
     let faulty = Arc::new(faulty_store::FaultyStore::default());
     let store: Arc<dyn ObjectStore> = faulty.clone();
     let ts: Arc<[i64]> = (0..480).map(|i| 1_767_225_600_000 + i * 15_000).collect();
@@ -480,7 +480,7 @@ fn samples_of_small_selections_are_kept_decoded() {
 }
 
 #[test]
-fn the_recording_comes_back_bit_for_bit() {
+fn recording_comes_back_bit_for_bit() {
     let (series, which) = match recording::path() {
         Some(path) => (recording::series(&path), "the shared recording"),
         None => (mixed(), "the project's own series, the shared recording being absent"),
@@ -535,7 +535,7 @@ fn any_samples() -> impl Strategy<Value = (Vec<i64>, Vec<u64>, Option<Vec<i64>>)
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_is_written_comes_back(
+    fn block_gives_back_whatever_is_written(
         given in proptest::collection::hash_map(any_labels(), any_samples(), 1..12),
         small in any::<bool>(),
     ) {
@@ -571,7 +571,7 @@ proptest! {
 
 /// What fuzz/ found: footers and pages behind right checksums that are wrong all the same.
 #[test]
-fn what_is_wrong_behind_its_checksum_is_an_error_or_harmless() {
+fn block_that_is_wrong_behind_its_checksum_is_an_error_or_harmless() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let series = (0..5).map(|n| SeriesColumns {
         labels: Labels::from_pairs([("__name__", "m"), ("n", ["a", "b", "c", "d", "e"][n])]),

@@ -50,7 +50,7 @@ async fn open(store: &Arc<dyn ObjectStore>, writer: &str) -> Catalog {
 }
 
 #[tokio::test]
-async fn a_commit_is_seen_by_others_and_by_the_next_start() {
+async fn commit_is_seen_by_others_and_by_the_next_start() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let writer = open(&store, "ingester-0").await;
     let reader = open(&store, "querier").await;
@@ -72,7 +72,7 @@ async fn a_commit_is_seen_by_others_and_by_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_refresh_without_news_is_one_get_and_no_list() {
+async fn refresh_without_news_is_one_get_and_no_list() {
     let faulty = Arc::new(FaultyStore::default());
     let store: Arc<dyn ObjectStore> = faulty.clone();
     let catalog = open(&store, "w").await;
@@ -166,7 +166,7 @@ fn racing_writers_over_a_failing_store_lose_and_double_nothing() {
 }
 
 #[test]
-fn the_same_when_reads_fail_too() {
+fn commit_survives_each_request_when_reads_fail_too() {
     for seed in 100..110 {
         race(seed, 7);
     }
@@ -230,7 +230,7 @@ async fn one_fault(at: u64, fault: Fault, and_after: bool, through: bool) -> boo
 }
 
 #[tokio::test]
-async fn each_request_in_turn_fails_is_late_or_is_the_last() {
+async fn commit_survives_each_request_that_fails_is_late_or_is_the_last() {
     for through in [false, true] {
         for fault in [Fault::Refused, Fault::AnswerLost, Fault::Repeated, Fault::Slow, Fault::Late] {
             for and_after in [false, true] {
@@ -260,7 +260,7 @@ async fn our_own_earlier_success_is_recognised() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_gives_an_error_and_changes_nothing() {
+async fn store_that_is_down_gives_an_error_and_changes_nothing() {
     let faulty = Arc::new(FaultyStore::default());
     faulty.script(|_, _| Fault::Refused);
     let store: Arc<dyn ObjectStore> = faulty.clone();
@@ -308,7 +308,7 @@ async fn old_snapshots_go_and_a_sleeper_finds_its_way() {
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_is_an_error_that_names_it() {
+async fn damaged_snapshot_is_an_error_that_names_it() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let catalog = open(&store, "w").await;
     catalog.commit(&Edit::flush(Some(meta(Ulid::new())), "w", 1)).await.unwrap();
@@ -328,7 +328,7 @@ async fn a_damaged_snapshot_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn the_probe_tells_honest_stores_from_liars() {
+async fn probe_tells_honest_stores_from_liars() {
     let honest: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     assert_eq!(probe(&honest).await, Ok(()));
     let dir = tempfile::tempdir().unwrap();
@@ -354,7 +354,7 @@ async fn the_probe_tells_honest_stores_from_liars() {
 }
 
 #[tokio::test]
-async fn a_quarantined_block_is_known_to_all_until_it_is_released_or_replaced() {
+async fn quarantined_block_is_known_to_all_until_it_is_released_or_replaced() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let catalog = open(&store, "compactor").await;
     let (a, b) = (Ulid::from_parts(1, 1), Ulid::from_parts(2, 2));

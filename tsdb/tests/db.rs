@@ -86,7 +86,7 @@ fn rows(series: Range<usize>, times: impl Iterator<Item = i64> + Clone) -> Vec<(
 const T0: i64 = 1_700_000_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_is_there_after_a_crash_exactly_once() {
+async fn committed_samples_are_there_after_a_crash_exactly_once() {
     let dir = tempfile::tempdir().unwrap();
     let (store, mut model) = (memory(), Model::new());
     {
@@ -131,7 +131,7 @@ async fn what_was_committed_is_there_after_a_crash_exactly_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_has_one_owner() {
+async fn folder_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let store = memory();
     let _db = Db::open(options(dir.path(), &store)).await.unwrap();
@@ -188,7 +188,7 @@ async fn flushes_and_restarts_keep_every_sample_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_keeps_its_view_while_flushes_go_on() {
+async fn query_keeps_its_view_while_flushes_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (store, mut model) = (memory(), Model::new());
     let db = Db::open(options(dir.path(), &store)).await.unwrap();

@@ -61,7 +61,7 @@ fn buried(block: &BlockMeta, tombstones: Vec<Tombstone>) -> Snapshot {
 }
 
 #[test]
-fn a_bucket_with_deleted_series_and_stretches_answers_as_one_that_never_had_them() {
+fn bucket_with_deleted_series_and_intervals_answers_as_one_that_never_had_them() {
     check_conformance(|given| {
         let all = MemorySource::new();
         let mut tombstones = Vec::new();
@@ -185,7 +185,7 @@ fn about(job: &str, min_t_ms: i64, max_t_ms: i64) -> Tombstone {
 }
 
 #[test]
-fn a_tombstone_reaches_what_was_live_and_goes_when_no_block_holds_anything_of_it() {
+fn tombstone_reaches_what_was_live_and_goes_when_no_block_holds_anything_of_it() {
     let after = |s: &Snapshot, edit: Edit| s.apply(&edit, "w", Ulid::new()).unwrap();
     let (a, b) = (meta(10, 0, 99, &[]), meta(20, 100, 199, &[]));
     let plain = after(&Snapshot::empty(), Edit { add: vec![a.clone(), b.clone()], ..Edit::default() });
@@ -224,7 +224,7 @@ fn a_tombstone_reaches_what_was_live_and_goes_when_no_block_holds_anything_of_it
 }
 
 #[test]
-fn the_same_deletion_twice_is_one_and_too_many_are_refused_in_words() {
+fn deletion_twice_is_one_and_too_many_are_refused_in_words() {
     let mut now =
         Snapshot::empty().apply(&Edit::flush(Some(meta(10, 0, 999, &[])), "w", 1), "w", Ulid::new()).unwrap();
     for i in 0..5 {
@@ -296,7 +296,7 @@ async fn racing_deletions_and_flushes_all_take_place_and_come_back_as_written() 
 }
 
 #[tokio::test]
-async fn a_newer_version_is_refused_by_its_number() {
+async fn newer_version_is_refused_by_its_number() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let catalog = Catalog::open(store.clone(), TenantId::single(), "w", options()).await.unwrap();
     catalog.commit(&Edit::flush(Some(meta(1, 0, 9, &[])), "w", 1)).await.unwrap();
@@ -386,7 +386,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_is_written_and_deleted_in_any_order_the_answers_are_the_model_s(steps in steps()) {
+    fn deletion_in_any_order_of_writes_answers_as_the_model(steps in steps()) {
         runtime().block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
@@ -421,7 +421,7 @@ proptest! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_store_fails_nothing_is_deleted_and_the_next_try_deletes() {
+async fn deletion_on_a_store_that_fails_deletes_nothing_and_the_next_try_does() {
     let dir = tempfile::tempdir().unwrap();
     let faulty = Arc::new(FaultyStore::default());
     let store: Arc<dyn ObjectStore> = faulty.clone();

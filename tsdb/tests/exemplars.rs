@@ -96,7 +96,7 @@ fn about(help: &str) -> Metadata {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_survive_kills_flushes_and_the_loss_of_the_disk() {
+async fn exemplars_survive_kills_flushes_and_the_loss_of_the_disk() {
     let store = memory();
     let (mut dir, mut model) = (tempfile::tempdir().unwrap(), Model::new());
     let mut db = Db::open(options(dir.path(), &store)).await.unwrap();
@@ -177,7 +177,7 @@ async fn late_long_and_repeated_ones_are_left_out_and_a_full_memory_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flush_that_fails_at_any_write_loses_nothing_and_shows_nothing_twice() {
+async fn flush_that_fails_at_any_write_loses_nothing_and_shows_nothing_twice() {
     let mut worked = 0;
     for failing in 0..10 {
         let faulty = Arc::new(FaultyStore::default());
@@ -215,7 +215,7 @@ async fn a_flush_that_fails_at_any_write_loses_nothing_and_shows_nothing_twice()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_files_of_a_day_become_one_and_those_too_old_go() {
+async fn exemplar_files_of_a_day_become_one_and_those_too_old_go() {
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let day = 24 * 3600 * 1000;
     let clock = ManualClock::at(T0 / day * day);
@@ -246,7 +246,7 @@ async fn the_files_of_a_day_become_one_and_those_too_old_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_damaged_or_gone_is_an_error_that_names_it() {
+async fn exemplar_file_that_is_damaged_or_gone_is_an_error_that_names_it() {
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let mut model = Model::new();
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
@@ -329,7 +329,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
     #[test]
-    fn what_was_taken_as_new_is_there_once_whatever_happens(steps in steps()) {
+    fn exemplars_taken_as_new_are_there_once_whatever_happens(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let bucket = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ fn live(runtime: &tokio::runtime::Runtime, store: &Arc<dyn ObjectStore>) -> Vec<
 }
 
 #[test]
-fn a_unit_is_committed_once_wherever_a_run_dies() {
+fn import_unit_is_committed_once_wherever_a_run_dies() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let scratch = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ fn a_unit_is_committed_once_wherever_a_run_dies() {
 }
 
 #[test]
-fn what_is_imported_counts_as_written_last() {
+fn import_counts_as_written_last() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let scratch = tempfile::tempdir().unwrap();

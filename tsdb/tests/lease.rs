@@ -17,7 +17,7 @@ fn holder(store: &Arc<dyn ObjectStore>, clock: &ManualClock, name: &str) -> Leas
 }
 
 #[tokio::test]
-async fn one_holds_it_until_it_is_given_back_or_runs_out() {
+async fn lease_is_held_until_it_is_given_back_or_runs_out() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let clock = ManualClock::at(1_000_000);
     let (a, b) = (holder(&store, &clock, "a"), holder(&store, &clock, "b"));
@@ -38,7 +38,7 @@ async fn one_holds_it_until_it_is_given_back_or_runs_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_try_at_once_one_gets_it() {
+async fn lease_goes_to_one_of_many_that_try_at_once() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let clock = ManualClock::at(5);
     for round in 0..20i64 {

@@ -139,7 +139,7 @@ async fn local_blocks_need_no_log_and_become_the_blocks_that_a_flush_would_make(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_store_that_is_away_costs_disk_and_not_memory() {
+async fn object_store_that_is_away_costs_disk_and_not_memory() {
     let dir = tempfile::tempdir().unwrap();
     let faulty = Arc::new(FaultyStore::default());
     let store: Arc<dyn ObjectStore> = faulty.clone();
@@ -279,7 +279,7 @@ async fn local_block_that_is_damaged_is_told_and_keeps_nothing_else_from_the_obj
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_between_manifest_and_log_and_files_that_are_gone_are_told_from_one_another() {
+async fn kill_between_manifest_and_log_is_told_from_files_that_are_gone() {
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let mut models = [Model::new(), Model::new()];
     let db = Db::open(options(dir.path(), &store)).await.unwrap();

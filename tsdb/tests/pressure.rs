@@ -80,7 +80,7 @@ async fn ten_times_what_fits_is_taken_in_the_end_and_never_more_held_than_the_li
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_full_of_series_that_fell_silent_takes_writes_again() {
+async fn head_full_of_series_that_fell_silent_takes_writes_again() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(options(dir.path())).await.unwrap();
     // Every request brings series of its own: labels fill the head, not samples.
@@ -106,7 +106,7 @@ async fn a_head_full_of_series_that_fell_silent_takes_writes_again() {
 }
 
 #[tokio::test]
-async fn what_is_counted_along_is_what_is_there() {
+async fn head_bytes_that_are_counted_along_are_those_that_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let options = DbOptions { flush_when_due: false, ..options(dir.path()) };
     let db = Db::open(DbOptions { max_head_bytes: None, ..options }).await.unwrap();

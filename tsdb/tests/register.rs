@@ -228,7 +228,7 @@ fn racing_writers_over_store_and_register_that_fail_lose_and_double_nothing() {
 /// A writer is stopped dead after each number of requests in turn; whatever it left, the next writer goes on
 /// and everybody agrees.
 #[tokio::test]
-async fn a_writer_may_die_at_any_step() {
+async fn writer_may_die_at_any_step() {
     for stop_at in 0..14 {
         let faulty = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
         let register = Arc::new(Memory::default());
@@ -276,7 +276,7 @@ async fn a_writer_may_die_at_any_step() {
 }
 
 #[tokio::test]
-async fn a_decided_commit_is_seen_even_if_its_writer_died_before_carrying_it_out() {
+async fn decided_commit_is_seen_even_if_its_writer_died_before_carrying_it_out() {
     let faulty = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
     let register = Arc::new(Memory::default());
     let store = arranged(&faulty, &register).await;
@@ -298,7 +298,7 @@ async fn a_decided_commit_is_seen_even_if_its_writer_died_before_carrying_it_out
 }
 
 #[test]
-fn of_many_who_create_at_once_one_is_told_so() {
+fn register_tells_one_of_many_who_create_at_once() {
     on_threads(async {
         // The probe races eight writers for each of three keys, through register and claims, losers carrying
         // out what winners began.
@@ -311,7 +311,7 @@ fn of_many_who_create_at_once_one_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_register_that_is_not_the_buckets_own_is_refused() {
+async fn register_that_is_not_the_buckets_own_is_refused() {
     let faulty = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
     let register = Arc::new(Memory::default());
     let store = arranged(&faulty, &register).await;
@@ -341,7 +341,7 @@ async fn a_register_that_is_not_the_buckets_own_is_refused() {
 }
 
 #[tokio::test]
-async fn a_single_writer_keeps_others_out_and_stops_when_it_is_replaced() {
+async fn single_writer_keeps_others_out_and_stops_when_it_is_replaced() {
     let liar = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
     let commits = Commits::SingleWriter { beat: Duration::from_millis(50) };
     let take = |writer: &'static str| {

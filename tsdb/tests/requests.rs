@@ -169,7 +169,7 @@ async fn first_samples(db: &Arc<Db>, instance: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cold_query_takes_three_round_trips_and_no_listing() {
+async fn cold_query_takes_three_round_trips_and_no_listing() {
     for blocks in [1, 6] {
         let rounds = Rounds::new();
         let store: Arc<dyn ObjectStore> = rounds.store.clone();
@@ -226,7 +226,7 @@ async fn label_questions_take_one_round_trip_and_no_listing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_of_part_of_the_time_opens_no_other_block() {
+async fn query_of_part_of_the_time_opens_no_other_block() {
     let rounds = Rounds::new();
     let store: Arc<dyn ObjectStore> = rounds.store.clone();
     fill(&store, 5).await;
@@ -299,7 +299,7 @@ fn many_series() -> Vec<SeriesColumns> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_of_one_metric_reads_its_part_of_the_series_table() {
+async fn query_of_one_metric_reads_its_part_of_the_series_table() {
     let rounds = Rounds::new();
     let store: Arc<dyn ObjectStore> = rounds.store.clone();
     let dir = tempfile::tempdir().unwrap();

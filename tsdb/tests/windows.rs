@@ -320,7 +320,7 @@ fn small_pages(resolution: i64) -> WriteOptions {
 }
 
 #[test]
-fn a_block_gives_back_the_windows_that_were_written() {
+fn block_gives_back_the_windows_that_were_written() {
     let bucket = Bucket::new();
     let raw = all_series(20, 4);
     for resolution in [FIVE_M, HOUR] {
@@ -509,7 +509,7 @@ fn late_samples_make_windows_stale_where_they_lie_and_nowhere_else() {
 }
 
 #[test]
-fn what_only_coarser_windows_hold_is_not_hidden_by_finer_ones_of_what_came_later() {
+fn windows_that_are_coarser_are_not_hidden_by_finer_ones_of_what_came_later() {
     let bucket = Bucket::new();
     let raw = all_series(12, 6);
     // Half of the samples were downsampled and their samples and windows of five minutes are gone; the other

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_series_counts_once_and_its_bytes_as_often_as_it_is_stored() {
+    fn series_counts_once_and_its_bytes_as_often_as_it_is_stored() {
         let labels = |pairs: &[(&str, &str)]| Labels::from_sorted(pairs.iter().copied());
         let mut counts = LabelCounts::default();
         let (a, b) =

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_is_described_under_the_usual_names() {
+    fn process_is_described_under_the_usual_names() {
         let mut registry = Registry::default();
         register(&mut registry);
         let mut text = String::new();
@@ -165,7 +165,7 @@ mod tests {
 
     #[cfg(feature = "jemalloc")]
     #[test]
-    fn the_heap_is_as_large_as_what_is_in_it() {
+    fn heap_is_as_large_as_what_is_in_it() {
         let heap = || heap()[0].2;
         let before = heap();
         let held = vec![1u8; 64 << 20];
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_may_have_any_name() {
+    fn program_may_have_any_name() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 100 1 1";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(cpu_seconds("nonsense"), None);

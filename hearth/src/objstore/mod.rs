@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_opens_without_asking_it_anything() {
+    fn bucket_opens_without_asking_it_anything() {
         let dir = tempfile::tempdir().unwrap();
         let (key, secret) = (dir.path().join("key"), dir.path().join("secret"));
         std::fs::write(&key, "k\n").unwrap();

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_what_was_set_or_a_share_of_what_there_is() {
+    fn limit_is_what_was_set_or_a_share_of_what_there_is() {
         assert_eq!(head_limit(77), Some(77));
         let all = memory_bytes().expect("this machine says how much memory it has");
         assert!(head_limit(0).is_some_and(|limit| limit < all && limit > all / 4));

@@ -114,7 +114,7 @@ fn arrows_between_crates_point_down() {
 }
 
 #[test]
-fn every_file_opens_with_a_sentence() {
+fn files_open_with_a_sentence() {
     for path in rust_files() {
         let text = read(&path);
         let first = text.lines().next().unwrap_or("");
@@ -128,7 +128,7 @@ fn every_file_opens_with_a_sentence() {
 }
 
 #[test]
-fn no_file_is_named_after_nothing() {
+fn files_are_named_after_what_is_inside() {
     const BANNED: [&str; 8] = ["util", "utils", "common", "helper", "helpers", "manager", "misc", "shared"];
     for path in rust_files() {
         let parts = path.strip_prefix(root()).expect("below the root").iter().filter_map(|p| p.to_str());
@@ -251,7 +251,7 @@ fn decisions_say_what_was_given_up() {
 }
 
 #[test]
-fn nothing_points_into_somebodys_machine() {
+fn paths_of_somebodys_machine_are_nowhere() {
     let mut all = rust_files();
     for folder in ["deploy", "decisions", ".ci"] {
         all.extend(files(&root().join(folder), &[""]));

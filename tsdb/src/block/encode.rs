@@ -365,7 +365,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_bit_pattern_survives(bits in proptest::collection::vec(any::<u64>(), 1..200)) {
+        fn encoding_keeps_every_bit_pattern(bits in proptest::collection::vec(any::<u64>(), 1..200)) {
             assert_survives(&bits.iter().map(|b| f64::from_bits(*b)).collect::<Vec<_>>());
         }
 

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_too_many_names_is_none() {
+    fn directory_of_too_many_names_is_none() {
         let names: Vec<String> = (0..300_000).map(|i| format!("{:08}", i * 7)).collect();
         assert!(written(names.iter().map(|n| (n.as_str(), 1))).is_none());
         assert!(written([]).is_none());
@@ -172,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_directory_comes_back(names in proptest::collection::btree_map(any::<String>(), 1u32..5, 1..50)) {
+        fn directory_comes_back(names in proptest::collection::btree_map(any::<String>(), 1u32..5, 1..50)) {
             let runs = MetricRuns::from_text(&written(names.iter().map(|(n, r)| (n.as_str(), *r))).unwrap()).unwrap();
             prop_assert_eq!(runs.names.iter().map(|n| n.to_string()).collect::<Vec<_>>(), names.keys().cloned().collect::<Vec<_>>());
             let rows: Vec<u32> = runs.starts.windows(2).map(|w| w[1] - w[0]).collect();

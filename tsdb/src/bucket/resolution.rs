@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coarsest_that_knows_everything_answers() {
+    fn resolution_is_the_coarsest_that_knows_everything() {
         // Samples of (0, 240] in one block, windows of 10 and of 60, late samples at 95 and 96, and fresh
         // samples from 241 on.
         let blocks = [
@@ -548,7 +548,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
         #[test]
-        fn every_time_is_answered_once_as_the_rules_say(
+        fn resolution_answers_every_time_once_as_the_rules_say(
             given in proptest::collection::vec((0i64..400, 0i64..150, 0usize..5, proptest::collection::vec(1u128..6, 0..3), 0u128..4), 0..9),
             min_t_ms in -20i64..300,
             length in 0i64..300,

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tenant_name_is_one_folder_of_its_own() {
+    fn tenant_name_is_one_folder_of_its_own() {
         for name in ["default", "a.b", "x(1)'*!_", "..."] {
             let t = TenantId::new(name).unwrap();
             let p = block(&t, Ulid::nil());

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_leave_memory_by_their_time_by_their_age_or_by_what_they_take() {
+    fn seal_is_due_by_time_by_age_or_by_memory() {
         let due = |span_ms, samples, age_ms, bytes: HeadBytes| {
             seal_is_due(HeadState { span_ms, samples, age_ms }, &bytes, 1000)
         };
@@ -175,7 +175,7 @@ mod tests {
     const H: i64 = 3600 * 1000;
 
     #[test]
-    fn a_normal_flush_is_one_block_and_none_crosses_half_a_day() {
+    fn flush_is_one_block_mostly_and_none_crosses_half_a_day() {
         let in_the_morning = BTreeMap::from([(10 * H, 1_000_000), (12 * H, 900)]);
         assert_eq!(plan(&in_the_morning, 2 * H), [8 * H + 1..=12 * H]);
         let at_noon = BTreeMap::from([(12 * H, 1_000_000), (14 * H, 900)]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_due_when_data_time_leaves_its_window() {
+    fn flush_is_due_when_data_time_leaves_its_window() {
         let head = |a, b, age_ms| HeadState { span_ms: Some((a, b)), samples: 5, age_ms };
         assert!(!is_due(head(2 * H + 1, 4 * H, 0), 2 * H));
         assert!(is_due(head(2 * H + 1, 4 * H + 1, 0), 2 * H));
@@ -211,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_window_is_in_exactly_one_block(windows in proptest::collection::btree_map((-500i64..500).prop_map(|i| i * 2 * H), 1u64..1_000_000, 1..60)) {
+        fn flush_puts_every_window_into_exactly_one_block(windows in proptest::collection::btree_map((-500i64..500).prop_map(|i| i * 2 * H), 1u64..1_000_000, 1..60)) {
             let ranges = plan(&windows, 2 * H);
             prop_assert!(ranges.windows(2).all(|w| w[0].end() < w[1].start()));
             let samples = |r: &RangeInclusive<i64>| windows.range(r.clone()).map(|(_, n)| n).sum::<u64>();

@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_keeps_what_no_stretch_holds(
+        fn cut_keeps_what_no_interval_holds(
             stretches in proptest::collection::vec((-50i64..50, -3i64..20), 0..8),
             ts in proptest::collection::btree_set(-60i64..80, 0..60),
         ) {

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_rule_that_matches_decides_how_long_a_series_is_kept() {
+    fn retention_rule_that_matches_first_decides_how_long_a_series_is_kept() {
         let rule = |name: &str, value: &str, keep_ms| RetentionRule {
             matchers: vec![Matcher::equal(name, value)],
             keep_ms,

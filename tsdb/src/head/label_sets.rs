@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_takes_four_bytes_a_label_and_no_more() {
+    fn label_set_takes_four_bytes_a_label_and_no_more() {
         let mut sets = LabelSets::default();
         let values: Vec<String> = (0..5000).map(|i| format!("v{i}")).collect();
         for value in &values {

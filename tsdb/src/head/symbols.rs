@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_lives_as_long_as_its_uses() {
+    fn symbol_number_lives_as_long_as_its_uses() {
         let mut s = Symbols::default();
         let a = s.take("job");
         assert_eq!(s.take("job"), a);

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_gone_or_heard_again_after_a_day_is_written() {
+    fn metadata_is_written_where_it_is_new_gone_or_heard_again_after_a_day() {
         let stored = known(&[("a", "x", 0), ("b", "y", 0)]);
         assert_eq!(next(&stored, &known(&[("a", "x", 1000)]), None, 1000), None);
         let day = HEARD_AGAIN_MS;
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_comes_back() {
+    fn metadata_file_comes_back_as_written() {
         let all = known(&[("a", "x \"ü\"", 1), ("a", "", -5), ("b", "y", i64::MAX)]);
         let (about, bytes) = encode(&all).unwrap();
         assert_eq!((about.rows, about.min_t_ms, about.max_t_ms), (3, -5, i64::MAX));

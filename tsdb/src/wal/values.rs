@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_keeps_its_bits() {
+    fn log_values_of_every_kind_keep_their_bits() {
         let edge = [
             0.0,
             -0.0,

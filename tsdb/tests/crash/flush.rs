@@ -221,7 +221,7 @@ async fn fails_at_each_write(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flush_whose_writes_fail_one_by_one_or_all_from_one_on_loses_and_doubles_nothing() {
+async fn flush_whose_writes_fail_one_by_one_or_all_from_one_on_loses_and_doubles_nothing() {
     let begun = Arc::new(begun().await);
     let mut all = tokio::task::JoinSet::new();
     // `local_blocks.rs` has every kind of fault for floats; here is all that a request can bring.
@@ -275,7 +275,7 @@ const OBSTACLES: [Obstacle; 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_fails_a_flush_loses_and_doubles_nothing() {
+async fn folder_that_fails_a_flush_loses_and_doubles_nothing() {
     let begun = begun().await;
     for obstacle in OBSTACLES {
         for dies in [false, true] {

@@ -67,7 +67,7 @@ fn damaged(files: &Files) -> Vec<(String, Files)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_damaged_and_still_in_the_log_is_not_lost() {
+async fn local_block_that_is_damaged_and_still_in_the_log_is_not_lost() {
     let (files, parts) = two_sealed(true).await;
     let (whole, all) = (whole(&parts), damaged(&files));
     assert!(all.len() >= 2 * 2 * (1 + 6), "{} files", all.len());
@@ -89,7 +89,7 @@ async fn what_is_damaged_and_still_in_the_log_is_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_damaged_and_only_there_costs_itself_and_nothing_that_comes_after() {
+async fn local_block_that_is_damaged_and_the_only_copy_costs_itself_and_nothing_that_comes_after() {
     let (files, parts) = two_sealed(false).await;
     let parts = Arc::new(parts);
     side_by_side(damaged(&files).into_iter().map(|(name, files)| {
@@ -126,7 +126,7 @@ async fn what_is_damaged_and_only_there_costs_itself_and_nothing_that_comes_afte
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_can_be_read_again_takes_no_segment_that_was_written_meanwhile() {
+async fn manifest_that_can_be_read_again_takes_no_segment_that_was_written_meanwhile() {
     let (files, parts) = two_sealed(false).await;
     let mut world = whole(&parts);
     let stores = Stores::of(&files, InMemory::new());
@@ -146,7 +146,7 @@ async fn a_manifest_that_can_be_read_again_takes_no_segment_that_was_written_mea
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_cannot_be_read_for_the_moment_refuses_to_start_and_loses_nothing() {
+async fn disk_that_cannot_be_read_for_the_moment_refuses_to_start_and_loses_nothing() {
     let (files, parts) = two_sealed(false).await;
     let stores = Stores::of(&files, InMemory::new());
     // Every request but the list fails, one by one and all.

@@ -162,7 +162,7 @@ async fn opens(recorded: &Recorded, folder: &Path, whole: usize, cut: usize, wha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_cut_anywhere_opens_with_its_whole_records_and_says_how_many_bytes_were_lost() {
+async fn log_cut_anywhere_opens_with_its_whole_records_and_says_how_many_bytes_were_lost() {
     listen();
     let recorded = recorded().await;
     let bytes = recorded.bytes();
@@ -182,7 +182,7 @@ async fn a_log_cut_anywhere_opens_with_its_whole_records_and_says_how_many_bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_torn_tail_of_any_bytes_is_cut_off() {
+async fn torn_tail_of_any_bytes_is_cut_off() {
     listen();
     let recorded = recorded().await;
     let bytes = recorded.bytes();
@@ -365,7 +365,7 @@ async fn samples_whose_series_was_defined_in_damaged_bytes_are_counted_and_never
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_whose_new_series_was_defined_in_damaged_bytes_does_not_mean_the_one_before() {
+async fn number_whose_new_series_was_defined_in_damaged_bytes_does_not_mean_the_one_before() {
     listen();
     let (mut first, mut third) = (begun(1), begun(3));
     define(&mut first, 1, "old");

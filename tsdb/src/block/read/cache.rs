@@ -257,7 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn cache_lets_the_least_recently_used_go_first() {
         let cache = BlockCache::new(2 * (100 + ENTRY_BYTES));
         let key = |n| Key::Timeline(Ulid::nil(), n);
         cache.put_bytes(key(1), Bytes::from(vec![1; 100]));
@@ -277,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_holds_more_than_it_may(puts in proptest::collection::vec((0u32..20, 0usize..500), 1..200)) {
+        fn cache_never_holds_more_than_it_may(puts in proptest::collection::vec((0u32..20, 0usize..500), 1..200)) {
             let cache = BlockCache::new(2000);
             for (n, len) in puts {
                 cache.put_bytes(Key::Timeline(Ulid::nil(), n), Bytes::from(vec![0; len]));

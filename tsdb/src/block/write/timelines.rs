@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_compared_is_the_whole_vector(ts in proptest::collection::vec(any::<i64>(), 0..50)) {
+        fn timelines_are_compared_as_whole_vectors(ts in proptest::collection::vec(any::<i64>(), 0..50)) {
             let mut packed = Vec::new();
             pack(&ts, &mut packed);
             prop_assert_eq!(unpack(&packed), ts);

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_fails_ends_the_upload_without_completing_it() {
+    async fn part_that_fails_ends_the_upload_without_completing_it() {
         let (done, seen) = upload_of(6, Some(2)).await;
         assert!(done.unwrap_err().to_string().contains("503") && !seen.completed, "{seen:?}");
         assert!(seen.parts.len() < 6 + PARTS_AT_ONCE);

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_open_chunk_is_as_small_as_it_is_thought_to_be() {
+    fn open_chunk_of_a_series_is_as_small_as_it_is_thought_to_be() {
         assert_eq!(std::mem::size_of::<Encoder>(), 56);
         assert_eq!(std::mem::size_of::<Option<crate::head::chunk::OpenChunk>>(), 56);
     }
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_range_asked_comes_back() {
+    fn chunk_gives_back_only_the_range_asked() {
         let mut e = Encoder::default();
         for i in 0..100 {
             e.push(i * 10, i as f64);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_staleness_marker_keeps_its_bits() {
+    fn staleness_marker_keeps_its_bits() {
         round_trip(
             &[(1, 0.0f64.to_bits(), 0), (2, stale_nan().to_bits(), 0), (3, f64::NAN.to_bits(), 0)],
             false,

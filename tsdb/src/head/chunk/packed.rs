@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_node_exporters_say_takes_little() {
+    fn packed_values_of_node_exporters_take_little() {
         let some = |f: &dyn Fn(i64) -> f64| (0..128).map(f).collect::<Vec<_>>();
         assert_eq!(round_trip(&some(&|_| 1.0)), Some(10));
         let pages = round_trip(&some(&|i| 4096.0 * (1_000_000 + (i * 7 % 9)) as f64)).unwrap();

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_lies_together_and_stays_as_it_was() {
+    fn segment_keeps_bytes_together_and_as_they_were() {
         let kept: Vec<Bytes> = (0..3000u32).map(|i| keep(&vec![i as u8; i as usize % 700])).collect();
         for (i, bytes) in kept.iter().enumerate() {
             assert_eq!(bytes.len(), i % 700);

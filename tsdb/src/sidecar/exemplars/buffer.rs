@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_freeze_and_its_end_hide_nothing_and_leave_no_bytes_behind() {
+    fn exemplar_buffer_hides_nothing_at_a_freeze_and_leaves_no_bytes_behind() {
         let buffer = Buffer::new(10_000);
         let tenant = TenantId::single();
         let up = Labels::from_pairs([("__name__", "up")]);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_takes_no_more_before_it_is_in_the_log() {
+    fn exemplar_buffer_that_is_full_takes_no_more_before_it_is_in_the_log() {
         let buffer = Buffer::new(1000);
         let tenant = TenantId::single();
         let up = Labels::from_pairs([("__name__", "up")]);

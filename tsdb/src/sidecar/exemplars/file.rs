@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_comes_back(
+        fn exemplar_file_comes_back_as_written(
             rows in proptest::collection::vec((label_set(), any::<i64>(), any::<u64>(), label_set()), 1..80),
             flip in any::<prop::sample::Index>(),
         ) {

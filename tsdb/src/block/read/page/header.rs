@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_no_interest_is_skipped() {
+    fn header_skips_what_is_of_no_interest() {
         // A header with a checksum, statistics with binaries, and a list of structs; then two empty levels
         // and a value.
         let header = [
