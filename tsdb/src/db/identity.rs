@@ -135,7 +135,7 @@ fn write(dir: &Path, epoch: &Epoch) -> std::io::Result<()> {
     file.write_all(&serde_json::to_vec(epoch)?)?;
     file.sync_all()?;
     std::fs::rename(&new, &path)?;
-    super::sync_folder(dir)
+    super::folder::sync_folder(dir)
 }
 
 /// What this process knows its own watermarks to be, by tenant: the last it saw or made, and those of commits

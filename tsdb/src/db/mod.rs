@@ -7,8 +7,11 @@
 mod appender;
 mod deleting;
 pub mod flush;
+mod folder;
 mod identity;
 pub mod local;
+mod maintain;
+mod open;
 pub mod plan;
 mod progress;
 mod sidecars;
@@ -16,15 +19,12 @@ mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use object_store::ObjectStore;
 use parking_lot::RwLock;
-use ulid::Ulid;
 
 use crate::bucket::{BlockStore, BucketSource};
 use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
@@ -35,8 +35,8 @@ use crate::deletion::{RetentionRules, Visibility};
 use crate::head::Head;
 use crate::head::source::HeadSource;
 use crate::sidecar::exemplars::buffer::{Buffer, BufferCounts};
-use crate::wal::replay::{Replayed, replay};
-use crate::wal::{self, Log};
+use crate::wal::Log;
+use crate::wal::replay::Replayed;
 use model::clock::{Clock, SystemClock};
 use model::head_stats::{HeadBytes, HeadStats};
 use model::source::Source;
@@ -293,124 +293,6 @@ pub(crate) struct ReadState {
 struct Generations;
 
 impl Db {
-    /// Opens or creates a store: takes the folder's lock, reads catalog and local blocks, replays the log.
-    /// Runs on a tokio runtime, which it keeps using.
-    pub async fn open(mut options: DbOptions) -> Result<Arc<Db>, OpenError> {
-        let dir = options.dir.clone();
-        let (locks, writer) = tokio::task::spawn_blocking(move || take_folder(&dir))
-            .await
-            .map_err(|e| OpenError::mend(e.to_string()))??;
-        let arranged = catalog::arrange(options.store.clone(), &options.commits, &writer).await;
-        let arranged = arranged.map_err(|e| match e.passes() {
-            true => OpenError::wait(e.to_string()),
-            false => OpenError::mend(e.to_string()),
-        })?;
-        options.store = arranged.store;
-        identity::claim(&options.dir, &*options.store, &writer).await.map_err(|e| match e {
-            identity::ClaimError::Failed(text) => OpenError::wait(text),
-            identity::ClaimError::Refused(text) => OpenError::mend(text),
-        })?;
-        let watermarks = identity::Watermarks::default();
-        let mut catalogs = HashMap::new();
-        let mut snapshots = BTreeMap::new();
-        let fail = |e: catalog::CatalogError| {
-            let text = format!("cannot read the catalog: {e}");
-            if e.passes() { OpenError::wait(text) } else { OpenError::mend(text) }
-        };
-        for tenant in Catalog::tenants(&*options.store).await.map_err(fail)? {
-            let catalog = open_catalog(&options, &writer, &tenant).await.map_err(fail)?;
-            snapshots.insert(tenant.clone(), catalog.snapshot());
-            watermarks.begin(&tenant, catalog.snapshot().watermark(&writer));
-            catalogs.insert(tenant, catalog);
-        }
-        let log_dir = options.dir.join("log");
-        // An eighth for what stays: the rest is for series and samples.
-        let metadata_bytes = options.max_head_bytes.map_or(u64::MAX, |limit| limit / 8).min(256 << 20);
-        let head = Arc::new(Head::with_metadata_bytes(metadata_bytes));
-        let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
-        let (progress, known) = Progress::open(&options.dir);
-        refuse_older_catalog(&progress, known.as_ref(), &snapshots)?;
-        let local = local::sealing::open_store(&options.dir, options.local_store.clone())?;
-        let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer, known.as_ref()).await?;
-        let (missing_segments, damaged_local_blocks) = (found.missing_segments, found.damaged);
-        let accounted = found.accounted;
-        local::sealing::restore_sidecars(&*local, &found.sealed, &snapshots, &writer, &head, &exemplars)
-            .await;
-        let marks: HashMap<TenantId, u64> =
-            snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
-        let highest = marks.values().copied().max().unwrap_or(0);
-        let sealed_to = found.last_segment.max(highest);
-        let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
-        let now_ms = options.clock.now_ms();
-        let sealed = found.sealed.clone();
-        let dir = options.dir.clone();
-        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed, u64)> {
-            std::fs::create_dir_all(&log_dir)?;
-            // This folder and the one of local blocks, before anything in them is acknowledged.
-            sync_folder(&dir)?;
-            found.remove_segments(&log_dir)?;
-            let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, |tenant, segment| {
-                let flushed = segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark);
-                flushed || found.has(tenant, segment)
-            })?;
-            let left = wal::segments(&log_dir)?;
-            let next = left.last().copied().unwrap_or(0).max(sealed_to) + 1;
-            let log = Log::create(&log_dir, next, Ulid::new().random() as u64, sync)?;
-            Ok((log, replayed, left.first().copied().unwrap_or(next)))
-        });
-        let explain = |e: &dyn std::fmt::Display| {
-            OpenError::wait(format!(
-                "cannot open the log in {}: {e}. Is the folder there, writable, and the disk not full?",
-                options.dir.display()
-            ))
-        };
-        let (log, replayed, segment) = opened.await.map_err(|e| explain(&e))?.map_err(|e| explain(&e))?;
-        let progress = Arc::new(progress);
-        progress.update(|state| {
-            state.accounted = state.accounted.max(accounted);
-            state.last_segment = state.last_segment.max(log.first_segment());
-            note_snapshots(state, &snapshots);
-        });
-        let bucket =
-            BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
-        let db = Arc::new(Db {
-            writer,
-            watermarks,
-            head,
-            exemplars,
-            metadata_cache: sidecars::MetadataCache::default(),
-            log,
-            gate: Arc::default(),
-            state: RwLock::new(Arc::new(ReadState {
-                first_generation: 0,
-                generations: Arc::default(),
-                sealed,
-                snapshots,
-            })),
-            catalogs: tokio::sync::Mutex::new(catalogs),
-            flushing: tokio::sync::Mutex::default(),
-            sealing: tokio::sync::Mutex::default(),
-            local: local::sealing::LocalStore {
-                blocks: bucket.of_another_store(local.clone()),
-                store: local,
-            },
-            generation_began_ms: AtomicI64::new(options.clock.now_ms()),
-            generation_segment: AtomicU64::new(segment),
-            counts: flush::FlushCounts::default(),
-            bucket,
-            closing: AtomicBool::new(false),
-            replayed,
-            progress,
-            missing_segments,
-            damaged_local_blocks,
-            owner: arranged.owner,
-            options,
-            _locks: locks,
-        });
-        tokio::spawn(maintain(Arc::downgrade(&db)));
-        Ok(db)
-    }
-
     /// The object store as this process uses it: one that keeps its word on create-if-absent. Whoever else
     /// commits from this process has to go through it.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
@@ -563,118 +445,7 @@ impl Db {
     }
 }
 
-/// Whether an error of the file system may pass by itself: a disk that is full, and what the network or the
-/// kernel could not do now. What the name or the permissions of a file forbid does not.
-pub(crate) fn io_passes(e: &std::io::Error) -> bool {
-    use std::io::ErrorKind::*;
-    !matches!(
-        e.kind(),
-        PermissionDenied
-            | NotADirectory
-            | IsADirectory
-            | NotFound
-            | ReadOnlyFilesystem
-            | InvalidFilename
-            | InvalidInput
-            | Unsupported
-    )
-}
-
-/// Refuses to go on where a tenant's catalog is older than this folder has seen it: what it named then is in
-/// no query, and compaction would remove it as left over.
-fn refuse_older_catalog(
-    progress: &Progress,
-    known: Option<&progress::State>,
-    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
-) -> Result<(), OpenError> {
-    let Some(known) = known else { return Ok(()) };
-    let now = |tenant: &str| {
-        snapshots.iter().find(|(id, _)| id.as_str() == tenant).map_or(0, |(_, snapshot)| snapshot.number)
-    };
-    let backwards = progress::moved_backwards(&known.snapshots, now);
-    let Some((tenant, seen, now)) = backwards.first() else { return Ok(()) };
-    Err(OpenError::mend(format!(
-        "the catalog of tenant {tenant}{} is older than it was: this folder has seen its snapshot {seen}, the newest in the object store is {now} (0: none). \
-         Blocks that only the newer one names would be taken for left over and removed. Restore the catalog (or the bucket) as it was; if what is gone \
-         may stay gone, remove {} and start again",
-        if backwards.len() > 1 { format!(" (and of {} more)", backwards.len() - 1) } else { String::new() },
-        progress.path().display()
-    )))
-}
-
-fn note_snapshots(state: &mut progress::State, snapshots: &BTreeMap<TenantId, Arc<Snapshot>>) {
-    for (tenant, snapshot) in snapshots {
-        state.snapshots.insert(tenant.to_string(), snapshot.number);
-    }
-}
-
-/// Makes the folder, locks it, and finds or gives the name under which its log is known in the catalog.
-fn take_folder(dir: &Path) -> Result<([File; 2], String), OpenError> {
-    let fail = |what: &str, e: &std::io::Error| {
-        let text = format!(
-            "cannot {what} the data folder {}: {e}. Give another with --data-dir, or make it writable",
-            dir.display()
-        );
-        if io_passes(e) { OpenError::wait(text) } else { OpenError::mend(text) }
-    };
-    let missing: Vec<&Path> =
-        dir.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
-    std::fs::create_dir_all(dir).map_err(|e| fail("create", &e))?;
-    for made in missing {
-        let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync_folder(parent).map_err(|e| fail("create", &e))?;
-    }
-    // A file can be removed under the process that has it locked; the folder goes with all that is in it.
-    let folder = File::open(dir).map_err(|e| fail("open", &e))?;
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock"));
-    let locks = [folder, file.map_err(|e| fail("write to", &e))?];
-    for lock in &locks {
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(OpenError::wait(format!(
-                    "the data folder {} is in use by another Hearth: stop it, or give this one a folder of its own with --data-dir",
-                    dir.display()
-                )));
-            }
-            Err(std::fs::TryLockError::Error(e)) => return Err(fail("lock", &e)),
-        }
-    }
-    // Blocks that a process was writing when it was killed: their samples are still in the log.
-    let scratch = dir.join("scratch");
-    if let Err(e) = std::fs::remove_dir_all(&scratch)
-        && e.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(fail("empty the scratch folder of", &e));
-    }
-    let path = dir.join("writer");
-    let writer = match std::fs::read_to_string(&path) {
-        Ok(text) if Ulid::from_string(text.trim()).is_ok() => text.trim().to_string(),
-        Ok(text) if !text.trim().is_empty() => {
-            return Err(OpenError::mend(format!(
-                "{} holds {text:?} and should hold the 26 characters that name this folder's log: restore it, or remove it if the log is empty",
-                path.display()
-            )));
-        }
-        _ => {
-            let writer = Ulid::new().to_string();
-            let mut file = File::create(&path).map_err(|e| fail("write to", &e))?;
-            file.write_all(writer.as_bytes())
-                .and_then(|()| file.sync_all())
-                .map_err(|e| fail("write to", &e))?;
-            sync_folder(dir).map_err(|e| fail("write to", &e))?;
-            writer
-        }
-    };
-    Ok((locks, writer))
-}
-
-/// Makes the names in a folder durable. What is fsynced in a file is lost all the same with the name of the
-/// file, or of a folder above it.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
+/// A tenant's catalog as this process sees it.
 async fn open_catalog(
     options: &DbOptions,
     writer: &str,
@@ -682,86 +453,4 @@ async fn open_catalog(
 ) -> Result<Arc<Catalog>, catalog::CatalogError> {
     let more = CatalogOptions { clock: options.clock.clone(), ..CatalogOptions::default() };
     Catalog::open(options.store.clone(), tenant.clone(), writer, more).await.map(Arc::new)
-}
-
-/// How often the head is looked at.
-const TICK: Duration = Duration::from_secs(1);
-
-/// Least time between two generations that are sealed because memory asks for it: more often would make more
-/// small blocks than room.
-const RELIEF_TICKS: u64 = 5;
-
-/// How often other writers' commits are looked for.
-const REFRESH_TICKS: u64 = 60;
-
-/// Seals and flushes when due, tries again after failures with growing pauses, and follows the catalog; ends
-/// with the store. A flush runs beside it: an object store that is slow or away must not keep samples in
-/// memory.
-async fn maintain(db: Weak<Db>) {
-    let (mut tick, mut relieved) = (0u64, 0u64);
-    let (mut flush_pause, mut seal_pause) = (Pause::default(), Pause::default());
-    let mut flush: Option<tokio::task::JoinHandle<Result<FlushReport, FlushError>>> = None;
-    loop {
-        tokio::time::sleep(TICK).await;
-        let Some(db) = db.upgrade() else { return };
-        if db.closing.load(Ordering::Acquire) {
-            return;
-        }
-        tick += 1;
-        if tick % REFRESH_TICKS == 0
-            && let Err(e) = db.refresh().await
-        {
-            tracing::warn!("the catalog could not be read again, answers go on with what is known: {e}");
-        }
-        if !db.options.flush_when_due {
-            continue;
-        }
-        if let Some(done) = flush.take_if(|f| f.is_finished()) {
-            match done.await {
-                Ok(Ok(_)) => flush_pause = Pause::default(),
-                // Nothing is lost meanwhile: samples stay in memory, in the log and on the local disk.
-                Ok(Err(e)) => flush_pause.failed(tick, "flush", &e),
-                Err(e) => flush_pause.failed(tick, "flush", &e),
-            }
-        }
-        if flush.is_none() && tick >= flush_pause.until && db.flush_is_due() {
-            let db = db.clone();
-            flush = Some(tokio::spawn(async move { db.flush().await }));
-            continue;
-        }
-        let pressed = tick >= relieved && db.pressure() != Pressure::None;
-        if tick < seal_pause.until || !(pressed || db.seal_is_due()) {
-            continue;
-        }
-        if pressed {
-            relieved = tick + RELIEF_TICKS;
-            db.counts.early.fetch_add(1, Ordering::Relaxed);
-            let bytes = db.head.bytes();
-            tracing::info!(
-                bytes = bytes.total(),
-                chunks = bytes.chunks,
-                series = bytes.series,
-                "moving samples to the local disk early: the head nears head.max_memory_bytes"
-            );
-        }
-        match db.seal().await {
-            Ok(()) => seal_pause = Pause::default(),
-            Err(e) => seal_pause.failed(tick, "moving samples to the local disk", &e),
-        }
-    }
-}
-
-/// Ticks to wait after failures.
-#[derive(Default)]
-struct Pause {
-    until: u64,
-    ticks: u64,
-}
-
-impl Pause {
-    fn failed(&mut self, tick: u64, what: &str, e: &dyn std::fmt::Display) {
-        self.ticks = (self.ticks * 2).clamp(5, 60);
-        self.until = tick + self.ticks;
-        tracing::error!("{what} failed and will be tried again in {} s: {e}", self.ticks);
-    }
 }

@@ -4,9 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use super::OpenError;
+use crate::catalog::Snapshot;
+use model::tenant::TenantId;
 
 /// What is remembered, as it lies in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +120,35 @@ pub(crate) fn moved_backwards(
         .map(|(tenant, number)| (tenant.clone(), *number, now(tenant)))
         .filter(|(_, seen, now)| now < seen)
         .collect()
+}
+
+/// Refuses to go on where a tenant's catalog is older than this folder has seen it: what it named then is in
+/// no query, and compaction would remove it as left over.
+pub(super) fn refuse_older_catalog(
+    progress: &Progress,
+    known: Option<&State>,
+    snapshots: &BTreeMap<TenantId, Arc<Snapshot>>,
+) -> Result<(), OpenError> {
+    let Some(known) = known else { return Ok(()) };
+    let now = |tenant: &str| {
+        snapshots.iter().find(|(id, _)| id.as_str() == tenant).map_or(0, |(_, snapshot)| snapshot.number)
+    };
+    let backwards = moved_backwards(&known.snapshots, now);
+    let Some((tenant, seen, now)) = backwards.first() else { return Ok(()) };
+    Err(OpenError::mend(format!(
+        "the catalog of tenant {tenant}{} is older than it was: this folder has seen its snapshot {seen}, the newest in the object store is {now} (0: none). \
+         Blocks that only the newer one names would be taken for left over and removed. Restore the catalog (or the bucket) as it was; if what is gone \
+         may stay gone, remove {} and start again",
+        if backwards.len() > 1 { format!(" (and of {} more)", backwards.len() - 1) } else { String::new() },
+        progress.path().display()
+    )))
+}
+
+/// Notes how new the catalogs are.
+pub(super) fn note_snapshots(state: &mut State, snapshots: &BTreeMap<TenantId, Arc<Snapshot>>) {
+    for (tenant, snapshot) in snapshots {
+        state.snapshots.insert(tenant.to_string(), snapshot.number);
+    }
 }
 
 #[cfg(test)]

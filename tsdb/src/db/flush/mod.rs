@@ -16,7 +16,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use ulid::Ulid;
 
 use super::identity::fenced;
-use super::{Db, FlushError, FlushReport, ReadState, note_snapshots, open_catalog};
+use super::progress::note_snapshots;
+use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
 use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
 use crate::block::{

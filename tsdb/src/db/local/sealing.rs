@@ -84,7 +84,7 @@ pub(crate) fn open_store(
     let fail = |e: &dyn std::fmt::Display| {
         OpenError::mend(format!("cannot use the folder of local blocks {}: {e}", folder.display()))
     };
-    std::fs::create_dir_all(&folder).map_err(|e| match crate::db::io_passes(&e) {
+    std::fs::create_dir_all(&folder).map_err(|e| match crate::db::folder::io_passes(&e) {
         true => OpenError::wait(fail(&e).to_string()),
         false => fail(&e),
     })?;
