@@ -14,6 +14,7 @@
 //! compaction replaces it.
 
 pub mod checksums;
+mod columns;
 pub mod encode;
 mod error;
 pub mod inspect;

@@ -22,6 +22,7 @@ use parquet::file::properties::{
 };
 use parquet::schema::types::ColumnPath;
 
+use crate::block::columns::{self, Coding, Column, Kind, Pages, list};
 use crate::block::error::BlockError;
 use crate::block::options::WriteOptions;
 use model::histogram::CounterResetHint;
@@ -35,38 +36,36 @@ pub const FORMAT_KEY: &str = "hearth.format";
 pub const SERIES_ID: &str = "series_id";
 pub const OTHER_LABELS: &str = "other_labels";
 
-/// Names of the columns of `samples.parquet`, in order; the first [`SMALL_COLUMNS`] are the small ones that
-/// readers keep in memory.
-pub const SAMPLE_COLUMNS: [&str; 28] = [
-    SERIES_ID,
-    "min_t",
-    "max_t",
-    "tsref",
-    "n",
-    "enc",
-    "exp",
-    "const",
-    "nx",
-    "start_t", // small
-    "vi",
-    "vb",
-    "vf",
-    "vp",
-    "vx_pos",
-    "vx",
-    "start_ts", // floats
-    "h_schema",
-    "h_hint",
-    "h_zero_threshold",
-    "h_zero_count",
-    "h_count",
-    "h_sum",
-    "h_pos_spans",
-    "h_neg_spans",
-    "h_pos_buckets",
-    "h_neg_buckets",
-    "h_custom_values",
-];
+/// The columns of `samples.parquet`, in order; the first [`SMALL_COLUMNS`] are the small ones that readers
+/// keep in memory.
+const COLUMNS: [Column; 28] = {
+    use Coding::{Delta, Dictionary, Plain, Split};
+    use Kind::{F64, I32, I64, ListOfF64, ListOfI32, ListOfI64, Text, U32};
+    use Pages::HalfBytes;
+    columns::with_histograms(&[
+        Column::small(SERIES_ID, U32, Delta).with_ranges(),
+        Column::small("min_t", I64, Delta).with_ranges(),
+        Column::small("max_t", I64, Delta).with_ranges(),
+        Column::small("tsref", U32, Delta),
+        Column::small("n", U32, Delta),
+        Column::small("enc", Text, Dictionary),
+        Column::small("exp", I32, Delta).nullable(),
+        Column::small("const", F64, Dictionary).nullable(),
+        Column::small("nx", U32, Delta),
+        Column::small("start_t", I64, Delta).nullable(),
+        // Pages are cut by bytes; packed mantissas take one to two each.
+        Column::large("vi", ListOfI64, Delta, HalfBytes(3)),
+        Column::large("vb", ListOfI64, Split, HalfBytes(16)),
+        Column::large("vf", ListOfF64, Split, HalfBytes(16)),
+        Column::large("vp", ListOfF64, Plain, HalfBytes(16)),
+        Column::large("vx_pos", ListOfI32, Delta, HalfBytes(3)),
+        Column::large("vx", ListOfF64, Plain, HalfBytes(16)),
+        Column::large("start_ts", ListOfI64, Delta, HalfBytes(3)),
+    ])
+};
+
+/// Their names.
+pub const SAMPLE_COLUMNS: [&str; 28] = columns::names(&COLUMNS);
 pub const SMALL_COLUMNS: usize = 10;
 /// Positions of the columns of lists of floats and of start timestamps.
 pub const VI: usize = SMALL_COLUMNS;
@@ -82,18 +81,6 @@ pub const FIRST_HISTOGRAM_COLUMN: usize = 17;
 /// Rows per page of `series.parquet`: what is decoded of each label for a metric of few series.
 pub(crate) const SERIES_PER_PAGE: usize = 16 * 1024;
 
-/// A list whose items are never null: one level less to write and to read. (Lists of lists: `h_custom_values`
-/// has null items.)
-pub(crate) fn list(item: DataType) -> DataType {
-    DataType::List(element(item))
-}
-
-/// The item of a list as the schema names it.
-pub(crate) fn element(item: DataType) -> Arc<Field> {
-    let nullable = matches!(item, DataType::List(_));
-    Arc::new(Field::new("element", item, nullable))
-}
-
 /// `timelines.parquet`.
 pub static TIMELINES: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
@@ -103,39 +90,7 @@ pub static TIMELINES: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// `samples.parquet`.
-pub static SAMPLES: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let kind = |name: &str| match name {
-        SERIES_ID | "tsref" | "n" | "nx" => (DataType::UInt32, false),
-        "min_t" | "max_t" => (DataType::Int64, false),
-        "enc" => (DataType::Utf8, false),
-        "exp" => (DataType::Int32, true),
-        "const" => (DataType::Float64, true),
-        "start_t" => (DataType::Int64, true),
-        "vi" | "vb" | "start_ts" => (list(DataType::Int64), true),
-        "vx_pos" => (list(DataType::Int32), true),
-        "vf" | "vp" | "vx" => (list(DataType::Float64), true),
-        other => unreachable!("no type for column {other}"),
-    };
-    let field = |name: &&str| {
-        if name.starts_with("h_") {
-            return histogram_field(name);
-        }
-        let (kind, nullable) = kind(name);
-        Field::new(*name, kind, nullable)
-    };
-    Arc::new(Schema::new(SAMPLE_COLUMNS.iter().map(field).collect::<Vec<_>>()))
-});
-
-/// A column that holds a part of histograms.
-pub(crate) fn histogram_field(name: &str) -> Field {
-    let kind = match name {
-        "h_schema" | "h_hint" => list(DataType::Int32),
-        "h_pos_spans" | "h_neg_spans" => list(list(DataType::Int32)),
-        "h_pos_buckets" | "h_neg_buckets" | "h_custom_values" => list(list(DataType::Float64)),
-        _ => list(DataType::Float64),
-    };
-    Field::new(name, kind, true)
-}
+pub static SAMPLES: LazyLock<SchemaRef> = LazyLock::new(|| columns::schema(&COLUMNS));
 
 /// `series.parquet` for these label columns.
 pub fn series(label_columns: &[String]) -> SchemaRef {
@@ -166,17 +121,8 @@ pub(crate) fn properties(options: &WriteOptions) -> Result<WriterPropertiesBuild
         .set_created_by(concat!("hearth ", env!("CARGO_PKG_VERSION")).to_string()))
 }
 
-pub(crate) fn list_path(name: &str) -> ColumnPath {
-    ColumnPath::from(vec![name.to_string(), "list".to_string(), "element".to_string()])
-}
-
-fn nested_path(name: &str) -> ColumnPath {
-    let parts = [name, "list", "element", "list", "element"];
-    ColumnPath::from(parts.map(str::to_string).to_vec())
-}
-
 pub(crate) fn timelines_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
-    let ts = list_path("ts");
+    let ts = ColumnPath::from(["ts", "list", "element"].map(str::to_string).to_vec());
     Ok(properties(options)?
         .set_column_encoding(ColumnPath::from("tsref"), Encoding::DELTA_BINARY_PACKED)
         .set_column_statistics_enabled(ColumnPath::from("tsref"), EnabledStatistics::Page)
@@ -205,58 +151,7 @@ pub(crate) fn series_properties(
 }
 
 pub(crate) fn samples_properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
-    let mut p = properties(options)?;
-    for name in [SERIES_ID, "min_t", "max_t", "tsref", "n", "exp", "nx", "start_t"] {
-        p = p.set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in [SERIES_ID, "min_t", "max_t"] {
-        p = p.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::Page);
-    }
-    for name in &SAMPLE_COLUMNS[..SMALL_COLUMNS] {
-        p = p.set_column_data_page_row_count_limit(ColumnPath::from(*name), options.rows_per_page);
-    }
-    for name in ["enc", "const"] {
-        p = p.set_column_dictionary_enabled(ColumnPath::from(name), true);
-    }
-    for name in ["vi", "vx_pos", "start_ts"] {
-        // Pages are cut by bytes; packed mantissas take one to two each.
-        p = p
-            .set_column_encoding(list_path(name), Encoding::DELTA_BINARY_PACKED)
-            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 3 / 2);
-    }
-    for name in ["vb", "vf"] {
-        p = p
-            .set_column_encoding(list_path(name), Encoding::BYTE_STREAM_SPLIT)
-            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
-    }
-    for name in ["vp", "vx"] {
-        p = p.set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
-    }
-    Ok(histogram_properties(p, options).build())
-}
-
-/// How the parts of histograms are encoded.
-pub(crate) fn histogram_properties(
-    mut p: WriterPropertiesBuilder,
-    options: &WriteOptions,
-) -> WriterPropertiesBuilder {
-    for name in ["h_zero_count", "h_count", "h_sum"] {
-        p = p
-            .set_column_encoding(list_path(name), Encoding::BYTE_STREAM_SPLIT)
-            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
-    }
-    for name in ["h_schema", "h_hint", "h_zero_threshold"] {
-        p = p.set_column_dictionary_enabled(list_path(name), true);
-    }
-    for name in ["h_pos_spans", "h_neg_spans", "h_custom_values"] {
-        p = p.set_column_dictionary_enabled(nested_path(name), true);
-    }
-    for name in ["h_pos_buckets", "h_neg_buckets"] {
-        p = p
-            .set_column_encoding(nested_path(name), Encoding::BYTE_STREAM_SPLIT)
-            .set_column_data_page_size_limit(nested_path(name), options.values_per_page * 8);
-    }
-    p
+    Ok(columns::set_properties(properties(options)?, &COLUMNS, options).build())
 }
 
 /// The number that stands for a hint in the column `h_hint`.

@@ -25,55 +25,51 @@
 //! `h_…` lists belongs to the window whose last sample has the time of item i of `tsref`; windows without
 //! such a histogram are left out. `last` is then the last that is no marker.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use parquet::basic::Encoding;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use arrow::datatypes::SchemaRef;
+use parquet::file::properties::WriterProperties;
 
+use crate::block::columns::{self, Coding, Column, Kind, Pages};
 use crate::block::error::BlockError;
 use crate::block::options::WriteOptions;
-use crate::block::schema::{self, SERIES_ID, histogram_field, list, list_path};
+use crate::block::schema::{self, SERIES_ID};
 use model::rollup::Aggregates;
 
-/// Names of the columns, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in
-/// memory.
-pub const COLUMNS: [&str; 33] = [
-    SERIES_ID,
-    "min_t",
-    "max_t",
-    "tsref",
-    "n",
-    "role",
-    "first_tsref",
-    "lists", // small
-    "count",
-    "last",
-    "first",
-    "sum",
-    "min",
-    "max",
-    "reset_sum",
-    "resets",
-    "changes",
-    "stale_pos",
-    "stale_last_ts",
-    "h_samples",
-    "h_flags",
-    "h_coarsest", // numbers
-    "h_schema",
-    "h_hint",
-    "h_zero_threshold",
-    "h_zero_count",
-    "h_count",
-    "h_sum",
-    "h_pos_spans",
-    "h_neg_spans",
-    "h_pos_buckets",
-    "h_neg_buckets",
-    "h_custom_values",
-];
+/// The columns, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in memory.
+const TABLE: [Column; 33] = {
+    use Coding::{Delta, Dictionary, Split};
+    use Kind::{I64, ListOfF64, ListOfI32, ListOfI64, Text, U32};
+    use Pages::{HalfBytes, Slices, Whole};
+    columns::with_histograms(&[
+        Column::small(SERIES_ID, U32, Delta).with_ranges(),
+        Column::small("min_t", I64, Delta).with_ranges(),
+        Column::small("max_t", I64, Delta).with_ranges(),
+        Column::small("tsref", U32, Delta),
+        Column::small("n", U32, Delta),
+        Column::small("role", Text, Dictionary),
+        Column::small("first_tsref", U32, Delta),
+        Column::small("lists", U32, Dictionary),
+        // Few distinct numbers: codes of a bit or two, which is too little to cut pages by.
+        Column::large("count", ListOfI32, Dictionary, Slices),
+        Column::large("last", ListOfF64, Split, HalfBytes(16)),
+        Column::large("first", ListOfF64, Split, HalfBytes(16)),
+        Column::large("sum", ListOfF64, Split, HalfBytes(16)),
+        Column::large("min", ListOfF64, Split, HalfBytes(16)),
+        Column::large("max", ListOfF64, Split, HalfBytes(16)),
+        Column::large("reset_sum", ListOfF64, Split, HalfBytes(16)),
+        Column::large("resets", ListOfI32, Dictionary, Slices),
+        Column::large("changes", ListOfI32, Dictionary, Slices),
+        Column::large("stale_pos", ListOfI32, Delta, Whole),
+        Column::large("stale_last_ts", ListOfI64, Delta, Whole),
+        Column::large("h_samples", ListOfI32, Dictionary, Slices),
+        Column::large("h_flags", ListOfI32, Dictionary, Slices),
+        Column::large("h_coarsest", ListOfI32, Dictionary, Slices),
+    ])
+};
+
+/// Their names.
+pub const COLUMNS: [&str; 33] = columns::names(&TABLE);
 pub const SMALL_COLUMNS: usize = 8;
 /// Position of the first histogram column.
 pub const FIRST_HISTOGRAM_COLUMN: usize = 22;
@@ -173,53 +169,9 @@ impl Role {
     }
 }
 
-/// The columns.
-pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let field = |name: &&str| {
-        let (kind, nullable) = match *name {
-            SERIES_ID | "tsref" | "n" | "first_tsref" | "lists" => (DataType::UInt32, false),
-            "min_t" | "max_t" => (DataType::Int64, false),
-            "role" => (DataType::Utf8, false),
-            "count" | "resets" | "changes" | "stale_pos" | "h_samples" | "h_flags" | "h_coarsest" => {
-                (list(DataType::Int32), true)
-            }
-            "stale_last_ts" => (list(DataType::Int64), true),
-            "last" | "first" | "sum" | "min" | "max" | "reset_sum" => (list(DataType::Float64), true),
-            histogram => return histogram_field(histogram),
-        };
-        Field::new(*name, kind, nullable)
-    };
-    Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
-});
+/// The schema of the file.
+pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| columns::schema(&TABLE));
 
 pub(crate) fn properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
-    let mut p = schema::properties(options)?;
-    for name in [SERIES_ID, "min_t", "max_t", "tsref", "n", "first_tsref"] {
-        p = p.set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in [SERIES_ID, "min_t", "max_t"] {
-        p = p.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::Page);
-    }
-    for name in &COLUMNS[..SMALL_COLUMNS] {
-        p = p.set_column_data_page_row_count_limit(ColumnPath::from(*name), options.rows_per_page);
-    }
-    for name in ["role", "lists"] {
-        p = p.set_column_dictionary_enabled(ColumnPath::from(name), true);
-    }
-    // Few distinct numbers: codes of a bit or two, which is too little to cut pages by.
-    let rows = (options.values_per_page / 2048).max(1);
-    for name in ["count", "resets", "changes", "h_samples", "h_flags", "h_coarsest"] {
-        p = p
-            .set_column_dictionary_enabled(list_path(name), true)
-            .set_column_data_page_row_count_limit(list_path(name), rows);
-    }
-    for name in ["stale_pos", "stale_last_ts"] {
-        p = p.set_column_encoding(list_path(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in ["last", "first", "sum", "min", "max", "reset_sum"] {
-        p = p
-            .set_column_encoding(list_path(name), Encoding::BYTE_STREAM_SPLIT)
-            .set_column_data_page_size_limit(list_path(name), options.values_per_page * 8);
-    }
-    Ok(schema::histogram_properties(p, options).build())
+    Ok(columns::set_properties(schema::properties(options)?, &TABLE, options).build())
 }

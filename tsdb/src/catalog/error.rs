@@ -108,3 +108,21 @@ pub fn error_passes(e: &Error) -> bool {
             | Error::UnknownConfigurationKey { .. }
     ) && !e.to_string().contains("certificate")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn catalog_error_passes_where_its_cause_does_and_leads_to_it() {
+        let source = || -> Box<dyn std::error::Error + Send + Sync> { "503".into() };
+        let away = CatalogError::store("cannot list a/b", Error::Generic { store: "S3", source: source() });
+        assert_eq!(away.to_string(), "cannot list a/b: Generic S3 error: 503");
+        assert!(away.passes());
+        assert!(std::error::Error::source(&away).is_some_and(|cause| cause.to_string().contains("503")));
+        let refused = Error::PermissionDenied { path: "a/b".to_string(), source: source() };
+        assert!(!CatalogError::store("cannot list a/b", refused).passes());
+        assert!(CatalogError::unexpected("lost 1000 races").passes());
+        assert!(!CatalogError::Conflict("another block".to_string()).passes());
+    }
+}

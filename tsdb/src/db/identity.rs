@@ -8,10 +8,11 @@
 //! runs, a process expects its watermarks as it left them ([`Watermarks`]): where a copy that started in the
 //! meantime commits first, the other's commits fail, and its samples stay in its log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -144,6 +145,15 @@ fn write(dir: &Path, epoch: &Epoch) -> std::io::Result<()> {
 pub(super) struct Watermarks(Mutex<HashMap<TenantId, Vec<Option<u64>>>>);
 
 impl Watermarks {
+    /// Those of a writer as the catalogs have them at the start.
+    pub fn of(snapshots: &BTreeMap<TenantId, Arc<Snapshot>>, writer: &str) -> Watermarks {
+        let watermarks = Watermarks::default();
+        for (tenant, snapshot) in snapshots {
+            watermarks.begin(tenant, snapshot.watermark(writer));
+        }
+        watermarks
+    }
+
     /// Takes a tenant's as it is at the start.
     pub fn begin(&self, tenant: &TenantId, watermark: Option<u64>) {
         self.0.lock().insert(tenant.clone(), vec![watermark]);
@@ -188,8 +198,6 @@ pub(super) fn fenced(tenant: &TenantId, writer: &str, dir: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use object_store::memory::InMemory;
 
     use super::*;

@@ -1,5 +1,5 @@
-//! The start of a store: its folder, its name in the bucket, the catalogs, what lies on the local disk, and the
-//! log, in this order.
+//! The start of a store: its folder, its name in the bucket, the catalogs, what lies on the local disk, and
+//! the log, in this order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -32,10 +32,6 @@ impl Db {
         let catalogs = open_catalogs(&options, &writer).await?;
         let snapshots: BTreeMap<TenantId, Arc<Snapshot>> =
             catalogs.iter().map(|(tenant, catalog)| (tenant.clone(), catalog.snapshot())).collect();
-        let watermarks = identity::Watermarks::default();
-        for (tenant, snapshot) in &snapshots {
-            watermarks.begin(tenant, snapshot.watermark(&writer));
-        }
         // An eighth for what stays: the rest is for series and samples.
         let metadata_bytes = options.max_head_bytes.map_or(u64::MAX, |limit| limit / 8).min(256 << 20);
         let head = Arc::new(Head::with_metadata_bytes(metadata_bytes));
@@ -60,8 +56,8 @@ impl Db {
         let bucket =
             BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
         let db = Arc::new(Db {
+            watermarks: identity::Watermarks::of(&snapshots, &writer),
             writer,
-            watermarks,
             head,
             exemplars,
             metadata_cache: sidecars::MetadataCache::default(),
@@ -131,8 +127,8 @@ async fn open_catalogs(
     Ok(catalogs)
 }
 
-/// Replays what neither the bucket nor the local blocks have into the head, and begins a segment. Answers what
-/// was replayed, and the first segment of the current generation.
+/// Replays what neither the bucket nor the local blocks have into the head, and begins a segment. Answers
+/// what was replayed, and the first segment of the current generation.
 async fn open_log(
     options: &DbOptions,
     found: Found,

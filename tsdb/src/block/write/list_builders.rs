@@ -3,7 +3,7 @@
 use arrow::array::{ArrayBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder};
 use arrow::datatypes::DataType;
 
-use crate::block::schema::element;
+use crate::block::columns::element;
 
 pub(crate) type FloatLists = ListBuilder<Float64Builder>;
 pub(crate) type Int32Lists = ListBuilder<Int32Builder>;
