@@ -195,30 +195,30 @@ fn tombstone_reaches_what_was_live_and_goes_when_no_block_holds_anything_of_it()
     assert!(deleted.visibility().concerns(&a) && deleted.visibility().concerns(&b));
     assert!(!plain.visibility().concerns(&a), "a snapshot that was taken before stays as it is");
     // Written later: not reached, whatever its time. A compaction of old blocks alone: reached, until it says
-    // that it was masked.
+    // that it was written without what is deleted.
     let (late, again) = (meta(u64::MAX >> 17, 0, 199, &[]), meta(300, 0, 199, &[a.ulid, b.ulid]));
     assert!(late.order() > deleted.tombstones[0].covers);
     let with_late = after(&deleted, Edit::flush(Some(late.clone()), "w", 1));
     assert!(!with_late.visibility().concerns(&late));
     let unmasked = after(&with_late, Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]));
     assert!(unmasked.visibility().concerns(&again), "a compaction that began before the deletion");
-    let masked = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).written_through(&with_late);
-    let masked = after(&with_late, masked);
-    assert_eq!((masked.version, masked.tombstones.len(), masked.clean.len()), (1, 0, 0));
+    let written = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).written_through(&with_late);
+    let written = after(&with_late, written);
+    assert_eq!((written.version, written.tombstones.len(), written.clean.len()), (1, 0, 0));
     // Masked by an older snapshot than the newest deletion: clean of the first only.
     let twice = after(&with_late, Edit::delete(vec![about("y", 0, 10)]));
-    let masked = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).written_through(&with_late);
-    let masked = after(&twice, masked);
-    assert_eq!(masked.tombstones.len(), 1);
-    assert_eq!(masked.tombstones[0].matchers, [Matcher::equal("job", "y")]);
+    let written = Edit::replace(vec![a.ulid, b.ulid], vec![again.clone()]).written_through(&with_late);
+    let written = after(&twice, written);
+    assert_eq!(written.tombstones.len(), 1);
+    assert_eq!(written.tombstones[0].matchers, [Matcher::equal("job", "y")]);
     assert!(
-        masked.visibility().concerns(&again) && masked.visibility().concerns(&late),
+        written.visibility().concerns(&again) && written.visibility().concerns(&late),
         "the second delete came after it"
     );
     // Looked through and found without such series.
-    let newest = masked.tombstones[0].ulid;
+    let newest = written.tombstones[0].ulid;
     let clean = Edit { clean: vec![(again.ulid, newest), (late.ulid, newest)], ..Edit::default() };
-    assert_eq!(after(&masked, clean).tombstones.len(), 0);
+    assert_eq!(after(&written, clean).tombstones.len(), 0);
     // Nothing there to delete: nothing to remember.
     assert_eq!(after(&plain, Edit::delete(vec![about("x", 500, 600)])).tombstones.len(), 0);
 }

@@ -124,9 +124,9 @@ fn make_certificate(folder: &Path) {
     std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("a file can be written");
     let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(&format!("req -x509 {new_key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
-    openssl(&format!("req {new_key} -keyout key.pem -out wish.pem -subj /CN=etcd"));
+    openssl(&format!("req {new_key} -keyout key.pem -out request.pem -subj /CN=etcd"));
     openssl(
-        "x509 -req -in wish.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem",
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem",
     );
 }
 
