@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
 use model::sample::stale_nan;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::QueryValue;

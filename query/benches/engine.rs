@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use divan::{Bencher, black_box};
 use model::labels::Labels;
 use model::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
-use model::{matcher::matches_all, source::testing::memory::Batches};
+use model::{matcher::matches_all, source::memory::Batches};
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::matcher::quote;
+use model::quote::quote;
 
 use crate::parse::Span;
 

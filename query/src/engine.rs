@@ -53,8 +53,8 @@ pub struct QueryOptions {
     pub samples: SampleDetail,
     /// Instead of [`EngineOptions::max_resolution`].
     pub max_resolution: Option<MaxResolution>,
-    /// Where it is told, while the query runs, which resolution answered which part of time.
-    pub answered: Option<Arc<ResolutionReport>>,
+    /// Where sources report, while the query runs, which resolution answered which part of time.
+    pub resolution_report: Option<Arc<ResolutionReport>>,
 }
 
 /// Takes the series of a large range result, ascending by labels, with the steps of the query. An error ends
@@ -256,7 +256,7 @@ impl Engine {
             steps: self.steps(&prepared.times)?,
             instant: matches!(request.time, QueryTime::Instant { .. }),
             budget,
-            answered: request.options.answered.clone().unwrap_or_default(),
+            resolution_report: request.options.resolution_report.clone().unwrap_or_default(),
             trace,
         };
         let (mut value, ev) = evaluation.run(out)?;
@@ -278,7 +278,7 @@ struct Evaluation<'a> {
     steps: Steps,
     instant: bool,
     budget: Arc<Budget>,
-    answered: Arc<ResolutionReport>,
+    resolution_report: Arc<ResolutionReport>,
     trace: Option<Arc<Trace>>,
 }
 
@@ -326,7 +326,7 @@ impl<'a> Evaluation<'a> {
         }
         ev.sample_stats = SampleStats::new(options.samples, self.steps.count);
         ev.max_resolution = options.max_resolution.unwrap_or(engine.max_resolution);
-        ev.answered = self.answered.clone();
+        ev.resolution_report = self.resolution_report.clone();
         ev.trace = self.trace.clone();
         ev
     }
@@ -359,7 +359,7 @@ impl<'a> Evaluation<'a> {
         };
         QueryStats {
             samples_read: budget.samples_read(),
-            answered: summary(self.answered.parts()),
+            resolutions: summary(self.resolution_report.parts()),
             samples_total: total,
             samples_new: read,
             samples_per_step: (self.options.samples == SampleDetail::Steps).then_some(per_step),

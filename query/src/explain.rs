@@ -122,80 +122,18 @@ pub fn tree(
             coming.push(Coming { expr: inner, steps, parent, ids, invariant: true });
             continue;
         }
-        let at = nodes.len();
-        let mut node = Node {
-            kind: "",
-            name: "",
-            text: written.get(&expr.span).map_or_else(String::new, |e| printed(e)),
-            span: expr.span,
-            value_type: expr.kind,
-            step_invariant: invariant,
-            steps,
-            reads: None,
-            window: None,
-            children: Vec::new(),
-            done: None,
-        };
-        let mut under: Vec<(&PlanExpr, Steps)> = Vec::new();
-        match &expr.node {
-            PlanNode::Number(_) => (node.kind, node.step_invariant) = ("numberLiteral", true),
-            PlanNode::Str(_) => (node.kind, node.step_invariant) = ("stringLiteral", true),
-            PlanNode::Selector(s) => {
-                node.kind = "vectorSelector";
-                ids.push(s.id);
-                let span = (steps.count > 0).then(|| instant_reach(s, steps, lookback_ms).span());
-                node.reads = Some(reads(s, plan, steps, 0, span));
-            }
-            PlanNode::Matrix { selector: s, range_ms } => {
-                node.kind = "matrixSelector";
-                ids.push(s.id);
-                let span = (steps.count > 0).then(|| matrix_reach(s, *range_ms, steps, lookback_ms).0.span());
-                node.reads = Some(reads(s, plan, steps, *range_ms, span));
-                let (offset_ms, at_ms) = (s.offset_ms, s.at_ms);
-                node.window = Some(Window { range_ms: *range_ms, step_ms: None, offset_ms, at_ms });
-            }
-            PlanNode::Subquery(sub) => {
-                node.kind = "subquery";
-                ids.push(sub.id);
-                node.window = Some(Window {
-                    range_ms: sub.range_ms,
-                    step_ms: Some(sub.step_ms),
-                    offset_ms: sub.offset_ms,
-                    at_ms: sub.at_ms,
-                });
-                let inner = match steps.count {
-                    0 => Steps { step_ms: sub.step_ms.max(1), ..steps },
-                    _ => subquery_steps(sub, steps, max_samples)?,
-                };
-                under.push((&sub.expr, inner));
-            }
-            PlanNode::Call(call) => {
-                (node.kind, node.name) = ("call", call.func.name);
-                under.extend(call.args.iter().map(|a| (a, steps)));
-            }
-            PlanNode::Aggregate(a) => {
-                (node.kind, node.name) = ("aggregation", a.op.as_str());
-                under.extend(a.param.iter().map(|p| (p, steps)));
-                under.push((&a.expr, steps));
-            }
-            PlanNode::Binary(b) => {
-                (node.kind, node.name) = ("binaryExpr", b.op.as_str());
-                under.extend([(&b.lhs, steps), (&b.rhs, steps)]);
-            }
-            PlanNode::Negate(inner) => {
-                (node.kind, node.name) = ("unaryExpr", "-");
-                under.push((inner, steps));
-            }
-            PlanNode::StepInvariant(_) => {}
-        }
+        let number = nodes.len();
+        let text = written.get(&expr.span).map_or_else(String::new, |e| printed(e));
+        let mut node = Node::new(expr, text, steps, invariant);
+        ids.extend(node.look(expr, plan, lookback_ms));
         if let Some(parent) = parent {
-            nodes[parent].children.push(at);
+            nodes[parent].children.push(number);
         }
         // What was done within an invariant part is invariant itself, though not wrapped.
-        coming.extend(under.into_iter().rev().map(|(expr, steps)| Coming {
+        coming.extend(operands(expr, steps, max_samples)?.into_iter().rev().map(|(expr, steps)| Coming {
             expr,
             steps,
-            parent: Some(at),
+            parent: Some(number),
             ids: Vec::new(),
             invariant,
         }));
@@ -206,19 +144,101 @@ pub fn tree(
         nodes.push(node);
     }
     if trace.is_some() {
-        let mut totals: Vec<_> = figures.iter().map(|f| (f.time, f.samples_read)).collect();
-        // A node comes before those under it: from the back, each is complete before it is added to its
-        // parent.
-        for i in (0..nodes.len()).rev() {
-            let (total_time, total_samples_read) = totals[i];
-            nodes[i].done = Some(Done { own: figures[i], total_time, total_samples_read });
-            if let Some(parent) = parents[i] {
-                totals[parent].0 += total_time;
-                totals[parent].1 += total_samples_read;
-            }
-        }
+        add_up(&mut nodes, &figures, &parents);
     }
     Ok(Tree { nodes })
+}
+
+impl Node {
+    /// A node of which it is not known yet what kind it is.
+    fn new(expr: &PlanExpr, text: String, steps: Steps, step_invariant: bool) -> Node {
+        Node {
+            kind: "",
+            name: "",
+            text,
+            span: expr.span,
+            value_type: expr.kind,
+            step_invariant,
+            steps,
+            reads: None,
+            window: None,
+            children: Vec::new(),
+            done: None,
+        }
+    }
+
+    /// Fills in what a planned expression is and reads; the id of the selector or subquery in it.
+    fn look(&mut self, expr: &PlanExpr, plan: &Plan, lookback_ms: i64) -> Option<NodeId> {
+        let steps = self.steps;
+        match &expr.node {
+            PlanNode::Number(_) => (self.kind, self.step_invariant) = ("numberLiteral", true),
+            PlanNode::Str(_) => (self.kind, self.step_invariant) = ("stringLiteral", true),
+            PlanNode::Selector(s) => {
+                self.kind = "vectorSelector";
+                let span = (steps.count > 0).then(|| instant_reach(s, steps, lookback_ms).span());
+                self.reads = Some(reads(s, plan, steps, 0, span));
+                return Some(s.id);
+            }
+            PlanNode::Matrix { selector: s, range_ms } => {
+                self.kind = "matrixSelector";
+                let span = (steps.count > 0).then(|| matrix_reach(s, *range_ms, steps, lookback_ms).0.span());
+                self.reads = Some(reads(s, plan, steps, *range_ms, span));
+                let (offset_ms, at_ms) = (s.offset_ms, s.at_ms);
+                self.window = Some(Window { range_ms: *range_ms, step_ms: None, offset_ms, at_ms });
+                return Some(s.id);
+            }
+            PlanNode::Subquery(sub) => {
+                self.kind = "subquery";
+                self.window = Some(Window {
+                    range_ms: sub.range_ms,
+                    step_ms: Some(sub.step_ms),
+                    offset_ms: sub.offset_ms,
+                    at_ms: sub.at_ms,
+                });
+                return Some(sub.id);
+            }
+            PlanNode::Call(call) => (self.kind, self.name) = ("call", call.func.name),
+            PlanNode::Aggregate(a) => (self.kind, self.name) = ("aggregation", a.op.as_str()),
+            PlanNode::Binary(b) => (self.kind, self.name) = ("binaryExpr", b.op.as_str()),
+            PlanNode::Negate(_) => (self.kind, self.name) = ("unaryExpr", "-"),
+            PlanNode::StepInvariant(_) => {}
+        }
+        None
+    }
+}
+
+/// What stands right under an expression, in the order of the text, each with the steps it is evaluated at.
+fn operands(expr: &PlanExpr, steps: Steps, max_samples: u64) -> Result<Vec<(&PlanExpr, Steps)>, QueryError> {
+    Ok(match &expr.node {
+        PlanNode::Subquery(sub) => {
+            let inner = match steps.count {
+                0 => Steps { step_ms: sub.step_ms.max(1), ..steps },
+                _ => subquery_steps(sub, steps, max_samples)?,
+            };
+            vec![(&sub.expr, inner)]
+        }
+        PlanNode::Call(call) => call.args.iter().map(|arg| (arg, steps)).collect(),
+        PlanNode::Aggregate(a) => a.param.iter().chain([&a.expr]).map(|e| (e, steps)).collect(),
+        PlanNode::Binary(b) => vec![(&b.lhs, steps), (&b.rhs, steps)],
+        PlanNode::Negate(inner) | PlanNode::StepInvariant(inner) => vec![(inner, steps)],
+        PlanNode::Number(_) | PlanNode::Str(_) | PlanNode::Selector(_) | PlanNode::Matrix { .. } => {
+            Vec::new()
+        }
+    })
+}
+
+/// Writes down what each node did, alone and with those under it.
+fn add_up(nodes: &mut [Node], figures: &[Figures], parents: &[Option<usize>]) {
+    let mut totals: Vec<_> = figures.iter().map(|f| (f.time, f.samples_read)).collect();
+    // A node comes before those under it: from the back, each is complete before it is added to its parent.
+    for i in (0..nodes.len()).rev() {
+        let (total_time, total_samples_read) = totals[i];
+        nodes[i].done = Some(Done { own: figures[i], total_time, total_samples_read });
+        if let Some(parent) = parents[i] {
+            totals[parent].0 += total_time;
+            totals[parent].1 += total_samples_read;
+        }
+    }
 }
 
 fn reads(s: &Selector, plan: &Plan, steps: Steps, range_ms: i64, span_ms: Option<(i64, i64)>) -> Reads {

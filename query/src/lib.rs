@@ -12,7 +12,7 @@
 //!    row, while it is computed. [`explain`] shows the plan, and what each node of it did.
 //!
 //! Around it, the [`api`]: a request's parameters are read as Prometheus reads them, the query waits for a
-//! place, runs on a thread that may block, and its value is written as JSON piece by piece, as fast as the
+//! permit, runs on a thread that may block, and its value is written as JSON piece by piece, as fast as the
 //! client takes it. A client that goes away cancels the query.
 
 pub mod annotations;

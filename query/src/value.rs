@@ -192,7 +192,7 @@ pub struct QueryStats {
     pub samples_new: u64,
     pub samples_per_step: Option<SamplesPerStep>,
     /// Which resolution answered which part of time.
-    pub answered: Vec<ResolutionPart>,
+    pub resolutions: Vec<ResolutionPart>,
     /// Most samples and points of results held at once.
     pub samples_peak: u64,
     /// Most bytes held at once for samples and results.
@@ -249,11 +249,14 @@ pub struct QueryError {
     pub message: String,
     /// What of the query text it is about.
     pub span: Option<Span>,
+    /// What the source of the samples said, where that ended the query.
+    #[source]
+    pub cause: Option<SourceError>,
 }
 
 impl QueryError {
     pub fn bad_data(message: impl Into<String>) -> Self {
-        QueryError { kind: ErrorKind::BadData, message: message.into(), span: None }
+        QueryError { kind: ErrorKind::BadData, message: message.into(), span: None, cause: None }
     }
 
     /// `message` is led by the place of `span` in `query`: `1:5: parse error: …`.
@@ -263,34 +266,35 @@ impl QueryError {
             kind: ErrorKind::BadData,
             message: format!("{line}:{column}: parse error: {message}"),
             span: Some(span),
+            cause: None,
         }
     }
 
     pub fn execution(message: impl Into<String>) -> Self {
-        QueryError { kind: ErrorKind::Execution, message: message.into(), span: None }
+        QueryError { kind: ErrorKind::Execution, message: message.into(), span: None, cause: None }
     }
 
     pub fn internal(message: impl Into<String>) -> Self {
-        QueryError { kind: ErrorKind::Internal, message: message.into(), span: None }
+        QueryError { kind: ErrorKind::Internal, message: message.into(), span: None, cause: None }
     }
 }
 
 impl From<SourceError> for QueryError {
     fn from(e: SourceError) -> Self {
-        let (kind, message) = match e {
+        let (kind, message) = match &e {
             SourceError::Canceled => {
                 (ErrorKind::Canceled, "query was canceled in query execution".to_string())
             }
             SourceError::TimedOut => (ErrorKind::Timeout, "query timed out in query execution".to_string()),
-            SourceError::Limit(text) => (ErrorKind::Execution, text),
-            SourceError::Storage(text) => (ErrorKind::Internal, format!("expanding series: {text}")),
+            SourceError::Limit(text) => (ErrorKind::Execution, text.clone()),
+            SourceError::Storage(cause) => (ErrorKind::Internal, format!("expanding series: {cause}")),
         };
-        QueryError { kind, message, span: None }
+        QueryError { kind, message, span: None, cause: Some(e) }
     }
 }
 
 impl From<ParseError> for QueryError {
     fn from(e: ParseError) -> Self {
-        QueryError { kind: ErrorKind::BadData, message: e.to_string(), span: Some(e.span) }
+        QueryError { kind: ErrorKind::BadData, message: e.to_string(), span: Some(e.span), cause: None }
     }
 }

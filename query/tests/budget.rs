@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
 use model::source::Budget;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::{ErrorKind, QueryError, QueryResult, QueryValue};

@@ -3,7 +3,7 @@
 use model::labels::Labels;
 use model::sample::{Value, stale_nan};
 use model::source::Budget;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::{ErrorKind, QueryError, QueryValue};

@@ -1,7 +1,7 @@
 //! What `explain` says of a plan, and that what it measured adds up.
 
 use model::labels::Labels;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::explain::{Explained, Node};
 use query::parse::ParseOptions;

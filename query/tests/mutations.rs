@@ -6,7 +6,7 @@
 use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
 use model::sample::stale_nan;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::source::testing::rng::Rng;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;

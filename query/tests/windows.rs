@@ -10,8 +10,8 @@ use model::matcher::matches_all;
 use model::rollup::downsample::downsample;
 use model::rollup::{Aggregates, WindowColumns};
 use model::sample::stale_nan;
+use model::source::memory::Batches;
 use model::source::merge::{SharedTimelines, merge_copies};
-use model::source::testing::memory::Batches;
 use model::source::testing::rng::Rng;
 use model::source::{
     LabelQuery, ResolutionPart, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
@@ -310,7 +310,7 @@ fn assert_alike(text: &str, got: &QueryResult, want: &QueryResult) {
 }
 
 fn used(result: &QueryResult) -> Vec<i64> {
-    let mut all: Vec<i64> = result.stats.answered.iter().map(|p| p.resolution_ms / M).collect();
+    let mut all: Vec<i64> = result.stats.resolutions.iter().map(|p| p.resolution_ms / M).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -355,8 +355,8 @@ fn what_windows_give_is_what_the_samples_give() {
         let used = used(&got);
         // A sample every 17 minutes may leave an edge without any.
         let sparse = text.contains("sparse") && used.iter().all(|r| want.contains(r));
-        assert!(sparse || used == want, "{text} {time:?}: {:?}", got.stats.answered);
-        assert!(got.stats.answered.iter().all(|p| p.exact()), "{text}");
+        assert!(sparse || used == want, "{text} {time:?}: {:?}", got.stats.resolutions);
+        assert!(got.stats.resolutions.iter().all(|p| p.exact()), "{text}");
         // Where there are no hours, five minutes are as good.
         assert_alike(text, &run(&five, text, time, MaxResolution::Auto), &expected);
     };
@@ -438,7 +438,7 @@ fn where_samples_are_gone_the_answer_is_approximate_and_says_so() {
             !exact,
             "{text}: {warnings:?}"
         );
-        assert_eq!(result.stats.answered.iter().all(|p| p.exact()), exact, "{text}");
+        assert_eq!(result.stats.resolutions.iter().all(|p| p.exact()), exact, "{text}");
         let labels = |r: &QueryResult| points(&r.value).into_keys().collect::<Vec<_>>();
         assert_eq!(labels(&result), labels(&run(&raw, text, time, MaxResolution::Auto)), "{text}");
     }
@@ -463,7 +463,7 @@ fn max_source_resolution_is_an_upper_bound_that_may_be_approximate() {
         let result = run(&all, text, time, most);
         let warned =
             result.annotations.raw(Severity::Warning).any(|w| w.contains("as max_source_resolution allows"));
-        assert_eq!(warned, result.stats.answered.iter().any(|p| !p.exact()), "{text}");
+        assert_eq!(warned, result.stats.resolutions.iter().any(|p| !p.exact()), "{text}");
         (used(&result), warned)
     };
     let hourly = every(2 * H, H, 20);

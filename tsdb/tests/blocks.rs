@@ -4,14 +4,15 @@
 mod faulty_store;
 mod recording;
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::{Sample, Value};
+use model::source::memory::{Batches, MemorySource};
 use model::source::merge::MergedSource;
 use model::source::testing::conformance::{Given, check_conformance, drain};
-use model::source::testing::memory::{Batches, MemorySource};
 use model::source::{Budget, Hints, Selection, SeriesColumns, Source, SourceError};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
@@ -331,8 +332,8 @@ fn flipped_bit_anywhere_is_an_error_that_names_the_object_and_never_a_wrong_valu
             bad[at] ^= 1 << (at % 8);
             put(bad);
             match drain(&bucket(&store, 0, vec![meta.clone()]), &everything()) {
-                Err(SourceError::Storage(text)) => {
-                    assert!(text.contains(path.as_ref()), "{text}");
+                Err(SourceError::Storage(why)) => {
+                    assert!(why.to_string().contains(path.as_ref()), "{why}");
                     refused += 1;
                 }
                 Err(e) => panic!("{name} byte {at}: {e}"),
@@ -350,7 +351,10 @@ fn flipped_bit_anywhere_is_an_error_that_names_the_object_and_never_a_wrong_valu
         }
         runtime().block_on(store.delete(&path)).unwrap();
         let error = drain(&bucket(&store, 0, vec![meta.clone()]), &everything()).unwrap_err();
-        assert!(matches!(&error, SourceError::Storage(t) if t.contains(path.as_ref())), "{error}");
+        let SourceError::Storage(why) = &error else { panic!("{error}") };
+        assert!(why.to_string().contains(path.as_ref()), "{why}");
+        let cause = why.source().and_then(|cause| cause.downcast_ref::<object_store::Error>());
+        assert!(matches!(cause, Some(object_store::Error::NotFound { .. })), "{cause:?}");
         put(good.to_vec());
     }
     runtime().block_on(tsdb::block::inspect::verify(&*store, &tenant, &meta)).unwrap();

@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Command};
 use ingest::import::ImportError;
 use ingest::import::unit::{Unit, spans};
 use model::matcher::Matcher;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::source::{Budget, Hints, Selection, Source};
 use query::engine::Engine;
 use rules::backfill::fill;

@@ -15,7 +15,7 @@ use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::{Value, stale_nan};
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::span::Span;
 use model::tenant::TenantId;
 use object_store::ObjectStore;

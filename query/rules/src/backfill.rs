@@ -9,8 +9,8 @@ use std::sync::Arc;
 use model::labels::Labels;
 use model::sample::{Value, is_stale};
 use model::source::Source;
+use model::source::memory::MemorySource;
 use model::source::merge::MergedSource;
-use model::source::testing::memory::MemorySource;
 use query::engine::{Engine, QueryRequest};
 use query::value::{QueryValue, RangeSeries};
 

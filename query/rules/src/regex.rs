@@ -14,7 +14,7 @@ pub fn search(pattern: &str) -> Result<Regex, String> {
         .configure(config)
         .syntax(syntax::Config::new().nest_limit(200))
         .build(pattern)
-        .map_err(|e| format!("error parsing regexp {}: {e}", model::matcher::quote(pattern)))
+        .map_err(|e| format!("error parsing regexp {}: {e}", model::quote::quote(pattern)))
 }
 
 /// Go's `Regexp.Expand`: `$1`, `$name`, `${name}`; `$$` is a dollar, and so is one that begins none of these.

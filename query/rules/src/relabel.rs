@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use model::labels::Labels;
-use model::matcher::{Re2, quote};
+use model::matcher::Re2;
+use model::quote::quote;
 
 use crate::file::yaml::Node;
-use crate::file::{FileError, Place};
+use crate::file::{FileError, Position};
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -145,7 +146,7 @@ fn set(labels: &Labels, name: &str, value: &str) -> Labels {
     b.build()
 }
 
-fn anchored(expr: &str, place: Place) -> Result<Re2, FileError> {
+fn anchored(expr: &str, place: Position) -> Result<Re2, FileError> {
     Re2::anchored(expr).map_err(|e| FileError::at(place, format!("regex {}: {e}", quote(expr))))
 }
 

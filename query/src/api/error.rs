@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use model::matcher::quote;
+use model::quote::quote;
 
 use crate::api::response::json;
 

@@ -95,7 +95,7 @@ impl Metrics {
             m.errors.clone(),
         );
         registry.register("hearth_query_in_flight", "Requests that are being worked on", m.in_flight.clone());
-        registry.register("hearth_query_queued", "Queries waiting for a free place", m.queued.clone());
+        registry.register("hearth_query_queued", "Queries waiting for their turn", m.queued.clone());
         registry.register(
             "hearth_query_samples_read",
             "Samples that queries read from storage",

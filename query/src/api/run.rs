@@ -60,7 +60,7 @@ impl ApiState {
 
     /// As [`ApiState::run`], for work that may begin its answer before it is done, by means of the
     /// [`StreamStart`] it gets. It then gives `None`, or an error that nobody sees. While its client does not
-    /// read it gives its place to others (see [`streamed::Place`]).
+    /// read it gives its permit to others (see [`Permit::without`]).
     pub(in crate::api) async fn run_streamed<F>(
         &self,
         class: QueryClass,

@@ -36,7 +36,7 @@ pub struct Evaluator<'a> {
     /// Coarsest resolution to answer from.
     pub max_resolution: MaxResolution,
     /// Which resolution answered which part of time, all selectors together.
-    pub answered: Arc<ResolutionReport>,
+    pub resolution_report: Arc<ResolutionReport>,
     /// Selections that are read more than once, by number and time range.
     pub(super) selected: SelectedSeries,
     /// Values of what stands more than once.
@@ -69,7 +69,7 @@ impl<'a> Evaluator<'a> {
             selection_uses: &plan.selection_uses,
             selection_needs: &plan.selection_needs,
             max_resolution: options.max_resolution,
-            answered: Arc::default(),
+            resolution_report: Arc::default(),
             selected: SelectedSeries::default(),
             shared: SharedValues::default(),
             to_come: None,
@@ -183,16 +183,16 @@ pub(crate) fn column_bytes(steps: usize) -> u64 {
 }
 
 /// What a value holds.
-pub(crate) fn val_held(val: &Val) -> Reservation {
+pub(crate) fn value_reservation(val: &Val) -> Reservation {
     match val {
         Val::Scalar(v) => Reservation { bytes: 8 * v.len() as u64, samples: v.len() as u64 },
         Val::Str(_) => Reservation::default(),
-        Val::Vector(f) => f.rows.iter().map(row_held).sum(),
+        Val::Vector(f) => f.rows.iter().map(row_reservation).sum(),
     }
 }
 
 /// What a row holds.
-pub(crate) fn row_held(row: &Row) -> Reservation {
+pub(crate) fn row_reservation(row: &Row) -> Reservation {
     let bytes = row.column.bytes() + row.labels.byte_len() as u64 + 96;
     Reservation { bytes, samples: samples::samples(&row.column) }
 }

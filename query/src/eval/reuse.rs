@@ -24,7 +24,7 @@ pub(super) struct SharedValue {
     pub val: Val,
     pub sample_stats: SampleStats,
     /// Charged to the budget.
-    pub held: Reservation,
+    pub reserved: Reservation,
     /// How often it may still be asked for.
     pub uses: u32,
 }

@@ -3,7 +3,7 @@
 
 use model::source::Reservation;
 
-use crate::eval::evaluator::{Evaluator, row_held, val_held};
+use crate::eval::evaluator::{Evaluator, row_reservation, value_reservation};
 use crate::eval::frame::{Frame, Row, Val};
 use crate::eval::functions::{self, Kernel};
 use crate::eval::operators::streamed::spread_column;
@@ -25,7 +25,7 @@ impl Evaluator<'_> {
         }
         // A single scalar may be large where a subquery has many steps.
         self.expect_rows(1, self.steps.count)?;
-        let before = std::mem::take(&mut self.live);
+        let outer_reserved = std::mem::take(&mut self.live);
         let outer = self.trace.as_ref().map(|t| t.switch(expr.id));
         let val = match expr.shared {
             None => self.node(expr)?,
@@ -34,14 +34,14 @@ impl Evaluator<'_> {
         if let (Some(trace), Some(outer)) = (&self.trace, outer) {
             trace.switch(outer);
         }
-        let held = val_held(&val);
+        let reservation = value_reservation(&val);
         self.budget.release(self.live);
-        self.budget.reserve(held)?;
-        self.live = before + held;
+        self.budget.reserve(reservation)?;
+        self.live = outer_reserved + reservation;
         if let Some(trace) = &self.trace {
             trace.note(expr.id, |f| {
                 f.runs += 1;
-                f.bytes = f.bytes.max(held.bytes);
+                f.bytes = f.bytes.max(reservation.bytes);
                 if !streams(expr) {
                     f.series += val.series();
                 }
@@ -53,14 +53,14 @@ impl Evaluator<'_> {
     /// All rows that [`Evaluator::stream`] hands out, charged as they come.
     pub(crate) fn materialize(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
         let budget = self.budget.clone();
-        let (mut rows, mut held) = (Vec::new(), Reservation::default());
+        let (mut rows, mut reserved) = (Vec::new(), Reservation::default());
         self.stream(expr, &mut |row| {
-            budget.reserve(row_held(&row))?;
-            held += row_held(&row);
+            budget.reserve(row_reservation(&row))?;
+            reserved += row_reservation(&row);
             rows.push(row);
             Ok(())
         })?;
-        self.live += held;
+        self.live += reserved;
         Ok(Val::Vector(Frame { rows }))
     }
 

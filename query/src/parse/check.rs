@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use model::matcher::quote;
+use model::quote::quote;
 
 use super::ParseError;
 use super::ast::*;

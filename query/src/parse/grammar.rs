@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use model::matcher::{MatchOp, Matcher, quote};
+use model::matcher::{MatchOp, Matcher};
+use model::quote::quote;
 
 use super::ast::*;
 use super::lex::Lexer;

@@ -3,7 +3,7 @@
 //! The same characters mean different tokens inside braces, brackets and series descriptions, so the lexer
 //! keeps a mode. Its modes and error texts follow `promql/parser/lex.go` of Prometheus 3.14.
 
-use model::matcher::{code_point, quote, quote_char};
+use model::quote::{code_point, quote, quote_char};
 
 use super::ast::BinaryOp;
 use super::token::{HistKey, Kind, ResetHint, Token, keyword};
@@ -205,38 +205,7 @@ impl<'a> Lexer<'a> {
             '+' => self.emit(Kind::Op(BinaryOp::Add)),
             '-' => self.emit(Kind::Op(BinaryOp::Sub)),
             '^' => self.emit(Kind::Op(BinaryOp::Pow)),
-            '=' => match self.peek() {
-                Some('=') => {
-                    self.bump();
-                    self.emit(Kind::Op(BinaryOp::Eql))
-                }
-                Some('~') => self.fail("unexpected character after '=': '~'"),
-                _ => self.emit(Kind::Equal),
-            },
-            '!' => match self.bump() {
-                Some('=') => self.emit(Kind::Op(BinaryOp::Neq)),
-                other => self.fail(format!("unexpected character after '!': {}", quote_char(shown(other)))),
-            },
-            '<' => {
-                let op = if self.bump_if(|c| c == '=') {
-                    BinaryOp::Lte
-                } else if self.bump_if(|c| c == '/') {
-                    BinaryOp::TrimUpper
-                } else {
-                    BinaryOp::Lss
-                };
-                self.emit(Kind::Op(op))
-            }
-            '>' => {
-                let op = if self.bump_if(|c| c == '=') {
-                    BinaryOp::Gte
-                } else if self.bump_if(|c| c == '/') {
-                    BinaryOp::TrimLower
-                } else {
-                    BinaryOp::Gtr
-                };
-                self.emit(Kind::Op(op))
-            }
+            '=' | '!' | '<' | '>' => self.comparison(c),
             _ if c.is_ascii_digit() || (c == '.' && self.peek().is_some_and(|c| c.is_ascii_digit())) => {
                 self.pos -= 1;
                 self.number_or_duration()
@@ -254,25 +223,52 @@ impl<'a> Lexer<'a> {
                 self.mode = Mode::InsideBraces;
                 self.emit(Kind::LeftBrace)
             }
-            '[' => {
-                if self.bracket_open {
-                    return self.fail("unexpected left bracket '['");
-                }
-                self.got_colon = false;
-                self.bracket_open = true;
-                self.mode = Mode::DurationExpr;
-                self.emit(Kind::LeftBracket)
-            }
-            ']' => {
-                if !self.bracket_open {
-                    return self.fail("unexpected right bracket ']'");
-                }
-                self.bracket_open = false;
-                self.emit(Kind::RightBracket)
-            }
+            '[' => self.left_bracket(),
+            ']' => self.right_bracket(),
             '@' => self.emit(Kind::At),
             _ => self.fail(format!("unexpected character: {}", quote_char(c))),
         }
+    }
+
+    /// An operator that begins with `=`, `!`, `<` or `>`.
+    fn comparison(&mut self, first: char) -> Option<Token> {
+        let op = match first {
+            '=' if self.bump_if(|c| c == '=') => BinaryOp::Eql,
+            '=' if self.peek() == Some('~') => return self.fail("unexpected character after '=': '~'"),
+            '=' => return self.emit(Kind::Equal),
+            '!' => match self.bump() {
+                Some('=') => BinaryOp::Neq,
+                other => {
+                    let other = quote_char(shown(other));
+                    return self.fail(format!("unexpected character after '!': {other}"));
+                }
+            },
+            '<' if self.bump_if(|c| c == '=') => BinaryOp::Lte,
+            '<' if self.bump_if(|c| c == '/') => BinaryOp::TrimUpper,
+            '<' => BinaryOp::Lss,
+            _ if self.bump_if(|c| c == '=') => BinaryOp::Gte,
+            _ if self.bump_if(|c| c == '/') => BinaryOp::TrimLower,
+            _ => BinaryOp::Gtr,
+        };
+        self.emit(Kind::Op(op))
+    }
+
+    fn left_bracket(&mut self) -> Option<Token> {
+        if self.bracket_open {
+            return self.fail("unexpected left bracket '['");
+        }
+        self.got_colon = false;
+        self.bracket_open = true;
+        self.mode = Mode::DurationExpr;
+        self.emit(Kind::LeftBracket)
+    }
+
+    fn right_bracket(&mut self) -> Option<Token> {
+        if !self.bracket_open {
+            return self.fail("unexpected right bracket ']'");
+        }
+        self.bracket_open = false;
+        self.emit(Kind::RightBracket)
     }
 
     fn right_paren(&mut self) -> Option<Token> {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use model::matcher::quote;
+use model::quote::quote;
 
 const NS_PER_MS: u64 = 1_000_000;
 

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use model::matcher::{is_legacy_label_name, quote};
+use model::quote::{is_legacy_label_name, quote};
 
 use super::ast::*;
 use super::number::{write_duration, write_float, write_float_g};

@@ -356,7 +356,7 @@ impl Parser<'_> {
             Ok(n) => Ok(Some(n)),
             Err(_) => self.fail(
                 token.span(),
-                format!("invalid repetition in series values: {}", model::matcher::quote(self.raw(token))),
+                format!("invalid repetition in series values: {}", model::quote::quote(self.raw(token))),
             ),
         }
     }
@@ -437,10 +437,7 @@ impl Parser<'_> {
             Ok(n) => Ok(if negative { -n } else { n }),
             Err(_) => self.fail(
                 Span { start: token.start, end: token.end },
-                format!(
-                    "invalid integer in histogram description: {}",
-                    model::matcher::quote(self.raw(token))
-                ),
+                format!("invalid integer in histogram description: {}", model::quote::quote(self.raw(token))),
             ),
         }
     }

@@ -1,6 +1,6 @@
 //! Tokens: their kinds, the keywords, and how error texts name them.
 
-use model::matcher::quote;
+use model::quote::quote;
 
 use super::ast::{AggregateOp, BinaryOp, Span};
 

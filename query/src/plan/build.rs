@@ -15,7 +15,7 @@ use crate::parse::{self, At, Expr, Node, Span, ValueType};
 use crate::value::QueryError;
 
 /// Functions whose result changes with the evaluation's time although their arguments do not.
-const TIME_DEPENDENT: &[&str] = &[
+pub const TIME_DEPENDENT: &[&str] = &[
     "days_in_month",
     "day_of_month",
     "day_of_week",

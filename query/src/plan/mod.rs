@@ -10,7 +10,7 @@ mod steps;
 mod subexpressions;
 mod tree;
 
-pub use build::{Times, build};
+pub use build::{TIME_DEPENDENT, Times, build};
 pub use node_id::NodeId;
 pub use selector::Selector;
 pub use steps::Steps;

@@ -94,18 +94,18 @@ impl Looks {
 }
 
 /// What to ask the source for.
-pub fn wish(needs: Needs, looks: Looks, most: MaxResolution) -> RollupHints {
-    let wish = RollupHints { aggregates: needs.aggregates, ..RollupHints::default() };
+pub fn rollup_hints(needs: Needs, looks: Looks, most: MaxResolution) -> RollupHints {
+    let hints = RollupHints { aggregates: needs.aggregates, ..RollupHints::default() };
     let coarsest = RESOLUTIONS_MS[RESOLUTIONS_MS.len() - 1];
     match most {
-        MaxResolution::AtMost(max_resolution_ms) => RollupHints { max_resolution_ms, ..wish },
-        MaxResolution::Auto if needs.samples => wish,
+        MaxResolution::AtMost(max_resolution_ms) => RollupHints { max_resolution_ms, ..hints },
+        MaxResolution::Auto if needs.samples => hints,
         MaxResolution::Auto => {
             let aligned = RESOLUTIONS_MS.iter().rev().find(|r| looks.align_with(**r)).copied().unwrap_or(0);
             if aligned == coarsest || looks.count > FEW {
-                return RollupHints { max_resolution_ms: aligned, ..wish };
+                return RollupHints { max_resolution_ms: aligned, ..hints };
             }
-            RollupHints { max_resolution_ms: coarsest, cuts_ms: looks.edges(), ..wish }
+            RollupHints { max_resolution_ms: coarsest, cuts_ms: looks.edges(), ..hints }
         }
     }
 }
@@ -124,7 +124,7 @@ mod tests {
     fn auto(func: Option<&str>, looks: Looks) -> RollupHints {
         let mut needs = Needs::default();
         needs.add(func);
-        wish(needs, looks, MaxResolution::Auto)
+        rollup_hints(needs, looks, MaxResolution::Auto)
     }
 
     #[test]
@@ -144,17 +144,17 @@ mod tests {
             (None, looks(5 * M, 5 * M, 100, 0), 5 * M),
             (None, looks(1, H, 100, 0), 0),
         ] {
-            let wish = auto(func, looks);
-            assert_eq!((wish.max_resolution_ms, wish.cuts_ms.len()), (want, 0), "{func:?} {looks:?}");
+            let hints = auto(func, looks);
+            assert_eq!((hints.max_resolution_ms, hints.cuts_ms.len()), (want, 0), "{func:?} {looks:?}");
         }
     }
 
     #[test]
     fn few_ranges_are_cut_at_their_edges() {
-        let wish = auto(Some("increase"), looks(10 * H + 7, 0, 1, 24 * H));
-        assert_eq!((wish.max_resolution_ms, wish.cuts_ms), (H, vec![-14 * H + 7, 10 * H + 7]));
-        let wish = auto(None, looks(3, M, 3, 0));
-        assert_eq!((wish.max_resolution_ms, wish.cuts_ms), (H, vec![3, M + 3, 2 * M + 3]));
+        let hints = auto(Some("increase"), looks(10 * H + 7, 0, 1, 24 * H));
+        assert_eq!((hints.max_resolution_ms, hints.cuts_ms), (H, vec![-14 * H + 7, 10 * H + 7]));
+        let hints = auto(None, looks(3, M, 3, 0));
+        assert_eq!((hints.max_resolution_ms, hints.cuts_ms), (H, vec![3, M + 3, 2 * M + 3]));
         assert_eq!(auto(Some("stddev_over_time"), looks(3, 0, 1, H)).max_resolution_ms, 0);
     }
 
@@ -163,13 +163,13 @@ mod tests {
         let mut needs = Needs::default();
         needs.add(Some("rate"));
         needs.add(Some("max_over_time"));
-        let wish = super::wish(needs, looks(0, H, 50, H), MaxResolution::Auto);
-        assert_eq!(wish.max_resolution_ms, H);
-        assert!(wish.aggregates.has(Aggregates::MAX.and(Aggregates::RESET_SUM)));
+        let hints = super::rollup_hints(needs, looks(0, H, 50, H), MaxResolution::Auto);
+        assert_eq!(hints.max_resolution_ms, H);
+        assert!(hints.aggregates.has(Aggregates::MAX.and(Aggregates::RESET_SUM)));
         needs.add(Some("deriv"));
-        assert_eq!(super::wish(needs, looks(0, H, 50, H), MaxResolution::Auto).max_resolution_ms, 0);
+        assert_eq!(super::rollup_hints(needs, looks(0, H, 50, H), MaxResolution::Auto).max_resolution_ms, 0);
         assert_eq!(
-            super::wish(needs, looks(0, H, 50, H), MaxResolution::AtMost(300_000)).max_resolution_ms,
+            super::rollup_hints(needs, looks(0, H, 50, H), MaxResolution::AtMost(300_000)).max_resolution_ms,
             300_000
         );
     }

@@ -8,7 +8,7 @@ use axum::http::Method;
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::Source;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;

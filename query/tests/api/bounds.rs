@@ -8,7 +8,7 @@ use axum::http::{Request, header};
 use http_body_util::BodyExt;
 use model::labels::Labels;
 use model::source::SourceError;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use serde_json::json;
 use tower::ServiceExt;
 
@@ -20,7 +20,7 @@ async fn storage_errors_get_upstreams_types() {
         (SourceError::Canceled, 499, "canceled"),
         (SourceError::TimedOut, 503, "timeout"),
         (SourceError::Limit("too many samples".into()), 422, "execution"),
-        (SourceError::Storage("disk on fire".into()), 500, "internal"),
+        (SourceError::storage("disk on fire"), 500, "internal"),
     ] {
         let api = api_of(Arc::new(Broken(error)), |_| {});
         for (endpoint, form) in [

@@ -7,7 +7,7 @@ use axum::http::Method;
 use model::exemplar::{Exemplar, SeriesExemplars};
 use model::labels::Labels;
 use model::matcher::Matcher;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;

@@ -13,7 +13,7 @@ use model::clock::ManualClock;
 use model::head_stats::{HeadStats, NamedCount};
 use model::labels::Labels;
 use model::sample::Metadata;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::source::{LabelQuery, Selection, SeriesCursor, Source, SourceError};
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;

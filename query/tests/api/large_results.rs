@@ -44,7 +44,7 @@ impl SeriesCursor for Cursor<'_> {
         }
         let n = self.source.batches.fetch_add(1, Ordering::SeqCst);
         if n == self.source.breaks_at {
-            return Err(SourceError::Storage("block 7 cannot be read".into()));
+            return Err(SourceError::storage("block 7 cannot be read"));
         }
         let ts_ms: Arc<[i64]> = (0..POINTS)
             .map(|i| i * STEP_MS)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::Request;
 use model::labels::Labels;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::source::{LabelQuery, Selection, SeriesCursor, Source, SourceError};
 use query::engine::EngineOptions;
 use serde_json::json;

@@ -8,7 +8,7 @@ use axum::http::{Request, StatusCode};
 use model::labels::Labels;
 use model::source::Source;
 use model::source::dedup::DedupMode;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Replicas, Storage, router};

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, header};
 use model::labels::Labels;
 use model::source::Source;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, CorsOrigins, Metrics, router};

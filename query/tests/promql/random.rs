@@ -13,7 +13,7 @@ use std::path::Path;
 
 use model::labels::Labels;
 use model::sample::Value;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::source::testing::rng::Rng;
 use query::annotations::{Annotations, Severity};
 use query::engine::{Engine, QueryRequest};

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use model::histogram::{ClassicHistogram, Histogram};
 use model::labels::{Labels, METRIC_NAME};
 use model::sample::{Value, is_stale};
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::{At, Expr, Node, ParseOptions, SequenceValue};
+use query::plan::TIME_DEPENDENT;
 use query::value::{QueryError, QueryResult, QueryValue, RangeSeries};
 
 use crate::script::{Command, Eval, Expected, Load};
@@ -252,25 +253,6 @@ fn with_at(expr: &str, time_ms: i64) -> Result<Vec<(String, i64)>, String> {
     };
     Ok(times.into_iter().map(|t| (text.clone(), t)).collect())
 }
-
-/// Functions whose result depends on the time of evaluation even where their arguments do not.
-const TIME_DEPENDENT: &[&str] = &[
-    "days_in_month",
-    "day_of_month",
-    "day_of_week",
-    "day_of_year",
-    "end",
-    "hour",
-    "minute",
-    "month",
-    "year",
-    "predict_linear",
-    "range",
-    "start",
-    "step",
-    "time",
-    "timestamp",
-];
 
 /// Sets `@` where none is; what is inside a subquery follows the subquery's own. False where a function makes
 /// that wrong.

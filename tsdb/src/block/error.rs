@@ -49,6 +49,16 @@ impl From<tokio::task::JoinError> for BlockError {
     }
 }
 
+/// A read of part of a block that the object store did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {what}: {cause}")]
+pub(crate) struct ReadFailed {
+    /// The object, and which bytes of it.
+    pub what: String,
+    #[source]
+    pub cause: object_store::Error,
+}
+
 impl BlockError {
     /// What the local disk said when it was to do `what`.
     pub(crate) fn of_disk(

@@ -109,9 +109,7 @@ impl Db {
         }
         let path = layout::metadata(tenant, file.ulid);
         let bytes = sidecar::read_all(&self.bucket, vec![(path.clone(), file.clone())])?.remove(0);
-        let known =
-            metadata::decode(path.as_ref(), bytes).map_err(|e| SourceError::Storage(e.to_string()))?;
-        let known = Arc::new(known);
+        let known = Arc::new(metadata::decode(path.as_ref(), bytes).map_err(SourceError::storage)?);
         read.lock().insert(tenant.clone(), (file.ulid, known.clone()));
         Ok(known)
     }

@@ -160,7 +160,7 @@ pub(crate) fn read_all(blocks: &BlockStore, wanted: Vec<(Path, Sidecar)>) -> Res
         let results: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_GETS).collect().await;
         results.into_iter().collect::<Result<Vec<_>, _>>()
     };
-    blocks.wait(all)?.map_err(|e| SourceError::Storage(e.to_string()))
+    blocks.wait(all)?.map_err(SourceError::storage)
 }
 
 /// Reads one and checks it.

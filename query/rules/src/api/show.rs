@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use model::labels::Labels;
-use model::matcher::{Matcher, quote};
+use model::matcher::Matcher;
+use model::quote::quote;
 use model::sample::Value;
 use query::api::ApiError;
 use query::api::admission::form::Form;

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     pub line: usize,
     pub column: usize,
 }
@@ -12,14 +12,14 @@ pub struct Place {
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileError {
-    pub place: Place,
+    pub place: Position,
     /// The other of two places that contradict one another.
-    pub second: Option<Place>,
+    pub second: Option<Position>,
     pub text: String,
 }
 
 impl FileError {
-    pub fn at(place: Place, text: String) -> FileError {
+    pub fn at(place: Position, text: String) -> FileError {
         FileError { place, second: None, text }
     }
 }

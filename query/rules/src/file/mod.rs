@@ -11,7 +11,7 @@ mod validate;
 mod write;
 pub mod yaml;
 
-pub use error::{FileError, Place};
+pub use error::{FileError, Position};
 pub use glob::expand as expand_pattern;
 pub use read::{parse, parse_group};
 pub use rule::{FileOptions, Rule, RuleGroup, RuleKind};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::error::{FileError, Place};
+use super::error::{FileError, Position};
 use super::rule::{FileOptions, PlacedGroup, PlacedRule, RuleGroup};
 use super::validate;
 use super::yaml::{self, Node};
@@ -19,7 +19,8 @@ pub fn parse(text: &str, options: &FileOptions) -> Result<Vec<RuleGroup>, Vec<Fi
 
 /// Reads one group, as the configuration API takes it.
 pub fn parse_group(text: &str, options: &FileOptions) -> Result<RuleGroup, Vec<FileError>> {
-    let nothing = || vec![FileError::at(Place { line: 1, column: 1 }, "there is no rule group in it".into())];
+    let nothing =
+        || vec![FileError::at(Position { line: 1, column: 1 }, "there is no rule group in it".into())];
     let root = yaml::read(text).map_err(|e| vec![e])?.ok_or_else(nothing)?;
     let mut reader = Reader { options, errors: Vec::new() };
     let parsed = reader.group(&root).map(|g| vec![g]);
@@ -33,7 +34,7 @@ struct Reader<'a> {
 }
 
 /// A mapping's values by key.
-type Fields = BTreeMap<String, (Place, Arc<Node>)>;
+type Fields = BTreeMap<String, (Position, Arc<Node>)>;
 
 impl Reader<'_> {
     /// The groups, if reading and checking them found nothing.
@@ -140,7 +141,7 @@ impl Reader<'_> {
     }
 }
 
-fn placed_texts(node: Option<Arc<Node>>) -> Result<BTreeMap<String, (Place, String)>, FileError> {
+fn placed_texts(node: Option<Arc<Node>>) -> Result<BTreeMap<String, (Position, String)>, FileError> {
     let Some(node) = node else { return Ok(BTreeMap::new()) };
     let fields = node.fields("map[string]string")?;
     fields.into_iter().map(|(name, (_, value))| Ok((name, (value.place, value.text()?)))).collect()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use query::parse::ParseOptions;
 
-use super::error::Place;
+use super::error::Position;
 
 /// What makes a rule a recording or an alerting one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,24 +82,24 @@ impl Default for FileOptions {
 /// A rule with the places that errors about it name.
 #[derive(Debug)]
 pub struct PlacedRule {
-    pub place: Place,
-    pub record: Option<(Place, String)>,
-    pub alert: Option<(Place, String)>,
-    pub expr: Option<(Place, String)>,
+    pub place: Position,
+    pub record: Option<(Position, String)>,
+    pub alert: Option<(Position, String)>,
+    pub expr: Option<(Position, String)>,
     pub for_ms: i64,
     pub keep_firing_for_ms: i64,
-    pub labels: BTreeMap<String, (Place, String)>,
-    pub annotations: BTreeMap<String, (Place, String)>,
+    pub labels: BTreeMap<String, (Position, String)>,
+    pub annotations: BTreeMap<String, (Position, String)>,
 }
 
 /// The same of a group.
 #[derive(Debug)]
 pub struct PlacedGroup {
-    pub place: Place,
+    pub place: Position,
     pub name: String,
     pub interval_ms: Option<i64>,
     pub query_offset_ms: Option<i64>,
     pub limit: i64,
-    pub labels: BTreeMap<String, (Place, String)>,
+    pub labels: BTreeMap<String, (Position, String)>,
     pub rules: Vec<PlacedRule>,
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use model::labels::METRIC_NAME;
-use model::matcher::quote;
+use model::quote::quote;
 use query::parse::parse_expr;
 
-use super::error::{FileError, Place};
+use super::error::{FileError, Position};
 use super::rule::{FileOptions, PlacedGroup, PlacedRule, Rule, RuleGroup, RuleKind};
 use crate::template::Template;
 
@@ -58,7 +58,7 @@ pub(super) fn groups(
     if errors.is_empty() { Ok(out) } else { Err(errors) }
 }
 
-fn without_places(map: BTreeMap<String, (Place, String)>) -> BTreeMap<String, String> {
+fn without_places(map: BTreeMap<String, (Position, String)>) -> BTreeMap<String, String> {
     map.into_iter().map(|(name, (_, value))| (name, value)).collect()
 }
 
@@ -69,7 +69,7 @@ fn is_label_name(name: &str) -> bool {
 
 fn rule(rule: PlacedRule, options: &FileOptions) -> (Rule, Vec<FileError>) {
     let mut errors = Vec::new();
-    let mut wrong = |place: Place, text: String| errors.push(FileError::at(place, text));
+    let mut wrong = |place: Position, text: String| errors.push(FileError::at(place, text));
     let expr = match rule.expr {
         None => {
             wrong(rule.place, "field 'expr' must be set in rule".into());

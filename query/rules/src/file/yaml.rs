@@ -7,7 +7,7 @@ use std::sync::Arc;
 use granit_parser::{Event, Parser, ScalarStyle};
 use query::parse::parse_duration_ns;
 
-use super::error::{FileError, Place};
+use super::error::{FileError, Position};
 
 /// Largest text that is read.
 pub const MAX_TEXT_BYTES: usize = 16 << 20;
@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 64;
 /// A value with its place.
 #[derive(Debug)]
 pub struct Node {
-    pub place: Place,
+    pub place: Position,
     pub kind: Kind,
 }
 
@@ -148,11 +148,11 @@ impl Node {
     }
 
     /// The pairs of a mapping by key, what `<<` brings in included; a repeated key is an error.
-    pub fn fields(&self, what: &str) -> Result<BTreeMap<String, (Place, Arc<Node>)>, FileError> {
+    pub fn fields(&self, what: &str) -> Result<BTreeMap<String, (Position, Arc<Node>)>, FileError> {
         let Kind::Mapping(pairs) = &self.kind else {
             return if self.is_null() { Ok(BTreeMap::new()) } else { Err(self.cannot_become(what)) };
         };
-        let mut out: BTreeMap<String, (Place, Arc<Node>)> = BTreeMap::new();
+        let mut out: BTreeMap<String, (Position, Arc<Node>)> = BTreeMap::new();
         let mut merged = Vec::new();
         for (key, value) in pairs {
             let name = key.text()?;
@@ -190,7 +190,7 @@ impl Node {
 
 /// A collection that is being read.
 struct Open {
-    place: Option<Place>,
+    place: Option<Position>,
     anchor: usize,
     children: Vec<Arc<Node>>,
     mapping: bool,
@@ -200,16 +200,16 @@ struct Open {
 pub fn read(text: &str) -> Result<Option<Arc<Node>>, FileError> {
     if text.len() > MAX_TEXT_BYTES {
         let why = format!("the file has {} bytes, more than the {MAX_TEXT_BYTES} that are read", text.len());
-        return Err(FileError::at(Place { line: 1, column: 1 }, why));
+        return Err(FileError::at(Position { line: 1, column: 1 }, why));
     }
     let mut anchors: HashMap<usize, Arc<Node>> = HashMap::new();
     let mut open: Vec<Open> = Vec::new();
     for next in Parser::new_from_str(text) {
         let (event, span) = next.map_err(|e| {
-            let place = Place { line: e.marker().line(), column: e.marker().col() + 1 };
+            let place = Position { line: e.marker().line(), column: e.marker().col() + 1 };
             FileError::at(place, format!("yaml: {}", e.info()))
         })?;
-        let place = Place { line: span.start.line(), column: span.start.col() + 1 };
+        let place = Position { line: span.start.line(), column: span.start.col() + 1 };
         let node = match event {
             Event::SequenceStart(_, anchor, ..) | Event::MappingStart(_, anchor, ..) => {
                 if open.len() >= MAX_DEPTH {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::source::Source;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 
 use super::{Row, Storage};

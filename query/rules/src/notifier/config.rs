@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::file::yaml::{self, Node};
-use crate::file::{FileError, Place};
+use crate::file::{FileError, Position};
 use crate::relabel::{self, Relabel};
 
 /// How alerts are changed, and where they go.
@@ -173,7 +173,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Alerting, FileError> {
     Ok(alerting)
 }
 
-fn unknown(place: Place, field: &str, type_name: &str) -> FileError {
+fn unknown(place: Position, field: &str, type_name: &str) -> FileError {
     FileError::at(place, format!("field {field} not found in type {type_name}"))
 }
 

@@ -1,7 +1,7 @@
 //! Numbers and values as Go's `fmt` writes them: `%g` and its like, and `printf` with flags, width and
 //! precision.
 
-use model::matcher::quote;
+use model::quote::quote;
 
 use super::float::format_float;
 use super::value::Value;
@@ -32,18 +32,7 @@ pub fn sprintf(format: &str, args: &[Value]) -> String {
             out.push(c);
             continue;
         }
-        let mut spec = Spec::default();
-        while let Some(flag) = chars.peek() {
-            match flag {
-                '-' => (spec.minus, spec.zero) = (true, false),
-                '+' => spec.plus = true,
-                '#' => spec.sharp = true,
-                ' ' => spec.space = true,
-                '0' => spec.zero = !spec.minus,
-                _ => break,
-            }
-            chars.next();
-        }
+        let mut spec = flags(&mut chars);
         argument_number(&mut chars, &mut next_arg, &mut reordered);
         if chars.peek() == Some(&'*') {
             chars.next();
@@ -87,23 +76,45 @@ pub fn sprintf(format: &str, args: &[Value]) -> String {
         verb_text(&mut out, &spec, verb, arg);
     }
     if !reordered && next_arg < args.len() {
-        out.push_str("%!(EXTRA ");
-        for (at, arg) in args[next_arg..].iter().enumerate() {
-            if at > 0 {
-                out.push_str(", ");
-            }
-            out.push_str(arg.type_name());
-            if !matches!(arg, Value::Nil) {
-                out.push('=');
-                arg.print(&mut out);
-            }
-        }
-        out.push(')');
+        complain_of_extra(&mut out, &args[next_arg..]);
     }
     out
 }
 
+/// `%!(EXTRA string=a, int=1)`
+fn complain_of_extra(out: &mut String, args: &[Value]) {
+    out.push_str("%!(EXTRA ");
+    for (i, arg) in args.iter().enumerate() {
+        if i > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(arg.type_name());
+        if !matches!(arg, Value::Nil) {
+            out.push('=');
+            arg.print(out);
+        }
+    }
+    out.push(')');
+}
+
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// The flags that a verb begins with.
+fn flags(chars: &mut Chars<'_>) -> Spec {
+    let mut spec = Spec::default();
+    while let Some(flag) = chars.peek() {
+        match flag {
+            '-' => (spec.minus, spec.zero) = (true, false),
+            '+' => spec.plus = true,
+            '#' => spec.sharp = true,
+            ' ' => spec.space = true,
+            '0' => spec.zero = !spec.minus,
+            _ => break,
+        }
+        chars.next();
+    }
+    spec
+}
 
 fn number(chars: &mut Chars<'_>) -> Option<usize> {
     let mut value: Option<usize> = None;
@@ -153,7 +164,7 @@ fn verb_text(out: &mut String, spec: &Spec, verb: char, arg: &Value) {
             u32::try_from(*n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string()
         }
         ('q', Value::Int(n)) => {
-            model::matcher::quote_char(u32::try_from(*n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}'))
+            model::quote::quote_char(u32::try_from(*n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}'))
         }
         ('v' | 't', Value::Bool(b)) => b.to_string(),
         ('v' | 's', Value::Text(t)) => cut(t, spec.precision),

@@ -243,7 +243,7 @@ pub fn is_known(name: &str) -> bool {
 /// Calls a function; the error says what is wrong, without where.
 pub fn call(name: &str, args: Vec<Value>, context: &mut Context<'_>) -> Result<Value, String> {
     let Some(function) = FUNCTIONS.iter().find(|f| f.name == name) else {
-        return Err(format!("{} is not a defined function", model::matcher::quote(name)));
+        return Err(format!("{} is not a defined function", model::quote::quote(name)));
     };
     let (least, most) = function.takes;
     if args.len() < least || args.len() > most {
@@ -303,7 +303,7 @@ fn float(v: &Value) -> Result<f64, String> {
                 _ => Err(String::new()),
             }
             .map_err(|_: String| {
-                format!("strconv.ParseFloat: parsing {}: invalid syntax", model::matcher::quote(t.as_bytes()))
+                format!("strconv.ParseFloat: parsing {}: invalid syntax", model::quote::quote(t.as_bytes()))
             })
         }
         other => Err(format!("can't convert {} to float", other.type_name())),

@@ -1,6 +1,6 @@
 //! A template's text to tokens, as Go's `text/template/parse` cuts it.
 
-use model::matcher::{code_point, quote};
+use model::quote::{code_point, quote};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

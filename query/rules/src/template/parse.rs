@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use model::matcher::quote;
+use model::quote::quote;
 use query::parse::unquote;
 
 use super::data::TemplateError;

@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
         TemplateError(format!(
             "template: {}:{line}:{column}: executing {} at <{shown}>: {why}",
             self.name,
-            model::matcher::quote(&self.executing)
+            model::quote::quote(&self.executing)
         ))
     }
 
@@ -210,12 +210,12 @@ impl<'a> Run<'a> {
     ) -> Result<(), TemplateError> {
         let parsed = self.parsed;
         let Some(body) = parsed.defined.get(name) else {
-            let why = format!("template {} not defined", model::matcher::quote(name));
-            return Err(self.error(at, &format!("{{{{template {}}}}}", model::matcher::quote(name)), why));
+            let why = format!("template {} not defined", model::quote::quote(name));
+            return Err(self.error(at, &format!("{{{{template {}}}}}", model::quote::quote(name)), why));
         };
         if self.depth >= self.limits.depth {
             let why = format!("exceeded maximum template depth ({})", self.limits.depth);
-            return Err(self.error(at, &format!("{{{{template {}}}}}", model::matcher::quote(name)), why));
+            return Err(self.error(at, &format!("{{{{template {}}}}}", model::quote::quote(name)), why));
         }
         let dot = match pipe {
             Some(pipe) => self.pipe(pipe, dot)?.unwrap_or(Value::Nil),
@@ -367,7 +367,7 @@ impl<'a> Run<'a> {
                     _ => return Err(self.no_field(operand, field, &Value::Data(d))),
                 },
                 Value::Nil => {
-                    let why = format!("nil data; no entry for key {}", model::matcher::quote(field));
+                    let why = format!("nil data; no entry for key {}", model::quote::quote(field));
                     return Err(self.error(operand.at, &operand.text, why));
                 }
                 other => return Err(self.no_field(operand, field, &other)),

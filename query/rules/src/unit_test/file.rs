@@ -6,7 +6,7 @@ use model::labels::Labels;
 use query::parse::{SequenceValue, SeriesDescription, parse_series_description};
 
 use crate::file::yaml::{self, Node};
-use crate::file::{FileError, Place};
+use crate::file::{FileError, Position};
 
 /// A whole file.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ pub fn parse(text: &str) -> Result<TestFile, FileError> {
     Ok(file)
 }
 
-fn unknown(place: Place, field: &str, type_name: &str) -> FileError {
+fn unknown(place: Position, field: &str, type_name: &str) -> FileError {
     FileError::at(place, format!("field {field} not found in type {type_name}"))
 }
 

@@ -1,4 +1,4 @@
-//! How tests are run, and what came of them.
+//! How tests are run, and how they ended.
 
 use query::parse::ParseOptions;
 

@@ -9,7 +9,7 @@ use model::clock::ManualClock;
 use model::histogram::Histogram;
 use model::labels::Labels;
 use model::sample::{Value, is_stale};
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 use query::engine::{Engine, EngineOptions};
 use query::parse::{SequenceValue, SeriesDescription, parse_series_description};
@@ -157,25 +157,7 @@ fn run_group(
     let mut groups = load(patterns, &TenantId::single(), &defaults, &file_options)?;
     groups.sort_by_key(|g| order.get(&g.key.name).copied().unwrap_or(0));
     let clock = ManualClock::at(group.start_ms);
-    let env = Environment {
-        engine: Engine::new(EngineOptions {
-            max_samples: MAX_SAMPLES,
-            default_subquery_step_ms: tests.evaluation_interval_ms,
-            timeout: Duration::from_secs(100),
-            parse: options.parse,
-            ..EngineOptions::default()
-        }),
-        storage: Arc::new(storage),
-        notify: Arc::new(NotifyNobody),
-        clock: Arc::new(clock.clone()),
-        external: External {
-            labels: Arc::new(group.external_labels.clone()),
-            url: group.external_url.clone(),
-        },
-        restore: Restore::default(),
-        resend_delay_ms: 60_000,
-        metrics: Metrics::default(),
-    };
+    let env = environment(tests, group, storage, &clock, options);
     let mut runners: Vec<Runner> =
         groups.into_iter().map(|g: Group| Runner::new(Arc::new(g), 0, true)).collect();
     let mut failures = Vec::new();
@@ -190,19 +172,9 @@ fn run_group(
         let ts_ms = group.start_ms + now_ms;
         input.load_till(&store, ts_ms);
         clock.set(ts_ms);
-        let mut wrong = Vec::new();
-        for runner in &mut runners {
-            runner.evaluate(&env, ts_ms.saturating_mul(1_000_000));
-            let view = runner.view();
-            for (rule, of) in view.rules.iter().zip(&view.group.rules) {
-                if let Some(why) = &rule.last_error {
-                    let time = report::duration(now_ms);
-                    wrong.push(format!("    rule: {}, time: {time}, err: {why}", of.rule.name()));
-                }
-            }
-        }
-        if !wrong.is_empty() {
-            failures.extend(wrong);
+        let errors = evaluate(&mut runners, &env, ts_ms, now_ms);
+        if !errors.is_empty() {
+            failures.extend(errors);
             return Err(failures);
         }
         check_alerts(group, now_ms, step_ms, &runners, options, &mut failures);
@@ -214,6 +186,51 @@ fn run_group(
         }
     }
     Ok(failures)
+}
+
+/// What the rules of a test group run in: a store of its own, a clock that is set, nobody to notify.
+fn environment(
+    tests: &TestFile,
+    group: &TestGroup,
+    storage: MemoryStorage,
+    clock: &ManualClock,
+    options: &TestOptions,
+) -> Environment {
+    let engine = Engine::new(EngineOptions {
+        max_samples: MAX_SAMPLES,
+        default_subquery_step_ms: tests.evaluation_interval_ms,
+        timeout: Duration::from_secs(100),
+        parse: options.parse,
+        ..EngineOptions::default()
+    });
+    let external =
+        External { labels: Arc::new(group.external_labels.clone()), url: group.external_url.clone() };
+    Environment {
+        engine,
+        storage: Arc::new(storage),
+        notify: Arc::new(NotifyNobody),
+        clock: Arc::new(clock.clone()),
+        external,
+        restore: Restore::default(),
+        resend_delay_ms: 60_000,
+        metrics: Metrics::default(),
+    }
+}
+
+/// Evaluates all groups once, `now_ms` after the start of the test; what the rules that failed say.
+fn evaluate(runners: &mut [Runner], env: &Environment, ts_ms: i64, now_ms: i64) -> Vec<String> {
+    let mut errors = Vec::new();
+    for runner in runners {
+        runner.evaluate(env, ts_ms.saturating_mul(1_000_000));
+        let view = runner.view();
+        for (rule, of) in view.rules.iter().zip(&view.group.rules) {
+            if let Some(why) = &rule.last_error {
+                let time = report::duration(now_ms);
+                errors.push(format!("    rule: {}, time: {time}, err: {why}", of.rule.name()));
+            }
+        }
+    }
+    errors
 }
 
 /// Compares what fires with what should, for all tests at a time from this evaluation to before the next.
@@ -276,7 +293,7 @@ fn check_expr(
     let head = {
         let name = if group.name.is_empty() { String::new() } else { format!("    name: {},\n", group.name) };
         let time = report::duration(test.eval_time_ms);
-        format!("{name}    expr: {}, time: {time},", model::matcher::quote(&test.expr))
+        format!("{name}    expr: {}, time: {time},", model::quote::quote(&test.expr))
     };
     let result = match vector(&env.engine, store, &test.expr, group.start_ms + test.eval_time_ms) {
         Ok(answer) => answer.result,
@@ -299,7 +316,7 @@ fn check_expr(
         });
         match parsed {
             Ok(parsed) => expected.push(parsed),
-            Err(e) => return Some(format!("{head} err: labels {}: {e}", model::matcher::quote(labels))),
+            Err(e) => return Some(format!("{head} err: labels {}: {e}", model::quote::quote(labels))),
         }
     }
     given.sort_by(|a, b| a.0.cmp(&b.0));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use model::matcher::quote;
+use model::quote::quote;
 
 /// Pairs in the order upstream sees them: those of the body first, then those of the URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

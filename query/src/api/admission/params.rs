@@ -1,7 +1,7 @@
 //! Times, durations and limits as upstream reads them from parameters (`web/api/v1/api.go`: parseTime,
 //! parseDuration, parseLimitParam).
 
-use model::matcher::quote;
+use model::quote::quote;
 
 use crate::api::admission::form::Form;
 use crate::api::error::ApiError;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use model::labels::METRIC_NAME;
-use model::matcher::quote;
+use model::quote::quote;
 use model::source::Source;
 use model::source::dedup::{DedupMode, DedupSource};
 

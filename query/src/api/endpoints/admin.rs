@@ -4,7 +4,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::matcher::quote;
+use model::quote::quote;
 
 use crate::api::admission::call::Call;
 use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time, parse_bool};

@@ -31,7 +31,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
         "" | "false" | "0" => false,
         "true" | "1" => true,
         other => {
-            let why = format!("{} is neither true nor false", model::matcher::quote(other));
+            let why = format!("{} is neither true nor false", model::quote::quote(other));
             return Err(ApiError::parameter("analyze", why));
         }
     };

@@ -1,14 +1,13 @@
 //! `series`, `labels`, `label/<name>/values` and `metadata`.
 
-use std::sync::Arc;
-
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use model::labels::Labels;
 use model::matcher::Matcher;
-use model::matcher::quote;
+use model::quote::quote;
 use model::sample::Metadata;
-use model::source::{Budget, LabelQuery};
+use model::source::{LabelQuery, Source, SourceError};
 
 use crate::api::admission::call::Call;
 use crate::api::admission::form::{Form, unescape_name};
@@ -30,19 +29,67 @@ pub(in crate::api) fn selectors(form: &Form, options: &ParseOptions) -> Result<V
     Ok(all)
 }
 
-fn wish(selectors: Vec<Vec<Matcher>>, (min_t_ms, max_t_ms): (i64, i64), budget: &Arc<Budget>) -> LabelQuery {
-    LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() }
-}
-
 /// What a label set takes beside its bytes.
 const SET_BYTES: u64 = 48;
 
-fn cut<T>(all: &mut Vec<T>, limit: usize) -> Warnings {
-    if limit > 0 && all.len() > limit {
-        all.truncate(limit);
-        return Warnings::truncated();
+/// How the items of a lookup are counted and written.
+struct Items<T> {
+    bytes: fn(&T) -> u64,
+    write: fn(&mut Vec<u8>, T),
+}
+
+/// Names of labels, or values of one.
+const STRINGS: Items<String> =
+    Items { bytes: |s| (s.len() + size_of::<String>()) as u64, write: |out, s| json::html_string(out, &s) };
+
+const LABEL_SETS: Items<Labels> = Items {
+    bytes: |labels| labels.byte_len() as u64 + SET_BYTES,
+    write: |out, labels| json::labels(out, &labels),
+};
+
+/// Written as the client takes them: a tenant can have millions.
+struct Listed<T> {
+    items: std::vec::IntoIter<T>,
+    begun: bool,
+    warnings: Warnings,
+    write: fn(&mut Vec<u8>, T),
+}
+
+impl<T: Send + 'static> response::Pieces for Listed<T> {
+    fn fill(&mut self, out: &mut Vec<u8>) -> bool {
+        response::list(out, &mut self.begun, &mut self.items, &self.warnings, self.write)
     }
-    Warnings::default()
+}
+
+/// Answers with what `find` gets of the source that a request may see, at most `limit` of it. `refuse` makes
+/// the error of selectors that are wrong.
+async fn look_up<T: Send + 'static>(
+    state: ApiState,
+    call: Call,
+    items: Items<T>,
+    refuse: fn(String) -> ApiError,
+    find: impl FnOnce(&dyn Source, &LabelQuery) -> Result<Vec<T>, SourceError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let limit = call.form.limit()?;
+    let (min_t_ms, max_t_ms) = call.form.range_ms()?;
+    let replicas = state.config().replicas.asked(&call.form)?;
+    let view = state.clone();
+    state
+        .run(QueryClass::Lookup, None, move |budget, _| {
+            let selectors = selectors(&call.form, &view.0.engine.options().parse).map_err(refuse)?;
+            let source = view.source(&call.tenant, replicas);
+            let query = LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() };
+            let mut labels = find(&*source, &query)?;
+            let mut warnings = Warnings::default();
+            if limit > 0 && labels.len() > limit {
+                labels.truncate(limit);
+                warnings = Warnings::truncated();
+            }
+            budget.reserve(labels.iter().map(items.bytes).sum::<u64>())?;
+            let write = items.write;
+            Ok(response::streamed(Listed { items: labels.into_iter(), begun: false, warnings, write }))
+        })
+        .await
 }
 
 /// `GET|POST /api/v1/series`
@@ -53,70 +100,13 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
     if call.form.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let limit = call.form.limit()?;
-    let range = call.form.range_ms()?;
-    let replicas = state.config().replicas.asked(&call.form)?;
-    let view = state.clone();
-    state
-        .run(QueryClass::Lookup, None, move |budget, _| {
-            let selectors = selectors(&call.form, &view.0.engine.options().parse)
-                .map_err(|e| ApiError::parameter("match[]", e))?;
-            let source = view.source(&call.tenant, replicas);
-            let mut found = source.series(&wish(selectors, range, budget))?;
-            let warnings = cut(&mut found, limit);
-            budget.reserve(found.iter().map(|l| l.byte_len() as u64 + SET_BYTES).sum::<u64>())?;
-            Ok(response::streamed(LabelSets { sets: found.into_iter(), begun: false, warnings }))
-        })
-        .await
-}
-
-/// Label sets, written as the client takes them: a tenant can have millions.
-struct LabelSets {
-    sets: std::vec::IntoIter<model::labels::Labels>,
-    begun: bool,
-    warnings: Warnings,
-}
-
-impl response::Pieces for LabelSets {
-    fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        response::list(out, &mut self.begun, &mut self.sets, &self.warnings, |out, set| {
-            json::labels(out, &set)
-        })
-    }
-}
-
-/// Names or values, the same way.
-struct Strings {
-    all: std::vec::IntoIter<String>,
-    begun: bool,
-    warnings: Warnings,
-}
-
-impl response::Pieces for Strings {
-    fn fill(&mut self, out: &mut Vec<u8>) -> bool {
-        response::list(out, &mut self.begun, &mut self.all, &self.warnings, |out, s| {
-            json::html_string(out, &s)
-        })
-    }
+    let refuse = |e| ApiError::parameter("match[]", e);
+    look_up(state, call, LABEL_SETS, refuse, |source, query| source.series(query)).await
 }
 
 /// `GET|POST /api/v1/labels`
 pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
-    let limit = call.form.limit()?;
-    let range = call.form.range_ms()?;
-    let replicas = state.config().replicas.asked(&call.form)?;
-    let view = state.clone();
-    state
-        .run(QueryClass::Lookup, None, move |budget, _| {
-            let selectors =
-                selectors(&call.form, &view.0.engine.options().parse).map_err(ApiError::bad_data)?;
-            let source = view.source(&call.tenant, replicas);
-            let mut found = source.label_names(&wish(selectors, range, budget))?;
-            let warnings = cut(&mut found, limit);
-            budget.reserve(found.iter().map(|s| (s.len() + size_of::<String>()) as u64).sum::<u64>())?;
-            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
-        })
-        .await
+    look_up(state, call, STRINGS, |e| ApiError::bad_data(e), |source, query| source.label_names(query)).await
 }
 
 /// `GET /api/v1/label/<name>/values`
@@ -131,21 +121,8 @@ pub async fn values(
     if name.is_empty() {
         return Err(ApiError::bad_data(format!("invalid label name: {}", quote(&name))));
     }
-    let limit = call.form.limit()?;
-    let range = call.form.range_ms()?;
-    let replicas = state.config().replicas.asked(&call.form)?;
-    let view = state.clone();
-    state
-        .run(QueryClass::Lookup, None, move |budget, _| {
-            let selectors =
-                selectors(&call.form, &view.0.engine.options().parse).map_err(ApiError::bad_data)?;
-            let source = view.source(&call.tenant, replicas);
-            let mut found = source.label_values(&name, &wish(selectors, range, budget))?;
-            let warnings = cut(&mut found, limit);
-            budget.reserve(found.iter().map(|s| (s.len() + size_of::<String>()) as u64).sum::<u64>())?;
-            Ok(response::streamed(Strings { all: found.into_iter(), begun: false, warnings }))
-        })
-        .await
+    let find = move |source: &dyn Source, query: &LabelQuery| source.label_values(&name, query);
+    look_up(state, call, STRINGS, |e| ApiError::bad_data(e), find).await
 }
 
 /// `GET /api/v1/metadata`. Here, and only here, `limit=0` means nothing at all, as upstream has it.

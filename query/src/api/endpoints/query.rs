@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use model::matcher::quote;
+use model::quote::quote;
 use model::source::ResolutionReport;
 
 use crate::api::admission::call::Call;
@@ -133,22 +133,17 @@ async fn run(
             let text = call.form.get("query");
             let stats = call.form.get("stats");
             let source = view.source(&call.tenant, replicas);
-            let samples = match stats {
-                "" => SampleDetail::Total,
-                "all" => SampleDetail::Steps,
-                _ => SampleDetail::Reads,
-            };
-            let answered = Arc::new(ResolutionReport::default());
+            let report = Arc::new(ResolutionReport::default());
             let options = QueryOptions {
                 lookback_ms,
                 timeout,
                 budget: Some(budget.clone()),
-                samples,
+                samples: sample_detail(stats),
                 max_resolution,
-                answered: Some(answered.clone()),
+                resolution_report: Some(report.clone()),
             };
             let request = QueryRequest { text, time, options };
-            let mut rows = StreamedMatrix::new(limit, start, answered.clone());
+            let mut rows = StreamedMatrix::new(limit, start, report.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
             let done = inner.engine.run_streamed(&*source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s));
             if let Err(e) = &done {
@@ -157,13 +152,8 @@ async fn run(
             let mut result = match done {
                 Err(e) if rows.begun() => {
                     // The head of the answer is gone: all that is left is to break it off.
-                    if e.kind == ErrorKind::Canceled {
-                        tracing::debug!(query = text, "a client went away while a result was being sent");
-                    } else {
-                        tracing::warn!(error = %e, query = text, "a query failed while its result was being sent");
-                    }
-                    let e = ApiError::from(e);
-                    inner.config.metrics.failed("query_range", e.kind);
+                    log_broken_off(&e, text);
+                    inner.config.metrics.failed("query_range", ApiError::from(e).kind);
                     return Ok(None);
                 }
                 done => done?,
@@ -186,9 +176,27 @@ async fn run(
             }
             let writer = ResultWriter::new(result.value, figures.as_ref(), &warnings);
             let answer = response::streamed(writer.reserving(budget.clone())?);
-            Ok(Some(resolution::tell(answer, &answered)))
+            Ok(Some(resolution::with_header(answer, &report)))
         })
         .await
+}
+
+/// How closely samples are counted for `stats`.
+fn sample_detail(stats: &str) -> SampleDetail {
+    match stats {
+        "" => SampleDetail::Total,
+        "all" => SampleDetail::Steps,
+        _ => SampleDetail::Reads,
+    }
+}
+
+/// Of an error after which an answer that has begun ends early.
+fn log_broken_off(e: &QueryError, text: &str) {
+    if e.kind == ErrorKind::Canceled {
+        tracing::debug!(query = text, "a client went away while a result was being sent");
+    } else {
+        tracing::warn!(error = %e, query = text, "a query failed while its result was being sent");
+    }
 }
 
 /// Refuses what is too long to look at before it waits for a permit.

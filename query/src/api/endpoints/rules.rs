@@ -3,7 +3,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use model::matcher::quote;
+use model::quote::quote;
 use serde_json::json;
 
 use crate::api::admission::call::Call;

@@ -81,7 +81,7 @@ pub async fn cancel(
 ) -> Result<Response, ApiError> {
     let cancelled = id.parse().is_ok_and(|number| state.0.running.cancel(&call.tenant, number));
     if !cancelled {
-        let why = format!("no query {} is running: it may have ended", model::matcher::quote(&*id));
+        let why = format!("no query {} is running: it may have ended", model::quote::quote(&*id));
         return Err(ApiError::new(ErrorType::NotFound, why));
     }
     Ok(response::small("cancelled"))

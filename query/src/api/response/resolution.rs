@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use model::matcher::quote;
+use model::quote::quote;
 use model::source::{ResolutionPart, ResolutionReport};
 
 use crate::api::admission::form::Form;
@@ -47,19 +47,19 @@ pub struct Part {
 }
 
 /// Parts for `data.stats.resolutions`.
-pub fn parts(answered: &[ResolutionPart]) -> Vec<Part> {
+pub fn parts(parts: &[ResolutionPart]) -> Vec<Part> {
     let one = |p: &ResolutionPart| Part {
         resolution: resolution_name(p.resolution_ms),
         start: rfc3339(p.min_t_ms),
         end: rfc3339(p.max_t_ms),
         exact: p.exact(),
     };
-    answered.iter().map(one).collect()
+    parts.iter().map(one).collect()
 }
 
 /// The header's text; `None` where nothing was read. At most sixteen parts of some fifty characters.
-fn text(answered: &ResolutionReport) -> Option<HeaderValue> {
-    let parts = summary(answered.parts());
+fn text(report: &ResolutionReport) -> Option<HeaderValue> {
+    let parts = summary(report.parts());
     let one = |p: &ResolutionPart| {
         let about = if p.exact() { "" } else { "~" };
         format!("{about}{}={}/{}", resolution_name(p.resolution_ms), rfc3339(p.min_t_ms), rfc3339(p.max_t_ms))
@@ -69,8 +69,8 @@ fn text(answered: &ResolutionReport) -> Option<HeaderValue> {
 }
 
 /// Puts the header on an answer.
-pub fn tell(mut response: Response, answered: &ResolutionReport) -> Response {
-    if let Some(text) = text(answered) {
+pub fn with_header(mut response: Response, report: &ResolutionReport) -> Response {
+    if let Some(text) = text(report) {
         response.headers_mut().insert(HEADER.clone(), text);
     }
     response

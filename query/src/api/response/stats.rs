@@ -75,7 +75,7 @@ impl Stats {
                 samples_read: stats.samples_new,
                 peak_samples: stats.samples_peak,
             },
-            resolutions: resolution::parts(&stats.answered),
+            resolutions: resolution::parts(&stats.resolutions),
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Piece {
 pub struct StreamedBody {
     pieces: mpsc::Receiver<Piece>,
     /// Told so far: all selectors whose series are among the first.
-    answered: Arc<ResolutionReport>,
+    report: Arc<ResolutionReport>,
 }
 
 /// Cancels the work of a request whose future is dropped, which is what happens when its client goes away.
@@ -73,7 +73,7 @@ pub fn start(budget: Arc<Budget>, permit: Permit) -> (StreamStart, oneshot::Rece
 /// is cancelled.
 pub fn response(body: StreamedBody, cancel: CancelOnDrop) -> Response {
     let response = respond(Body::from_stream(Rest { pieces: Some(body.pieces), _cancel: cancel }));
-    resolution::tell(response, &body.answered)
+    resolution::with_header(response, &body.report)
 }
 
 struct Rest {
@@ -114,14 +114,14 @@ pub struct StreamedMatrix {
     /// In series; 0: none.
     limit: usize,
     cut: bool,
-    answered: Arc<ResolutionReport>,
+    report: Arc<ResolutionReport>,
 }
 
 impl StreamedMatrix {
     /// `limit` is in series, 0 for none.
-    pub fn new(limit: usize, start: StreamStart, answered: Arc<ResolutionReport>) -> StreamedMatrix {
+    pub fn new(limit: usize, start: StreamStart, report: Arc<ResolutionReport>) -> StreamedMatrix {
         let matrix = MatrixWriter::default();
-        StreamedMatrix { start, pieces: None, matrix, out: Vec::new(), limit, cut: false, answered }
+        StreamedMatrix { start, pieces: None, matrix, out: Vec::new(), limit, cut: false, report }
     }
 
     /// Whether anything was sent.
@@ -151,7 +151,7 @@ impl StreamedMatrix {
 
     fn begin(&mut self, steps: &Steps) -> Result<(), QueryError> {
         let (to, from) = mpsc::channel(WAITING);
-        let body = StreamedBody { pieces: from, answered: self.answered.clone() };
+        let body = StreamedBody { pieces: from, report: self.report.clone() };
         if self.start.begin.take().is_none_or(|begin| begin.send(body).is_err()) {
             return Err(SourceError::Canceled.into());
         }

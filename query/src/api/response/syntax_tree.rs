@@ -7,8 +7,8 @@ use model::matcher::Matcher;
 
 use crate::api::response::json;
 use crate::parse::{
-    At, Binary, Cardinality, DurationExpr, DurationNode, DurationOp, Expr, Node, NumberLit, VectorMatching,
-    VectorSelector,
+    Aggregate, At, Binary, Call, Cardinality, DurationExpr, DurationNode, DurationOp, Expr, Node, NumberLit,
+    Subquery, VectorMatching, VectorSelector,
 };
 
 /// Appends an expression. Chains of binary operators are walked in a loop, all else is as deep as the parser
@@ -118,55 +118,9 @@ fn operand(out: &mut Vec<u8>, e: &Expr) {
             selector(out, v, Some(range));
             raw(out, r#","type":"matrixSelector"}"#);
         }
-        Node::Subquery(s) => {
-            raw(out, r#"{"expr":"#);
-            expr(out, &s.expr);
-            out.push(b',');
-            duration(out, "offset", &s.offset);
-            out.push(b',');
-            duration(out, "range", &s.range);
-            out.push(b',');
-            start_or_end(out, s.at);
-            out.push(b',');
-            duration(out, "step", s.step.as_ref().unwrap_or(&DurationExpr::Literal(0)));
-            out.push(b',');
-            timestamp(out, s.at);
-            raw(out, r#","type":"subquery"}"#);
-        }
-        Node::Call(c) => {
-            raw(out, r#"{"args":["#);
-            for (i, arg) in c.args.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                expr(out, arg);
-            }
-            raw(out, r#"],"func":{"argTypes":"#);
-            json::strings(out, c.func.args.iter().map(|t| t.api_name()));
-            out.push(b',');
-            text(out, "name", c.func.name);
-            out.push(b',');
-            text(out, "returnType", c.func.returns.api_name());
-            out.push(b',');
-            signed(out, "variadic", c.func.variadic as i64);
-            raw(out, r#"},"type":"call"}"#);
-        }
-        Node::Aggregate(a) => {
-            raw(out, r#"{"expr":"#);
-            expr(out, &a.expr);
-            raw(out, r#","grouping":"#);
-            json::strings(out, &a.grouping);
-            out.push(b',');
-            text(out, "op", a.op.as_str());
-            raw(out, r#","param":"#);
-            match &a.param {
-                None => raw(out, "null"),
-                Some(p) => expr(out, p),
-            }
-            raw(out, r#","type":"aggregation","#);
-            boolean(out, "without", a.without);
-            out.push(b'}');
-        }
+        Node::Subquery(s) => subquery(out, s),
+        Node::Call(c) => call(out, c),
+        Node::Aggregate(a) => aggregation(out, a),
         Node::Binary(_) => expr(out, e),
         Node::Unary { negative, expr: inner } => {
             raw(out, r#"{"expr":"#);
@@ -186,6 +140,58 @@ fn operand(out: &mut Vec<u8>, e: &Expr) {
             raw(out, r#","type":"parenExpr"}"#);
         }
     }
+}
+
+fn subquery(out: &mut Vec<u8>, s: &Subquery) {
+    raw(out, r#"{"expr":"#);
+    expr(out, &s.expr);
+    out.push(b',');
+    duration(out, "offset", &s.offset);
+    out.push(b',');
+    duration(out, "range", &s.range);
+    out.push(b',');
+    start_or_end(out, s.at);
+    out.push(b',');
+    duration(out, "step", s.step.as_ref().unwrap_or(&DurationExpr::Literal(0)));
+    out.push(b',');
+    timestamp(out, s.at);
+    raw(out, r#","type":"subquery"}"#);
+}
+
+fn call(out: &mut Vec<u8>, c: &Call) {
+    raw(out, r#"{"args":["#);
+    for (i, arg) in c.args.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        expr(out, arg);
+    }
+    raw(out, r#"],"func":{"argTypes":"#);
+    json::strings(out, c.func.args.iter().map(|t| t.api_name()));
+    out.push(b',');
+    text(out, "name", c.func.name);
+    out.push(b',');
+    text(out, "returnType", c.func.returns.api_name());
+    out.push(b',');
+    signed(out, "variadic", c.func.variadic as i64);
+    raw(out, r#"},"type":"call"}"#);
+}
+
+fn aggregation(out: &mut Vec<u8>, a: &Aggregate) {
+    raw(out, r#"{"expr":"#);
+    expr(out, &a.expr);
+    raw(out, r#","grouping":"#);
+    json::strings(out, &a.grouping);
+    out.push(b',');
+    text(out, "op", a.op.as_str());
+    raw(out, r#","param":"#);
+    match &a.param {
+        None => raw(out, "null"),
+        Some(p) => expr(out, p),
+    }
+    raw(out, r#","type":"aggregation","#);
+    boolean(out, "without", a.without);
+    out.push(b'}');
 }
 
 fn selector(out: &mut Vec<u8>, v: &VectorSelector, range: Option<&DurationExpr>) {

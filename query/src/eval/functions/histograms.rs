@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use model::histogram::Histogram;
 use model::labels::Labels;
-use model::matcher::quote;
+use model::quote::quote;
 use model::source::{Budget, SourceError};
 use rayon::prelude::*;
 

@@ -147,108 +147,145 @@ fn enriched<'a>(
 }
 
 fn info(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
-    let (offset_ms, at_ms) = reference(&call.args[0], &mut Vec::new()).unwrap_or((0, None));
+    let reference = reference(&call.args[0], &mut Vec::new()).unwrap_or((0, None));
     let base = ev.eval_vector(&call.args[0])?;
-
     let written: &[Matcher] = match call.args.get(1) {
         Some(arg) => arg.as_selector().map_or(&[], |s| &s.matchers),
         None => &[],
     };
     let (names, data): (Vec<Matcher>, Vec<Matcher>) =
         written.iter().cloned().partition(|m| &*m.name == METRIC_NAME);
-    let names = name_matchers(names)?;
-    let wanted: BTreeSet<&str> = data.iter().map(|m| &*m.name).collect();
-    // Info series themselves stay as they are.
-    let is_info = |labels: &Labels| names.iter().all(|m| m.matches(labels.value(METRIC_NAME)));
-
-    let mut matchers = Vec::new();
-    for label in IDENTIFYING {
-        let values: BTreeSet<&str> =
-            base.rows.iter().filter(|r| !is_info(&r.labels)).filter_map(|r| r.labels.get(label)).collect();
-        if !values.is_empty() {
-            let regex = any_of(values);
-            matchers.push(
-                Matcher::new(MatchOp::Regex, label, &regex)
-                    .map_err(|e| QueryError::internal(format!("the matcher of {label}: {e}")))?,
-            );
+    let asked = Asked { names: name_matchers(names)?, data };
+    let infos = match asked.matchers(&base)? {
+        None => Vec::new(),
+        Some(matchers) => {
+            let ((offset_ms, at_ms), steps, lookback_ms) = (reference, ev.steps, ev.lookback_ms);
+            let window = |step: usize| {
+                let t = at_ms.unwrap_or(steps.at(step)).saturating_sub(offset_ms);
+                (t.saturating_sub(lookback_ms), t)
+            };
+            ev.taken_samples(&matchers, &window, "info")?
         }
-    }
-    let infos = if matchers.is_empty() {
-        Vec::new()
-    } else {
-        matchers.extend(data.iter().cloned());
-        matchers.extend(names.iter().cloned());
-        let (steps, lookback_ms) = (ev.steps, ev.lookback_ms);
-        let window = |step: usize| {
-            let t = at_ms.unwrap_or(steps.at(step)).saturating_sub(offset_ms);
-            (t.saturating_sub(lookback_ms), t)
-        };
-        ev.taken_samples(&matchers, &window, "info")?
     };
-    let mut groups: BTreeMap<(&str, [&str; 2]), Group> = BTreeMap::new();
-    for (at, (labels, _)) in infos.iter().enumerate() {
-        groups.entry((labels.value(METRIC_NAME), identity(labels))).or_default().members.push(at);
-    }
-    let keys: Vec<_> = groups.keys().copied().collect();
-    let groups: Vec<Group> = groups.into_values().collect();
-    // The groups that describe each row, in the order of their names; none for info series.
-    let mut by_identity: HashMap<[&str; 2], Vec<usize>> = HashMap::new();
-    for (at, (_, id)) in keys.iter().enumerate() {
-        by_identity.entry(*id).or_default().push(at);
-    }
-    let describing: Vec<&[usize]> = base
-        .rows
-        .iter()
-        .map(|r| match by_identity.get(&identity(&r.labels)) {
-            Some(groups) if !is_info(&r.labels) => &groups[..],
-            _ => &[],
-        })
-        .collect();
-    // Without any matching info series a row stays only if every matcher is content with a label that is not
-    // there.
-    let content_without = data.iter().all(|m| m.matches(""));
+    let described = Described::new(&base, &infos, &asked);
+    let rows = described.rows(ev)?;
+    Ok(Val::Vector(Frame { rows }))
+}
 
-    let steps = ev.steps.count;
-    let mut out: Vec<Row> = Vec::new();
-    let mut by_labels: HashMap<Labels, usize> = HashMap::new();
-    // Which info series described a row last, and the row that came of it: they rarely change.
-    let mut last: Vec<Option<(Vec<usize>, usize)>> = vec![None; base.rows.len()];
-    for step in 0..steps {
-        ev.budget.check()?;
-        if base.rows.iter().all(|r| r.column.get(step).is_none()) {
-            continue;
+/// Which info series a call asks for.
+struct Asked {
+    /// Matchers of their names.
+    names: Vec<Matcher>,
+    /// Matchers of their other labels.
+    data: Vec<Matcher>,
+}
+
+impl Asked {
+    /// Whether a row is an info series itself, which stays as it is.
+    fn is_info(&self, labels: &Labels) -> bool {
+        self.names.iter().all(|m| m.matches(labels.value(METRIC_NAME)))
+    }
+
+    /// What selects the info series of these rows; `None` where no row can have any.
+    fn matchers(&self, base: &Frame) -> Result<Option<Vec<Matcher>>, QueryError> {
+        let mut matchers = Vec::new();
+        for label in IDENTIFYING {
+            let rows = base.rows.iter().filter(|r| !self.is_info(&r.labels));
+            let values: BTreeSet<&str> = rows.filter_map(|r| r.labels.get(label)).collect();
+            if !values.is_empty() {
+                let regex = any_of(values);
+                matchers.push(
+                    Matcher::new(MatchOp::Regex, label, &regex)
+                        .map_err(|e| QueryError::internal(format!("the matcher of {label}: {e}")))?,
+                );
+            }
         }
-        let newest: Vec<Option<usize>> =
-            groups.iter().map(|g| g.newest(&infos, step)).collect::<Result<_, _>>()?;
-        for (at, row) in base.rows.iter().enumerate() {
-            let Some(point) = row.column.get(step) else { continue };
-            let described: Vec<usize> = describing[at].iter().filter_map(|g| newest[*g]).collect();
-            if described.is_empty() && !content_without && !is_info(&row.labels) {
+        if matchers.is_empty() {
+            return Ok(None);
+        }
+        matchers.extend(self.data.iter().chain(&self.names).cloned());
+        Ok(Some(matchers))
+    }
+}
+
+/// Rows and the info series that describe them.
+struct Described<'a> {
+    base: &'a Frame,
+    infos: &'a [TakenSeries],
+    asked: &'a Asked,
+    groups: Vec<Group>,
+    /// The groups that describe each row, in the order of their names; none for info series.
+    of_row: Vec<Vec<usize>>,
+}
+
+impl<'a> Described<'a> {
+    fn new(base: &'a Frame, infos: &'a [TakenSeries], asked: &'a Asked) -> Described<'a> {
+        let mut groups: BTreeMap<(&str, [&str; 2]), Group> = BTreeMap::new();
+        for (i, (labels, _)) in infos.iter().enumerate() {
+            groups.entry((labels.value(METRIC_NAME), identity(labels))).or_default().members.push(i);
+        }
+        let mut by_identity: HashMap<[&str; 2], Vec<usize>> = HashMap::new();
+        for (group, (_, identity)) in groups.keys().enumerate() {
+            by_identity.entry(*identity).or_default().push(group);
+        }
+        let describing = |row: &Row| match by_identity.get(&identity(&row.labels)) {
+            Some(groups) if !asked.is_info(&row.labels) => groups.clone(),
+            _ => Vec::new(),
+        };
+        let of_row = base.rows.iter().map(describing).collect();
+        Described { base, infos, asked, groups: groups.into_values().collect(), of_row }
+    }
+
+    /// The rows with the labels of their info series, step by step: what describes a row may change.
+    fn rows(&self, ev: &mut Evaluator<'_>) -> Result<Vec<Row>, QueryError> {
+        let wanted: BTreeSet<&str> = self.asked.data.iter().map(|m| &*m.name).collect();
+        // Without any matching info series a row stays only if every matcher is content with a label that is
+        // not there.
+        let content_without = self.asked.data.iter().all(|m| m.matches(""));
+        let steps = ev.steps.count;
+        let base = &self.base.rows;
+        let mut out: Vec<Row> = Vec::new();
+        let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+        // Which info series described a row last, and the row that they made: they rarely change.
+        let mut last: Vec<Option<(Vec<usize>, usize)>> = vec![None; base.len()];
+        for step in 0..steps {
+            ev.budget.check()?;
+            if base.iter().all(|r| r.column.get(step).is_none()) {
                 continue;
             }
-            let to = match &last[at] {
-                Some((same, to)) if *same == described => *to,
-                _ => {
-                    let labels = enriched(&row.labels, described.iter().map(|i| &infos[*i].0), &wanted)?;
-                    let next = out.len();
-                    let to = *by_labels.entry(labels.clone()).or_insert(next);
-                    if to == next {
-                        ev.charge(column_bytes(steps) + 2 * label_bytes(&labels))?;
-                        out.push(Row { labels, drop_name: row.drop_name, column: Column::new(steps) });
-                    }
-                    last[at] = Some((described, to));
-                    to
+            let newest: Vec<Option<usize>> =
+                self.groups.iter().map(|g| g.newest(self.infos, step)).collect::<Result<_, _>>()?;
+            for (i, row) in base.iter().enumerate() {
+                let Some(point) = row.column.get(step) else { continue };
+                let infos: Vec<usize> = self.of_row[i].iter().filter_map(|g| newest[*g]).collect();
+                if infos.is_empty() && !content_without && !self.asked.is_info(&row.labels) {
+                    continue;
                 }
-            };
-            let column = &mut out[to].column;
-            if column.get(step).is_some() {
-                return Err(QueryError::execution(SAME_LABELSET));
-            }
-            match point {
-                Point::Float(v) => column.set_float(step, v),
-                Point::Histogram(h) => column.set_histogram(step, h.clone()),
+                let target = match &last[i] {
+                    Some((same, target)) if *same == infos => *target,
+                    _ => {
+                        let of_infos = infos.iter().map(|i| &self.infos[*i].0);
+                        let labels = enriched(&row.labels, of_infos, &wanted)?;
+                        let next = out.len();
+                        let target = *by_labels.entry(labels.clone()).or_insert(next);
+                        if target == next {
+                            ev.charge(column_bytes(steps) + 2 * label_bytes(&labels))?;
+                            out.push(Row { labels, drop_name: row.drop_name, column: Column::new(steps) });
+                        }
+                        last[i] = Some((infos, target));
+                        target
+                    }
+                };
+                let column = &mut out[target].column;
+                if column.get(step).is_some() {
+                    return Err(QueryError::execution(SAME_LABELSET));
+                }
+                match point {
+                    Point::Float(v) => column.set_float(step, v),
+                    Point::Histogram(h) => column.set_histogram(step, h.clone()),
+                }
             }
         }
+        Ok(out)
     }
-    Ok(Val::Vector(Frame { rows: out }))
 }

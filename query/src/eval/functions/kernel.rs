@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::histogram::Histogram;
 use model::labels::Labels;
-use model::matcher::quote;
+use model::quote::quote;
 use model::sample::Value;
 use model::source::Budget;
 

@@ -166,13 +166,13 @@ fn sum(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
     if s.histogram_count() == 0 {
         return Some(Value::Float(sum_floats(s.values)));
     }
-    let all = s.only_histograms().values;
+    let histograms = s.only_histograms().values;
     let mut notes = AdditionNotes::default();
     let add = |notes: &mut AdditionNotes| {
-        let mut sum = (**all[0]).clone();
+        let mut sum = (**histograms[0]).clone();
         notes.hint(&sum);
         let mut comp = None;
-        for h in &all[1..] {
+        for h in &histograms[1..] {
             notes.hint(h);
             let done = sum.kahan_add(h, &mut comp)?;
             notes.combined(done);
@@ -194,22 +194,22 @@ fn avg(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
     if s.histogram_count() == 0 {
         return Some(Value::Float(avg_floats(s.values)));
     }
-    let all = s.only_histograms().values;
+    let histograms = s.only_histograms().values;
     let mut notes = AdditionNotes::default();
-    let result = avg_histograms(&all, &mut notes);
+    let result = avg_histograms(&histograms, &mut notes);
     histogram_result(c, &notes, result)
 }
 
 fn avg_histograms(
-    all: &[&Arc<Histogram>],
+    histograms: &[&Arc<Histogram>],
     notes: &mut AdditionNotes,
 ) -> Result<Histogram, IncompatibleSchemas> {
-    let mut sum = (**all[0]).clone();
+    let mut sum = (**histograms[0]).clone();
     notes.hint(&sum);
     let mut comp: Option<Histogram> = None;
     let mut mean: Option<Histogram> = None;
     let mut count = 1.0;
-    for (i, h) in all.iter().enumerate().skip(1) {
+    for (i, h) in histograms.iter().enumerate().skip(1) {
         notes.hint(h);
         count = (i + 1) as f64;
         if mean.is_none() {

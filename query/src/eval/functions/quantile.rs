@@ -59,13 +59,7 @@ pub fn histogram_quantile(q: f64, h: &Histogram) -> (f64, Option<NanNote>) {
         }
     }
     let Some(mut bucket) = buckets.get(found).copied() else {
-        // Observations in no bucket at all: only NaNs can be such.
-        return match (rank > 0.0, h.sum.is_nan()) {
-            (true, false) => (0.0, None),
-            (true, true) => (f64::NAN, Some(NanNote::ResultIsNan)),
-            (false, false) => (f64::NAN, None),
-            (false, true) => (f64::NAN, Some(NanNote::SkewedHigher)),
-        };
+        return quantile_without_buckets(rank, h.sum.is_nan());
     };
     if !custom && bucket.lower < 0.0 && bucket.upper > 0.0 {
         one_sided_zero(&mut bucket, h);
@@ -96,18 +90,32 @@ pub fn histogram_quantile(q: f64, h: &Histogram) -> (f64, Option<NanNote>) {
             note = Some(NanNote::SkewedHigher);
         }
     }
-    let fraction = rank / bucket.count;
+    (within_bucket(&bucket, rank / bucket.count, custom), note)
+}
+
+/// Of observations in no bucket at all, which only NaNs can be.
+fn quantile_without_buckets(rank: f64, sum_is_nan: bool) -> (f64, Option<NanNote>) {
+    match (rank > 0.0, sum_is_nan) {
+        (true, false) => (0.0, None),
+        (true, true) => (f64::NAN, Some(NanNote::ResultIsNan)),
+        (false, false) => (f64::NAN, None),
+        (false, true) => (f64::NAN, Some(NanNote::SkewedHigher)),
+    }
+}
+
+/// The value that lies a fraction of the way up a bucket: linear in custom buckets and the zero bucket,
+/// exponential in others.
+fn within_bucket(bucket: &Bucket, fraction: f64, custom: bool) -> f64 {
     if custom || (bucket.lower <= 0.0 && bucket.upper >= 0.0) {
-        return (bucket.lower + (bucket.upper - bucket.lower) * fraction, note);
+        return bucket.lower + (bucket.upper - bucket.lower) * fraction;
     }
     let log_lower = bucket.lower.abs().log2();
     let log_upper = bucket.upper.abs().log2();
-    let value = if bucket.lower > 0.0 {
+    if bucket.lower > 0.0 {
         (log_lower + (log_upper - log_lower) * fraction).exp2()
     } else {
         -(log_upper + (log_lower - log_upper) * (1.0 - fraction)).exp2()
-    };
-    (value, note)
+    }
 }
 
 /// Finds the ranks of two values while buckets pass by, ascending.

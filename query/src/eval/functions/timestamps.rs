@@ -10,7 +10,7 @@ use super::kernel::{Entry, Kernel};
 use crate::column::Column;
 use crate::eval::evaluator::{Evaluator, label_bytes};
 use crate::eval::frame::{Frame, Row, Val};
-use crate::plan::resolution::{Looks, Needs, wish};
+use crate::plan::resolution::{Looks, Needs, rollup_hints};
 use crate::plan::{Call, PlanNode};
 use crate::value::QueryError;
 
@@ -44,8 +44,8 @@ impl Evaluator<'_> {
         let needs = Needs { samples: func == "start_timestamp", ..Needs::default() };
         let step_ms = if self.steps.count > 1 { window(1).1.saturating_sub(window(0).1) } else { 0 };
         let looks = Looks { first_ms: window(0).1, step_ms, count: self.steps.count, range_ms: 0 };
-        let answered = Some(Arc::new(ResolutionReport::default()));
-        let windows = RollupHints { report: answered, ..wish(needs, looks, self.max_resolution) };
+        let report = Some(Arc::new(ResolutionReport::default()));
+        let windows = RollupHints { report, ..rollup_hints(needs, looks, self.max_resolution) };
         let selection = Selection {
             matchers: matchers.to_vec(),
             min_t_ms: window(0).0.saturating_add(1),
@@ -61,7 +61,7 @@ impl Evaluator<'_> {
         let (source, steps) = (self.source, self.steps);
         let mut cursor = source.select(&selection)?;
         let range = (selection.min_t_ms, selection.max_t_ms);
-        self.note_answered((func, None), &selection.hints.rollups, needs, looks, range);
+        self.note_resolutions((func, None), &selection.hints.rollups, needs, looks, range);
         while let Some(batch) = cursor.next_batch()? {
             self.budget.check()?;
             for series in batch {

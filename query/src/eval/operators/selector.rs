@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
-use model::matcher::quote;
+use model::quote::quote;
 use model::rollup::{HistogramFlags, WindowColumns};
 use model::sample::is_stale;
 use model::source::{Hints, Reservation, Selection, SeriesColumns};
@@ -53,12 +53,12 @@ pub(crate) fn hints(s: &Selector, steps: Steps, range_ms: i64) -> Hints {
 struct Kept {
     /// `None`: nothing, nobody will, or it is too much to hold: the next who reads it reads it again.
     series: Option<Vec<SeriesColumns>>,
-    held: Reservation,
+    reserved: Reservation,
 }
 
 impl Kept {
     fn new(wanted: bool) -> Kept {
-        Kept { series: wanted.then(Vec::new), held: Reservation::default() }
+        Kept { series: wanted.then(Vec::new), reserved: Reservation::default() }
     }
 }
 
@@ -119,7 +119,7 @@ impl Evaluator<'_> {
         if let Some(kept) = self.selected.get(&key).cloned() {
             return self.select_kept(s, &kept, each);
         }
-        let (rollups, needs, looks) = self.window_wish(s, reach, range_ms);
+        let (rollups, needs, looks) = self.rollup_hints_of(s, reach, range_ms);
         let selection = Selection {
             matchers: s.matchers.clone(),
             min_t_ms,
@@ -131,21 +131,21 @@ impl Evaluator<'_> {
         let turns = Turns::begin(self.trace.clone(), s.id);
         let mut cursor = source.select(&selection)?;
         let what = (if range_ms > 0 { s.func } else { "" }, s.metric_name());
-        self.note_answered(what, &selection.hints.rollups, needs, looks, (min_t_ms, max_t_ms));
-        self.tell_to_come(s.id, || cursor.labels_to_come());
+        self.note_resolutions(what, &selection.hints.rollups, needs, looks, (min_t_ms, max_t_ms));
+        self.answer_to_come(s.id, || cursor.labels_to_come());
         let mut kept = Kept::new(self.selection_uses.get(s.selection).is_some_and(|n| *n > 1));
         while let Some(mut batch) = cursor.next_batch()? {
             self.budget.check()?;
             if s.counts_only {
                 batch.iter_mut().for_each(leave_counts);
             }
-            let held: Reservation = batch.iter().map(series_held).sum();
-            self.budget.reserve(held)?;
-            turns.taken(batch.len(), held.bytes);
+            let reservation: Reservation = batch.iter().map(series_reservation).sum();
+            self.budget.reserve(reservation)?;
+            turns.taken(batch.len(), reservation.bytes);
             each(self, &batch)?;
             turns.reading();
-            self.tell_to_come(s.id, || cursor.labels_to_come());
-            self.keep_batch(&mut kept, batch, held);
+            self.answer_to_come(s.id, || cursor.labels_to_come());
+            self.keep_batch(&mut kept, batch, reservation);
         }
         turns.end(selection.hints.rollups.max_resolution_ms);
         if let Some(series) = kept.series {
@@ -170,7 +170,7 @@ impl Evaluator<'_> {
         }
         let mut rest = kept;
         while !rest.is_empty() {
-            self.tell_to_come(s.id, || Some(rest.iter().map(|series| series.labels.clone()).collect()));
+            self.answer_to_come(s.id, || Some(rest.iter().map(|series| series.labels.clone()).collect()));
             self.budget.check()?;
             let (batch, after) = rest.split_at(rest.len().min(256));
             each(self, batch)?;
@@ -179,16 +179,18 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// Keeps a batch for who reads the selection next, as long as there is room; else gives back what it
-    /// holds.
-    fn keep_batch(&self, kept: &mut Kept, batch: Vec<SeriesColumns>, held: Reservation) {
-        let Some(series) = &mut kept.series else { return self.budget.release(held) };
-        kept.held += held;
-        if self.may_keep(kept.held) {
+    /// Keeps a batch for who reads the selection next, as long as there is room; else gives back its
+    /// reservation.
+    fn keep_batch(&self, kept: &mut Kept, batch: Vec<SeriesColumns>, reservation: Reservation) {
+        let Some(series) = &mut kept.series else {
+            return self.budget.release(reservation);
+        };
+        kept.reserved += reservation;
+        if self.may_keep(kept.reserved) {
             series.extend(batch);
         } else {
             kept.series = None;
-            self.budget.release(kept.held);
+            self.budget.release(kept.reserved);
         }
     }
 
@@ -202,7 +204,7 @@ impl Evaluator<'_> {
         let (smoothed, span) = (s.smoothed, s.span);
         let memo = Memo::new(self.steps);
         self.select(s, &reach, 0, &mut |ev, batch| {
-            let made: Vec<(Option<Column>, Annotations)> = ev.per_series(batch, |series| {
+            let columns: Vec<(Option<Column>, Annotations)> = ev.per_series(batch, |series| {
                 if smoothed {
                     let mut notes = Annotations::new();
                     (smooth(series, &reach, span, &mut notes), notes)
@@ -211,7 +213,7 @@ impl Evaluator<'_> {
                     (seen(series, &index), Annotations::new())
                 }
             })?;
-            for (series, (column, notes)) in batch.iter().zip(made) {
+            for (series, (column, notes)) in batch.iter().zip(columns) {
                 if !notes.is_empty() {
                     ev.notes.merge(notes);
                 }
@@ -253,7 +255,7 @@ impl Evaluator<'_> {
 }
 
 /// What a series' columns hold, a shared timeline counted in part.
-pub(crate) fn series_held(s: &SeriesColumns) -> Reservation {
+pub(crate) fn series_reservation(s: &SeriesColumns) -> Reservation {
     let histograms =
         s.histograms.as_ref().map_or(0, |h| h.iter().flatten().map(|h| h.size_bytes() + 16).sum::<usize>());
     let shared = Arc::strong_count(&s.ts_ms).max(1);
@@ -384,11 +386,11 @@ fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotat
             }
             continue;
         }
-        let all: Vec<&Arc<Histogram>> = histograms.into_iter().flatten().flatten().collect();
+        let histograms: Vec<&Arc<Histogram>> = histograms.into_iter().flatten().flatten().collect();
         if i < ts.len() && ts[i] == t {
-            column.set_histogram(step, all[i].clone());
+            column.set_histogram(step, histograms[i].clone());
         } else if i > 0 && i < ts.len() {
-            let (prev, next) = (all[i - 1], all[i]);
+            let (prev, next) = (histograms[i - 1], histograms[i]);
             let gauge = CounterResetHint::Gauge;
             let counter = prev.counter_reset_hint != gauge || next.counter_reset_hint != gauge;
             // Asked first: a change of kind is a reset, after which nothing would be left to mix.
@@ -409,7 +411,7 @@ fn smooth(series: &SeriesColumns, reach: &Reach, span: Span, notes: &mut Annotat
                 ),
             }
         } else if i > 0 {
-            let mut h = (**all[i - 1]).clone();
+            let mut h = (**histograms[i - 1]).clone();
             h.counter_reset_hint = CounterResetHint::Unknown;
             column.set_histogram(step, Arc::new(h));
         }

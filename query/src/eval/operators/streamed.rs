@@ -18,7 +18,7 @@ use super::range::matrix_reach;
 use super::rowwise::{RowOp, operand};
 use super::selector::instant_reach;
 use crate::column::{Column, Point};
-use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes, row_held};
+use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes, row_reservation};
 use crate::eval::frame::{Frame, Row, Val, without_name};
 use crate::eval::functions::{self, Kernel};
 use crate::parse::ValueType;
@@ -123,50 +123,49 @@ impl Way<'_, '_> {
     }
 }
 
-/// The label sets that a selector will still give: asked for by whoever streams its rows, told by the
+/// The label sets that a selector will still give: asked for by whoever streams its rows, answered by the
 /// selection between two batches, when its cursor is free to be asked.
 pub(crate) struct SeriesToCome {
     selector: NodeId,
-    answer: Mutex<Answer>,
+    question: Mutex<Question>,
 }
 
-/// How far the question is.
-enum Answer {
+enum Question {
     NotAsked,
     Asked,
     /// `None`: the source does not know before it has read them.
-    Told(Option<Vec<Labels>>),
+    Answered(Option<Vec<Labels>>),
 }
 
 impl SeriesToCome {
     fn of(selector: NodeId) -> SeriesToCome {
-        SeriesToCome { selector, answer: Mutex::new(Answer::NotAsked) }
+        SeriesToCome { selector, question: Mutex::new(Question::NotAsked) }
     }
 
     fn ask(&self) {
-        let mut answer = self.answer.lock();
-        if matches!(*answer, Answer::NotAsked) {
-            *answer = Answer::Asked;
+        let mut question = self.question.lock();
+        if matches!(*question, Question::NotAsked) {
+            *question = Question::Asked;
         }
     }
 
-    /// What was told, once.
+    /// The answer, once.
     fn take(&self) -> Option<Option<Vec<Labels>>> {
-        let mut answer = self.answer.lock();
-        match std::mem::replace(&mut *answer, Answer::NotAsked) {
-            Answer::Told(labels) => Some(labels),
-            before => {
-                *answer = before;
-                None
-            }
+        let mut question = self.question.lock();
+        if !matches!(*question, Question::Answered(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *question, Question::NotAsked) {
+            Question::Answered(labels) => Some(labels),
+            Question::NotAsked | Question::Asked => None,
         }
     }
 
-    fn tell(&self, labels: impl FnOnce() -> Option<Vec<Labels>>) {
-        let mut answer = self.answer.lock();
-        // What was told and not yet taken would be of an earlier place.
-        if !matches!(*answer, Answer::NotAsked) {
-            *answer = Answer::Told(labels());
+    fn answer(&self, labels: impl FnOnce() -> Option<Vec<Labels>>) {
+        let mut question = self.question.lock();
+        // An answer that was not yet taken would be of an earlier place.
+        if !matches!(*question, Question::NotAsked) {
+            *question = Question::Answered(labels());
         }
     }
 }
@@ -227,7 +226,7 @@ impl Gathered<'_, '_, '_> {
         if self.streaming {
             return self.way.out(row);
         }
-        let reserved = row_held(&row);
+        let reserved = row_reservation(&row);
         self.budget.reserve(reserved)?;
         self.reserved += reserved;
         self.rows.push(row);
@@ -236,7 +235,7 @@ impl Gathered<'_, '_, '_> {
         }
         self.streaming = true;
         for row in std::mem::take(&mut self.rows) {
-            let reserved = row_held(&row);
+            let reserved = row_reservation(&row);
             self.way.out(row)?;
             self.budget.release(reserved);
         }
@@ -245,10 +244,10 @@ impl Gathered<'_, '_, '_> {
 }
 
 impl Evaluator<'_> {
-    /// Passes on which series a selector will still give, if somebody waits for it.
-    pub(crate) fn tell_to_come(&self, selector: NodeId, labels: impl FnOnce() -> Option<Vec<Labels>>) {
+    /// Says which series a selector will still give, if somebody has asked.
+    pub(crate) fn answer_to_come(&self, selector: NodeId, labels: impl FnOnce() -> Option<Vec<Labels>>) {
         if let Some(to_come) = self.to_come.as_ref().filter(|t| t.selector == selector) {
-            to_come.tell(labels);
+            to_come.answer(labels);
         }
     }
 
@@ -364,16 +363,16 @@ impl Evaluator<'_> {
             return Ok(Streaming::NotPossible);
         }
         if column_bytes(all.count).saturating_mul(rows.len() as u64) < from_bytes {
-            let mut held = Vec::with_capacity(rows.len());
+            let mut spread = Vec::with_capacity(rows.len());
             for (_, row) in rows {
                 let column = spread_column(&row.column, all);
                 let row = way.through(Row { column, ..row })?;
-                self.budget.reserve(row_held(&row))?;
-                self.live += row_held(&row);
-                held.push(row);
+                self.budget.reserve(row_reservation(&row))?;
+                self.live += row_reservation(&row);
+                spread.push(row);
             }
-            held.retain(|r| !r.column.is_empty());
-            return Ok(Streaming::Collected(Frame { rows: held }));
+            spread.retain(|r| !r.column.is_empty());
+            return Ok(Streaming::Collected(Frame { rows: spread }));
         }
         for (_, row) in rows {
             self.budget.check()?;

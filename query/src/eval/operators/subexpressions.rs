@@ -7,7 +7,7 @@
 use model::source::Reservation;
 
 use crate::annotations::Annotations;
-use crate::eval::evaluator::{Evaluator, val_held};
+use crate::eval::evaluator::{Evaluator, value_reservation};
 use crate::eval::frame::Val;
 use crate::eval::reuse::{MAX_KEPT_PART, SharedValue};
 use crate::plan::{PlanExpr, Shared};
@@ -28,7 +28,7 @@ impl Evaluator<'_> {
             }
             kept.uses -= 1;
             if kept.uses == 0 {
-                self.budget.release(kept.held);
+                self.budget.release(kept.reserved);
                 return Ok(kept.val);
             }
             let val = kept.val.clone();
@@ -43,9 +43,10 @@ impl Evaluator<'_> {
         self.sample_stats.and(&sample_stats);
         let notes = std::mem::replace(&mut self.notes, outer_notes);
         let val = val?;
-        let held = val_held(&val);
-        if notes.is_empty() && self.may_keep(held) && self.budget.reserve(held).is_ok() {
-            let kept = SharedValue { val: val.clone(), sample_stats, held, uses: shared.uses - 1 };
+        let reservation = value_reservation(&val);
+        if notes.is_empty() && self.may_keep(reservation) && self.budget.reserve(reservation).is_ok() {
+            let kept =
+                SharedValue { val: val.clone(), sample_stats, reserved: reservation, uses: shared.uses - 1 };
             self.shared.insert(key, kept);
         }
         self.notes.merge(notes);
@@ -53,8 +54,8 @@ impl Evaluator<'_> {
     }
 
     /// Whether so much may be kept for a second use.
-    pub(super) fn may_keep(&self, held: Reservation) -> bool {
-        held.bytes <= self.options.max_memory_bytes / MAX_KEPT_PART
-            && held.samples <= self.options.max_samples / MAX_KEPT_PART
+    pub(super) fn may_keep(&self, reservation: Reservation) -> bool {
+        reservation.bytes <= self.options.max_memory_bytes / MAX_KEPT_PART
+            && reservation.samples <= self.options.max_samples / MAX_KEPT_PART
     }
 }

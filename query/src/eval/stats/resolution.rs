@@ -3,21 +3,21 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use model::matcher::quote;
+use model::quote::quote;
 use model::sample::is_stale;
 use model::source::{ResolutionPart, ResolutionReport, RollupHints, SeriesColumns};
 
 use crate::eval::evaluator::Evaluator;
 use crate::eval::timeline::Reach;
 use crate::plan::Selector;
-use crate::plan::resolution::{Looks, MaxResolution, Needs, wish};
+use crate::plan::resolution::{Looks, MaxResolution, Needs, rollup_hints};
 
 /// Parts of time that are listed at most; a query whose parts are more has them joined.
 const MOST_PARTS: usize = 16;
 
 impl Evaluator<'_> {
     /// What to ask the source for on behalf of a selector.
-    pub(in crate::eval) fn window_wish(
+    pub(in crate::eval) fn rollup_hints_of(
         &self,
         s: &Selector,
         reach: &Reach,
@@ -38,12 +38,12 @@ impl Evaluator<'_> {
             count: if fixed { 1 } else { self.steps.count },
             range_ms,
         };
-        let answered = Some(Arc::new(ResolutionReport::default()));
-        (RollupHints { report: answered, ..wish(needs, looks, self.max_resolution) }, needs, looks)
+        let report = Some(Arc::new(ResolutionReport::default()));
+        (RollupHints { report, ..rollup_hints(needs, looks, self.max_resolution) }, needs, looks)
     }
 
-    /// Notes what answered, and remarks where that is not what the samples would have said.
-    pub(in crate::eval) fn note_answered(
+    /// Notes which resolutions answered, and warns where that is not what the samples would have said.
+    pub(in crate::eval) fn note_resolutions(
         &mut self,
         what: (&str, Option<&str>),
         hints: &RollupHints,
@@ -88,7 +88,7 @@ impl Evaluator<'_> {
                     about()
                 ));
             }
-            self.answered.note(ResolutionPart { coarse, ..part });
+            self.resolution_report.note(ResolutionPart { coarse, ..part });
         }
     }
 }

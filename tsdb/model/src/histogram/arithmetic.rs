@@ -97,8 +97,8 @@ fn summed(terms: impl Iterator<Item = Term>, sums: Sums, capacity: usize) -> (Si
     for (index, count, c) in terms {
         if last == Some(index) {
             let i = side.counts.len() - 1;
-            let kept = compensations.get(i).copied().unwrap_or(0.0);
-            let (mut sum, mut comp) = sums.add(count, side.counts[i], kept);
+            let old_c = compensations.get(i).copied().unwrap_or(0.0);
+            let (mut sum, mut comp) = sums.add(count, side.counts[i], old_c);
             if c != 0.0 {
                 (sum, comp) = sums.add(c, sum, comp);
             }
@@ -236,10 +236,61 @@ impl Histogram {
             bounds_reconciled: false,
         };
 
+        self.add_numbers(other, sign, sums, compensation.as_deref_mut());
+        if self.uses_custom_buckets() && self.custom_bounds() != other.custom_bounds() {
+            combined.bounds_reconciled = true;
+            self.add_with_other_bounds(other, sign, compensation);
+            return Ok(combined);
+        }
+        let schema = self.schema.min(other.schema);
+        let adding = Adding {
+            sign,
+            sums,
+            own_by: self.schema.abs_diff(schema),
+            other_by: other.schema.abs_diff(schema),
+            // Custom buckets have no zero bucket.
+            swallowed: (!self.uses_custom_buckets()).then_some((schema, self.zero_threshold)),
+        };
+        let old_c = compensation.as_deref().map_or(&[][..], |c| &c.positive_buckets);
+        let added = adding.side(
+            (&mut self.positive_spans, &mut self.positive_buckets),
+            (&other.positive_spans, &other.positive_buckets),
+            old_c,
+        );
+        if let Some(c) = compensation.as_deref_mut() {
+            c.positive_spans.clone_from(&self.positive_spans);
+            c.positive_buckets = added;
+        }
+        let old_c = compensation.as_deref().map_or(&[][..], |c| &c.negative_buckets);
+        let added = adding.side(
+            (&mut self.negative_spans, &mut self.negative_buckets),
+            (&other.negative_spans, &other.negative_buckets),
+            old_c,
+        );
+        if let Some(c) = compensation.as_deref_mut() {
+            c.negative_spans.clone_from(&self.negative_spans);
+            c.negative_buckets = added;
+        }
+        self.schema = schema;
+        if let Some(c) = compensation {
+            c.schema = schema;
+            c.zero_threshold = self.zero_threshold;
+        }
+        Ok(combined)
+    }
+
+    /// The zero bucket, the count and the sum of both together.
+    fn add_numbers(
+        &mut self,
+        other: &Histogram,
+        sign: f64,
+        sums: Sums,
+        mut compensation: Option<&mut Histogram>,
+    ) {
         if !self.uses_custom_buckets() {
             let (zero_count, zero_c) = self.reconcile_zero_buckets(other, compensation.as_deref_mut());
-            let kept = compensation.as_deref().map_or(0.0, |c| c.zero_count);
-            let (mut sum, mut comp) = sums.add(sign * zero_count, self.zero_count, kept);
+            let old_c = compensation.as_deref().map_or(0.0, |c| c.zero_count);
+            let (mut sum, mut comp) = sums.add(sign * zero_count, self.zero_count, old_c);
             if sums == Sums::Compensated {
                 (sum, comp) = sums.add(sign * zero_c, sum, comp);
             }
@@ -252,96 +303,17 @@ impl Histogram {
         let (count, count_c) = sums.add(sign * other.count, self.count, kept_count);
         let (sum, sum_c) = sums.add(sign * other.sum, self.sum, kept_sum);
         (self.count, self.sum) = (count, sum);
-        if let Some(c) = compensation.as_deref_mut() {
+        if let Some(c) = compensation {
             (c.count, c.sum) = (count_c, sum_c);
         }
-
-        if self.uses_custom_buckets() && self.custom_bounds() != other.custom_bounds() {
-            combined.bounds_reconciled = true;
-            self.add_with_other_bounds(other, sign, compensation);
-            return Ok(combined);
-        }
-
-        let schema = self.schema.min(other.schema);
-        let self_by = self.schema.abs_diff(schema);
-        let other_by = other.schema.abs_diff(schema);
-        let threshold = self.zero_threshold;
-        let custom = self.uses_custom_buckets();
-        for positive in [true, false] {
-            let (spans, counts) = if positive {
-                (&mut self.positive_spans, &mut self.positive_buckets)
-            } else {
-                (&mut self.negative_spans, &mut self.negative_buckets)
-            };
-            let (other_spans, other_counts) = if positive {
-                (&other.positive_spans, &other.positive_buckets)
-            } else {
-                (&other.negative_spans, &other.negative_buckets)
-            };
-            let kept: &[f64] = match compensation.as_deref() {
-                Some(c) if positive => &c.positive_buckets,
-                Some(c) => &c.negative_buckets,
-                None => &[],
-            };
-            // Buckets of the other side that the zero bucket has swallowed are in its count already.
-            let swallowed = |index: i32| !custom && exponential_bound(index, schema) <= threshold;
-            let first = other_spans.iter().find(|s| s.length > 0).map(|s| s.offset);
-            let same_layout = self_by == 0
-                && other_by == 0
-                && spans == other_spans
-                && counts.len() == other_counts.len()
-                && first.is_none_or(|i| !swallowed(i));
-            let compensations = if same_layout {
-                let mut compensations = kept.to_vec();
-                for (i, inc) in other_counts.iter().enumerate() {
-                    let (sum, comp) = sums.add(sign * inc, counts[i], kept.get(i).copied().unwrap_or(0.0));
-                    counts[i] = sum;
-                    if let Some(c) = compensations.get_mut(i) {
-                        *c = comp;
-                    }
-                }
-                compensations
-            } else {
-                let capacity = counts.len() + other_counts.len();
-                let ours = terms(spans, counts, kept, self_by);
-                let (theirs, theirs_c) =
-                    summed(terms(other_spans, other_counts, &[], other_by), sums, other_counts.len());
-                let theirs =
-                    terms(&theirs.spans, &theirs.counts, &theirs_c, 0).skip_while(|(i, ..)| swallowed(*i));
-                let theirs = theirs.map(|(i, count, c)| (i, sign * count, sign * c));
-                // Ours are merged into their coarser buckets first, as one histogram, and then theirs are
-                // added.
-                let (ours, ours_c) = summed(ours, sums, counts.len());
-                let ours = terms(&ours.spans, &ours.counts, &ours_c, 0);
-                let merged = Merged { a: ours.peekable(), b: theirs.peekable() };
-                let (side, compensations) = summed(merged, sums, capacity);
-                (*spans, *counts) = (side.spans, side.counts);
-                compensations
-            };
-            if let Some(c) = compensation.as_deref_mut() {
-                if positive {
-                    c.positive_spans.clone_from(spans);
-                    c.positive_buckets = compensations;
-                } else {
-                    c.negative_spans.clone_from(spans);
-                    c.negative_buckets = compensations;
-                }
-            }
-        }
-        self.schema = schema;
-        if let Some(c) = compensation {
-            c.schema = schema;
-            c.zero_threshold = threshold;
-        }
-        Ok(combined)
     }
 
     /// Both onto the bounds they share; buckets that come out empty are left out.
     fn add_with_other_bounds(&mut self, other: &Histogram, sign: f64, compensation: Option<&mut Histogram>) {
         let shared = shared_bounds(self.custom_bounds(), other.custom_bounds());
-        let kept: &[f64] = compensation.as_deref().map_or(&[], |c| &c.positive_buckets);
+        let old_c: &[f64] = compensation.as_deref().map_or(&[], |c| &c.positive_buckets);
         let ours = onto_shared(
-            terms(&self.positive_spans, &self.positive_buckets, kept, 0),
+            terms(&self.positive_spans, &self.positive_buckets, old_c, 0),
             self.custom_bounds(),
             &shared,
         );
@@ -395,13 +367,13 @@ impl Histogram {
     /// `(count, threshold, compensation)`. Where the threshold falls inside a populated bucket it moves to
     /// that bucket's far end, and the bucket's count is included.
     pub fn zero_count_for(&self, threshold: f64, compensation: Option<&Histogram>) -> (f64, f64, f64) {
-        let kept = compensation.map_or(0.0, |c| c.zero_count);
+        let old_c = compensation.map_or(0.0, |c| c.zero_count);
         if threshold <= self.zero_threshold {
-            return (self.zero_count, self.zero_threshold, kept);
+            return (self.zero_count, self.zero_threshold, old_c);
         }
         let mut threshold = threshold;
         'widened: loop {
-            let (mut count, mut c) = (self.zero_count, kept);
+            let (mut count, mut c) = (self.zero_count, old_c);
             let mut take = |b: f64, b_c: f64| {
                 (count, c) = compensated_add(b, count, c);
                 (count, c) = compensated_add(b_c, count, c);
@@ -470,7 +442,7 @@ impl Histogram {
     fn drop_swallowed(&mut self, mut compensation: Option<&mut Histogram>) {
         let threshold = self.zero_threshold;
         for positive in [true, false] {
-            let kept: Vec<f64> = match compensation.as_deref() {
+            let old_c: Vec<f64> = match compensation.as_deref() {
                 Some(c) if positive => c.positive_buckets.clone(),
                 Some(c) => c.negative_buckets.clone(),
                 None => Vec::new(),
@@ -481,7 +453,7 @@ impl Histogram {
             let mut side = Side::default();
             let mut compensations = Vec::new();
             for (i, b) in buckets.enumerate() {
-                let c = kept.get(i).copied().unwrap_or(0.0);
+                let c = old_c.get(i).copied().unwrap_or(0.0);
                 if outside(b.lower, b.upper) && (b.count != 0.0 || c != 0.0) {
                     side.push(b.index, b.count);
                     compensations.push(c);
@@ -502,5 +474,63 @@ impl Histogram {
                 (self.negative_spans, self.negative_buckets) = (side.spans, side.counts);
             }
         }
+    }
+}
+
+/// How the buckets of one histogram are added to another's.
+struct Adding {
+    sign: f64,
+    sums: Sums,
+    /// How many schemas finer each is than the result.
+    own_by: u32,
+    other_by: u32,
+    /// The result's schema and the threshold of its zero bucket: what of the other lies below it is in the
+    /// zero bucket's count already.
+    swallowed: Option<(i32, f64)>,
+}
+
+impl Adding {
+    /// Adds the buckets of one sign, given as spans and counts. `old_c` are the compensations so far, one per
+    /// bucket or none; those of the result come back.
+    fn side(
+        &self,
+        (spans, counts): (&mut Vec<BucketSpan>, &mut Vec<f64>),
+        (other_spans, other_counts): (&Vec<BucketSpan>, &Vec<f64>),
+        old_c: &[f64],
+    ) -> Vec<f64> {
+        let (sign, sums) = (self.sign, self.sums);
+        let swallowed = |index: i32| {
+            self.swallowed.is_some_and(|(schema, threshold)| exponential_bound(index, schema) <= threshold)
+        };
+        let first = other_spans.iter().find(|s| s.length > 0).map(|s| s.offset);
+        let same_layout = self.own_by == 0
+            && self.other_by == 0
+            && spans == other_spans
+            && counts.len() == other_counts.len()
+            && first.is_none_or(|i| !swallowed(i));
+        if same_layout {
+            let mut compensations = old_c.to_vec();
+            for (i, inc) in other_counts.iter().enumerate() {
+                let (sum, comp) = sums.add(sign * inc, counts[i], old_c.get(i).copied().unwrap_or(0.0));
+                counts[i] = sum;
+                if let Some(c) = compensations.get_mut(i) {
+                    *c = comp;
+                }
+            }
+            return compensations;
+        }
+        let capacity = counts.len() + other_counts.len();
+        let ours = terms(spans, counts, old_c, self.own_by);
+        let (theirs, theirs_c) =
+            summed(terms(other_spans, other_counts, &[], self.other_by), sums, other_counts.len());
+        let theirs = terms(&theirs.spans, &theirs.counts, &theirs_c, 0).skip_while(|(i, ..)| swallowed(*i));
+        let theirs = theirs.map(|(i, count, c)| (i, sign * count, sign * c));
+        // Ours are merged into their coarser buckets first, as one histogram, and then theirs are added.
+        let (ours, ours_c) = summed(ours, sums, counts.len());
+        let ours = terms(&ours.spans, &ours.counts, &ours_c, 0);
+        let merged = Merged { a: ours.peekable(), b: theirs.peekable() };
+        let (side, compensations) = summed(merged, sums, capacity);
+        (*spans, *counts) = (side.spans, side.counts);
+        compensations
     }
 }

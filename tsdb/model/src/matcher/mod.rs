@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::labels::Labels;
+use crate::quote::{is_legacy_label_name, quote};
 
 mod cache;
 mod re2;
@@ -13,7 +14,6 @@ mod re2;
 mod tests;
 mod translate;
 
-pub use crate::quote::{code_point, is_legacy_label_name, quote, quote_char};
 pub use re2::Re2;
 pub use translate::Re2Error;
 

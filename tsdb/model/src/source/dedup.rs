@@ -390,12 +390,12 @@ mod tests {
     use super::*;
     use crate::matcher::{MatchOp, Matcher};
     use crate::source::Hints;
+    use crate::source::memory::MemorySource;
     use crate::source::testing::conformance::{check_conformance, drain};
-    use crate::source::testing::memory::MemorySource;
 
     const T0: i64 = 1_767_225_601_234;
 
-    fn wish(matchers: Vec<Matcher>, min_t_ms: i64, max_t_ms: i64, budget: Arc<Budget>) -> Selection {
+    fn selection(matchers: Vec<Matcher>, min_t_ms: i64, max_t_ms: i64, budget: Arc<Budget>) -> Selection {
         Selection { matchers, min_t_ms, max_t_ms, hints: Hints::default(), budget }
     }
 
@@ -433,7 +433,7 @@ mod tests {
         }
         inner.append_float(&Labels::from_pairs([("__name__", "up"), ("replica", "only")]), T0, 1.0);
         let source = dedup(inner, &["replica"]);
-        let all = drain(&source, &wish(Vec::new(), T0, T0 + 3_000_000, Budget::unlimited())).unwrap();
+        let all = drain(&source, &selection(Vec::new(), T0, T0 + 3_000_000, Budget::unlimited())).unwrap();
         let shown: Vec<String> = all.iter().map(|s| s.labels.to_string()).collect();
         assert_eq!(
             shown,
@@ -446,8 +446,9 @@ mod tests {
         assert_eq!(all.iter().map(|s| s.values.len()).collect::<Vec<_>>(), [1, 100, 100]);
         assert!(Arc::ptr_eq(&all[1].ts_ms, &all[2].ts_ms), "one scrape, one timeline");
         // A matcher on the label chooses a replica; the label does not show all the same.
-        let of =
-            |matcher| drain(&source, &wish(vec![matcher], T0, T0 + 20_000, Budget::unlimited())).unwrap();
+        let of = |matcher| {
+            drain(&source, &selection(vec![matcher], T0, T0 + 20_000, Budget::unlimited())).unwrap()
+        };
         let second = of(Matcher::equal("replica", "b"));
         assert_eq!(second.len(), 2);
         assert_eq!(second[0].ts_ms[..], [T0 + 4_000, T0 + 19_000]);
@@ -462,6 +463,48 @@ mod tests {
         assert_eq!(source.label_names(&names).unwrap(), ["__name__", "instance", "zone"]);
         assert_eq!(source.label_values("instance", &names).unwrap(), ["x", "y"]);
         assert!(source.label_values("replica", &names).unwrap().is_empty());
+    }
+
+    /// Counts how often it is asked for series beside a selection.
+    struct Counting(MemorySource, std::sync::atomic::AtomicUsize);
+
+    impl Source for Counting {
+        fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+            self.0.select(selection)
+        }
+
+        fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.series(query)
+        }
+    }
+
+    #[test]
+    fn dedup_takes_the_labels_of_a_selection_from_its_cursor() {
+        let inner = MemorySource::new();
+        for (name, replicas) in [("m", &["a", "b"][..]), ("alone", &[""])] {
+            for replica in replicas {
+                let labels = Labels::from_pairs([("__name__", name), ("replica", replica)]);
+                (0..100).for_each(|i| inner.append_float(&labels, T0 + i * 15_000, 1.0));
+            }
+        }
+        let inner = Arc::new(Counting(inner, Default::default()));
+        let source = DedupSource::new(inner.clone(), vec!["replica".to_string()], DedupMode::Hearth);
+        let (min_t_ms, max_t_ms) = (T0 + 300_000, T0 + 600_000);
+        for name in ["m", "alone"] {
+            let budget = Budget::unlimited();
+            let matchers = vec![Matcher::equal("__name__", name)];
+            let selection = selection(matchers, min_t_ms, max_t_ms, budget.clone());
+            let to_come = source.select(&selection).unwrap().labels_to_come().unwrap();
+            let before = budget.samples_read();
+            let series = drain(&source, &selection).unwrap();
+            assert_eq!(to_come, series.iter().map(|s| s.labels.clone()).collect::<Vec<_>>());
+            assert_eq!(series[0].ts_ms.len(), 21, "{name}");
+            if name == "alone" {
+                assert_eq!(budget.samples_read() - before, 21, "what was cut off was not asked for");
+            }
+        }
+        assert_eq!(inner.1.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
 
     /// A source that says it answered from windows.
@@ -495,10 +538,10 @@ mod tests {
                 vec!["replica".to_string()],
                 DedupMode::Hearth,
             );
-            let mut wish = wish(Vec::new(), T0 - 1000, T0 + 1000, Budget::unlimited());
+            let mut selection = selection(Vec::new(), T0 - 1000, T0 + 1000, Budget::unlimited());
             let answered = Arc::new(ResolutionReport::default());
-            wish.hints.rollups.report = Some(answered.clone());
-            assert_eq!(drain(&source, &wish).unwrap().len(), 1);
+            selection.hints.rollups.report = Some(answered.clone());
+            assert_eq!(drain(&source, &selection).unwrap().len(), 1);
             let exact: Vec<(i64, bool)> =
                 answered.parts().iter().map(|p| (p.resolution_ms, p.exact())).collect();
             assert_eq!(exact, [(0, true), (300_000, !both)]);
@@ -522,8 +565,8 @@ mod tests {
             fill(&inner, label);
             let source = dedup(inner, &[label]);
             let budget = Budget::new(u64::MAX, most, None);
-            let wish = wish(Vec::new(), T0, T0 + 1_000_000, budget.clone());
-            let got = drain(&source, &wish);
+            let selection = selection(Vec::new(), T0, T0 + 1_000_000, budget.clone());
+            let got = drain(&source, &selection);
             budget.reserve(1).ok();
             (got.map(|s| s.len()), budget.bytes_peak())
         };
@@ -556,7 +599,7 @@ mod tests {
             }
             let keep = (T0 + from * 1000, T0 + (from + length) * 1000);
             let replica = ["b_replica".to_string(), "replica".to_string()];
-            let all = drain(&inner, &wish(Vec::new(), i64::MIN, i64::MAX, Budget::unlimited())).unwrap();
+            let all = drain(&inner, &selection(Vec::new(), i64::MIN, i64::MAX, Budget::unlimited())).unwrap();
             let mut groups: Vec<(Labels, Vec<SeriesColumns>)> = Vec::new();
             for series in all {
                 let name = without_replica(&series.labels, &replica);
@@ -571,7 +614,11 @@ mod tests {
                 .filter_map(|(name, copies)| merge_replicas(name, copies, keep, ReplicaRule::Grid))
                 .collect();
             let source = dedup(inner, &["b_replica", "replica"]);
-            let got = drain(&source, &wish(Vec::new(), keep.0, keep.1, Budget::unlimited())).unwrap();
+            let kept = selection(Vec::new(), keep.0, keep.1, Budget::unlimited());
+            let to_come = source.select(&kept).unwrap().labels_to_come().unwrap();
+            let got = drain(&source, &kept).unwrap();
+            let mut announced = to_come.iter();
+            prop_assert!(got.iter().all(|s| announced.any(|labels| *labels == s.labels)));
             prop_assert_eq!(got.len(), want.len());
             for (got, want) in got.iter().zip(&want) {
                 prop_assert_eq!(&got.labels, &want.labels);

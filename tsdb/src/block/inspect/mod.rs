@@ -7,7 +7,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::block::error::BlockError;
+use crate::block::error::{BlockError, ReadFailed};
 use crate::block::meta::{BlockMeta, FileMeta};
 use crate::block::read::file::FileIndex;
 use crate::catalog::{layout, small_object};
@@ -98,7 +98,8 @@ pub async fn columns(
     for (name, file) in files(meta) {
         let path = layout::block_file(tenant, meta.ulid, name);
         let tail = store.get_range(&path, file.bytes.saturating_sub(file.tail_bytes)..file.bytes).await;
-        let tail = tail.map_err(|e| SourceError::Storage(format!("cannot read {path}: {e}")))?;
+        let failed = |cause| SourceError::storage(ReadFailed { what: path.to_string(), cause });
+        let tail = tail.map_err(failed)?;
         let index = FileIndex::parse(&path, file, tail)?;
         let metadata = index.arrow.metadata();
         for (g, group) in metadata.row_groups().iter().enumerate() {

@@ -57,7 +57,7 @@ pub(crate) struct BlockFile {
 }
 
 fn damaged(path: &Path, what: impl std::fmt::Display) -> SourceError {
-    SourceError::Storage(BlockError::Corrupt { object: path.to_string(), what: what.to_string() }.to_string())
+    SourceError::storage(BlockError::Corrupt { object: path.to_string(), what: what.to_string() })
 }
 
 impl BlockFile {

@@ -10,6 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use ulid::Ulid;
 
 use super::cache::BlockCache;
+use crate::block::error::{BlockError, ReadFailed};
 use model::source::SourceError;
 
 /// Requests of one read that run at once.
@@ -60,7 +61,7 @@ impl BlockStore {
             // Nobody waits any more only if the waiting thread is gone.
             let _ = done.send(work.await);
         });
-        result.recv().map_err(|_| SourceError::Storage("the server is stopping".to_string()))
+        result.recv().map_err(|_| SourceError::storage("the server is stopping"))
     }
 
     /// Several ranged reads at once, in the order asked.
@@ -79,14 +80,14 @@ impl BlockStore {
                             // time.
                             Ok(_) if attempt < SHORT_READS => continue,
                             Ok(bytes) => {
-                                return Err(SourceError::Storage(format!(
-                                    "{} is damaged: the store returned {} bytes",
-                                    shown(),
-                                    bytes.len()
-                                )));
+                                let what = format!("the store returned {} bytes", bytes.len());
+                                return Err(SourceError::storage(BlockError::Corrupt {
+                                    object: shown(),
+                                    what,
+                                }));
                             }
                             Err(e) => {
-                                return Err(SourceError::Storage(format!("cannot read {}: {e}", shown())));
+                                return Err(SourceError::storage(ReadFailed { what: shown(), cause: e }));
                             }
                         }
                     }

@@ -27,7 +27,7 @@ pub(crate) fn load(
     }
     for (i, bytes) in missing.iter().copied().zip(sidecar::read_all(blocks, wanted)?) {
         let series = file::decode(path(i).as_ref(), bytes);
-        let series = Arc::new(series.map_err(|e| SourceError::Storage(e.to_string()))?);
+        let series = Arc::new(series.map_err(SourceError::storage)?);
         let size = series.iter().map(SeriesExemplars::heap_bytes).sum();
         blocks.cache.put(Key::Exemplars(files[i].ulid), series.clone(), size);
         found[i] = Some(series);

@@ -2,7 +2,7 @@
 
 use model::clock::ManualClock;
 use model::sample::is_stale;
-use model::source::testing::memory::MemorySource;
+use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 use parking_lot::Mutex;
 use query::parse::ParseOptions;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
 use model::labels::Labels;
-use model::matcher::quote;
+use model::quote::quote;
 use model::source::Reservation;
 
 use super::groups::Groups;
@@ -27,7 +27,7 @@ impl Evaluator<'_> {
         let mut notes = Annotations::new();
         let budget = self.budget.clone();
         let per_group = Reservation { bytes: 3 * column_bytes(steps), samples: steps as u64 };
-        let mut held = Reservation::default();
+        let mut reserved = Reservation::default();
         let span = a.expr.span;
         self.stream(&a.expr, &mut |row| {
             if row.column.is_empty() {
@@ -37,13 +37,13 @@ impl Evaluator<'_> {
             if at == states.len() {
                 let group = per_group + label_bytes(&groups.labels[at]).into();
                 budget.reserve(group)?;
-                held += group;
+                reserved += group;
                 states.push(State::new(a.op, steps));
             }
             states[at].add(&row, span, &mut notes);
             Ok(())
         })?;
-        self.live += held;
+        self.live += reserved;
         let mut rows = Vec::with_capacity(states.len());
         for (labels, state) in groups.labels.into_iter().zip(states) {
             let drop_name = state.drop_name;

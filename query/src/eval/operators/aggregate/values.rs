@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 use model::labels::Labels;
-use model::matcher::quote;
+use model::quote::quote;
 
 use super::groups::{Groups, group_labels, is_in};
 use crate::annotations::go_float;

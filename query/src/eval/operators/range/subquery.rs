@@ -10,7 +10,7 @@ use super::reach::subquery_steps;
 use crate::column::{Column, Point};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Frame, Row, Val};
-use crate::eval::operators::selector::series_held;
+use crate::eval::operators::selector::series_reservation;
 use crate::eval::stats::samples::SampleStats;
 use crate::plan::{Steps, Subquery};
 use crate::value::QueryError;
@@ -48,7 +48,7 @@ impl Evaluator<'_> {
             drops.push(row.drop_name);
             let of_row = samples_of(row, &whole);
             // Its samples are those of the row it is made of, which count already.
-            self.charge(series_held(&of_row).bytes)?;
+            self.charge(series_reservation(&of_row).bytes)?;
             series.push(of_row);
         }
         if let (Some(trace), Some(outer)) = (&self.trace, outer) {
@@ -56,7 +56,7 @@ impl Evaluator<'_> {
             trace.note(sub.id, |f| {
                 f.runs += 1;
                 f.series += series.len() as u64;
-                f.bytes += series.iter().map(series_held).sum::<Reservation>().bytes;
+                f.bytes += series.iter().map(series_reservation).sum::<Reservation>().bytes;
             });
         }
         Ok((series, drops))

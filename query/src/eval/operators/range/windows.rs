@@ -2,7 +2,7 @@
 //! window.
 
 use model::labels::Labels;
-use model::matcher::quote;
+use model::quote::quote;
 use model::rollup::{Aggregates, WindowColumns};
 use model::source::{Budget, SeriesColumns};
 
@@ -48,94 +48,95 @@ pub(super) struct SeriesResult {
 impl WindowJob<'_> {
     /// All windows of one series.
     pub fn series(&self, memo: &Memo<Vec<(u32, u32)>>, series: &SeriesColumns) -> SeriesResult {
-        let steps = self.reach.steps;
         let labels = &series.labels;
         let series = without_stale(series);
         let ranges = memo.get(&series.ts_ms, |ts| windows(ts, &self.reach));
         let ranges = &ranges[..];
-        let meter = WorkMeter::new(self.budget);
-        let mut column = Column::new(steps.count);
-        let mut notes = Annotations::new();
-        let mut error = None;
-        let start_ts = if self.start_timestamps { series.start_ts_ms.as_deref() } else { None };
         let sizes: Option<Vec<u64>> = series
             .histograms
             .as_ref()
             .map(|h| h.iter().map(|h| h.as_ref().map_or(1, |h| samples::weight(h))).collect());
         let fixed = self.reach.at_ms.is_some();
-        let samples = samples::Windows::count(self.detail, ranges, sizes.as_deref(), self.subquery, fixed);
-        let over_windows = match (&series.windows, &self.windowed) {
+        let mut result = SeriesResult {
+            column: Column::new(self.reach.steps.count),
+            notes: Annotations::new(),
+            error: None,
+            samples: samples::Windows::count(self.detail, ranges, sizes.as_deref(), self.subquery, fixed),
+        };
+        match (&series.windows, &self.windowed) {
             (Some(w), Some((f, needs))) if self.extended == Extended::No && w.aggregates().has(*needs) => {
-                Some((w, f))
+                self.windows_of_series(&series, w, f, ranges, &mut result.column, &mut result.notes);
             }
-            _ => None,
-        };
-        if let Some((columns, f)) = over_windows {
-            self.windows_of_series(&series, columns, f, ranges, &mut column, &mut notes);
-            if self.counter_names && column.float_count() > 0 {
-                self.remark_on_name(labels, &mut notes);
-            }
-            return SeriesResult { column, notes, error, samples };
+            _ => self.samples_of_series(labels, &series, ranges, &mut result),
         }
-        let done = match self.window.series {
-            Some(kernel)
-                if series.histograms.is_none() && start_ts.is_none() && self.extended == Extended::No =>
-            {
-                let w = SeriesWindows {
-                    ts_ms: &series.ts_ms,
-                    values: &series.values,
-                    windows: ranges,
-                    reach: &self.reach,
-                    scalars: &self.scalars,
-                    meter: &meter,
-                };
-                kernel(&w, &mut column)
-            }
-            _ => false,
-        };
-        if !done {
-            for (step, &(from, to)) in ranges.iter().enumerate() {
-                if from == to {
-                    continue;
-                }
-                let (from, to) = (from as usize, to as usize);
-                if meter.stop(to - from) {
-                    break;
-                }
-                let end = self.reach.reference(step);
-                let samples = Samples {
-                    ts_ms: &series.ts_ms[from..to],
-                    values: &series.values[from..to],
-                    histograms: series
-                        .histograms
-                        .as_ref()
-                        .map(|h| &h[from..to])
-                        .filter(|h| h.iter().any(Option::is_some)),
-                    start_ts_ms: start_ts.map(|t| &t[from..to]),
-                };
-                let mut context = WindowContext {
-                    t_ms: steps.at(step),
-                    range_start_ms: end.saturating_sub(self.range_ms),
-                    range_end_ms: end,
-                    extended: self.extended,
-                    scalars: self.scalars.at(step),
-                    labels,
-                    arg_spans: &self.arg_spans,
-                    notes: &mut notes,
-                    error: &mut error,
-                };
-                if let Some(v) = (self.window.run)(&mut context, &samples) {
-                    column.set(step, v);
-                }
-                if error.is_some() {
-                    break;
-                }
+        if self.counter_names && result.column.float_count() > 0 {
+            self.remark_on_name(labels, &mut result.notes);
+        }
+        result
+    }
+
+    /// All steps of a series of samples, markers removed: at once where the function can, else window by
+    /// window.
+    fn samples_of_series(
+        &self,
+        labels: &Labels,
+        series: &SeriesColumns,
+        ranges: &[(u32, u32)],
+        result: &mut SeriesResult,
+    ) {
+        let start_ts = if self.start_timestamps { series.start_ts_ms.as_deref() } else { None };
+        let meter = WorkMeter::new(self.budget);
+        let plain = series.histograms.is_none() && start_ts.is_none() && self.extended == Extended::No;
+        if let Some(kernel) = self.window.series.filter(|_| plain) {
+            let w = SeriesWindows {
+                ts_ms: &series.ts_ms,
+                values: &series.values,
+                windows: ranges,
+                reach: &self.reach,
+                scalars: &self.scalars,
+                meter: &meter,
+            };
+            if kernel(&w, &mut result.column) {
+                return;
             }
         }
-        if self.counter_names && column.float_count() > 0 {
-            self.remark_on_name(labels, &mut notes);
+        for (step, &(from, to)) in ranges.iter().enumerate() {
+            if from == to {
+                continue;
+            }
+            let (from, to) = (from as usize, to as usize);
+            if meter.stop(to - from) {
+                break;
+            }
+            let end = self.reach.reference(step);
+            let samples = Samples {
+                ts_ms: &series.ts_ms[from..to],
+                values: &series.values[from..to],
+                histograms: series
+                    .histograms
+                    .as_ref()
+                    .map(|h| &h[from..to])
+                    .filter(|h| h.iter().any(Option::is_some)),
+                start_ts_ms: start_ts.map(|t| &t[from..to]),
+            };
+            let mut context = WindowContext {
+                t_ms: self.reach.steps.at(step),
+                range_start_ms: end.saturating_sub(self.range_ms),
+                range_end_ms: end,
+                extended: self.extended,
+                scalars: self.scalars.at(step),
+                labels,
+                arg_spans: &self.arg_spans,
+                notes: &mut result.notes,
+                error: &mut result.error,
+            };
+            if let Some(v) = (self.window.run)(&mut context, &samples) {
+                result.column.set(step, v);
+            }
+            if result.error.is_some() {
+                break;
+            }
         }
-        SeriesResult { column, notes, error, samples }
     }
 
     /// All steps of a series of downsampled windows, markers removed.

@@ -5,7 +5,7 @@
 //! values differ the last written wins. Sources are therefore given oldest first: blocks by age, the head
 //! last.
 //!
-//! The other rule, for *replicas* (two Prometheis that scrape the same targets), is in [`replicas`].
+//! The other rule, for *replicas* (two Prometheus servers that scrape the same targets), is in [`replicas`].
 
 pub mod replicas;
 

@@ -7,7 +7,7 @@ use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Hist
 use crate::labels::Labels;
 use crate::matcher::{MatchOp, Matcher};
 use crate::sample::{Sample, Value, stale_nan};
-use crate::source::testing::memory::MemorySource;
+use crate::source::memory::MemorySource;
 use crate::source::testing::rng::Rng;
 use crate::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, Source, SourceError};
 
@@ -50,7 +50,8 @@ fn selects_alike(model: &MemorySource, source: &dyn Source, random: &mut Rng, co
         budget: Budget::unlimited(),
     };
     let want = drain(model, &selection).expect("the model reads");
-    let got = drain(source, &selection).unwrap_or_else(|e| panic!("{context}: {e}; {selection:?}"));
+    let got = drain_announced(source, &selection, context)
+        .unwrap_or_else(|e| panic!("{context}: {e}; {selection:?}"));
     for pair in got.windows(2) {
         let order = pair[0].labels.series_cmp(&pair[1].labels);
         assert!(order.is_lt(), "{context}: {} before {}", pair[0].labels, pair[1].labels);
@@ -182,6 +183,32 @@ pub fn drain(source: &dyn Source, selection: &Selection) -> Result<Vec<SeriesCol
         all.extend(batch);
     }
     Ok(all)
+}
+
+/// As [`drain`]; looks whether all that comes was among what the cursor said was to come, in that order.
+fn drain_announced(
+    source: &dyn Source,
+    selection: &Selection,
+    context: &str,
+) -> Result<Vec<SeriesColumns>, SourceError> {
+    let mut cursor = source.select(selection)?;
+    let mut series: Vec<SeriesColumns> = Vec::new();
+    let mut announced = Vec::new();
+    loop {
+        announced.extend(cursor.labels_to_come().map(|labels| (series.len(), labels)));
+        let Some(batch) = cursor.next_batch()? else { break };
+        series.extend(batch);
+    }
+    for (from, labels) in announced {
+        let ascending = labels.windows(2).all(|w| w[0].series_cmp(&w[1]).is_lt());
+        assert!(ascending, "{context}: the labels to come do not ascend: {labels:?}");
+        let mut to_come = labels.iter();
+        for came in &series[from..] {
+            let known = to_come.any(|labels| *labels == came.labels);
+            assert!(known, "{context}: {} came and was not announced", came.labels);
+        }
+    }
+    Ok(series)
 }
 
 const METRICS: [&str; 6] = ["", "up", "http_requests_total", "rpc_duration_seconds", "größe", "zz"];

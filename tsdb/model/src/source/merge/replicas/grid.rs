@@ -633,16 +633,36 @@ pub fn by_cell(
     keep: (i64, i64),
 ) -> Option<SeriesColumns> {
     let replicas: Vec<Replica<'_>> = copies.iter().map(Replica::new).collect();
-    let mut picks = Picks::default();
-    // Where in the result a histogram is not preceded by what it was compared with.
-    let mut strangers = Vec::new();
+    let mut chosen = Chosen::default();
     let mut kept: Vec<Cell> = Vec::new();
-    let mut candidates = Vec::new();
     let begin = begin_ms(keep);
     let mut from_ms = begin;
     while let Some(first) = next_timestamp(&replicas, from_ms).filter(|t| *t <= keep.1) {
         let span = Span::containing(first, CELL_MS);
         let wall = Span::containing(first, WALL_MS);
+        let view = View::of_cell(&replicas, &mut kept, span, wall);
+        let (min, max) = span.bounds();
+        let bounds = (min.max(begin), max.min(keep.1));
+        let told = match span.start_ms == wall.start_ms {
+            true => told_before(wall.start_ms, &chosen.picks, copies, said),
+            false => None,
+        };
+        let told = told.as_ref().map(Replica::new).filter(|said| view.falls_over_wall(said));
+        match view.only_speaker().filter(|_| told.is_none()) {
+            Some((replica, range)) => chosen.take_all(&view, replica, range, bounds),
+            None => chosen.choose(&view, told.as_ref(), bounds),
+        }
+        match span.end_ms.checked_add(1) {
+            Some(next) => from_ms = next,
+            None => break,
+        }
+    }
+    cut(chosen.gather(labels, copies)?, keep)
+}
+
+impl<'a> View<'a> {
+    /// A cell with its neighbours on this side of the wall. `kept` has the cells that were looked at last.
+    fn of_cell(replicas: &'a [Replica<'a>], kept: &'a mut Vec<Cell>, span: Span, wall: Span) -> View<'a> {
         let beside = |end_ms: i64| {
             let span = Span::containing(end_ms, CELL_MS);
             wall.holds(end_ms).then_some(span)
@@ -651,92 +671,107 @@ pub fn by_cell(
         kept.retain(|c| [before, Some(span), after].contains(&Some(c.span)));
         for span in [before, Some(span), after].into_iter().flatten() {
             if !kept.iter().any(|c| c.span == span) {
-                kept.push(Cell::new(&replicas, span));
+                kept.push(Cell::new(replicas, span));
             }
         }
+        let kept: &'a [Cell] = kept;
         let cell_of = |span: Option<Span>| span.and_then(|s| kept.iter().find(|c| c.span == s));
         let horizon = Span {
             start_ms: span.start_ms.saturating_sub(2 * CELL_MS).max(wall.start_ms),
             end_ms: span.end_ms.saturating_add(2 * CELL_MS).min(wall.end_ms),
         };
-        let view = View {
-            replicas: &replicas,
+        View {
+            replicas,
             cell: cell_of(Some(span)).expect("just made"),
             before: cell_of(before),
             after: cell_of(after),
             horizon,
             seen: replicas.iter().map(|l| l.of(horizon)).collect(),
-        };
-        let (min, max) = span.bounds();
-        let bounds = (min.max(begin), max.min(keep.1));
-        let told = match span.start_ms == wall.start_ms {
-            true => told_before(wall.start_ms, &picks, copies, said),
-            false => None,
-        };
-        let told = told.as_ref().map(Replica::new).filter(|said| view.falls_over_wall(said));
-        if let Some((replica, range)) = view.only_speaker().filter(|_| told.is_none()) {
-            let inside = within(&replicas[replica].ts_ms[range.clone()], bounds);
-            let inside = range.start + inside.start..range.start + inside.end;
-            match replicas[replica].at {
-                None => picks.push(replica, inside),
-                Some(_) => {
-                    inside.map(|i| replicas[replica].place(i)).for_each(|i| picks.push(replica, i..i + 1))
-                }
-            }
-        } else {
-            candidates.clear();
-            for (replica, l) in replicas.iter().enumerate() {
-                candidates.extend(within(&l.ts_ms, bounds).map(|at| Candidate {
-                    t_ms: l.ts_ms[at],
-                    replica,
-                    at,
-                    stale: false,
-                }));
-                let from = l.stale.partition_point(|(t, _)| *t < bounds.0);
-                candidates.extend(
-                    l.stale[from..].iter().take_while(|(t, _)| *t <= bounds.1).map(|(t_ms, at)| Candidate {
-                        t_ms: *t_ms,
-                        replica,
-                        at: *at,
-                        stale: true,
-                    }),
-                );
-            }
-            candidates.sort_unstable_by_key(|c| (c.t_ms, c.replica));
-            let mut counter = None;
-            for c in &candidates {
-                if c.stale {
-                    if view.takes_marker(*c) {
-                        picks.push(c.replica, c.at..c.at + 1);
-                    }
-                } else if view.takes(*c, &mut counter)
-                    && !told.as_ref().is_some_and(|said| view.is_behind_wall(*c, said, &mut counter))
-                {
-                    if replicas[c.replica].histogram(c.at).is_some() && !view.follows_its_own(c.replica, c.at)
-                    {
-                        strangers.push(picks.len);
-                    }
-                    let place = replicas[c.replica].place(c.at);
-                    picks.push(c.replica, place..place + 1);
-                }
-            }
-        }
-        match span.end_ms.checked_add(1) {
-            Some(next) => from_ms = next,
-            None => break,
         }
     }
-    let mut merged = picks.gather(labels, copies)?;
-    if let Some(histograms) = &mut merged.histograms {
-        for i in strangers {
-            if let Some(h) = &mut histograms[i]
-                && !matches!(h.counter_reset_hint, CounterResetHint::Gauge | CounterResetHint::Unknown)
+
+    /// Samples and markers of all replicas in a range of time (both ends included), in order.
+    fn candidates(&self, bounds: (i64, i64), candidates: &mut Vec<Candidate>) {
+        candidates.clear();
+        for (replica, l) in self.replicas.iter().enumerate() {
+            candidates.extend(within(&l.ts_ms, bounds).map(|at| Candidate {
+                t_ms: l.ts_ms[at],
+                replica,
+                at,
+                stale: false,
+            }));
+            let from = l.stale.partition_point(|(t, _)| *t < bounds.0);
+            let markers = l.stale[from..].iter().take_while(|(t, _)| *t <= bounds.1);
+            candidates.extend(markers.map(|(t_ms, at)| Candidate {
+                t_ms: *t_ms,
+                replica,
+                at: *at,
+                stale: true,
+            }));
+        }
+        candidates.sort_unstable_by_key(|c| (c.t_ms, c.replica));
+    }
+}
+
+/// What becomes of the replicas, as far as it is decided.
+#[derive(Default)]
+struct Chosen {
+    picks: Picks,
+    /// Where in the result a histogram is not preceded by what it was compared with.
+    strangers: Vec<usize>,
+    /// Of the present cell; kept for its memory.
+    candidates: Vec<Candidate>,
+}
+
+impl Chosen {
+    /// All samples of the one replica that speaks in a cell, as far as they lie in `bounds`.
+    fn take_all(&mut self, view: &View<'_>, replica: usize, range: Range<usize>, bounds: (i64, i64)) {
+        let speaker = &view.replicas[replica];
+        let inside = within(&speaker.ts_ms[range.clone()], bounds);
+        let inside = range.start + inside.start..range.start + inside.end;
+        match speaker.at {
+            None => self.picks.push(replica, inside),
+            Some(_) => {
+                inside.map(|i| speaker.place(i)).for_each(|i| self.picks.push(replica, i..i + 1));
+            }
+        }
+    }
+
+    /// The samples of a cell one by one. `told` was said before the wall that the cell begins at.
+    fn choose(&mut self, view: &View<'_>, told: Option<&Replica<'_>>, bounds: (i64, i64)) {
+        view.candidates(bounds, &mut self.candidates);
+        let mut counter = None;
+        for c in &self.candidates {
+            if c.stale {
+                if view.takes_marker(*c) {
+                    self.picks.push(c.replica, c.at..c.at + 1);
+                }
+            } else if view.takes(*c, &mut counter)
+                && !told.is_some_and(|said| view.is_behind_wall(*c, said, &mut counter))
             {
-                Arc::make_mut(h).counter_reset_hint = CounterResetHint::Unknown;
+                let replica = &view.replicas[c.replica];
+                if replica.histogram(c.at).is_some() && !view.follows_its_own(c.replica, c.at) {
+                    self.strangers.push(self.picks.len);
+                }
+                let place = replica.place(c.at);
+                self.picks.push(c.replica, place..place + 1);
             }
         }
     }
-    cut(merged, keep)
+
+    fn gather(self, labels: Labels, copies: &[SeriesColumns]) -> Option<SeriesColumns> {
+        let mut merged = self.picks.gather(labels, copies)?;
+        if let Some(histograms) = &mut merged.histograms {
+            for i in self.strangers {
+                if let Some(h) = &mut histograms[i]
+                    && !matches!(h.counter_reset_hint, CounterResetHint::Gauge | CounterResetHint::Unknown)
+                {
+                    Arc::make_mut(h).counter_reset_hint = CounterResetHint::Unknown;
+                }
+            }
+        }
+        Some(merged)
+    }
 }
 
 /// The last sample of what was said that is below the one before it.

@@ -1,5 +1,5 @@
-//! One series out of several HA replicas of it: Prometheis that scrape the same targets, each with its own
-//! jitter, gaps and restarts.
+//! One series out of several HA replicas of it: Prometheus servers that scrape the same targets, each with
+//! its own jitter, gaps and restarts.
 //!
 //! The two rules share their way in, [`merge_replicas`], which is pure: columns in, columns out. Queries
 //! ([`crate::source::dedup`]) and compaction both use it, with the replicas of one series in the order of
