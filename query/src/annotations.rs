@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_text_once_and_the_rest_is_counted() {
+    fn annotations_keep_each_text_once_and_count_the_rest() {
         let mut notes = Annotations::new();
         for i in 0..12 {
             notes.warn(Span { start: 4, end: 5 }, format!("number {i:02}"));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn monotonicity_adds_up() {
+    fn annotations_of_monotonicity_add_up() {
         let mut notes = Annotations::new();
         notes.forced_monotonicity(Span::default(), "", 60_000, 1.0, 2.0, 0.125);
         notes.forced_monotonicity(Span::default(), "", 0, 0.5, 1.5, 3.0);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn two_significant_digits_as_go_writes_them() {
+    fn annotation_numbers_have_two_digits_as_go_writes_them() {
         for (v, want) in [(0.125, "0.12"), (3.0, "3"), (123.0, "1.2e+02"), (0.00001, "1e-05"), (12.3, "12")] {
             assert_eq!(two_digits(v), want);
         }

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_hold_a_float_or_a_histogram_or_nothing() {
+    fn column_slots_hold_a_float_or_a_histogram_or_nothing() {
         let mut c = Column::new(130);
         c.set_float(0, 1.0);
         c.set_float(129, f64::NAN);

@@ -30,7 +30,7 @@ pub struct StepSeries {
 }
 
 impl StepSeries {
-    /// The same points with a timestamp each. `steps` are those of the query.
+    /// Its points with a timestamp each. `steps` are those of the query.
     pub fn with_times(self, steps: &Steps) -> RangeSeries {
         let mut out = RangeSeries::new(self.labels);
         let floats = self.column.float_count();

@@ -111,7 +111,7 @@ fn label_replace_with_thousands_of_groups_is_refused_or_charged() {
 }
 
 #[test]
-fn made_labels_are_charged_where_rows_are_streamed_too() {
+fn labels_that_are_made_are_charged_where_rows_are_streamed_too() {
     let text = format!("label_replace(x, \"y\", \"{}\", \"text\", \"(.*)\")", "$1".repeat(600));
     let mut rows = 0;
     let request = QueryRequest::range(&text, 0, 3 * MINUTE, MINUTE);
@@ -131,7 +131,7 @@ fn label_replace_does_not_run_a_large_program_over_a_long_value() {
 }
 
 #[test]
-fn a_subquery_of_ten_million_steps_is_for_the_budget_to_decide() {
+fn subquery_of_ten_million_steps_is_for_the_budget_to_decide() {
     let source = MemorySource::new();
     for job in ["a", "b"] {
         let labels = Labels::from_pairs([("__name__", "up"), ("job", job)]);

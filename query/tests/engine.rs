@@ -2,8 +2,8 @@
 
 use model::labels::Labels;
 use model::sample::{Value, stale_nan};
-use model::source::Budget;
 use model::source::memory::MemorySource;
+use model::source::{Budget, LabelQuery, Selection, SeriesCursor, Source, SourceError};
 use query::engine::{Engine, EngineOptions, QueryRequest};
 use query::parse::ParseOptions;
 use query::value::{ErrorKind, QueryError, QueryValue};
@@ -140,7 +140,7 @@ fn constant_parts_run_once_and_fill_all_steps() {
 }
 
 #[test]
-fn too_much_is_refused_before_it_is_tried() {
+fn queries_too_large_are_refused_before_they_are_tried() {
     let error = instant("count_over_time(requests_total[100y:1ms])", 0).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Execution);
     assert!(error.message.contains("too many samples"), "{error}");
@@ -164,7 +164,7 @@ fn deep_and_long_queries_need_no_stack() {
 }
 
 #[test]
-fn remarks_have_a_place() {
+fn annotations_have_a_place() {
     let result = engine().run(&source(), &QueryRequest::instant("1 + rate(gone[5m])", MINUTE)).unwrap();
     assert!(result.annotations.is_empty(), "one sample makes no rate");
     let text = "quantile(2, requests_total)";
@@ -204,7 +204,7 @@ fn samples_are_counted_as_upstream_counts_them() {
 /// Of several errors upstream tells the one of the earliest step, and of one step that of the side that has
 /// to be unique.
 #[test]
-fn of_two_matching_errors_the_earlier_is_told() {
+fn matching_error_of_the_earlier_step_is_told() {
     let source = MemorySource::new();
     let add = |name: &str, n: &str, minutes: &[i64]| {
         for m in minutes {
@@ -226,4 +226,36 @@ fn of_two_matching_errors_the_earlier_is_told() {
         "{}",
         error(20)
     );
+}
+
+/// A source that tells which series it has while they are selected, and not beside that.
+struct OnlySelections(MemorySource);
+
+impl Source for OnlySelections {
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.0.select(selection)
+    }
+
+    fn series(&self, _: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        panic!("the selection has told which series come")
+    }
+}
+
+#[test]
+fn streamed_rows_take_their_order_from_the_selection() {
+    let source = OnlySelections(source());
+    let last_first = r#"label_replace(requests_total, "job", "z", "job", "a")"#;
+    for (text, streams) in [("requests_total", true), ("-requests_total", true), (last_first, false)] {
+        let request = QueryRequest::range(text, 0, 5 * MINUTE, MINUTE);
+        let mut series = Vec::new();
+        let rows = engine().run_streamed(&source, &request, 0, &mut |steps, s| {
+            series.push(s.with_times(steps));
+            Ok(())
+        });
+        let rows = rows.unwrap().value;
+        assert_eq!(matches!(rows, QueryValue::Streamed(3)), streams, "{text}: {rows:?}");
+        let value = if streams { QueryValue::RangeVector(series) } else { rows.with_times() };
+        let whole = engine().run(&source, &request).unwrap().value;
+        assert_eq!(format!("{value:?}"), format!("{:?}", whole.with_times()), "{text}");
+    }
 }

@@ -34,7 +34,7 @@ fn find<'e>(e: &'e Explained, text: &str) -> &'e Node {
 }
 
 #[test]
-fn every_node_has_its_text_and_its_reads() {
+fn explain_gives_every_node_its_text_and_its_reads() {
     let e = explain(
         "sum by(job)(rate(requests_total{job=~'a|b'}[5m] offset 1m)) / on(job) (requests_total @ 60) > 0",
         false,
@@ -69,7 +69,7 @@ fn every_node_has_its_text_and_its_reads() {
 }
 
 #[test]
-fn what_is_measured_adds_up() {
+fn explain_analyze_figures_add_up() {
     let e = explain("sum(rate(requests_total[5m])) / sum(requests_total) + max(requests_total)", true);
     let root = e.tree.nodes[0].done.unwrap();
     let ran = e.ran.as_ref().unwrap();
@@ -156,7 +156,7 @@ fn subqueries_have_steps_of_their_own() {
 }
 
 #[test]
-fn long_chains_are_no_trouble() {
+fn explain_of_long_chains_needs_no_stack() {
     let text = format!("requests_total{}", " + 1".repeat(1_900));
     let e = explain(&text, true);
     assert_eq!(e.tree.nodes.len(), 3_801);

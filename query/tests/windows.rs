@@ -343,7 +343,7 @@ fn every(start: i64, step: i64, count: i64) -> QueryTime {
 }
 
 #[test]
-fn what_windows_give_is_what_the_samples_give() {
+fn windows_give_what_the_samples_give() {
     let raw = Downsampled { series: all_series(), resolutions: vec![0] };
     let all = Downsampled { series: all_series(), resolutions: vec![H, 5 * M, 0] };
     let five = Downsampled { series: all_series(), resolutions: vec![5 * M, 0] };
@@ -419,7 +419,7 @@ fn what_windows_give_is_what_the_samples_give() {
 }
 
 #[test]
-fn where_samples_are_gone_the_answer_is_approximate_and_says_so() {
+fn windows_where_samples_are_gone_are_approximate_and_say_so() {
     let raw = Downsampled { series: all_series(), resolutions: vec![0] };
     let gone = Downsampled { series: all_series(), resolutions: vec![H, 5 * M] };
     for (text, exact) in [

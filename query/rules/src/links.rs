@@ -22,7 +22,7 @@ pub fn table_link(expr: &str) -> String {
     format!("/graph?g0.expr={}&g0.tab=1", query_escape(expr))
 }
 
-/// The same for its graph.
+/// The path of an expression's graph.
 pub fn graph_link(expr: &str) -> String {
     format!("/graph?g0.expr={}&g0.tab=0", query_escape(expr))
 }

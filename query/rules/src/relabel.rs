@@ -163,9 +163,7 @@ fn action(name: &str) -> Result<Action, String> {
         "lowercase" => Action::Lowercase,
         "uppercase" => Action::Uppercase,
         "hashmod" => {
-            return Err(
-                "relabel action \"hashmod\" is not supported for alerts: they are not shared out".into()
-            );
+            return Err("relabel action \"hashmod\" is not supported for alerts".into());
         }
         other => return Err(format!("unknown relabel action {}", quote(other))),
     })

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_is_worked_out_once_as_long_as_there_is_room() {
+    fn timeline_is_worked_out_once_as_long_as_there_is_room() {
         let memo = Memo::new(Steps { start_ms: 0, step_ms: 1, count: MEMO_SLOTS / 3 });
         let timelines: Vec<Arc<[i64]>> = (0..4).map(|i| vec![i].into()).collect();
         let others = timelines.clone();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn searching_and_walking_agree() {
+    fn timeline_search_and_walk_agree() {
         let ts: Vec<i64> = (0..1000).map(|i| i * 7).collect();
         let few = reach(100, 1013, 5, 500);
         let many = reach(100, 1013 / 8, 5 * 8, 500);

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sorted_and_found() {
+    fn function_table_is_sorted_and_searched() {
         assert!(all().windows(2).all(|w| w[0].name < w[1].name));
         for f in all() {
             assert!(std::ptr::eq(get(f.name).unwrap(), f));

@@ -99,7 +99,7 @@ const PRINTS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn prints_canonically_and_parses_again() {
+fn parser_reads_its_canonical_print_again() {
     for (text, want) in PRINTS {
         // `info(x, {})` is the one place where a selector prints as nothing, as upstream's does.
         let want = want.replace("{}", "");
@@ -232,14 +232,14 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn refuses_in_prometheus_words() {
+fn parser_refuses_in_prometheus_words() {
     for (text, want) in REFUSED {
         assert_eq!(refused(text, &ParseOptions::all()), *want, "{text}");
     }
 }
 
 #[test]
-fn features_are_off_until_asked_for() {
+fn parser_features_are_off_until_asked_for() {
     let off = ParseOptions { duration_expressions: false, ..ParseOptions::default() };
     for (text, want) in [
         ("foo[step()]", "1:5: parse error: experimental duration expression is not enabled"),
@@ -261,7 +261,7 @@ fn features_are_off_until_asked_for() {
 }
 
 #[test]
-fn every_node_knows_where_it_stands() {
+fn parser_gives_every_node_its_place() {
     let text = "sum by (a) (rate(foo{x=\"y\"}[5m] offset 1m)) + -(bar @ 5)";
     let of = |e: &Expr| &text[e.span.start as usize..e.span.end as usize];
     let whole = all(text);
@@ -347,7 +347,7 @@ fn series_descriptions() {
 }
 
 #[test]
-fn prettifies_in_lines() {
+fn prettify_breaks_lines_as_upstream() {
     let long = "sum by (instance) (rate(http_requests_total{job=\"api-server\",code=~\"5..\"}[5m])) / ignoring (code) sum by (instance) (rate(http_requests_total{job=\"api-server\"}[5m]))";
     assert_eq!(
         prettify(&all(long)),
@@ -369,7 +369,7 @@ fn on_a_small_stack(test: impl FnOnce() + Send + 'static) {
 }
 
 #[test]
-fn long_chains_need_no_stack() {
+fn parser_needs_no_stack_for_long_chains() {
     on_a_small_stack(|| {
         for (first, more) in [("1", "+1"), ("a", "/a"), ("a", " or a"), ("-a", "*-a")] {
             let text = format!("{first}{}", more.repeat((64_000 - 10) / more.len()));
@@ -390,7 +390,7 @@ fn all_open(text: &str) -> String {
 }
 
 #[test]
-fn hostile_texts_are_refused() {
+fn parser_refuses_hostile_texts() {
     on_a_small_stack(|| {
         let options = ParseOptions::all();
         let n = 10_000;
@@ -448,7 +448,7 @@ fn nodes(expr: &Expr) -> usize {
 }
 
 #[test]
-fn mutated_texts_never_panic_and_work_stays_linear() {
+fn parser_never_panics_on_mutated_texts_and_stays_linear() {
     let seeds: Vec<&str> = PRINTS.iter().map(|p| p.0).chain(REFUSED.iter().map(|r| r.0)).collect();
     let bits = [
         "(", ")", "[", "]", "{", "}", "\"", "'", "`", "@", "offset", "5m", ":", "#", "\\", "é", "\0",
@@ -518,7 +518,7 @@ fn corpus() -> (Vec<String>, &'static str) {
 
 #[test]
 #[allow(clippy::print_stdout)]
-fn the_corpus_parses_and_prints_exactly() {
+fn parser_reads_and_prints_the_corpus_exactly() {
     let (corpus, which) = corpus();
     println!("{} expressions of {which}", corpus.len());
     for text in &corpus {

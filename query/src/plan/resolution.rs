@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coarsest_resolution_is_what_times_and_range_are_multiples_of() {
+    fn resolution_is_the_coarsest_that_times_and_range_are_multiples_of() {
         for (func, looks, want) in [
             (Some("rate"), looks(0, H, 100, H), H),
             (Some("rate"), looks(0, H, 100, 24 * H), H),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn few_ranges_are_cut_at_their_edges() {
+    fn resolution_cuts_few_ranges_at_their_edges() {
         let hints = auto(Some("increase"), looks(10 * H + 7, 0, 1, 24 * H));
         assert_eq!((hints.max_resolution_ms, hints.cuts_ms), (H, vec![-14 * H + 7, 10 * H + 7]));
         let hints = auto(None, looks(3, M, 3, 0));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_selection_takes_what_all_its_users_can() {
+    fn shared_selection_takes_what_all_its_users_can() {
         let mut needs = Needs::default();
         needs.add(Some("rate"));
         needs.add(Some("max_over_time"));

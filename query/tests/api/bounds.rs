@@ -38,7 +38,7 @@ async fn storage_errors_get_upstreams_types() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_leaves_cancels_its_query() {
+async fn client_that_leaves_cancels_its_query() {
     for uri in ["/api/v1/query?query=up", "/api/v1/labels"] {
         let (tell, told) = std::sync::mpsc::sync_channel(8);
         let api = api_of(Arc::new(Endless(tell)), |_| {});
@@ -52,7 +52,7 @@ async fn a_client_that_leaves_cancels_its_query() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_wait_for_a_place_counts_towards_the_timeout() {
+async fn queue_wait_counts_towards_the_timeout() {
     let (tell, _told) = std::sync::mpsc::sync_channel(8);
     let api = api_of(Arc::new(Endless(tell)), |c| c.limits.max_concurrency = 1);
     let first = tokio::spawn(

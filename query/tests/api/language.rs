@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::frame::api;
 
 #[tokio::test]
-async fn the_parser_is_on_offer() {
+async fn parse_query_and_format_query_offer_the_parser() {
     let api = api();
     assert_eq!(api.data("format_query", "query=foo/bar").await, json!("foo / bar"));
     assert_eq!(

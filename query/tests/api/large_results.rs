@@ -132,7 +132,7 @@ impl Api {
 const NEVER: usize = usize::MAX;
 
 #[tokio::test]
-async fn the_source_is_read_no_faster_than_the_client_reads() {
+async fn source_is_read_no_faster_than_the_client_reads() {
     let series = 4_000;
     let api = api(series, NEVER, 1 << 20);
     let (status, mut body) = api.ask("rate(wide[30s])", "").await;
@@ -159,7 +159,7 @@ async fn the_source_is_read_no_faster_than_the_client_reads() {
 }
 
 #[tokio::test]
-async fn the_answer_is_the_same_however_it_is_sent() {
+async fn answer_is_the_same_however_it_is_sent() {
     let (whole, row_by_row) = (api(40, NEVER, u64::MAX), api(40, NEVER, 1));
     for (query, more) in [
         ("wide", ""),
@@ -201,7 +201,7 @@ async fn the_answer_is_the_same_however_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_late_error_breaks_the_answer_off() {
+async fn late_error_breaks_the_answer_off() {
     let api = api(4_000, 300, 1 << 20);
     let (status, mut body) = api.ask("wide", "").await;
     assert_eq!(status, 200, "it began well");
@@ -222,14 +222,14 @@ async fn a_late_error_breaks_the_answer_off() {
 }
 
 #[tokio::test]
-async fn an_early_error_has_its_status() {
+async fn early_error_has_its_status() {
     let (status, text) = api(4_000, 10, 1 << 20).text("wide", "").await;
     assert_eq!(status, 500, "{text}");
     assert!(text.contains("block 7 cannot be read"), "{text}");
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_ends_the_query() {
+async fn client_that_goes_away_ends_the_query() {
     let api = api(40_000, NEVER, 1 << 20);
     let (status, mut body) = api.ask("wide", "").await;
     assert_eq!(status, 200);
@@ -248,7 +248,7 @@ async fn a_client_that_goes_away_ends_the_query() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_has_until_the_timeout() {
+async fn client_that_does_not_read_has_until_the_timeout() {
     let api = api(4_000, NEVER, 1 << 20);
     let (status, mut body) = api.ask("wide", "&timeout=700ms").await;
     assert_eq!(status, 200);
@@ -261,7 +261,7 @@ async fn a_client_that_does_not_read_has_until_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_does_not_keep_others_waiting() {
+async fn client_that_does_not_read_does_not_keep_others_waiting() {
     let api = api(4_000, NEVER, 1 << 20);
     // There is one place. Those who do not read leave it to others, but for so many: each has a thread.
     let mut slow = Vec::new();

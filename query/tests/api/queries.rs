@@ -93,7 +93,7 @@ async fn instant_queries_of_each_type() {
 }
 
 #[tokio::test]
-async fn range_queries_limits_statistics_and_remarks() {
+async fn range_queries_limits_statistics_and_warnings() {
     let api = api();
     let answer = api.both("query_range", "query=sum by (instance)(up)&start=0&end=30&step=15").await;
     assert_eq!(
@@ -155,7 +155,7 @@ async fn range_queries_limits_statistics_and_remarks() {
 }
 
 #[tokio::test]
-async fn a_form_in_the_body_comes_before_the_url() {
+async fn form_in_the_body_comes_before_the_url() {
     let api = api();
     let answer = api.post("query?query=2&time=5", "query=1").await;
     assert_eq!(answer.text, r#"{"status":"success","data":{"resultType":"scalar","result":[5,"1"]}}"#);
@@ -210,7 +210,7 @@ impl Source for Told {
 }
 
 #[tokio::test]
-async fn an_answer_says_which_resolution_it_came_from() {
+async fn answer_says_which_resolution_it_came_from() {
     let api = api_of(Arc::new(Told(sample_data())), |_| {});
     // More evaluations than are told apart one by one, each at a multiple of five minutes.
     let range = "start=0&end=6000&step=300&query=sum(up)";

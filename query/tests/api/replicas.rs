@@ -63,7 +63,7 @@ async fn data(app: &Router, path: &str) -> Value {
 const BOTH: &str = "replicaLabels[]=replica&replicaLabels[]=zone";
 
 #[tokio::test]
-async fn a_request_chooses_labels_and_whether_replicas_are_one() {
+async fn request_chooses_labels_and_whether_replicas_are_one() {
     let app = app(Replicas::default());
     let of = |data: Value| {
         data["result"].as_array().unwrap().iter().map(|s| s["metric"].clone()).collect::<Vec<_>>()
@@ -104,7 +104,7 @@ async fn names_values_and_series_hide_replica_labels() {
 }
 
 #[tokio::test]
-async fn a_gap_is_filled_and_a_query_split_at_a_seam_is_the_same() {
+async fn replica_gap_is_filled_and_a_query_split_at_a_seam_is_the_same() {
     let app = app(Replicas { labels: vec!["replica".into(), "zone".into()], mode: DedupMode::Hearth });
     let range =
         |from: i64, to: i64| format!("query_range?query=rate(x_total%5B1m%5D)&start={from}&end={to}&step=10");

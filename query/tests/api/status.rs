@@ -123,7 +123,7 @@ async fn tenants_see_their_own() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_not_ready_says_so_plainly() {
+async fn process_that_is_not_ready_says_so_plainly() {
     let api = api();
     for (readiness, stopping) in [(1, "false"), (2, "true")] {
         api.storage.readiness.store(readiness, Ordering::Relaxed);
@@ -135,7 +135,7 @@ async fn a_process_that_is_not_ready_says_so_plainly() {
 }
 
 #[tokio::test]
-async fn figures_are_kept_by_endpoint_and_error() {
+async fn metrics_are_kept_by_endpoint_and_error() {
     let api = api();
     api.get("query?query=up").await;
     api.get("query?query=up&time=x").await;

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn upstreams_order_decides_what_is_new() {
+    fn exemplar_order_decides_what_is_new_as_upstream() {
         let newest = exemplar(10, 2.0, "b");
         let (low, high) = match exemplar(0, 0.0, "a").labels.hash() < newest.labels.hash() {
             true => ("a", "b"),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_counted_in_characters() {
+    fn exemplar_labels_are_counted_in_characters() {
         let long = "ü".repeat(120);
         assert_eq!(Exemplar::check_length(&[("trace_id", &long)]), Ok(()));
         assert_eq!(Exemplar::check_length(&[("trace_id", &long), ("a", "")]), Err(Refused::TooLong));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_two_places_comes_once_and_in_order() {
+    fn exemplars_in_two_places_come_once_and_in_order() {
         let mut all = Gathered::default();
         let up = Labels::from_pairs([("__name__", "up")]);
         all.add(&up, [exemplar(2, 1.0, "x"), exemplar(3, f64::NAN, "y")]);

@@ -336,7 +336,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn order_is_upstreams_and_series_order_keeps_a_metric_together() {
+    fn labels_order_is_upstreams_and_series_order_keeps_a_metric_together() {
         let a = Labels::from_pairs([("__name__", "up"), ("A", "z")]);
         let b = Labels::from_pairs([("__name__", "zz"), ("A", "a")]);
         assert_eq!(a.cmp(&b), Ordering::Greater, "A sorts before __name__");
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_is_upstreams_at_every_width_of_a_length() {
+    fn labels_encoding_is_upstreams_at_every_width_of_a_length() {
         for len in [1, 126, 127, 128, 254, 255, 256, 70_000, MAX_LABEL_BYTES] {
             let value = "v".repeat(len);
             let labels = Labels::from_pairs([("a", value.as_str()), ("b", "é")]);
@@ -368,7 +368,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pairs_survive(pairs in proptest::collection::btree_map("[a-z_é]{1,9}", ".{1,20}|.{120,300}", 0..12)) {
+        fn labels_keep_their_pairs(pairs in proptest::collection::btree_map("[a-z_é]{1,9}", ".{1,20}|.{120,300}", 0..12)) {
             let labels = Labels::from_pairs(pairs.iter());
             let back: Vec<_> = labels.iter().collect();
             let want: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_as_go_does() {
+    fn quote_is_as_go_does_it() {
         for (bytes, want) in [
             (&b"plain"[..], r#""plain""#),
             (b"a\"b\\c", r#""a\"b\\c""#),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn legacy_names() {
+    fn legacy_label_names_are_told_apart() {
         assert!(is_legacy_label_name("a_1") && is_legacy_label_name("_"));
         assert!(!is_legacy_label_name("") && !is_legacy_label_name("1a"));
         assert!(!is_legacy_label_name("a.b") && !is_legacy_label_name("a:b") && !is_legacy_label_name("é"));

@@ -74,7 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_boundary_belongs_to_what_ends_there() {
+    fn boundary_belongs_to_the_span_that_ends_there() {
         assert_eq!(Span::containing(0, 10), Span { start_ms: -10, end_ms: 0 });
         assert_eq!(Span::containing(1, 10), Span { start_ms: 0, end_ms: 10 });
         assert_eq!(Span::containing(10, 10), Span { start_ms: 0, end_ms: 10 });
@@ -87,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_timestamp_is_in_exactly_one_span_and_windows_nest(
+        fn span_of_every_timestamp_is_one_and_windows_nest(
             t in -1_000_000i64..1_000_000, length in 1i64..1000, factor in 1i64..20,
         ) {
             let s = Span::containing(t, length);

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_could_leave_their_folder_are_refused() {
+    fn tenant_names_that_could_leave_their_folder_are_refused() {
         for bad in ["", ".", "..", "a/b", "a\\b", "a b", "é", &"x".repeat(151)] {
             assert!(TenantId::new(bad).is_err(), "{bad:?}");
         }

@@ -143,7 +143,7 @@ impl Alerts {
         alerts
     }
 
-    /// The same, to be changed.
+    /// Pending and firing alerts, to be changed.
     pub fn current_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
         self.active.values_mut().filter(|a| a.state != State::Inactive)
     }

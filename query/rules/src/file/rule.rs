@@ -92,7 +92,7 @@ pub struct PlacedRule {
     pub annotations: BTreeMap<String, (Position, String)>,
 }
 
-/// The same of a group.
+/// What a file says of a group, with its places.
 #[derive(Debug)]
 pub struct PlacedGroup {
     pub place: Position,

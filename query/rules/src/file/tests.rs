@@ -123,7 +123,7 @@ fn errors_of_rules_are_upstreams_with_their_places() {
 }
 
 #[test]
-fn all_errors_of_a_file_are_told_in_its_order() {
+fn errors_of_a_file_are_told_in_its_order() {
     let text = "groups:\n- name: a\n  rules:\n  - {record: r, expr: '('}\n  - {expr: up}\n- name: a\n";
     let found = errors(text);
     assert_eq!(found.len(), 3, "{found:?}");

@@ -25,7 +25,7 @@ impl Progress {
         match std::fs::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|e| {
                 tracing::warn!(
-                    "{}: not readable, missed evaluations are not known: {e}",
+                    "{}: cannot be read, so missed evaluations are not known: {e}",
                     self.path.display()
                 );
                 BTreeMap::new()
@@ -33,7 +33,7 @@ impl Progress {
             Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(e) => {
                 tracing::warn!(
-                    "{}: not readable, missed evaluations are not known: {e}",
+                    "{}: cannot be read, so missed evaluations are not known: {e}",
                     self.path.display()
                 );
                 BTreeMap::new()

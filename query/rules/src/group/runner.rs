@@ -293,7 +293,7 @@ impl Runner {
                 }
                 Err(e) => tracing::warn!(
                     rule = rule.rule.name(),
-                    "it is not known since when alerts were pending before the restart: {e}"
+                    "cannot read since when alerts were pending before the restart, so they begin anew: {e}"
                 ),
             }
         }

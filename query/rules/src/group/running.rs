@@ -167,7 +167,7 @@ impl Groups {
             let backlog = self.0.backlog.lock();
             let slots = runners.iter().map(|r| (id(&r.group().key), came_to(r, &backlog))).collect();
             if let Err(e) = progress.write(&slots) {
-                tracing::warn!("it could not be kept up to where rules were evaluated: {e}");
+                tracing::warn!("cannot save how far rules were evaluated: {e}");
             }
         }
     }
@@ -251,7 +251,7 @@ impl Inner {
             }
         }
         if let Err(e) = progress.write(&slots) {
-            tracing::warn!("it could not be kept up to where rules were evaluated: {e}");
+            tracing::warn!("cannot save how far rules were evaluated: {e}");
         }
     }
 }
@@ -341,7 +341,7 @@ async fn fill_backlog(inner: Arc<Inner>) {
                 tracing::warn!(
                     group = key.name,
                     slot_ms = slot_ms(slot_ns),
-                    "a missed slot was not filled whole: {why}"
+                    "a missed slot was filled only in part: {why}"
                 );
             }
             Err(e) => tracing::error!(group = key.name, "filling a missed slot ended unexpectedly: {e}"),

@@ -63,14 +63,23 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// The secret itself, without the line's end of a file.
-    pub fn read(&self) -> Result<String, String> {
+    pub fn read(&self) -> Result<String, SecretError> {
         match self {
             Secret::Text(text) => Ok(text.clone()),
             Secret::File(path) => std::fs::read_to_string(path)
                 .map(|text| text.trim_end().to_owned())
-                .map_err(|e| format!("{}: {e}", path.display())),
+                .map_err(|cause| SecretError { path: path.clone(), cause }),
         }
     }
+}
+
+/// The file of a secret that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub struct SecretError {
+    pub path: PathBuf,
+    #[source]
+    pub cause: std::io::Error,
 }
 
 /// Where addresses come from.
@@ -125,9 +134,9 @@ pub fn from_url(url: &str) -> Result<AlertmanagerSet, String> {
         Some(rest) => (true, rest),
         None => (false, url),
     };
-    let parsed = reqwest::Url::parse(plain).map_err(|e| format!("{url:?} is no URL ({e}): {how}"))?;
+    let parsed = reqwest::Url::parse(plain).map_err(|e| format!("{url:?} is not a URL ({e}): {how}"))?;
     let Some(host) = parsed.host_str().filter(|_| matches!(parsed.scheme(), "http" | "https")) else {
-        return Err(format!("{url:?} is no URL of an Alertmanager: {how}"));
+        return Err(format!("{url:?} is not the URL of an Alertmanager: {how}"));
     };
     let port = parsed.port_or_known_default().unwrap_or(80);
     let login = match parsed.password() {

@@ -32,7 +32,7 @@ use message::Message;
 pub use queue::Limits;
 use send::Sender;
 
-/// See the module. Cheap to clone.
+/// Tells Alertmanagers of alerts. Cheap to clone.
 #[derive(Clone)]
 pub struct Notifier(Arc<Inner>);
 
@@ -53,7 +53,7 @@ struct State {
 /// A set of Alertmanagers at work.
 struct Set {
     config: Arc<AlertmanagerSet>,
-    client: Result<reqwest::Client, String>,
+    client: Result<reqwest::Client, send::ClientError>,
     found: Found,
     /// By URL.
     senders: BTreeMap<String, Sender>,
@@ -83,7 +83,7 @@ impl Notifier {
             let config = Arc::new(config);
             let client = send::client(&config);
             if let Err(e) = &client {
-                tracing::error!("alerts cannot be sent to this set of Alertmanagers: {e}");
+                tracing::error!("no alerts can be sent to this set of Alertmanagers: {e}");
             }
             let discovery = tokio::spawn(discover(Arc::downgrade(&self.0), at, config.clone()));
             // What waits goes on waiting under the new settings, if the place in the list still has the URL.
@@ -219,7 +219,7 @@ async fn discover(inner: std::sync::Weak<Inner>, at: usize, config: Arc<Alertman
         for (place, way) in config.discoveries.iter().enumerate() {
             match discovery::look(way).await {
                 Ok(groups) => known[place] = groups,
-                Err(e) => tracing::warn!("Alertmanagers could not be looked for, those known stay: {e}"),
+                Err(e) => tracing::warn!("discovery of Alertmanagers failed, the known ones are kept: {e}"),
             }
         }
         let Some(inner) = inner.upgrade() else { return };

@@ -22,7 +22,7 @@ impl Default for Limits {
     }
 }
 
-/// See the module.
+/// Alerts that wait for one Alertmanager.
 #[derive(Debug)]
 pub struct Queue {
     waiting: VecDeque<Arc<Message>>,
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_delivered_comes_again_unless_it_is_over_or_replaced() {
+    fn queue_gives_again_what_was_not_delivered_unless_it_is_over_or_replaced() {
         let mut queue = Queue::new(3);
         queue.push([message("a", 10), message("b", 10), message("c", 99)]);
         let batch = queue.take(3);

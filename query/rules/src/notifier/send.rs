@@ -1,5 +1,6 @@
 //! One Alertmanager's queue and the task that empties it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,25 +22,44 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How much of an answer is read for an error's text.
 const MAX_ANSWER: usize = 512;
 
+/// Why a set has no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("{}: {cause}", path.display())]
+    CaFile {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("{}: {cause}", path.display())]
+    Certificate {
+        path: PathBuf,
+        #[source]
+        cause: reqwest::Error,
+    },
+    #[error(transparent)]
+    Build(#[from] reqwest::Error),
+}
+
 /// The client of a set.
-pub fn client(set: &AlertmanagerSet) -> Result<reqwest::Client, String> {
+pub fn client(set: &AlertmanagerSet) -> Result<reqwest::Client, ClientError> {
     let mut builder = reqwest::Client::builder()
         .timeout(set.timeout)
         .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
         .no_proxy();
     if let Some(path) = &set.ca_file {
-        let shown = path.display();
-        let pem = std::fs::read(path).map_err(|e| format!("{shown}: {e}"))?;
-        let certificate = reqwest::Certificate::from_pem(&pem).map_err(|e| format!("{shown}: {e}"))?;
+        let pem = std::fs::read(path).map_err(|cause| ClientError::CaFile { path: path.clone(), cause })?;
+        let certificate = reqwest::Certificate::from_pem(&pem)
+            .map_err(|cause| ClientError::Certificate { path: path.clone(), cause })?;
         builder = builder.add_root_certificate(certificate);
     }
     if set.insecure_skip_verify {
         builder = builder.danger_accept_invalid_certs(true);
     }
-    builder.build().map_err(|e| e.to_string())
+    Ok(builder.build()?)
 }
 
-/// See the module. Dropped, it ends at once and lets go of what waits.
+/// Sends what waits for one Alertmanager. Dropped, it ends at once and lets go of what waits.
 pub struct Sender {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
@@ -154,11 +174,11 @@ impl Shared {
         match &set.login {
             Login::None => {}
             Login::Basic { user, password } => {
-                let password = password.read().map_err(Failure::Later)?;
+                let password = password.read().map_err(|e| Failure::Later(e.to_string()))?;
                 request = request.basic_auth(user, Some(password));
             }
             Login::Header { kind, credentials } => {
-                let credentials = credentials.read().map_err(Failure::Later)?;
+                let credentials = credentials.read().map_err(|e| Failure::Later(e.to_string()))?;
                 request = request.header(reqwest::header::AUTHORIZATION, format!("{kind} {credentials}"));
             }
         }

@@ -87,11 +87,11 @@ fn question(id: u16, name: &str) -> Result<Vec<u8>, String> {
     out.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
     for label in name.trim_end_matches('.').split('.') {
         let length = u8::try_from(label.len()).ok().filter(|l| (1..=63).contains(l));
-        out.push(length.ok_or_else(|| format!("{name:?} is no name of a DNS record"))?);
+        out.push(length.ok_or_else(|| format!("{name:?} is not a DNS name"))?);
         out.extend(label.as_bytes());
     }
     if out.len() > 12 + 254 {
-        return Err(format!("{name:?} is longer than a name of a DNS record may be"));
+        return Err(format!("{name:?} is longer than a DNS name may be"));
     }
     out.push(0);
     out.extend(TYPE_SRV.to_be_bytes());

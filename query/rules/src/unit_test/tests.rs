@@ -86,7 +86,7 @@ tests:
 }
 
 #[test]
-fn what_differs_is_told_as_upstream_tells_it() {
+fn unit_test_difference_is_told_as_upstream_tells_it() {
     let tests = r#"
 rule_files: [rules.yml, none*.yml]
 tests:

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn body_comes_before_the_url_and_bad_pairs_are_left_out() {
+    fn form_body_comes_before_the_url_and_bad_pairs_are_left_out() {
         let form = Form::parse(
             "query=url&match[]=c&x=%zz&y=1;2",
             b"query=up%7Ba%3D%22b+c%22%7D&match%5B%5D=a&match[]=b",

@@ -53,7 +53,7 @@ pub fn scalar_value(out: &mut Vec<u8>, v: f64) {
     out.push(b'"');
 }
 
-/// The same without quotes, for other texts.
+/// A number without quotes, for other texts.
 pub fn plain_number(out: &mut Vec<u8>, v: f64) {
     number(out, v, Exponent::Never);
 }
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_go_writes_them() {
+    fn json_numbers_are_written_as_go_writes_them() {
         for (v, text, scalar) in [
             (0.0, "0", "0"),
             (-0.0, "-0", "-0"),
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_have_the_decimals_they_need() {
+    fn json_timestamps_have_the_decimals_they_need() {
         // The cases of upstream's json_codec_test.go.
         for (t, text) in [
             (0, "0"),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn label_strings_and_other_strings_differ_in_what_they_escape() {
+    fn json_label_strings_and_others_differ_in_what_they_escape() {
         let s = "a\"\\\n\r\t\x01\x08\x1f\x7f<&>\u{2028}\u{2029}é\u{2026}";
         assert_eq!(
             shown(|o| string(o, s)),
@@ -406,7 +406,7 @@ mod tests {
 
     /// Upstream's json_codec_test.go has this histogram.
     #[test]
-    fn a_histogram_lists_its_buckets_from_the_lowest_up() {
+    fn json_histogram_lists_its_buckets_from_the_lowest_up() {
         let span = |offset, length| BucketSpan { offset, length };
         let mut h = Histogram {
             schema: 2,
@@ -442,7 +442,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn every_bit_pattern_reads_back_and_is_shortest(bits: u64) {
+        fn json_numbers_of_every_bit_pattern_read_back_and_are_shortest(bits: u64) {
             let v = f64::from_bits(bits);
             let text = shown(|o| value(o, v));
             let back: f64 = text.trim_matches('"').parse().unwrap();
@@ -459,20 +459,20 @@ mod tests {
         }
 
         #[test]
-        fn short_decimals_take_the_fast_path_to_the_same_digits(n in -10_000_000_000i64..10_000_000_000, scale in 0i32..7) {
+        fn json_short_decimals_take_the_fast_path_to_the_same_digits(n in -10_000_000_000i64..10_000_000_000, scale in 0i32..7) {
             let v = n as f64 / 10f64.powi(scale);
             let want = if v == 0.0 { "0".to_string() } else if v.abs() < 1e-6 { format!("{n}e-0{scale}") } else { format!("{v}") };
             prop_assert_eq!(shown(|o| value(o, v)), format!("\"{want}\""));
         }
 
         #[test]
-        fn timestamps_read_back(t in -(1i64 << 45)..(1 << 45)) {
+        fn json_timestamps_read_back(t in -(1i64 << 45)..(1 << 45)) {
             let back: f64 = serde_json::from_str(&shown(|o| timestamp(o, t))).unwrap();
             prop_assert_eq!((back * 1000.0).round() as i64, t);
         }
 
         #[test]
-        fn strings_read_back(s: String) {
+        fn json_strings_read_back(s: String) {
             prop_assert_eq!(&serde_json::from_str::<String>(&shown(|o| string(o, &s))).unwrap(), &s);
             prop_assert_eq!(&serde_json::from_str::<String>(&shown(|o| html_string(o, &s))).unwrap(), &s);
         }

@@ -62,7 +62,7 @@ pub fn success(warnings: &Warnings, write: impl FnOnce(&mut Vec<u8>)) -> Respons
     respond(Body::from(out))
 }
 
-/// The same with data through serde.
+/// Success, with data through serde.
 pub fn small<T: serde::Serialize + ?Sized>(data: &T) -> Response {
     success(&Warnings::default(), |out| json::small(out, data))
 }

@@ -106,7 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn known_days() {
+    fn dates_of_known_days() {
         let at = |name, seconds| part(name).unwrap()(seconds);
         assert_eq!(at("year", -1.0), 1969.0);
         assert_eq!(at("minute", -1.0), 59.0);
@@ -119,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_jiff_counts(seconds in -200_000_000_000i64..200_000_000_000) {
+        fn dates_are_as_jiff_counts(seconds in -200_000_000_000i64..200_000_000_000) {
             let want = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(seconds).unwrap());
             let at = |name| part(name).unwrap()(seconds as f64);
             prop_assert_eq!(at("year"), f64::from(want.year()));

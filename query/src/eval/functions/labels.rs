@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_as_go_expands_them() {
+    fn label_replace_templates_are_expanded_as_go_does() {
         let re = Re2::anchored("(?P<first>[a-z]+)-(.*)").unwrap();
         let mut captures = re.regex().create_captures();
         re.regex().captures("source-10", &mut captures);

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extremes_as_go_has_them() {
+    fn math_extremes_are_gos() {
         assert_eq!(go_max(f64::INFINITY, f64::NAN), f64::INFINITY);
         assert!(go_max(1.0, f64::NAN).is_nan());
         assert!(go_max(-0.0, 0.0).is_sign_positive());
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_goes_up_on_ties() {
+    fn round_goes_up_on_ties() {
         assert_eq!(round_to(-2.5, 1.0), -2.0);
         assert_eq!(round_to(2.5, 1.0), 3.0);
         assert_eq!(round_to(123.456, 0.1), 123.5);

@@ -34,7 +34,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn numbers_by_size() {
+    fn natural_order_takes_numbers_by_size() {
         let mut names = ["cpu10", "cpu2", "cpu", "cpu1", "4m600", "4m5", "4m1000", ""];
         names.sort_by(|a, b| natural_cmp(a, b));
         assert_eq!(names, ["", "4m5", "4m600", "4m1000", "cpu", "cpu1", "cpu2", "cpu10"]);
@@ -42,7 +42,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_an_order(a in "[a0-2]{0,5}", b in "[a0-2]{0,5}", c in "[a0-2]{0,5}") {
+        fn natural_order_is_an_order(a in "[a0-2]{0,5}", b in "[a0-2]{0,5}", c in "[a0-2]{0,5}") {
             prop_assert_eq!(natural_cmp(&a, &b), natural_cmp(&b, &a).reverse());
             if natural_cmp(&a, &b).is_le() && natural_cmp(&b, &c).is_le() {
                 prop_assert!(natural_cmp(&a, &c).is_le());

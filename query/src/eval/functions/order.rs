@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sliding_is_sorting(values in prop::collection::vec(value(), 1..200), moves in prop::collection::vec((0usize..40, 0usize..40), 1..40), long in 0usize..2) {
+        fn sliding_order_is_sorting(values in prop::collection::vec(value(), 1..200), moves in prop::collection::vec((0usize..40, 0usize..40), 1..40), long in 0usize..2) {
             // Long ones change in more than a few places.
             let values = values.repeat(1 + 5 * long);
             let (mut from, mut to) = (0, 0);
@@ -135,7 +135,7 @@ mod tests {
         }
 
         #[test]
-        fn distances_come_in_order(mut values in prop::collection::vec(-50i32..50, 1..60), middle in -60i32..60) {
+        fn sliding_order_gives_distances_in_order(mut values in prop::collection::vec(-50i32..50, 1..60), middle in -60i32..60) {
             values.sort_unstable();
             let values: Vec<f64> = values.into_iter().map(|v| f64::from(v) / 3.0).collect();
             let middle = f64::from(middle) / 3.0;

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn classic_edges() {
+    fn quantile_of_classic_buckets_at_the_edges() {
         let full = [(f64::INFINITY, 10.0), (1.0, 4.0), (2.0, 8.0)];
         assert_eq!(classic_quantile(0.5, &mut classic(&full)), (1.25, None));
         assert_eq!(classic_quantile(0.95, &mut classic(&full)), (2.0, None));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_observed_nan_is_told() {
+    fn quantile_tells_of_an_observed_nan() {
         let h = Histogram {
             count: 4.0,
             sum: f64::NAN,

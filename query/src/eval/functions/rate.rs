@@ -127,7 +127,7 @@ impl Extent {
         self.finish(sampled, to_start, to_end, rate)
     }
 
-    /// The same where a start timestamp inside the range stands for a first sample of zero.
+    /// The factor where a start timestamp inside the range stands for a first sample of zero.
     fn factor_from(&self, start_ms: i64, rate: bool) -> f64 {
         let mut to_end = (self.range_end_ms - self.last_t) as f64 / 1000.0;
         let average =
@@ -495,7 +495,7 @@ fn extended_floats(c: &mut WindowContext<'_>, f: &Floats<'_>, counter: bool, rat
     Some(Value::Float(result))
 }
 
-/// The same for histograms (upstream `extendedHistogramRate`).
+/// An extended rate of histograms (upstream `extendedHistogramRate`).
 fn extended_histograms(
     c: &mut WindowContext<'_>,
     h: &Histograms<'_>,

@@ -281,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_called_exact_is_exact(values in hard(), n in 1usize..400) {
+        fn sums_that_are_called_exact_are_exact(values in hard(), n in 1usize..400) {
             if sums_are_exact(&values, n as f64) {
                 let (mut sum, mut c) = (0.0, 0.0);
                 for v in &values[..n.min(values.len())] {

@@ -26,7 +26,7 @@ pub struct SampleStats {
     pub total: u64,
     /// `samplesRead`; 0 unless asked for.
     pub read: u64,
-    /// The same for each step; empty unless asked for.
+    /// `total` of each step; empty unless asked for.
     pub total_per_step: Vec<u64>,
     pub read_per_step: Vec<u64>,
 }
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subquerys_reads_go_to_the_step_that_uses_them() {
+    fn subquery_reads_go_to_the_step_that_uses_them() {
         let own = Steps { start_ms: 0, step_ms: 100, count: 3 };
         let of = Steps { start_ms: -40, step_ms: 20, count: 12 };
         let mut parent = SampleStats::new(SampleDetail::Steps, 3);

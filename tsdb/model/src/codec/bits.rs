@@ -208,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_read_what_was_written_and_tell_the_end_apart(
+        fn bit_readers_read_what_was_written_and_tell_the_end_apart(
             numbers in proptest::collection::vec((any::<u64>(), 0u8..=64), 0..60),
             beyond in 1u8..=64,
         ) {

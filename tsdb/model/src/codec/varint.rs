@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn integers_survive(u: u64, i: i64, b in proptest::collection::vec(any::<u8>(), 0..50)) {
+        fn varint_integers_survive(u: u64, i: i64, b in proptest::collection::vec(any::<u8>(), 0..50)) {
             let mut out = Vec::new();
             put_u64(&mut out, u);
             put_i64(&mut out, i);

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gathers_in_any_order() {
+    fn classic_buckets_are_gathered_in_any_order() {
         let mut c = ClassicHistogram::default();
         c.set_bucket(f64::INFINITY, 7.0).unwrap();
         c.set_bucket(1.0, 3.0).unwrap();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_not_the_last_bucket() {
+    fn classic_count_that_is_not_the_last_bucket() {
         let mut c = ClassicHistogram::default();
         c.set_bucket(f64::INFINITY, 7.0).unwrap();
         c.set_count(8.0).unwrap();

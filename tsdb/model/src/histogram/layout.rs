@@ -70,7 +70,7 @@ pub fn compacted(spans: &[BucketSpan], counts: &[f64], max_empty: usize) -> Side
     side
 }
 
-/// The same observations in a schema `by` steps coarser.
+/// The observations of one side in a schema `by` steps coarser.
 pub fn coarsened(spans: &[BucketSpan], counts: &[f64], by: u32) -> Side {
     let mut side = Side::with_capacity(counts.len());
     for (index, count) in Indexed::new(spans, counts) {

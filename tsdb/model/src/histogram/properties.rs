@@ -130,13 +130,13 @@ fn plus(a: &Histogram, b: &Histogram) -> Histogram {
 
 proptest! {
     #[test]
-    fn made_ones_are_valid(h in exponential(), c in custom()) {
+    fn histograms_that_are_made_are_valid(h in exponential(), c in custom()) {
         prop_assert_eq!(h.validate(), Ok(()));
         prop_assert_eq!(c.validate(), Ok(()));
     }
 
     #[test]
-    fn a_coarser_schema_keeps_every_observation(h in exponential(), down in 0i32..12) {
+    fn coarser_schema_keeps_every_observation(h in exponential(), down in 0i32..12) {
         let schema = (h.schema - down).max(-4);
         let coarse = h.copy_to_schema(schema).unwrap();
         prop_assert_eq!(coarse.validate(), Ok(()));
@@ -209,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn a_compensated_sum_loses_nothing_to_a_huge_term(h in exponential(), huge in 1e18f64..1e30) {
+    fn compensated_sum_loses_nothing_to_a_huge_term(h in exponential(), huge in 1e18f64..1e30) {
         let mut big = Histogram { count: huge, sum: huge, zero_count: huge, zero_threshold: h.zero_threshold, schema: h.schema, ..Histogram::default() };
         let mut minus = big.clone();
         minus.mul(-1.0);
@@ -221,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn more_observations_are_no_reset_and_fewer_are(all in compatible(2)) {
+    fn reset_is_fewer_observations_and_never_more(all in compatible(2)) {
         let [a, b] = &all[..] else { unreachable!("two were asked for") };
         let (a, b) = (a.clone(), b.clone());
         let sum = plus(&a, &b);
@@ -256,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn a_trim_and_its_complement_make_the_whole(h in exponential(), at in -40.0f64..40.0) {
+    fn trim_and_its_complement_make_the_whole(h in exponential(), at in -40.0f64..40.0) {
         let (mut below, mut above) = (h.clone(), h.clone());
         below.trim_upper(at);
         above.trim_lower(at);
@@ -280,7 +280,7 @@ proptest! {
     }
 
     #[test]
-    fn integer_and_float_say_the_same(h in exponential()) {
+    fn histogram_integers_and_floats_say_the_same(h in exponential()) {
         let deltas = |counts: &[f64]| {
             let mut before = 0;
             counts.iter().map(|c| *c as i64 - std::mem::replace(&mut before, *c as i64)).collect::<Vec<_>>()
@@ -304,7 +304,7 @@ proptest! {
     }
 
     #[test]
-    fn kinds_do_not_mix(e in exponential(), mut c in custom()) {
+    fn histogram_kinds_do_not_mix(e in exponential(), mut c in custom()) {
         prop_assert_eq!(c.add(&e), Err(IncompatibleSchemas));
         prop_assert_eq!(e.clone().sub(&c), Err(IncompatibleSchemas));
         prop_assert_eq!(c.kahan_add(&e, &mut None), Err(IncompatibleSchemas));
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn nonsense_is_borne(a in nonsense(), b in nonsense(), at in any::<f64>(), max_empty in 0usize..5) {
+    fn histogram_nonsense_is_borne(a in nonsense(), b in nonsense(), at in any::<f64>(), max_empty in 0usize..5) {
         // Which answer comes does not matter here; that one comes does.
         let mut sum = a.clone();
         let added = sum.add(&b).is_ok();

@@ -96,7 +96,7 @@ mod tests {
     use crate::histogram::BucketSpan;
 
     #[test]
-    fn numbers_as_go_writes_them() {
+    fn histogram_numbers_are_as_go_writes_them() {
         for (v, text) in [
             (0.0, "0"),
             (-0.0, "-0"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn both_notations() {
+    fn histogram_text_reads_both_notations() {
         let h = Histogram {
             count: 7.0,
             sum: 2.5,

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_in_upstreams_words() {
+    fn histogram_validity_refuses_in_upstreams_words() {
         let mut h = Histogram { schema: 9, ..Histogram::default() };
         assert!(h.validate().unwrap_err().0.contains("between -4 and 8 for exponential buckets, or -53"));
         h.schema = 0;

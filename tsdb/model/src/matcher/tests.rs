@@ -62,7 +62,7 @@ const MATCHES: &[(&str, &[&str], &[&str])] = &[
 ];
 
 #[test]
-fn matches_as_go_does() {
+fn regex_matches_as_go_does() {
     for (pattern, yes, no) in MATCHES {
         let positive = Matcher::new(MatchOp::Regex, "l", pattern).unwrap();
         let negative = Matcher::new(MatchOp::NotRegex, "l", pattern).unwrap();
@@ -81,7 +81,7 @@ fn matches_as_go_does() {
 }
 
 #[test]
-fn refuses_as_go_does() {
+fn regex_refuses_as_go_does() {
     for (pattern, code, expr) in [
         ("a)(b", "unexpected )", "a)(b"),
         ("(a", "missing closing )", "(a"),
@@ -121,7 +121,7 @@ fn refuses_as_go_does() {
 }
 
 #[test]
-fn hostile_patterns_are_refused_and_small_ones_are_not() {
+fn regex_refuses_hostile_patterns_and_no_small_ones() {
     let deep = format!("{}a{}", "(".repeat(10_000), ")".repeat(10_000));
     let stacked = format!("a{}", "*(?i)".repeat(10_000));
     let classes = r"\pL".repeat(10_000);
@@ -143,7 +143,7 @@ fn hostile_patterns_are_refused_and_small_ones_are_not() {
 }
 
 #[test]
-fn sets_are_whole_and_bounded() {
+fn regex_sets_are_whole_and_bounded() {
     let set = |p: &str| Re2::anchored(p).unwrap().set_matches().map(<[String]>::to_vec);
     let some = |values: &[&str]| Some(values.iter().map(|v| v.to_string()).collect::<Vec<_>>());
     assert_eq!(set("b|a|b"), some(&["a", "b"]));
@@ -158,7 +158,7 @@ fn sets_are_whole_and_bounded() {
 }
 
 #[test]
-fn prefixes_are_what_every_match_begins_with() {
+fn regex_prefixes_are_what_every_match_begins_with() {
     for (pattern, want) in [
         ("foo.*", &["foo"][..]),
         ("foo", &["foo"]),
@@ -191,7 +191,7 @@ fn prefixes_are_what_every_match_begins_with() {
 }
 
 #[test]
-fn captures_are_gos() {
+fn regex_captures_are_gos() {
     for (pattern, value, want) in [
         ("([^:]+):([0-9]+)", "host:90", &[Some("host"), Some("90")][..]),
         ("(a+?)(a+)", "aaa", &[Some("a"), Some("aa")]),
@@ -221,7 +221,7 @@ fn matchers_print_as_they_are_written() {
 proptest! {
     /// The short ways of matching agree with the engine, and sets and prefixes say the truth.
     #[test]
-    fn plans_agree_with_the_engine(
+    fn regex_plans_agree_with_the_engine(
         pattern in "([ab-]|\\.\\*|\\.\\+|\\||\\(a\\|b\\)|\\(ab\\)|[ab]\\?|\\(a\\.\\*\\)|\\[ab\\]|日){0,7}",
         values in proptest::collection::vec("[ab日\n-]{0,6}", 12),
     ) {
@@ -240,7 +240,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_as_a_pattern_is_compiled_or_refused(pattern in ".{0,40}", value in ".{0,10}") {
+    fn regex_of_any_text_is_compiled_or_refused(pattern in ".{0,40}", value in ".{0,10}") {
         if let Ok(re) = Re2::anchored(&pattern) {
             prop_assert_eq!(re.is_match(&value), re.regex().is_match(&value));
         }

@@ -163,24 +163,11 @@ impl<'a> Translator<'a> {
                 }
                 '^' | '$' => {
                     self.rest = after;
-                    let look = match (c, self.flags.multi_line) {
-                        ('^', false) => Look::Start,
-                        ('^', true) => Look::StartLF,
-                        (_, false) => Look::End,
-                        (_, true) => Look::EndLF,
-                    };
-                    self.push(Hir::look(look));
+                    self.edge(c);
                 }
                 '.' => {
                     self.rest = after;
-                    let class = if self.flags.dot_newline {
-                        ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)])
-                    } else {
-                        let mut class = ClassUnicode::new([ClassUnicodeRange::new('\n', '\n')]);
-                        class.negate();
-                        class
-                    };
-                    self.push_class(class)?;
+                    self.any_character()?;
                 }
                 '[' => self.class()?,
                 '*' | '+' | '?' => {
@@ -219,6 +206,28 @@ impl<'a> Translator<'a> {
             (Some(frame), true) => Ok(close(frame).hir),
             _ => fail("missing closing )", self.whole),
         }
+    }
+
+    /// `^` or `$`.
+    fn edge(&mut self, c: char) {
+        self.push(Hir::look(match (c, self.flags.multi_line) {
+            ('^', false) => Look::Start,
+            ('^', true) => Look::StartLF,
+            (_, false) => Look::End,
+            (_, true) => Look::EndLF,
+        }));
+    }
+
+    /// `.`
+    fn any_character(&mut self) -> Translated<()> {
+        let class = if self.flags.dot_newline {
+            ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)])
+        } else {
+            let mut class = ClassUnicode::new([ClassUnicodeRange::new('\n', '\n')]);
+            class.negate();
+            class
+        };
+        self.push_class(class)
     }
 
     fn open(&mut self, capture: Option<(u32, Option<Box<str>>)>) -> Translated<()> {

@@ -36,7 +36,7 @@ pub fn downsample(series: &SeriesColumns, resolution_ms: i64) -> SeriesColumns {
     out.finish(series.labels.clone())
 }
 
-/// The same for a series of floats: every sample is looked at once, in registers.
+/// Downsamples a series of floats: every sample is looked at once, in registers.
 fn floats(series: &SeriesColumns, resolution_ms: i64) -> SeriesColumns {
     let (ts, values) = (&series.ts_ms, &series.values);
     let mut out = WindowsBuilder::new(Aggregates::ALL);
@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_fast_way_and_the_general_one_agree(
+        fn downsample_of_floats_agrees_with_the_general_way(
             samples in proptest::collection::btree_map(0i64..400, prop_oneof![
                 6 => (0i32..40).prop_map(f64::from),
                 2 => (-9i32..9).prop_map(|v| f64::from(v) / 3.0),

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_count_while_they_are_held() {
+    fn budget_counts_samples_while_they_are_held() {
         let budget = Budget::new(100, u64::MAX, None);
         budget.read_samples(1_000);
         let some = |samples| Reservation { bytes: 16 * samples, samples };

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn without_replicas_it_is_the_source_itself() {
+    fn dedup_without_replicas_is_the_source_itself() {
         check_conformance(|given| {
             let inner = MemorySource::new();
             for (labels, samples) in given {
@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_charged_and_given_back() {
+    fn dedup_charges_what_waits_and_gives_it_back() {
         let fill = |inner: &MemorySource, label: &str| {
             for replica in ["a", "b"] {
                 for target in 0..200 {
@@ -584,7 +584,7 @@ mod tests {
 
         /// Whatever labels there are: grouped by hand, merged alike, in order.
         #[test]
-        fn any_labels_are_grouped_and_in_order(
+        fn dedup_groups_any_labels_in_order(
             sets in prop::collection::btree_set((0u8..2, 0u8..3, 0u8..3, 0u8..3, 0u8..3, 0u8..3), 1..60),
             from in 0i64..600, length in 0i64..900,
         ) {

@@ -367,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_model_agrees_with_itself_whatever_the_order_of_writes() {
+    fn memory_source_agrees_with_itself_whatever_the_order_of_writes() {
         check_conformance(|given| {
             let source = MemorySource::new();
             for (labels, samples) in given.iter().rev() {

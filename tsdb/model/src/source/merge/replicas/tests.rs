@@ -65,7 +65,7 @@ fn without(samples: &[(i64, f64)], missed: impl Fn(usize) -> bool) -> SeriesColu
 const S: i64 = 1000;
 
 #[test]
-fn one_missed_scrape_comes_from_the_sibling() {
+fn missed_scrape_comes_from_the_sibling() {
     for phase in [200, 4 * S, 7 * S, 8 * S, 11 * S, 14 * S + 900] {
         let a = scrapes(100, 15 * S, 0, |t| t);
         let b = scrapes(100, 15 * S, phase, |t| t);
@@ -117,7 +117,7 @@ fn exact_copies_are_one() {
 }
 
 #[test]
-fn a_replica_that_lags_makes_no_reset() {
+fn replica_that_lags_makes_no_reset() {
     for late in [15 * S, 30 * S, 59 * S] {
         for phase in [0, 3 * S, 9 * S, 14 * S] {
             // What the second shows is that old: its clock is ahead, or a cache is in between.
@@ -138,7 +138,7 @@ fn a_replica_that_lags_makes_no_reset() {
 }
 
 #[test]
-fn a_reset_that_one_replica_saw_is_there_once() {
+fn reset_that_one_replica_saw_is_there_once() {
     let reset = T0 + 1_500 * S;
     let counter = |t: i64| if t < reset { t } else { t - (reset - T0) - 3_599_000 };
     for phase in [1, 5 * S, 12 * S] {
@@ -162,7 +162,7 @@ fn a_reset_that_one_replica_saw_is_there_once() {
 }
 
 #[test]
-fn a_replica_down_for_hours_is_replaced_for_as_long() {
+fn replica_down_for_hours_is_replaced_for_as_long() {
     let a = scrapes(2400, 15 * S, 0, |t| t);
     let b = scrapes(2400, 15 * S, 7 * S, |t| t);
     let got = merged(&[without(&a, |i| (400..2000).contains(&i)), floats(b.clone())]);
@@ -189,7 +189,7 @@ fn three_replicas_fill_for_one_another() {
 }
 
 #[test]
-fn the_finer_replica_speaks_and_the_coarser_fills_in() {
+fn finer_replica_speaks_and_the_coarser_fills_in() {
     let coarse = floats(scrapes(120, 60 * S, 0, |t| t));
     let fine = scrapes(480, 15 * S, 2 * S, |t| t);
     for order in [true, false] {
@@ -207,7 +207,7 @@ fn the_finer_replica_speaks_and_the_coarser_fills_in() {
 }
 
 #[test]
-fn a_gauge_is_filled_whatever_its_values() {
+fn gauge_is_filled_whatever_its_values() {
     let wave = |n: i64, phase: i64| {
         (0..n)
             .map(move |i| (T0 + i * 15 * S + phase, ((i * i * 7919 + i * phase) % 101) as f64))
@@ -218,7 +218,7 @@ fn a_gauge_is_filled_whatever_its_values() {
 }
 
 #[test]
-fn a_marker_hides_no_living_sibling() {
+fn marker_hides_no_living_sibling() {
     let a = scrapes(200, 15 * S, 0, |t| t);
     let b = scrapes(200, 15 * S, 6 * S, |t| t);
     // The first fails to scrape for a while, then is gone for good; the second goes on.
@@ -265,7 +265,7 @@ fn restarts_one_after_the_other_leave_nothing_behind() {
 }
 
 #[test]
-fn the_freshest_samples_do_not_come_and_go() {
+fn freshest_samples_do_not_come_and_go() {
     let a = scrapes(100, 15 * S, 0, |t| t);
     let b = scrapes(100, 15 * S, 9 * S, |t| t);
     for now in (0..40).map(|i| T0 + 600 * S + i * S) {
@@ -300,7 +300,7 @@ fn intervals_up_to_ten_minutes_are_kept_apart() {
 }
 
 #[test]
-fn a_replica_that_changes_right_at_a_wall_makes_no_reset() {
+fn replica_that_changes_right_at_a_wall_makes_no_reset() {
     let wall = 41_000 * WALL_MS;
     let at = |phase: i64, late: i64, beats: std::ops::Range<i64>| -> Vec<(i64, f64)> {
         let t = |i: i64| wall + i * 15 * S + phase;
@@ -508,7 +508,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn a_query_split_anywhere_gives_the_same(seed: u64, mut cuts in prop::collection::vec(0.0f64..1.0, 1..5)) {
+    fn query_split_anywhere_gives_the_same(seed: u64, mut cuts in prop::collection::vec(0.0f64..1.0, 1..5)) {
         let mut copies = clad(world(seed, true), seed);
         if seed % 3 == 0 && copies.iter().any(|c| !c.ts_ms.is_empty()) {
             wall_amid(&mut copies);
@@ -552,7 +552,7 @@ proptest! {
     }
 
     #[test]
-    fn at_a_wall_too_true_counters_make_no_false_reset(seed: u64) {
+    fn true_counters_make_no_false_reset_at_a_wall_either(seed: u64) {
         let World { mut copies, resets } = world(seed, false);
         copies.retain(|c| !c.ts_ms.is_empty());
         prop_assume!(!copies.is_empty());
@@ -575,7 +575,7 @@ proptest! {
     }
 
     #[test]
-    fn the_usual_case_is_seen_and_answered_alike(seed: u64) {
+    fn usual_case_is_seen_and_answered_alike(seed: u64) {
         let world = world(seed, seed % 2 == 0);
         let copies: Vec<_> = world.copies.into_iter().filter(|c| !c.ts_ms.is_empty()).collect();
         prop_assume!(copies.len() > 1);
@@ -592,7 +592,7 @@ proptest! {
 }
 
 #[test]
-fn of_downsampled_replicas_the_fuller_window_speaks() {
+fn downsampled_replicas_give_the_fuller_window() {
     use crate::rollup::downsample::downsample;
     let down = |s: SeriesColumns| downsample(&s, 300 * S);
     let a = scrapes(400, 15 * S, 0, |t| t);
@@ -625,7 +625,7 @@ fn of_downsampled_replicas_the_fuller_window_speaks() {
 }
 
 #[test]
-fn what_is_read_beside_a_range_is_bounded_and_stops_at_walls() {
+fn reach_of_a_range_is_bounded_and_stops_at_walls() {
     let (min, max) = reach((T0, T0 + 1));
     assert!(
         (2 * CELL_MS..3 * CELL_MS).contains(&(T0 - min)) && (2 * CELL_MS..=3 * CELL_MS).contains(&(max - T0))
@@ -640,7 +640,7 @@ fn what_is_read_beside_a_range_is_bounded_and_stops_at_walls() {
 }
 
 #[test]
-fn the_penalty_rule_is_thanos_with_its_faults() {
+fn penalty_rule_is_thanos_with_its_faults() {
     let thanos = |copies: &[SeriesColumns], counter| {
         merge_replicas(name(), copies.to_vec(), ALWAYS, ReplicaRule::Penalty { counter }).unwrap()
     };
