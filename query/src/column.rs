@@ -1,5 +1,5 @@
-//! One series' values over the steps of a query: a slot per step, dense floats with a bitmap, histograms on the
-//! side.
+//! One series' values over the steps of a query: a slot per step, dense floats with a bitmap, histograms on
+//! the side.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What a query may use: memory of its own and of what all queries share, samples, time; and whether its client
-//! is still there.
+//! What a query may use: memory of its own and of what all queries share, samples, time; and whether its
+//! client is still there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

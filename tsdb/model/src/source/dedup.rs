@@ -2,10 +2,10 @@
 //!
 //! A selection first learns from the inner cursor which series will come, so that it knows which belong
 //! together and when all of a group have passed: dropping a label can change the order (`{a,replica}` comes
-//! after `{a,b,replica}`, `{a}` before `{a,b}`). A group is handed out as soon as no series still to come belongs to it or to a group
-//! before it. Where the replica label sorts after the labels that tell series apart that is at once; where it
-//! sorts before them, up to the first replica's share of a metric waits in memory, which is charged to the
-//! query.
+//! after `{a,b,replica}`, `{a}` before `{a,b}`). A group is handed out as soon as no series still to come
+//! belongs to it or to a group before it. Where the replica label sorts after the labels that tell series
+//! apart that is at once; where it sorts before them, up to the first replica's share of a metric waits in
+//! memory, which is charged to the query.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The plainest possible source, a sorted map of samples: what rule tests and back-fill evaluate over, and the
-//! model that tests hold every other source against.
+//! The plainest possible source, a sorted map of samples: what rule tests and back-fill evaluate over, and
+//! the model that tests hold every other source against.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The one seam between storage and queries: whatever holds series answers these questions.
 //!
 //! Head, bucket, merged view and (later) a remote ingester all implement [`Source`], and one conformance
-//! suite holds for all of them. Everything here is synchronous: it is called from threads that may block, never
-//! from the runtime's own.
+//! suite holds for all of them. Everything here is synchronous: it is called from threads that may block,
+//! never from the runtime's own.
 
 mod budget;
 pub mod dedup;

@@ -51,8 +51,8 @@ pub fn merge_replicas(
     merge_replicas_after(labels, copies, None, keep, rule)
 }
 
-/// As [`merge_replicas`], where what lies before the range is one series already: `said`, of which [`grid::before_wall`] of
-/// the range's first wall is enough.
+/// As [`merge_replicas`], where what lies before the range is one series already: `said`, of which
+/// [`grid::before_wall`] of the range's first wall is enough.
 pub fn merge_replicas_after(
     labels: Labels,
     mut copies: Vec<SeriesColumns>,
