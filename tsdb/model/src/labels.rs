@@ -25,8 +25,8 @@ const LONG: u8 = 127;
 /// and value cut out of it: that they are valid UTF-8 is known by type and not checked at each access, which
 /// took a fifth of a query over many series.
 ///
-/// What is written to disk and hashed is upstream's layout ([`Labels::encode`]), which is the same bytes while
-/// every name and value is shorter than 127 bytes.
+/// What is written to disk and hashed is upstream's layout ([`Labels::encode`]), which is the same bytes
+/// while every name and value is shorter than 127 bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<str>);
 
@@ -89,9 +89,8 @@ impl Labels {
     }
 
     /// The pairs as `len name len value …`, a length being one byte below 255 and else `255` and three bytes,
-    /// little end first: the layout upstream builds with by default
-    /// (`model/labels/labels_stringlabels.go`). Equal sets have equal bytes. Copies only where a name or value
-    /// has 127 bytes or more.
+    /// little end first: the layout upstream builds with by default (`model/labels/labels_stringlabels.go`).
+    /// Equal sets have equal bytes. Copies only where a name or value has 127 bytes or more.
     pub fn encode(&self) -> Cow<'_, [u8]> {
         if self.iter().all(|(n, v)| n.len() < LONG as usize && v.len() < LONG as usize) {
             return Cow::Borrowed(self.0.as_bytes());
