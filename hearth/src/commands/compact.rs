@@ -28,7 +28,7 @@ use crate::{EXIT_USAGE, complain, logging, say};
 
 pub fn command() -> Command {
     Command::new("compact")
-        .about("Compact the blocks of a bucket, apply retention and remove garbage, beside any number of others that do")
+        .about("Compact the blocks of a bucket, apply retention and remove garbage; any number of these may run at once")
         .arg(
             Arg::new("once")
                 .long("once")

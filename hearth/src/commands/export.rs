@@ -36,7 +36,7 @@ it makes blocks of them first (the same as `curl -XPOST http://localhost:9494/-/
 
 pub fn command() -> Command {
     Command::new("export")
-        .about("Write samples of the store as Parquet or OpenMetrics, beside a server that may be running")
+        .about("Write samples of the store as Parquet or OpenMetrics; a server may be running on it")
         .after_help(MORE)
         .subcommand_required(true)
         .subcommand(

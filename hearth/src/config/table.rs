@@ -68,11 +68,11 @@ macro_rules! options {
 options! {
     "Server" {
         "listen" listen: Listen = "127.0.0.1:9494",
-            "Where to take HTTP requests; `:9494` is every address of the machine.";
+            "Where to listen for HTTP requests; `:9494` is every address of the machine.";
         "data_dir" data_dir: Path = "./hearth-data",
             "Folder of the log, of samples that are not in the object store yet, and of the blocks unless objstore says otherwise. One process at a time.";
         "http.max_connections" max_connections: Count = "16384",
-            "Connections served at once; of further ones health checks are answered, others wait 2 s for room and then get 503. Also bounded by the limit on open files.";
+            "Connections served at once. Beyond them health checks are still answered; everything else waits 2 s for room and then gets 503. Also bounded by the limit on open files.";
         "http.header_timeout" header_timeout: Span = "30s",
             "How long a connection may take to send a request's head, idle time before it included.";
         "http.write_timeout" write_timeout: Span = "30s",
@@ -80,11 +80,11 @@ options! {
         "http.max_url_bytes" max_url: Size = "1MiB",
             "Length of a URL. Longer queries are sent as a form, with POST.";
         "http.cors_origin" cors_origin: Origins = ".*",
-            "Origins whose web pages may read answers, as a regular expression of all of the origin: Prometheus' `--web.cors.origin`.";
+            "Origins whose web pages may read answers, as a regular expression that matches the whole origin: Prometheus' `--web.cors.origin`.";
         "http.write_origins" write_origins: Origins = "",
-            "Origins whose web pages may write, flush and delete, as a regular expression of all of the origin. Empty: pages of this server only.";
+            "Origins whose web pages may write, flush and delete, as a regular expression that matches the whole origin. Empty: pages of this server only.";
         "http.allowed_hosts" allowed_hosts: HostNames = "",
-            "Names in the Host header that are answered to, besides addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
+            "Names that are accepted in the Host header, besides addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
         "http.external_url" external_url: Url = "",
             "URL under which people reach Hearth: alerts link to it. Empty: the address that is listened on.";
         "http.enable_lifecycle" enable_lifecycle: bool = "false",
@@ -110,7 +110,7 @@ options! {
         "objstore_timeout" objstore_timeout: Span = "30s",
             "How long one request to a bucket may take, its body included.";
         "objstore_retry" objstore_retry: Span = "30s",
-            "How long a request to a bucket that fails is made again, with growing, jittered pauses.";
+            "For how long a request to a bucket that failed is repeated, with growing, jittered pauses.";
         "catalog.lock" catalog_lock: Url = "",
             "Coordinator that decides about commits where the store has no conditional writes: `zookeeper://host:2181,host:2181/path`, `etcd://host:2379/path` or `etcd+tls://…`. The same for every process on the bucket.";
         "catalog.lock_credentials_file" catalog_lock_credentials_file: Path = "",
@@ -138,7 +138,7 @@ options! {
     }
     "Compaction" {
         "compactor.enabled" compactor_enabled: bool = "true",
-            "Compact in this process too. Off where `hearth compact` runs beside it.";
+            "Compact in this process too. Turn it off where `hearth compact` does the work.";
         "compactor.interval" compactor_interval: Span = "1m",
             "How often compaction looks for work.";
         "compactor.levels" compactor_levels: Spans = "12h,2d,14d",
@@ -170,7 +170,7 @@ options! {
     }
     "Exemplars and metadata" {
         "exemplars.max_bytes" exemplars_max: Size = "64MiB",
-            "Memory for exemplars that are not in the object store yet: from half of it on the head is flushed; beyond it new ones are refused.";
+            "Memory for exemplars that are not in the object store yet: at half of it the head is flushed; beyond it new ones are refused.";
         "exemplars.retention" exemplars_retention: Span = "30d",
             "How long exemplars are kept; 0 for ever. They point at traces, which are seldom kept longer.";
         "metadata.retention" metadata_retention: Span = "0",

@@ -20,7 +20,8 @@ use crate::objstore::Location;
 
 use session::Session;
 
-const ABOUT: &str = "Bring in what other programs kept: it becomes blocks in the object store, beside a server that may be running";
+const ABOUT: &str =
+    "Import what other programs stored, as blocks of the object store; a server may be running on it";
 
 const MORE: &str = "\
 Blocks go straight into the object store that the settings name (--objstore, or the data folder's), not through a server's log; a server on the same

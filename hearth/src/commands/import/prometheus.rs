@@ -29,7 +29,7 @@ pub fn command() -> Command {
         )
         .arg(
             label_arg(
-                "An external label, which blocks of Prometheus do not have: every series gets it that has none of that name",
+                "An external label, which blocks of Prometheus do not have: added to every series without a label of that name",
             )
             .visible_alias("external-label"),
         )

@@ -30,7 +30,7 @@ const DOWNLOADS: usize = 4;
 
 pub fn command() -> Command {
     Command::new("thanos")
-        .about("Import the bucket of a Thanos: raw blocks, and downsampled ones where the raw are gone")
+        .about("Import a Thanos bucket: raw blocks, and downsampled ones where raw ones are gone")
         .arg(
             Arg::new("url")
                 .value_name("URL")
