@@ -189,7 +189,7 @@ async fn deletions_become_physical_and_their_tombstones_go() {
             points.retain(|t, _| *t < from || *t > to);
         }
     }
-    assert_eq!(read(&store).await.unwrap(), seen, "masked at once");
+    assert_eq!(read(&store).await.unwrap(), seen, "hidden at once");
     let round = worker.round().await;
     assert_eq!((round.errors.len(), round.jobs), (0, 1), "{round:?}");
     let snapshot = catalog.refresh().await.unwrap();

@@ -66,7 +66,7 @@ pub struct Reads {
     pub smoothed: bool,
     /// The function or aggregation right around, empty where there is none.
     pub func: &'static str,
-    /// What storage is told of the use.
+    /// What storage hears of the use.
     pub hints: model::source::Hints,
 }
 

@@ -5,6 +5,7 @@ mod architecture;
 mod circles;
 mod comments;
 mod tokens;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -9,8 +9,8 @@ use model::source::{Budget, Reservation, ResolutionReport, Source};
 
 use crate::annotations::Annotations;
 use crate::eval::frame::{Frame, Row, Val, without_name};
-use crate::eval::operators::streamed::SeriesToCome;
 use crate::eval::reuse::{SelectedSeries, SharedValues};
+use crate::eval::series_to_come::SeriesToCome;
 use crate::eval::stats::samples::{self, SampleDetail, SampleStats};
 use crate::eval::stats::trace::Trace;
 use crate::options::EngineOptions;

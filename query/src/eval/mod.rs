@@ -5,13 +5,14 @@
 //! selections, slide windows, fold aggregations and match vectors; its [`functions`] are what PromQL's names
 //! stand for. Selectors and range functions over them hand out their rows one batch of series at a time, so
 //! that an aggregation holds its groups and never all rows. Everything else is computed whole. [`stats`] is
-//! what a reader is told of all this.
+//! what a reader learns of all this.
 
 pub mod evaluator;
 pub mod frame;
 pub mod functions;
 pub mod operators;
 mod reuse;
+mod series_to_come;
 pub mod stats;
 pub mod timeline;
 mod walk;

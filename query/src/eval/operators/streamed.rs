@@ -12,7 +12,6 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use model::labels::Labels;
 use model::source::{Budget, LabelQuery, Reservation};
-use parking_lot::Mutex;
 
 use super::range::matrix_reach;
 use super::rowwise::{RowOp, operand};
@@ -21,6 +20,7 @@ use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes, row_reservation};
 use crate::eval::frame::{Frame, Row, Val, without_name};
 use crate::eval::functions::{self, Kernel};
+use crate::eval::series_to_come::SeriesToCome;
 use crate::parse::ValueType;
 use crate::plan::{NodeId, PlanExpr, PlanNode, Selector, Steps};
 use crate::value::QueryError;
@@ -120,53 +120,6 @@ impl Way<'_, '_> {
         self.last = Some(row.labels.clone());
         self.count += 1;
         (self.take)(row)
-    }
-}
-
-/// The label sets that a selector will still give: asked for by whoever streams its rows, answered by the
-/// selection between two batches, when its cursor is free to be asked.
-pub(crate) struct SeriesToCome {
-    selector: NodeId,
-    question: Mutex<Question>,
-}
-
-enum Question {
-    NotAsked,
-    Asked,
-    /// `None`: the source does not know before it has read them.
-    Answered(Option<Vec<Labels>>),
-}
-
-impl SeriesToCome {
-    fn of(selector: NodeId) -> SeriesToCome {
-        SeriesToCome { selector, question: Mutex::new(Question::NotAsked) }
-    }
-
-    fn ask(&self) {
-        let mut question = self.question.lock();
-        if matches!(*question, Question::NotAsked) {
-            *question = Question::Asked;
-        }
-    }
-
-    /// The answer, once.
-    fn take(&self) -> Option<Option<Vec<Labels>>> {
-        let mut question = self.question.lock();
-        if !matches!(*question, Question::Answered(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut *question, Question::NotAsked) {
-            Question::Answered(labels) => Some(labels),
-            Question::NotAsked | Question::Asked => None,
-        }
-    }
-
-    fn answer(&self, labels: impl FnOnce() -> Option<Vec<Labels>>) {
-        let mut question = self.question.lock();
-        // An answer that was not yet taken would be of an earlier place.
-        if !matches!(*question, Question::NotAsked) {
-            *question = Question::Answered(labels());
-        }
     }
 }
 

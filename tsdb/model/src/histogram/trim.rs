@@ -4,7 +4,7 @@ use super::{Bucket, Histogram};
 
 /// Which observations stay.
 #[derive(Clone, Copy, PartialEq)]
-enum Keep {
+enum Side {
     Below,
     Above,
 }
@@ -22,15 +22,15 @@ impl Histogram {
     /// and count and sum are estimated anew from the buckets that stay, each weighted by its middle. A
     /// histogram that loses nothing is left as it is.
     pub fn trim_upper(&mut self, at: f64) -> &mut Self {
-        self.trim(at, Keep::Below)
+        self.trim(at, Side::Below)
     }
 
     /// Keeps the observations above `at` (`>/`), see [`Histogram::trim_upper`].
     pub fn trim_lower(&mut self, at: f64) -> &mut Self {
-        self.trim(at, Keep::Above)
+        self.trim(at, Side::Above)
     }
 
-    fn trim(&mut self, at: f64, keep: Keep) -> &mut Self {
+    fn trim(&mut self, at: f64, keep: Side) -> &mut Self {
         let custom = self.uses_custom_buckets();
         let (mut count, mut sum, mut trimmed) = (0.0, 0.0, false);
         let mut populated = [false, false];
@@ -46,8 +46,8 @@ impl Histogram {
             for (b, slot) in buckets.iter().zip(counts).filter(|(b, _)| b.count != 0.0) {
                 populated[side] = true;
                 let (whole, split) = match keep {
-                    Keep::Below => (b.upper <= at, b.lower < at),
-                    Keep::Above => (b.lower >= at, b.upper > at),
+                    Side::Below => (b.upper <= at, b.lower < at),
+                    Side::Above => (b.lower >= at, b.upper > at),
                 };
                 if whole {
                     count += b.count;
@@ -80,7 +80,7 @@ impl Histogram {
 }
 
 /// What stays of a bucket that holds the trim point, and its middle.
-fn split_bucket(b: &Bucket, at: f64, keep: Keep, shape: Shape) -> (f64, f64) {
+fn split_bucket(b: &Bucket, at: f64, keep: Side, shape: Shape) -> (f64, f64) {
     if b.lower == f64::NEG_INFINITY || b.upper == f64::INFINITY {
         return split_unbounded(b, at, keep);
     }
@@ -92,48 +92,48 @@ fn split_bucket(b: &Bucket, at: f64, keep: Keep, shape: Shape) -> (f64, f64) {
         b.count * b.fraction_below(at, shape == Shape::Custom)
     };
     match keep {
-        Keep::Below => (below, middle(b.lower, at, shape)),
-        Keep::Above => (b.count - below, middle(at, b.upper, shape)),
+        Side::Below => (below, middle(b.lower, at, shape)),
+        Side::Above => (b.count - below, middle(at, b.upper, shape)),
     }
 }
 
 /// A bucket without end has no known distribution: it stays whole or goes whole, but for the first custom
 /// bucket when it ends above zero, which is then taken to start at zero.
-fn split_unbounded(b: &Bucket, at: f64, keep: Keep) -> (f64, f64) {
+fn split_unbounded(b: &Bucket, at: f64, keep: Side) -> (f64, f64) {
     let finite_or_zero = |v: f64| if v.is_infinite() { 0.0 } else { v };
     if b.lower == f64::NEG_INFINITY {
         let from_zero = b.upper > 0.0 && b.upper != f64::INFINITY;
         return match keep {
-            Keep::Below if at >= b.upper => (b.count, 0.0),
-            Keep::Below if at > 0.0 && from_zero => (b.count * at / b.upper, at / 2.0),
-            Keep::Below if b.upper <= 0.0 => (b.count, at),
-            Keep::Above if at <= b.lower => (b.count, 0.0),
-            Keep::Above if at >= 0.0 && b.upper > at && from_zero => {
+            Side::Below if at >= b.upper => (b.count, 0.0),
+            Side::Below if at > 0.0 && from_zero => (b.count * at / b.upper, at / 2.0),
+            Side::Below if b.upper <= 0.0 => (b.count, at),
+            Side::Above if at <= b.lower => (b.count, 0.0),
+            Side::Above if at >= 0.0 && b.upper > at && from_zero => {
                 (b.count * (1.0 - at / b.upper), (at + b.upper) / 2.0)
             }
             _ => (0.0, finite_or_zero(b.upper)),
         };
     }
     match keep {
-        Keep::Above if at >= b.lower => (b.count, at),
+        Side::Above if at >= b.lower => (b.count, at),
         _ => (0.0, finite_or_zero(b.lower)),
     }
 }
 
 /// The zero bucket is linear, and lies on one side only where the other side has no observations.
 /// `populated`: positive, negative.
-fn split_zero_bucket(zero: &Bucket, at: f64, keep: Keep, populated: [bool; 2]) -> (f64, f64) {
+fn split_zero_bucket(zero: &Bucket, at: f64, keep: Side, populated: [bool; 2]) -> (f64, f64) {
     let [positive, negative] = populated;
     let lower = if positive && !negative { 0.0 } else { zero.lower };
     let upper = if negative && !positive { 0.0 } else { zero.upper };
     let all = (zero.count, (lower + upper) / 2.0);
     match keep {
-        Keep::Below if at <= lower => (0.0, 0.0),
-        Keep::Below if at >= upper => all,
-        Keep::Below => (zero.count * ((at - lower) / (upper - lower)), (lower + at) / 2.0),
-        Keep::Above if at <= lower => all,
-        Keep::Above if at >= upper => (0.0, 0.0),
-        Keep::Above => (zero.count * ((upper - at) / (upper - lower)), (at + upper) / 2.0),
+        Side::Below if at <= lower => (0.0, 0.0),
+        Side::Below if at >= upper => all,
+        Side::Below => (zero.count * ((at - lower) / (upper - lower)), (lower + at) / 2.0),
+        Side::Above if at <= lower => all,
+        Side::Above if at >= upper => (0.0, 0.0),
+        Side::Above => (zero.count * ((upper - at) / (upper - lower)), (at + upper) / 2.0),
     }
 }
 

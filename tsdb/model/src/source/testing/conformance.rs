@@ -31,8 +31,8 @@ pub fn check_conformance(make: impl Fn(Given) -> Box<dyn Source>) {
             }
         }
         let source = make(given.clone());
-        for wish in 0..12 {
-            let context = format!("round {round}, wish {wish}");
+        for query in 0..12 {
+            let context = format!("round {round}, query {query}");
             selects_alike(&model, &*source, &mut random, &context);
             names_alike(&model, &*source, &mut random, &context);
         }

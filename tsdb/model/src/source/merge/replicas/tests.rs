@@ -404,40 +404,40 @@ struct World {
 /// `wild` replicas differ in interval, change their phase and end with markers; tame ones only miss scrapes
 /// and lag.
 fn world(seed: u64, wild: bool) -> World {
-    let mut dice = Rng(seed);
-    let step = [1, 5, 15, 15, 15, 30, 60, 120, 300][dice.below(9) as usize] * S;
-    let n = 10 + dice.below(500);
-    let from = if wild { T0 - dice.below(3_600_000) } else { T0 };
+    let mut rng = Rng(seed);
+    let step = [1, 5, 15, 15, 15, 30, 60, 120, 300][rng.below(9) as usize] * S;
+    let n = 10 + rng.below(500);
+    let from = if wild { T0 - rng.below(3_600_000) } else { T0 };
     let span = n * step;
     // Resets far enough apart that a lagging replica is past one before the next comes.
-    let mut resets: Vec<i64> = (0..dice.below(4)).map(|_| from + dice.below(span)).collect();
+    let mut resets: Vec<i64> = (0..rng.below(4)).map(|_| from + rng.below(span)).collect();
     resets.sort_unstable();
     resets.dedup_by(|b, a| *b - *a < 8 * 60_000 + 4 * step);
     let counter = |t: i64| {
         let since = resets.iter().rev().find(|r| **r <= t).copied().unwrap_or(from - 900_000);
         ((t - since) / 50) as f64
     };
-    let copies = (0..2 + dice.below(2)).map(|_| {
-        let step = if wild && dice.below(4) == 0 { step * (1 + dice.below(4)) } else { step };
-        let (mut phase, jitter) = (dice.below(step), dice.below(step / 8));
-        let late = if dice.below(2) == 0 { 0 } else { dice.below(LAG_MS / 2) };
-        let miss = [0, 0, 20, 100, 300][dice.below(5) as usize];
+    let copies = (0..2 + rng.below(2)).map(|_| {
+        let step = if wild && rng.below(4) == 0 { step * (1 + rng.below(4)) } else { step };
+        let (mut phase, jitter) = (rng.below(step), rng.below(step / 8));
+        let late = if rng.below(2) == 0 { 0 } else { rng.below(LAG_MS / 2) };
+        let miss = [0, 0, 20, 100, 300][rng.below(5) as usize];
         let mut away = 0;
         let mut samples: Vec<(i64, f64)> = Vec::new();
         for i in 0..span / step {
-            if dice.below(150) == 0 {
-                away = 1 + dice.below(60);
+            if rng.below(150) == 0 {
+                away = 1 + rng.below(60);
                 if wild {
-                    phase = dice.below(step);
+                    phase = rng.below(step);
                 }
             }
             away -= 1;
-            let t = from + i * step + phase + dice.below(jitter);
+            let t = from + i * step + phase + rng.below(jitter);
             if samples.last().is_some_and(|l| l.0 >= t) {
                 continue;
             }
-            if away >= 0 || dice.below(1000) < miss {
-                if wild && dice.below(2) == 0 {
+            if away >= 0 || rng.below(1000) < miss {
+                if wild && rng.below(2) == 0 {
                     samples.push((t, stale_nan()));
                 }
                 continue;
@@ -579,10 +579,10 @@ proptest! {
         let world = world(seed, seed % 2 == 0);
         let copies: Vec<_> = world.copies.into_iter().filter(|c| !c.ts_ms.is_empty()).collect();
         prop_assume!(copies.len() > 1);
-        let mut dice = Rng(seed ^ 7);
+        let mut rng = Rng(seed ^ 7);
         for _ in 0..6 {
-            let from = T0 - 3_600_000 + dice.below(7_200_000);
-            let keep = if dice.below(4) == 0 { ALWAYS } else { (from, from + dice.below(3_600_000)) };
+            let from = T0 - 3_600_000 + rng.below(7_200_000);
+            let keep = if rng.below(4) == 0 { ALWAYS } else { (from, from + rng.below(3_600_000)) };
             prop_assert!(same(
                 &grid::merge(name(), copies.clone(), None, keep),
                 &grid::by_cell(name(), &copies, None, keep),
