@@ -61,7 +61,7 @@ impl RetentionSettings {
     }
 }
 
-/// See the module.
+/// All that a compactor goes by.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub plan: PlanSettings,

@@ -83,7 +83,7 @@ fn by_replica(
     out
 }
 
-/// See the module.
+/// Blocks that are being merged, series by series.
 pub struct Merge {
     inputs: Vec<Input>,
     timelines: SharedTimelines,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tsdb::block::BlockMeta;
 use ulid::Ulid;
 
-/// See the module.
+/// A block, or all shares of one whole: what a plan moves as one.
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {
     /// Shares in their order.

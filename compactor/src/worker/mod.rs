@@ -68,7 +68,7 @@ pub struct Round {
     pub errors: Vec<String>,
 }
 
-/// See the module. Share it behind an `Arc`.
+/// The worker of one process. Share it behind an `Arc`.
 pub struct Compactor {
     runner: JobRunner,
     _scratch: OwnScratch,

@@ -21,7 +21,8 @@ const BUCKETS: usize = 1 << 13;
 /// Words kept per series of the store, at most: what does not fit is looked up by its labels.
 const WORDS_PER_SERIES: usize = 4;
 
-/// See the module. Grows with the series of the store and not with what clients send.
+/// The series that senders describe with which bytes. Grows with the series of the store and not with what
+/// clients send.
 pub struct SeriesCache(RwLock<Arc<Table>>);
 
 struct Table {

@@ -48,7 +48,7 @@ impl Patience {
 /// Longest pause between two attempts at one request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// See the module. Cheap to clone.
+/// A bucket as background workers use it. Cheap to clone.
 #[derive(Clone)]
 pub struct BucketMaintenance {
     store: Arc<dyn ObjectStore>,

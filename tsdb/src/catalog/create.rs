@@ -26,7 +26,7 @@ pub(super) trait Creator: fmt::Debug + fmt::Display + Send + Sync + 'static {
     async fn settle(&self, store: &dyn ObjectStore, path: &Path) -> Result<bool>;
 }
 
-/// See the module.
+/// A store whose creations somebody else decides; all else goes straight through.
 #[derive(Debug)]
 pub(super) struct CreatingStore {
     pub inner: Arc<dyn ObjectStore>,

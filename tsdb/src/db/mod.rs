@@ -242,7 +242,7 @@ pub struct DbCounts {
     pub stored_exemplars: u64,
 }
 
-/// See the module. Share it behind an `Arc`.
+/// The open store of a data folder. Share it behind an `Arc`.
 pub struct Db {
     options: DbOptions,
     writer: String,

@@ -118,7 +118,7 @@ impl RetentionRules {
     }
 }
 
-/// See the module.
+/// What readers of a snapshot must not see: what tombstones and rules of retention hide.
 #[derive(Clone, Debug, Default)]
 pub struct Visibility {
     /// Ascending by ULID.

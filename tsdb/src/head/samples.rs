@@ -21,7 +21,8 @@ pub enum Put {
     Duplicate,
 }
 
-/// See the module. Written rule for a timestamp written twice with different values: the last written wins.
+/// Samples of one series in one generation. Written rule for a timestamp written twice with different values:
+/// the last written wins.
 #[derive(Debug, Default)]
 pub struct Samples {
     open: Option<OpenChunk>,

@@ -18,7 +18,7 @@ use model::source::{Budget, LabelQuery, Selection, SeriesColumns, SeriesCursor, 
 /// Series decoded at once: enough work for all cores, little enough to hold.
 const BATCH: usize = 256;
 
-/// See the module.
+/// A tenant's series and samples in memory, of some generations.
 pub struct HeadSource {
     head: Arc<Head>,
     tenant: Arc<TenantHead>,

@@ -65,7 +65,7 @@ pub struct LogCounts {
     pub failures: AtomicU64,
 }
 
-/// See the module.
+/// The open log of a data folder. Dropped, it writes and fsyncs what was handed in.
 pub struct Log {
     shared: Arc<Shared>,
     first_segment: u64,

@@ -13,7 +13,7 @@ use crate::error_chain::error_chain;
 /// Objects that are read at once.
 const READS: usize = 16;
 
-/// See the module.
+/// The rules that tenants keep in the bucket.
 pub struct BucketRules {
     store: Arc<dyn ObjectStore>,
 }

@@ -11,7 +11,7 @@ use tsdb::db::Db;
 
 use crate::config::Settings;
 
-/// See the module. Must be made within a runtime.
+/// The store as rules read and write it. Must be made within a runtime.
 pub struct RuleStorage {
     db: Arc<Db>,
     runtime: Handle,

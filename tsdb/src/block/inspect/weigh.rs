@@ -70,7 +70,7 @@ impl Row {
     }
 }
 
-/// See the module. Blocks the thread.
+/// Samples and bytes of each series of a block. Blocks the thread.
 pub fn weigh(store: &Arc<BlockStore>, tenant: &TenantId, meta: &BlockMeta) -> Result<Weights, SourceError> {
     let [_, _, samples] = BlockFile::open(store, tenant, meta, true)?;
     let count = usize::try_from(meta.stats.series).unwrap_or(usize::MAX);

@@ -24,7 +24,7 @@ const RUN_SERIES: std::ops::RangeInclusive<u64> = 128..=8192;
 const LABELS_BYTES: u64 = 300;
 const ROW_BYTES: u64 = 80;
 
-/// See the module. Blocks the thread that uses it.
+/// Reads a block from its first series to its last. Blocks the thread that uses it.
 pub struct BlockReader {
     block: Block,
     options: ReadOptions,

@@ -11,7 +11,7 @@ use model::matcher::Matcher;
 use model::matcher::matches_all;
 use model::tenant::TenantId;
 
-/// See the module. One lock: exemplars are a thousandth of what samples are.
+/// Exemplars in memory. One lock: exemplars are a thousandth of what samples are.
 pub struct Buffer {
     inner: Mutex<Inner>,
     max_bytes: u64,
