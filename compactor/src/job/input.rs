@@ -37,6 +37,16 @@ pub struct ReadError {
     pub error: SourceError,
 }
 
+impl ReadError {
+    /// Whether the read ended for another reason than what lies in the block: the object store did not answer.
+    pub fn is_of_the_store(&self) -> bool {
+        match &self.error {
+            SourceError::Storage(cause) => tsdb::block::is_of_the_store(&**cause),
+            SourceError::Canceled | SourceError::TimedOut | SourceError::Limit(_) => true,
+        }
+    }
+}
+
 /// What is to be merged.
 pub struct Inputs<'a> {
     pub store: &'a Arc<BlockStore>,

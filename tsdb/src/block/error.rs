@@ -1,5 +1,6 @@
 //! What can go wrong when a block is written or read, and whose fault it is.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use object_store::path::Path;
@@ -49,6 +50,13 @@ impl From<tokio::task::JoinError> for BlockError {
     }
 }
 
+/// Whether an error, or one that caused it, is what the object store said: it failed, which tells nothing of
+/// what lies in it.
+pub fn is_of_the_store(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&e| e.source())
+        .any(|e| e.is::<object_store::Error>() || e.is::<Arc<object_store::Error>>())
+}
+
 /// A read of part of a block that the object store did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {what}: {cause}")]
@@ -74,5 +82,21 @@ impl BlockError {
             object_store::Error::NotFound { .. } => BlockError::Missing { object: object.to_string() },
             e => BlockError::Store { object: object.to_string(), cause: Arc::new(e) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn store_that_failed_is_found_in_the_causes() {
+        let refused = || object_store::Error::NotFound { path: "p".into(), source: "no".into() };
+        let read = ReadFailed { what: "a block".into(), cause: refused() };
+        assert!(is_of_the_store(&read));
+        let shared = BlockError::Store { object: "p".into(), cause: Arc::new(refused()) };
+        assert!(is_of_the_store(&shared));
+        assert!(is_of_the_store(&model::source::SourceError::storage(shared)));
+        assert!(!is_of_the_store(&BlockError::Corrupt { object: "p".into(), what: "bits".into() }));
     }
 }

@@ -26,7 +26,7 @@ pub mod schema;
 mod window_schema;
 pub mod write;
 
-pub use error::BlockError;
+pub use error::{BlockError, is_of_the_store};
 pub use meta::{BlockMeta, BlockStats, FileMeta, Share};
 pub use options::{ReadOptions, WriteOptions};
 pub use read::reader::{BlockReader, SeriesFilter};
