@@ -32,9 +32,19 @@ fn first_query_has_an_answer() {
 #[test]
 fn own_metrics_parse_as_open_metrics_and_name_every_crate() {
     let running = Running::start(&[]);
-    let (status, text) = running.get("/metrics");
-    assert_eq!(status, 200);
+    let metrics = |accept: &str| {
+        let answer = agent().get(running.url("/metrics")).header("accept", accept).call();
+        let mut answer = answer.expect("an answer");
+        let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        (kind, answer.body_mut().read_to_string().expect("text"))
+    };
+    let (kind, text) = metrics("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5");
+    assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores");
     assert!(text.ends_with("# EOF\n"));
+    let (kind, plain) = metrics("*/*");
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
+    assert!(!plain.contains("# EOF") && !plain.contains("# UNIT"), "{plain}");
+    assert!(plain.contains("# TYPE hearth_http_requests_total counter\n"), "{plain}");
     for name in [
         "hearth_http_",
         "hearth_ingest_",
@@ -49,6 +59,149 @@ fn own_metrics_parse_as_open_metrics_and_name_every_crate() {
         // Rules and notifications have upstream's names, which alerts in the wild watch.
         let known = ["hearth_", "process_", "prometheus_rule_", "prometheus_notifications_"];
         assert!(known.iter().any(|prefix| line.starts_with(prefix)), "{line}");
+    }
+}
+
+#[test]
+fn prometheus_own_endpoints_are_there_with_their_shapes() {
+    let running =
+        Running::start(&["--http-external-url", "https://metrics.example", "--http-route-prefix", "/"]);
+    let data = |path: &str| {
+        let (status, body) = running.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        json(&body)["data"].clone()
+    };
+    let features = data("/api/v1/features");
+    for (category, name, on) in [
+        ("api", "exclude_alerts", true),
+        ("api", "search", false),
+        ("promql_functions", "rate", true),
+        ("promql_functions", "mad_over_time", false),
+        ("promql_operators", "==", true),
+        ("templating_functions", "humanize", true),
+    ] {
+        assert_eq!(features[category][name], on, "{category}.{name}");
+    }
+    let up = data("/api/v1/status/self_metrics?metric_name_pattern=hearth_http_requests_.*");
+    let names: Vec<&str> = up.as_array().expect("a list").iter().filter_map(|f| f["name"].as_str()).collect();
+    assert_eq!(names, ["hearth_http_requests_total", "hearth_http_requests_in_flight"]);
+    assert_eq!(data("/api/v1/notifications"), serde_json::json!([]));
+    assert_eq!(data("/api/v1/scrape_pools"), serde_json::json!({"scrapePools": []}));
+    let (status, body) = running.get("/api/v1/scrape_pools/config?scrapePool=x");
+    assert_eq!((status, json(&body)["errorType"].as_str()), (400, Some("bad_data")), "{body}");
+    let (status, body) = running.get("/api/v1/search/metric_names");
+    assert_eq!((status, json(&body)["error"].as_str()), (500, Some("search API disabled")), "{body}");
+    assert_eq!(json(&running.get("/version").1)["version"], "3.14.0");
+    let (_, yaml) = running.get("/api/v1/openapi.yaml");
+    assert!(
+        yaml.starts_with("openapi: 3.1.0\n") && yaml.contains("url: \"https://metrics.example\""),
+        "{yaml}"
+    );
+    let flags = data("/api/v1/status/flags");
+    assert_eq!(flags["web.external-url"], "https://metrics.example");
+    let config = data("/api/v1/status/config");
+    assert!(config["yaml"].as_str().is_some_and(|y| y.starts_with("global:\n")), "{config}");
+    running.post("/-/flush", "text/plain", b"");
+    let blocks = data("/api/v1/status/tsdb/blocks");
+    let block = &blocks["blocks"][0];
+    assert!(block["stats"]["numSamples"].as_u64() > Some(30), "{blocks}");
+    assert_eq!((&block["version"], &block["compaction"]["level"]), (&1.into(), &0.into()), "{blocks}");
+}
+
+#[test]
+fn notifications_are_told_live_until_the_process_stops() {
+    let mut running = Running::start(&["--http-enable-lifecycle", "--shutdown-timeout", "30s"]);
+    let mut stream = TcpStream::connect(running.address()).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream.write_all(b"GET /api/v1/notifications/live HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
+    let mut space = [0u8; 4096];
+    let read = stream.read(&mut space).expect("a head");
+    let mut answer = String::from_utf8_lossy(&space[..read]).into_owned();
+    assert!(answer.contains("text/event-stream"), "{answer}");
+    running.signal("TERM");
+    // The stream ends by itself, long before the deadline.
+    stream.read_to_string(&mut answer).expect("the rest");
+    assert!(answer.contains("data: {\"text\":\"Prometheus is shutting down"), "{answer}");
+    assert_eq!(running.wait().code(), Some(0), "{}", running.output());
+}
+
+#[test]
+fn reload_that_fails_is_shown_until_one_succeeds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rules.yml");
+    let rules = |expr: &str| {
+        let text = format!("groups:\n- name: g\n  rules:\n  - {{record: r, expr: '{expr}'}}\n");
+        std::fs::write(&file, text).expect("a rule file can be written");
+    };
+    rules("up");
+    let named = file.to_str().expect("text").to_owned();
+    let running = Running::start(&["--http-enable-lifecycle", "--rules-files", &named]);
+    let shown = || {
+        let runtime = json(&running.get("/api/v1/status/runtimeinfo").1)["data"].clone();
+        let notes = json(&running.get("/api/v1/notifications").1)["data"].clone();
+        let texts: Vec<String> =
+            notes.as_array().expect("a list").iter().map(|n| n["text"].to_string()).collect();
+        (runtime["reloadConfigSuccess"].as_bool(), texts)
+    };
+    assert_eq!(shown(), (Some(true), vec![]));
+    rules("up{");
+    let (status, text) = running.post("/-/reload", "text/plain", b"");
+    assert!(status == 500 && text.starts_with("failed to reload config: "), "{text}");
+    assert_eq!(shown(), (Some(false), vec!["\"Configuration reload has failed.\"".to_owned()]));
+    rules("up == 1");
+    assert_eq!(running.post("/-/reload", "text/plain", b"").0, 200);
+    assert_eq!(shown(), (Some(true), vec![]));
+}
+
+#[test]
+fn route_prefix_stands_before_everything() {
+    let running = Running::start(&["--http-external-url", "https://metrics.example/prom/"]);
+    assert_eq!(running.get("/prom/-/ready").0, 200);
+    assert_eq!(running.get("/-/ready").0, 404);
+    assert_eq!(json(&running.get("/prom/api/v1/query?query=1").1)["status"], "success");
+    let led = |path: &str| {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .build()
+            .into();
+        let answer = agent.get(running.url(path)).call().expect("an answer");
+        answer.headers().get("location").map(|l| l.to_str().expect("text").to_owned())
+    };
+    assert_eq!(led("/").as_deref(), Some("/prom/"));
+    assert_eq!(led("/prom/api/v1//query").as_deref(), Some("/prom/api/v1/query"));
+    assert_eq!(led("/prom/graph?g0.expr=up").as_deref(), Some("query?g0.expr=up"));
+    let (status, page) = running.get("/prom/query");
+    assert!(status == 200 && page.contains("<html"), "{page}");
+}
+
+#[test]
+fn search_finds_names_by_a_part_of_them() {
+    let running = Running::start(&["--enable-feature", "search-api"]);
+    let lines = |path: &str| {
+        let (status, body) = running.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        body.lines().map(json).collect::<Vec<_>>()
+    };
+    let found =
+        lines("/api/v1/search/metric_names?search[]=head_series&include_score=true&sort_by=score&limit=1");
+    // The gap after a match counts against the text's length: a longer name may be the better one.
+    let first = &found[0]["results"][0];
+    assert!(first["name"].as_str().is_some_and(|n| n.starts_with("hearth_tsdb_head_series")), "{found:?}");
+    assert!(first["score"].as_f64().is_some_and(|s| s > 0.1 && s < 1.0), "{found:?}");
+    assert_eq!(found[1], serde_json::json!({"status": "success", "has_more": true}));
+    let none = lines("/api/v1/search/label_names?search[]=zzz");
+    assert_eq!(
+        none,
+        [serde_json::json!({"results": []}), serde_json::json!({"status": "success", "has_more": false})]
+    );
+    let values = lines("/api/v1/search/label_values?label=job&batch_size=1");
+    assert_eq!(values[0], serde_json::json!({"results": [{"value": "hearth"}]}));
+    for wrong in
+        ["label_values", "metric_names?limit=0", "metric_names?fuzz_alg=x", "label_names?sort_by=score"]
+    {
+        assert_eq!(running.get(&format!("/api/v1/search/{wrong}")).0, 400, "{wrong}");
     }
 }
 
@@ -162,6 +315,9 @@ fn own_metrics_outlive_a_restart() {
     assert_eq!(running.terminate().code(), Some(0));
     let again = running.again();
     assert_eq!(ask(&again).as_deref(), Some("2"), "one of before and one of now");
+    let replay = json(&again.get("/api/v1/status/walreplay").1)["data"].clone();
+    assert!(replay["max"].as_u64() > Some(0), "{replay}");
+    assert_eq!(replay["current"], replay["max"], "all of it was replayed");
 }
 
 #[test]

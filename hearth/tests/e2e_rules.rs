@@ -63,7 +63,7 @@ fn alert_fires_and_resolves_through_restarts_and_a_dead_alertmanager() {
   alertmanagers: [{}, 'http://127.0.0.1:{late_port}']
   alert_resend_delay: 1s
   alert_for_grace_period: 0
-http: {{external_url: http://hearth.example.org/x/}}
+http: {{external_url: http://hearth.example.org/x/, route_prefix: /}}
 ",
         first.url()
     );

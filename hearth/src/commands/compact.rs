@@ -20,6 +20,7 @@ use super::one_shot;
 use crate::config::{Loaded, Settings};
 use crate::http::Server;
 use crate::http::listener;
+use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
@@ -67,7 +68,7 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         round.errors.is_empty()
     } else {
         let (socket, address) = listener::bind(&settings.listen.host, settings.listen.port).await?;
-        let web = Server::new(registry, crate::server::guard(settings));
+        let web = Server::new(registry, crate::server::guard(settings), RoutePrefix::of(settings));
         web.open_roles(compaction::router(compactor.clone()));
         let bounds = crate::server::bounds(settings);
         tokio::spawn(listener::serve(socket, web.app(), bounds, std::future::pending()));

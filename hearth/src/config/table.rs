@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::retention::{RetentionSelectors, TenantRetentions};
 use super::value::{
     Addressing, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, LabelPairs, Listen, LogFormat,
-    LogLevel, Origins, Path, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Texts, Url, Urls, Value,
+    LogLevel, Origins, Path, PathPrefix, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Texts, Url,
+    Urls, Value,
 };
 
 /// One option as the outside knows it.
@@ -87,6 +88,8 @@ options! {
             "Names that are accepted in the Host header, besides addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
         "http.external_url" external_url: Url = "",
             "URL under which people reach Hearth: alerts link to it. Empty: the address that is listened on.";
+        "http.route_prefix" route_prefix: PathPrefix = "",
+            "What all paths begin with, as Prometheus' `--web.route-prefix`; `/` for nothing. Empty: the path of http.external_url.";
         "http.enable_lifecycle" enable_lifecycle: bool = "false",
             "Allow POST /-/reload and /-/quit. Off, as in Prometheus.";
         "shutdown.timeout" shutdown_timeout: Span = "10s",
@@ -240,7 +243,7 @@ options! {
         "query.max_source_resolution" query_max_source_resolution: SourceResolution = "auto",
             "Coarsest downsampled data that answers, where a query does not say so itself: `auto` takes the coarsest that is exact, `raw` none, `5m` or `1h` up to that even where it is approximate.";
         "enable_feature" enable_feature: Features = "",
-            "Parts of PromQL that Prometheus keeps behind flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels. The flag promql-duration-expr is taken and always on.";
+            "What Prometheus keeps behind flags: promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels; and search-api, for /api/v1/search/. The flag promql-duration-expr is taken and always on.";
     }
     "Rules and alerts" {
         "rules.files" rule_files: Texts = "",

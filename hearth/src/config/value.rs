@@ -296,6 +296,33 @@ impl fmt::Display for Path {
     }
 }
 
+/// A path that begins with a slash and does not end with one; `/` alone for none, empty where nothing is
+/// said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathPrefix(pub String);
+
+impl Value for PathPrefix {
+    const NAME: &'static str = "PATH";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let bare = text.trim().trim_matches('/');
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+        let is_path = bare.bytes().all(plain) && bare.split('/').all(|s| !matches!(s, "." | ".."));
+        match (text.trim(), bare) {
+            ("", _) => Ok(PathPrefix::default()),
+            (_, "") => Ok(PathPrefix("/".into())),
+            _ if is_path && !bare.contains("//") => Ok(PathPrefix(format!("/{bare}"))),
+            _ => Err("is no path: write /prometheus, of letters, digits, dashes, dots and slashes".into()),
+        }
+    }
+}
+
+impl fmt::Display for PathPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where to listen: a host or address and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
@@ -568,7 +595,7 @@ impl fmt::Display for SourceResolution {
 pub struct Features(pub Vec<String>);
 
 /// The names that [`Features`] takes.
-pub const FEATURES: [&str; 7] = [
+pub const FEATURES: [&str; 8] = [
     "promql-experimental-functions",
     "promql-duration-expr",
     "promql-extended-range-selectors",
@@ -576,6 +603,7 @@ pub const FEATURES: [&str; 7] = [
     "promql-delayed-name-removal",
     "use-start-timestamps",
     "type-and-unit-labels",
+    "search-api",
 ];
 
 impl Features {

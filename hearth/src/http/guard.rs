@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Method, header};
 use model::matcher::Matcher;
 
 /// Paths that POST asks something of and changes nothing by: Prometheus' clients send long queries so.
-const ASKING: [&str; 12] = [
+const ASKING: [&str; 15] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/query_exemplars",
@@ -19,6 +19,9 @@ const ASKING: [&str; 12] = [
     "/api/v1/labels",
     "/api/v1/metadata",
     "/api/v1/read",
+    "/api/v1/search/metric_names",
+    "/api/v1/search/label_names",
+    "/api/v1/search/label_values",
     "/federate",
 ];
 

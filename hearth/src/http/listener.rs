@@ -229,7 +229,8 @@ impl Service<Request<Incoming>> for ConnectionService {
             request.extensions_mut().insert(LongQuery::new(aside.query, aside.reservation));
         }
         let (app, seat) = (self.app.clone(), self.seat.clone());
-        let health = matches!(request.uri().path(), "/-/healthy" | "/-/ready");
+        // Below any prefix.
+        let health = ["/-/healthy", "/-/ready"].iter().any(|path| request.uri().path().ends_with(path));
         Box::pin(async move {
             if !health && !seat.has_room().await {
                 let reason = "all connections are in use (http.max_connections): try again";

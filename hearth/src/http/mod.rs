@@ -6,12 +6,15 @@
 //!    lets go of a client that does not read its answer.
 //! 3. hyper makes a request of it, which the [`guard`] turns away if a browser was led here by a foreign page
 //!    or name.
-//! 4. The [`routes`] of the roles answer, wrapped in counting, compression and an answer for handlers that
+//! 4. The [`prefix`] that all paths begin with is taken off, where there is one.
+//! 5. The [`routes`] of the roles answer, wrapped in counting, compression and an answer for handlers that
 //!    panic.
 
 mod client_stream;
+mod exposition;
 pub mod guard;
 pub mod listener;
+pub mod prefix;
 mod request_line;
 mod routes;
 

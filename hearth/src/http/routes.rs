@@ -8,12 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use futures::FutureExt;
+use model::clock::{Clock, SystemClock};
 use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -21,12 +23,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use query::api::notifications::{self, Notifications};
+use query::api::progress::ReplayProgress;
+use query::api::routes::{GET, GET_HEAD, Routes};
+use query::api::{BuildInfo, PlainError};
 use tower::ServiceExt;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tsdb::db::Db;
 
+use super::exposition;
 use super::guard::Guard;
+use super::prefix::RoutePrefix;
 use super::request_line::{self, PathIs};
 
 /// The APIs beyond Prometheus' that the page shows views of.
@@ -42,6 +50,9 @@ struct Inner {
     /// The routes that need the store, once it is open.
     roles: OnceLock<Router>,
     guard: Guard,
+    prefix: RoutePrefix,
+    notifications: Notifications,
+    replay: Arc<ReplayProgress>,
     /// What the store could not be opened for so far.
     waiting_for: RwLock<Option<String>>,
     stopping: AtomicBool,
@@ -49,13 +60,19 @@ struct Inner {
 }
 
 impl Server {
-    pub fn new(mut registry: Registry, guard: Guard) -> Server {
+    /// `prefix` is what all paths begin with.
+    pub fn new(mut registry: Registry, guard: Guard, prefix: RoutePrefix) -> Server {
         let metrics = Metrics::register(&mut registry);
+        let notifications = Notifications::default();
+        notifications.add(notifications::STARTING, SystemClock.now_ms());
         Server(Arc::new(Inner {
             registry: RwLock::new(registry),
             metrics,
             roles: OnceLock::new(),
             guard,
+            prefix,
+            notifications,
+            replay: Arc::default(),
             waiting_for: RwLock::default(),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(0),
@@ -70,19 +87,31 @@ impl Server {
     /// All metrics as OpenMetrics text. The store's collector walks the head, which takes a while where it
     /// holds a million series: hence a thread that may block.
     pub async fn metrics_text(&self) -> String {
-        let inner = self.0.clone();
-        let encode = move || {
-            let mut text = String::new();
-            // Writing into a string cannot fail, and a collector that did would leave the text before it.
-            if prometheus_client::encoding::text::encode(&mut text, &inner.registry.read()).is_err() {
-                tracing::error!("metrics could not be written out completely");
-            }
-            text
-        };
-        tokio::task::spawn_blocking(encode).await.unwrap_or_else(|e| {
+        let server = self.clone();
+        tokio::task::spawn_blocking(move || server.metrics_text_blocking()).await.unwrap_or_else(|e| {
             tracing::error!("metrics could not be written out: {e}");
             String::new()
         })
+    }
+
+    /// The same on the caller's thread.
+    pub fn metrics_text_blocking(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail, and a collector that did would leave the text before it.
+        if prometheus_client::encoding::text::encode(&mut text, &self.0.registry.read()).is_err() {
+            tracing::error!("metrics could not be written out completely");
+        }
+        text
+    }
+
+    /// What whoever runs the process should know.
+    pub fn notifications(&self) -> &Notifications {
+        &self.0.notifications
+    }
+
+    /// How far the log was replayed.
+    pub fn replay(&self) -> &Arc<ReplayProgress> {
+        &self.0.replay
     }
 
     /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what
@@ -95,6 +124,7 @@ impl Server {
     /// The same for a process without a store to flush.
     pub fn open_roles(&self, roles: Router) {
         let _ = self.0.roles.set(roles.fallback(query::ui::not_found));
+        self.0.notifications.remove(notifications::STARTING);
     }
 
     /// Has `/-/ready` say what the start waits for.
@@ -105,6 +135,9 @@ impl Server {
     /// From here on `/-/ready` says no, so that load balancers send nothing new.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);
+        self.0.notifications.add(notifications::STOPPING, SystemClock.now_ms());
+        // Who listens for changes would keep the process until its deadline.
+        self.0.notifications.close();
     }
 
     pub fn stopping(&self) -> bool {
@@ -117,10 +150,13 @@ impl Server {
 
     /// Everything the server answers, before and after the store is open.
     pub fn app(&self) -> Router {
-        Router::new()
-            .route("/-/healthy", get(healthy))
-            .route("/-/ready", get(ready))
-            .route("/metrics", get(metrics))
+        let app = Routes::default()
+            .add("/-/healthy", GET_HEAD, healthy)
+            .add("/-/ready", GET_HEAD, ready)
+            .add("/metrics", GET, metrics)
+            .add("/version", GET, version);
+        let app = app
+            .router
             // The page is there while the store opens, and says so.
             .merge(query::ui::router(&SERVES))
             .fallback(to_roles)
@@ -135,16 +171,17 @@ impl Server {
                     .compress_when(is_worth_compressing),
             )
             .layer(middleware::from_fn_with_state(self.clone(), observe))
-            .with_state(self.clone())
+            .with_state(self.clone());
+        self.0.prefix.around(app)
     }
 }
 
 async fn healthy() -> &'static str {
-    "Hearth is healthy.\n"
+    "Prometheus Server is Healthy.\n"
 }
 
 async fn ready(State(server): State<Server>) -> Response {
-    if server.ready() { "Hearth is ready.\n".into_response() } else { not_ready(&server) }
+    if server.ready() { "Prometheus Server is Ready.\n".into_response() } else { not_ready(&server) }
 }
 
 fn not_ready(server: &Server) -> Response {
@@ -153,26 +190,41 @@ fn not_ready(server: &Server) -> Response {
         Some(what) => format!("Hearth cannot open its store yet and tries again: {what}\n"),
         None => "Hearth is opening its store: try again in a moment.\n".to_owned(),
     };
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response()
+    unavailable(server, text)
 }
 
-async fn metrics(State(server): State<Server>) -> impl IntoResponse {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], server.metrics_text().await)
+/// `503`, with upstream's word on whether the process is about to end.
+fn unavailable(server: &Server, text: impl IntoResponse) -> Response {
+    const STOPPING: HeaderName = HeaderName::from_static("x-prometheus-stopping");
+    let stopping = if server.stopping() { "true" } else { "false" };
+    let headers = [(header::RETRY_AFTER, "1"), (STOPPING, stopping)];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response()
 }
 
-/// Everything that has a body, short answers too: clients that ask for gzip may count on it. Streams of
-/// events are sent one by one.
+/// `GET /metrics`, in the format that is asked for.
+async fn metrics(State(server): State<Server>, headers: HeaderMap) -> Response {
+    exposition::answer(server.metrics_text().await, &headers)
+}
+
+/// `GET /version`: upstream's, with its type too.
+async fn version() -> Response {
+    let text = serde_json::to_string(&BuildInfo::default()).unwrap_or_default() + "\n";
+    text.into_response()
+}
+
+/// Everything that has a body, short answers too: clients that ask for gzip may count on it.
 fn is_worth_compressing(
     status: StatusCode,
     _: axum::http::Version,
     headers: &HeaderMap,
     _: &axum::http::Extensions,
 ) -> bool {
-    let is_event_stream =
-        headers.get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
+    // Sent piece by piece, each to be had at once; and what readers of chunks expect as it is.
+    let streams: [&[u8]; 2] = [b"text/event-stream", b"application/x-streamed-protobuf"];
+    let kind = headers.get(header::CONTENT_TYPE).map_or(b"".as_slice(), HeaderValue::as_bytes);
+    let is_stream = streams.iter().any(|stream| kind.starts_with(stream));
     let is_empty = headers.get(header::CONTENT_LENGTH).is_some_and(|l| l.as_bytes() == b"0");
-    !is_event_stream && !is_empty && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+    !is_stream && !is_empty && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
 /// Turns away what the guard refuses, and reads the path as Prometheus' router does.
@@ -215,7 +267,26 @@ async fn to_roles(State(server): State<Server>, request: Request) -> Response {
         Some(roles) => {
             roles.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {})
         }
-        None => not_ready(&server),
+        None => opening(&server, &request),
+    }
+}
+
+/// While the store is not open: how far it is, what there is to know, and of everything else that it is not
+/// there yet.
+fn opening(server: &Server, request: &Request) -> Response {
+    let path = request.uri().path();
+    match path {
+        _ if *request.method() != Method::GET => {}
+        "/api/v1/status/walreplay" => return query::api::walreplay_answer(server.0.replay.get()),
+        "/api/v1/notifications" => return query::api::notifications_answer(&server.0.notifications),
+        "/api/v1/notifications/live" => {
+            return query::api::live_notifications_answer(&server.0.notifications);
+        }
+        _ => {}
+    }
+    match path.starts_with("/api/v1/") || path == "/federate" {
+        true => unavailable(server, "Service Unavailable"),
+        false => not_ready(server),
     }
 }
 
@@ -254,6 +325,13 @@ async fn observe(State(server): State<Server>, mut request: Request, next: Next)
         Err(panic) => panicked(&path, &*panic),
     };
     drop(gone);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.body().is_end_stream() {
+        response = wrong_method(&method, &path, response.headers().get(header::ALLOW));
+    }
+    if method == Method::OPTIONS {
+        // axum's own: what a browser asks is about origins.
+        response.headers_mut().remove(header::ALLOW);
+    }
     let took = started.elapsed();
     let status = response.status().as_u16();
     let handler = handler_of(&path, status);
@@ -267,6 +345,31 @@ async fn observe(State(server): State<Server>, mut request: Request, next: Next)
     tracing::debug!(id = id.to_str().unwrap_or(""), %method, path, status, took_ms = took.as_millis() as u64, "request");
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// The answer of routes that say nothing of the methods they do not take.
+fn wrong_method(method: &Method, path: &str, allow: Option<&HeaderValue>) -> Response {
+    if *method == Method::OPTIONS && path.starts_with("/api/v1/") {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let mut response = PlainError::wrong_method().into_response();
+    let allow = allow.map(|allow| match path.starts_with("/api/v1/") {
+        true => upstream_allow(allow),
+        false => allow.clone(),
+    });
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// The methods of a route as upstream's router lists them: OPTIONS among them, HEAD not, in order.
+fn upstream_allow(allow: &HeaderValue) -> HeaderValue {
+    let named = allow.to_str().unwrap_or("").split(',').map(str::trim);
+    let mut all: Vec<&str> = named.filter(|m| !matches!(*m, "" | "HEAD")).chain(["OPTIONS"]).collect();
+    all.sort_unstable();
+    all.dedup();
+    HeaderValue::from_str(&all.join(", ")).unwrap_or_else(|_| allow.clone())
 }
 
 /// Counts down even when the client goes away in the middle.
@@ -347,7 +450,7 @@ impl Metrics {
 
 /// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner
 /// cannot make series.
-const HANDLERS: [&str; 25] = [
+const HANDLERS: [&str; 30] = [
     "/-/flush",
     "/-/healthy",
     "/-/quit",
@@ -356,10 +459,12 @@ const HANDLERS: [&str; 25] = [
     "/api/v1/alertmanagers",
     "/api/v1/alerts",
     "/api/v1/estimate",
+    "/api/v1/features",
     "/api/v1/format_query",
     "/api/v1/label/",
     "/api/v1/labels",
     "/api/v1/metadata",
+    "/api/v1/notifications",
     "/api/v1/otlp/",
     "/api/v1/push",
     "/api/v1/queries",
@@ -368,11 +473,14 @@ const HANDLERS: [&str; 25] = [
     "/api/v1/query",
     "/api/v1/read",
     "/api/v1/rules",
+    "/api/v1/search/",
     "/api/v1/series",
     "/api/v1/status/",
     "/api/v1/write",
     "/config/v1/rules",
+    "/federate",
     "/metrics",
+    "/version",
 ];
 
 fn handler_of(path: &str, status: u16) -> &'static str {
@@ -401,6 +509,7 @@ fn method_of(method: &Method) -> &'static str {
 mod tests {
     use super::*;
     use axum::body::{Body, to_bytes};
+    use axum::routing::get;
 
     async fn get_text(app: &Router, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -412,7 +521,7 @@ mod tests {
 
     #[tokio::test]
     async fn panic_is_an_answer_and_the_server_lives_on() {
-        let server = Server::new(Registry::default(), Guard::default());
+        let server = Server::new(Registry::default(), Guard::default(), RoutePrefix::default());
         let app = server.app();
         assert_eq!(get_text(&app, "/-/healthy").await.0, StatusCode::OK);
         assert_eq!(get_text(&app, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
@@ -441,7 +550,7 @@ mod tests {
 
     #[tokio::test]
     async fn request_keeps_the_id_it_came_with() {
-        let app = Server::new(Registry::default(), Guard::default()).app();
+        let app = Server::new(Registry::default(), Guard::default(), RoutePrefix::default()).app();
         for (sent, kept) in [("abc-1", true), ("has space", false)] {
             let request = Request::get("/-/healthy").header(REQUEST_ID, sent).body(Body::empty()).unwrap();
             let response = app.clone().oneshot(request).await.unwrap();

@@ -3,6 +3,8 @@
 pub mod compaction;
 mod lifecycle;
 mod memory_limit;
+mod names;
+mod prometheus_words;
 mod query_storage;
 mod rules;
 mod snapshot;
@@ -29,13 +31,14 @@ use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
-use self::lifecycle::Lifecycle;
+use self::lifecycle::{Lifecycle, Reloads};
 use self::query_storage::{QueryStorage, RecentHeads};
 use self::rules::Rules;
-use crate::config::{self, Loaded, Settings, TABLE};
+use crate::config::{self, Loaded, Settings};
 use crate::http::Server;
 use crate::http::guard::Guard;
 use crate::http::listener::{self, Bounds};
+use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::metrics::self_metrics::SelfMetrics;
 use crate::metrics::store::StoreMetrics;
@@ -75,14 +78,14 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
         listener::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
     let mut registry = Registry::default();
     process::register(&mut registry);
-    let web = Server::new(registry, guard(settings));
+    let web = Server::new(registry, guard(settings), RoutePrefix::of(settings));
     let bounds = bounds(settings);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(listener::serve(socket, web.app(), bounds, until(stopped)));
 
     let quit = Arc::new(Notify::new());
     let opening = open_with_patience(loaded, &location, &web, address, &quit);
-    let Opened { db, compactor, rules } = tokio::select! {
+    let Opened { db, compactor, rules, reloads } = tokio::select! {
         opened = opening => opened.map_err(Failure::Start)?,
         name = signals.next() => {
             tracing::info!("{name} while opening: stopping");
@@ -98,7 +101,7 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
         };
         match told {
             Told::End(name) => break name,
-            Told::Reload => match rules.reload().await {
+            Told::Reload => match reloads.reload().await {
                 Ok(()) => tracing::info!("SIGHUP: the rules were read again"),
                 Err(e) => tracing::error!("SIGHUP: {e}"),
             },
@@ -166,6 +169,7 @@ struct Opened {
     db: Arc<Db>,
     compactor: Option<Arc<Compactor>>,
     rules: Rules,
+    reloads: Reloads,
 }
 
 /// Opens the store, again and again where what is in the way may pass by itself: an object store, a
@@ -209,7 +213,12 @@ async fn open(
     objstore::reach(location, settings).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let commits = objstore::commits(location, settings).map_err(OpenError::mend)?;
-    let db = Db::open(db_options(settings, store, commits, clock.clone())).await?;
+    let replay = web.replay().clone();
+    let options = DbOptions {
+        replaying: Arc::new(move |first, last, current| replay.set(first, last, current)),
+        ..db_options(settings, store, commits, clock.clone())
+    };
+    let db = Db::open(options).await?;
     web.register(|r| r.register_collector(Box::new(StoreMetrics::new(&db))));
     let tenant = tenant_resolver(settings.tenant_header.0.clone());
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
@@ -236,12 +245,16 @@ async fn open(
     };
     let rule_metrics = web.register(::rules::metrics::Metrics::register);
     let rules = Rules::new(settings, engine, &db, clock.clone(), rule_metrics, address);
+    let reloads = Reloads::new(rules.clone(), web.notifications().clone(), clock.clone());
     let mut api = api_config(loaded, storage, web, clock.clone(), tenant);
     api.rules = Some(Arc::new(rules.clone()));
+    api.reload = reloads.status.clone();
+    api.addresses = names::addresses(settings, address);
+    api.external_url = names::external_url(settings, address);
     roles = roles.merge(rules.config_router(api.tenants.clone()));
     roles = roles.merge(query::api::router(ApiState::new(api)));
     let enabled = settings.enable_lifecycle;
-    roles = roles.merge(lifecycle::router(Lifecycle { enabled, rules: rules.clone(), quit }));
+    roles = roles.merge(lifecycle::router(Lifecycle { enabled, reloads: reloads.clone(), quit }));
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     let every = settings.self_metrics_interval.0;
     if !every.is_zero() {
@@ -256,7 +269,7 @@ async fn open(
     if let Some(worker) = compactor.clone() {
         tokio::spawn(compact(worker, db.clone()));
     }
-    Ok(Opened { db, compactor, rules })
+    Ok(Opened { db, compactor, rules, reloads })
 }
 
 /// Compacts for ever; queries see what it committed at once.
@@ -312,7 +325,7 @@ fn api_config(
     let settings = &loaded.settings;
     let storage = Arc::new(storage);
     let metrics = web.register(query::api::Metrics::new);
-    let flags = TABLE.iter().map(|o| (o.flag(), (o.show)(settings))).collect();
+    let own = web.clone();
     let retention = settings.retention.to_string();
     ApiConfig {
         engine: engine_options(settings),
@@ -346,11 +359,17 @@ fn api_config(
             started_ms: clock.now_ms(),
             retention: retention_texts(settings),
             storage_retention: if retention == "0" { "forever".to_owned() } else { retention },
-            config_yaml: config::print(loaded),
-            flags,
+            config_yaml: prometheus_words::config(loaded),
+            flags: prometheus_words::flags(settings),
         },
         clock,
         admin_api: settings.admin_api,
+        search_api: settings.enable_feature.has("search-api"),
+        features: prometheus_words::features(settings),
+        external_labels: settings.rules_external_labels.0.clone().into_iter().collect(),
+        notifications: web.notifications().clone(),
+        replay: web.replay().clone(),
+        own_metrics: Some(Arc::new(move || own.metrics_text_blocking())),
         build: query::api::BuildInfo {
             features: match settings.rules_config_api {
                 true => [("ruler_config_api", "true")].into(),

@@ -95,7 +95,19 @@ pub struct Api {
 
 impl Api {
     pub fn new(port: u16) -> Api {
+        Api::keeping(port, 3)
+    }
+
+    /// With a connection for each request: an answer that comes before all of a request was read ends the
+    /// connection, and the next request on it may see that.
+    pub fn with_fresh_connections(port: u16) -> Api {
+        Api::keeping(port, 0)
+    }
+
+    fn keeping(port: u16, connections: usize) -> Api {
         let agent = ureq::Agent::config_builder()
+            .max_idle_connections(connections)
+            .max_idle_connections_per_host(connections)
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(120)))
             .proxy(None)
@@ -113,6 +125,15 @@ impl Api {
 
     pub fn get(&self, path: &str, pairs: &[(&str, &str)]) -> Answer {
         self.try_get(path, pairs).unwrap_or_else(|e| panic!("GET {path} {pairs:?}: {e}"))
+    }
+
+    /// GET with headers; the path may have a query.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.call().and_then(answer).unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 
     /// POST of a form.
@@ -140,6 +161,8 @@ impl Api {
             "PUT" => self.agent.put(url).send_empty(),
             "PATCH" => self.agent.patch(url).send_empty(),
             "POST" => self.agent.post(url).send_empty(),
+            "HEAD" => self.agent.head(url).call(),
+            "OPTIONS" => self.agent.options(url).call(),
             _ => self.agent.get(url).call(),
         };
         result.and_then(answer).unwrap_or_else(|e| panic!("{method} {path}: {e}"))

@@ -110,6 +110,11 @@ remote_write:
         Prometheus::run_program(program, folder, free_port(), "scrape_configs: []\n", &more)
     }
 
+    /// Debian's, with a configuration of any kind.
+    pub fn with_config(folder: &Path, config: &str, more: &[&str]) -> Prometheus {
+        Prometheus::run(folder, free_port(), config, more)
+    }
+
     /// Debian's, where nothing else was asked for.
     pub fn debian() -> PathBuf {
         installed("prometheus", "prometheus")

@@ -70,6 +70,30 @@ fn dependencies(of: &str, section: &str) -> BTreeSet<String> {
     out
 }
 
+/// What programs are told of the API names every route there is, in whichever crate.
+#[test]
+fn openapi_names_every_route() {
+    let described = read(&root().join("query/src/api/endpoints/openapi.yaml"));
+    let mut routes = 0;
+    for folder in ["ingest/src", "query/src/api", "query/rules/src/api", "hearth/src"] {
+        for file in files(&root().join(folder), &[".rs"]) {
+            let text = read(&file);
+            let text = text.split("#[cfg(test)]").next().unwrap_or("");
+            for call in [".route(\"", ".add(\""] {
+                for (at, _) in text.match_indices(call) {
+                    let path = text[at + call.len()..].split('"').next().unwrap_or("");
+                    if path.ends_with("{*path}") || path.starts_with("/debug/") {
+                        continue;
+                    }
+                    routes += 1;
+                    assert!(described.contains(&format!("\n  {path}:\n")), "{path} of {}", file.display());
+                }
+            }
+        }
+    }
+    assert!(routes > 50, "only {routes} routes were found: is the test looking in the right places?");
+}
+
 #[test]
 fn arrows_between_crates_point_down() {
     for (from, never) in [

@@ -107,6 +107,61 @@ impl From<model::source::SourceError> for ApiError {
     }
 }
 
+/// An error as plain text, which is what upstream answers where it has no envelope: federation, remote read,
+/// paths and methods it does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainError {
+    pub status: StatusCode,
+    pub text: String,
+    pub kind: ErrorType,
+}
+
+impl PlainError {
+    pub fn bad_request(text: impl Into<String>) -> PlainError {
+        PlainError { status: StatusCode::BAD_REQUEST, text: text.into(), kind: ErrorType::BadData }
+    }
+
+    pub fn not_found() -> PlainError {
+        PlainError {
+            status: StatusCode::NOT_FOUND,
+            text: "404 page not found".into(),
+            kind: ErrorType::NotFound,
+        }
+    }
+
+    pub fn wrong_method() -> PlainError {
+        PlainError {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            text: "Method Not Allowed".into(),
+            kind: ErrorType::BadData,
+        }
+    }
+}
+
+/// Limits and what the storage cannot do are the server's errors here.
+impl From<ApiError> for PlainError {
+    fn from(e: ApiError) -> PlainError {
+        let status = match (e.status, e.kind) {
+            (Some(status), _) => status,
+            (None, ErrorType::Execution) => StatusCode::INTERNAL_SERVER_ERROR,
+            (None, kind) => kind.status(),
+        };
+        PlainError { status, text: e.text, kind: e.kind }
+    }
+}
+
+impl IntoResponse for PlainError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.text + "\n"));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response.extensions_mut().insert(self.kind);
+        response
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body()));

@@ -6,8 +6,14 @@
 pub mod admission;
 mod endpoints;
 pub mod error;
+pub mod exposition;
 pub mod metrics;
+pub mod notifications;
+pub mod progress;
+mod protobuf;
+mod remote_read;
 pub mod response;
+pub mod routes;
 mod run;
 mod running;
 pub mod state;
@@ -17,84 +23,83 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{any, delete, get, post};
+use axum::response::Response;
+use axum::routing::any;
 
 pub use admission::call::LongQuery;
 pub use admission::replicas::Replicas;
-pub use error::{ApiError, ErrorType};
+pub use endpoints::notifications::{list_of as notifications_answer, live_of as live_notifications_answer};
+pub use endpoints::status::walreplay_of as walreplay_answer;
+pub use error::{ApiError, ErrorType, PlainError};
 pub use metrics::Metrics;
+use routes::{DELETE, GET, GET_POST, POST, POST_PUT, Routes};
 pub use state::{
-    ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Limits, ProcessInfo, Readiness, RulesView,
-    Storage, Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
+    ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Features, Limits, ProcessInfo, Readiness,
+    RulesView, Storage, Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
 };
 
-/// Everything under `/api/v1/` that has to do with queries; other paths there are 404. Merge it with the
-/// routers of the writing side, whose paths it leaves alone.
+/// Everything under `/api/v1/` that has to do with queries, and `/federate`; other paths below `/api/v1/` are
+/// 404. Merge it with the routers of the writing side, whose paths it leaves alone.
 pub fn router(state: ApiState) -> Router {
-    let both = |path: &str| format!("/api/v1/{path}");
-    Router::new()
-        .route(&both("query"), get(endpoints::query::instant).post(endpoints::query::instant))
-        .route(&both("query_range"), get(endpoints::query::range).post(endpoints::query::range))
-        .route(
-            &both("query_exemplars"),
-            get(endpoints::exemplars::exemplars).post(endpoints::exemplars::exemplars),
-        )
-        .route(&both("explain"), get(endpoints::explain::explain).post(endpoints::explain::explain))
-        .route(&both("estimate"), get(endpoints::estimate::estimate).post(endpoints::estimate::estimate))
-        .route(&both("queries"), get(endpoints::running::list))
-        .route(&both("queries/{id}"), delete(endpoints::running::cancel))
-        .route(&both("storage"), get(endpoints::storage::storage))
-        .route(&both("format_query"), get(endpoints::query::format).post(endpoints::query::format))
-        .route(&both("parse_query"), get(endpoints::query::syntax_tree).post(endpoints::query::syntax_tree))
-        .route(&both("series"), get(endpoints::labels::series).post(endpoints::labels::series))
-        .route(&both("labels"), get(endpoints::labels::names).post(endpoints::labels::names))
-        .route(&both("label/{name}/values"), get(endpoints::labels::values))
-        .route(&both("metadata"), get(endpoints::labels::metadata))
-        .route(&both("status/buildinfo"), get(endpoints::status::buildinfo))
-        .route(&both("status/runtimeinfo"), get(endpoints::status::runtimeinfo))
-        .route(&both("status/config"), get(endpoints::status::config))
-        .route(&both("status/flags"), get(endpoints::status::flags))
-        .route(&both("status/tsdb"), get(endpoints::status::tsdb))
-        .route(&both("status/walreplay"), get(endpoints::status::walreplay))
-        .route(&both("rules"), get(endpoints::rules::rules))
-        .route(&both("alerts"), get(endpoints::rules::alerts))
-        .route(&both("alertmanagers"), get(endpoints::rules::alertmanagers))
-        .route(&both("targets"), get(endpoints::status::targets))
-        .route(&both("targets/metadata"), get(endpoints::status::targets_metadata))
-        .route(&both("scrape_pools"), get(endpoints::status::scrape_pools))
-        .route(&both("notifications"), get(endpoints::status::notifications))
-        .route(
-            &both("admin/tsdb/delete_series"),
-            post(endpoints::admin::delete_series).put(endpoints::admin::delete_series),
-        )
-        .route(
-            &both("admin/tsdb/clean_tombstones"),
-            post(endpoints::admin::clean_tombstones).put(endpoints::admin::clean_tombstones),
-        )
-        .route(&both("admin/tsdb/snapshot"), post(endpoints::admin::snapshot).put(endpoints::admin::snapshot))
-        .route(&both("{*path}"), any(unknown))
-        .method_not_allowed_fallback(wrong_method)
+    routes()
+        .router
+        .route("/api/v1/{*path}", any(routes::unknown))
         .layer(from_fn_with_state(state.clone(), around))
         .with_state(state)
 }
 
-async fn unknown(request: Request) -> Response {
-    if request.method() == Method::OPTIONS {
-        return response::no_content();
-    }
-    ApiError::new(ErrorType::NotFound, format!("there is no {} in this API", request.uri().path()))
-        .into_response()
+/// Each route with its methods.
+pub fn listed() -> Vec<(&'static str, &'static [&'static str])> {
+    routes().listed.into_iter().map(|(path, methods)| (path, methods.names)).collect()
 }
 
-async fn wrong_method(request: Request) -> Response {
-    if request.method() == Method::OPTIONS {
-        return response::no_content();
-    }
-    let text = format!("{} is not a method of {}", request.method(), request.uri().path());
-    ApiError::bad_data(text).with_status(StatusCode::METHOD_NOT_ALLOWED).into_response()
+fn routes() -> Routes<ApiState> {
+    use endpoints::*;
+    Routes::default()
+        .add("/api/v1/query", GET_POST, query::instant)
+        .add("/api/v1/query_range", GET_POST, query::range)
+        .add("/api/v1/query_exemplars", GET_POST, exemplars::exemplars)
+        .add("/api/v1/explain", GET_POST, explain::explain)
+        .add("/api/v1/estimate", GET_POST, estimate::estimate)
+        .add("/api/v1/queries", GET, running::list)
+        .add("/api/v1/queries/{id}", DELETE, running::cancel)
+        .add("/api/v1/storage", GET, storage::storage)
+        .add("/api/v1/format_query", GET_POST, query::format)
+        .add("/api/v1/parse_query", GET_POST, query::syntax_tree)
+        .add("/api/v1/series", GET_POST, labels::series)
+        .add("/api/v1/labels", GET_POST, labels::names)
+        .add("/api/v1/label/{name}/values", GET, labels::values)
+        .add("/api/v1/metadata", GET, labels::metadata)
+        .add("/api/v1/read", POST, read::read)
+        .add("/federate", GET, federate::federate)
+        .add("/api/v1/status/buildinfo", GET, status::buildinfo)
+        .add("/api/v1/status/runtimeinfo", GET, status::runtimeinfo)
+        .add("/api/v1/status/config", GET, status::config)
+        .add("/api/v1/status/flags", GET, status::flags)
+        .add("/api/v1/status/tsdb", GET, status::tsdb)
+        .add("/api/v1/status/walreplay", GET, status::walreplay)
+        .add("/api/v1/rules", GET, rules::rules)
+        .add("/api/v1/alerts", GET, rules::alerts)
+        .add("/api/v1/alertmanagers", GET, rules::alertmanagers)
+        .add("/api/v1/targets", GET, status::targets)
+        .add("/api/v1/targets/metadata", GET, status::targets_metadata)
+        .add("/api/v1/scrape_pools", GET, status::scrape_pools)
+        .add("/api/v1/targets/relabel_steps", GET, status::relabel_steps)
+        .add("/api/v1/scrape_pools/config", GET, status::scrape_pool_config)
+        .add("/api/v1/status/tsdb/blocks", GET, status::tsdb_blocks)
+        .add("/api/v1/status/self_metrics", GET, self_metrics::self_metrics)
+        .add("/api/v1/features", GET, features::features)
+        .add("/api/v1/notifications", GET, notifications::list)
+        .add("/api/v1/notifications/live", GET, notifications::live)
+        .add("/api/v1/search/metric_names", GET_POST, search::metric_names)
+        .add("/api/v1/search/label_names", GET_POST, search::label_names)
+        .add("/api/v1/search/label_values", GET_POST, search::label_values)
+        .add("/api/v1/openapi.yaml", GET, openapi::openapi)
+        .add("/api/v1/admin/tsdb/delete_series", POST_PUT, admin::delete_series)
+        .add("/api/v1/admin/tsdb/clean_tombstones", POST_PUT, admin::clean_tombstones)
+        .add("/api/v1/admin/tsdb/snapshot", POST_PUT, admin::snapshot)
 }
 
 /// What every request gets: a clock, its count, CORS headers, and a refusal while the process is not ready.
@@ -103,18 +108,23 @@ async fn around(State(state): State<ApiState>, request: Request, next: Next) -> 
     let metrics = state.config().metrics.clone();
     let _in_flight = metrics.enter();
     let path = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str);
-    let endpoint = match path.strip_prefix("/api/v1/") {
+    let endpoint = match path.strip_prefix("/api/v1/").or_else(|| path.strip_prefix('/')) {
         None | Some("{*path}") => "other".to_string(),
         Some(known) => known.to_string(),
     };
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match state.config().storage.readiness() {
-        _ if endpoint == "status/walreplay" => next.run(request).await,
+        _ if matches!(&*endpoint, "status/walreplay" | "notifications" | "notifications/live") => {
+            next.run(request).await
+        }
         Readiness::Ready => next.run(request).await,
         Readiness::Starting => not_ready(false),
         Readiness::Stopping => not_ready(true),
     };
-    cors(&state.config().cors, origin, &mut response);
+    // As upstream: what only servers ask says nothing to browsers.
+    if !matches!(&*endpoint, "read" | "federate") {
+        cors(&state.config().cors, origin, &mut response);
+    }
     metrics.observe(&endpoint, begun.elapsed(), response.extensions().get::<ErrorType>().copied());
     response
 }

@@ -18,6 +18,8 @@ use crate::api::admission::form::Form;
 use crate::api::admission::replicas::{Replicas, deduplicated};
 use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
+use crate::api::notifications::Notifications;
+use crate::api::progress::{ReloadStatus, ReplayProgress};
 use crate::api::running::Running;
 use crate::engine::{Engine, EngineOptions};
 
@@ -198,6 +200,9 @@ impl CorsOrigins {
     }
 }
 
+/// Whether a feature is there and on, by category and name.
+pub type Features = BTreeMap<String, BTreeMap<String, bool>>;
+
 /// Limits on requests; those on evaluation are [`EngineOptions`]'.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -286,6 +291,23 @@ pub struct ApiConfig {
     pub replicas: Replicas,
     /// Whether `admin/tsdb/*` does anything: upstream's `--web.enable-admin-api`.
     pub admin_api: bool,
+    /// Names and ports under which this process is asked, for Thanos' `storeMatch[]`.
+    pub addresses: Vec<String>,
+    /// What `/federate` adds to series that lack these labels, names unique.
+    pub external_labels: Vec<(String, String)>,
+    /// What the process can do beside the query language, which is added.
+    pub features: Features,
+    /// Whether `search/*` answers: upstream's `--enable-feature=search-api`.
+    pub search_api: bool,
+    /// URL under which people reach this process, without a slash at its end; empty where it is not known.
+    pub external_url: String,
+    pub notifications: Notifications,
+    /// How far the log was replayed.
+    pub replay: Arc<ReplayProgress>,
+    /// How the last reload of what can be reloaded ended.
+    pub reload: Arc<ReloadStatus>,
+    /// The process' own metrics as OpenMetrics text; called on threads that may block.
+    pub own_metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// Who evaluates rules in this process, if anybody.
     pub rules: Option<Arc<dyn RulesView>>,
 }
@@ -305,6 +327,15 @@ impl ApiConfig {
             process: ProcessInfo::default(),
             replicas: Replicas::default(),
             admin_api: false,
+            addresses: Vec::new(),
+            external_labels: Vec::new(),
+            features: Features::default(),
+            search_api: false,
+            external_url: String::new(),
+            notifications: Notifications::default(),
+            replay: Arc::default(),
+            reload: Arc::default(),
+            own_metrics: None,
             rules: None,
         }
     }

@@ -3,10 +3,13 @@
 mod admin;
 mod bounds;
 mod exemplars;
+mod federate;
 mod frame;
 mod language;
 mod large_results;
 mod queries;
+mod read;
 mod replicas;
 mod series;
 mod status;
+mod thanos;

@@ -48,6 +48,8 @@ async fn status_and_what_hearth_does_not_do() {
         ("targets/metadata", json!([])),
         ("scrape_pools", json!({"scrapePools": []})),
         ("notifications", json!([])),
+        ("status/tsdb/blocks", json!({"blocks": []})),
+        ("status/self_metrics", json!([])),
     ] {
         let answer = api.get(uri).await;
         assert_eq!(
@@ -62,13 +64,22 @@ async fn status_and_what_hearth_does_not_do() {
 async fn unknown_paths_wrong_methods_and_preflights() {
     let api = api();
     let unknown = api.get("nope/x").await;
-    assert_eq!(unknown.status, 404);
-    assert_eq!(unknown.json()["errorType"], "not_found");
-    let wrong = api.send(Request::delete("/api/v1/query").body(Body::empty()).unwrap()).await;
-    assert_eq!(wrong.status, 405);
-    assert_eq!(wrong.json()["status"], "error");
-    let allow = wrong.headers[header::ALLOW].to_str().unwrap();
-    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    assert_eq!((unknown.status.as_u16(), unknown.text.as_str()), (404, "404 page not found\n"));
+    assert_eq!(unknown.headers[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+    for (method, path, allow) in [
+        (Method::DELETE, "/api/v1/query", "GET, OPTIONS, POST"),
+        (Method::HEAD, "/api/v1/query", "GET, OPTIONS, POST"),
+        (Method::HEAD, "/api/v1/status/flags", "GET, OPTIONS"),
+        (Method::GET, "/api/v1/read", "OPTIONS, POST"),
+        (Method::GET, "/api/v1/admin/tsdb/snapshot", "OPTIONS, POST, PUT"),
+        (Method::POST, "/federate", "GET, OPTIONS"),
+    ] {
+        let request = Request::builder().method(method.clone()).uri(path).body(Body::empty()).unwrap();
+        let wrong = api.send(request).await;
+        assert_eq!((wrong.status.as_u16(), &wrong.headers[header::ALLOW]), (405, &allow.parse().unwrap()));
+        let text = if method == Method::HEAD { "" } else { "Method Not Allowed\n" };
+        assert_eq!(wrong.text, text, "{method} {path}");
+    }
     for path in ["/api/v1/query", "/api/v1/anything/else"] {
         let preflight =
             Request::builder().method(Method::OPTIONS).uri(path).header(header::ORIGIN, "http://x");

@@ -86,6 +86,8 @@ pub struct DbOptions {
     pub metadata_keep_ms: Option<i64>,
     /// Flush by itself when a window is complete. Tests switch it off.
     pub flush_when_due: bool,
+    /// Told the first, the last and the current segment of the log while a start replays it.
+    pub replaying: Arc<dyn Fn(u64, u64, u64) + Send + Sync>,
 }
 
 impl DbOptions {
@@ -106,6 +108,7 @@ impl DbOptions {
             exemplar_keep_ms: None,
             metadata_keep_ms: None,
             flush_when_due: true,
+            replaying: Arc::new(|_, _, _| {}),
         }
     }
 }

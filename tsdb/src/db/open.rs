@@ -145,15 +145,17 @@ async fn open_log(
     let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
     let now_ms = options.clock.now_ms();
     let dir = options.dir.clone();
+    let replaying = options.replaying.clone();
     let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed, u64)> {
         std::fs::create_dir_all(&log_dir)?;
         // This folder and the one of local blocks, before anything in them is acknowledged.
         sync_folder(&dir)?;
         found.remove_segments(&log_dir)?;
-        let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, |tenant, segment| {
+        let is_flushed = |tenant: &TenantId, segment| {
             let flushed = segment <= highest && marks.get(tenant).is_some_and(|&mark| segment <= mark);
             flushed || found.has(tenant, segment)
-        })?;
+        };
+        let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, &*replaying, is_flushed)?;
         let left = wal::segments(&log_dir)?;
         let next = left.last().copied().unwrap_or(0).max(sealed_to) + 1;
         let log = Log::create(&log_dir, next, Ulid::new().random() as u64, sync)?;

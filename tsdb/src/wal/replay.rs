@@ -53,19 +53,24 @@ pub struct Replayed {
 }
 
 /// Applies every segment of `dir` to the head and the exemplars. `is_flushed(tenant, segment)` says what is
-/// in blocks already and is passed over. Metadata counts as heard at `now_ms`.
+/// in blocks already and is passed over. Metadata counts as heard at `now_ms`. `reading(first, last,
+/// current)` is called before each segment is read.
 pub fn replay(
     dir: &Path,
     head: &Head,
     exemplars: &Buffer,
     now_ms: i64,
+    reading: &dyn Fn(u64, u64, u64),
     is_flushed: impl Fn(&TenantId, u64) -> bool + Sync,
 ) -> std::io::Result<Replayed> {
     let started = Instant::now();
     let mut report = Replayed::default();
     let mut applier = Applier { now_ms, ..Applier::default() };
     let mut session = None;
-    for number in segments(dir)? {
+    let numbers = segments(dir)?;
+    let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
+    for number in numbers {
+        reading(first, last, number);
         let path = segment_path(dir, number);
         let bytes = std::fs::read(&path)?;
         report.segments += 1;

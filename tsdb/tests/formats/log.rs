@@ -154,7 +154,7 @@ fn segment_made_of_the_examples_is_replayed() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(segment_path(dir.path(), 7), segment).unwrap();
     let head = Head::default();
-    let found = replay(dir.path(), &head, &Buffer::new(1 << 20), 0, |_, _| false).unwrap();
+    let found = replay(dir.path(), &head, &Buffer::new(1 << 20), 0, &|_, _, _| {}, |_, _| false).unwrap();
     assert_eq!(
         (found.series, found.samples, found.orphans),
         (1, 1, 4),

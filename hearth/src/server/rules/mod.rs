@@ -38,6 +38,7 @@ use self::bucket::BucketRules;
 use self::storage::RuleStorage;
 use crate::config::Settings;
 use crate::secrets::redacted;
+use crate::server::names;
 
 /// How often it is looked whether another process has changed the rules in the bucket.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -130,7 +131,7 @@ impl Rules {
     ) -> Rules {
         let external = External {
             labels: Arc::new(settings.rules_external_labels.0.clone()),
-            url: external_url(settings, address),
+            url: names::external_url(settings, address),
         };
         let limits = Limits { queue_capacity: settings.rules_queue.get(), ..Limits::default() };
         let notifier = Notifier::new(external.clone(), clock.clone(), metrics.clone(), limits);
@@ -280,21 +281,5 @@ impl RulesView for Rules {
 
     fn alertmanagers(&self) -> String {
         show::alertmanagers(&self.0.notifier.alertmanagers())
-    }
-}
-
-/// Under which URL people reach this process.
-fn external_url(settings: &Settings, address: SocketAddr) -> String {
-    let given = settings.external_url.with_secrets().trim_end_matches('/');
-    if !given.is_empty() {
-        return given.to_owned();
-    }
-    match address.ip().is_unspecified() {
-        true => {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
-            format!("http://{host}:{}", address.port())
-        }
-        false => format!("http://{address}"),
     }
 }

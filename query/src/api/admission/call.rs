@@ -48,7 +48,7 @@ impl FromRequest<ApiState> for Call {
         let url_query = long.as_deref().unwrap_or(parts.uri.query().unwrap_or(""));
         reserve(&memory, url_query.len())?;
         let body = match has_form_body(&parts.method) && is_form(&parts.headers) {
-            true => read(state, body, &memory).await?,
+            true => read_body(state, body, state.config().limits.max_body_bytes, &memory).await?,
             false => Vec::new(),
         };
         // What a pair takes beside its bytes: a body of nothing but `&a` is millions of them.
@@ -83,9 +83,14 @@ fn has_form_body(method: &Method) -> bool {
 }
 
 /// The whole body, within the limits of size, memory and time.
-async fn read(state: &ApiState, body: Body, memory: &Budget) -> Result<Vec<u8>, ApiError> {
+pub(in crate::api) async fn read_body(
+    state: &ApiState,
+    body: Body,
+    max_bytes: usize,
+    memory: &Budget,
+) -> Result<Vec<u8>, ApiError> {
     let limits = &state.config().limits;
-    match tokio::time::timeout(limits.body_timeout, gather(body, limits.max_body_bytes, memory)).await {
+    match tokio::time::timeout(limits.body_timeout, gather(body, max_bytes, memory)).await {
         Ok(read) => read,
         Err(_) => {
             let text = format!("the request's body did not arrive within {:?}", limits.body_timeout);

@@ -6,3 +6,4 @@ pub mod form;
 pub mod params;
 pub mod permit;
 pub mod replicas;
+pub mod thanos;

@@ -15,6 +15,7 @@ use model::source::{Budget, Hints, LabelQuery, Selection, Source, SourceError};
 use serde_json::json;
 
 use crate::api::admission::call::Call;
+use crate::api::admission::thanos;
 use crate::api::endpoints::query::{check_text, lookback, range_times};
 use crate::api::error::ApiError;
 use crate::api::response;
@@ -48,6 +49,7 @@ pub async fn estimate(State(state): State<ApiState>, call: Call) -> Result<Respo
     };
     let lookback_ms = lookback(form)?;
     check_text(&state, form.get("query"))?;
+    thanos::check(form)?;
     let replicas = state.config().replicas.asked(form)?;
     let view = state.clone();
     let inner = state.0.clone();

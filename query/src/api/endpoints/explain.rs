@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::api::admission::call::Call;
+use crate::api::admission::thanos;
 use crate::api::endpoints::query::{MAX_WARNINGS, check_text, lookback, range_times, timeout};
 use crate::api::error::ApiError;
 use crate::api::response::{self, Warnings};
@@ -39,6 +40,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let lookback_ms = lookback(form)?;
     let max_resolution = resolution::max_source_resolution(form)?;
     check_text(&state, form.get("query"))?;
+    thanos::check(form)?;
     let replicas = state.config().replicas.asked(form)?;
     let view = state.clone();
     let inner = state.0.clone();

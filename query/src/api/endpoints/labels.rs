@@ -11,6 +11,7 @@ use model::source::{LabelQuery, Source, SourceError};
 
 use crate::api::admission::call::Call;
 use crate::api::admission::form::{Form, unescape_name};
+use crate::api::admission::thanos::{self, Store};
 use crate::api::error::ApiError;
 use crate::api::response::json;
 use crate::api::response::{self, Warnings};
@@ -72,12 +73,13 @@ async fn look_up<T: Send + 'static>(
 ) -> Result<Response, ApiError> {
     let limit = call.form.limit()?;
     let (min_t_ms, max_t_ms) = call.form.range_ms()?;
+    thanos::check(&call.form)?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
             let selectors = selectors(&call.form, &view.0.engine.options().parse).map_err(refuse)?;
-            let source = view.source(&call.tenant, replicas);
+            let Store { source, warning } = Store::asked(&view, &call, replicas)?;
             let query = LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() };
             let mut labels = find(&*source, &query)?;
             let mut warnings = Warnings::default();
@@ -85,6 +87,7 @@ async fn look_up<T: Send + 'static>(
                 labels.truncate(limit);
                 warnings = Warnings::truncated();
             }
+            warnings.warnings.extend(warning);
             budget.reserve(labels.iter().map(items.bytes).sum::<u64>())?;
             let write = items.write;
             Ok(response::streamed(Listed { items: labels.into_iter(), begun: false, warnings, write }))

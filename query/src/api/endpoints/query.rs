@@ -11,6 +11,7 @@ use model::source::ResolutionReport;
 use crate::api::admission::call::Call;
 use crate::api::admission::form::Form;
 use crate::api::admission::params::Time;
+use crate::api::admission::thanos::{self, Store};
 use crate::api::error::{ApiError, ErrorType};
 use crate::api::response::streamed::StreamedMatrix;
 use crate::api::response::{self, ResultWriter, Stats, TRUNCATED, Warnings};
@@ -122,6 +123,7 @@ async fn run(
     let lookback_ms = lookback(&call.form)?;
     let max_resolution = resolution::max_source_resolution(&call.form)?;
     check_text(&state, call.form.get("query"))?;
+    thanos::check(&call.form)?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     let inner = state.0.clone();
@@ -132,7 +134,7 @@ async fn run(
             watch.begin(budget);
             let text = call.form.get("query");
             let stats = call.form.get("stats");
-            let source = view.source(&call.tenant, replicas);
+            let Store { source, warning } = Store::asked(&view, &call, replicas)?;
             let report = Arc::new(ResolutionReport::default());
             let options = QueryOptions {
                 lookback_ms,
@@ -160,6 +162,7 @@ async fn run(
             };
             let (warnings, infos) = result.annotations.render(text, MAX_WARNINGS);
             let mut warnings = Warnings { warnings, infos };
+            warnings.warnings.extend(warning);
             if limit > 0 && (rows.cut() || result.value.truncate(limit)) {
                 warnings.warnings.push(TRUNCATED.into());
             }

@@ -4,6 +4,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use model::head_stats::NamedCount;
+use model::quote::quote;
 use serde::Serialize;
 use serde_json::json;
 
@@ -51,8 +52,8 @@ pub async fn runtimeinfo(State(state): State<ApiState>) -> Response {
         cwd: &process.cwd,
         hostname: &process.hostname,
         server_time: rfc3339(state.config().clock.now_ms()),
-        reload_config_success: true,
-        last_config_time: rfc3339(process.started_ms),
+        reload_config_success: state.config().reload.succeeded(),
+        last_config_time: rfc3339(state.config().reload.succeeded_at_ms().unwrap_or(process.started_ms)),
         corruption_count: 0,
         goroutine_count: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -74,8 +75,13 @@ pub async fn flags(State(state): State<ApiState>) -> Response {
 }
 
 /// `GET /api/v1/status/walreplay`
-pub async fn walreplay() -> Response {
-    response::small(&json!({ "min": 0, "max": 0, "current": 0 }))
+pub async fn walreplay(State(state): State<ApiState>) -> Response {
+    walreplay_of(state.config().replay.get())
+}
+
+/// The answer of a process that replays its log, or has: first and last segment and the one it is at.
+pub fn walreplay_of((min, max, current): (u64, u64, u64)) -> Response {
+    response::small(&json!({ "min": min, "max": max, "current": current }))
 }
 
 #[derive(Serialize)]
@@ -171,7 +177,83 @@ pub async fn scrape_pools() -> Response {
     response::small(&json!({ "scrapePools": [] }))
 }
 
-/// `GET /api/v1/notifications`: none.
-pub async fn notifications() -> Response {
-    response::small(&json!([]))
+/// `GET /api/v1/scrape_pools/config`: no pool has one.
+pub async fn scrape_pool_config(call: Call) -> ApiError {
+    no_such_pool(&call).unwrap_or_else(|e| e)
+}
+
+/// `GET /api/v1/targets/relabel_steps`: no pool has any.
+pub async fn relabel_steps(call: Call) -> ApiError {
+    let read = || {
+        let missing = no_such_pool(&call)?;
+        let labels = call.form.get("labels");
+        if labels.is_empty() {
+            return Err(ApiError::bad_data("no labels parameter provided"));
+        }
+        serde_json::from_str::<std::collections::BTreeMap<String, String>>(labels)
+            .map_err(|e| ApiError::bad_data(format!("error parsing labels: {e}")))?;
+        Ok(missing)
+    };
+    read().unwrap_or_else(|e| e)
+}
+
+/// What a request for a pool is told, as nothing is scraped here.
+fn no_such_pool(call: &Call) -> Result<ApiError, ApiError> {
+    match call.form.get("scrapePool") {
+        "" => Err(ApiError::bad_data("no scrapePool parameter provided")),
+        pool => Ok(ApiError::bad_data(format!(
+            "error retrieving scrape config: scrape pool {} not found",
+            quote(pool)
+        ))),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockMeta<'a> {
+    ulid: &'a str,
+    min_time: i64,
+    /// Not included, as upstream has it.
+    max_time: i64,
+    stats: BlockStats,
+    compaction: BlockCompaction<'a>,
+    version: u8,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockStats {
+    num_samples: u64,
+    num_series: u64,
+    /// Always 0: samples lie in columns.
+    num_chunks: u64,
+}
+
+#[derive(Serialize)]
+struct BlockCompaction<'a> {
+    level: u32,
+    sources: [&'a str; 1],
+}
+
+/// `GET /api/v1/status/tsdb/blocks`: the tenant's blocks of samples; `/api/v1/storage` has more of them, and
+/// rollups.
+pub async fn tsdb_blocks(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
+    let inner = state.0.clone();
+    state
+        .run(QueryClass::Lookup, None, move |_, _| {
+            let stored = inner.config.storage.stored(&call.tenant);
+            let raw = stored.blocks.iter().filter(|b| b.resolution_ms == 0);
+            let blocks: Vec<BlockMeta<'_>> = raw
+                .map(|b| BlockMeta {
+                    ulid: &b.ulid,
+                    min_time: b.min_t_ms,
+                    max_time: b.max_t_ms.saturating_add(1),
+                    stats: BlockStats { num_samples: b.samples, num_series: b.series, num_chunks: 0 },
+                    compaction: BlockCompaction { level: b.level, sources: [&b.ulid] },
+                    version: 1,
+                })
+                .collect();
+            Ok(response::small(&json!({ "blocks": blocks })))
+        })
+        .await
 }

@@ -6,6 +6,8 @@
 //! broken off: the body ends in an error and the connection is closed without the last chunk, which no HTTP
 //! client takes for the whole.
 
+pub mod frames;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
