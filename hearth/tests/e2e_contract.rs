@@ -1,7 +1,7 @@
 //! The same requests to Debian's Prometheus and to Hearth, which hold the same samples: the same status,
 //! headers and body come back.
 //!
-//! Prometheus here is 2.42 and Hearth answers as 3.14 does. Where the two differ, the request is not in the
+//! Prometheus here is 2.42 and Hearth answers as 3.14 does; `CONTRACT_PROMETHEUS` names another program. Where the two differ, the request is not in the
 //! lists that are compared, and what 3.14 answers is asserted by itself: `escaping=` in content types, names
 //! in UTF-8, `limit` parameters, annotations, how quantiles of native histograms are interpolated, histograms
 //! in remote read of whole samples, and all endpoints that 2.42 does not have.
@@ -70,7 +70,8 @@ fn pair() -> Pair {
     let prometheus = {
         let of = folder.path().join("upstream");
         std::fs::create_dir(&of).expect("a folder");
-        Prometheus::receiver(&of, &Prometheus::debian(), "native-histograms")
+        let program = std::env::var_os("CONTRACT_PROMETHEUS").map_or_else(Prometheus::debian, Into::into);
+        Prometheus::receiver(&of, &program, "native-histograms")
     };
     let hearth = Start::at(folder.path()).config("self_metrics_interval: 0\n").ready();
     let end_ms = now_ms() / 1000 * 1000 - 1_000;

@@ -27,6 +27,24 @@ fn waits_for(start: Start, what: &str) -> test_services::Hearth {
     hearth
 }
 
+/// As by a Prometheus that replays its log: how far it is, what there is to know, and 503 for the rest.
+fn what_is_answered_before_the_store_is_open(api: &test_services::Api) {
+    let replay = api.get("/api/v1/status/walreplay", &[]).data();
+    assert_eq!(replay, serde_json::json!({"min": 0, "max": 0, "current": 0}));
+    let notes = api.get("/api/v1/notifications", &[]).data();
+    assert_eq!(notes[0]["text"], "Prometheus is starting and replaying the write-ahead log (WAL).");
+    assert_eq!(notes[0]["active"], true);
+    for path in ["/api/v1/query?query=1", "/federate?match[]=up", "/api/v1/status/flags"] {
+        let answer = api.get(path, &[]);
+        assert_eq!((answer.status, answer.text().as_str()), (503, "Service Unavailable"), "{path}");
+        assert_eq!(answer.headers["x-prometheus-stopping"], "false", "{path}");
+        assert_eq!(answer.headers["retry-after"], "1", "{path}");
+    }
+    for path in ["/version", "/metrics", "/-/healthy", "/query"] {
+        assert_eq!(api.get(path, &[]).status, 200, "{path}");
+    }
+}
+
 #[test]
 fn start_waits_for_a_bucket_that_refuses_and_goes_on_when_it_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -39,6 +57,7 @@ fn start_waits_for_a_bucket_that_refuses_and_goes_on_when_it_is_there() {
             vec![("AWS_ACCESS_KEY_ID".into(), "k".into()), ("AWS_SECRET_ACCESS_KEY".into(), "s".into())];
         let start = start.config(&format!("s3:\n  endpoint: http://{host}:{port}\n  allow_http: true\n"));
         let mut hearth = waits_for(start, "s3://metrics/prod");
+        what_is_answered_before_the_store_is_open(&hearth.api);
         assert!(hearth.stop().success(), "a stop while waiting is clean");
     }
 }

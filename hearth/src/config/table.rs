@@ -87,7 +87,7 @@ options! {
         "http.allowed_hosts" allowed_hosts: HostNames = "",
             "Names that are accepted in the Host header, besides addresses and names without a dot; `*` for any. Empty: any name, or none where listen is a loopback address.";
         "http.external_url" external_url: Url = "",
-            "URL under which people reach Hearth: alerts link to it. Empty: the address that is listened on.";
+            "URL under which people reach Hearth: alerts link to it, and its path is the prefix of all paths unless http.route_prefix says otherwise. Empty: the address that is listened on.";
         "http.route_prefix" route_prefix: PathPrefix = "",
             "What all paths begin with, as Prometheus' `--web.route-prefix`; `/` for nothing. Empty: the path of http.external_url.";
         "http.enable_lifecycle" enable_lifecycle: bool = "false",

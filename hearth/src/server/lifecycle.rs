@@ -1,6 +1,7 @@
 //! Reloading and ending by request: `POST /-/reload` and `POST /-/quit`, where the settings allow them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -48,6 +49,8 @@ pub struct Lifecycle {
     pub reloads: Reloads,
     /// Told when the process is to end.
     pub quit: Arc<Notify>,
+    /// Whether that was done.
+    pub ending: Arc<AtomicBool>,
 }
 
 /// The routes, with upstream's answers.
@@ -82,6 +85,9 @@ async fn reload(State(lifecycle): State<Lifecycle>, method: Method) -> Response 
 async fn quit(State(lifecycle): State<Lifecycle>, method: Method) -> Response {
     if let Some(refusal) = refusal(&lifecycle, &method) {
         return refusal;
+    }
+    if lifecycle.ending.swap(true, Ordering::Relaxed) {
+        return "Termination already in progress.".into_response();
     }
     lifecycle.quit.notify_one();
     "Requesting termination... Goodbye!".into_response()

@@ -254,7 +254,12 @@ async fn open(
     roles = roles.merge(rules.config_router(api.tenants.clone()));
     roles = roles.merge(query::api::router(ApiState::new(api)));
     let enabled = settings.enable_lifecycle;
-    roles = roles.merge(lifecycle::router(Lifecycle { enabled, reloads: reloads.clone(), quit }));
+    roles = roles.merge(lifecycle::router(Lifecycle {
+        enabled,
+        reloads: reloads.clone(),
+        quit,
+        ending: Arc::default(),
+    }));
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     let every = settings.self_metrics_interval.0;
     if !every.is_zero() {

@@ -137,10 +137,7 @@ struct Exposition {
 impl Exposition {
     fn new(mut samples: Vec<Newest>, external_labels: &[(String, String)], agreed: Negotiated) -> Exposition {
         // Series that several selectors ask for come once.
-        samples.sort_by(|a, b| {
-            let name = |s: &Newest| s.labels.metric_name().map(str::to_owned);
-            name(a).cmp(&name(b)).then_with(|| a.labels.cmp(&b.labels))
-        });
+        samples.sort_by(|a, b| a.labels.series_cmp(&b.labels));
         samples.dedup_by(|a, b| a.labels == b.labels);
         // Nameless series have no place in the formats, and native histograms none in text.
         samples.retain(|s| {
