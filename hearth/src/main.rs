@@ -4,8 +4,8 @@
 //!    ([`config`]), or a list of all that is wrong with them and exit code 2. Where it names a command, that
 //!    does its work and the process ends ([`commands`]).
 //! 2. It listens ([`http`]) before anything else, so that health checks have something to talk to; of the
-//!    rest, `/metrics`, `/version`, the page, and how far the log was replayed are answered too, and everything
-//!    else with 503.
+//!    rest, `/metrics`, `/version`, the page, and how far the log was replayed are answered too, and
+//!    everything else with 503.
 //! 3. The object store is opened ([`objstore`]), with the coordinator of its commits where the settings name
 //!    one ([`coordinator`]), then the store itself, which replays its log.
 //! 4. The roles' routes are joined and `/-/ready` says yes. The first round of the process' own metrics

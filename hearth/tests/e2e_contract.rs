@@ -1,10 +1,11 @@
 //! The same requests to Debian's Prometheus and to Hearth, which hold the same samples: the same status,
 //! headers and body come back.
 //!
-//! Prometheus here is 2.42 and Hearth answers as 3.14 does; `CONTRACT_PROMETHEUS` names another program. Where the two differ, the request is not in the
-//! lists that are compared, and what 3.14 answers is asserted by itself: `escaping=` in content types, names
-//! in UTF-8, `limit` parameters, annotations, how quantiles of native histograms are interpolated, histograms
-//! in remote read of whole samples, and all endpoints that 2.42 does not have.
+//! Prometheus here is 2.42 and Hearth answers as 3.14 does; `CONTRACT_PROMETHEUS` names another program.
+//! Where the two differ, the request is not in the lists that are compared, and what 3.14 answers is asserted
+//! by itself: `escaping=` in content types, names in UTF-8, `limit` parameters, annotations, how quantiles of
+//! native histograms are interpolated, histograms in remote read of whole samples, and all endpoints that
+//! 2.42 does not have.
 
 mod test_services;
 
