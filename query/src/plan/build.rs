@@ -260,30 +260,7 @@ impl Builder {
                 let fixed = selector.at_ms.is_some();
                 node(PlanNode::Matrix { selector, range_ms }, fixed, false)
             }
-            Node::Subquery(s) => {
-                let range_ms = milliseconds(&s.range, self.shape, false)?;
-                let offset_ms = milliseconds(&s.offset, self.shape, true)?;
-                let step_ms = match &s.step {
-                    Some(d) => milliseconds(d, self.shape, false)?,
-                    None => 0,
-                };
-                let step_ms = if step_ms > 0 { step_ms } else { self.times.default_subquery_step_ms.max(1) };
-                let at_ms = self.at(s.at);
-                let around = self.around;
-                self.around = around.with_buckets();
-                self.subqueries.push(SubqueryKey { range_ms, step_ms, offset_ms, at_ms });
-                // An error ends the planning, so what is around need not be put back for it.
-                let inner = self.expr(&s.expr, func, depth + 1)?;
-                self.subqueries.pop();
-                self.around = around;
-                let expr = if inner.invariant && !matches!(inner.expr.node, PlanNode::Str(_)) {
-                    invariant(inner.expr)
-                } else {
-                    inner.expr
-                };
-                let sub = Subquery { id: NodeId::NONE, expr, range_ms, step_ms, offset_ms, at_ms };
-                node(PlanNode::Subquery(Box::new(sub)), at_ms.is_some(), false)
-            }
+            Node::Subquery(s) => self.subquery(e, s, func, depth),
             Node::Unary { negative, expr } => {
                 let mut inner = self.expr(expr, func, depth + 1)?;
                 if !negative {
@@ -312,6 +289,38 @@ impl Builder {
             Node::Call(c) => self.call(e, c, depth),
             Node::Binary(_) => self.chain(e, depth),
         }
+    }
+
+    fn subquery(
+        &mut self,
+        e: &Expr,
+        s: &parse::Subquery,
+        func: &'static str,
+        depth: usize,
+    ) -> Result<Built, QueryError> {
+        let range_ms = milliseconds(&s.range, self.shape, false)?;
+        let offset_ms = milliseconds(&s.offset, self.shape, true)?;
+        let step_ms = match &s.step {
+            Some(d) => milliseconds(d, self.shape, false)?,
+            None => 0,
+        };
+        let step_ms = if step_ms > 0 { step_ms } else { self.times.default_subquery_step_ms.max(1) };
+        let at_ms = self.at(s.at);
+        let around = self.around;
+        self.around = around.with_buckets();
+        self.subqueries.push(SubqueryKey { range_ms, step_ms, offset_ms, at_ms });
+        // An error ends the planning, so what is around need not be put back for it.
+        let inner = self.expr(&s.expr, func, depth + 1)?;
+        self.subqueries.pop();
+        self.around = around;
+        let expr = if inner.invariant && !matches!(inner.expr.node, PlanNode::Str(_)) {
+            invariant(inner.expr)
+        } else {
+            inner.expr
+        };
+        let sub = Subquery { id: NodeId::NONE, expr, range_ms, step_ms, offset_ms, at_ms };
+        let expr = PlanExpr::new(PlanNode::Subquery(Box::new(sub)), e.value_type(), e.span);
+        Ok(Built { expr, invariant: at_ms.is_some(), wrap: false })
     }
 
     /// A chain of binary operators leans to the left and may be as long as the text: walked in a loop, from

@@ -67,10 +67,26 @@ fn is_label_name(name: &str) -> bool {
     !name.is_empty() && name != METRIC_NAME
 }
 
-fn rule(rule: PlacedRule, options: &FileOptions) -> (Rule, Vec<FileError>) {
+/// What a recording rule may not have, and how it may not be called.
+fn recording_name(rule: &PlacedRule, place: Position, record: &str, wrong: &mut dyn FnMut(Position, String)) {
+    for (present, field) in [
+        (!rule.annotations.is_empty(), "annotations"),
+        (rule.for_ms != 0, "for"),
+        (rule.keep_firing_for_ms != 0, "keep_firing_for"),
+    ] {
+        if present {
+            wrong(place, format!("invalid field '{field}' in recording rule"));
+        }
+    }
+    if record.contains(['{', '}']) {
+        wrong(place, format!("braces present in the recording rule name; should it be in expr?: {record}"));
+    }
+}
+
+fn rule(mut rule: PlacedRule, options: &FileOptions) -> (Rule, Vec<FileError>) {
     let mut errors = Vec::new();
     let mut wrong = |place: Position, text: String| errors.push(FileError::at(place, text));
-    let expr = match rule.expr {
+    let expr = match rule.expr.take() {
         None => {
             wrong(rule.place, "field 'expr' must be set in rule".into());
             String::new()
@@ -83,19 +99,7 @@ fn rule(rule: PlacedRule, options: &FileOptions) -> (Rule, Vec<FileError>) {
         }
     };
     if let Some((place, record)) = &rule.record {
-        for (given, field) in [
-            (!rule.annotations.is_empty(), "annotations"),
-            (rule.for_ms != 0, "for"),
-            (rule.keep_firing_for_ms != 0, "keep_firing_for"),
-        ] {
-            if given {
-                wrong(*place, format!("invalid field '{field}' in recording rule"));
-            }
-        }
-        if record.contains(['{', '}']) {
-            let text = format!("braces present in the recording rule name; should it be in expr?: {record}");
-            wrong(*place, text);
-        }
+        recording_name(&rule, *place, record, &mut wrong);
     }
     for (name, (place, _)) in &rule.labels {
         if !is_label_name(name) {

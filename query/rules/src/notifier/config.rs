@@ -215,40 +215,9 @@ fn alertmanager_set(node: &Node, folder: &Path) -> Result<AlertmanagerSet, FileE
                 let credentials = Secret::File(folder.join(value.text()?));
                 set.login = Login::Header { kind: "Bearer".into(), credentials };
             }
-            "tls_config" => {
-                for (name, (place, value)) in value.fields("config.TLSConfig")? {
-                    match name.as_str() {
-                        "ca_file" => set.ca_file = Some(folder.join(value.text()?)),
-                        "insecure_skip_verify" => set.insecure_skip_verify = value.truth()?,
-                        other => {
-                            let text = format!(
-                                "tls_config: {other} is not supported: ca_file and insecure_skip_verify are"
-                            );
-                            return Err(FileError::at(place, text));
-                        }
-                    }
-                }
-            }
-            "static_configs" => {
-                let groups = value.items("[]*targetgroup.Group")?;
-                let groups = groups.iter().map(|g| target_group(g)).collect::<Result<_, _>>()?;
-                set.discoveries.push(Discovery::Static(groups));
-            }
-            "dns_sd_configs" => {
-                for config in value.items("[]*dns.SDConfig")? {
-                    set.discoveries.push(dns(config)?);
-                }
-            }
-            "file_sd_configs" => {
-                for config in value.items("[]*file.SDConfig")? {
-                    set.discoveries.push(files(config, folder)?);
-                }
-            }
-            other if other.ends_with("_sd_configs") => {
-                let text = format!(
-                    "{other} is not supported here: static_configs, dns_sd_configs and file_sd_configs are"
-                );
-                return Err(FileError::at(place, text));
+            "tls_config" => tls(&mut set, &value, folder)?,
+            other if other == "static_configs" || other.ends_with("_sd_configs") => {
+                set.discoveries.extend(discoveries(other, place, &value, folder)?);
             }
             "follow_redirects"
             | "enable_http2"
@@ -264,6 +233,47 @@ fn alertmanager_set(node: &Node, folder: &Path) -> Result<AlertmanagerSet, FileE
         }
     }
     Ok(set)
+}
+
+fn tls(set: &mut AlertmanagerSet, node: &Node, folder: &Path) -> Result<(), FileError> {
+    for (name, (place, value)) in node.fields("config.TLSConfig")? {
+        match name.as_str() {
+            "ca_file" => set.ca_file = Some(folder.join(value.text()?)),
+            "insecure_skip_verify" => set.insecure_skip_verify = value.truth()?,
+            other => {
+                let text =
+                    format!("tls_config: {other} is not supported: ca_file and insecure_skip_verify are");
+                return Err(FileError::at(place, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The discoveries of a section whose name ends in `_sd_configs` or is `static_configs`.
+fn discoveries(
+    section: &str,
+    place: Position,
+    node: &Node,
+    folder: &Path,
+) -> Result<Vec<Discovery>, FileError> {
+    match section {
+        "static_configs" => {
+            let groups = node.items("[]*targetgroup.Group")?;
+            let groups = groups.iter().map(|g| target_group(g)).collect::<Result<_, _>>()?;
+            Ok(vec![Discovery::Static(groups)])
+        }
+        "dns_sd_configs" => node.items("[]*dns.SDConfig")?.iter().map(|config| dns(config)).collect(),
+        "file_sd_configs" => {
+            node.items("[]*file.SDConfig")?.iter().map(|config| files(config, folder)).collect()
+        }
+        other => {
+            let text = format!(
+                "{other} is not supported here: static_configs, dns_sd_configs and file_sd_configs are"
+            );
+            Err(FileError::at(place, text))
+        }
+    }
 }
 
 fn basic_auth(node: &Node, folder: &Path) -> Result<Login, FileError> {

@@ -78,8 +78,8 @@ fn selector_of(leaf: &PlanExpr) -> Option<(&Selector, Option<i64>, bool)> {
     }
 }
 
-/// Rows on their way out.
-struct Way<'p, 't> {
+/// The operations that rows go through, and where they go then.
+struct Pipeline<'p, 't> {
     ops: Vec<RowOp<'p>>,
     delayed: bool,
     take: &'t mut TakeRow<'t>,
@@ -88,7 +88,7 @@ struct Way<'p, 't> {
     count: u64,
 }
 
-impl Way<'_, '_> {
+impl Pipeline<'_, '_> {
     /// The labels with which a row of these will end.
     fn final_labels(&self, labels: Labels, drop_name: bool) -> Result<Labels, QueryError> {
         let (mut labels, mut drop) = (labels, drop_name);
@@ -125,7 +125,7 @@ impl Way<'_, '_> {
 
 /// The rows of a selector until it is known whether they can be streamed, and their way out from then on.
 struct Gathered<'w, 'p, 't> {
-    way: &'w mut Way<'p, 't>,
+    pipeline: &'w mut Pipeline<'p, 't>,
     budget: Arc<Budget>,
     /// Whether the selector's series lose their names before they become rows.
     drops_name: bool,
@@ -155,7 +155,7 @@ impl Gathered<'_, '_, '_> {
             last = Some(labels);
             ascends
         };
-        let delayed = self.way.delayed;
+        let delayed = self.pipeline.delayed;
         let nameless = |row: &Row| match delayed && row.drop_name {
             true => without_name(&row.labels),
             false => row.labels.clone(),
@@ -167,7 +167,7 @@ impl Gathered<'_, '_, '_> {
             }
             self.budget.check()?;
             let labels = if self.drops_name && !delayed { without_name(&labels) } else { labels };
-            in_order = ascends(self.way.final_labels(labels, self.drops_name)?);
+            in_order = ascends(self.pipeline.final_labels(labels, self.drops_name)?);
         }
         self.budget.release(bytes);
         self.in_order = Some(in_order);
@@ -175,9 +175,9 @@ impl Gathered<'_, '_, '_> {
     }
 
     fn row(&mut self, row: Row) -> Result<(), QueryError> {
-        let row = self.way.through(row)?;
+        let row = self.pipeline.through(row)?;
         if self.streaming {
-            return self.way.out(row);
+            return self.pipeline.out(row);
         }
         let reserved = row_reservation(&row);
         self.budget.reserve(reserved)?;
@@ -189,7 +189,7 @@ impl Gathered<'_, '_, '_> {
         self.streaming = true;
         for row in std::mem::take(&mut self.rows) {
             let reserved = row_reservation(&row);
-            self.way.out(row)?;
+            self.pipeline.out(row)?;
             self.budget.release(reserved);
         }
         Ok(())
@@ -221,22 +221,22 @@ impl Evaluator<'_> {
             ops.push(self.row_op(expr)?);
         }
         let delayed = self.options.delayed_name_removal;
-        let mut way = Way { ops, delayed, take, last: None, count: 0 };
+        let mut pipeline = Pipeline { ops, delayed, take, last: None, count: 0 };
         let handed = match &leaf.node {
-            PlanNode::StepInvariant(inner) => self.spread_out(inner, from_bytes, &mut way)?,
-            _ => self.source_out(leaf, from_bytes, &mut way)?,
+            PlanNode::StepInvariant(inner) => self.stream_invariant(inner, from_bytes, &mut pipeline)?,
+            _ => self.stream_selector(leaf, from_bytes, &mut pipeline)?,
         };
-        for op in way.ops {
+        for op in pipeline.ops {
             self.notes.merge(op.into_notes());
         }
         Ok(handed)
     }
 
-    fn source_out(
+    fn stream_selector(
         &mut self,
         leaf: &PlanExpr,
         from_bytes: u64,
-        way: &mut Way<'_, '_>,
+        pipeline: &mut Pipeline<'_, '_>,
     ) -> Result<Streaming, QueryError> {
         let Some((selector, range_ms, drops)) = selector_of(leaf) else { return Ok(Streaming::NotPossible) };
         let reach = match range_ms {
@@ -248,7 +248,7 @@ impl Evaluator<'_> {
         let query = LabelQuery { selectors, min_t_ms, max_t_ms, budget: self.budget.clone() };
         let (source, to_come) = (self.source, Arc::new(SeriesToCome::of(selector.id)));
         let mut gathered = Gathered {
-            way,
+            pipeline,
             budget: self.budget.clone(),
             drops_name: drops,
             from_bytes,
@@ -279,12 +279,12 @@ impl Evaluator<'_> {
         });
         self.to_come = None;
         streamed?;
-        let Gathered { way, mut rows, reserved, streaming, .. } = gathered;
+        let Gathered { pipeline, mut rows, reserved, streaming, .. } = gathered;
         if streaming {
-            return Ok(Streaming::Streamed(way.count));
+            return Ok(Streaming::Streamed(pipeline.count));
         }
         // Rows that were made alike by the operations are for the whole evaluation to judge.
-        if !way.ops.is_empty() && !unique_labels(&rows) {
+        if !pipeline.ops.is_empty() && !unique_labels(&rows) {
             self.budget.release(reserved);
             return Ok(Streaming::NotPossible);
         }
@@ -295,11 +295,11 @@ impl Evaluator<'_> {
 
     /// A part that has one value for all steps: its rows are sorted while they are small, and each is spread
     /// only when its turn comes.
-    fn spread_out(
+    fn stream_invariant(
         &mut self,
         inner: &PlanExpr,
         from_bytes: u64,
-        way: &mut Way<'_, '_>,
+        pipeline: &mut Pipeline<'_, '_>,
     ) -> Result<Streaming, QueryError> {
         let all = self.steps;
         let frame = self.at_first_step(inner)?;
@@ -307,7 +307,7 @@ impl Evaluator<'_> {
         let mut rows: Vec<(Labels, Row)> = Vec::with_capacity(frame.rows.len());
         for row in frame.rows.into_iter().filter(|r| !r.column.is_empty()) {
             self.budget.check()?;
-            let labels = way.final_labels(row.labels.clone(), row.drop_name)?;
+            let labels = pipeline.final_labels(row.labels.clone(), row.drop_name)?;
             self.charge(label_bytes(&labels))?;
             rows.push((labels, row));
         }
@@ -319,7 +319,7 @@ impl Evaluator<'_> {
             let mut spread = Vec::with_capacity(rows.len());
             for (_, row) in rows {
                 let column = spread_column(&row.column, all);
-                let row = way.through(Row { column, ..row })?;
+                let row = pipeline.through(Row { column, ..row })?;
                 self.budget.reserve(row_reservation(&row))?;
                 self.live += row_reservation(&row);
                 spread.push(row);
@@ -330,10 +330,10 @@ impl Evaluator<'_> {
         for (_, row) in rows {
             self.budget.check()?;
             let column = spread_column(&row.column, all);
-            let row = way.through(Row { column, ..row })?;
-            way.out(row)?;
+            let row = pipeline.through(Row { column, ..row })?;
+            pipeline.out(row)?;
         }
-        Ok(Streaming::Streamed(way.count))
+        Ok(Streaming::Streamed(pipeline.count))
     }
 }
 

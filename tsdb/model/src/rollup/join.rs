@@ -200,3 +200,74 @@ fn same(a: &Window, b: &Window) -> bool {
         && (a.resets, a.changes) == (b.resets, b.changes)
         && bits(a) == bits(b)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::labels::Labels;
+    use crate::rollup::downsample::downsample;
+    use crate::source::merge::{SharedTimelines, merge_copies};
+
+    fn series(samples: impl IntoIterator<Item = (i64, f64)>) -> SeriesColumns {
+        let (ts, values): (Vec<i64>, Vec<f64>) = samples.into_iter().unzip();
+        SeriesColumns {
+            labels: Labels::empty(),
+            ts_ms: ts.into(),
+            values,
+            histograms: None,
+            start_ts_ms: None,
+            windows: None,
+        }
+    }
+
+    fn windows(series: &SeriesColumns) -> Vec<Window> {
+        (0..series.ts_ms.len()).map(|i| series.window(i)).collect()
+    }
+
+    /// Small whole numbers, so that sums do not depend on the order.
+    fn samples() -> impl Strategy<Value = std::collections::BTreeMap<i64, f64>> {
+        proptest::collection::btree_map(0i64..400, (0i32..40).prop_map(f64::from), 2..120)
+    }
+
+    proptest! {
+        #[test]
+        fn windows_that_follow_one_another_are_joined_to_the_whole(samples in samples(), cut in 0.0..1.0f64) {
+            let whole = downsample(&series(samples), 30);
+            let cut = (whole.ts_ms.len() as f64 * cut) as usize;
+            let parts = [(0..cut).collect::<Vec<_>>(), (cut..whole.ts_ms.len()).collect()];
+            let parts: Vec<_> = parts.iter().filter(|p| !p.is_empty()).map(|p| whole.pick(p)).collect();
+            let joined = merge_copies(parts, &mut SharedTimelines::default());
+            prop_assert_eq!(format!("{:?}", windows(&joined)), format!("{:?}", windows(&whole)));
+        }
+
+        #[test]
+        fn windows_of_samples_that_interleave_hold_all_of_them(samples in samples(), chosen: u128) {
+            let first = |i: usize| chosen >> (i % 128) & 1 == 1;
+            let numbered = || samples.iter().map(|(t, v)| (*t, *v)).enumerate();
+            let parts = [true, false].map(|side| {
+                series(numbered().filter(|(i, _)| first(*i) == side).map(|(_, sample)| sample))
+            });
+            let parts: Vec<_> =
+                parts.iter().filter(|p| !p.ts_ms.is_empty()).map(|p| downsample(p, 30)).collect();
+            let merged = merge_overlapping(parts);
+            let whole = downsample(&series(samples.clone()), 30);
+            let seen = |w: &Window| (w.ts_ms, w.first.ts_ms, w.count, w.sum, w.min, w.max);
+            // Windows of one span that do not overlap stay two.
+            let mut of_span: Vec<Window> = Vec::new();
+            for window in windows(&merged) {
+                match of_span.last_mut() {
+                    Some(last) if window_index(last.ts_ms, 30) == window_index(window.ts_ms, 30) => {
+                        last.follow(&window);
+                    }
+                    _ => of_span.push(window),
+                }
+            }
+            prop_assert_eq!(
+                of_span.iter().map(seen).collect::<Vec<_>>(),
+                windows(&whole).iter().map(seen).collect::<Vec<_>>()
+            );
+        }
+    }
+}
