@@ -10,22 +10,35 @@ use super::symbols::Symbols;
 use super::{ById, Head, TenantHead};
 use model::matcher::Matcher;
 
-/// Which series count: those of a selection, or any that has a sample in the range.
-enum Touched<'a> {
-    /// Selected, and known to have a sample in the range.
-    These(RoaringBitmap),
-    /// Looked at one by one, until the first that does: nearly always the first.
-    Any(&'a ById, RangeInclusive<u64>, (i64, i64)),
+/// Which series count: those that have a sample in the range, of a selection or of all.
+struct Touched<'a> {
+    by_id: &'a ById,
+    generations: RangeInclusive<u64>,
+    range: (i64, i64),
+    /// Known to have one.
+    with: RoaringBitmap,
+    /// Known to have none.
+    without: RoaringBitmap,
+    /// All series count; else `with` is complete.
+    every: bool,
 }
 
 impl Touched<'_> {
-    fn some_of(&self, ids: &RoaringBitmap) -> bool {
-        match self {
-            Touched::These(touched) => !touched.is_disjoint(ids),
-            Touched::Any(by_id, generations, range) => {
-                ids.iter().any(|id| touches(by_id, id, generations, *range))
-            }
+    /// Whether one of these series has a sample in the range. Where all count, series are looked at one by
+    /// one, until the first that does, nearly always the first; and no series twice, however many names and
+    /// values it carries.
+    fn some_of(&mut self, ids: &RoaringBitmap) -> bool {
+        if !self.every || !self.with.is_disjoint(ids) {
+            return !self.with.is_disjoint(ids);
         }
+        for id in (ids - &self.without).iter() {
+            if touches(self.by_id, id, &self.generations, self.range) {
+                self.with.insert(id);
+                return true;
+            }
+            self.without.insert(id);
+        }
+        false
     }
 }
 
@@ -43,11 +56,10 @@ fn touched<'a>(
     generations: RangeInclusive<u64>,
     range: (i64, i64),
 ) -> Touched<'a> {
-    if selectors.is_empty() {
-        return Touched::Any(by_id, generations, range);
-    }
     let selected = selectors.iter().fold(RoaringBitmap::new(), |all, s| all | postings.select(s, symbols));
-    Touched::These(selected.into_iter().filter(|id| touches(by_id, *id, &generations, range)).collect())
+    let with = selected.into_iter().filter(|id| touches(by_id, *id, &generations, range)).collect();
+    let (without, every) = (RoaringBitmap::new(), selectors.is_empty());
+    Touched { by_id, generations, range, with, without, every }
 }
 
 impl Head {
@@ -63,7 +75,7 @@ impl Head {
     ) -> Vec<String> {
         let (sets, postings, by_id) = (self.labels.read(), tenant.postings.read(), self.by_id.read());
         let symbols = sets.symbols();
-        let touched = touched(&postings, symbols, &by_id, selectors, generations, range);
+        let mut touched = touched(&postings, symbols, &by_id, selectors, generations, range);
         let carried = postings.iter().filter(|(_, values)| values.values().any(|ids| touched.some_of(ids)));
         let mut names: Vec<String> = carried.map(|(name, _)| symbols.text(name).to_string()).collect();
         names.sort_unstable();
@@ -82,7 +94,7 @@ impl Head {
         let (sets, postings, by_id) = (self.labels.read(), tenant.postings.read(), self.by_id.read());
         let symbols = sets.symbols();
         let Some(values) = symbols.find(name).and_then(|n| postings.values(n)) else { return Vec::new() };
-        let touched = touched(&postings, symbols, &by_id, selectors, generations, range);
+        let mut touched = touched(&postings, symbols, &by_id, selectors, generations, range);
         let carried = values.iter().filter(|(_, ids)| touched.some_of(ids));
         let mut values: Vec<String> = carried.map(|(value, _)| symbols.text(*value).to_string()).collect();
         values.sort_unstable();
