@@ -272,7 +272,8 @@ impl Source for BucketSource {
                 None => all.extend((0..table.len() as u32).map(|s| table.labels(s))),
             }
         }
-        all.sort_unstable();
+        // Ascending runs, one for each metric of each block: the stable sort merges them.
+        all.sort();
         all.dedup();
         Ok(all)
     }

@@ -440,12 +440,20 @@ impl Head {
         tenant: &TenantHead,
         matchers: &[model::matcher::Matcher],
     ) -> Vec<(Labels, Arc<Series>)> {
-        let sets = self.labels.read();
-        let ids = tenant.postings.read().select(matchers, sets.symbols());
-        let mut found = self.with_labels(&ids, &sets);
-        drop(sets);
+        let mut found = self.selected(tenant, matchers);
         found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
         found
+    }
+
+    /// The same in no order, for those who bring them into another one.
+    pub fn selected(
+        &self,
+        tenant: &TenantHead,
+        matchers: &[model::matcher::Matcher],
+    ) -> Vec<(Labels, Arc<Series>)> {
+        let sets = self.labels.read();
+        let ids = tenant.postings.read().select(matchers, sets.symbols());
+        self.with_labels(&ids, &sets)
     }
 
     /// The series of a tenant by metric, metrics in order, the series of one in no order; those without a

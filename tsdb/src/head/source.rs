@@ -85,13 +85,13 @@ impl HeadSource {
         spans.iter().collect()
     }
 
-    /// Runs `f` for each series that the selection touches.
+    /// Runs `f` for each series that the query touches, in no order.
     fn for_each(&self, query: &LabelQuery, mut f: impl FnMut(Labels)) -> Result<(), SourceError> {
         query.budget.check()?;
         let every = [Vec::new()];
         let selectors = if query.selectors.is_empty() { &every[..] } else { &query.selectors[..] };
         for matchers in selectors {
-            for (i, (labels, series)) in self.head.matching(&self.tenant, matchers).into_iter().enumerate() {
+            for (i, (labels, series)) in self.head.selected(&self.tenant, matchers).into_iter().enumerate() {
                 if i % 1024 == 0 {
                     query.budget.check()?;
                 }
