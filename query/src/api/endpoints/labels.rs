@@ -109,7 +109,7 @@ pub async fn series(State(state): State<ApiState>, call: Call) -> Result<Respons
 
 /// `GET|POST /api/v1/labels`
 pub async fn names(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
-    look_up(state, call, STRINGS, |e| ApiError::bad_data(e), |source, query| source.label_names(query)).await
+    look_up(state, call, STRINGS, ApiError::bad_data, |source, query| source.label_names(query)).await
 }
 
 /// `GET /api/v1/label/<name>/values`
@@ -125,7 +125,7 @@ pub async fn values(
         return Err(ApiError::bad_data(format!("invalid label name: {}", quote(&name))));
     }
     let find = move |source: &dyn Source, query: &LabelQuery| source.label_values(&name, query);
-    look_up(state, call, STRINGS, |e| ApiError::bad_data(e), find).await
+    look_up(state, call, STRINGS, ApiError::bad_data, find).await
 }
 
 /// `GET /api/v1/metadata`. Here, and only here, `limit=0` means nothing at all, as upstream has it.

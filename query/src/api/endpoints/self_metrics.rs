@@ -140,10 +140,9 @@ impl Family<'_> {
 
     /// Buckets, sum and count of the same labels are one metric.
     fn histograms(&self) -> Value {
-        let mut metrics: Vec<(Vec<(&str, String)>, Map<String, Value>)> = Vec::new();
+        let mut metrics: Vec<(Pairs<'_>, Map<String, Value>)> = Vec::new();
         for sample in &self.samples {
-            let labels: Vec<(&str, String)> =
-                sample.labels.iter().filter(|(name, _)| *name != "le").cloned().collect();
+            let labels: Pairs<'_> = sample.labels.iter().filter(|(name, _)| *name != "le").cloned().collect();
             if metrics.last().is_none_or(|(last, _)| *last != labels) {
                 metrics.push((labels, Map::new()));
             }
@@ -167,6 +166,9 @@ impl Family<'_> {
         metrics.into_iter().map(|(labels, h)| metric(&labels, "histogram", Value::Object(h))).collect()
     }
 }
+
+/// Labels with their values.
+type Pairs<'a> = Vec<(&'a str, String)>;
 
 fn single(sample: &Sample<'_>, kind: &str) -> Value {
     metric(&sample.labels, &kind.to_ascii_lowercase(), json!({ "value": number(sample.value) }))
