@@ -18,6 +18,7 @@ mod load;
 mod queries;
 mod report;
 mod rng;
+mod rules;
 mod server;
 mod spool;
 mod target;
@@ -56,6 +57,8 @@ enum Command {
     /// As `run`, with ten series a target and the panels of a dashboard over a day;
     /// `--targets 100 --minutes 1440` has 1,000 series
     Dashboards(Options),
+    /// CPU of evaluating rules over the fleet, on servers that have rules
+    Rules(RulesOptions),
 }
 
 #[derive(Args, Clone)]
@@ -119,6 +122,21 @@ struct Options {
     hearth_arg: Vec<String>,
 }
 
+#[derive(Args, Clone)]
+struct RulesOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Groups of 20 rules, each over one machine
+    #[arg(long, default_value_t = 1000)]
+    groups: u32,
+    /// Seconds between evaluations of a group
+    #[arg(long, default_value_t = 30)]
+    every: u32,
+    /// Seconds to watch
+    #[arg(long, default_value_t = 60)]
+    watch: u64,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Parts {
     Everything,
@@ -155,13 +173,19 @@ impl Options {
 }
 
 fn main() -> ExitCode {
+    let mut rules = None;
     let (options, parts) = match Cli::parse().command {
         Command::Run(o) => (o, Parts::Everything),
         Command::Ingest(o) => (o, Parts::Ingest),
         Command::Restart(o) => (o, Parts::Restart),
         Command::Dashboards(o) => (o, Parts::Dashboards),
+        Command::Rules(o) => {
+            let options = o.options.clone();
+            rules = Some(o);
+            (options, Parts::Ingest)
+        }
     };
-    match run(&options, parts) {
+    match run(&options, parts, rules.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tell(&format!("bench: {e}"));
@@ -175,7 +199,7 @@ fn tell(what: &str) {
     let _ = writeln!(io::stderr().lock(), "{what}");
 }
 
-fn run(options: &Options, parts: Parts) -> io::Result<()> {
+fn run(options: &Options, parts: Parts, rules: Option<&RulesOptions>) -> io::Result<()> {
     let fleet = options.fleet(parts == Parts::Dashboards);
     let begun = Instant::now();
     let spool_dir = options.dir.join("spool");
@@ -203,7 +227,10 @@ fn run(options: &Options, parts: Parts) -> io::Result<()> {
         for (n, kind) in options.servers.iter().enumerate() {
             tell(&format!("round {}: {}", round + 1, all[n].server));
             let dir = options.dir.join(format!("server-{round}-{n}"));
-            answers[n] = measure(kind, &dir, options, &fleet, &spool, parts, &mut all[n])?;
+            match rules {
+                Some(rules) => measure_rules(kind, &dir, rules, &spool, &mut all[n])?,
+                None => answers[n] = measure(kind, &dir, options, &fleet, &spool, parts, &mut all[n])?,
+            }
             if !options.keep {
                 std::fs::remove_dir_all(&dir)?;
             }
@@ -226,6 +253,31 @@ fn run(options: &Options, parts: Parts) -> io::Result<()> {
         std::fs::remove_dir_all(&options.dir)?;
     }
     Ok(())
+}
+
+/// One server with rules over the fleet.
+fn measure_rules(
+    kind: &Kind,
+    dir: &Path,
+    rules: &RulesOptions,
+    spool: &Spool,
+    into: &mut Measured,
+) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let file = dir.canonicalize()?.join("rules.yml");
+    std::fs::write(&file, rules::file(rules.groups, rules.options.targets, rules.every))?;
+    let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &rules.options.hearth_arg } else { &[] };
+    let server = Server::start_with_rules(kind, dir, more, &file)?;
+    let sent = load::send(&server, spool, rules.options.protocol());
+    if sent.failed > 0 {
+        into.notes.push(format!(
+            "{} requests failed: {}",
+            sent.failed,
+            sent.first_failure.unwrap_or_default()
+        ));
+    }
+    let every = std::time::Duration::from_secs(rules.every.into());
+    rules::measure(&server, every, std::time::Duration::from_secs(rules.watch), into)
 }
 
 /// One server, from an empty folder to its end. Answers of the query mix come back, on the head and on

@@ -55,6 +55,7 @@ impl Kind {
 pub struct Server {
     kind: Kind,
     more_args: Vec<String>,
+    rule_file: Option<PathBuf>,
     child: Option<Child>,
     dir: PathBuf,
     port: u16,
@@ -80,6 +81,23 @@ fn build_hearth() -> io::Result<PathBuf> {
 impl Server {
     /// Starts it in an empty folder and waits until it is ready.
     pub fn start(kind: &Kind, dir: &Path, more_args: &[String]) -> io::Result<Server> {
+        Server::start_on(kind, dir, more_args, None)
+    }
+
+    /// The same with a rule file, for servers that have rules.
+    pub fn start_with_rules(
+        kind: &Kind,
+        dir: &Path,
+        more_args: &[String],
+        rules: &Path,
+    ) -> io::Result<Server> {
+        match kind {
+            Kind::Hearth(_) | Kind::Prometheus(_) => Server::start_on(kind, dir, more_args, Some(rules)),
+            _ => Err(io::Error::other(format!("{} has no rules to be measured here", kind.name()))),
+        }
+    }
+
+    fn start_on(kind: &Kind, dir: &Path, more_args: &[String], rules: Option<&Path>) -> io::Result<Server> {
         let mut kind = kind.clone();
         if kind == Kind::Hearth(None) {
             kind = Kind::Hearth(Some(build_hearth()?));
@@ -91,7 +109,8 @@ impl Server {
             _ => format!("http://127.0.0.1:{port}"),
         };
         let more_args = more_args.to_vec();
-        let mut server = Server { kind, more_args, child: None, dir: dir.to_owned(), port, url };
+        let rule_file = rules.map(Path::to_owned);
+        let mut server = Server { kind, more_args, rule_file, child: None, dir: dir.to_owned(), port, url };
         server.spawn()?;
         Ok(server)
     }
@@ -131,12 +150,19 @@ impl Server {
             Kind::Hearth(path) => {
                 let mut c = Command::new(path.as_deref().unwrap_or(Path::new("hearth")));
                 c.args(["--listen", &address, "--self-metrics-interval", "0", "--data-dir"]).arg(&data);
+                if let Some(file) = &self.rule_file {
+                    c.arg("--rules-files").arg(file);
+                }
                 c
             }
             Kind::Prometheus(path) => {
                 let config = self.dir.join("prometheus.yml");
                 // Hearth and VictoriaMetrics take late samples always; Prometheus has to be told.
-                std::fs::write(&config, "storage:\n  tsdb:\n    out_of_order_time_window: 24h\n")?;
+                let mut text = "storage:\n  tsdb:\n    out_of_order_time_window: 24h\n".to_string();
+                if let Some(file) = &self.rule_file {
+                    text += &format!("rule_files: ['{}']\n", file.display());
+                }
+                std::fs::write(&config, text)?;
                 let mut c = Command::new(path);
                 c.arg(format!("--config.file={}", config.display()))
                     .arg(format!("--storage.tsdb.path={}", data.display()))

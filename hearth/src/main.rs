@@ -25,10 +25,12 @@ mod metrics;
 mod objstore;
 mod secrets;
 mod server;
+mod traces;
 
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -57,7 +59,11 @@ fn main() -> ExitCode {
         return (command.run)(of_command, loaded, location);
     }
     logging::start_logging(&loaded.settings);
-    match server::run(loaded, location) {
+    let read: server::ReadSettings = Arc::new(move || {
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        config::load(&matches, variables)
+    });
+    match server::run(loaded, read, location) {
         Ok(()) => ExitCode::SUCCESS,
         Err(server::Failure::Start(e)) => refuse(e),
         Err(server::Failure::Stop(e)) => {

@@ -1,12 +1,21 @@
-//! The requests Grafana's Prometheus data source makes, put to the running binary as Grafana puts them
-//! (grafana/packages/grafana-prometheus).
+//! Grafana's Prometheus data source against the running binary: the requests it makes, put as Grafana puts
+//! them, and its own published code (`@grafana/prometheus`) on Node.
+//!
+//! Of that code runs what needs no browser: its start (exemplars, rules, metrics and metadata), label names
+//! and values, all forms of variables, ad-hoc filters, and the way of a panel's frames. The query editor
+//! (React) and Grafana's backend (Go: its health check, and the conversion of answers to frames) do not run
+//! here.
 
 mod test_services;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_services::api::seconds;
 use test_services::remote_write::{bytes_field, snappy, write_request};
-use test_services::{Start, now_ms, series};
+use test_services::{Hearth, Start, installed, now_ms, series, wait_for};
 
 #[test]
 fn grafana_gets_answers_to_what_it_asks() {
@@ -127,4 +136,90 @@ fn grafana_gets_answers_to_what_it_asks() {
             rules.text()
         );
     }
+}
+
+/// Runs the data source's own code on Node against a server; what it made of the answers.
+fn data_source(hearth: &Hearth) -> Value {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-services/grafana/node_modules");
+    assert!(
+        packages.join("@grafana/prometheus").is_dir(),
+        "Grafana's data source is not installed below target/test-services: `.ci/test-services` installs it"
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grafana/datasource.cjs");
+    let output = Command::new(installed("node", "nodejs"))
+        .arg(script)
+        .arg(format!("http://127.0.0.1:{}", hearth.start.port))
+        .env("NODE_PATH", packages)
+        .output()
+        .expect("node runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("the script prints JSON")
+}
+
+#[test]
+fn grafana_data_source_itself_reads_what_hearth_answers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rules = "groups:\n- name: g\n  interval: 1s\n  rules:\n  - {record: 'job:http:rate', expr: 'sum by (job) (rate(http_requests_total[1m]))', labels: {team: web}}\n";
+    std::fs::write(folder.path().join("rules.yml"), rules).expect("rules can be written");
+    let hearth =
+        Start::at(folder.path()).config("rules: {files: rules.yml}\nself_metrics_interval: 0\n").ready();
+    let now = now_ms() / 1000 * 1000;
+    let samples: Vec<_> = (0..40).map(|i| (now - 600_000 + i * 15_000, i as f64)).collect();
+    let mut body = write_request(&[
+        series(&[("__name__", "http_requests_total"), ("instance", "a:1"), ("job", "web")], &samples),
+        series(&[("__name__", "http_requests_total"), ("instance", "b:1"), ("job", "web")], &samples),
+        series(&[("__name__", "http_duration_seconds_bucket"), ("job", "api"), ("le", "+Inf")], &samples),
+    ]);
+    let mut metadata = vec![1 << 3, 1];
+    bytes_field(&mut metadata, 2, b"http_requests_total");
+    bytes_field(&mut metadata, 4, b"Requests answered.");
+    bytes_field(&mut body, 3, &metadata);
+    assert_eq!(hearth.api.try_write_raw(&snappy(&body)).expect("an answer").status, 204);
+    wait_for("the rule's series", Duration::from_secs(60), || {
+        (!hearth.api.instant("job:http:rate", now_ms()).is_empty()).then_some(())
+    });
+
+    let found = data_source(&hearth);
+    let is = |place: &str, wanted: Value| {
+        assert_eq!(found.pointer(place), Some(&wanted), "{place} in\n{found:#}");
+    };
+    let variable = |query: &str, wanted: Value| {
+        assert_eq!(found["variables"][query], wanted, "{query} in\n{found:#}");
+    };
+    is("/exemplarsAvailable", json!(true));
+    is("/started", json!(true));
+    is("/metrics", json!(["http_duration_seconds_bucket", "http_requests_total"]));
+    is("/metadata/type", json!("counter"));
+    is("/metadata/help", json!("Requests answered."));
+    is("/histograms", json!(["http_duration_seconds_bucket"]));
+    is("/values", json!(["a:1", "b:1"]));
+    variable("label_names(http_requests_total)", json!(["instance", "job"]));
+    variable("label_values(job)", json!(["api", "web"]));
+    variable("label_values(http_requests_total, instance)", json!(["a:1", "b:1"]));
+    variable("label_values({job=~\"w.*\", instance!=\"a:1\"}, instance)", json!(["b:1"]));
+    variable("metrics(http_.*total)", json!(["http_requests_total"]));
+    let count = &found["variables"]["query_result(count by (job) (http_requests_total))"][0];
+    let count = count.as_str().unwrap_or_default();
+    assert!(count.starts_with("{job=\"web\"} 2"), "{count:?}");
+    variable(
+        "http_requests_total{instance=\"a:1\"}",
+        json!(["http_requests_total{instance=\"a:1\",job=\"web\"}"]),
+    );
+    is("/byGet", json!(["a:1", "b:1"]));
+    is("/bySeries", json!(["a:1", "b:1"]));
+    is("/adHocValues", json!(["api", "web"]));
+    let keys = found["adHocKeys"].as_array().expect("a list");
+    assert!(["instance", "job", "le"].iter().all(|key| keys.contains(&json!(key))), "{keys:?}");
+    let mapped = &found["ruleMappings"]["job:http:rate"];
+    assert!(mapped.to_string().contains("rate(http_requests_total[1m])"), "{mapped}");
+    let panel = found["panel"].as_array().expect("frames");
+    assert_eq!(panel.len(), 2, "{panel:?}");
+    assert_eq!(panel[0]["labels"], json!({"instance": "a:1"}));
+    assert!(panel[0]["points"].as_u64() > Some(30), "{panel:?}");
+    let requests = found["requests"].as_array().expect("a list");
+    // Names while they are typed: where a server has no search, the data source asks as it did before.
+    let fine = |r: &str| r.ends_with(" 200") || r.starts_with("GET /api/v1/search/") && r.ends_with(" 404");
+    assert!(requests.iter().all(|r| r.as_str().is_some_and(fine)), "{requests:?}");
+    is("/searchedValues", json!(["web"]));
+    assert!(requests.len() >= 9, "{requests:?}");
 }

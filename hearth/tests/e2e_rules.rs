@@ -3,6 +3,8 @@
 
 mod test_services;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -280,6 +282,201 @@ fn tenants_keep_rules_of_their_own_in_the_bucket() {
     assert_eq!(info["features"]["ruler_config_api"], "true");
 }
 
+/// Something at an address of an Alertmanager that is none: what it says to each request, or nothing at all.
+fn impostor(says: Option<&'static str>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            match says {
+                None => silent.push(stream),
+                Some(text) => {
+                    let _ = stream.read(&mut [0; 4096]);
+                    let _ = stream.write_all(text.as_bytes());
+                }
+            }
+        }
+    });
+    port
+}
+
+/// A number of `/metrics` by the beginning of its line.
+fn metric(hearth: &Hearth, start: &str) -> f64 {
+    let text = hearth.api.get("/metrics", &[]).text();
+    let line =
+        text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start} in\n{text}"));
+    line.rsplit(' ').next().and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("no number in {line}"))
+}
+
+#[test]
+fn alertmanagers_that_hang_or_talk_nonsense_hold_up_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hangs = impostor(None);
+    let nonsense = impostor(Some("HTTP/7 what\r\n\r\n<<<"));
+    let page =
+        impostor(Some("HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\nconnection: close\r\n\r\nno no"));
+    let busy = impostor(Some("HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+    let good = Alertmanager::start(&folder.path().join("am"));
+    let urls = [hangs, nonsense, page, busy].map(|port| format!("'http://127.0.0.1:{port}'")).join(", ");
+    let config = format!(
+        "rules: {{files: rules.yml, alertmanagers: [{urls}, '{}'], alert_resend_delay: 1s, notification_queue: 4}}\nshutdown: {{timeout: 2s}}\n",
+        good.url()
+    );
+    let hearth = start(folder.path(), &config);
+    write_up(&hearth, 0.0);
+    let seen = wait_for("the alert at the one that answers", PATIENCE, || good.alerts().into_iter().next());
+    assert_eq!(seen["labels"]["alertname"], "Down");
+    let url = |port: u16| format!("{{alertmanager=\"http://127.0.0.1:{port}/api/v2/alerts\"}}");
+    for port in [nonsense, page, busy] {
+        wait_for("an error to be counted", PATIENCE, || {
+            (metric(&hearth, &format!("prometheus_notifications_errors_total{}", url(port))) > 0.0)
+                .then_some(())
+        });
+        assert_eq!(metric(&hearth, &format!("prometheus_notifications_sent_total{}", url(port))), 0.0);
+    }
+    // While all of them wait or try again, evaluation goes on at its pace and the good one is told anew.
+    let count = |hearth: &Hearth| {
+        metric(hearth, "prometheus_rule_group_iterations_total{rule_group=\"rules.yml;alerts\"}")
+    };
+    let (before, sent) = (count(&hearth), format!("prometheus_notifications_sent_total{}", url(good.port)));
+    let sent_before = metric(&hearth, &sent);
+    wait_for("evaluations", PATIENCE, || (count(&hearth) >= before + 5.0).then_some(()));
+    wait_for("the good one to be told again", PATIENCE, || {
+        (metric(&hearth, &sent) > sent_before).then_some(())
+    });
+    assert_eq!(
+        metric(&hearth, "prometheus_rule_evaluation_failures_total{rule_group=\"rules.yml;alerts\"}"),
+        0.0
+    );
+    let waiting = metric(&hearth, &format!("prometheus_notifications_queue_length{}", url(hangs)));
+    assert!(waiting <= 4.0, "{waiting} wait for the one that hangs");
+    let mut hearth = hearth;
+    assert!(hearth.stop().success(), "the end does not wait for them");
+}
+
+#[test]
+fn reload_takes_all_settings_that_can_change_and_names_the_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = Alertmanager::start(&folder.path().join("am1"));
+    let second = Alertmanager::start(&folder.path().join("am2"));
+    let config = |more: &str, url: &str, cluster: &str| {
+        format!(
+            "rules: {{files: rules.yml, alertmanagers: ['{url}'], external_labels: cluster={cluster}, alert_resend_delay: 1s}}\nhttp: {{enable_lifecycle: true}}\nself_metrics_interval: 0\n{more}"
+        )
+    };
+    let hearth = start(folder.path(), &config("retention: 90d\n", &first.url(), "eu"));
+    write_up(&hearth, 0.0);
+    let old = now_ms() - 40 * 86_400_000;
+    hearth.api.write(&[series(&[("__name__", "old")], &[(old, 1.0)])]);
+    wait_for("the first to know", PATIENCE, || first.alerts().into_iter().next());
+    assert_eq!(hearth.api.instant("old", old + 1).single(), 1.0);
+
+    let file = folder.path().join("hearth.yaml");
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    write(&config("retention: 30 days\n", &second.url(), "us"));
+    let refused = hearth.api.post("/-/reload", &[], b"");
+    assert_eq!(refused.status, 500);
+    assert!(refused.text().contains("hearth.yaml:4:1: retention: \"30 days\""), "{}", refused.text());
+    assert_eq!(metric(&hearth, "prometheus_config_last_reload_successful"), 0.0);
+    assert_eq!(hearth.api.instant("old", old + 1).single(), 1.0, "everything is as it was");
+
+    write(&config(
+        "retention: 30d\nretention_rules: ['{__name__=\"old\"}=3d']\nquery: {timeout: 7s}\nlog: {level: debug}\n",
+        &second.url(),
+        "us",
+    ));
+    let reloaded = hearth.api.post("/-/reload", &[], b"");
+    assert_eq!(
+        (reloaded.status, reloaded.text().as_str()),
+        (200, "needs another start to take effect: query.timeout\n")
+    );
+    assert_eq!(metric(&hearth, "prometheus_config_last_reload_successful"), 1.0);
+    let told = wait_for("the second to know", PATIENCE, || second.alerts().into_iter().next());
+    assert_eq!(told["labels"]["cluster"], "us");
+    assert_eq!(told["annotations"]["summary"], "web-1 of us has 0");
+    assert!(hearth.api.instant("old", old + 1).is_empty(), "past its new retention");
+    let late = [series(&[("__name__", "late")], &[(old, 1.0)])];
+    let refused = hearth.api.try_write(&late).expect("an answer");
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    wait_for("what only debug says", PATIENCE, || hearth.process.log_tail().contains("DEBUG").then_some(()));
+}
+
+/// The requests of mimirtool 2.x (its client sends neither a content type nor anything but the tenant), and
+/// those of Grafana's rule editor for a data source at the root and at `/prometheus`.
+#[test]
+fn rules_are_edited_by_the_requests_of_mimirtool_and_grafana() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = "rules: {config_api: true}\ntenant_header: X-Scope-OrgID\n";
+    let hearth = Start::at(folder.path()).config(config).ready();
+    let client = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    let ask = |method: &str, path: &str, body: &str| -> (u16, String) {
+        let url = format!("http://127.0.0.1:{}{path}", hearth.start.port);
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(url)
+            .header("User-Agent", "mimirtool/2.17.0")
+            .header("X-Scope-OrgID", "team-a")
+            .body(body.to_owned())
+            .expect("a request");
+        let mut answer = client.run(request).expect("an answer");
+        (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
+    };
+    let group = "name: node
+interval: 1m0s
+limit: 10
+evaluation_delay: 30s
+rules:
+    - record: instance:cpu:rate5m
+      expr: sum by (instance) (rate(cpu_seconds_total[5m]))
+    - alert: HighLoad
+      expr: instance:cpu:rate5m > 0.9
+      for: 10m
+      keep_firing_for: 5m
+      labels:
+        severity: page
+      annotations:
+        summary: '{{ $labels.instance }} is at {{ $value | humanizePercentage }}'
+";
+    let base = "/prometheus/config/v1/rules";
+    // `rules list` and `rules print` of nothing.
+    assert_eq!(ask("GET", base, ""), (200, "{}\n".into()));
+    // `rules load`: is the group there? It is not, so it is created.
+    assert_eq!(ask("GET", &format!("{base}/infra%2Fnodes/node"), "").0, 404);
+    let (status, text) = ask("POST", &format!("{base}/infra%2Fnodes"), group);
+    assert_eq!(status, 202, "{text}");
+    let (status, one) = ask("GET", &format!("{base}/infra%2Fnodes/node"), "");
+    assert_eq!(status, 200);
+    assert!(one.contains("name: node") && one.contains("instance:cpu:rate5m > 0.9"), "{one}");
+    // What is read can be written again and is the same: `rules sync` finds nothing to do.
+    assert_eq!(ask("POST", &format!("{base}/infra%2Fnodes"), &one).0, 202);
+    assert_eq!(ask("GET", &format!("{base}/infra%2Fnodes/node"), "").1, one);
+    let (_, all) = ask("GET", base, "");
+    assert!(all.contains("infra/nodes:"), "{all}");
+    for alias in ["/config/v1/rules", "/api/prom/rules"] {
+        assert_eq!(ask("GET", alias, ""), (200, all.clone()), "{alias}");
+        assert_eq!(ask("GET", &format!("{alias}/infra%2Fnodes/node"), ""), (200, one.clone()), "{alias}");
+    }
+    // Grafana edits a rule: it reads the group, and posts it with a change, as JSON, which is YAML.
+    let edited = r#"{"name":"node","interval":"1m","rules":[{"alert":"HighLoad","expr":"instance:cpu:rate5m > 0.8","for":"10m"}]}"#;
+    assert_eq!(ask("POST", "/config/v1/rules/infra%2Fnodes", edited).0, 202);
+    assert!(ask("GET", "/config/v1/rules/infra%2Fnodes/node", "").1.contains("> 0.8"));
+    wait_for("the rule to run", PATIENCE, || {
+        let url = format!("http://127.0.0.1:{}/api/v1/rules", hearth.start.port);
+        let mut answer = ureq::get(&url).header("X-Scope-OrgID", "team-a").call().expect("an answer");
+        answer.body_mut().read_to_string().expect("text").contains("> 0.8").then_some(())
+    });
+    // `rules delete`, `rules delete-namespace`, and both again.
+    assert_eq!(ask("DELETE", &format!("{base}/infra%2Fnodes/node"), "").0, 202);
+    assert_eq!(ask("DELETE", &format!("{base}/infra%2Fnodes/node"), "").0, 404);
+    assert_eq!(ask("POST", &format!("{base}/infra%2Fnodes"), group).0, 202);
+    assert_eq!(ask("DELETE", &format!("{base}/infra%2Fnodes"), "").0, 202);
+    assert_eq!(ask("GET", base, ""), (200, "{}\n".into()));
+    let (status, why) = ask("POST", &format!("{base}/x"), "name: bad\nrules:\n- record: r\n  expr: sum(\n");
+    assert!(status == 400 && why.contains("could not parse expression"), "{status} {why}");
+}
+
 fn run(program: &Path, folder: &Path, args: &[&str]) -> Output {
     Command::new(program)
         .args(args)
@@ -385,6 +582,61 @@ tests:
     let junit = run(hearth, folder.path(), &["test", "rules", "--junit", "out.xml", "tests.yml"]);
     assert!(junit.status.success());
     assert!(std::fs::read_to_string(folder.path().join("out.xml")).expect("read").contains("failures=\"0\""));
+}
+
+/// Rule files of the shapes that those for Kubernetes, for machines and collections of alerts have.
+#[test]
+fn rules_of_the_shapes_in_the_wild_give_what_promtool_says() {
+    let shapes = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rule_shapes");
+    let (hearth, promtool) = (Path::new(env!("CARGO_BIN_EXE_hearth")), installed("promtool", "prometheus"));
+    for args in [
+        &["check", "rules", "kubernetes.yml", "node.yml", "collection.yml"][..],
+        &["test", "rules", "shapes_test.yml"],
+    ] {
+        let (ours, theirs) = (run(hearth, &shapes, args), run(&promtool, &shapes, args));
+        assert!(theirs.status.success(), "{args:?}: {}", text(&theirs.stderr));
+        assert!(ours.status.success(), "{args:?}: {}{}", text(&ours.stdout), text(&ours.stderr));
+        assert_eq!(text(&ours.stdout), text(&theirs.stdout), "{args:?}");
+    }
+    // And all of them run.
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = format!("rules: {{files: '{}/[cnk]*.yml', evaluation_interval: 1s}}\n", shapes.display());
+    let hearth = Start::at(folder.path()).config(&config).ready();
+    wait_for("all groups to be evaluated without an error", PATIENCE, || {
+        let groups =
+            hearth.api.get("/api/v1/rules", &[]).data()["groups"].as_array().expect("a list").clone();
+        assert_eq!(groups.len(), 7);
+        let rules: Vec<&Value> = groups.iter().flat_map(|g| g["rules"].as_array().expect("a list")).collect();
+        assert_eq!(rules.len(), 17);
+        assert!(rules.iter().all(|r| r["health"] != "err"), "{rules:#?}");
+        rules.iter().filter(|r| r["health"] == "ok").count().ge(&16).then_some(())
+    });
+}
+
+#[test]
+fn rules_over_long_ranges_read_rollups_where_these_are_exact() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = "groups:\n- name: long\n  interval: 1s\n  rules:\n  - {record: 'src:increase', expr: 'increase(src[90h])'}\n  - {record: 'src:max', expr: 'max_over_time(src[90h])'}\n";
+    std::fs::write(folder.path().join("rules.yml"), rules).expect("written");
+    let config = "rules: {files: rules.yml}\ncompactor: {interval: 1s, grace: 0, late_wait: 0}\nself_metrics_interval: 0\n";
+    let hearth = Start::at(folder.path()).config(config).ready();
+    let first = now_ms() / 60_000 * 60_000 - 70 * 3_600_000;
+    let samples: Vec<(i64, f64)> = (0..6000).map(|i| (first + i * 15_000, 3.0 * i as f64)).collect();
+    for part in samples.chunks(1000) {
+        hearth.api.write(&[series(&[("__name__", "src")], part)]);
+    }
+    hearth.api.flush();
+    let read = || hearth.api.get("/api/v1/rules", &[]).data()["groups"][0]["samplesRead"].as_u64();
+    // The two rules read 12,000 samples before compaction has made rollups, and a few hundred windows after.
+    wait_for("rules to read rollups", PATIENCE, || read().filter(|read| (1..2000).contains(read)));
+    let now = now_ms();
+    assert_eq!(hearth.api.instant("src:max", now).single(), 3.0 * 5999.0);
+    let data =
+        hearth.api.get("/api/v1/query", &[("query", "increase(src[90h])"), ("max_source_resolution", "raw")]);
+    let raw: f64 =
+        data.data()["result"][0]["value"][1].as_str().and_then(|v| v.parse().ok()).expect("a number");
+    let recorded = hearth.api.instant("src:increase", now).single();
+    assert!((recorded - raw).abs() < 1e-6, "{recorded} and {raw} of samples");
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Compactor {
                 states.rewrite_candidates.contains(&b.ulid) && !visibility.tombstones_of(b).is_empty()
             };
             let mut settings = self.runner.settings.plan.clone();
-            settings.raw_retention_ms = self.runner.settings.keep.of(tenant, 0);
+            settings.raw_retention_ms = self.keep().of(tenant, 0);
             let Some(job) = forced(&snapshot.blocks, &states, &settings, self.now_ms(), dirty)? else {
                 return Ok(rewritten);
             };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use model::tenant::TenantId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tsdb::bucket::BlockStore;
 use tsdb::bucket::maintenance::BucketMaintenance;
 use tsdb::catalog::{Catalog, CatalogError, Edit};
@@ -24,7 +24,7 @@ use crate::job::JobRunner;
 use crate::job::rewrite_candidates::Remembered;
 use crate::metrics::Metrics;
 use crate::retention::changes;
-use crate::settings::{Settings, millis};
+use crate::settings::{RetentionSettings, Settings, millis};
 
 /// Runs that are remembered for people to look at.
 const REMEMBERED_RUNS: usize = 50;
@@ -71,6 +71,8 @@ pub struct Round {
 /// The worker of one process. Share it behind an `Arc`.
 pub struct Compactor {
     runner: JobRunner,
+    /// How long things are kept: at first as the settings say.
+    keep: RwLock<Arc<RetentionSettings>>,
     _scratch: OwnScratch,
     metrics: Metrics,
     state: tokio::sync::Mutex<State>,
@@ -135,6 +137,7 @@ impl Compactor {
             stop: Arc::default(),
         };
         Ok(Compactor {
+            keep: RwLock::new(Arc::new(runner.settings.keep.clone())),
             runner,
             _scratch: scratch,
             metrics,
@@ -144,6 +147,15 @@ impl Compactor {
             newest_data_ms: AtomicI64::new(i64::MIN),
             urgent: AtomicUsize::new(0),
         })
+    }
+
+    /// How long things are kept from the next round on.
+    pub fn set_retention(&self, keep: RetentionSettings) {
+        *self.keep.write() = Arc::new(keep);
+    }
+
+    fn keep(&self) -> Arc<RetentionSettings> {
+        self.keep.read().clone()
     }
 
     /// Makes jobs that run end soon, and no new ones begin.
@@ -266,7 +278,7 @@ impl Compactor {
         let (now_ms, clock_ms) = (self.retention_now_ms().await?, self.clock_ms().await?);
         let delay_ms = millis(settings.expired_delay);
         let resolutions = &settings.plan.resolutions_ms;
-        let changes = changes(&snapshot, tenant, &settings.keep, resolutions, now_ms, clock_ms, delay_ms);
+        let changes = changes(&snapshot, tenant, &self.keep(), resolutions, now_ms, clock_ms, delay_ms);
         if changes.is_empty() {
             return Ok(());
         }

@@ -83,7 +83,7 @@ impl Compactor {
     async fn plan(&self, of: &Tenant, snapshot: &Arc<Snapshot>) -> Result<Plan, CatalogError> {
         let states = self.states(of, snapshot).await?;
         let mut settings = self.runner.settings.plan.clone();
-        settings.raw_retention_ms = self.runner.settings.keep.of(of.catalog.tenant(), 0);
+        settings.raw_retention_ms = self.keep().of(of.catalog.tenant(), 0);
         Ok(plan(&snapshot.blocks, &states, &settings, self.now_ms()))
     }
 
@@ -96,8 +96,9 @@ impl Compactor {
             (self.runner.clone(), of.catalog.tenant().clone(), of.remembered.clone());
         // What rules of retention say is out of date is rewritten without it.
         let (snapshot, now_ms) = (snapshot.clone(), self.retention_now_ms().await?);
+        let keep = self.keep();
         let looked = tokio::task::spawn_blocking(move || {
-            let rules = Arc::new(runner.settings.keep.rules_of(&tenant));
+            let rules = Arc::new(keep.rules_of(&tenant));
             let read = runner.read_options();
             look_through(&snapshot, &rules, &mut known.lock(), &runner.store, &tenant, &read, now_ms)
         });
@@ -142,7 +143,7 @@ impl Compactor {
                 return Outcome::Failed(e.to_string());
             }
         };
-        let rules = Arc::new(self.runner.settings.keep.rules_of(of.catalog.tenant()));
+        let rules = Arc::new(self.keep().rules_of(of.catalog.tenant()));
         let visibility = snapshot.visibility().with_retention(rules, kept_at_ms);
         let catalog = of.catalog.clone();
         let work = self.runner.run(&catalog, snapshot, visibility, job);

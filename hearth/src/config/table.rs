@@ -106,6 +106,10 @@ options! {
             "What is logged to standard error: error, warn, info, debug, trace, or per crate as in `info,tsdb=debug`.";
         "log.format" log_format: LogFormat = "text",
             "How log lines look.";
+        "traces.endpoint" traces_endpoint: Url = "",
+            "OpenTelemetry collector that traces of requests go to, over HTTP with JSON: `http://collector:4318`. Empty: none is made.";
+        "traces.one_of" traces_one_of: Count = "1",
+            "One of so many requests is traced; what comes with a `traceparent` header as that says.";
     }
     "Storage" {
         "objstore" objstore: Url = "",
@@ -254,6 +258,8 @@ options! {
             "How far back from its slot a group without an offset of its own evaluates: for series that arrive late.";
         "rules.max_concurrency" rules_concurrency: Count = "4",
             "Groups that are evaluated at once.";
+        "rules.max_concurrent_evals" rules_concurrent_evals: Count = "4",
+            "Threads that evaluate rules of one group side by side, where these do not read one another's series; shared by all groups, and 1 for none. Results are those of one rule after the other.";
         "rules.backfill" rules_backfill: Span = "1h",
             "How far back recording rules are evaluated for slots that were missed, as while Hearth was not running; 0 for not at all.";
         "rules.external_labels" rules_external_labels: LabelPairs = "",
@@ -270,6 +276,12 @@ options! {
             "How long an alert that has not changed is not sent again.";
         "rules.notification_queue" rules_queue: Count = "10000",
             "Alerts that may wait for one Alertmanager; beyond it the oldest go.";
+        "rules.share" rules_share: bool = "false",
+            "Share the groups with the other processes on the bucket that have this on: each group is evaluated by one of them, and by another when that one is gone. All need the same rules, and all samples.";
+        "rules.share_lease" rules_share_lease: Span = "30s",
+            "How long a process that is gone keeps its groups, at most; at least 3s. The table in the bucket is written three times in it.";
+        "rules.share_url" rules_share_url: Url = "",
+            "Where the other processes reach this one, to write what their rules give. Empty: the address that is listened on.";
         "rules.config_api" rules_config_api: bool = "false",
             "Let tenants keep rules of their own in the bucket, over the API of Mimir and Cortex (mimirtool, Grafana's rule editor). Grafana then takes Hearth for a Mimir.";
     }

@@ -19,9 +19,10 @@ use model::clock::{Clock, SystemClock};
 use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 use query::api::notifications::{self, Notifications};
 use query::api::progress::ReplayProgress;
@@ -30,12 +31,17 @@ use query::api::{BuildInfo, PlainError};
 use tower::ServiceExt;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
+use tracing::{Instrument, Span};
 use tsdb::db::Db;
 
 use super::exposition;
 use super::guard::Guard;
 use super::prefix::RoutePrefix;
 use super::request_line::{self, PathIs};
+use crate::traces::{self, Context, TraceLabel};
+
+/// Where tenants' rules are: a namespace may have a slash, spelled `%2F`, so these paths are taken as sent.
+const RULE_PATHS: [&str; 3] = ["/config/v1/rules/", "/api/prom/rules/", "/api/v1/rules/"];
 
 /// The APIs beyond Prometheus' that the page shows views of.
 const SERVES: [&str; 3] = ["estimate", "queries", "storage"];
@@ -241,7 +247,7 @@ async fn admit(State(server): State<Server>, mut request: Request, next: Next) -
         }
         PathIs::Elsewhere(path) => return redirect(&path, request.uri().query()),
         // Mimir's API of rules takes paths as they are sent: a namespace is a file's name, slashes and all.
-        PathIs::Spelled(_) if path.contains("/config/v1/rules/") => {}
+        PathIs::Spelled(_) if RULE_PATHS.iter().any(|rules| path.contains(rules)) => {}
         PathIs::Spelled(path) => {
             let query = request.uri().query().map_or(String::new(), |q| format!("?{q}"));
             if let Ok(target) = format!("{path}{query}").parse() {
@@ -317,10 +323,13 @@ async fn observe(State(server): State<Server>, mut request: Request, next: Next)
     let id = request_id(&server, request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let trace = traces::begin(&path, request.headers());
+    let span = request_span(&id, &method, &path, trace);
     let started = Instant::now();
     server.0.metrics.in_flight.inc();
     let gone = Gone(&server.0.metrics.in_flight);
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let mut response = match AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await
+    {
         Ok(response) => response,
         Err(panic) => panicked(&path, &*panic),
     };
@@ -341,8 +350,10 @@ async fn observe(State(server): State<Server>, mut request: Request, next: Next)
         .requests
         .get_or_create(&RequestLabels { handler, method: method_of(&method), code: status })
         .inc();
-    server.0.metrics.durations.get_or_create(&HandlerLabels { handler }).observe(took.as_secs_f64());
-    tracing::debug!(id = id.to_str().unwrap_or(""), %method, path, status, took_ms = took.as_millis() as u64, "request");
+    let durations = server.0.metrics.durations.get_or_create(&HandlerLabels { handler });
+    durations.observe(took.as_secs_f64(), trace.map(TraceLabel::from), None);
+    span.record("status", status);
+    span.in_scope(|| tracing::debug!(%method, path, status, took_ms = took.as_millis() as u64, "request"));
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
@@ -370,6 +381,18 @@ fn upstream_allow(allow: &HeaderValue) -> HeaderValue {
     all.sort_unstable();
     all.dedup();
     HeaderValue::from_str(&all.join(", ")).unwrap_or_else(|_| allow.clone())
+}
+
+/// What everything that is logged for a request says of it, and the beginning of its trace.
+fn request_span(id: &HeaderValue, method: &Method, path: &str, trace: Option<Context>) -> Span {
+    let (id, status) = (id.to_str().unwrap_or(""), tracing::field::Empty);
+    match trace {
+        None => tracing::info_span!("request", id),
+        Some(Context { trace_id, parent_id }) => {
+            let (trace_id, parent_id) = (format!("{trace_id:032x}"), format!("{parent_id:016x}"));
+            tracing::info_span!("request", id, %method, path, trace_id, parent_id, status)
+        }
+    }
 }
 
 /// Counts down even when the client goes away in the middle.
@@ -417,10 +440,20 @@ struct HandlerLabels {
     handler: &'static str,
 }
 
+/// 1 ms to 65 s: from a health check to a query over years.
+#[derive(Clone)]
+struct Durations;
+
+impl MetricConstructor<HistogramWithExemplars<TraceLabel>> for Durations {
+    fn new_metric(&self) -> HistogramWithExemplars<TraceLabel> {
+        HistogramWithExemplars::new(exponential_buckets(0.001, 4.0, 9))
+    }
+}
+
 /// What is counted of requests.
 struct Metrics {
     requests: Family<RequestLabels, Counter>,
-    durations: Family<HandlerLabels, Histogram>,
+    durations: Family<HandlerLabels, HistogramWithExemplars<TraceLabel>, Durations>,
     in_flight: Gauge,
 }
 
@@ -428,8 +461,7 @@ impl Metrics {
     fn register(registry: &mut Registry) -> Metrics {
         let metrics = Metrics {
             requests: Family::default(),
-            // 1 ms to 65 s: from a health check to a query over years.
-            durations: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
+            durations: Family::new_with_constructor(Durations),
             in_flight: Gauge::default(),
         };
         let r = registry.sub_registry_with_prefix("hearth_http");
@@ -450,12 +482,13 @@ impl Metrics {
 
 /// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner
 /// cannot make series.
-const HANDLERS: [&str; 30] = [
+const HANDLERS: [&str; 31] = [
     "/-/flush",
     "/-/healthy",
     "/-/quit",
     "/-/ready",
     "/-/reload",
+    "/api/prom/rules",
     "/api/v1/alertmanagers",
     "/api/v1/alerts",
     "/api/v1/estimate",

@@ -8,45 +8,15 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use model::clock::Clock;
-use query::api::notifications::{Notifications, RELOAD_FAILED};
-use query::api::progress::ReloadStatus;
 use tokio::sync::Notify;
 
-use super::rules::Rules;
-
-/// Reads again what can be read again, and remembers how that ended. Clones share it.
-#[derive(Clone)]
-pub struct Reloads {
-    rules: Rules,
-    notifications: Notifications,
-    clock: Arc<dyn Clock>,
-    pub status: Arc<ReloadStatus>,
-}
-
-impl Reloads {
-    pub fn new(rules: Rules, notifications: Notifications, clock: Arc<dyn Clock>) -> Reloads {
-        Reloads { rules, notifications, clock, status: Arc::default() }
-    }
-
-    /// Where something is wrong, everything stays as it was.
-    pub async fn reload(&self) -> Result<(), String> {
-        let result = self.rules.reload().await;
-        let now_ms = self.clock.now_ms();
-        self.status.ended(result.is_ok(), now_ms);
-        match &result {
-            Ok(()) => self.notifications.remove(RELOAD_FAILED),
-            Err(_) => self.notifications.add(RELOAD_FAILED, now_ms),
-        }
-        result
-    }
-}
+use super::reload::Reload;
 
 /// What the routes need.
 #[derive(Clone)]
 pub struct Lifecycle {
     pub enabled: bool,
-    pub reloads: Reloads,
+    pub reload: Reload,
     /// Told when the process is to end.
     pub quit: Arc<Notify>,
     /// Whether that was done.
@@ -73,8 +43,11 @@ async fn reload(State(lifecycle): State<Lifecycle>, method: Method) -> Response 
     if let Some(refusal) = refusal(&lifecycle, &method) {
         return refusal;
     }
-    match lifecycle.reloads.reload().await {
-        Ok(()) => StatusCode::OK.into_response(),
+    match lifecycle.reload.run().await {
+        Ok(waiting) if waiting.is_empty() => StatusCode::OK.into_response(),
+        Ok(waiting) => {
+            format!("needs another start to take effect: {}\n", waiting.join(", ")).into_response()
+        }
         Err(e) => {
             tracing::error!("reloading failed: {e}");
             (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {e}\n")).into_response()

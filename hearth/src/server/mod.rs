@@ -6,6 +6,7 @@ mod memory_limit;
 mod names;
 mod prometheus_words;
 mod query_storage;
+mod reload;
 mod rules;
 mod snapshot;
 
@@ -31,8 +32,10 @@ use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
-use self::lifecycle::{Lifecycle, Reloads};
+use self::lifecycle::Lifecycle;
 use self::query_storage::{QueryStorage, RecentHeads};
+pub use self::reload::ReadSettings;
+use self::reload::{Reload, Retention};
 use self::rules::Rules;
 use crate::config::{self, Loaded, Settings};
 use crate::http::Server;
@@ -44,6 +47,7 @@ use crate::metrics::self_metrics::SelfMetrics;
 use crate::metrics::store::StoreMetrics;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
+use crate::traces;
 
 /// Why a process ended other than well.
 pub enum Failure {
@@ -60,17 +64,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Exit code after a second signal: 128 + SIGTERM, as a shell shows it.
 const EXIT_AT_ONCE: i32 = 143;
 
-/// Runs until a signal. Blocks the calling thread.
-pub fn run(loaded: Loaded, location: Location) -> Result<(), Failure> {
+/// Runs until a signal; `read` reads the settings again, for a reload. Blocks the calling thread.
+pub fn run(loaded: Loaded, read: ReadSettings, location: Location) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
     let runtime = runtime.map_err(|e| Failure::Start(format!("cannot start threads: {e}")))?;
-    let result = runtime.block_on(serve(&loaded, location));
+    let result = runtime.block_on(serve(&loaded, read, location));
     // What still runs after the deadline (a query on a blocking thread) does not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Result<(), Failure> {
     let settings = &loaded.settings;
     let mut signals =
         Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
@@ -84,8 +88,8 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
     let serving = tokio::spawn(listener::serve(socket, web.app(), bounds, until(stopped)));
 
     let quit = Arc::new(Notify::new());
-    let opening = open_with_patience(loaded, &location, &web, address, &quit);
-    let Opened { db, compactor, rules, reloads } = tokio::select! {
+    let opening = open_with_patience(loaded, &read, &location, &web, address, &quit);
+    let Opened { db, compactor, rules, reload } = tokio::select! {
         opened = opening => opened.map_err(Failure::Start)?,
         name = signals.next() => {
             tracing::info!("{name} while opening: stopping");
@@ -93,6 +97,7 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
         }
     };
     crate::say(banner(settings, &location, address));
+    tokio::spawn(traces::export(address.to_string()));
 
     let name = loop {
         let told = tokio::select! {
@@ -101,8 +106,8 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
         };
         match told {
             Told::End(name) => break name,
-            Told::Reload => match reloads.reload().await {
-                Ok(()) => tracing::info!("SIGHUP: the rules were read again"),
+            Told::Reload => match reload.run().await {
+                Ok(_) => tracing::info!("SIGHUP: settings and rules were read again"),
                 Err(e) => tracing::error!("SIGHUP: {e}"),
             },
         }
@@ -135,6 +140,7 @@ async fn serve(loaded: &Loaded, location: Location) -> Result<(), Failure> {
             "the store did not close cleanly: {e}. Nothing acknowledged is lost: the log has it"
         ))
     })?;
+    traces::flush(&address.to_string()).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -169,13 +175,14 @@ struct Opened {
     db: Arc<Db>,
     compactor: Option<Arc<Compactor>>,
     rules: Rules,
-    reloads: Reloads,
+    reload: Reload,
 }
 
 /// Opens the store, again and again where what is in the way may pass by itself: an object store, a
 /// coordinator or the former process that still has the folder. `/-/ready` says what for.
 async fn open_with_patience(
     loaded: &Loaded,
+    read: &ReadSettings,
     location: &Location,
     web: &Server,
     address: SocketAddr,
@@ -183,7 +190,7 @@ async fn open_with_patience(
 ) -> Result<Opened, String> {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        match open(loaded, location, web, address, quit.clone()).await {
+        match open(loaded, read, location, web, address, quit.clone()).await {
             Ok(opened) => return Ok(opened),
             Err(e) if e.passes() => {
                 let why = redacted(&e.to_string());
@@ -199,6 +206,7 @@ async fn open_with_patience(
 /// Opens the store and joins the roles to the server.
 async fn open(
     loaded: &Loaded,
+    read: &ReadSettings,
     location: &Location,
     web: &Server,
     address: SocketAddr,
@@ -214,9 +222,10 @@ async fn open(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let commits = objstore::commits(location, settings).map_err(OpenError::mend)?;
     let replay = web.replay().clone();
+    let retention = Retention::new(settings);
     let options = DbOptions {
         replaying: Arc::new(move |first, last, current| replay.set(first, last, current)),
-        ..db_options(settings, store, commits, clock.clone())
+        ..db_options(settings, &retention, store, commits, clock.clone())
     };
     let db = Db::open(options).await?;
     web.register(|r| r.register_collector(Box::new(StoreMetrics::new(&db))));
@@ -224,7 +233,7 @@ async fn open(
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
     let ingest =
         IngestState::new(db.clone(), limits(settings), clock.clone(), tenant.clone(), ingest_metrics);
-    let mut roles = ingest::http::router(ingest);
+    let mut roles = ingest::http::router(ingest.clone());
     let mut compactor = None;
     if settings.compactor_enabled {
         let maintenance = BucketMaintenance::new(db.object_store(), clock.clone(), Patience::default());
@@ -245,10 +254,22 @@ async fn open(
     };
     let rule_metrics = web.register(::rules::metrics::Metrics::register);
     let rules = Rules::new(settings, engine, &db, clock.clone(), rule_metrics, address);
-    let reloads = Reloads::new(rules.clone(), web.notifications().clone(), clock.clone());
+    let rules = rules.map_err(OpenError::mend)?;
+    let reload = Reload::new(reload::Parts {
+        started: settings.clone(),
+        read: read.clone(),
+        rules: rules.clone(),
+        retention,
+        ingest,
+        compactor: compactor.clone(),
+        clock: clock.clone(),
+        notifications: web.notifications().clone(),
+        status: Arc::default(),
+        metrics: web.register(|r| reload::Metrics::register(r, &*clock)),
+    });
     let mut api = api_config(loaded, storage, web, clock.clone(), tenant);
     api.rules = Some(Arc::new(rules.clone()));
-    api.reload = reloads.status.clone();
+    api.reload = reload.status();
     api.addresses = names::addresses(settings, address);
     api.external_url = names::external_url(settings, address);
     roles = roles.merge(rules.config_router(api.tenants.clone()));
@@ -256,7 +277,7 @@ async fn open(
     let enabled = settings.enable_lifecycle;
     roles = roles.merge(lifecycle::router(Lifecycle {
         enabled,
-        reloads: reloads.clone(),
+        reload: reload.clone(),
         quit,
         ending: Arc::default(),
     }));
@@ -274,7 +295,7 @@ async fn open(
     if let Some(worker) = compactor.clone() {
         tokio::spawn(compact(worker, db.clone()));
     }
-    Ok(Opened { db, compactor, rules, reloads })
+    Ok(Opened { db, compactor, rules, reload })
 }
 
 /// Compacts for ever; queries see what it committed at once.
@@ -295,6 +316,7 @@ async fn compact(worker: Arc<Compactor>, db: Arc<Db>) {
 /// What the settings say of the store of samples.
 fn db_options(
     settings: &Settings,
+    retention: &Retention,
     store: Arc<dyn ObjectStore>,
     commits: Commits,
     clock: Arc<dyn Clock>,
@@ -309,15 +331,15 @@ fn db_options(
         exemplar_bytes: settings.exemplars_max.bytes() as u64,
         exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
         metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
-        rules: retention_rules(settings),
+        rules: retention_rules(retention),
         ..DbOptions::new(&settings.data_dir.0, store)
     }
 }
 
 /// The rules of retention that queries apply, by tenant.
-fn retention_rules(settings: &Settings) -> RetentionOf {
-    let keep = compaction::keep(settings);
-    Arc::new(move |tenant| Arc::new(keep.rules_of(tenant)))
+fn retention_rules(retention: &Retention) -> RetentionOf {
+    let retention = retention.clone();
+    Arc::new(move |tenant| Arc::new(retention.get().rules_of(tenant)))
 }
 
 fn api_config(

@@ -10,6 +10,11 @@ pub fn external_url(settings: &Settings, address: SocketAddr) -> String {
     if !given.is_empty() {
         return given.to_owned();
     }
+    own_url(settings, address)
+}
+
+/// The address that is listened on, as another machine can write it.
+pub fn own_url(settings: &Settings, address: SocketAddr) -> String {
     let prefix = settings.route_prefix.0.trim_end_matches('/');
     match address.ip().is_unspecified() {
         true => format!("http://{}:{}{prefix}", host_name(), address.port()),

@@ -15,6 +15,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use model::clock::Clock;
 use model::tenant::{InvalidTenant, TenantId};
+use parking_lot::RwLock;
+use tracing::{Instrument, Span, field};
 use tsdb::db::{Appended, Appender, Db};
 
 use body::{Received, read_off, reservation_bytes};
@@ -50,7 +52,8 @@ impl From<InvalidTenant> for TenantRefused {
 #[derive(Clone)]
 pub struct IngestState {
     db: Arc<Db>,
-    limits: Arc<Limits>,
+    /// What one request sees, it sees to its end.
+    limits: Arc<RwLock<Arc<Limits>>>,
     clock: Arc<dyn Clock>,
     tenant: TenantResolver,
     metrics: Metrics,
@@ -72,7 +75,27 @@ impl IngestState {
         let pool_bytes = limits.max_in_flight_bytes.max(largest);
         let memory = MemoryPool::new(pool_bytes, limits.max_wait, metrics.in_flight_bytes.clone());
         let series_cache = Arc::default();
-        IngestState { db, limits: Arc::new(limits), clock, tenant, metrics, series_cache, memory }
+        IngestState {
+            db,
+            limits: Arc::new(RwLock::new(Arc::new(limits))),
+            clock,
+            tenant,
+            metrics,
+            series_cache,
+            memory,
+        }
+    }
+}
+
+impl IngestState {
+    fn limits(&self) -> Arc<Limits> {
+        self.limits.read().clone()
+    }
+
+    /// Samples older than this are refused from now on; `None`: none are.
+    pub fn set_retention_ms(&self, retention_ms: Option<i64>) {
+        let mut limits = self.limits.write();
+        *limits = Arc::new(Limits { retention_ms, ..Limits::clone(&limits) });
     }
 }
 
@@ -108,7 +131,11 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
     let (parts, mut body) = request.into_parts();
     let mut written = Written::default();
     let (protocol, result) = match negotiate(&parts.headers) {
-        Ok(protocol) => (protocol, take(&state, protocol, &parts.headers, &mut body, &mut written).await),
+        Ok(protocol) => {
+            let span = tracing::info_span!("write", tenant = field::Empty, samples = field::Empty);
+            let taken = take(&state, protocol, &parts.headers, &mut body, &mut written).instrument(span);
+            (protocol, taken.await)
+        }
         Err(refusal) => (Protocol::Unknown, Err(refusal)),
     };
     let mut response = match result {
@@ -141,9 +168,10 @@ async fn take(
     written: &mut Written,
 ) -> Result<(), Refusal> {
     let tenant = (state.tenant)(headers).map_err(|e| Refusal::new(e.status, e.reason))?;
+    Span::current().record("tenant", tenant.as_str());
     // Before the body is read: an overloaded server must not spend itself on what it will not take.
     state.db.room()?;
-    let limits = &state.limits;
+    let limits = &state.limits();
     let received =
         match tokio::time::timeout(limits.max_body_time, body::receive(limits, &state.memory, headers, body))
             .await
@@ -165,28 +193,30 @@ async fn take(
     let memory = RequestMemory { reservation, body_bytes: block.len() + decoded_len, db: state.db.clone() };
     let sink = CachingSink::new(appender, state.series_cache.clone()).with_memory(memory);
     let job = DecodeJob { block, sink, limits: limits.clone(), now_ms: state.clock.now_ms(), protocol };
+    let decode = tracing::info_span!("decode", bytes = decoded_len);
     let (appender, outcome, reservation) = if decoded_len < INLINE_DECODE_BYTES {
-        job.run()?
+        decode.in_scope(|| job.run())?
     } else {
-        let ran = tokio::task::spawn_blocking(move || job.run()).await;
+        let ran = tokio::task::spawn_blocking(move || decode.in_scope(|| job.run())).await;
         ran.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding ended unexpectedly"))??
     };
     state.metrics.refused(&outcome);
     state.metrics.series_cache_bytes.set(state.series_cache.heap_bytes() as i64);
     let appended = if outcome.samples + outcome.histograms + outcome.exemplars + outcome.metadata > 0 {
         // What is committed is held to the end even if the client leaves, and so is the memory for it.
-        let committing = tokio::spawn(async move {
+        let committing = async move {
             let appended = appender.commit().await;
             drop(reservation);
             appended
-        });
-        let committed = committing.await;
+        };
+        let committed = tokio::spawn(committing.instrument(tracing::info_span!("commit"))).await;
         committed
             .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the write ended unexpectedly"))??
     } else {
         Appended::default()
     };
     state.metrics.stored(&outcome, &appended);
+    Span::current().record("samples", outcome.samples + outcome.histograms);
     *written =
         Written { samples: outcome.samples, histograms: outcome.histograms, exemplars: outcome.exemplars };
     if outcome.rejected.is_empty() {

@@ -6,7 +6,10 @@
 //! 3. [`series_cache`] recognises a series by the bytes it came in the last time.
 //! 4. `validate` holds each series against upstream's rules and the limits, and hands what is good to a
 //!    [`sink::Sink`].
+//!
+//! The other way round, [`encode`] writes what Hearth itself sends to another.
 
+pub mod encode;
 mod histogram;
 pub mod series_cache;
 pub mod sink;

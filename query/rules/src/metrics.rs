@@ -48,6 +48,10 @@ pub struct Metrics {
     pub queue_length: Family<AlertmanagerLabels, Gauge>,
     pub queue_capacity: Gauge,
     pub alertmanagers_discovered: Gauge,
+    /// Where several processes share the groups.
+    pub shares: Gauge,
+    pub share_members: Gauge,
+    pub share_failures: Counter,
 }
 
 /// How a group is called in `rule_group`.
@@ -102,6 +106,17 @@ impl Metrics {
             "group_last_evaluation_samples_read",
             "Samples that a group's last evaluation read",
             m.samples_read.clone(),
+        );
+        r.register(
+            "shares",
+            "Of the 64 shares of rule groups those that this process evaluates, where several share them",
+            m.shares.clone(),
+        );
+        r.register("share_members", "Processes that share the rule groups", m.share_members.clone());
+        r.register(
+            "share_failures",
+            "Rounds in which the table of who evaluates what could not be renewed",
+            m.share_failures.clone(),
         );
         let r = registry.sub_registry_with_prefix("prometheus_notifications");
         r.register("sent", "Alerts handed to an Alertmanager", m.sent.clone());

@@ -113,6 +113,8 @@ pub struct Watch {
     running: Arc<Running>,
     query: Arc<Query>,
     error: Option<String>,
+    /// What every log line of its evaluation is told with.
+    span: tracing::Span,
 }
 
 /// What a query is listed with.
@@ -142,7 +144,18 @@ impl Running {
             cancelled: AtomicBool::new(false),
         });
         lists.at_work.insert(query.number, query.clone());
-        Watch { running: self.clone(), query, error: None }
+        drop(lists);
+        let span = tracing::info_span!(
+            "query",
+            id = query.number,
+            tenant = query.tenant.as_str(),
+            endpoint,
+            request_id = (!query.request_id.is_empty()).then_some(&*query.request_id),
+            queued_s = tracing::field::Empty,
+            samples = tracing::field::Empty,
+            error = tracing::field::Empty,
+        );
+        Watch { running: self.clone(), query, error: None, span }
     }
 
     /// Those of a tenant: at work by arrival, and ended, the latest first.
@@ -164,13 +177,17 @@ impl Running {
 }
 
 impl Watch {
-    /// The query has a permit and charges this budget.
-    pub fn begin(&self, budget: &Arc<Budget>) {
+    /// The query has a permit and charges this budget. What this thread logs until the result is dropped says
+    /// which query it is about.
+    #[must_use]
+    pub fn begin(&self, budget: &Arc<Budget>) -> tracing::span::EnteredSpan {
         let _ = self.query.budget.set(budget.clone());
         // It may have been called off while it waited.
         if self.query.cancelled.load(Ordering::Relaxed) {
             budget.cancel();
         }
+        self.span.record("queued_s", self.query.elapsed().as_secs_f64());
+        self.span.clone().entered()
     }
 
     pub fn failed(&mut self, error: &dyn std::fmt::Display) {
@@ -191,6 +208,18 @@ impl Drop for Watch {
         };
         let ended =
             Ended { state, error: self.error.take().unwrap_or_default(), took: query.elapsed(), query };
+        self.span.record("samples", ended.query.samples_read());
+        if !ended.error.is_empty() {
+            self.span.record("error", &*ended.error);
+        }
+        self.span.in_scope(|| {
+            tracing::debug!(
+                state = ended.state.name(),
+                took_s = ended.took.as_secs_f64(),
+                "a query ended: {}",
+                ended.query.text
+            );
+        });
         let mut lists = self.running.0.lock();
         lists.at_work.remove(&ended.query.number);
         lists.ended.push_back(ended);
@@ -224,7 +253,7 @@ mod tests {
         assert_eq!(running.of(&a).0.iter().map(|q| q.state()).collect::<Vec<_>>(), [State::Queued; 2]);
         assert!(running.of(&b).0.is_empty(), "another tenant sees none of them");
         let budget = Budget::unlimited();
-        first.begin(&budget);
+        drop(first.begin(&budget));
         budget.read_samples(7);
         let listed = running.of(&a).0;
         assert_eq!((listed[0].state(), listed[0].samples_read()), (State::Running, 7));
@@ -246,11 +275,11 @@ mod tests {
         assert!(!running.cancel(&b, waits.query.number), "not another tenant's");
         assert!(running.cancel(&a, waits.query.number));
         let budget = Budget::unlimited();
-        waits.begin(&budget);
+        drop(waits.begin(&budget));
         assert!(budget.check().is_err());
         let runs = watch(&running, "a", "up");
         let budget = Budget::unlimited();
-        runs.begin(&budget);
+        drop(runs.begin(&budget));
         assert!(budget.check().is_ok() && running.cancel(&a, runs.query.number) && budget.check().is_err());
         let number = runs.query.number;
         drop(runs);

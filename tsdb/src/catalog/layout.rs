@@ -12,6 +12,8 @@
 //! tenants/<tenant>/exemplars/<ulid>.parquet
 //! tenants/<tenant>/metadata/<ulid>.parquet
 //! tenants/<tenant>/rules/<namespace>/<group>.yaml      rules that the tenant keeps here, names in base64
+//! rule-shares/table/00000000000000000042.json          who evaluates which groups of rules
+//! rule-shares/state/<member>.json                      how far a process is with its groups
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! writers/<writer>/00000000000000000007.json           the last start of a data folder, see `db::identity`
@@ -125,6 +127,26 @@ pub fn rules(tenant: &TenantId) -> Path {
 /// The object of one group; both names are encoded already.
 pub fn rule_group(tenant: &TenantId, namespace: &str, group: &str) -> Path {
     Path::from_iter([TENANTS, tenant.as_str(), "rules", namespace, &format!("{group}.yaml")])
+}
+
+/// The folder of the tables that say which process evaluates which groups of rules.
+pub fn rule_tables() -> Path {
+    Path::from_iter(["rule-shares", "table"])
+}
+
+/// One table; named as snapshots are.
+pub fn rule_table(number: u64) -> Path {
+    Path::from_iter(["rule-shares", "table", &format!("{number:020}.json")])
+}
+
+/// The folder of what processes say of how far they are with groups of rules.
+pub fn rule_states() -> Path {
+    Path::from_iter(["rule-shares", "state"])
+}
+
+/// How far one process is with its groups; its name is that of its data folder.
+pub fn rule_state(writer: &str) -> Path {
+    Path::from_iter(["rule-shares", "state", &format!("{writer}.json")])
 }
 
 /// The folder of the journal of a tenant's imports, see [`crate::bucket::import_journal`].

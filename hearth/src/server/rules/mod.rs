@@ -1,7 +1,10 @@
 //! Rules in this process: groups out of files and out of the bucket over the one store, their alerts to the
-//! Alertmanagers, and reloads.
+//! Alertmanagers, reloads, and sharing the groups with other processes.
 
 mod bucket;
+mod peers;
+mod share_store;
+mod sharing;
 mod storage;
 
 use std::collections::HashSet;
@@ -23,18 +26,25 @@ use rules::api::config::ConfigApi;
 use rules::api::show;
 use rules::api::store::RuleStore;
 use rules::file::{FileOptions, parse_group};
-use rules::group::progress::Progress;
+use rules::group::handover::Handover;
+use rules::group::progress::{Progress, id};
 use rules::group::runner::Environment;
 use rules::group::running::{Groups, RunOptions};
+use rules::group::sharing::share_of;
+use rules::group::side_by_side::SpareThreads;
 use rules::group::view::GroupView;
-use rules::group::{Defaults, Group, GroupKey, load};
+use rules::group::{Alone, Defaults, Group, GroupKey, Ownership, load};
 use rules::metrics::Metrics;
 use rules::notifier::config::{self as alerting, Alerting};
 use rules::notifier::{Limits, Notifier};
-use rules::template::External;
+use rules::template::{External, SharedExternal};
+use tokio::task::JoinHandle;
 use tsdb::db::Db;
 
 use self::bucket::BucketRules;
+use self::peers::Peers;
+use self::share_store::ShareStore;
+use self::sharing::Sharing;
 use self::storage::RuleStorage;
 use crate::config::Settings;
 use crate::secrets::redacted;
@@ -42,6 +52,9 @@ use crate::server::names;
 
 /// How often it is looked whether another process has changed the rules in the bucket.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Below this a pause that is quite usual would cost the lease.
+const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 
 /// What is read of rule files and the alerting file.
 pub struct RuleFiles {
@@ -107,7 +120,9 @@ pub fn read_files(settings: &Settings, parse: &ParseOptions) -> Result<RuleFiles
 pub struct Rules(Arc<Inner>);
 
 struct Inner {
-    read: ReadSettings,
+    read: Mutex<ReadSettings>,
+    external: SharedExternal,
+    address: SocketAddr,
     groups: Groups,
     notifier: Notifier,
     /// Of rule files.
@@ -115,6 +130,11 @@ struct Inner {
     /// Of the bucket, as it was read last.
     from_bucket: Mutex<Vec<Group>>,
     bucket: Option<Arc<BucketRules>>,
+    /// All groups, wherever they run.
+    all: Mutex<Vec<Arc<Group>>>,
+    /// Where other processes evaluate a part of the groups.
+    sharing: Option<Arc<Sharing>>,
+    taking_part: Mutex<Option<JoinHandle<()>>>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -128,42 +148,58 @@ impl Rules {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         address: SocketAddr,
-    ) -> Rules {
-        let external = External {
-            labels: Arc::new(settings.rules_external_labels.0.clone()),
-            url: names::external_url(settings, address),
-        };
+    ) -> Result<Rules, String> {
+        let external = SharedExternal::from(external(settings, address));
         let limits = Limits { queue_capacity: settings.rules_queue.get(), ..Limits::default() };
         let notifier = Notifier::new(external.clone(), clock.clone(), metrics.clone(), limits);
         let parse = engine.parse;
+        let sharing = match settings.rules_share {
+            true => Some(sharing(settings, db, &clock, address, metrics.clone())?),
+            false => None,
+        };
+        let ownership: Arc<dyn Ownership> = match &sharing {
+            Some((sharing, _)) => sharing.clone(),
+            None => Arc::new(Alone),
+        };
+        let peers = sharing.as_ref().map(|(_, peers)| peers.clone());
+        // How far groups are is in the bucket then: others may have gone on with them.
+        let progress =
+            sharing.is_none().then(|| Progress::new(settings.data_dir.0.join("rules").join("slots.json")));
         let environment = Environment {
             engine: Engine::new(engine),
-            storage: Arc::new(RuleStorage::new(db.clone(), settings)),
+            storage: Arc::new(RuleStorage::new(db.clone(), settings, peers)),
             notify: Arc::new(notifier.clone()),
             clock,
-            external,
+            external: external.clone(),
             restore: Restore {
                 outage_tolerance_ms: settings.rules_outage_tolerance.ms(),
                 grace_period_ms: settings.rules_for_grace.ms(),
             },
             resend_delay_ms: settings.rules_resend_delay.ms(),
             metrics,
+            ownership,
+            spare: SpareThreads::new(settings.rules_concurrent_evals.get() - 1),
         };
         let options = RunOptions {
             concurrency: settings.rules_concurrency.get(),
             max_fill_age_ms: settings.rules_backfill.ms(),
-            progress: Some(Progress::new(settings.data_dir.0.join("rules").join("slots.json"))),
+            progress,
         };
         let bucket = settings.rules_config_api.then(|| Arc::new(BucketRules::new(db.object_store())));
-        Rules(Arc::new(Inner {
-            read: ReadSettings { settings: settings.clone(), parse },
+        Ok(Rules(Arc::new(Inner {
+            read: Mutex::new(ReadSettings { settings: settings.clone(), parse }),
+            external,
+            address,
             groups: Groups::new(environment, options),
             notifier,
             from_files: Mutex::default(),
             from_bucket: Mutex::default(),
             bucket,
+            all: Mutex::default(),
+            sharing: sharing.map(|(sharing, _)| sharing),
+            taking_part: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
-        }))
+        })))
     }
 
     /// Begins with what was read, and with what is in the bucket.
@@ -171,6 +207,16 @@ impl Rules {
         self.0.notifier.configure(files.alerting);
         *self.0.from_files.lock() = files.groups;
         self.apply().await;
+        if let Some(sharing) = &self.0.sharing {
+            let (of_states, of_apply) = (self.clone(), self.clone());
+            let states = move || of_states.0.groups.states();
+            let apply = move || {
+                let rules = of_apply.clone();
+                async move { rules.apply().await }
+            };
+            let taking_part = tokio::spawn(sharing.clone().run(states, apply));
+            *self.0.taking_part.lock() = Some(taking_part);
+        }
         if self.0.bucket.is_some() {
             let rules = self.clone();
             tokio::spawn(async move {
@@ -182,13 +228,18 @@ impl Rules {
         }
     }
 
-    /// Reads all files again. Where something is wrong with any, everything stays as it was.
-    pub async fn reload(&self) -> Result<(), String> {
-        let read = self.0.read.clone();
-        let files = tokio::task::spawn_blocking(move || read.read())
+    /// Reads all files again, as these settings say. Where something is wrong with any, everything stays as
+    /// it was.
+    pub async fn reload(&self, settings: &Settings) -> Result<(), String> {
+        let parse = self.0.read.lock().parse;
+        let read = ReadSettings { settings: settings.clone(), parse };
+        let reading = read.clone();
+        let files = tokio::task::spawn_blocking(move || reading.read())
             .await
             .map_err(|e| format!("reading the rule files ended unexpectedly: {e}"))?
             .map_err(|e| format!("error loading rules, previous rule set restored: {e}"))?;
+        *self.0.read.lock() = read;
+        self.0.external.set(external(settings, self.0.address));
         self.0.notifier.configure(files.alerting);
         *self.0.from_files.lock() = files.groups;
         self.apply().await;
@@ -210,22 +261,45 @@ impl Rules {
         // A namespace may be called as a file is; then the file's group of a name is the one that runs.
         let stored = self.0.from_bucket.lock().clone();
         groups.extend(stored.into_iter().filter(|g| !known.contains(&g.key)));
-        self.0.groups.reload(groups).await;
+        *self.0.all.lock() = groups.iter().cloned().map(Arc::new).collect();
+        match &self.0.sharing {
+            None => self.0.groups.reload(groups).await,
+            Some(sharing) => self.apply_part(sharing, groups).await,
+        }
+    }
+
+    /// Makes those of all groups run that fall to this process. While it cannot be read how far others came
+    /// with them, everything stays as it is.
+    async fn apply_part(&self, sharing: &Sharing, groups: Vec<Group>) {
+        let wanted = sharing.wanted();
+        let states = match sharing.known_states().await {
+            Ok(states) => states,
+            Err(e) => {
+                tracing::warn!("it is not known how far other processes came with rules: {e}");
+                return;
+            }
+        };
+        let (own, others): (Vec<Group>, Vec<Group>) =
+            groups.into_iter().partition(|group| wanted.contains(&share_of(&group.key)));
+        let elsewhere = others.into_iter().map(|group| group.key).collect();
+        self.0.groups.reload_shared(own, Some(Handover { states, elsewhere })).await;
+        sharing.applied(wanted);
     }
 
     /// All groups of all tenants in the bucket.
     async fn stored(&self, bucket: &BucketRules) -> Result<Vec<Group>, String> {
-        let options = FileOptions { strict: false, mimir_keys: true, parse: self.0.read.parse };
-        let defaults = self.0.read.defaults();
+        let (parse, defaults) = {
+            let read = self.0.read.lock();
+            (read.parse, read.defaults())
+        };
+        let options = FileOptions { strict: false, mimir_keys: true, parse };
         let mut groups = Vec::new();
         for tenant in bucket.tenants().await? {
             for (namespace, of_namespace) in bucket.list(&tenant).await? {
                 for text in of_namespace.values() {
                     let made = parse_group(text, &options)
                         .map_err(|e| e.first().map(ToString::to_string).unwrap_or_default())
-                        .and_then(|spec| {
-                            Group::new(tenant.clone(), &namespace, spec, &defaults, &self.0.read.parse)
-                        });
+                        .and_then(|spec| Group::new(tenant.clone(), &namespace, spec, &defaults, &parse));
                     match made {
                         Ok(group) => groups.push(group),
                         Err(why) => {
@@ -249,7 +323,7 @@ impl Rules {
         rules::api::config::router(ConfigApi {
             store: bucket.clone(),
             tenants,
-            parse: self.0.read.parse,
+            parse: self.0.read.lock().parse,
             changed: Arc::new(move |_| {
                 let rules = rules.clone();
                 tokio::spawn(async move { rules.apply().await });
@@ -259,13 +333,32 @@ impl Rules {
 
     /// Ends evaluation, then hands out what waits for Alertmanagers.
     pub async fn stop(&self, patience: Duration) {
+        if let Some(sharing) = &self.0.sharing {
+            sharing.stop();
+            let taking_part = self.0.taking_part.lock().take();
+            if let Some(taking_part) = taking_part {
+                let _ = taking_part.await;
+            }
+        }
         self.0.groups.stop().await;
+        if let Some(sharing) = &self.0.sharing {
+            sharing.leave(&self.0.groups.states()).await;
+        }
         self.0.notifier.drain(patience).await;
     }
 
+    /// A tenant's groups, ascending by file and name: those of other processes as they showed them last.
     fn of_tenant(&self, tenant: &TenantId) -> Vec<Arc<GroupView>> {
         let mut views = self.0.groups.views();
         views.retain(|v| v.group.key.tenant == *tenant);
+        let Some(sharing) = &self.0.sharing else { return views };
+        let here: HashSet<GroupKey> = views.iter().map(|v| v.group.key.clone()).collect();
+        let states = sharing.states_of_others();
+        for group in self.0.all.lock().iter().filter(|g| g.key.tenant == *tenant && !here.contains(&g.key)) {
+            let state = states.get(&id(&group.key)).cloned().unwrap_or_default();
+            views.push(Arc::new(state.view(group.clone())));
+        }
+        views.sort_by(|a, b| a.group.key.cmp(&b.group.key));
         views
     }
 }
@@ -281,5 +374,38 @@ impl RulesView for Rules {
 
     fn alertmanagers(&self) -> String {
         show::alertmanagers(&self.0.notifier.alertmanagers())
+    }
+}
+
+/// What shares the groups with other processes, and what tells them what rules write.
+fn sharing(
+    settings: &Settings,
+    db: &Arc<Db>,
+    clock: &Arc<dyn Clock>,
+    address: SocketAddr,
+    metrics: Metrics,
+) -> Result<(Arc<Sharing>, Peers), String> {
+    let lease = settings.rules_share_lease.0;
+    if lease < SHORTEST_LEASE {
+        return Err(format!(
+            "rules.share_lease: {lease:?} is too short: {SHORTEST_LEASE:?} or more is needed"
+        ));
+    }
+    let header = settings.tenant_header.0.as_ref().map(ToString::to_string);
+    let peers = Peers::new(header).map_err(|e| format!("cannot make a client for other members: {e}"))?;
+    let url = match settings.rules_share_url.with_secrets() {
+        "" => names::own_url(settings, address),
+        given => given.to_owned(),
+    };
+    let store = ShareStore::new(db.object_store());
+    let sharing = Sharing::new(store, db.writer(), url, lease, clock.clone(), peers.clone(), metrics);
+    Ok((Arc::new(sharing), peers))
+}
+
+/// What alerts and templates know of this process.
+fn external(settings: &Settings, address: SocketAddr) -> External {
+    External {
+        labels: Arc::new(settings.rules_external_labels.0.clone()),
+        url: names::external_url(settings, address),
     }
 }

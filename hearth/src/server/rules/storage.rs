@@ -9,6 +9,7 @@ use rules::group::{Row, Storage};
 use tokio::runtime::Handle;
 use tsdb::db::Db;
 
+use super::peers::Peers;
 use crate::config::Settings;
 
 /// The store as rules read and write it. Must be made within a runtime.
@@ -19,10 +20,12 @@ pub struct RuleStorage {
     max_name_bytes: usize,
     max_value_bytes: usize,
     max_series_bytes: usize,
+    peers: Option<Peers>,
 }
 
 impl RuleStorage {
-    pub fn new(db: Arc<Db>, settings: &Settings) -> RuleStorage {
+    /// `peers` are told what is written, where groups are shared.
+    pub fn new(db: Arc<Db>, settings: &Settings, peers: Option<Peers>) -> RuleStorage {
         RuleStorage {
             db,
             runtime: Handle::current(),
@@ -30,6 +33,7 @@ impl RuleStorage {
             max_name_bytes: settings.ingest_max_label_name.bytes(),
             max_value_bytes: settings.ingest_max_label_value.bytes(),
             max_series_bytes: settings.ingest_max_series.bytes(),
+            peers,
         }
     }
 
@@ -75,6 +79,10 @@ impl Storage for RuleStorage {
             }
             appender.commit().await.map_err(|e| e.to_string())
         })?;
+        if let Some(peers) = &self.peers {
+            // With what was refused here, which they refuse as well.
+            peers.tell(tenant, rows);
+        }
         Ok(refused)
     }
 }

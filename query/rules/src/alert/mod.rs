@@ -157,6 +157,18 @@ impl Alerts {
         self.active.is_empty()
     }
 
+    /// All alerts, those that are resolved and still told too, ascending by labels.
+    pub fn all(&self) -> Vec<&Alert> {
+        let mut alerts: Vec<_> = self.active.values().collect();
+        alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
+        alerts
+    }
+
+    /// Goes on with alerts that another process had.
+    pub fn take_up(&mut self, alerts: impl IntoIterator<Item = Alert>) {
+        self.active = alerts.into_iter().map(|alert| (alert.labels.clone(), alert)).collect();
+    }
+
     /// The two series of each pending or firing alert, with their values. `raw_labels` are the rule's own,
     /// unexpanded: upstream begins with them, so that a label which expands to nothing shows its template.
     pub fn series(&self, raw_labels: &BTreeMap<String, String>) -> Vec<(Labels, f64)> {

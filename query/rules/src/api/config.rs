@@ -2,8 +2,8 @@
 //! Grafana do.
 //!
 //! Its paths are `/prometheus/config/v1/rules…`, `/config/v1/rules…` (what Grafana makes of a data source's
-//! URL) and Cortex' `/api/v1/rules/…` with a namespace behind, where it does not collide with Prometheus'
-//! own.
+//! URL), Cortex' older `/api/prom/rules…`, and its `/api/v1/rules/…` with a namespace behind, where it does
+//! not collide with Prometheus' own.
 
 use std::sync::Arc;
 
@@ -40,10 +40,10 @@ pub struct ConfigApi {
 /// The routes.
 pub fn router(api: ConfigApi) -> Router {
     let mut router = Router::new();
-    for prefix in ["/prometheus/config/v1/rules", "/config/v1/rules"] {
+    for prefix in ["/prometheus/config/v1/rules", "/config/v1/rules", "/api/prom/rules"] {
         router = router.route(prefix, get(all));
     }
-    for prefix in ["/prometheus/config/v1/rules", "/config/v1/rules", "/api/v1/rules"] {
+    for prefix in ["/prometheus/config/v1/rules", "/config/v1/rules", "/api/prom/rules", "/api/v1/rules"] {
         router = router
             .route(
                 &format!("{prefix}/{{namespace}}"),

@@ -1,12 +1,16 @@
 //! Groups of rules at work: when they are evaluated, what an evaluation does, and how a reload passes state
 //! on.
 //!
-//! [`schedule`] says when, [`evaluate`] what one rule gives, [`runner`] keeps the state of one group,
-//! [`backlog`] holds the slots that were missed, [`reload`] matches old groups with new ones; all of these
-//! are pure or take time and storage as arguments. [`running`] has the threads.
+//! [`schedule`] says when, [`dependencies`] in which order, [`evaluate`] what one rule gives, [`runner`]
+//! keeps the state of one group, [`backlog`] holds the slots that were missed, [`reload`] matches old groups
+//! with new ones; all of these are pure or take time and storage as arguments. [`running`] has the threads.
+//! Where several processes share the groups, [`sharing`] says who evaluates which, and [`handover`] what the
+//! next one has to know.
 
 pub mod backlog;
+pub mod dependencies;
 pub mod evaluate;
+pub mod handover;
 pub mod load;
 pub mod memory;
 pub mod progress;
@@ -14,6 +18,8 @@ pub mod reload;
 pub mod runner;
 pub mod running;
 pub mod schedule;
+pub mod sharing;
+pub mod side_by_side;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -135,6 +141,22 @@ pub trait Storage: Send + Sync + 'static {
 pub trait Notify: Send + Sync + 'static {
     /// `expr` is the alerting rule's expression, for the link back.
     fn notify(&self, tenant: &TenantId, expr: &str, alerts: Vec<Outgoing>);
+}
+
+/// Whether this process is the one to evaluate a group. Must not block.
+pub trait Ownership: Send + Sync + 'static {
+    /// Asked before each evaluation, and again before what it gave is written or told.
+    fn holds(&self, key: &GroupKey) -> bool;
+}
+
+/// There is no other process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Ownership for Alone {
+    fn holds(&self, _: &GroupKey) -> bool {
+        true
+    }
 }
 
 /// Nowhere.

@@ -9,15 +9,18 @@ use model::labels::Labels;
 use model::sample::{Value, stale_nan};
 use query::engine::Engine;
 
+use super::dependencies::batches;
 use super::evaluate::{Evaluated, alerting, recording};
+use super::handover::{self, AlertState, GroupState};
 use super::reload::predecessors;
 use super::schedule::Slots;
+use super::side_by_side::SpareThreads;
 use super::view::{GroupView, Health, RuleView};
-use super::{CompiledRule, Group, Notify, Row, Storage};
+use super::{CompiledRule, Group, Notify, Ownership, Row, Storage};
 use crate::alert::Alerts;
 use crate::alert::restore::{self, Restore};
 use crate::metrics::Metrics;
-use crate::template::External;
+use crate::template::SharedExternal;
 
 /// What all groups work with.
 pub struct Environment {
@@ -25,11 +28,14 @@ pub struct Environment {
     pub storage: Arc<dyn Storage>,
     pub notify: Arc<dyn Notify>,
     pub clock: Arc<dyn Clock>,
-    pub external: External,
+    pub external: SharedExternal,
     pub restore: Restore,
     /// How long an alert that has not changed is not sent again.
     pub resend_delay_ms: i64,
     pub metrics: Metrics,
+    pub ownership: Arc<dyn Ownership>,
+    /// For rules of one group that do not read one another's series.
+    pub spare: SpareThreads,
 }
 
 /// The state of one rule.
@@ -49,6 +55,8 @@ pub struct Runner {
     group: Arc<Group>,
     pub slots: Slots,
     rules: Vec<RuleState>,
+    /// Rules that may be evaluated side by side, in order.
+    batches: Vec<Vec<usize>>,
     /// Nanoseconds; every later slot is still to come.
     pub last_slot_ns: i64,
     evaluations: u64,
@@ -71,6 +79,9 @@ struct Backfill {
     seen: Vec<HashSet<Labels>>,
 }
 
+/// Most missed slots that are taken up from another process.
+const MOST_TAKEN_UP: usize = 10_000;
+
 /// The timestamp of a slot.
 pub fn slot_ms(slot_ns: i64) -> i64 {
     slot_ns.div_euclid(1_000_000)
@@ -84,6 +95,7 @@ impl Runner {
         let new_rule = |_: &CompiledRule| RuleState { restored, ..RuleState::default() };
         Runner {
             rules: group.rules.iter().map(new_rule).collect(),
+            batches: batches(&group.rules),
             last_slot_ns: slots.at_or_before(now_ns),
             slots,
             group,
@@ -124,6 +136,48 @@ impl Runner {
         }
     }
 
+    /// Goes on where another process came to. The newest slot is evaluated at once unless that one did it;
+    /// the slots before it that nobody evaluated are the result, ascending.
+    pub fn take_up(&mut self, state: &GroupState, now_ns: i64) -> Vec<i64> {
+        let came_to = self.slots.at_or_before(state.slot_ns);
+        self.last_slot_ns = came_to.max(self.slots.at_or_before(now_ns) - self.slots.interval_ns);
+        self.missed = state.missed;
+        self.backfilled = state.backfilled;
+        self.last_evaluation_ms = state.last_evaluation_ms;
+        let stored = state.of_rules(&self.group.rules);
+        for (rule, stored) in self.rules.iter_mut().zip(stored) {
+            rule.restored = state.restored;
+            if let Some(stored) = stored {
+                rule.alerts.take_up(stored.alerts.iter().map(AlertState::alert));
+            }
+        }
+        self.slots.between(came_to, self.last_slot_ns + self.slots.interval_ns, MOST_TAKEN_UP)
+    }
+
+    /// What another process has to know to go on. `came_to_ns` is the slot after which everything is still to
+    /// be done.
+    pub fn state(&self, came_to_ns: i64) -> GroupState {
+        let rules = self.group.rules.iter().zip(&self.rules);
+        let shown = rules.filter(|(_, r)| !r.alerts.is_empty() || r.view.health == Health::Err);
+        GroupState {
+            slot_ns: came_to_ns,
+            restored: self.rules.iter().all(|r| r.restored) || self.evaluations >= 2,
+            last_evaluation_ms: self.last_evaluation_ms,
+            evaluation_s: self.evaluation_s,
+            lag_s: self.lag_s,
+            missed: self.missed,
+            backfilled: self.backfilled,
+            rules: shown
+                .map(|(rule, r)| handover::RuleState {
+                    name: rule.rule.name().to_owned(),
+                    labels: rule.labels.clone(),
+                    error: r.view.last_error.clone(),
+                    alerts: r.alerts.all().into_iter().map(AlertState::of).collect(),
+                })
+                .collect(),
+        }
+    }
+
     /// All series that its rules have written and not ended.
     fn all_series(&mut self) -> Vec<Labels> {
         let mut all = std::mem::take(&mut self.leftover);
@@ -142,14 +196,23 @@ impl Runner {
         env.storage.write(&self.group.key.tenant, &rows).map(|_| ())
     }
 
-    /// Evaluates all rules at a slot.
-    pub fn evaluate(&mut self, env: &Environment, slot_ns: i64) {
+    /// Evaluates all rules at a slot; whether that is done. It is not where the group ceased to be this
+    /// process' in the middle of it: then the slot is still to come, here or elsewhere.
+    pub fn evaluate(&mut self, env: &Environment, slot_ns: i64) -> bool {
         let begun = Instant::now();
         let now_ms = env.clock.now_ms();
         let slot_ms = slot_ms(slot_ns);
         self.lag_s = (now_ms - slot_ms).max(0) as f64 / 1000.0;
-        for at in 0..self.rules.len() {
-            self.evaluate_rule(env, at, slot_ms);
+        let group = self.group.clone();
+        for batch in &self.batches {
+            let rules = group.rules.iter().zip(&mut self.rules).enumerate();
+            let of_batch = rules.filter(|(at, _)| batch.binary_search(at).is_ok()).map(|(_, rule)| rule);
+            env.spare.for_each(of_batch.collect(), |(rule, state)| {
+                evaluate_rule(env, &group, rule, state, slot_ms);
+            });
+        }
+        if !env.ownership.holds(&self.group.key) {
+            return false;
         }
         self.end_leftover(env, slot_ms - self.group.query_offset_ms);
         self.last_slot_ns = slot_ns;
@@ -160,62 +223,7 @@ impl Runner {
         }
         self.evaluation_s = begun.elapsed().as_secs_f64();
         env.metrics.group_evaluated(&self.view());
-    }
-
-    fn evaluate_rule(&mut self, env: &Environment, at: usize, slot_ms: i64) {
-        let begun = Instant::now();
-        let group = self.group.clone();
-        let rule = &group.rules[at];
-        let state = &mut self.rules[at];
-        let time_ms = slot_ms - group.query_offset_ms;
-        // Taken anew for each rule, so that it sees what the rules before it wrote.
-        let source = env.storage.source(&group.key.tenant);
-        let rows = match rule.rule.is_alert() {
-            false => recording(&env.engine, &*source, rule, time_ms),
-            true => alerting(&env.engine, &*source, rule, time_ms, slot_ms, &env.external).and_then(
-                |Evaluated { result, samples_read }| {
-                    state.alerts.evaluate(&rule.timing, slot_ms, result)?;
-                    let series = if state.restored { state.alerts.series(&rule.labels) } else { Vec::new() };
-                    let row = |(labels, v)| Row { labels, ts_ms: time_ms, value: Value::Float(v) };
-                    Ok(Evaluated { result: series.into_iter().map(row).collect(), samples_read })
-                },
-            ),
-        };
-        // An alert goes out though its series cannot be written.
-        if rule.rule.is_alert() {
-            let alerts = state.alerts.to_send(slot_ms, group.interval_ms, env.resend_delay_ms);
-            if !alerts.is_empty() {
-                env.notify.notify(&group.key.tenant, &rule.query, alerts);
-            }
-        }
-        let mut samples_read = 0;
-        let mut series_written = 0;
-        let outcome = rows.and_then(|Evaluated { result, samples_read: read }| {
-            samples_read = read;
-            series_written = result.len() as u64;
-            write(env, &group, result, &mut state.seen, time_ms)
-        });
-        if let Err(why) = &outcome {
-            tracing::warn!(
-                tenant = group.key.tenant.as_str(),
-                file = group.key.file,
-                group = group.key.name,
-                rule = rule.rule.name(),
-                "a rule was not evaluated: {why}"
-            );
-        }
-        env.metrics.rule_evaluated(&group, outcome.is_err(), begun.elapsed());
-        let alerts = state.alerts.current().into_iter().cloned().collect();
-        state.view = RuleView {
-            health: if outcome.is_ok() { Health::Ok } else { Health::Err },
-            last_error: outcome.err(),
-            last_evaluation_ms: Some(env.clock.now_ms()),
-            evaluation_s: begun.elapsed().as_secs_f64(),
-            samples_read,
-            series_written,
-            state: rule.rule.is_alert().then(|| state.alerts.state()),
-            alerts,
-        };
+        true
     }
 
     fn end_leftover(&mut self, env: &Environment, time_ms: i64) {
@@ -313,6 +321,60 @@ impl Runner {
     }
 }
 
+/// Evaluates one rule at a slot, tells its alerts and writes its series.
+fn evaluate_rule(env: &Environment, group: &Group, rule: &CompiledRule, state: &mut RuleState, slot_ms: i64) {
+    let begun = Instant::now();
+    let time_ms = slot_ms - group.query_offset_ms;
+    // Taken anew for each rule, so that it sees what the rules before it wrote.
+    let source = env.storage.source(&group.key.tenant);
+    let rows = match rule.rule.is_alert() {
+        false => recording(&env.engine, &*source, rule, time_ms),
+        true => alerting(&env.engine, &*source, rule, time_ms, slot_ms, &env.external.get()).and_then(
+            |Evaluated { result, samples_read }| {
+                state.alerts.evaluate(&rule.timing, slot_ms, result)?;
+                let series = if state.restored { state.alerts.series(&rule.labels) } else { Vec::new() };
+                let row = |(labels, v)| Row { labels, ts_ms: time_ms, value: Value::Float(v) };
+                Ok(Evaluated { result: series.into_iter().map(row).collect(), samples_read })
+            },
+        ),
+    };
+    // An alert goes out though its series cannot be written.
+    if rule.rule.is_alert() {
+        let alerts = state.alerts.to_send(slot_ms, group.interval_ms, env.resend_delay_ms);
+        if !alerts.is_empty() && env.ownership.holds(&group.key) {
+            env.notify.notify(&group.key.tenant, &rule.query, alerts);
+        }
+    }
+    let mut samples_read = 0;
+    let mut series_written = 0;
+    let outcome = rows.and_then(|Evaluated { result, samples_read: read }| {
+        samples_read = read;
+        series_written = result.len() as u64;
+        write(env, group, result, &mut state.seen, time_ms)
+    });
+    if let Err(why) = &outcome {
+        tracing::warn!(
+            tenant = group.key.tenant.as_str(),
+            file = group.key.file,
+            group = group.key.name,
+            rule = rule.rule.name(),
+            "a rule was not evaluated: {why}"
+        );
+    }
+    env.metrics.rule_evaluated(group, outcome.is_err(), begun.elapsed());
+    let alerts = state.alerts.current().into_iter().cloned().collect();
+    state.view = RuleView {
+        health: if outcome.is_ok() { Health::Ok } else { Health::Err },
+        last_error: outcome.err(),
+        last_evaluation_ms: Some(env.clock.now_ms()),
+        evaluation_s: begun.elapsed().as_secs_f64(),
+        samples_read,
+        series_written,
+        state: rule.rule.is_alert().then(|| state.alerts.state()),
+        alerts,
+    };
+}
+
 /// Writes the series of a rule, and the end of those that stood before and do not now.
 fn write(
     env: &Environment,
@@ -324,6 +386,10 @@ fn write(
     let now: HashSet<Labels> = rows.iter().map(|r| r.labels.clone()).collect();
     let gone = seen.difference(&now).cloned().collect();
     rows.extend(stale_rows(gone, time_ms));
+    // A process that was paused may find that another has gone on with the group in the meantime.
+    if !env.ownership.holds(&group.key) {
+        return Err("another process may evaluate the group by now, so nothing was written".into());
+    }
     let refused = match rows.is_empty() {
         true => Vec::new(),
         false => env.storage.write(&group.key.tenant, &rows)?,

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::backlog::Backlog;
+use super::handover::{GroupState, Handover, States};
 use super::progress::{Progress, id};
 use super::reload;
 use super::runner::{Environment, Runner, slot_ms};
@@ -20,6 +21,12 @@ use super::{Group, GroupKey};
 
 /// Longest sleep: a clock that is set is noticed after this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// How often a group that this process may not evaluate at the moment asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long it is remembered how far a group came that another process evaluates now.
+const PARTED_KEEP: Duration = Duration::from_secs(3600);
 
 /// How often progress is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
@@ -54,6 +61,8 @@ struct Inner {
     remembered: BTreeMap<String, i64>,
     /// Fills the backlog.
     filling: Mutex<Option<JoinHandle<()>>>,
+    /// The last states that other processes may go on from, also of groups that were given away.
+    states: Mutex<BTreeMap<String, (Instant, GroupState)>>,
 }
 
 struct Running {
@@ -80,6 +89,7 @@ impl Groups {
             loaded: AtomicBool::new(false),
             remembered,
             filling: Mutex::default(),
+            states: Mutex::default(),
         }));
         *groups.0.filling.lock() = Some(tokio::spawn(fill_backlog(groups.0.clone())));
         if groups.0.options.progress.is_some() {
@@ -91,6 +101,11 @@ impl Groups {
     /// Makes these the groups; no two may have one key. Those that are the same run on as if nothing had
     /// happened.
     pub async fn reload(&self, new: Vec<Group>) {
+        self.reload_shared(new, None).await;
+    }
+
+    /// The same, where other processes evaluate a part of all groups: `new` are those of this process.
+    pub async fn reload_shared(&self, new: Vec<Group>, handover: Option<Handover>) {
         let _alone = self.0.reloading.lock().await;
         if self.0.stopping() {
             return;
@@ -107,10 +122,14 @@ impl Groups {
         for key in stop {
             let taken = self.0.running.lock().remove(&key);
             if let Some(old) = taken {
+                let came_to = self.0.backlog.lock().oldest_of(&key);
                 self.0.backlog.lock().forget(&key);
                 let runner = old.stop().await;
                 self.0.env.metrics.forget(runner.group());
-                tokio::spawn(end_later(self.0.clone(), runner));
+                match handover.as_ref().is_some_and(|h| h.elsewhere.contains(&key)) {
+                    true => self.0.note_state(&runner, came_to),
+                    false => drop(tokio::spawn(end_later(self.0.clone(), runner))),
+                }
             }
         }
         let mut new: Vec<Option<Group>> = new.into_iter().map(Some).collect();
@@ -118,7 +137,7 @@ impl Groups {
             let Some(group) = new[at].take() else { continue };
             let group = Arc::new(group);
             let taken = self.0.running.lock().remove(&group.key);
-            let mut runner = Runner::new(group.clone(), self.0.now_ns(), restored);
+            let mut runner = Runner::new(group.clone(), self.0.now_ns(), restored && handover.is_none());
             let missed = match taken {
                 Some(old) => {
                     // Its slots may lie elsewhere now.
@@ -126,7 +145,10 @@ impl Groups {
                     runner.inherit(old.stop().await);
                     Vec::new()
                 }
-                None => self.0.missed_before(&runner),
+                None => match &handover {
+                    Some(handover) => self.0.take_up(&mut runner, handover),
+                    None => self.0.missed_before(&runner),
+                },
             };
             self.0.clone().start(group, runner, &missed);
         }
@@ -135,6 +157,21 @@ impl Groups {
     /// What all groups show of themselves, ascending by tenant, file and name.
     pub fn views(&self) -> Vec<Arc<GroupView>> {
         self.0.running.lock().values().map(|r| r.view.read().clone()).collect()
+    }
+
+    /// How far all groups came that run here or did a while ago, for other processes to go on from.
+    pub fn states(&self) -> States {
+        let runners: Vec<_> = self.0.running.lock().values().map(|r| r.runner.clone()).collect();
+        for runner in runners {
+            // One that is at work is as far as it was before.
+            if let Some(runner) = runner.try_lock() {
+                let oldest = self.0.backlog.lock().oldest_of(&runner.group().key);
+                self.0.note_state(&runner, oldest);
+            }
+        }
+        let mut states = self.0.states.lock();
+        states.retain(|_, (noted, _)| noted.elapsed() < PARTED_KEEP);
+        states.iter().map(|(id, (_, state))| (id.clone(), state.clone())).collect()
     }
 
     /// Missed slots that are still to be filled.
@@ -161,11 +198,17 @@ impl Groups {
         let all = std::mem::take(&mut *self.0.running.lock());
         let mut runners = Vec::new();
         for old in all.into_values() {
-            runners.push(old.stop().await);
+            let runner = old.stop().await;
+            let oldest = self.0.backlog.lock().oldest_of(&runner.group().key);
+            self.0.note_state(&runner, oldest);
+            runners.push(runner);
         }
         if let Some(progress) = &self.0.options.progress {
             let backlog = self.0.backlog.lock();
-            let slots = runners.iter().map(|r| (id(&r.group().key), came_to(r, &backlog))).collect();
+            let slots = runners
+                .iter()
+                .map(|r| (id(&r.group().key), came_to(r, backlog.oldest_of(&r.group().key))))
+                .collect();
             if let Err(e) = progress.write(&slots) {
                 tracing::warn!("cannot save how far rules were evaluated: {e}");
             }
@@ -173,9 +216,9 @@ impl Groups {
     }
 }
 
-/// The slot after which everything is still to be done.
-fn came_to(runner: &Runner, backlog: &Backlog) -> i64 {
-    match backlog.oldest_of(&runner.group().key) {
+/// The slot after which everything is still to be done; `oldest` is the oldest of the group's that waits.
+fn came_to(runner: &Runner, oldest: Option<i64>) -> i64 {
+    match oldest {
         Some(oldest) => oldest - runner.slots.interval_ns,
         None => runner.last_slot_ns,
     }
@@ -215,6 +258,26 @@ impl Inner {
         slots.between(slots.at_or_before(*last), slots.after(runner.last_slot_ns), 100_000)
     }
 
+    /// Goes on where another process came to, if one did; the slots that passed since.
+    fn take_up(&self, runner: &mut Runner, handover: &Handover) -> Vec<i64> {
+        let Some(state) = handover.states.get(&id(&runner.group().key)) else { return Vec::new() };
+        let mut state = state.clone();
+        let age_ms = self.env.clock.now_ms().saturating_sub(slot_ms(state.slot_ns));
+        if age_ms > self.env.restore.outage_tolerance_ms {
+            // Nobody has evaluated it for long: alerts begin anew, as after a restart.
+            state.rules.clear();
+        }
+        let missed = runner.take_up(&state, self.now_ns());
+        runner.missed += missed.len() as u64;
+        self.env.metrics.slots_missed(runner.group(), missed.len() as u64);
+        missed
+    }
+
+    fn note_state(&self, runner: &Runner, oldest: Option<i64>) {
+        let state = runner.state(came_to(runner, oldest));
+        self.states.lock().insert(id(&runner.group().key), (Instant::now(), state));
+    }
+
     fn add_missed(&self, group: &Group, missed: &[i64]) {
         let oldest = self.now_ns().saturating_sub(self.options.max_fill_age_ms.saturating_mul(1_000_000));
         let young: Vec<i64> = missed.iter().copied().filter(|slot| *slot >= oldest).collect();
@@ -247,7 +310,8 @@ impl Inner {
             // One that is at work is taken next time.
             if let Some(runner) = runner.try_lock() {
                 let backlog = self.backlog.lock();
-                slots.insert(id(&runner.group().key), came_to(&runner, &backlog));
+                let oldest = backlog.oldest_of(&runner.group().key);
+                slots.insert(id(&runner.group().key), came_to(&runner, oldest));
             }
         }
         if let Err(e) = progress.write(&slots) {
@@ -280,7 +344,15 @@ async fn run(
             permit = inner.permits.acquire() => permit,
             _ = stopped.wait_for(|stop| *stop) => return,
         };
-        let Ok(_permit) = permit else { return };
+        let Ok(permit) = permit else { return };
+        // After the wait for a permit, which may have been long.
+        if !inner.env.ownership.holds(&view.read().group.key) {
+            drop(permit);
+            tokio::select! {
+                () = tokio::time::sleep(ASK_AGAIN) => continue,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        }
         let (work, shown, of) = (runner.clone(), view.clone(), inner.clone());
         let evaluated = tokio::task::spawn_blocking(move || {
             let mut runner = work.lock();
@@ -290,14 +362,21 @@ async fn run(
                 of.env.metrics.slots_missed(&group, due.missed.len() as u64);
                 of.add_missed(&group, &due.missed);
             }
-            runner.evaluate(&of.env, due.slot);
+            let done = runner.evaluate(&of.env, due.slot);
             *shown.write() = Arc::new(runner.view());
+            done
         });
-        if let Err(e) = evaluated.await {
-            let group = view.read().group.key.name.clone();
-            tracing::error!(group, "an evaluation ended unexpectedly, which is a bug: {e}");
+        match evaluated.await {
+            // What was missed is in the backlog now.
+            Ok(false) => last = due.slot - slots.interval_ns,
+            Ok(true) => last = due.slot,
+            Err(e) => {
+                let group = view.read().group.key.name.clone();
+                tracing::error!(group, "an evaluation ended unexpectedly, which is a bug: {e}");
+                last = due.slot;
+            }
         }
-        last = due.slot;
+        drop(permit);
     }
 }
 
@@ -319,6 +398,13 @@ async fn fill_backlog(inner: Arc<Inner>) {
         }
         let runner = inner.running.lock().get(&key).map(|r| r.runner.clone());
         let Some(runner) = runner else { continue };
+        if !inner.env.ownership.holds(&key) {
+            inner.backlog.lock().add(&key, &[slot_ns]);
+            tokio::select! {
+                () = tokio::time::sleep(ASK_AGAIN) => continue,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        }
         let permit = tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => None,

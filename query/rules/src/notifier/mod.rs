@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::alert::Outgoing;
 use crate::metrics::Metrics;
 use crate::relabel::{self, Relabel};
-use crate::template::External;
+use crate::template::SharedExternal;
 use config::{Alerting, AlertmanagerSet, TargetGroup};
 use discovery::Found;
 use message::Message;
@@ -37,7 +37,7 @@ use send::Sender;
 pub struct Notifier(Arc<Inner>);
 
 struct Inner {
-    external: External,
+    external: SharedExternal,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     limits: Limits,
@@ -68,7 +68,12 @@ impl Drop for Set {
 
 impl Notifier {
     /// Knows no Alertmanager yet.
-    pub fn new(external: External, clock: Arc<dyn Clock>, metrics: Metrics, limits: Limits) -> Notifier {
+    pub fn new(
+        external: SharedExternal,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        limits: Limits,
+    ) -> Notifier {
         metrics.queue_capacity.set(limits.queue_capacity as i64);
         Notifier(Arc::new(Inner { external, clock, metrics, limits, state: Mutex::default() }))
     }
@@ -163,10 +168,11 @@ impl crate::group::Notify for Notifier {
         if state.sets.is_empty() {
             return;
         }
+        let external = self.0.external.get();
         let kept: Vec<_> = alerts
             .iter()
             .filter_map(|alert| {
-                let labels = message::outgoing_labels(&alert.labels, &self.0.external, &state.alert_relabel)?;
+                let labels = message::outgoing_labels(&alert.labels, &external, &state.alert_relabel)?;
                 Some((alert, labels))
             })
             .collect();
@@ -175,7 +181,7 @@ impl crate::group::Notify for Notifier {
                 .iter()
                 .filter_map(|(alert, labels)| {
                     let labels = relabel::apply(&set.config.alert_relabel, labels)?;
-                    Some(Message::new(alert, labels, &self.0.external, expr))
+                    Some(Message::new(alert, labels, &external, expr))
                 })
                 .collect();
             for sender in set.senders.values() {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+
 use super::value::{Sample, Value};
 
 /// Why a text is no template, or why it did not expand. The text begins with `template: NAME:LINE…`, as Go's.
@@ -29,6 +31,26 @@ pub struct External {
     pub labels: Arc<BTreeMap<String, String>>,
     /// Without a slash at the end.
     pub url: String,
+}
+
+/// The same, while rules run and a reload may change it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct SharedExternal(Arc<RwLock<External>>);
+
+impl SharedExternal {
+    pub fn get(&self) -> External {
+        self.0.read().clone()
+    }
+
+    pub fn set(&self, external: External) {
+        *self.0.write() = external;
+    }
+}
+
+impl From<External> for SharedExternal {
+    fn from(external: External) -> SharedExternal {
+        SharedExternal(Arc::new(RwLock::new(external)))
+    }
 }
 
 impl External {

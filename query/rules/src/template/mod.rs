@@ -17,7 +17,7 @@ mod parse;
 mod run;
 mod value;
 
-pub use data::{Data, External, Limits, TemplateError};
+pub use data::{Data, External, Limits, SharedExternal, TemplateError};
 pub use float::format_float;
 pub use value::{Sample, Value};
 

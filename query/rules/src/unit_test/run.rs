@@ -24,7 +24,8 @@ use crate::group::evaluate::vector;
 use crate::group::load::load;
 use crate::group::memory::MemoryStorage;
 use crate::group::runner::{Environment, Runner};
-use crate::group::{Defaults, Group, NotifyNobody};
+use crate::group::side_by_side::SpareThreads;
+use crate::group::{Alone, Defaults, Group, NotifyNobody};
 use crate::metrics::Metrics;
 use crate::template::External;
 
@@ -210,10 +211,12 @@ fn environment(
         storage: Arc::new(storage),
         notify: Arc::new(NotifyNobody),
         clock: Arc::new(clock.clone()),
-        external,
+        external: external.into(),
         restore: Restore::default(),
         resend_delay_ms: 60_000,
         metrics: Metrics::default(),
+        ownership: Arc::new(Alone),
+        spare: SpareThreads::default(),
     }
 }
 

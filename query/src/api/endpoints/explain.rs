@@ -47,9 +47,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let mut watch = analyze.then(|| state.watch(&call, "explain", time));
     state
         .run(QueryClass::Query, timeout, move |budget, queued| {
-            if let Some(watch) = &watch {
-                watch.begin(budget);
-            }
+            let _told_with = watch.as_ref().map(|watch| watch.begin(budget));
             let text = call.form.get("query");
             let source = view.source(&call.tenant, replicas);
             let budget = Some(budget.clone());

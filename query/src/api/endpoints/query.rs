@@ -131,7 +131,7 @@ async fn run(
     let mut watch = state.watch(&call, endpoint, time);
     state
         .run_streamed(QueryClass::Query, timeout, move |budget, queued, start| {
-            watch.begin(budget);
+            let _told_with = watch.begin(budget);
             let text = call.form.get("query");
             let stats = call.form.get("stats");
             let Store { source, warning } = Store::asked(&view, &call, replicas)?;
@@ -147,7 +147,11 @@ async fn run(
             let request = QueryRequest { text, time, options };
             let mut rows = StreamedMatrix::new(limit, start, report.clone());
             let from_bytes = inner.config.limits.stream_from_bytes;
-            let done = inner.engine.run_streamed(&*source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s));
+            let done = tracing::info_span!("evaluate").in_scope(|| {
+                inner
+                    .engine
+                    .run_streamed(&*source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s))
+            });
             if let Err(e) = &done {
                 watch.failed(e);
             }

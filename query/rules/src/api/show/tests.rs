@@ -9,9 +9,10 @@ use crate::alert::restore::Restore;
 use crate::file::{FileOptions, parse};
 use crate::group::memory::MemoryStorage;
 use crate::group::runner::{Environment, Runner};
-use crate::group::{Defaults, Group, NotifyNobody};
+use crate::group::side_by_side::SpareThreads;
+use crate::group::{Alone, Defaults, Group, NotifyNobody};
 use crate::metrics::Metrics;
-use crate::template::External;
+use crate::template::SharedExternal;
 
 const RULES: &str = "groups:
 - name: b
@@ -33,10 +34,12 @@ fn views(evaluate: bool) -> Vec<Arc<GroupView>> {
         storage: Arc::new(MemoryStorage::default()),
         notify: Arc::new(NotifyNobody),
         clock: Arc::new(clock),
-        external: External::default(),
+        external: SharedExternal::default(),
         restore: Restore::default(),
         resend_delay_ms: 60_000,
         metrics: Metrics::default(),
+        ownership: Arc::new(Alone),
+        spare: SpareThreads::default(),
     };
     let mut specs = parse(RULES, &FileOptions::default()).unwrap();
     specs.sort_by(|a, b| a.name.cmp(&b.name));

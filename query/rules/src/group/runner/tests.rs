@@ -10,8 +10,8 @@ use query::parse::ParseOptions;
 use super::*;
 use crate::alert::Outgoing;
 use crate::file::{FileOptions, parse};
-use crate::group::Defaults;
 use crate::group::memory::MemoryStorage;
+use crate::group::{Alone, Defaults};
 
 const M: i64 = 60_000;
 
@@ -41,10 +41,12 @@ impl World {
             storage: Arc::new(storage),
             notify: sent.clone(),
             clock: Arc::new(clock.clone()),
-            external: External::default(),
+            external: SharedExternal::default(),
             restore: Restore::default(),
             resend_delay_ms: M,
             metrics: Metrics::default(),
+            ownership: Arc::new(Alone),
+            spare: SpareThreads::default(),
         };
         World { env, store, sent, clock }
     }
@@ -267,4 +269,113 @@ impl Look for MemorySource {
             out.extend(batch.into_iter().flat_map(|s| s.values));
         }
     }
+}
+
+/// What another process is told, through the bytes that it reads.
+fn told(runner: &Runner, came_to_ns: i64) -> GroupState {
+    let text = serde_json::to_string(&runner.state(came_to_ns)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn group_goes_on_in_another_process_with_its_alerts_and_missed_slots() {
+    const FOR_FOUR: &str = "groups:
+- name: g
+  rules:
+  - {alert: Low, expr: 'up < 2', for: 4m, annotations: {v: '{{ $value }}'}}
+  - {record: 'up:sum', expr: 'sum(up)'}
+";
+    let world = World::new();
+    let group = group(FOR_FOUR);
+    for minute in 0..12 {
+        world.put("up", "x", minute, 1.0);
+    }
+    let mut first = Runner::new(group.clone(), 0, false);
+    for minute in 1..=3 {
+        world.evaluate(&mut first, minute);
+    }
+    let slot = |runner: &Runner, minute: i64| runner.slots.at_or_before(minute * M * 1_000_000);
+    let state = told(&first, slot(&first, 3));
+    assert!(state.restored);
+    assert_eq!((state.rules.len(), state.rules[0].alerts[0].active_at_ms), (1, M));
+    let shown = state.view(group.clone());
+    assert_eq!(shown.rules[0].state, Some(crate::alert::State::Pending));
+    assert_eq!(shown.rules[0].alerts[0].annotations["v"], "1");
+
+    // The other takes it over in the seventh minute: it evaluates the newest slot at once.
+    let mut second = Runner::new(group.clone(), 7 * M * 1_000_000, false);
+    let missed = second.take_up(&state, 7 * M * 1_000_000);
+    let interval = second.slots.interval_ns;
+    let newest = slot(&second, 7);
+    assert_eq!(second.last_slot_ns, newest - interval);
+    let between: Vec<i64> =
+        (1..).map(|n| slot(&second, 3) + n * interval).take_while(|at| *at < newest).collect();
+    assert_eq!(missed, between);
+    world.evaluate(&mut second, 7);
+    let alerts = second.view().rules[0].alerts.clone();
+    assert_eq!((alerts[0].state, alerts[0].active_at_ms), (crate::alert::State::Firing, M));
+    assert_eq!(world.sent.0.lock().len(), 1, "it is told once, by the second");
+
+    // One that came further than this process' clock is waited for, not evaluated twice.
+    let mut third = Runner::new(group, 5 * M * 1_000_000, false);
+    assert!(third.take_up(&told(&second, slot(&second, 7)), 5 * M * 1_000_000).is_empty());
+    assert_eq!(third.last_slot_ns, slot(&third, 7));
+}
+
+/// Owns groups as long as it is told so.
+struct Owns(std::sync::atomic::AtomicBool);
+
+impl Ownership for Owns {
+    fn holds(&self, _: &crate::group::GroupKey) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn group_that_is_not_held_any_more_writes_and_tells_nothing() {
+    let mut world = World::new();
+    let owns = Arc::new(Owns(true.into()));
+    world.env.ownership = owns.clone();
+    world.put("up", "x", 1, 1.0);
+    let mut runner = Runner::new(
+        group("groups:\n- name: g\n  rules:\n  - {record: r, expr: up}\n  - {alert: A, expr: up}\n"),
+        0,
+        true,
+    );
+    world.evaluate(&mut runner, 1);
+    let told = world.sent.0.lock().len();
+    let last = runner.last_slot_ns;
+    owns.0.store(false, std::sync::atomic::Ordering::Relaxed);
+    world.put("up", "x", 3, 5.0);
+    world.evaluate(&mut runner, 3);
+    assert_eq!(runner.last_slot_ns, last, "the slot is still to come");
+    assert_eq!(world.sent.0.lock().len(), told);
+    assert_eq!(world.ask("r", 3), [("{__name__=\"r\", i=\"x\"}".to_owned(), 1.0)], "what was there before");
+}
+
+#[test]
+fn rules_side_by_side_give_what_they_give_one_after_the_other() {
+    let chain = "groups:
+- name: g
+  rules:
+  - {record: a, expr: up}
+  - {record: b, expr: '2 * up'}
+  - {record: c, expr: 'a + on(i) b'}
+  - {record: d, expr: 'c offset 1m'}
+  - {record: e, expr: 'f or up'}
+  - {record: f, expr: 'up + 100'}
+";
+    let answers = |spare: usize| {
+        let mut world = World::new();
+        world.env.spare = SpareThreads::new(spare);
+        let mut runner = Runner::new(group(chain), 0, true);
+        for minute in 1..=5 {
+            world.put("up", "x", minute, minute as f64);
+            world.evaluate(&mut runner, minute);
+        }
+        ["a", "b", "c", "d", "e", "f"].map(|metric| world.ask(metric, 5))
+    };
+    let (one, many) = (answers(0), answers(3));
+    assert_eq!(one, many);
+    assert_eq!((many[2][0].1, many[3][0].1, many[4][0].1), (15.0, 12.0, 104.0));
 }

@@ -1,0 +1,226 @@
+//! What rules write here, told to the other members by remote write: each of them answers queries out of its
+//! own head, and its rules read what others' rules wrote.
+//!
+//! This is for the two hours until the samples are in the bucket. A member that is away for a while misses
+//! some in its answers until then; nothing is lost.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ingest::remote_write::encode::{HEADERS, RequestWriter};
+use model::tenant::TenantId;
+use parking_lot::Mutex;
+use rules::group::Row;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Samples that may wait for one member; beyond it the oldest go.
+const MOST_WAITING: usize = 200_000;
+
+/// How long samples wait for a member that does not take them.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// Samples in one request, and about how large one gets.
+const BATCH: usize = 5_000;
+const BATCH_BYTES: usize = 4 << 20;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The other members. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers(Arc<Inner>);
+
+struct Inner {
+    client: reqwest::Client,
+    tenant_header: Option<String>,
+    senders: Mutex<BTreeMap<String, Peer>>,
+}
+
+/// One member's queue and the task that empties it.
+struct Peer {
+    queue: Arc<Queue>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    grew: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    writes: VecDeque<Write>,
+    samples: usize,
+}
+
+/// The samples of one write of a rule.
+#[derive(Clone)]
+struct Write {
+    tenant: TenantId,
+    rows: Arc<[Row]>,
+    since: Instant,
+}
+
+impl Peers {
+    /// None yet. `tenant_header` is the header that names the tenant, where there is one.
+    pub fn new(tenant_header: Option<String>) -> Result<Peers, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .build()?;
+        Ok(Peers(Arc::new(Inner { client, tenant_header, senders: Mutex::default() })))
+    }
+
+    /// These are the others from now on. Must be called within a runtime.
+    pub fn set(&self, urls: BTreeSet<String>) {
+        let mut senders = self.0.senders.lock();
+        senders.retain(|url, _| urls.contains(url));
+        for url in urls {
+            senders.entry(url.clone()).or_insert_with(|| {
+                let queue = Arc::new(Queue::default());
+                let (client, header) = (self.0.client.clone(), self.0.tenant_header.clone());
+                let task = tokio::spawn(empty(queue.clone(), client, header, url));
+                Peer { queue, task }
+            });
+        }
+    }
+
+    /// Tells the others what was written here. Does not wait for them.
+    pub fn tell(&self, tenant: &TenantId, rows: &[Row]) {
+        let senders = self.0.senders.lock();
+        if senders.is_empty() || rows.is_empty() {
+            return;
+        }
+        let write = Write { tenant: tenant.clone(), rows: rows.into(), since: Instant::now() };
+        for peer in senders.values() {
+            peer.queue.waiting.lock().push(write.clone());
+            peer.queue.grew.notify_one();
+        }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, write: Write) {
+        self.samples += write.rows.len();
+        self.writes.push_back(write);
+        while self.samples > MOST_WAITING && self.writes.len() > 1 {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Write> {
+        let write = self.writes.pop_front()?;
+        self.samples -= write.rows.len();
+        Some(write)
+    }
+
+    /// The oldest writes of one tenant that fit into a request; what has waited too long goes.
+    fn batch(&mut self) -> Vec<Write> {
+        while self.writes.front().is_some_and(|w| w.since.elapsed() > LONGEST_WAIT) {
+            self.pop();
+        }
+        let mut batch: Vec<Write> = Vec::new();
+        let mut samples = 0;
+        while let Some(next) = self.writes.front() {
+            let fits =
+                batch.is_empty() || (samples + next.rows.len() <= BATCH && batch[0].tenant == next.tenant);
+            if !fits {
+                break;
+            }
+            samples += next.rows.len();
+            batch.extend(self.pop());
+        }
+        batch
+    }
+
+    fn put_back(&mut self, batch: Vec<Write>) {
+        for write in batch.into_iter().rev() {
+            self.samples += write.rows.len();
+            self.writes.push_front(write);
+        }
+    }
+}
+
+/// Sends what waits for one member, for as long as it is one.
+async fn empty(queue: Arc<Queue>, client: reqwest::Client, tenant_header: Option<String>, url: String) {
+    let address = format!("{}/api/v1/write", url.trim_end_matches('/'));
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let batch = queue.waiting.lock().batch();
+        if batch.is_empty() {
+            queue.grew.notified().await;
+            continue;
+        }
+        match send(&client, tenant_header.as_deref(), &address, &batch).await {
+            Ok(()) => pause = FIRST_PAUSE,
+            Err(Refused::Later(why)) => {
+                tracing::debug!(peer = url, "what rules wrote is told again later: {why}");
+                queue.waiting.lock().put_back(batch);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(Refused::Never(why)) => {
+                tracing::warn!(peer = url, "another member did not take all that rules wrote here: {why}");
+            }
+        }
+    }
+}
+
+enum Refused {
+    Later(String),
+    Never(String),
+}
+
+/// The requests of a batch: a single write may be larger than one request should be.
+fn bodies(batch: &[Write]) -> Result<Vec<Vec<u8>>, Refused> {
+    let mut bodies = Vec::new();
+    let mut request = RequestWriter::default();
+    for row in batch.iter().flat_map(|write| write.rows.iter()) {
+        request.sample(&row.labels, row.ts_ms, &row.value);
+        if request.len() >= BATCH || request.size_bytes() >= BATCH_BYTES {
+            bodies.push(std::mem::take(&mut request));
+        }
+    }
+    bodies.push(request);
+    let finish = |request: RequestWriter| request.finish().map_err(|e| Refused::Never(e.to_string()));
+    bodies.into_iter().filter(|request| !request.is_empty()).map(finish).collect()
+}
+
+async fn send(
+    client: &reqwest::Client,
+    tenant_header: Option<&str>,
+    address: &str,
+    batch: &[Write],
+) -> Result<(), Refused> {
+    for body in bodies(batch)? {
+        let mut post = client.post(address).body(body);
+        for (name, value) in HEADERS {
+            post = post.header(name, value);
+        }
+        if let Some(header) = tenant_header {
+            post = post.header(header, batch[0].tenant.as_str());
+        }
+        let answer = post.send().await.map_err(|e| Refused::Later(e.to_string()))?;
+        let status = answer.status();
+        if status.is_success() {
+            continue;
+        }
+        let why = format!("{status}: {}", answer.text().await.unwrap_or_default().trim());
+        match status.is_client_error() && status.as_u16() != 429 {
+            true => return Err(Refused::Never(why)),
+            false => return Err(Refused::Later(why)),
+        }
+    }
+    Ok(())
+}
