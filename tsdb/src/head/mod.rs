@@ -1,103 +1,50 @@
 //! The recent past in memory: series by label set, an inverted index, and compressed samples in generations.
 //!
-//! Samples live in *generations*. All that arrives between two cuts of the log is one generation; a flush
-//! freezes the current one, makes blocks of it and forgets it, together with its log segments. A series keeps
-//! its identity across generations, so freezing costs nothing: each series moves its samples aside when the
-//! first sample of the next generation reaches it.
+//! Samples live in *generations*. All that arrives between two cuts of the log is one generation. Sealing
+//! freezes the current one, makes local blocks of it and forgets it, together with its log segments. A series
+//! keeps its identity across generations, so freezing costs nothing: each series moves its samples aside when
+//! the first sample of the next generation reaches it.
 
 pub mod chunk;
+mod forget;
 pub mod label_sets;
 mod names;
+mod numbers;
 pub mod postings;
 pub mod samples;
+mod series;
 pub mod source;
+mod stats;
 pub mod symbols;
+mod tenant;
 pub mod timelines;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use hashbrown::HashTable;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
-use crate::sidecar::metadata::{MAX_METRICS, MAX_PER_METRIC, MetricMetadata};
-use label_sets::{LabelSet, LabelSets};
-use model::head_stats::{HeadBytes, HeadStats, NamedCount};
+use label_sets::LabelSets;
 use model::labels::{Labels, METRIC_NAME};
-use model::sample::{Metadata, Value};
+use model::sample::Value;
 use model::tenant::TenantId;
-use postings::Postings;
-use samples::{Put, Samples, SamplesView};
+use numbers::{ById, spread};
+use samples::Put;
+use series::SERIES_BYTES;
+use tenant::{METADATA_BYTES, MetadataRoom, TENANT_BYTES};
 use timelines::Timelines;
 
+pub use forget::Forgotten;
 pub use label_sets::LabelPairs;
+pub use series::Series;
+pub use tenant::{MAX_ENTRY_BYTES, TenantHead, entry_bytes};
 
 /// Locks over the label-set table; a power of two.
 const SHARDS: usize = 64;
-
-/// One series of one tenant. There are millions: with the counts of its `Arc` it fills two lines of the cache
-/// and a size that the allocator does not round up, so that one byte more would cost 32.
-pub struct Series {
-    pub tenant: Arc<TenantHead>,
-    /// Its number in this process's log and postings; given out again after the series is gone.
-    pub id: u32,
-    hash: u32,
-    labels: LabelSet,
-    /// See [`Series::is_logged`].
-    logged: AtomicU32,
-    /// Generation of the active samples, or [`GONE`]; read and written while `state` is locked.
-    generation: AtomicU32,
-    state: Mutex<SeriesState>,
-}
-
-const _: () = assert!(size_of::<Series>() + 2 * size_of::<usize>() <= 128);
-
-#[derive(Default)]
-struct SeriesState {
-    active: Samples,
-    /// The generation before, until its blocks are committed.
-    frozen: Option<Box<(u64, Samples)>>,
-}
-
-/// The generation of a series that was taken out of the head; whoever still holds it must look it up again.
-const GONE: u32 = u32::MAX;
-
-/// What the head holds of one tenant.
-pub struct TenantHead {
-    pub id: TenantId,
-    postings: RwLock<Postings>,
-    /// With the time each entry was heard last, in milliseconds.
-    metadata: RwLock<BTreeMap<String, BTreeMap<Metadata, AtomicI64>>>,
-    /// Bytes of it: of this tenant, and the room that all share.
-    metadata_bytes: AtomicU64,
-    metadata_room: Arc<MetadataRoom>,
-}
-
-/// Memory for metadata of all tenants. It stays for as long as the process runs, so that it must leave room
-/// for what comes and goes.
-struct MetadataRoom {
-    max_bytes: u64,
-    bytes: AtomicU64,
-}
-
-/// Metadata that all tenants may have in memory where nothing else is said.
-const METADATA_BYTES: u64 = 256 << 20;
-
-/// Longest texts of one entry of metadata that are kept.
-pub const MAX_ENTRY_BYTES: u64 = 64 << 10;
-
-/// What an entry of metadata takes besides its texts, and what a tenant takes that has nothing.
-const ENTRY_BYTES: u64 = 200;
-const TENANT_BYTES: i64 = 1024;
-
-/// About what an entry of metadata takes in memory.
-pub fn entry_bytes(metric: &str, metadata: &Metadata) -> u64 {
-    let texts = metric.len() + metadata.kind.len() + metadata.help.len() + metadata.unit.len();
-    texts as u64 + ENTRY_BYTES
-}
 
 /// All series of all tenants.
 pub struct Head {
@@ -139,82 +86,6 @@ struct Bytes {
     /// Of the generation before, until it is forgotten.
     frozen_chunks: AtomicI64,
     frozen_out_of_order: AtomicI64,
-}
-
-/// Series by number.
-#[derive(Default)]
-struct ById {
-    series: Vec<Option<Arc<Series>>>,
-    free: Vec<u32>,
-    /// Free from the next cut of the log on: within a generation a number means one series, so that of a log
-    /// that lost a definition it is known which numbers may be trusted.
-    free_after_cut: Vec<u32>,
-}
-
-impl ById {
-    /// A number for a new series.
-    fn give(&mut self) -> u32 {
-        if let Some(id) = self.free.pop() {
-            return id;
-        }
-        if self.series.len() == self.series.capacity() {
-            // By little: a table that doubled would be half empty.
-            self.series.reserve_exact((self.series.len() / 8).max(64));
-        }
-        self.series.push(None);
-        self.series.len() as u32 - 1
-    }
-
-    fn take_back(&mut self, id: u32) {
-        self.series[id as usize] = None;
-        self.free_after_cut.push(id);
-    }
-
-    /// The log was cut: what was freed before may be given out again.
-    fn release(&mut self) {
-        self.free.append(&mut self.free_after_cut);
-        if self.free.len() == self.series.len() {
-            *self = ById::default();
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.series.len() - self.free.len() - self.free_after_cut.len()
-    }
-
-    /// What a shard needs to know of a number in it.
-    fn hash(&self, id: u32) -> u64 {
-        spread(self.series[id as usize].as_ref().map_or(0, |s| s.hash))
-    }
-
-    /// The series of these labels, if this shard has it.
-    fn find(
-        &self,
-        shard: &HashTable<u32>,
-        hash: u32,
-        tenant: &Arc<TenantHead>,
-        labels: &[(&str, &str)],
-        sets: &LabelSets,
-    ) -> Option<&Arc<Series>> {
-        let series = |id: &u32| self.series.get(*id as usize)?.as_ref();
-        let is = |s: &Arc<Series>| {
-            s.hash == hash
-                && Arc::ptr_eq(&s.tenant, tenant)
-                && sets.pairs(s.labels).eq(labels.iter().copied())
-        };
-        shard.find(spread(hash), |id| series(id).is_some_and(is)).and_then(series)
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.series.capacity() * size_of::<Option<Arc<Series>>>()
-            + (self.free.capacity() + self.free_after_cut.capacity()) * size_of::<u32>()
-    }
-}
-
-/// All 64 bits of a hash of 32, whose low ones are the same for all of a shard.
-fn spread(hash: u32) -> u64 {
-    let spread = u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    spread ^ spread >> 32
 }
 
 impl Default for Head {
@@ -498,142 +369,6 @@ impl Head {
             }
         }
     }
-
-    /// Forgets generations up to `flushed` and the series that have had no sample since before it. The caller
-    /// keeps writers out while `drop_idle` is set: a writer may hold a series that would go.
-    pub fn forget(&self, flushed: u64, drop_idle: bool) -> Forgotten {
-        let all: Vec<Arc<Series>> = self.by_id.read().series.iter().flatten().cloned().collect();
-        let mut forgotten = Forgotten::default();
-        let mut idle = Vec::new();
-        for s in all {
-            let mut state = s.state.lock();
-            if state.frozen.as_ref().is_some_and(|f| f.0 <= flushed) {
-                state.frozen = None;
-            }
-            let generation = s.generation(&state);
-            if generation <= flushed && !state.active.is_empty() {
-                state.active = Samples::default();
-            }
-            // Quiet for all of the flushed generation and since: gone. Others keep their place for the next
-            // scrape.
-            if generation < flushed && state.frozen.is_none() {
-                forgotten.idle_series += 1;
-                if drop_idle {
-                    s.generation.store(GONE, Ordering::Relaxed);
-                    idle.push(s.clone());
-                }
-            }
-        }
-        for s in idle {
-            self.remove(&s);
-        }
-        if drop_idle {
-            self.forget_tenants();
-        }
-        if self.generation() > flushed {
-            self.bytes.frozen_chunks.store(0, Ordering::Relaxed);
-            self.bytes.frozen_out_of_order.store(0, Ordering::Relaxed);
-        }
-        forgotten
-    }
-
-    /// Forgets tenants of whom there is nothing: whoever may name tenants must not fill the head with their
-    /// names.
-    fn forget_tenants(&self) {
-        self.tenants.write().retain(|_, tenant| {
-            let stays = Arc::strong_count(tenant) > 1
-                || tenant.series_count() > 0
-                || tenant.metadata_bytes.load(Ordering::Relaxed) > 0;
-            if !stays {
-                self.bytes.tenants.fetch_sub(TENANT_BYTES, Ordering::Relaxed);
-            }
-            stays
-        });
-    }
-
-    fn remove(&self, series: &Series) {
-        let mut sets = self.labels.write();
-        let mut postings = series.tenant.postings.write();
-        let before = postings.heap_bytes() as i64;
-        postings.remove(series.id, &sets.pairs(series.labels).numbers());
-        self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
-        drop(postings);
-        let mut shard = self.shards[series.hash as usize % SHARDS].write();
-        let mut by_id = self.by_id.write();
-        let tables = by_id.heap_bytes() + shard.allocation_size();
-        if let Ok(entry) = shard.find_entry(spread(series.hash), |id| *id == series.id) {
-            entry.remove();
-        }
-        if shard.len() < shard.capacity() / 4 {
-            shard.shrink_to(0, |id| by_id.hash(*id));
-        }
-        by_id.take_back(series.id);
-        self.count_tables(tables, &by_id, &shard);
-        drop((shard, by_id));
-        sets.release(series.labels);
-        self.bytes.series.fetch_sub(SERIES_BYTES, Ordering::Relaxed);
-        self.count_labels(&sets);
-    }
-
-    /// Bytes held, counted along with every change: asking costs nothing. What the allocator rounds up or
-    /// keeps is not in it.
-    pub fn bytes(&self) -> HeadBytes {
-        let read = |n: &AtomicI64| n.load(Ordering::Relaxed).max(0) as u64;
-        let b = &self.bytes;
-        let frozen = read(&b.frozen_chunks) + read(&b.frozen_out_of_order);
-        HeadBytes {
-            symbols: read(&b.symbols),
-            series: read(&b.series) + read(&b.label_sets) + read(&b.tables),
-            postings: read(&b.postings),
-            chunks: read(&b.chunks) + read(&b.frozen_chunks),
-            out_of_order: read(&b.out_of_order) + read(&b.frozen_out_of_order),
-            metadata: self.metadata_room.bytes.load(Ordering::Relaxed) + read(&b.tenants),
-            frozen,
-        }
-    }
-
-    /// What `status/tsdb` shows; walks the tenant's index and series.
-    pub fn stats(&self, tenant: &TenantHead, first_generation: u64, limit: usize) -> HeadStats {
-        let sets = self.labels.read();
-        let symbols = sets.symbols();
-        let postings = tenant.postings.read();
-        let by_id = self.by_id.read();
-        let mut stats = HeadStats { series: postings.all().len(), ..HeadStats::default() };
-        let mut range: Option<(i64, i64)> = None;
-        for s in postings.all().iter().filter_map(|id| by_id.series.get(id as usize)?.as_ref()) {
-            stats.chunks += s.chunks() as u64;
-            if let Some((a, b)) = s.range_ms(first_generation..=u64::MAX) {
-                range = Some(range.map_or((a, b), |(x, y)| (x.min(a), y.max(b))));
-            }
-        }
-        (stats.min_t_ms, stats.max_t_ms) = range.unwrap_or((0, 0));
-        let named = |name: &str, value: u64| NamedCount { name: name.to_string(), value };
-        for (name, values) in postings.iter() {
-            let name = symbols.text(name);
-            stats.label_pairs += values.len() as u64;
-            stats.values_by_label.push(named(name, values.len() as u64));
-            let bytes = values.iter().map(|(v, ids)| symbols.text(*v).len() as u64 * ids.len()).sum();
-            stats.bytes_by_label.push(named(name, bytes));
-            let mut pairs: Vec<_> = values.iter().map(|(v, ids)| (ids.len(), symbols.text(*v))).collect();
-            pairs.sort_unstable_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
-            for (count, value) in pairs.into_iter().take(limit) {
-                if name == METRIC_NAME {
-                    stats.series_by_metric.push(named(value, count));
-                }
-                stats.series_by_pair.push(NamedCount { name: format!("{name}={value}"), value: count });
-            }
-        }
-        for list in [
-            &mut stats.series_by_metric,
-            &mut stats.values_by_label,
-            &mut stats.bytes_by_label,
-            &mut stats.series_by_pair,
-        ] {
-            list.sort_unstable_by(|a, b| (b.value, &a.name).cmp(&(a.value, &b.name)));
-            list.truncate(limit);
-        }
-        stats
-    }
 }
 
 /// A run of writes, see [`Head::writing`]. What it counted is added to the head when it is finished.
@@ -717,151 +452,8 @@ impl Writing<'_> {
     }
 }
 
-/// What [`Head::forget`] found.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Forgotten {
-    /// Series without a sample since before the flushed generation.
-    pub idle_series: u64,
-}
-
 fn labels_with(series: &Series, sets: &LabelSets) -> Labels {
     Labels::from_sorted(sets.pairs(series.labels))
-}
-
-/// Heap bytes of a series itself: its labels, its places in tables and its samples are counted where they
-/// are.
-const SERIES_BYTES: i64 = (size_of::<Series>() + 2 * size_of::<usize>()) as i64;
-
-impl Series {
-    /// Whether it was written down under this mark of the log, see [`crate::wal::Log::mark`]. Only the low
-    /// half of the mark is kept: it counts the log's cuts and failures.
-    pub fn is_logged(&self, mark: u64) -> bool {
-        self.logged.load(Ordering::Acquire) == mark as u32
-    }
-
-    pub fn set_logged(&self, mark: u64) {
-        self.logged.store(mark as u32, Ordering::Release);
-    }
-
-    /// Generation of the active samples.
-    fn generation(&self, _locked: &MutexGuard<'_, SeriesState>) -> u64 {
-        self.generation.load(Ordering::Relaxed).into()
-    }
-
-    /// Makes the active samples those of this generation. `false`: the series has left the head.
-    #[inline]
-    fn advance(&self, state: &mut MutexGuard<'_, SeriesState>, generation: u64) -> bool {
-        let (before, now) = (self.generation.load(Ordering::Relaxed), generation as u32);
-        if before == now || before == GONE {
-            return before != GONE;
-        }
-        if !state.active.is_empty() {
-            // The slot is free: a generation is cut only after the one before it was forgotten or kept as it
-            // is.
-            state.frozen = Some(Box::new((before.into(), std::mem::take(&mut state.active))));
-        }
-        self.generation.store(now, Ordering::Relaxed);
-        true
-    }
-
-    /// A moment's view of the samples of generations `from..=to` within the range: the older generation, then
-    /// the newer.
-    pub fn view(
-        &self,
-        generations: std::ops::RangeInclusive<u64>,
-        min_t: i64,
-        max_t: i64,
-    ) -> [SamplesView; 2] {
-        let state = self.state.lock();
-        let mut views = [SamplesView::default(), SamplesView::default()];
-        if let Some((g, s)) = state.frozen.as_deref()
-            && generations.contains(g)
-        {
-            views[0] = s.view(min_t, max_t);
-        }
-        if generations.contains(&self.generation(&state)) {
-            views[1] = state.active.view(min_t, max_t);
-        }
-        views
-    }
-
-    /// First and last timestamp of what it holds in these generations.
-    pub fn range_ms(&self, generations: std::ops::RangeInclusive<u64>) -> Option<(i64, i64)> {
-        let state = self.state.lock();
-        let frozen = state.frozen.as_deref().filter(|(g, _)| generations.contains(g));
-        let frozen = frozen.and_then(|(_, s)| s.range_ms());
-        let is_asked = generations.contains(&self.generation(&state));
-        let active = is_asked.then(|| state.active.range_ms()).flatten();
-        match (frozen, active) {
-            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-            (a, b) => a.or(b),
-        }
-    }
-
-    /// Chunks held.
-    pub fn chunks(&self) -> usize {
-        let state = self.state.lock();
-        state.active.chunks() + state.frozen.as_ref().map_or(0, |f| f.1.chunks())
-    }
-}
-
-impl TenantHead {
-    /// Whether this is known of a metric, or there is no room to know more: metadata comes from outside and
-    /// must have an end. What is known already is noted as heard at `now_ms`.
-    pub fn knows(&self, metric: &str, metadata: &Metadata, now_ms: i64) -> bool {
-        let all = self.metadata.read();
-        match all.get(metric) {
-            Some(known) => match known.get(metadata) {
-                Some(heard_ms) => {
-                    heard_ms.fetch_max(now_ms, Ordering::Relaxed);
-                    true
-                }
-                None => known.len() >= MAX_PER_METRIC,
-            },
-            None => all.len() >= MAX_METRICS,
-        }
-    }
-
-    /// Whether a further entry of so many bytes may be kept, see [`entry_bytes`]: no tenant may take more
-    /// than half of what all may.
-    pub fn has_room_for(&self, bytes: u64) -> bool {
-        let room = &self.metadata_room;
-        let used = |of: &AtomicU64| of.load(Ordering::Relaxed).saturating_add(bytes);
-        used(&self.metadata_bytes) <= room.max_bytes / 2 && used(&room.bytes) <= room.max_bytes
-    }
-
-    /// Notes what a metric is, where there is room to.
-    pub fn learn(&self, metric: &str, metadata: &Metadata, now_ms: i64) {
-        let mut all = self.metadata.write();
-        if !all.get(metric).is_some_and(|known| known.contains_key(metadata)) {
-            let bytes = entry_bytes(metric, metadata);
-            if bytes > MAX_ENTRY_BYTES || !self.has_room_for(bytes) {
-                return;
-            }
-            self.metadata_bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.metadata_room.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        let known = all.entry(metric.to_string()).or_default();
-        known.entry(metadata.clone()).or_default().fetch_max(now_ms, Ordering::Relaxed);
-    }
-
-    /// What was heard of metrics since the process started (or is in its log), and when last.
-    pub fn metadata(&self, metric: Option<&str>) -> MetricMetadata {
-        let all = self.metadata.read();
-        let heard = |known: &BTreeMap<Metadata, AtomicI64>| {
-            known.iter().map(|(m, heard_ms)| (m.clone(), heard_ms.load(Ordering::Relaxed))).collect()
-        };
-        match metric {
-            Some(metric) => {
-                all.get_key_value(metric).map(|(m, k)| (m.clone(), heard(k))).into_iter().collect()
-            }
-            None => all.iter().map(|(m, k)| (m.clone(), heard(k))).collect(),
-        }
-    }
-
-    pub fn series_count(&self) -> u64 {
-        self.postings.read().all().len()
-    }
 }
 
 #[cfg(test)]
@@ -876,25 +468,6 @@ mod tests {
         assert_eq!(hashes(&a), hashes(&a));
         assert!(hashes(&a).iter().zip(hashes(&b)).filter(|(a, b)| **a == *b).count() < 3);
         assert_ne!(a.hash_of(&[("ab", "c")]), a.hash_of(&[("a", "bc")]));
-    }
-
-    #[test]
-    fn metadata_takes_no_more_than_it_may_and_is_counted() {
-        let head = Head::with_metadata_bytes(100_000);
-        let entry = |help: usize| Metadata { kind: "gauge".into(), help: "h".repeat(help), unit: "".into() };
-        let (a, b) = ([1, 2].map(|n| head.tenant(&TenantId::new(&format!("t{n}")).unwrap()))).into();
-        for n in 0..1_000 {
-            a.learn(&format!("metric_{n}"), &entry(1_000), 5);
-        }
-        assert!(head.bytes().metadata <= 50_000 + 2 * TENANT_BYTES as u64);
-        assert!(a.metadata(None).len() > 30);
-        b.learn("other", &entry(10), 5);
-        b.learn("long", &entry(MAX_ENTRY_BYTES as usize), 5);
-        assert_eq!(
-            b.metadata(None).len(),
-            1,
-            "one tenant leaves room for the others, and an entry for the rest"
-        );
     }
 
     #[test]
