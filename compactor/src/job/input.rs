@@ -38,7 +38,8 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    /// Whether the read ended for another reason than what lies in the block: the object store did not answer.
+    /// Whether the read ended for another reason than what lies in the block: the object store did not
+    /// answer.
     pub fn is_of_the_store(&self) -> bool {
         match &self.error {
             SourceError::Storage(cause) => tsdb::block::is_of_the_store(&**cause),

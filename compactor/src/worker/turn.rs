@@ -262,8 +262,8 @@ impl Compactor {
         let tenant = of.catalog.tenant().clone();
         let reason = match self.runner.maintenance.verify(&tenant, block).await {
             Err(BlockError::Corrupt { object, what }) => format!("{object} is damaged: {what}"),
-            // Quarantined blocks do not wait to be downsampled before they expire, so a store that fails twice
-            // must not look like a block that cannot be decoded.
+            // Quarantined blocks do not wait to be downsampled before they expire, so a store that fails
+            // twice must not look like a block that cannot be decoded.
             Err(_) => return Ok(false),
             Ok(()) if e.is_of_the_store() => return Ok(false),
             // Its bytes are as they were written, and yet: once may be chance.

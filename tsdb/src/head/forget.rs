@@ -1,4 +1,5 @@
-//! What leaves the head: generations that were sealed, series without a sample since, tenants without anything.
+//! What leaves the head: generations that were sealed, series without a sample since, tenants without
+//! anything.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
