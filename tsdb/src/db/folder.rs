@@ -18,6 +18,7 @@ pub(super) fn io_passes(e: &std::io::Error) -> bool {
             | NotADirectory
             | IsADirectory
             | NotFound
+            | AlreadyExists
             | ReadOnlyFilesystem
             | InvalidFilename
             | InvalidInput
@@ -90,4 +91,37 @@ pub(super) fn take_folder(dir: &Path) -> Result<([File; 2], String), OpenError> 
 /// file, or of a folder above it.
 pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_is_made_and_keeps_its_name_and_nothing_in_its_scratch() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a/b");
+        let (locks, writer) = take_folder(&dir).unwrap();
+        assert!(Ulid::from_string(&writer).is_ok());
+        std::fs::create_dir_all(dir.join("scratch/block")).unwrap();
+        drop(locks);
+        let (_locks, again) = take_folder(&dir).unwrap();
+        assert_eq!(again, writer);
+        assert!(!dir.join("scratch").exists());
+    }
+
+    #[test]
+    fn folder_that_another_has_is_waited_for_and_one_without_a_name_is_for_a_person() {
+        let dir = tempfile::tempdir().unwrap();
+        let (locks, _) = take_folder(dir.path()).unwrap();
+        let taken = take_folder(dir.path()).unwrap_err();
+        assert!(taken.passes() && taken.to_string().contains("in use by another Hearth"), "{taken}");
+        drop(locks);
+        std::fs::write(dir.path().join("writer"), "nobody").unwrap();
+        let damaged = take_folder(dir.path()).unwrap_err();
+        assert!(!damaged.passes() && damaged.to_string().contains("26 characters"), "{damaged}");
+        let file = dir.path().join("lock");
+        let no_folder = take_folder(&file).unwrap_err();
+        assert!(!no_folder.passes() && no_folder.to_string().contains("--data-dir"), "{no_folder}");
+    }
 }
