@@ -67,6 +67,11 @@ fn native(at_ms: i64, n: f64) -> Native {
 }
 
 fn pair() -> Pair {
+    pair_until(now_ms() / 1000 * 1000 - 1_000)
+}
+
+/// A Prometheus and a Hearth with the same samples, the last at a time.
+fn pair_until(end_ms: i64) -> Pair {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let prometheus = {
         let of = folder.path().join("upstream");
@@ -75,7 +80,6 @@ fn pair() -> Pair {
         Prometheus::receiver(&of, &program, "native-histograms")
     };
     let hearth = Start::at(folder.path()).config("self_metrics_interval: 0\n").ready();
-    let end_ms = now_ms() / 1000 * 1000 - 1_000;
     let all = all_series(end_ms);
     prometheus.api.write(&all);
     hearth.api.write(&all);
@@ -283,7 +287,10 @@ fn read_request(start_ms: i64, end_ms: i64, matchers: &[(u64, &str, &str)], acce
 
 #[test]
 fn contract_of_remote_read_in_samples_and_in_chunks() {
-    let pair = pair();
+    // Upstream ends a chunk where two hours of the clock end.
+    let (now, two_hours) = (now_ms() / 1000 * 1000 - 1_000, 2 * 3_600_000);
+    let hours_began = now.div_euclid(two_hours) * two_hours;
+    let pair = pair_until(if now - SAMPLES * EVERY_MS < hours_began { hours_began - 1_000 } else { now });
     let (end, start) = (pair.end_ms, pair.end_ms - SAMPLES * EVERY_MS);
     let ask = |api: &Api, body: &[u8]| {
         let answer = api.post("/api/v1/read", &[("Content-Encoding", "snappy")], body);
