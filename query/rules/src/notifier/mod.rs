@@ -115,8 +115,8 @@ impl Notifier {
                 .collect();
             let only_static = set.config.discoveries.iter().all(|d| discovery::refresh(d).is_none());
             if only_static || set.senders.is_empty() {
-                let found = discovery::urls(&set.config, &fixed);
-                self.0.found(&mut set, found);
+                let discovered = discovery::urls(&set.config, &fixed);
+                self.0.found(&mut set, discovered);
             }
             state.sets.push(set);
         }
@@ -151,12 +151,12 @@ impl Notifier {
                 ending.push(sender.drain());
             }
         }
-        let all = async {
+        let sends = async {
             for task in ending {
                 let _ = task.await;
             }
         };
-        if tokio::time::timeout(patience, all).await.is_err() {
+        if tokio::time::timeout(patience, sends).await.is_err() {
             tracing::warn!("alerts were left undelivered at the end");
         }
     }
@@ -169,7 +169,7 @@ impl crate::group::Notify for Notifier {
             return;
         }
         let external = self.0.external.get();
-        let kept: Vec<_> = alerts
+        let outgoing: Vec<_> = alerts
             .iter()
             .filter_map(|alert| {
                 let labels = message::outgoing_labels(&alert.labels, &external, &state.alert_relabel)?;
@@ -177,7 +177,7 @@ impl crate::group::Notify for Notifier {
             })
             .collect();
         for set in &state.sets {
-            let messages: Vec<Arc<Message>> = kept
+            let messages: Vec<Arc<Message>> = outgoing
                 .iter()
                 .filter_map(|(alert, labels)| {
                     let labels = relabel::apply(&set.config.alert_relabel, labels)?;
@@ -220,11 +220,11 @@ impl Inner {
 
 /// Looks for the Alertmanagers of a set, again and again where they may change.
 async fn discover(inner: std::sync::Weak<Inner>, at: usize, config: Arc<AlertmanagerSet>) {
-    let mut known: Vec<Vec<TargetGroup>> = vec![Vec::new(); config.discoveries.len()];
+    let mut by_discovery: Vec<Vec<TargetGroup>> = vec![Vec::new(); config.discoveries.len()];
     loop {
         for (place, way) in config.discoveries.iter().enumerate() {
             match discovery::look(way).await {
-                Ok(groups) => known[place] = groups,
+                Ok(groups) => by_discovery[place] = groups,
                 Err(e) => tracing::warn!("discovery of Alertmanagers failed, the known ones are kept: {e}"),
             }
         }
@@ -233,10 +233,10 @@ async fn discover(inner: std::sync::Weak<Inner>, at: usize, config: Arc<Alertman
             let mut state = inner.state.lock();
             let set = state.sets.get_mut(at).filter(|set| Arc::ptr_eq(&set.config, &config));
             if let Some(set) = set {
-                let groups: Vec<TargetGroup> = known.iter().flatten().cloned().collect();
-                let found = discovery::urls(&config, &groups);
-                if found != set.found {
-                    inner.found(set, found);
+                let groups: Vec<TargetGroup> = by_discovery.iter().flatten().cloned().collect();
+                let discovered = discovery::urls(&config, &groups);
+                if discovered != set.found {
+                    inner.found(set, discovered);
                 }
             }
             inner.count(&state);

@@ -313,8 +313,8 @@ fn float(v: &Value) -> Result<f64, String> {
 /// The first argument that is as true as asked for, else the last.
 fn chosen(args: Vec<Value>, wanted: bool) -> Value {
     let last = args.len() - 1;
-    let at = args.iter().position(|v| v.is_true() == wanted).unwrap_or(last);
-    args.into_iter().nth(at).unwrap_or(Value::Nil)
+    let index = args.iter().position(|v| v.is_true() == wanted).unwrap_or(last);
+    args.into_iter().nth(index).unwrap_or(Value::Nil)
 }
 
 fn len(v: &Value) -> Result<Value, String> {
@@ -340,12 +340,12 @@ fn index(args: Vec<Value>) -> Result<Value, String> {
                 return Err(format!("value has type {}; should be string", key.type_name()));
             }
             (Value::Samples(all), Value::Int(at)) => {
-                let found = usize::try_from(*at).ok().and_then(|at| all.get(at));
-                Value::Sample(found.ok_or_else(|| format!("index out of range: {at}"))?.clone())
+                let element = usize::try_from(*at).ok().and_then(|at| all.get(at));
+                Value::Sample(element.ok_or_else(|| format!("index out of range: {at}"))?.clone())
             }
             (Value::Text(text), Value::Int(at)) => {
-                let found = usize::try_from(*at).ok().and_then(|at| text.as_bytes().get(at));
-                Value::Int((*found.ok_or_else(|| format!("index out of range: {at}"))?).into())
+                let element = usize::try_from(*at).ok().and_then(|at| text.as_bytes().get(at));
+                Value::Int((*element.ok_or_else(|| format!("index out of range: {at}"))?).into())
             }
             (Value::Samples(_) | Value::Text(_), key) => {
                 return Err(format!("cannot index slice/array with type {}", key.type_name()));
@@ -402,8 +402,8 @@ fn query(context: &mut Context<'_>, args: Vec<Value>) -> Result<Value, String> {
     if context.queries > context.limits.queries {
         return Err(format!("the template asks more than {} queries", context.limits.queries));
     }
-    let all = (context.data.query)(&text)?;
-    Ok(Value::Samples(all.into_iter().map(Arc::new).collect()))
+    let answer = (context.data.query)(&text)?;
+    Ok(Value::Samples(answer.into_iter().map(Arc::new).collect()))
 }
 
 fn re_replace_all(context: &mut Context<'_>, args: Vec<Value>) -> Result<Value, String> {
@@ -481,15 +481,15 @@ fn js(text: &str) -> String {
 
 /// The first letter of each word in upper case, the rest as it was.
 fn title(text: &str) -> String {
-    let mut before = ' ';
+    let mut previous = ' ';
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let starts = !(before.is_alphanumeric() || before == '_' || before == '\'');
+        let starts = !(previous.is_alphanumeric() || previous == '_' || previous == '\'');
         match starts {
             true => out.extend(c.to_uppercase()),
             false => out.push(c),
         }
-        before = c;
+        previous = c;
     }
     out
 }

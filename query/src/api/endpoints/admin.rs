@@ -91,8 +91,8 @@ pub async fn snapshot(State(state): State<ApiState>, call: Call) -> Result<Respo
         })?,
     };
     let inner = state.0.clone();
-    let made = tokio::task::spawn_blocking(move || inner.config.storage.snapshot(skip_head)).await;
-    match made {
+    let snapshot = tokio::task::spawn_blocking(move || inner.config.storage.snapshot(skip_head)).await;
+    match snapshot {
         Ok(Ok(name)) => Ok(response::small(&serde_json::json!({ "name": name }))),
         Ok(Err(e)) => Err(e.into()),
         Err(e) => Err(ApiError::new(ErrorType::Internal, format!("the snapshot did not finish: {e}"))),

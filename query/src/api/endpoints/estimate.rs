@@ -66,7 +66,7 @@ pub async fn estimate(State(state): State<ApiState>, call: Call) -> Result<Respo
             };
             let stored = inner.config.storage.stored(&call.tenant);
             let options = inner.engine.options();
-            let mut all = Cost::default();
+            let mut total = Cost::default();
             let deadline = Instant::now() + PATIENCE;
             let mut counted = Vec::new();
             for reads in explained.tree.nodes.iter().filter_map(|n| n.reads.as_ref()) {
@@ -78,17 +78,17 @@ pub async fn estimate(State(state): State<ApiState>, call: Call) -> Result<Respo
                 counted.push(reads.selection);
                 let selector = format!("{{{}}}", reads.matchers.join(","));
                 let Ok(matchers) = parse_metric_selector(&selector, &options.parse) else { continue };
-                all.add(&selection(&*source, &stored, &matchers, span_ms, deadline));
+                total.add(&selection(&*source, &stored, &matchers, span_ms, deadline));
             }
             let limits =
                 json!({ "maxSamples": options.max_samples, "maxMemoryBytes": options.max_memory_bytes });
             Ok(response::small(&json!({
-                "series": all.series,
-                "samples": all.samples.round(),
-                "bytes": all.bytes.round(),
-                "atLeast": all.at_least,
-                "blocks": all.blocks.len(),
-                "head": all.head,
+                "series": total.series,
+                "samples": total.samples.round(),
+                "bytes": total.bytes.round(),
+                "atLeast": total.at_least,
+                "blocks": total.blocks.len(),
+                "head": total.head,
                 "limits": limits,
             })))
         })
@@ -131,14 +131,14 @@ fn selection(
     deadline: Instant,
 ) -> Cost {
     let budget = Budget::new(u64::MAX, MAX_BYTES, Some(deadline));
-    let asked = LabelQuery { selectors: vec![matchers.to_vec()], min_t_ms, max_t_ms, budget: budget.clone() };
+    let query = LabelQuery { selectors: vec![matchers.to_vec()], min_t_ms, max_t_ms, budget: budget.clone() };
     let blocks: Vec<_> = stored
         .blocks
         .iter()
         .filter(|b| b.resolution_ms == 0 && b.min_t_ms <= max_t_ms && b.max_t_ms >= min_t_ms)
         .collect();
     let head = stored.head.filter(|h| h.series > 0 && h.min_t_ms <= max_t_ms && h.max_t_ms >= min_t_ms);
-    let (series, at_least) = match source.series(&asked) {
+    let (series, at_least) = match source.series(&query) {
         Ok(found) => (found.len() as u64, false),
         // So many that they are not counted: all that there are, at most.
         Err(_) => (blocks.iter().map(|b| b.series).chain(head.map(|h| h.series)).max().unwrap_or(0), true),
@@ -176,7 +176,7 @@ fn samples_per_ms(
     budget: &Arc<Budget>,
 ) -> f64 {
     let from = min_t_ms.max(max_t_ms - LOOK_MS);
-    let asked = Selection {
+    let selection = Selection {
         matchers: matchers.to_vec(),
         min_t_ms: from,
         max_t_ms,
@@ -184,7 +184,7 @@ fn samples_per_ms(
         budget: budget.clone(),
     };
     let seen = || -> Result<Option<f64>, SourceError> {
-        let first = source.select(&asked)?.next_batch()?;
+        let first = source.select(&selection)?.next_batch()?;
         Ok(first.filter(|batch| !batch.is_empty()).map(|batch| {
             let samples: usize = batch.iter().map(|s| s.ts_ms.len()).sum();
             samples as f64 / batch.len() as f64 / (max_t_ms - from + 1) as f64

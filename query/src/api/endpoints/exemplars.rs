@@ -34,14 +34,14 @@ pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Resp
                 return Ok(response::no_content());
             }
             let storage = &view.config().storage;
-            let found = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
+            let series = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
             let bytes = |s: &SeriesExemplars| {
                 let exemplars = s.exemplars.iter().map(|e| e.labels.byte_len() + size_of_val(e));
                 (s.labels.byte_len() + size_of_val(s) + exemplars.sum::<usize>()) as u64
             };
-            budget.reserve(found.iter().map(bytes).sum::<u64>())?;
+            budget.reserve(series.iter().map(bytes).sum::<u64>())?;
             Ok(response::streamed(Found {
-                series: found.into_iter(),
+                series: series.into_iter(),
                 begun: false,
                 warnings: Warnings::default(),
             }))

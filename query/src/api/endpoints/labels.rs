@@ -23,11 +23,11 @@ use crate::parse::{ParseOptions, parse_metric_selectors};
 /// everything by mistake. Compiling their regular expressions takes up to a second, so this is called on
 /// threads that may block.
 pub(in crate::api) fn selectors(form: &Form, options: &ParseOptions) -> Result<Vec<Vec<Matcher>>, String> {
-    let all = parse_metric_selectors(form.all("match[]"), options).map_err(|e| e.to_string())?;
-    if all.iter().any(|selector| selector.iter().all(Matcher::matches_empty)) {
+    let selectors = parse_metric_selectors(form.all("match[]"), options).map_err(|e| e.to_string())?;
+    if selectors.iter().any(|selector| selector.iter().all(Matcher::matches_empty)) {
         return Err("match[] must contain at least one non-empty matcher".into());
     }
-    Ok(all)
+    Ok(selectors)
 }
 
 /// What a label set takes beside its bytes.
@@ -141,14 +141,14 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
-            let all = inner.config.storage.metadata(&call.tenant, metric)?;
+            let metadata = inner.config.storage.metadata(&call.tenant, metric)?;
             let bytes = |m: &Metadata| m.kind.len() + m.unit.len() + m.help.len() + 64;
             // As it lies there, and as JSON.
-            budget.reserve(all.values().flatten().map(|m| 2 * bytes(m) as u64).sum::<u64>())?;
+            budget.reserve(metadata.values().flatten().map(|m| 2 * bytes(m) as u64).sum::<u64>())?;
             Ok(response::success(&Warnings::default(), |out| {
                 out.push(b'{');
                 let most = usize::try_from(limit).unwrap_or(usize::MAX);
-                for (i, (name, entries)) in all.iter().take(most).enumerate() {
+                for (i, (name, entries)) in metadata.iter().take(most).enumerate() {
                     if i > 0 {
                         out.push(b',');
                     }

@@ -298,13 +298,13 @@ pub fn histogram(out: &mut Vec<u8>, h: &Histogram) {
     value(out, h.count);
     out.extend_from_slice(br#","sum":"#);
     value(out, h.sum);
-    let mut found = false;
+    let mut any_bucket = false;
     for b in h.all_buckets() {
         if b.count == 0.0 {
             continue;
         }
-        out.extend_from_slice(if found { b",".as_slice() } else { br#","buckets":["#.as_slice() });
-        found = true;
+        out.extend_from_slice(if any_bucket { b",".as_slice() } else { br#","buckets":["#.as_slice() });
+        any_bucket = true;
         let bounds = match (b.lower_inclusive, b.upper_inclusive) {
             (false, true) => b'0',
             (true, false) => b'1',
@@ -319,7 +319,7 @@ pub fn histogram(out: &mut Vec<u8>, h: &Histogram) {
         value(out, b.count);
         out.push(b']');
     }
-    if found {
+    if any_bucket {
         out.push(b']');
     }
     out.push(b'}');

@@ -45,11 +45,11 @@ pub fn histogram_quantile(q: f64, h: &Histogram) -> (f64, Option<NanNote>) {
     }
     let mut rank = if from_below { q * h.count } else { (1.0 - q) * h.count };
     let mut count = 0.0;
-    let mut found = 0;
+    let mut index = 0;
     let mut seen = 0;
     for (i, b) in buckets.iter().enumerate() {
         seen = i + 1;
-        found = i;
+        index = i;
         if b.count == 0.0 {
             continue;
         }
@@ -58,7 +58,7 @@ pub fn histogram_quantile(q: f64, h: &Histogram) -> (f64, Option<NanNote>) {
             break;
         }
     }
-    let Some(mut bucket) = buckets.get(found).copied() else {
+    let Some(mut bucket) = buckets.get(index).copied() else {
         return quantile_without_buckets(rank, h.sum.is_nan());
     };
     if !custom && bucket.lower < 0.0 && bucket.upper > 0.0 {

@@ -256,10 +256,10 @@ impl WindowColumns {
 
     /// Which columns are there.
     pub fn aggregates(&self) -> Aggregates {
-        let mut all = Aggregates::NONE;
+        let mut aggregates = Aggregates::NONE;
         let mut add = |there: bool, what| {
             if there {
-                all = all.and(what);
+                aggregates = aggregates.and(what);
             }
         };
         add(self.count.is_some(), Aggregates::COUNT);
@@ -270,7 +270,7 @@ impl WindowColumns {
         add(self.reset_sum.is_some(), Aggregates::RESET_SUM);
         add(self.resets.is_some(), Aggregates::RESETS);
         add(self.changes.is_some(), Aggregates::CHANGES);
-        all
+        aggregates
     }
 
     /// Bytes held beside the last samples.
@@ -307,18 +307,18 @@ impl WindowColumns {
         let number = |column: &Option<Vec<f64>>, or: f64| column.as_ref().map_or(or, |c| c[i]);
         let count = |column: &Option<Vec<u32>>| column.as_ref().map_or(0, |c| c[i]);
         let stale = is_stale(value);
-        let before = match stale {
+        let previous = match stale {
             true => self.ended.binary_search_by_key(&i, |e| e.at).ok().map(|at| &self.ended[at]),
             false => None,
         };
-        let last = match (stale, before) {
+        let last = match (stale, previous) {
             (false, _) => Edge { ts_ms, value, histogram: histogram.cloned() },
             (true, Some(e)) => Edge { ts_ms: e.ts_ms, value: e.value, histogram: e.histogram.clone() },
             (true, None) => Edge { ts_ms, ..Edge::default() },
         };
         let h = self.histograms.as_deref();
         // Where nobody asked for counts, one or none is all that matters here.
-        let samples = self.count.as_ref().map_or(u32::from(!stale || before.is_some()), |c| c[i]);
+        let samples = self.count.as_ref().map_or(u32::from(!stale || previous.is_some()), |c| c[i]);
         let has_floats = samples > h.map_or(0, |h| h.count[i]);
         Window {
             resolution_ms: self.resolution_ms(i),

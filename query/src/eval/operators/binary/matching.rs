@@ -401,10 +401,10 @@ impl Output<'_> {
         let bytes = column_bytes(self.steps) + label_bytes(&labels);
         self.budget.reserve(bytes)?;
         self.reserved += bytes;
-        let at = self.rows.len();
-        self.by_labels.insert(labels.clone(), at);
+        let place = self.rows.len();
+        self.by_labels.insert(labels.clone(), place);
         self.rows.push(Row { labels, drop_name: self.return_bool, column: Column::new(self.steps) });
-        Ok(at)
+        Ok(place)
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
@@ -445,16 +445,16 @@ impl Output<'_> {
         notes_by_step: &mut StepNotes,
         note: impl FnOnce(&Labels) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let done = pair_op(self.op, l, r);
-        notes_by_step.put(step, done.note);
-        if done.failed {
+        let outcome = pair_op(self.op, l, r);
+        notes_by_step.put(step, outcome.note);
+        if outcome.failed {
             return Ok(());
         }
         let row = &mut self.rows[target];
         note(&row.labels)?;
-        let value = match (self.return_bool, done.keep) {
+        let value = match (self.return_bool, outcome.keep) {
             (true, keep) => Value::Float(if keep { 1.0 } else { 0.0 }),
-            (false, true) => done.value,
+            (false, true) => outcome.value,
             (false, false) => return Ok(()),
         };
         if row.column.get(step).is_some() && !(self.instant && self.delayed) {

@@ -276,20 +276,20 @@ impl<'p> WithScalar<'p> {
         for (step, point) in from.iter() {
             let s = self.scalar[step];
             let (l, r) = if self.swapped { (Point::Float(s), point) } else { (point, Point::Float(s)) };
-            let done = pair_op(op, l, r);
-            self.notes_by_step.put(step, done.note);
-            if done.failed {
+            let outcome = pair_op(op, l, r);
+            self.notes_by_step.put(step, outcome.note);
+            if outcome.failed {
                 continue;
             }
             if bool {
-                column.set_float(step, if done.keep { 1.0 } else { 0.0 });
-            } else if done.keep {
+                column.set_float(step, if outcome.keep { 1.0 } else { 0.0 });
+            } else if outcome.keep {
                 match point {
                     Point::Float(v) if self.swapped && op.is_comparison() => column.set_float(step, v),
                     Point::Histogram(h) if self.swapped && op.is_comparison() => {
                         column.set_histogram(step, h.clone())
                     }
-                    _ => column.set(step, done.value),
+                    _ => column.set(step, outcome.value),
                 }
             }
         }
