@@ -104,7 +104,8 @@ impl Groups {
         self.reload_shared(new, None).await;
     }
 
-    /// The same, where other processes evaluate a part of all groups: `new` are those of this process.
+    /// As [`Groups::reload`], where other processes evaluate a part of all groups: `new` are those of this
+    /// process.
     pub async fn reload_shared(&self, new: Vec<Group>, handover: Option<Handover>) {
         let _alone = self.0.reloading.lock().await;
         if self.0.stopping() {

@@ -33,7 +33,7 @@ pub struct External {
     pub url: String,
 }
 
-/// The same, while rules run and a reload may change it. Cheap to clone.
+/// [`External`] while rules run and a reload may change it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct SharedExternal(Arc<RwLock<External>>);
 
