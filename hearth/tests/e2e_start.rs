@@ -4,9 +4,11 @@
 mod process;
 mod test_services;
 
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use process::Running;
+use process::{Running, hearth, text};
 use test_services::plain_s3::PlainS3;
 use test_services::{Start, free_port, wait_for};
 
@@ -120,4 +122,98 @@ fn start_ends_for_what_a_person_has_to_mend() {
         assert_eq!(status.code(), Some(2), "{}", hearth.process.log_tail());
     }
     let _ = Running::start(&[]);
+}
+
+/// Every command that uses a bucket, with what it needs in `folder`.
+fn bucket_commands(folder: &Path) -> Vec<Vec<String>> {
+    std::fs::write(folder.join("up.om"), "# TYPE up gauge\nup 1 1700000000\n# EOF\n").expect("a file");
+    let rules = "groups: [{name: g, rules: [{record: a, expr: up}]}]\n";
+    std::fs::write(folder.join("rules.yml"), rules).expect("a file");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let out = at("out.om");
+    vec![
+        words("bucket ls"),
+        words("bucket verify"),
+        words("bucket rewrite --all --commit"),
+        words("compact --once"),
+        words(&format!("import openmetrics {}", at("up.om"))),
+        words("import thanos s3://metrics/prod"),
+        words(&format!("export openmetrics --out {out}")),
+        words(&format!("rules backfill --start 1700000000 --end 1700000060 {}", at("rules.yml"))),
+    ]
+}
+
+/// A command on a bucket at this port, which it waits for so long.
+fn on_bucket(command: &[String], folder: &Path, port: u16, patience: &str) -> Command {
+    let mut run = hearth();
+    run.args(command).args(["--objstore", "s3://metrics/prod", "--s3-allow-http=true"]);
+    run.arg(format!("--s3-endpoint=http://127.0.0.1:{port}")).args(["--objstore-retry", patience]);
+    run.arg("--data-dir").arg(folder.join("data"));
+    run.env("AWS_ACCESS_KEY_ID", "k").env("AWS_SECRET_ACCESS_KEY", "s").env("AWS_REGION", "us-east-1");
+    run
+}
+
+fn said(out: &Output) -> String {
+    text(&out.stdout) + &text(&out.stderr)
+}
+
+#[test]
+fn command_on_a_bucket_that_stays_away_ends_with_1() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let commands = bucket_commands(folder.path());
+    let port = free_port();
+    let running = commands.iter().map(|command| {
+        let mut run = on_bucket(command, folder.path(), port, "1s");
+        std::thread::spawn(move || run.output().expect("the binary runs"))
+    });
+    let running: Vec<_> = running.collect();
+    for (command, out) in commands.iter().zip(running) {
+        let out = out.join().expect("a thread");
+        assert_eq!(out.status.code(), Some(1), "{command:?}: {}", said(&out));
+        assert!(said(&out).contains("objstore s3://metrics/prod"), "{command:?}: {}", said(&out));
+    }
+}
+
+#[test]
+fn command_waits_for_a_bucket_that_comes_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let commands = bucket_commands(folder.path());
+    let import = commands.iter().find(|c| c[1] == "openmetrics").expect("an import");
+    let port = free_port();
+    let mut run = on_bucket(import, folder.path(), port, "60s");
+    let importing = std::thread::spawn(move || run.output().expect("the binary runs"));
+    std::thread::sleep(Duration::from_secs(2));
+    let _s3 = PlainS3::honest_at(port);
+    let out = importing.join().expect("a thread");
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    let out = on_bucket(&commands[0], folder.path(), port, "60s").output().expect("the binary runs");
+    assert!(out.status.success() && said(&out).contains("1 samples"), "{}", said(&out));
+}
+
+#[test]
+fn command_ends_with_2_for_what_a_person_has_to_mend() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Whoever asks is refused: the keys are wrong.
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = refusing.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        for stream in refusing.incoming() {
+            let mut stream = stream.expect("a connection");
+            std::thread::spawn(move || {
+                use std::io::{Read, Write};
+                let mut head = [0; 4096];
+                while stream.read(&mut head).is_ok_and(|n| n > 0) {
+                    let refused = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+                    if stream.write_all(refused.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    for command in bucket_commands(folder.path()) {
+        let out = on_bucket(&command, folder.path(), port, "20s").output().expect("the binary runs");
+        assert_eq!(out.status.code(), Some(2), "{command:?}: {}", said(&out));
+    }
 }

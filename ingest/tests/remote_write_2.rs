@@ -259,7 +259,9 @@ async fn fields_of_later_minor_versions_are_passed_over_everywhere() {
     body.extend(field(5, &inside(of_histograms)));
     stored_all(&f.post_v2(compress(&inside(body))).await, [1, 1, 1]);
     let db = f.db.clone();
-    let known = tokio::task::spawn_blocking(move || db.metadata(&TenantId::single(), None).unwrap());
+    let known = tokio::task::spawn_blocking(move || {
+        db.metadata(&TenantId::single(), None, &Budget::unlimited()).unwrap()
+    });
     assert_eq!(&*known.await.unwrap()["up"][0].help, "Whether it is up.");
 }
 
@@ -565,8 +567,11 @@ async fn metadata_has_each_type_and_is_not_asked_for() {
     all.push(one(&mut t, &[("__name__", "without")], NOW_MS, 1.0));
     stored_all(&f.post_v2(snappy(&t.request(all))).await, [kinds.len() as u64 + 1, 0, 0]);
     let db = f.db.clone();
-    let known =
-        tokio::task::spawn_blocking(move || db.metadata(&TenantId::single(), None).unwrap()).await.unwrap();
+    let known = tokio::task::spawn_blocking(move || {
+        db.metadata(&TenantId::single(), None, &Budget::unlimited()).unwrap()
+    })
+    .await
+    .unwrap();
     for (n, kind) in kinds.iter().enumerate() {
         let of = &known[&format!("m{n}")][0];
         let kind = if kind.is_empty() { "unknown" } else { kind };

@@ -124,6 +124,11 @@ a_bucket{le="0.00001"} 1
 a_bucket{le="1e999"} 1
 a_bucket{le="+inf"} 2
 a_bucket{le="many"} 2
+a_bucket{le="0x1p4"} 2
+a_bucket{le="1_000"} 2
+a_bucket{le="0x10"} 2
+a_bucket{le="Infinity"} 2
+a_bucket{le="1E+2"} 2
 a_bucket{quantile="1"} 2
 b_bucket{le="5"} 3
 # TYPE c summary
@@ -154,6 +159,12 @@ e_bucket{le="1"} 1
             "le=1e999",
             "le=+Inf",
             "le=many",
+            // Hexadecimal floats and underscores are numbers in Go, a hexadecimal number without exponent is not.
+            "le=16.0",
+            "le=1000.0",
+            "le=0x10",
+            "le=+Inf",
+            "le=100.0",
             // Only what the type has as a number; it holds for all up to the next TYPE line, whatever they
             // are called.
             "quantile=1",
@@ -219,6 +230,13 @@ fn open_metrics_is_held_to_its_grammar() {
         ("a 1e999\n", "expected a number"),
         ("a -nan\n", "expected a number"),
         ("a 1_000\n", "expected a number"),
+        ("a 0x1p-3\n", "expected a number"),
+        ("a 0x1P-3\n", "expected a number"),
+        ("a 0 1_2\n", "expected a timestamp"),
+        ("a 1 # {} 1_2\n", "expected a number"),
+        ("a 1 # {} 0x1p-3\n", "expected a number"),
+        ("a 1 # {} 4 NaN\n", "expected a timestamp"),
+        ("a 1 # {} 4 -Inf\n", "expected a timestamp"),
         ("a 1 NaN\n", "expected a timestamp"),
         ("a 1 1e999\n", "expected a timestamp"),
         ("a 1 1 1\n", "expected the end of the line"),

@@ -124,7 +124,10 @@ async fn committed_samples_are_there_after_a_crash_exactly_once() {
         let db = Db::open(options(dir.path(), &store)).await.unwrap();
         assert_eq!(db.replayed().cut_bytes, 0);
         assert_eq!(read(&db).await, model);
-        assert_eq!(db.metadata(&TenantId::single(), None).unwrap()["metric_1"][0].kind, "gauge");
+        assert_eq!(
+            db.metadata(&TenantId::single(), None, &Budget::unlimited()).unwrap()["metric_1"][0].kind,
+            "gauge"
+        );
         write(&db, &mut model, &rows(40..60, (200..210).map(|i| T0 + i * 15_000))).await;
         assert_eq!(read(&db).await, model);
     }

@@ -82,7 +82,9 @@ async fn read(db: &Arc<Db>) -> Model {
 
 async fn known(db: &Arc<Db>) -> BTreeMap<String, Vec<Metadata>> {
     let db = db.clone();
-    tokio::task::spawn_blocking(move || db.metadata(&TenantId::single(), None).unwrap()).await.unwrap()
+    tokio::task::spawn_blocking(move || db.metadata(&TenantId::single(), None, &Budget::unlimited()).unwrap())
+        .await
+        .unwrap()
 }
 
 async fn tell(db: &Arc<Db>, metric: &str, help: &str) {

@@ -339,7 +339,10 @@ async fn metadata_is_sealed_with_the_samples() {
     drop(db);
     let db = Db::open(options(dir.path(), &store)).await.unwrap();
     assert_eq!(db.replayed().samples, 0);
-    assert_eq!(db.metadata(&tenant(0), None).unwrap()["m0"], std::slice::from_ref(&about));
+    assert_eq!(
+        db.metadata(&tenant(0), None, &Budget::unlimited()).unwrap()["m0"],
+        std::slice::from_ref(&about)
+    );
     // A tenant of which nothing but metadata came has no block, and its metadata goes to the object store all
     // the same.
     let mut appender = db.appender(&tenant(1)).await.unwrap();
@@ -350,7 +353,10 @@ async fn metadata_is_sealed_with_the_samples() {
     let elsewhere = tempfile::tempdir().unwrap();
     let db = Db::open(options(elsewhere.path(), &store)).await.unwrap();
     for (of, metric) in [(0, "m0"), (1, "m1")] {
-        assert_eq!(db.metadata(&tenant(of), None).unwrap()[metric], std::slice::from_ref(&about));
+        assert_eq!(
+            db.metadata(&tenant(of), None, &Budget::unlimited()).unwrap()[metric],
+            std::slice::from_ref(&about)
+        );
     }
 }
 

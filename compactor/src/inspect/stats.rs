@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
+use model::keyed_hash::keyed_hash;
 use model::labels::{Labels, METRIC_NAME};
 use model::tenant::TenantId;
 use serde::Serialize;
@@ -13,7 +14,6 @@ use tsdb::block::inspect::weigh::weigh;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
 use tsdb::bucket::BlockStore;
 use tsdb::deletion::Visibility;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::InspectError;
 
@@ -102,7 +102,7 @@ impl LabelCounts {
     }
 
     fn add_series(&mut self, labels: &Labels, samples: u64, bytes: f64) {
-        let new = self.seen.insert(xxh3_64(&labels.encode()));
+        let new = self.seen.insert(keyed_hash(&labels.encode()));
         let name = labels.value(METRIC_NAME);
         let metric = self.metrics.entry_ref(name).or_default();
         metric.series += u64::from(new);
@@ -111,7 +111,7 @@ impl LabelCounts {
         let share = bytes / labels.iter().count().max(1) as f64;
         for (name, value) in labels {
             let of = self.labels.entry_ref(name).or_default();
-            of.values.insert(xxh3_64(value.as_bytes()));
+            of.values.insert(keyed_hash(value.as_bytes()));
             of.series += u64::from(new);
             of.bytes += share;
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::exemplar::{Gathered, SeriesExemplars};
+use model::keyed_hash::keyed_hash;
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::{SeriesColumns, SeriesCursor};
@@ -17,7 +18,6 @@ use tsdb::catalog::{Catalog, CatalogError, Edit, Snapshot};
 use tsdb::deletion::Visibility;
 use tsdb::sidecar::Sidecar;
 use ulid::Ulid;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::runner::{Done, JobError, JobRunner};
 use super::verify::Digest;
@@ -248,8 +248,8 @@ pub fn check_labels(
                     continue;
                 }
                 let left = what.trim(labels);
-                let taken = xxh3_64(&taken.encode());
-                let (before, block) = *seen.entry(xxh3_64(&left.encode())).or_insert((taken, meta.ulid));
+                let taken = keyed_hash(&taken.encode());
+                let (before, block) = *seen.entry(keyed_hash(&left.encode())).or_insert((taken, meta.ulid));
                 if before != taken && block != meta.ulid {
                     return Err(JobError::Differs {
                         block: meta.ulid,

@@ -16,7 +16,7 @@ use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Arranged;
 use ulid::Ulid;
 
-use super::one_shot;
+use super::one_shot::{self, CommandError};
 use crate::config::{Loaded, Settings};
 use crate::http::Server;
 use crate::http::listener;
@@ -25,7 +25,7 @@ use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
 use crate::server::compaction;
-use crate::{EXIT_USAGE, complain, logging, say};
+use crate::{logging, say};
 
 pub fn command() -> Command {
     Command::new("compact")
@@ -41,18 +41,16 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
     logging::start_logging(&loaded.settings);
     let once = matches.get_flag("once");
-    match one_shot::threads().and_then(|threads| threads.block_on(work(&loaded, &location, once))) {
+    let threads = one_shot::threads().map_err(CommandError::from);
+    match threads.and_then(|threads| threads.block_on(work(&loaded, &location, once))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            complain(format_args!("error: {why}"));
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(e) => e.end(),
     }
 }
 
 /// Whether all went well.
-async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, String> {
+async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, CommandError> {
     let settings = &loaded.settings;
     let mut registry = Registry::default();
     process::register(&mut registry);
@@ -83,23 +81,26 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
     Ok(fine)
 }
 
-/// Opens the bucket, again and again where what is in the way may pass by itself; with `once`, whoever
-/// started it decides about that.
+/// Opens the bucket, again and again where what is in the way may pass by itself; with `once` only as long as
+/// other commands do.
 async fn open(
     location: &Location,
     settings: &Settings,
     writer: &str,
     once: bool,
-) -> Result<Arranged, String> {
+) -> Result<Arranged, CommandError> {
+    if once {
+        return one_shot::open_to_commit(location, settings, writer).await;
+    }
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
     loop {
         match objstore::open_to_commit(location, settings, writer).await {
             Ok(arranged) => return Ok(arranged),
-            Err(e) if e.passes() && !once => {
+            Err(e) if e.passes() => {
                 tracing::warn!("the bucket cannot be used yet, trying again: {}", redacted(&e.to_string()));
                 backoff.pause().await;
             }
-            Err(e) => return Err(redacted(&e.to_string())),
+            Err(e) => return Err(e.into()),
         }
     }
 }

@@ -18,12 +18,12 @@ use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::catalog::{Catalog, CatalogOptions};
 
 use super::console::Console;
-use super::one_shot;
+use super::one_shot::{self, CommandError};
 use super::quantities::{short_count, size};
 use crate::config::Loaded;
 use crate::error_chain::error_chain;
 use crate::logging;
-use crate::objstore::{self, Location};
+use crate::objstore::Location;
 
 /// Rows are sorted by series within so much time: what bounds the blocks that are open at once.
 const PART_MS: i64 = 14 * 24 * 3600 * 1000;
@@ -123,18 +123,18 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
         if let Some(url) = matches.get_one::<String>("flush-url") {
             flush(url).await?;
         }
-        let store = objstore::open(&location, &loaded.settings)?;
+        let store = one_shot::open(&location, &loaded.settings).await?;
         let catalog = Catalog::open(store.clone(), tenant.clone(), "export", CatalogOptions::default()).await;
-        let snapshot = catalog.map_err(|e| e.to_string())?.snapshot();
+        let snapshot = catalog.map_err(CommandError::failed)?.snapshot();
         if snapshot.number == 0 {
-            return Err(format!("{location} holds nothing of tenant {tenant}"));
+            return Err(CommandError::Mend(format!("{location} holds nothing of tenant {tenant}")));
         }
         let blocks = BlockStore::new(store, tokio::runtime::Handle::current(), CACHE_BYTES);
-        Ok::<_, String>((snapshot, blocks))
+        Ok::<_, CommandError>((snapshot, blocks))
     });
     let (snapshot, blocks) = match opened {
         Ok(opened) => opened,
-        Err(e) => return crate::refuse(e),
+        Err(e) => return e.end(),
     };
     let source =
         BucketSource::new(blocks, tenant, snapshot.blocks.clone()).with_visibility(snapshot.visibility());
@@ -207,10 +207,15 @@ pub fn time(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>().ok().map(|t| t.as_millisecond())
 }
 
-async fn flush(url: &str) -> Result<(), String> {
+/// Asks a server for blocks of its head. One that does not answer, or cannot now, may later.
+async fn flush(url: &str) -> Result<(), CommandError> {
     let url = format!("{}/-/flush", url.trim_end_matches('/'));
     let failed = |why: String| format!("--flush-url: POST {}: {why}", crate::secrets::redacted(&url));
-    let broken = |e: reqwest::Error| failed(error_chain(&e.without_url()));
+    let broken = |e: reqwest::Error| {
+        let wrong = e.is_builder();
+        let why = failed(error_chain(&e.without_url()));
+        if wrong { CommandError::Mend(why) } else { CommandError::Failed(why) }
+    };
     let client = reqwest::Client::builder().build().map_err(broken)?;
     let answer = client.post(&url).send().await.map_err(broken)?;
     let status = answer.status();
@@ -219,7 +224,8 @@ async fn flush(url: &str) -> Result<(), String> {
     }
     let said = answer.text().await.unwrap_or_default();
     let said: String = said.trim().chars().take(300).collect();
-    Err(failed(format!("status {status}: {said}")))
+    let why = failed(format!("status {status}: {said}"));
+    Err(if status.is_server_error() { CommandError::Failed(why) } else { CommandError::Mend(why) })
 }
 
 struct Run {

@@ -75,7 +75,7 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
     };
     let mut session = match Session::open(matches, &loaded.settings, &location) {
         Ok(session) => session,
-        Err(e) => return crate::refuse(e),
+        Err(e) => return e.end(),
     };
     if let Err(e) = backfill(&mut session, &wanted, &loaded.settings, &location) {
         session.failed(e);

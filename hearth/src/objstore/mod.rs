@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
@@ -151,12 +152,19 @@ pub async fn reach(location: &Location, settings: &Settings) -> Result<(), OpenE
     };
     let store = bucket(location, &settings).map_err(OpenError::mend)?;
     match store.head(&layout::register()).await {
-        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-        Err(e) => {
-            let text = format!("objstore {location}: {}", error_chain(&e));
-            Err(if error_passes(&e) { OpenError::wait(text) } else { OpenError::mend(text) })
-        }
+        Ok(_) => Ok(()),
+        // The object is not there, or the bucket is not: only a list tells.
+        Err(Error::NotFound { .. }) => match store.list(None).next().await {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(e)) => Err(cannot_reach(location, &e)),
+        },
+        Err(e) => Err(cannot_reach(location, &e)),
     }
+}
+
+fn cannot_reach(location: &Location, e: &Error) -> OpenError {
+    let text = format!("objstore {location}: {}", error_chain(e));
+    if error_passes(e) { OpenError::wait(text) } else { OpenError::mend(text) }
 }
 
 /// What makes commits to it win exactly once, as the settings say.

@@ -69,8 +69,9 @@ impl query::api::Storage for QueryStorage {
         &self,
         tenant: &TenantId,
         metric: Option<&str>,
+        budget: &Budget,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
-        self.db.metadata(tenant, metric)
+        self.db.metadata(tenant, metric, budget)
     }
 
     fn exemplars(

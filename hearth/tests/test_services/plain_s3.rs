@@ -52,16 +52,26 @@ impl PlainS3 {
         PlainS3::serve(true)
     }
 
+    /// The same at a port that was said before.
+    pub fn honest_at(port: u16) -> PlainS3 {
+        PlainS3::serve_at(true, port)
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
 
     fn serve(honest: bool) -> PlainS3 {
+        PlainS3::serve_at(honest, 0)
+    }
+
+    fn serve_at(honest: bool, port: u16) -> PlainS3 {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("threads for an S3 server");
         let bucket = Bucket { honest, ..Bucket::default() };
         let app = Router::new().fallback(answer).with_state(bucket.clone());
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port));
+        let listener = runtime.block_on(listener).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         runtime.spawn(async move { axum::serve(listener, app).await });
         PlainS3 { port, bucket, _runtime: runtime }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use model::exemplar::{Accepted, Refused};
 use model::histogram::Histogram;
+use model::keyed_hash::keyed_hash;
 use model::sample::Metadata;
 use tsdb::db::{Appender, Db, SeriesRef};
 use tsdb::head::LabelPairs;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::series_cache::SeriesCache;
 use crate::memory::{NoMemory, Reservation};
@@ -76,7 +76,7 @@ pub(crate) struct RequestMemory {
 
 impl CachingSink {
     pub fn new(appender: Appender, cache: Arc<SeriesCache>) -> Self {
-        let seed = xxh3_64(appender.tenant().as_str().as_bytes());
+        let seed = keyed_hash(appender.tenant().as_str().as_bytes());
         CachingSink { appender, cache, seed, numbers: Vec::new(), new: Vec::new(), memory: None }
     }
 

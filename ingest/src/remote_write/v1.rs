@@ -4,8 +4,8 @@
 //! Follows the [specification](https://prometheus.io/docs/specs/prw/remote_write_spec/) and upstream's
 //! `prompb/types.proto`.
 
+use model::keyed_hash::keyed_hash;
 use tsdb::head::LabelPairs;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::histogram;
 use super::sink::Sink;
@@ -79,7 +79,7 @@ impl<'a, S: Sink> Message<'a, S> for WriteRequest {
             end = r;
         }
         let labels = &start[..start.len() - end.here().len()];
-        (labels, xxh3_64(labels))
+        (labels, keyed_hash(labels))
     }
 
     fn same(&self, leading: &[u8], pairs: LabelPairs<'_>) -> bool {

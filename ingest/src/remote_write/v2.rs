@@ -7,9 +7,9 @@
 
 use std::collections::HashSet;
 
+use model::keyed_hash::keyed_hash;
 use model::labels::METRIC_NAME;
 use tsdb::head::LabelPairs;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::histogram;
 use super::sink::Sink;
@@ -124,7 +124,7 @@ fn symbols<'a>(body: &'a [u8]) -> Result<Symbols<'a>, Fault> {
                     ""
                 });
                 symbols.texts.push(text);
-                symbols.hashes.push(xxh3_64(bytes));
+                symbols.hashes.push(keyed_hash(bytes));
             }
             TIMESERIES => _ = r.bytes()?,
             other => r.skip(other, &[4, 5])?,

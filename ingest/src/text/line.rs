@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use model::sample::NORMAL_NAN_BITS;
 
 use super::Format;
+use super::number::parse_float;
 use crate::reject::cut;
 
 /// What was wrong, and before which byte of the line.
@@ -209,15 +210,6 @@ impl<'a> Line<'a> {
             _ => Err(before),
         }
     }
-}
-
-/// A number as upstream reads one: Go's `ParseFloat` without hexadecimal digits and underscores. What is too
-/// large for 64 bits is no number, and a NaN has no sign.
-pub(super) fn parse_float(word: &str) -> Option<f64> {
-    let value: f64 = word.parse().ok()?;
-    let spelled = word.bytes().any(|b| matches!(b, b'n' | b'N'));
-    let signed_nan = value.is_nan() && word.starts_with(['+', '-']);
-    (!signed_nan && (value.is_finite() || spelled)).then_some(value)
 }
 
 /// Undoes `\\`, `\n` and, where `quotes` says so, `\"`. What else follows a backslash is left as it is,

@@ -8,6 +8,7 @@
 mod append;
 mod format;
 mod line;
+mod number;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,8 +16,9 @@ use std::ops::Range;
 pub use append::append;
 pub use format::Format;
 
-use line::{Line, Problem, parse_float};
+use line::{Line, Problem};
 use model::histogram::format_g;
+use number::parse_label_float;
 
 /// What a text said, every string borrowed from it unless it held an escape.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -251,7 +253,7 @@ impl Parser {
             _ => return,
         };
         for (_, value) in labels.iter_mut().filter(|(n, _)| n == name) {
-            if let Some(number) = parse_float(value) {
+            if let Some(number) = parse_label_float(value) {
                 let spelled = format_float(number);
                 if *value != spelled {
                     *value = Cow::Owned(spelled);

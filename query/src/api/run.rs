@@ -53,7 +53,7 @@ impl ApiState {
     {
         let work = move |budget: &Arc<Budget>, queued, _: StreamStart| {
             let answer = work(budget, queued)?;
-            Ok(Some(response::reserving(answer, budget.clone())))
+            Ok(Some(response::reserving(answer, budget.clone())?))
         };
         self.run_streamed(class, timeout, work).await
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use model::source::Budget;
@@ -40,8 +40,10 @@ pub struct Query {
     pub time: QueryTime,
     pub arrived_ms: i64,
     arrived: Instant,
-    /// From when it has a permit.
-    budget: OnceLock<Arc<Budget>>,
+    /// From when it has a permit. Not kept alive by the list: what a query reserved is free when it has ended.
+    budget: OnceLock<Weak<Budget>>,
+    /// When it has ended: samples read, and most bytes held at once.
+    figures: OnceLock<(u64, u64)>,
     cancelled: AtomicBool,
 }
 
@@ -91,18 +93,15 @@ impl Query {
         self.arrived.elapsed()
     }
 
-    pub fn samples_read(&self) -> u64 {
-        self.budget.get().map_or(0, |b| b.samples_read())
-    }
-
-    /// Most memory it held at once.
-    pub fn bytes_peak(&self) -> u64 {
-        self.budget.get().map_or(0, |b| b.bytes_peak())
+    /// Samples read so far, and most bytes held at once.
+    pub fn figures(&self) -> (u64, u64) {
+        let so_far = || self.budget.get()?.upgrade().map(|b| (b.samples_read(), b.bytes_peak()));
+        self.figures.get().copied().or_else(so_far).unwrap_or_default()
     }
 
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
-        if let Some(budget) = self.budget.get() {
+        if let Some(budget) = self.budget.get().and_then(Weak::upgrade) {
             budget.cancel();
         }
     }
@@ -112,6 +111,7 @@ impl Query {
 pub struct Watch {
     running: Arc<Running>,
     query: Arc<Query>,
+    budget: OnceLock<Arc<Budget>>,
     error: Option<String>,
     /// What every log line of its evaluation is told with.
     span: tracing::Span,
@@ -141,6 +141,7 @@ impl Running {
             arrived_ms,
             arrived: Instant::now(),
             budget: OnceLock::new(),
+            figures: OnceLock::new(),
             cancelled: AtomicBool::new(false),
         });
         lists.at_work.insert(query.number, query.clone());
@@ -155,7 +156,7 @@ impl Running {
             samples = tracing::field::Empty,
             error = tracing::field::Empty,
         );
-        Watch { running: self.clone(), query, error: None, span }
+        Watch { running: self.clone(), query, budget: OnceLock::new(), error: None, span }
     }
 
     /// Those of a tenant: at work by arrival, and ended, the latest first.
@@ -181,7 +182,8 @@ impl Watch {
     /// which query it is about.
     #[must_use]
     pub fn begin(&self, budget: &Arc<Budget>) -> tracing::span::EnteredSpan {
-        let _ = self.query.budget.set(budget.clone());
+        let _ = self.query.budget.set(Arc::downgrade(budget));
+        let _ = self.budget.set(budget.clone());
         // It may have been called off while it waited.
         if self.query.cancelled.load(Ordering::Relaxed) {
             budget.cancel();
@@ -199,6 +201,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let query = self.query.clone();
+        if let Some(budget) = self.budget.get() {
+            let _ = query.figures.set((budget.samples_read(), budget.bytes_peak()));
+        }
         let state = match (&self.error, query.budget.get()) {
             _ if query.cancelled.load(Ordering::Relaxed) => State::Cancelled,
             // Its client went away while it waited.
@@ -208,7 +213,7 @@ impl Drop for Watch {
         };
         let ended =
             Ended { state, error: self.error.take().unwrap_or_default(), took: query.elapsed(), query };
-        self.span.record("samples", ended.query.samples_read());
+        self.span.record("samples", ended.query.figures().0);
         if !ended.error.is_empty() {
             self.span.record("error", &*ended.error);
         }
@@ -232,6 +237,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::source::MemoryPool;
 
     fn watch(running: &Arc<Running>, tenant: &str, text: &str) -> Watch {
         let arrival = Arrival {
@@ -256,12 +262,13 @@ mod tests {
         drop(first.begin(&budget));
         budget.read_samples(7);
         let listed = running.of(&a).0;
-        assert_eq!((listed[0].state(), listed[0].samples_read()), (State::Running, 7));
+        assert_eq!((listed[0].state(), listed[0].figures()), (State::Running, (7, 0)));
         first.failed(&"too much");
         drop(first);
         drop(second);
         let (at_work, ended) = running.of(&a);
         assert!(at_work.is_empty());
+        assert_eq!(ended[1].query.figures(), (7, 0));
         let ended: Vec<_> =
             ended.iter().map(|e| (e.query.text.as_str(), e.state, e.error.as_str())).collect();
         assert_eq!(ended, [("down", State::Cancelled, ""), ("up", State::Failed, "too much")]);
@@ -284,6 +291,19 @@ mod tests {
         let number = runs.query.number;
         drop(runs);
         assert!(!running.cancel(&a, number), "it has ended");
+    }
+
+    #[test]
+    fn ended_queries_hold_no_memory() {
+        let (running, pool) = (Arc::new(Running::default()), MemoryPool::new(1000));
+        let mut failed = watch(&running, "a", "up");
+        let budget = Budget::within(pool.clone(), u64::MAX, u64::MAX, None);
+        drop(failed.begin(&budget));
+        budget.reserve(900).unwrap();
+        failed.failed(&"too much");
+        drop((failed, budget));
+        assert_eq!(running.of(&TenantId::new("a").unwrap()).1[0].query.figures(), (0, 900));
+        assert_eq!(pool.reserved_bytes(), 0);
     }
 
     #[test]

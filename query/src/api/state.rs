@@ -73,11 +73,13 @@ pub trait Storage: Send + Sync + 'static {
     /// One consistent view of all that a tenant has.
     fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
 
-    /// What is known of metrics, by name; `metric` narrows it to one.
+    /// What is known of metrics, by name; `metric` narrows it to one. What the answer takes is reserved in the
+    /// budget.
     fn metadata(
         &self,
         _tenant: &TenantId,
         _metric: Option<&str>,
+        _budget: &Budget,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
         Ok(BTreeMap::new())
     }

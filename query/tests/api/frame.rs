@@ -14,7 +14,7 @@ use model::head_stats::{HeadStats, NamedCount};
 use model::labels::Labels;
 use model::sample::Metadata;
 use model::source::memory::MemorySource;
-use model::source::{LabelQuery, Selection, SeriesCursor, Source, SourceError};
+use model::source::{Budget, LabelQuery, Selection, SeriesCursor, Source, SourceError};
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
 use query::api::{ApiConfig, ApiState, Metrics, Readiness, Storage, router};
@@ -37,6 +37,7 @@ impl Storage for Memory {
         &self,
         tenant: &TenantId,
         metric: Option<&str>,
+        _budget: &Budget,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
         let entry =
             |kind: &str, help: &str| Metadata { kind: kind.into(), help: help.into(), unit: String::new() };

@@ -97,6 +97,16 @@ impl ImportJournal {
         commits: &Commits,
     ) -> Result<ImportJournal, ImportJournalError> {
         let arranged = arrange(store, commits, writer).await?;
+        ImportJournal::new(arranged, tenant, writer, scratch).await
+    }
+
+    /// The same on a store whose commits are arranged.
+    pub async fn new(
+        arranged: Arranged,
+        tenant: TenantId,
+        writer: &str,
+        scratch: impl Into<PathBuf>,
+    ) -> Result<ImportJournal, ImportJournalError> {
         let store = arranged.store.clone();
         let folder = layout::imports(&tenant);
         let catalog = Catalog::open(store.clone(), tenant, writer, CatalogOptions::default()).await?;

@@ -8,8 +8,8 @@ use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Appended, Db, WriteError};
 use crate::head::samples::Put;
-use crate::head::{LabelPairs, MAX_ENTRY_BYTES, Series, TenantHead, entry_bytes};
-use crate::sidecar::metadata::MAX_PER_METRIC;
+use crate::head::{LabelPairs, MAX_ENTRY_BYTES, Series, TenantHead};
+use crate::sidecar::metadata::{MAX_PER_METRIC, entry_bytes};
 use crate::wal::record::{
     FloatRow, HistogramRow, TooLong, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
 };

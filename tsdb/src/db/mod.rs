@@ -252,7 +252,7 @@ pub struct Db {
     watermarks: identity::Watermarks,
     head: Arc<Head>,
     exemplars: Arc<Buffer>,
-    metadata_cache: sidecars::MetadataCache,
+    metadata_work: sidecars::MetadataWork,
     log: Log,
     /// Held for reading by every writer from its first look-up until its samples are in the head; for writing
     /// while the log is cut.

@@ -60,7 +60,7 @@ impl Db {
             writer,
             head,
             exemplars,
-            metadata_cache: sidecars::MetadataCache::default(),
+            metadata_work: sidecars::MetadataWork::default(),
             log,
             gate: Arc::default(),
             state: RwLock::new(Arc::new(ReadState {

@@ -1,14 +1,15 @@
 //! Sidecars of a running store: exemplars and metadata, in files of their own that the same catalog names.
 //! Files that it does not name any more are garbage, which whoever compacts collects with the blocks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ulid::Ulid;
+use tokio::sync::Semaphore;
 
 use super::{Db, FlushError};
 use crate::block::BlockError;
+use crate::block::read::cache::Key;
 use crate::catalog::layout;
 use crate::catalog::{CatalogError, Edit, Snapshot};
 use crate::sidecar::exemplars::load::load;
@@ -33,11 +34,23 @@ enum ExemplarUpkeepError {
     Catalog(#[from] CatalogError),
 }
 
-/// The metadata that a [`Db`] read last.
-#[derive(Default)]
-pub(crate) struct MetadataCache {
-    /// Of each tenant, with the file it was in.
-    by_tenant: Mutex<HashMap<TenantId, (Ulid, Arc<MetricMetadata>)>>,
+/// Metadata from which on a tenant's is large.
+const LARGE_METADATA_BYTES: u64 = 1 << 20;
+
+/// What bounds the work on files of metadata.
+pub(crate) struct MetadataWork {
+    /// Files of metadata are decoded one at a time: of several that ask for one, the others find it decoded,
+    /// and what decoding needs beside the result is needed once.
+    decoding: Mutex<()>,
+    /// Large metadata is written anew one tenant at a time: a file that is read, joined and encoded again
+    /// takes some times what it is.
+    large: Semaphore,
+}
+
+impl Default for MetadataWork {
+    fn default() -> Self {
+        MetadataWork { decoding: Mutex::default(), large: Semaphore::new(1) }
+    }
 }
 
 impl Db {
@@ -77,40 +90,50 @@ impl Db {
         Ok(all.finish())
     }
 
-    /// What is known of metrics, by name; `metric` narrows it to one. Blocks: call it from a thread that may.
+    /// What is known of metrics, by name; `metric` narrows it to one. What the answer takes is reserved in
+    /// `budget`. Blocks: call it from a thread that may.
     pub fn metadata(
         &self,
         tenant: &TenantId,
         metric: Option<&str>,
+        budget: &Budget,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
         let stored = self.state.read().snapshots.get(tenant).and_then(|s| s.metadata.clone());
         let stored = match stored {
             Some(file) => self.stored_metadata(tenant, &file)?,
             None => Arc::default(),
         };
+        let head = self.head.find_tenant(tenant);
+        if metric.is_none() {
+            let of_head = head.as_ref().map_or(0, |head| head.metadata_bytes());
+            budget.reserve(metadata::heap_bytes(&stored).saturating_add(2 * of_head))?;
+        }
         let mut known: MetricMetadata = match metric {
             Some(metric) => {
                 stored.get_key_value(metric).map(|(m, e)| (m.clone(), e.clone())).into_iter().collect()
             }
             None => (*stored).clone(),
         };
-        if let Some(head) = self.head.find_tenant(tenant) {
+        if let Some(head) = head {
             metadata::join(&mut known, &head.metadata(metric));
         }
         Ok(known.into_iter().map(|(metric, all)| (metric, all.into_keys().collect())).collect())
     }
 
+    /// A file of metadata, from the cache of blocks or read and decoded.
     fn stored_metadata(&self, tenant: &TenantId, file: &Sidecar) -> Result<Arc<MetricMetadata>, SourceError> {
-        let read = &self.metadata_cache.by_tenant;
-        if let Some((ulid, known)) = read.lock().get(tenant)
-            && *ulid == file.ulid
-        {
-            return Ok(known.clone());
+        let (cache, key) = (&self.bucket.cache, Key::Metadata(file.ulid));
+        if let Some(known) = cache.get(&key) {
+            return Ok(known);
         }
         let path = layout::metadata(tenant, file.ulid);
         let bytes = sidecar::read_all(&self.bucket, vec![(path.clone(), file.clone())])?.remove(0);
+        let _alone = self.metadata_work.decoding.lock();
+        if let Some(known) = cache.get(&key) {
+            return Ok(known);
+        }
         let known = Arc::new(metadata::decode(path.as_ref(), bytes).map_err(SourceError::storage)?);
-        read.lock().insert(tenant.clone(), (file.ulid, known.clone()));
+        cache.put(key, known.clone(), metadata::heap_bytes(&known) as usize);
         Ok(known)
     }
 
@@ -118,8 +141,7 @@ impl Db {
     pub(crate) async fn store_metadata(self: &Arc<Self>, tenant: &TenantId) -> Result<(), FlushError> {
         let about = |what: &str| format!("{what} the metadata of tenant {tenant}");
         let Some(head) = self.head.find_tenant(tenant) else { return Ok(()) };
-        let heard = head.metadata(None);
-        if heard.is_empty() {
+        if head.metadata_bytes() == 0 {
             return Ok(());
         }
         let catalog = self
@@ -127,6 +149,19 @@ impl Db {
             .await
             .map_err(|e| FlushError::failed(about("opening the catalog for"), e))?;
         let mut snapshot = catalog.snapshot();
+        let stored_bytes = snapshot.metadata.as_ref().map_or(0, metadata::expected_bytes);
+        let large = stored_bytes.saturating_add(head.metadata_bytes()) > LARGE_METADATA_BYTES;
+        let _alone = match large {
+            true => Some(
+                self.metadata_work
+                    .large
+                    .acquire()
+                    .await
+                    .map_err(|e| FlushError::failed(about("waiting to write"), e))?,
+            ),
+            false => None,
+        };
+        let heard = head.metadata(None);
         for _ in 0..METADATA_ATTEMPTS {
             let stored = match snapshot.metadata.clone() {
                 None => Arc::default(),
@@ -149,7 +184,8 @@ impl Db {
             let replaces = snapshot.metadata.as_ref().map(|f| f.ulid);
             match catalog.commit(&Edit::metadata(replaces, file.clone())).await {
                 Ok(done) => {
-                    self.metadata_cache.by_tenant.lock().insert(tenant.clone(), (file.ulid, Arc::new(next)));
+                    let bytes = metadata::heap_bytes(&next) as usize;
+                    self.bucket.cache.put(Key::Metadata(file.ulid), Arc::new(next), bytes);
                     self.adopt(tenant, done);
                     return Ok(());
                 }

@@ -41,7 +41,7 @@ use timelines::Timelines;
 pub use forget::Forgotten;
 pub use label_sets::LabelPairs;
 pub use series::Series;
-pub use tenant::{MAX_ENTRY_BYTES, TenantHead, entry_bytes};
+pub use tenant::{MAX_ENTRY_BYTES, TenantHead};
 
 /// Locks over the label-set table; a power of two.
 const SHARDS: usize = 64;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::postings::Postings;
-use crate::sidecar::metadata::{MAX_METRICS, MAX_PER_METRIC, MetricMetadata};
+use crate::sidecar::metadata::{MAX_METRICS, MAX_PER_METRIC, MetricMetadata, entry_bytes};
 use model::sample::Metadata;
 use model::tenant::TenantId;
 
@@ -35,15 +35,8 @@ pub(super) const METADATA_BYTES: u64 = 256 << 20;
 /// Longest texts of one entry of metadata that are kept.
 pub const MAX_ENTRY_BYTES: u64 = 64 << 10;
 
-/// What an entry of metadata takes besides its texts, and what a tenant takes that has nothing.
-pub(super) const ENTRY_BYTES: u64 = 200;
+/// What a tenant takes that has nothing.
 pub(super) const TENANT_BYTES: i64 = 1024;
-
-/// About what an entry of metadata takes in memory.
-pub fn entry_bytes(metric: &str, metadata: &Metadata) -> u64 {
-    let texts = metric.len() + metadata.kind.len() + metadata.help.len() + metadata.unit.len();
-    texts as u64 + ENTRY_BYTES
-}
 
 impl TenantHead {
     /// Whether this is known of a metric, or there is no room to know more: metadata comes from outside and
@@ -83,6 +76,11 @@ impl TenantHead {
         }
         let known = all.entry(metric.to_string()).or_default();
         known.entry(metadata.clone()).or_default().fetch_max(now_ms, Ordering::Relaxed);
+    }
+
+    /// About what its metadata takes in memory.
+    pub fn metadata_bytes(&self) -> u64 {
+        self.metadata_bytes.load(Ordering::Relaxed)
     }
 
     /// What was heard of metrics since the process started (or is in its log), and when last.

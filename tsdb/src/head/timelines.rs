@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use model::keyed_hash::keyed_hash;
 use parking_lot::Mutex;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Timelines remembered: the series of one scrape close their chunks one after the other, so a few per target
 /// are enough. 24 bytes each, and the timeline itself, about 100.
@@ -24,7 +24,7 @@ impl Default for Timelines {
 impl Timelines {
     /// These bytes, shared with whoever has the same ones; and whether they are new.
     pub fn share(&self, bytes: Vec<u8>) -> (Arc<[u8]>, bool) {
-        let mut slot = self.0[xxh3_64(&bytes) as usize % SLOTS].lock();
+        let mut slot = self.0[keyed_hash(&bytes) as usize % SLOTS].lock();
         if let Some(known) = slot.as_ref().filter(|known| ***known == *bytes) {
             return (known.clone(), false);
         }

@@ -15,8 +15,27 @@ use model::sample::Metadata;
 /// over.
 pub const MAX_METRICS: usize = 200_000;
 pub const MAX_PER_METRIC: usize = 16;
-/// Bytes of all texts of a tenant that are kept in the object store.
-const MAX_TEXT_BYTES: usize = 64 << 20;
+/// What the entries of a tenant that are kept in the object store may take in memory, see [`entry_bytes`].
+const MAX_STORED_BYTES: u64 = 64 << 20;
+
+/// What an entry takes in memory beside its texts.
+const ENTRY_BYTES: u64 = 200;
+
+/// About what an entry takes in memory.
+pub fn entry_bytes(metric: &str, metadata: &Metadata) -> u64 {
+    let texts = metric.len() + metadata.kind.len() + metadata.help.len() + metadata.unit.len();
+    texts as u64 + ENTRY_BYTES
+}
+
+/// About what all entries take in memory.
+pub fn heap_bytes(known: &MetricMetadata) -> u64 {
+    known.iter().flat_map(|(metric, all)| all.keys().map(move |entry| entry_bytes(metric, entry))).sum()
+}
+
+/// About what a file becomes in memory, as far as can be told without reading it: texts compress well.
+pub fn expected_bytes(file: &Sidecar) -> u64 {
+    file.rows.saturating_mul(ENTRY_BYTES).saturating_add(file.bytes.saturating_mul(16))
+}
 
 /// Metric → what was said of it → when that was last heard, in milliseconds.
 pub type MetricMetadata = BTreeMap<String, BTreeMap<Metadata, i64>>;
@@ -62,11 +81,10 @@ pub fn next(
             !entries.is_empty()
         });
     }
-    let mut bytes = 0usize;
+    let mut bytes = 0u64;
     next.retain(|metric, entries| {
-        let texts = |m: &Metadata| metric.len() + m.kind.len() + m.help.len() + m.unit.len();
-        bytes = bytes.saturating_add(entries.keys().map(texts).sum());
-        bytes <= MAX_TEXT_BYTES
+        bytes += entries.keys().map(|entry| entry_bytes(metric, entry)).sum::<u64>();
+        bytes <= MAX_STORED_BYTES
     });
     let as_before = |(metric, entries): (&String, &BTreeMap<Metadata, i64>)| {
         stored.get(metric).is_some_and(|before| {
@@ -103,9 +121,11 @@ pub fn encode(known: &MetricMetadata) -> Result<(Sidecar, Bytes), BlockError> {
     sidecar::encode(schema(), &[sidecar::batch(schema(), columns)?], span)
 }
 
-/// Reads a file back; `object` is its path, for errors.
+/// Reads a file back; `object` is its path, for errors. What is beyond the bounds of a tenant, which other
+/// versions may have drawn wider, is passed over.
 pub fn decode(object: &str, bytes: Bytes) -> Result<MetricMetadata, BlockError> {
     let mut known = MetricMetadata::new();
+    let mut known_bytes = 0;
     for batch in sidecar::decode(object, bytes)? {
         let columns = || {
             let text = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
@@ -122,6 +142,10 @@ pub fn decode(object: &str, bytes: Bytes) -> Result<MetricMetadata, BlockError> 
                 help: help.value(i).into(),
                 unit: unit.value(i).into(),
             };
+            known_bytes += entry_bytes(metric.value(i), &entry);
+            if known_bytes > MAX_STORED_BYTES {
+                return Ok(known);
+            }
             known.entry(metric.value(i).to_string()).or_default().insert(entry, heard.value(i));
         }
     }
@@ -170,6 +194,20 @@ mod tests {
         let heard = known(&[("a", &long, 0), ("b", &long, 0), ("c", "short", 0)]);
         let kept = next(&MetricMetadata::new(), &heard, None, 0).unwrap();
         assert_eq!(kept.keys().collect::<Vec<_>>(), ["a"]);
+        let (_, bytes) = encode(&heard).unwrap();
+        assert_eq!(decode("x", bytes).unwrap(), kept, "a file of others may hold more");
+    }
+
+    #[test]
+    fn metadata_without_texts_takes_room_as_well() {
+        let heard: MetricMetadata = (0..MAX_METRICS / 5)
+            .map(|n| {
+                let entries = (0..MAX_PER_METRIC).map(|i| (entry(&i.to_string()), 0));
+                (format!("{n}"), entries.collect())
+            })
+            .collect();
+        let kept = next(&MetricMetadata::new(), &heard, None, 0).unwrap();
+        assert!(heap_bytes(&kept) <= MAX_STORED_BYTES && heap_bytes(&heard) > 3 * MAX_STORED_BYTES / 2);
     }
 
     #[test]

@@ -229,7 +229,7 @@ pub async fn read(db: &Arc<Db>, tenant: &TenantId) -> Contents {
             };
             held.exemplars.insert(s.labels, s.exemplars.iter().map(one).collect());
         }
-        held.metadata = db.metadata(&tenant, None).unwrap();
+        held.metadata = db.metadata(&tenant, None, &Budget::unlimited()).unwrap();
         held
     });
     reading.await.unwrap()

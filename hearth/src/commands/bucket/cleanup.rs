@@ -2,6 +2,7 @@
 
 use super::table::{Table, colour, time};
 use super::{Bucket, print, to_json};
+use crate::commands::one_shot::CommandError;
 use crate::commands::quantities::{count, size};
 use crate::{complain, say};
 use compactor::inspect::orphans::{Orphan, orphans, strays};
@@ -9,13 +10,13 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 impl Bucket {
-    pub(super) fn cleanup(&self, delete: bool, older_than: Duration) -> Result<bool, String> {
+    pub(super) fn cleanup(&self, delete: bool, older_than: Duration) -> Result<bool, CommandError> {
         let mut found: Vec<Orphan> = Vec::new();
         let mut failed = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
             let of = self.runtime.block_on(orphans(&self.maintenance, &catalog, older_than));
-            for (orphan, piece) in of.map_err(|e| e.to_string())? {
+            for (orphan, piece) in of.map_err(CommandError::failed)? {
                 if delete && let Err(e) = self.runtime.block_on(piece.remove(&self.maintenance, tenant)) {
                     failed.push(e.to_string());
                 }
@@ -26,7 +27,7 @@ impl Bucket {
             }
         }
         let strays =
-            self.runtime.block_on(strays(&self.maintenance, older_than)).map_err(|e| e.to_string())?;
+            self.runtime.block_on(strays(&self.maintenance, older_than)).map_err(CommandError::failed)?;
         for stray in strays.iter().filter(|_| delete) {
             if let Err(e) = self.runtime.block_on(self.maintenance.remove_orphan(stray)) {
                 failed.push(e.to_string());

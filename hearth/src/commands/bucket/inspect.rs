@@ -2,32 +2,33 @@
 
 use super::table::{Table, colour, resolution, time};
 use super::{Bucket, print, to_json};
+use crate::commands::one_shot::CommandError;
 use crate::commands::quantities::{count, size};
 use crate::say;
 use compactor::inspect::listing::{BlockDetail, detail, per};
 use ulid::Ulid;
 
 impl Bucket {
-    pub(super) fn inspect(&self, blocks: &[Ulid]) -> Result<bool, String> {
+    pub(super) fn inspect(&self, blocks: &[Ulid]) -> Result<bool, CommandError> {
         let mut found: Vec<BlockDetail> = Vec::new();
         for ulid in blocks {
-            let mut why = format!("block {ulid} is of none of the tenants");
+            let mut why = CommandError::Mend(format!("block {ulid} is of none of the tenants"));
             let before = found.len();
             for tenant in &self.tenants {
                 let snapshot = self.catalog(tenant)?.snapshot();
                 if let Some((kind, file)) = snapshot.sidecars().find(|(_, f)| f.ulid == *ulid) {
-                    why = format!(
+                    why = CommandError::Mend(format!(
                         "{ulid} is no block but a file of {} of tenant {tenant}: {} rows, {}; any reader of Parquet shows it: {}",
                         kind.as_str(),
                         count(file.rows),
                         size(file.bytes),
                         kind.path(tenant, *ulid)
-                    );
+                    ));
                     continue;
                 }
                 match self.runtime.block_on(detail(&self.maintenance, tenant, &snapshot, *ulid)) {
                     Ok(one) => found.push(one),
-                    Err(e) => why = e.to_string(),
+                    Err(e) => why = CommandError::failed(e),
                 }
             }
             if found.len() == before {

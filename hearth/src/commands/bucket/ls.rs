@@ -2,12 +2,13 @@
 
 use super::table::{Table, colour, resolution, time};
 use super::{Bucket, beside, print, to_json};
+use crate::commands::one_shot::CommandError;
 use crate::commands::quantities::{count, size};
 use crate::say;
 use compactor::inspect::listing::{TenantListing, listing, per};
 
 impl Bucket {
-    pub(super) fn ls(&self) -> Result<bool, String> {
+    pub(super) fn ls(&self) -> Result<bool, CommandError> {
         let mut all: Vec<TenantListing> = Vec::new();
         for tenant in &self.tenants {
             all.push(listing(tenant, &self.catalog(tenant)?.snapshot()));

@@ -28,12 +28,12 @@ use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Catalog;
 use ulid::Ulid;
 
-use crate::commands::one_shot;
+use crate::commands::one_shot::{self, CommandError};
 use crate::commands::quantities::{count, size};
 use crate::config::value::{Span, Value as _};
 use crate::config::{Loaded, Settings};
-use crate::objstore::{self, Location};
-use crate::{EXIT_USAGE, complain, say};
+use crate::objstore::Location;
+use crate::{EXIT_USAGE, say};
 
 /// Memory for what is read of blocks: each is read once.
 const CACHE_BYTES: usize = 64 << 20;
@@ -163,36 +163,36 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
     match dispatch(name, of, &loaded.settings, &location) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            complain(format_args!("error: {why}"));
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(e) => e.end(),
     }
 }
 
 /// Whether all is well.
-fn dispatch(name: &str, of: &ArgMatches, settings: &Settings, location: &Location) -> Result<bool, String> {
+fn dispatch(
+    name: &str,
+    of: &ArgMatches,
+    settings: &Settings,
+    location: &Location,
+) -> Result<bool, CommandError> {
     if let Location::Folder(folder) = location
         && !folder.is_dir()
     {
-        return Err(format!(
+        return Err(CommandError::Mend(format!(
             "there is no folder of blocks at {}: name the bucket with --objstore",
             folder.display()
-        ));
+        )));
     }
     let runtime = one_shot::threads()?;
     let writer = format!("bucket-{}", Ulid::new());
     let commits = name == "rewrite" && of.get_flag("commit");
     let (store, owner): (Arc<dyn ObjectStore>, _) = if commits {
-        let arranged = runtime
-            .block_on(objstore::open_to_commit(location, settings, &writer))
-            .map_err(|e| e.to_string())?;
+        let arranged = runtime.block_on(one_shot::open_to_commit(location, settings, &writer))?;
         (arranged.store, arranged.owner)
     } else {
-        (objstore::open(location, settings)?, None)
+        (runtime.block_on(one_shot::open(location, settings))?, None)
     };
     let maintenance = BucketMaintenance::new(store, Arc::new(SystemClock), Patience::default());
-    let all = runtime.block_on(maintenance.tenants()).map_err(|e| e.to_string())?;
+    let all = runtime.block_on(maintenance.tenants()).map_err(CommandError::failed)?;
     let tenants = match of.get_many::<String>("tenant") {
         Some(names) => names.map(|n| named(n, &all)).collect::<Result<_, _>>()?,
         None => all,
@@ -271,12 +271,13 @@ fn to_json(value: &impl serde::Serialize) -> Value {
 }
 
 impl Bucket {
-    fn catalog(&self, tenant: &TenantId) -> Result<Catalog, String> {
-        self.runtime.block_on(self.maintenance.catalog(tenant, &self.writer)).map_err(|e| e.to_string())
+    fn catalog(&self, tenant: &TenantId) -> Result<Catalog, CommandError> {
+        let opening = self.maintenance.catalog(tenant, &self.writer);
+        self.runtime.block_on(opening).map_err(CommandError::failed)
     }
 
     /// Fails for a block, or file beside them, that is not live.
-    fn must_be_live(&self, blocks: &[Ulid]) -> Result<(), String> {
+    fn must_be_live(&self, blocks: &[Ulid]) -> Result<(), CommandError> {
         let mut live = std::collections::BTreeSet::new();
         for tenant in self.tenants.iter().filter(|_| !blocks.is_empty()) {
             let snapshot = self.catalog(tenant)?.snapshot();
@@ -285,7 +286,9 @@ impl Bucket {
             );
         }
         match blocks.iter().find(|b| !live.contains(*b)) {
-            Some(missing) => Err(format!("block {missing} is not live in the catalog of any of the tenants")),
+            Some(missing) => Err(CommandError::Mend(format!(
+                "block {missing} is not live in the catalog of any of the tenants"
+            ))),
             None => Ok(()),
         }
     }

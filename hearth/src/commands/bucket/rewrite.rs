@@ -2,6 +2,7 @@
 
 use super::table::{Table, colour};
 use super::{Bucket, print};
+use crate::commands::one_shot::CommandError;
 use crate::commands::quantities::{count, size};
 use crate::config::Settings;
 use crate::{complain, say};
@@ -21,9 +22,9 @@ impl Bucket {
         all: bool,
         commit: bool,
         settings: &Settings,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, CommandError> {
         if what.drop_series.is_empty() && what.drop_labels.is_empty() && !all {
-            return Err("say what to leave out with --drop-series or --drop-label, or give --all to write blocks anew as they are".into());
+            return Err(CommandError::Mend("say what to leave out with --drop-series or --drop-label, or give --all to write blocks anew as they are".into()));
         }
         self.must_be_live(blocks)?;
         let scratch = tempfile_in(&settings.data_dir.0)?;
@@ -39,11 +40,11 @@ impl Bucket {
         let mut exemplars: Vec<Value> = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
-            check_labels(&runner, tenant, &catalog.snapshot().blocks, &what).map_err(|e| e.to_string())?;
+            check_labels(&runner, tenant, &catalog.snapshot().blocks, &what).map_err(CommandError::failed)?;
             for meta in
                 catalog.snapshot().blocks.iter().filter(|b| blocks.is_empty() || blocks.contains(&b.ulid))
             {
-                if !all && !what.concerns(&runner, tenant, meta).map_err(|e| e.to_string())? {
+                if !all && !what.concerns(&runner, tenant, meta).map_err(CommandError::failed)? {
                     continue;
                 }
                 let mut line = json!({ "tenant": tenant.as_str(), "block": meta.ulid.to_string(), "bytes": meta.files.bytes(), "samples": meta.stats.samples });
@@ -78,12 +79,12 @@ impl Bucket {
         wanted: impl Fn(Ulid) -> bool,
         what: &Rewrite,
         commit: bool,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Vec<Value>, CommandError> {
         let (tenant, snapshot) = (catalog.tenant(), catalog.snapshot());
         let mut lines = Vec::new();
         for file in snapshot.exemplars.iter().filter(|f| wanted(f.ulid)) {
             let left = self.runtime.block_on(exemplars_left(runner, tenant, file, what));
-            let Some(left) = left.map_err(|e| e.to_string())? else { continue };
+            let Some(left) = left.map_err(CommandError::failed)? else { continue };
             let mut line = json!({ "tenant": tenant.as_str(), "file": file.ulid.to_string(), "bytes": file.bytes, "samples": file.rows });
             if commit {
                 let done = self.runtime.block_on(rewrite_exemplars(runner, catalog, file, left));

@@ -2,6 +2,7 @@
 
 use super::table::{Table, colour};
 use super::{Bucket, beside, print, to_json};
+use crate::commands::one_shot::CommandError;
 use crate::commands::quantities::{count, size};
 use crate::say;
 use compactor::inspect::listing::SidecarTotals;
@@ -10,13 +11,13 @@ use serde_json::{Value, json};
 use tsdb::sidecar::Kind;
 
 impl Bucket {
-    pub(super) fn stats(&self, order: Order, top: usize) -> Result<bool, String> {
+    pub(super) fn stats(&self, order: Order, top: usize) -> Result<bool, CommandError> {
         let mut all: Vec<(String, Stats, [SidecarTotals; 2])> = Vec::new();
         for tenant in &self.tenants {
             let snapshot = self.catalog(tenant)?.snapshot();
             let mut counts = LabelCounts::default();
             for meta in &snapshot.blocks {
-                counts.add(&self.store, tenant, meta).map_err(|e| e.to_string())?;
+                counts.add(&self.store, tenant, meta).map_err(CommandError::failed)?;
             }
             let beside = Kind::ALL.map(|kind| SidecarTotals::of(&snapshot, kind));
             all.push((tenant.to_string(), counts.finish(order, top), beside));

@@ -26,7 +26,8 @@ const ABOUT: &str =
 const MORE: &str = "\
 Blocks go straight into the object store that the settings name (--objstore, or the data folder's), not through a server's log; a server on the same
 store sees them within a minute. Each block is read back and compared with its source, series by series, before it is committed. Running an import
-again imports nothing twice and goes on where the last run ended, also after a kill. Exit code 0: all of it is there. 1: something is not, as told.";
+again imports nothing twice and goes on where the last run ended, also after a kill. Exit code 0: all of it is there. 1: something is not, as told, or the
+store did not answer for objstore_retry. 2: something in the options has to be mended.";
 
 pub fn command() -> Command {
     Command::new("import")
@@ -76,7 +77,7 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
     let Some((kind, matches)) = matches.subcommand() else { return ExitCode::from(crate::EXIT_USAGE) };
     let session = match Session::open(matches, &loaded.settings, &location) {
         Ok(session) => session,
-        Err(e) => return crate::refuse(e),
+        Err(e) => return e.end(),
     };
     match kind {
         "prometheus" => prometheus::run(session, matches),

@@ -15,10 +15,13 @@ use tsdb::bucket::import_journal::ImportJournal;
 use tsdb::catalog::Commits;
 
 use crate::commands::console::Console;
-use crate::commands::one_shot;
+use crate::commands::one_shot::{self, CommandError};
 use crate::commands::quantities::{short_count as count, size};
 use crate::config::Settings;
 use crate::objstore::{self, Location};
+
+/// The name under which imports commit.
+const WRITER: &str = "import";
 
 /// What all parts of an import share.
 pub struct Session {
@@ -78,8 +81,12 @@ impl Progress for Watch<'_> {
 }
 
 impl Session {
-    /// Opens the store that is imported into. An error is one of usage or configuration.
-    pub fn open(matches: &ArgMatches, settings: &Settings, location: &Location) -> Result<Session, String> {
+    /// Opens the store that is imported into.
+    pub fn open(
+        matches: &ArgMatches,
+        settings: &Settings,
+        location: &Location,
+    ) -> Result<Session, CommandError> {
         let tenant = one_shot::tenant(matches)?;
         let (texts, selectors) = one_shot::selectors(matches)?;
         let selection = texts.join(" or ");
@@ -91,10 +98,12 @@ impl Session {
         };
         std::fs::create_dir_all(&scratch.0).map_err(failed)?;
         let runtime = one_shot::threads()?;
-        let store = objstore::open(location, settings)?;
         let commits = if dry_run { Commits::Unasked } else { objstore::commits(location, settings)? };
-        let opening = ImportJournal::open(store, tenant, "import", scratch.0.join("blocks"), &commits);
-        let journal = runtime.block_on(opening).map_err(|e| e.to_string())?;
+        let journal = runtime.block_on(async {
+            let arranged = one_shot::open_arranged(location, settings, WRITER, &commits).await?;
+            let opened = ImportJournal::new(arranged, tenant, WRITER, scratch.0.join("blocks")).await;
+            opened.map_err(CommandError::failed)
+        })?;
         let stop = one_shot::stop_sign(&runtime, "stopping at the next series");
         let console = Console::new(0);
         let totals = Totals::default();

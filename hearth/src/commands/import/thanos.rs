@@ -21,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::prometheus::without_superseded;
 use super::session::{Session, when};
+use crate::commands::one_shot::{self, CommandError};
 use crate::commands::quantities::{short_count as count, size};
 use crate::config::Settings;
 use crate::objstore::{self, Location};
@@ -65,14 +66,15 @@ pub fn run(mut session: Session, settings: &Settings, matches: &ArgMatches) -> E
         Ok(location) => location,
         Err(e) => return crate::refuse(e),
     };
-    let store = match objstore::open(&location, settings) {
-        Ok(store) => store,
-        Err(e) => return crate::refuse(e),
-    };
-    let found = session.runtime.block_on(list(&*store, matches.get_flag("marked")));
-    let (blocks, notes) = match found {
+    let found = session.runtime.block_on(async {
+        let store = one_shot::open(&location, settings).await?;
+        let found = list(&*store, matches.get_flag("marked")).await;
+        let (blocks, notes) = found.map_err(|e| CommandError::failed(format_args!("{location}: {e}")))?;
+        Ok::<_, CommandError>((store, blocks, notes))
+    });
+    let (store, blocks, notes) = match found {
         Ok(found) => found,
-        Err(e) => return crate::refuse(format_args!("{location}: {e}")),
+        Err(e) => return e.end(),
     };
     for note in notes {
         session.console.line(note);

@@ -141,10 +141,10 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
-            let metadata = inner.config.storage.metadata(&call.tenant, metric)?;
+            let metadata = inner.config.storage.metadata(&call.tenant, metric, budget)?;
             let bytes = |m: &Metadata| m.kind.len() + m.unit.len() + m.help.len() + 64;
-            // As it lies there, and as JSON.
-            budget.reserve(metadata.values().flatten().map(|m| 2 * bytes(m) as u64).sum::<u64>())?;
+            // As JSON; as it lies there it is reserved already.
+            budget.reserve(metadata.values().flatten().map(|m| bytes(m) as u64).sum::<u64>())?;
             Ok(response::success(&Warnings::default(), |out| {
                 out.push(b'{');
                 let most = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -182,7 +182,8 @@ async fn run(
                 return Ok(None);
             }
             let writer = ResultWriter::new(result.value, figures.as_ref(), &warnings);
-            let answer = response::streamed(writer.reserving(budget.clone())?);
+            writer.reserve(budget)?;
+            let answer = response::reserving(response::streamed(writer), budget.clone())?;
             Ok(Some(resolution::with_header(answer, &report)))
         })
         .await

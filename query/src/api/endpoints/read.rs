@@ -119,7 +119,7 @@ fn whole(source: &dyn Source, request: &ReadRequest, budget: &Arc<Budget>) -> Re
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-    Ok(response::reserving(response, budget.clone()))
+    Ok(response::reserving(response, budget.clone())?)
 }
 
 /// Begins the answer with the first frame: what fails later breaks it off, which readers notice.

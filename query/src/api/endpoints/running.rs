@@ -37,6 +37,7 @@ fn row<'a>(q: &'a Query, state: &'a str, seconds: f64, error: &'a str) -> Row<'a
         QueryTime::Instant { time_ms } => (time_ms, time_ms, 0),
         QueryTime::Range { start_ms, end_ms, step_ms } => (start_ms, end_ms, step_ms),
     };
+    let (samples_read, bytes) = q.figures();
     Row {
         id: q.number.to_string(),
         request_id: &q.request_id,
@@ -45,8 +46,8 @@ fn row<'a>(q: &'a Query, state: &'a str, seconds: f64, error: &'a str) -> Row<'a
         tenant: q.tenant.as_str(),
         started: rfc3339(q.arrived_ms),
         seconds,
-        samples_read: q.samples_read(),
-        bytes: q.bytes_peak(),
+        samples_read,
+        bytes,
         state,
         error,
         start: start as f64 / 1e3,

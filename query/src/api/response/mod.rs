@@ -17,7 +17,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
-use model::source::Budget;
+use model::source::{Budget, SourceError};
 
 pub use stats::Stats;
 pub use value::ResultWriter;
@@ -25,6 +25,10 @@ pub use value::ResultWriter;
 /// How large a piece grows before it is handed to the connection. At several hundred megabytes a second a
 /// piece costs the runtime's thread about a fifth of a millisecond.
 pub(in crate::api) const PIECE_BYTES: usize = 64 << 10;
+
+/// What a connection takes to send a long answer, beside the answer: the encoder's window and tables where it
+/// is compressed (zstd: about 1.3 MiB), and what waits to be written.
+pub(in crate::api) const SENDING_BYTES: u64 = 2 << 20;
 
 /// Warnings and infos beside the data; empty ones are left out of the answer.
 #[derive(Clone, Debug, Default)]
@@ -80,9 +84,13 @@ pub(in crate::api) fn respond(body: Body) -> Response {
     response
 }
 
-/// Keeps the memory of an answer reserved until all of it is sent, or its client is gone.
-pub(in crate::api) fn reserving(response: Response, budget: Arc<Budget>) -> Response {
-    response.map(|body| Body::new(Reserved { body, _budget: budget }))
+/// Keeps the memory of an answer reserved until all of it is sent, or its client is gone; where it is long,
+/// with what sending it takes.
+pub(in crate::api) fn reserving(response: Response, budget: Arc<Budget>) -> Result<Response, SourceError> {
+    if response.body().size_hint().exact().is_none_or(|bytes| bytes > PIECE_BYTES as u64) {
+        budget.reserve(SENDING_BYTES)?;
+    }
+    Ok(response.map(|body| Body::new(Reserved { body, _budget: budget })))
 }
 
 struct Reserved {

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::admission::permit::Permit;
 use crate::api::response::matrix::MatrixWriter;
-use crate::api::response::{HEAD, PIECE_BYTES, Stats, Warnings, resolution, respond, tail};
+use crate::api::response::{HEAD, PIECE_BYTES, SENDING_BYTES, Stats, Warnings, resolution, respond, tail};
 use crate::plan::Steps;
 use crate::value::{QueryError, StepSeries};
 
@@ -152,16 +152,17 @@ impl StreamedMatrix {
     }
 
     fn begin(&mut self, steps: &Steps) -> Result<(), QueryError> {
+        // Those that wait, the one being written, and the one that the connection has. Before the answer
+        // begins: where there is no room, that can still be told.
+        let pieces = (WAITING + 2) * (PIECE_BYTES + (8 << 10));
+        let texts_bytes = self.matrix.reserve_texts(steps);
+        self.start.budget.reserve(texts_bytes + pieces as u64 + SENDING_BYTES)?;
         let (to, from) = mpsc::channel(WAITING);
         let body = StreamedBody { pieces: from, report: self.report.clone() };
         if self.start.begin.take().is_none_or(|begin| begin.send(body).is_err()) {
             return Err(SourceError::Canceled.into());
         }
         self.pieces = Some(to);
-        // Those that wait, the one being written, and the one that the connection has.
-        let pieces = (WAITING + 2) * (PIECE_BYTES + (8 << 10));
-        let texts_bytes = self.matrix.reserve_texts(steps);
-        self.start.budget.reserve(texts_bytes + pieces as u64)?;
         self.out.extend_from_slice(HEAD);
         self.out.extend_from_slice(br#"{"resultType":"matrix","result":["#);
         Ok(())

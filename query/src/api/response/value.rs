@@ -1,7 +1,5 @@
 //! The result of a query as JSON, written from the value without a second copy of it.
 
-use std::sync::Arc;
-
 use model::labels::Labels;
 use model::sample::Value;
 use model::source::{Budget, SourceError};
@@ -22,8 +20,6 @@ pub struct ResultWriter {
     begun: bool,
     /// What comes after the result: statistics, warnings, infos.
     tail: Vec<u8>,
-    /// The memory of the value counts as the query's until it is sent.
-    _budget: Option<Arc<Budget>>,
 }
 
 impl ResultWriter {
@@ -35,14 +31,13 @@ impl ResultWriter {
             _ => 0,
         };
         let tail = tail(stats, warnings);
-        ResultWriter { value, matrix, texts_bytes, next: 0, begun: false, tail, _budget: None }
+        ResultWriter { value, matrix, texts_bytes, next: 0, begun: false, tail }
     }
 
-    /// Keeps the budget, to which the value was charged, as long as the value, and charges what is written of
-    /// it to it too.
-    pub fn reserving(self, budget: Arc<Budget>) -> Result<ResultWriter, SourceError> {
-        budget.reserve(self.texts_bytes + 2 * PIECE_BYTES as u64)?;
-        Ok(ResultWriter { _budget: Some(budget), ..self })
+    /// Charges what is written of the value to the budget to which the value was charged, and which has to be
+    /// kept as long.
+    pub fn reserve(&self, budget: &Budget) -> Result<(), SourceError> {
+        budget.reserve(self.texts_bytes + 2 * PIECE_BYTES as u64)
     }
 }
 

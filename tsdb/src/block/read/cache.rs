@@ -35,6 +35,8 @@ pub(crate) enum Key {
     Row(Ulid, u32, u32),
     /// A decoded file of exemplars.
     Exemplars(Ulid),
+    /// A decoded file of metadata.
+    Metadata(Ulid),
 }
 
 impl Key {
@@ -48,7 +50,8 @@ impl Key {
             | Key::SmallRows(block, _)
             | Key::Timeline(block, _)
             | Key::Row(block, ..)
-            | Key::Exemplars(block) => *block,
+            | Key::Exemplars(block)
+            | Key::Metadata(block) => *block,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Builder, ListBuilder, RecordBatch, UInt32Builder};
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64;
+use model::keyed_hash::keyed_hash;
 
 use super::file::ParquetFile;
 use super::list_builders::int_lists;
@@ -68,7 +68,7 @@ impl Timelines {
     /// The reference of a timeline, which is written if it is new.
     pub fn refer(&mut self, ts_ms: &[i64]) -> Result<u32, BlockError> {
         pack(ts_ms, &mut self.scratch);
-        let hash = xxh3_64(&self.scratch);
+        let hash = keyed_hash(&self.scratch);
         let same = |k: &WrittenTimeline| k.hash == hash && self.packed[k.from..k.to] == self.scratch[..];
         if let Some(written) = self.written.find(hash, same) {
             return Ok(written.tsref);
@@ -154,6 +154,8 @@ fn pack(ts_ms: &[i64], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashSet;
+    use xxhash_rust::xxh3::xxh3_64;
 
     fn unpack(mut bytes: &[u8]) -> Vec<i64> {
         let (mut t, mut step) = (0i64, 0i64);
@@ -174,6 +176,38 @@ mod tests {
             out.push(t);
         }
         out
+    }
+
+    /// Timelines whose packed bytes collide in a hash whose key everybody knows: the first eight are a part of
+    /// that key, and then the next eight do not count.
+    fn colliding(count: u32) -> Vec<Vec<i64>> {
+        let timeline = |i: u32| {
+            let mut packed = vec![0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 1];
+            packed.extend((0..7).map(|group| (u64::from(i) >> (7 * group) & 0x7f) as u8));
+            packed.extend([2; 16]);
+            unpack(&packed)
+        };
+        (0..count).map(timeline).collect()
+    }
+
+    #[test]
+    fn timelines_that_were_made_to_collide_do_not() {
+        let (dir, all) = (tempfile::tempdir().unwrap(), colliding(20_000));
+        let mut packed = Vec::new();
+        let known: HashSet<u64> = all
+            .iter()
+            .map(|ts| {
+                pack(ts, &mut packed);
+                xxh3_64(&packed)
+            })
+            .collect();
+        assert_eq!(known.len(), 1, "with the key that everybody knows");
+        let mut timelines = Timelines::create(&dir.path().join("timelines"), &WriteOptions::fresh()).unwrap();
+        for ts in &all {
+            timelines.refer(ts).unwrap();
+        }
+        let hashes: HashSet<u64> = timelines.written.iter().map(|k| k.hash).collect();
+        assert_eq!((timelines.next, hashes.len()), (20_000, 20_000));
     }
 
     proptest! {

@@ -88,7 +88,7 @@ async fn search(State(state): State<ApiState>, call: Call, among: Among) -> Resu
             let found = candidates(&*source, &among, &label, &query)?;
             let (found, has_more) = chosen(found, &params, budget)?;
             let metadata = match with_metadata {
-                true => view.config().storage.metadata(&call.tenant, None)?,
+                true => view.config().storage.metadata(&call.tenant, None, budget)?,
                 false => BTreeMap::new(),
             };
             let is_value = matches!(among, Among::LabelValues);
