@@ -290,8 +290,9 @@ async fn open(
         }
         tokio::spawn(own.run(every));
     }
-    web.open(roles, db.clone());
+    // Who asks once the process is ready sees the groups.
     rules.start(rule_files).await;
+    web.open(roles, db.clone());
     if let Some(worker) = compactor.clone() {
         tokio::spawn(compact(worker, db.clone()));
     }

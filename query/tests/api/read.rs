@@ -7,6 +7,7 @@ use axum::http::{Request, header};
 use http_body_util::BodyExt;
 use model::labels::Labels;
 use model::source::memory::MemorySource;
+use model::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 use tower::ServiceExt;
 
 use super::frame::{Api, api, api_of};
@@ -142,6 +143,75 @@ async fn read_answers_chunks_in_frames_of_one_series_sorted_by_all_labels() {
     }
     let nothing = [query(0, 1, &[(0, "__name__", "nothing")]), varint(2, 1)].concat();
     assert_eq!(ask(&api, &nothing).await, (200, kind, vec![]));
+}
+
+#[tokio::test]
+async fn read_of_a_long_series_is_several_frames_of_about_a_mebibyte() {
+    let source = MemorySource::new();
+    let labels = Labels::from_pairs([("__name__", "long")]);
+    let mut value = 1u64;
+    for ts_ms in 0..150_000 {
+        // Nothing that compresses.
+        value = value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        source.append_float(&labels, ts_ms, (value >> 11) as f64);
+    }
+    let api = api_of(Arc::new(source), |_| {});
+    let request = [query(0, 200_000, &[(0, "__name__", "long")]), varint(2, 1)].concat();
+    let (status, _, body) = ask(&api, &request).await;
+    assert_eq!(status, 200);
+    let frames = frames(&body);
+    assert_eq!(frames.len(), 2, "{:?}", frames.iter().map(Vec::len).collect::<Vec<_>>());
+    assert!((1 << 20..(1 << 20) + 4_000).contains(&frames[0].len()), "{}", frames[0].len());
+    // Both name the series.
+    assert!(frames.iter().all(|f| f.windows(4).any(|w| w == b"long")));
+}
+
+/// A source that fails after its first series.
+struct Failing;
+
+struct FailingCursor(bool);
+
+impl SeriesCursor for FailingCursor {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        if std::mem::replace(&mut self.0, true) {
+            return Err(SourceError::Storage(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+                "the disk is gone",
+            ))));
+        }
+        let series = |name: &str| SeriesColumns {
+            labels: Labels::from_pairs([("__name__", "m"), ("a", name)]),
+            ts_ms: Arc::from([1, 2]),
+            values: vec![1.0, 2.0],
+            histograms: None,
+            start_ts_ms: None,
+            windows: None,
+        };
+        Ok(Some(vec![series("x"), series("y"), series("z")]))
+    }
+}
+
+impl Source for Failing {
+    fn select(&self, _: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        Ok(Box::new(FailingCursor(false)))
+    }
+
+    fn series(&self, _: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn read_that_fails_in_the_middle_is_broken_off_and_never_looks_whole() {
+    let api = api_of(Arc::new(Failing), |_| {});
+    let of = |kind| [query(0, 10, &[(0, "__name__", "m")]), varint(2, kind)].concat();
+    let body = snap::raw::Encoder::new().compress_vec(&of(1)).unwrap();
+    let request = Request::post("/api/v1/read").body(Body::from(body)).unwrap();
+    let response = api.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200, "the first frame was on its way");
+    assert!(response.into_body().collect().await.is_err(), "the connection ends in an error");
+    // Whole samples are sent when all of them are there.
+    let (status, _, text) = ask(&api, &of(0)).await;
+    assert_eq!((status, text.as_slice()), (500, &b"the disk is gone\n"[..]));
 }
 
 #[tokio::test]
