@@ -393,6 +393,12 @@ fn reload_takes_all_settings_that_can_change_and_names_the_others() {
         (200, "needs another start to take effect: query.timeout\n")
     );
     assert_eq!(metric(&hearth, "prometheus_config_last_reload_successful"), 1.0);
+    let shown = hearth.api.get("/api/v1/status/config", &[]).data()["yaml"].to_string();
+    // What is in force, and of what needs a start what it was started with.
+    assert!(shown.contains("cluster\\\": \\\"us") && shown.contains("retention: 30d"), "{shown}");
+    assert!(shown.contains("timeout: 2m") && !shown.contains("timeout: 7s"), "{shown}");
+    let federated = hearth.api.get("/federate", &[("match[]", "up")]).text();
+    assert!(federated.contains("cluster=\"us\""), "{federated}");
     let told = wait_for("the second to know", PATIENCE, || second.alerts().into_iter().next());
     assert_eq!(told["labels"]["cluster"], "us");
     assert_eq!(told["annotations"]["summary"], "web-1 of us has 0");

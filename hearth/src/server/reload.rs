@@ -11,9 +11,10 @@ use parking_lot::RwLock;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use query::api::notifications::{Notifications, RELOAD_FAILED};
-use query::api::progress::ReloadStatus;
+use query::api::progress::{ReloadStatus, Reloaded};
 
 use super::compaction;
+use super::prometheus_words;
 use super::rules::Rules;
 use crate::config::{ConfigError, Loaded, Settings, TABLE};
 use crate::logging;
@@ -139,7 +140,7 @@ impl Reload {
             .await
             .map_err(|e| format!("reading the settings ended unexpectedly: {e}"))?
             .map_err(|e| e.to_string())?;
-        let settings = loaded.settings;
+        let settings = loaded.settings.clone();
         parts.rules.reload(&settings).await?;
         let keep = compaction::keep(&settings);
         *parts.retention.0.write() = Arc::new(keep.clone());
@@ -148,8 +149,22 @@ impl Reload {
             compactor.set_retention(keep);
         }
         logging::set_level(&settings.log_level.0)?;
+        let loaded = in_force(&parts.started, loaded);
+        parts.status.put_in_force(Reloaded {
+            config_yaml: prometheus_words::config(&loaded),
+            external_labels: loaded.settings.rules_external_labels.0.into_iter().collect(),
+        });
         Ok(need_a_start(&parts.started, &settings))
     }
+}
+
+/// What was read, with the values of the start for what is read at a start only.
+fn in_force(started: &Settings, mut read: Loaded) -> Loaded {
+    for option in TABLE.iter().filter(|option| !CHANGES.contains(&option.key)) {
+        // What an option shows it also takes.
+        let _ = (option.set)(&mut read.settings, &(option.show)(started));
+    }
+    read
 }
 
 /// The keys that have other values now and are read at a start only.

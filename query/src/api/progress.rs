@@ -1,6 +1,9 @@
 //! How far a start has come, and how the last reload ended: written by the process, shown by the API.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
 
 /// Which segments of the log are replayed. Whole numbers that a reader may see from two moments: they are for
 /// a bar that grows.
@@ -32,6 +35,16 @@ pub struct ReloadStatus {
     failed: AtomicBool,
     /// 0: there was none since the start.
     succeeded_at_ms: AtomicI64,
+    in_force: RwLock<Option<Arc<Reloaded>>>,
+}
+
+/// What a reload has put in the place of what the process was started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The configuration in effect, secrets left out.
+    pub config_yaml: String,
+    /// What `/federate` adds to series that lack these labels, names unique.
+    pub external_labels: Vec<(String, String)>,
 }
 
 impl ReloadStatus {
@@ -40,6 +53,16 @@ impl ReloadStatus {
         if succeeded {
             self.succeeded_at_ms.store(now_ms, Ordering::Relaxed);
         }
+    }
+
+    /// Shows what is in force from now on.
+    pub fn put_in_force(&self, reloaded: Reloaded) {
+        *self.in_force.write() = Some(Arc::new(reloaded));
+    }
+
+    /// `None` where it is what the process was started with.
+    pub fn in_force(&self) -> Option<Arc<Reloaded>> {
+        self.in_force.read().clone()
     }
 
     pub fn succeeded(&self) -> bool {

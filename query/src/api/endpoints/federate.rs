@@ -60,7 +60,9 @@ pub async fn federate(
             for matchers in selectors {
                 gather(&*source, matchers, (from_ms, now_ms), budget, &mut found)?;
             }
-            let exposition = Exposition::new(found, &view.config().external_labels, agreed);
+            let reloaded = view.config().reload.in_force();
+            let added = reloaded.as_ref().map_or(&view.config().external_labels, |r| &r.external_labels);
+            let exposition = Exposition::new(found, added, agreed);
             Ok(answer(exposition, &agreed))
         })
         .await?;

@@ -66,7 +66,9 @@ pub async fn runtimeinfo(State(state): State<ApiState>) -> Response {
 
 /// `GET /api/v1/status/config`
 pub async fn config(State(state): State<ApiState>) -> Response {
-    response::small(&json!({ "yaml": state.config().process.config_yaml }))
+    let reloaded = state.config().reload.in_force();
+    let yaml = reloaded.as_ref().map_or(&state.config().process.config_yaml, |r| &r.config_yaml);
+    response::small(&json!({ "yaml": yaml }))
 }
 
 /// `GET /api/v1/status/flags`
