@@ -159,7 +159,8 @@ e_bucket{le="1"} 1
             "le=1e999",
             "le=+Inf",
             "le=many",
-            // Hexadecimal floats and underscores are numbers in Go, a hexadecimal number without exponent is not.
+            // Hexadecimal floats and underscores are numbers in Go, a hexadecimal number without exponent is
+            // not.
             "le=16.0",
             "le=1000.0",
             "le=0x10",

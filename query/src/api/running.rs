@@ -40,7 +40,8 @@ pub struct Query {
     pub time: QueryTime,
     pub arrived_ms: i64,
     arrived: Instant,
-    /// From when it has a permit. Not kept alive by the list: what a query reserved is free when it has ended.
+    /// From when it has a permit. Not kept alive by the list: what a query reserved is free when it has
+    /// ended.
     budget: OnceLock<Weak<Budget>>,
     /// When it has ended: samples read, and most bytes held at once.
     figures: OnceLock<(u64, u64)>,

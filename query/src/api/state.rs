@@ -73,8 +73,8 @@ pub trait Storage: Send + Sync + 'static {
     /// One consistent view of all that a tenant has.
     fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
 
-    /// What is known of metrics, by name; `metric` narrows it to one. What the answer takes is reserved in the
-    /// budget.
+    /// What is known of metrics, by name; `metric` narrows it to one. What the answer takes is reserved in
+    /// the budget.
     fn metadata(
         &self,
         _tenant: &TenantId,

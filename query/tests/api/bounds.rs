@@ -164,7 +164,8 @@ async fn unread_answers_and_forms_count_as_memory_of_queries() {
         let name = format!("a-label-value-that-takes-some-room-{i:05}");
         source.append_float(&Labels::from_pairs([("__name__", "up"), ("pod", &name)]), 1_000, 1.0);
     }
-    // A long answer takes 2 MiB beside itself while it is sent: what compresses it, and what waits to be written.
+    // A long answer takes 2 MiB beside itself while it is sent: what compresses it, and what waits to be
+    // written.
     let api = api_of(Arc::new(source), |c| c.engine.max_total_memory_bytes = 11 << 20);
     for path in ["series?match[]=up", "label/pod/values", "query_range?query=up&start=0&end=9&step=1"] {
         let ask = || api.send(Request::get(format!("/api/v1/{path}")).body(Body::empty()).unwrap());

@@ -10,8 +10,8 @@
 //! 3. Several sources of the same samples become one by [`source::merge`], replicas of a series one by
 //!    [`source::dedup`].
 //! 4. Where it has grown old, a [`rollup`] of 5 minutes or an hour stands for it.
-//! 5. [`codec`] has the integers that chunks, logs and blocks are written with, [`keyed_hash`] the hash by which
-//!    what comes from outside is found in tables.
+//! 5. [`codec`] has the integers that chunks, logs and blocks are written with, [`keyed_hash`] the hash by
+//!    which what comes from outside is found in tables.
 
 pub mod clock;
 pub mod codec;

@@ -178,8 +178,8 @@ mod tests {
         out
     }
 
-    /// Timelines whose packed bytes collide in a hash whose key everybody knows: the first eight are a part of
-    /// that key, and then the next eight do not count.
+    /// Timelines whose packed bytes collide in a hash whose key everybody knows: the first eight are a part
+    /// of that key, and then the next eight do not count.
     fn colliding(count: u32) -> Vec<Vec<i64>> {
         let timeline = |i: u32| {
             let mut packed = vec![0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 1];
