@@ -76,6 +76,11 @@ pub enum GarbageError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// All of a tenant's blocks would be garbage.
+    #[error(
+        "tenant {tenant} has {blocks} blocks in the store and no catalog: nothing is removed. Restore its catalog; if the blocks may go, remove them yourself"
+    )]
+    NoCatalog { tenant: TenantId, blocks: usize },
     /// Who may look for it could not be settled.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -84,6 +89,8 @@ pub enum GarbageError {
 /// Looks through a tenant's objects for what nobody needs. A snapshot counts for `readers` after it was
 /// followed by another, as long as any query may take; objects count as under way for `grace` after they were
 /// written. `now_ms` is not ahead of the store's clock, or uploads under way would seem old.
+///
+/// Fails where snapshots of the catalog seem to be lost: all that only they name would look like garbage.
 pub async fn find(
     maintenance: &BucketMaintenance,
     catalog: &Catalog,
@@ -92,6 +99,7 @@ pub async fn find(
     now_ms: i64,
 ) -> Result<Vec<Piece>, GarbageError> {
     let tenant = catalog.tenant();
+    maintenance.check_seen(catalog).await?;
     // Listed first: what is committed after this is named by the snapshot that is read next.
     let folders = maintenance.folders(tenant).await?;
     let beside = maintenance.sidecars(tenant).await?;
@@ -105,6 +113,9 @@ pub async fn find(
         live.extend(&block.sources);
     }
     let age = Age { now_ms, grace_ms: millis(grace) };
+    if snapshot.number == 0 && folders.iter().any(|f| age.over(f.written_ms, Some(f.ulid))) {
+        return Err(GarbageError::NoCatalog { tenant: tenant.clone(), blocks: folders.len() });
+    }
     let needed = |ulid, written_ms| named.contains(&ulid) || !age.over(written_ms, Some(ulid));
     let blocks = folders.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Block);
     let beside = beside.into_iter().filter(|f| !needed(f.ulid, f.written_ms)).map(Piece::Sidecar);

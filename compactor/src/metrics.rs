@@ -35,6 +35,7 @@ pub struct Metrics {
     pub(crate) peak_memory_bytes: Gauge,
     pub(crate) pending_jobs: Gauge,
     pub(crate) quarantined_blocks: Gauge,
+    pub(crate) missing_objects: Gauge,
     pub(crate) expired_blocks: Counter,
     pub(crate) garbage_blocks: Counter,
     pub(crate) garbage_bytes: Counter,
@@ -58,6 +59,7 @@ impl Metrics {
             peak_memory_bytes: Gauge::default(),
             pending_jobs: Gauge::default(),
             quarantined_blocks: Gauge::default(),
+            missing_objects: Gauge::default(),
             expired_blocks: Counter::default(),
             garbage_blocks: Counter::default(),
             garbage_bytes: Counter::default(),
@@ -97,6 +99,11 @@ impl Metrics {
         );
         r.register("pending_jobs", "Jobs that are planned and not done", m.pending_jobs.clone());
         r.register("quarantined_blocks", "Live blocks that cannot be read", m.quarantined_blocks.clone());
+        r.register(
+            "missing_objects",
+            "Objects that the catalogs name and that are gone, or have another length",
+            m.missing_objects.clone(),
+        );
         r.register(
             "expired_blocks",
             "Blocks taken out of the catalog by retention",

@@ -35,9 +35,10 @@ fn longer(a: Option<i64>, b: Option<i64>) -> bool {
 ///
 /// A raw block waits until it has been downsampled to every resolution that is kept for longer than it,
 /// because nothing else could make those any more. Shares of a whole go together, or what is left of it would
-/// be taken for all there is. A raw block also waits for what lies over it and has not expired (late samples
-/// that were not merged with it yet), or their windows would be told apart for ever. One that is quarantined
-/// does not wait: it cannot be read. `resolutions_ms` are those that compaction makes.
+/// be taken for all there is. It waits as well where one of these is quarantined: what was made of it may be
+/// lost, and it is all there is. A raw block also waits for what lies over it and has not expired (late
+/// samples that were not merged with it yet), or their windows would be told apart for ever. One that is
+/// quarantined does not wait: it cannot be read. `resolutions_ms` are those that compaction makes.
 pub fn expired(
     blocks: &[Arc<BlockMeta>],
     quarantined: &BTreeSet<Ulid>,
@@ -55,11 +56,16 @@ pub fn expired(
         let end = ends.get(&(b.resolution_ms, b.whole())).copied().unwrap_or(b.max_t_ms);
         nothing_kept_before_ms(keep, tenant, b.resolution_ms, now_ms).is_some_and(|first| end < first)
     };
+    // A rollup that cannot be read takes the place of nothing.
+    let lost = |b: &BlockMeta, r: i64| {
+        let of = |o: &&Arc<BlockMeta>| o.resolution_ms == r && o.overlaps(b.min_t_ms, b.max_t_ms) && !past(o);
+        blocks.iter().filter(of).any(|o| quarantined.contains(&o.ulid))
+    };
     let succeeded = |b: &BlockMeta| {
         let needed = |r: &&i64| longer(keep.of(tenant, **r), keep.of(tenant, 0));
         b.resolution_ms != 0
             || quarantined.contains(&b.ulid)
-            || resolutions_ms.iter().filter(needed).all(|r| b.downsampled_ms.contains(r))
+            || resolutions_ms.iter().filter(needed).all(|r| b.downsampled_ms.contains(r) && !lost(b, *r))
     };
     let waits = |b: &BlockMeta| {
         let over = |o: &&Arc<BlockMeta>| {

@@ -12,6 +12,7 @@ use bucket::{
     settings,
 };
 use compactor::settings::Settings;
+use model::clock::ManualClock;
 use model::matcher::Matcher;
 use model::rollup::RESOLUTIONS_MS;
 use model::sample::Value;
@@ -539,4 +540,35 @@ async fn stop_leaves_everything_as_it_was() {
     worker.stop();
     assert_eq!(worker.round().await.jobs, 0);
     assert_eq!(read(&store).await.unwrap(), seen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_of_a_sample_a_day_become_one_a_year_and_late_ones_join_it() {
+    const DAY: i64 = 24 * H;
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let scratch = tempfile::tempdir().unwrap();
+    let sample = |t| floats(&[("__name__", "daily")], [(t, t as f64)]);
+    let mut seen = Seen::new();
+    let mut put = async |n: u64, t: i64| {
+        seen.entry(sample(t).labels).or_default().extend(points(&sample(t)));
+        put_block(&store, scratch.path(), n, vec![sample(t)]).await.unwrap();
+        seen.clone()
+    };
+    let mut all = Seen::new();
+    for day in 0..240 {
+        all = put(day as u64 + 1, T0 + day * DAY + H).await;
+    }
+    let clock = ManualClock::at(T0 + 300 * DAY);
+    let worker = compactor(&store, settings(scratch.path()), "c", &clock);
+    let round = worker.round().await;
+    assert_eq!((round.errors, round.jobs), (vec![], 1));
+    assert_eq!(read(&store).await.unwrap(), all);
+    // Samples, and rollups of both resolutions.
+    assert_eq!(blocks_of(&store).await.len(), 3);
+    assert_eq!(worker.round().await.jobs, 0);
+    let all = put(1_000, T0 + 100 * DAY).await;
+    assert_eq!(worker.round().await.errors, Vec::<String>::new());
+    assert_eq!(worker.round().await.jobs, 0);
+    assert_eq!(read(&store).await.unwrap(), all);
+    assert_eq!(blocks_of(&store).await.len(), 3);
 }

@@ -432,3 +432,46 @@ fn strewn_samples_stay_one_block_and_merge_with_their_like() {
     let jobs = plan(&among, &BlockStates::default(), &s, now_ms).jobs;
     assert!(jobs.iter().any(|j| j.kind == JobKind::Cut && j.inputs[0].ulid == among[0].ulid), "{jobs:?}");
 }
+
+#[test]
+fn spans_with_few_samples_become_one_block_a_year() {
+    const DAY: i64 = 24 * H;
+    let s = PlanSettings { resolutions_ms: Vec::new(), ..settings() };
+    let planned = |blocks: &[Arc<BlockMeta>], s: &PlanSettings| {
+        plan(blocks, &BlockStates::default(), s, 5000 * DAY).jobs
+    };
+    let daily: Vec<_> =
+        (0..3640).map(|n| Arc::new(block(n as u64 + 1, n * DAY + 1, n * DAY + 1, 1))).collect();
+    let jobs = planned(&daily, &s);
+    assert_eq!(jobs.len(), 10, "instead of one for each of 260 spans");
+    assert_eq!(jobs.iter().map(|j| j.inputs.len()).sum::<usize>(), 3640);
+    // What comes of them stays as it is, and takes in the few late samples that come into its time.
+    let joined: Vec<_> = jobs
+        .iter()
+        .enumerate()
+        .map(|(n, job)| {
+            let times = || job.inputs.iter().map(|b| b.min_t_ms);
+            let (min, max) = (times().min().unwrap(), times().max().unwrap());
+            let made = block(10_000 + n as u64, min, max, job.inputs.len() as u64);
+            Arc::new(BlockMeta { level: 1, ..made })
+        })
+        .collect();
+    assert!(planned(&joined, &s).is_empty(), "{:?}", planned(&joined, &s));
+    let late = |samples| {
+        let mut all = joined.clone();
+        all.push(Arc::new(block(20_000, 1000 * DAY, 1000 * DAY + H, samples)));
+        planned(&all, &s).iter().map(|j| (j.kind, j.inputs.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(late(3), [(JobKind::Overlap, 2)]);
+    assert!(late(MIB).contains(&(JobKind::Cut, 1)), "many of them have to keep to their spans");
+    // A block of a year would keep samples for a year longer than they are to be kept.
+    let expiring = PlanSettings { raw_retention_ms: Some(4000 * DAY), ..s.clone() };
+    assert!(planned(&daily, &expiring).len() >= 260);
+    // Nor are spans with many samples joined, whatever lies beside them.
+    let mut mixed = daily;
+    mixed.push(Arc::new(block(9_000, 200 * DAY, 200 * DAY + H, 2 * MIB)));
+    let jobs = planned(&mixed, &s);
+    let with_many =
+        jobs.iter().find(|j| j.inputs.iter().any(|b| b.stats.samples > 1)).expect("its span is one");
+    assert!(with_many.inputs.len() <= 15 && jobs.len() <= 20, "{} jobs", jobs.len());
+}

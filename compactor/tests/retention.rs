@@ -110,6 +110,25 @@ async fn retention_has_a_time_for_each_resolution_and_raw_waits_for_its_windows(
     assert_eq!(worker.round().await.expired_blocks, 0, "an hour is kept for ever");
 }
 
+#[test]
+fn raw_block_stays_where_the_rollup_of_it_cannot_be_read() {
+    let raw = Arc::new(BlockMeta { downsampled_ms: RESOLUTIONS_MS.to_vec(), ..(*block_at(1, T0)).clone() });
+    let rollup = |n: u64, r| Arc::new(BlockMeta { resolution_ms: r, ..(*block_at(n, T0)).clone() });
+    let live = [raw, rollup(2, RESOLUTIONS_MS[0]), rollup(3, RESOLUTIONS_MS[1])];
+    let keep = RetentionSettings { raw_ms: Some(DAY), ..RetentionSettings::default() };
+    let gone = |quarantined: &[u64]| {
+        let quarantined = quarantined.iter().map(|n| Ulid::from_parts(*n, 0)).collect();
+        expired(&live, &quarantined, &TenantId::single(), &keep, &RESOLUTIONS_MS, T0 + 2 * DAY)
+    };
+    assert_eq!(gone(&[]), [live[0].ulid]);
+    assert_eq!(
+        (gone(&[2]), gone(&[3])),
+        (vec![], vec![]),
+        "what was made of it is lost, so it is all there is"
+    );
+    assert_eq!(gone(&[1, 2]), [live[0].ulid], "it cannot be read itself");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_of_a_whole_expire_together() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());

@@ -162,6 +162,63 @@ fn bucket_is_listed_checked_counted_cleaned_and_rewritten_beside_its_server() {
 }
 
 #[test]
+fn bucket_restore_brings_back_what_retention_took() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut start = Start::at(folder.path()).config("self_metrics_interval: 0\n");
+    start.env.push(("HEARTH_COMPACTOR_ENABLED".into(), "false".into()));
+    let mut hearth = start.clone().ready();
+    let now = now_ms();
+    for ago in [40 * 24, 1] {
+        hearth.api.write(&some("m", "a", 2, now - ago * HOUR_MS));
+        hearth.api.flush();
+    }
+    let blocks = |start: &Start| json(start, &["ls"], 0)[0]["blocks"].as_array().expect("blocks").len();
+    assert_eq!((blocks(&start), restorable(&start)), (2, vec![]));
+
+    // Somebody sets 30 days.
+    std::fs::write(start.folder.join("hearth.yaml"), "retention: 30d\ncompactor: {downsample: false}\n")
+        .expect("it can be written");
+    let compacted = compact_once(&start);
+    assert!(compacted.contains("1 blocks past their retention"), "{compacted}");
+    let taken = restorable(&start);
+    assert_eq!((blocks(&start), taken.len()), (1, 1));
+    assert_eq!((&taken[0]["samples"], &taken[0]["past_retention"]), (&80.into(), &true.into()));
+    let listed = text(&bucket(&start, &["restore"]));
+    assert!(listed.contains("`--commit` does it") && listed.contains("takes them out again"), "{listed}");
+    assert_eq!(blocks(&start), 1, "only said");
+    let unknown = bucket(&start, &["restore", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--commit"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", text(&unknown));
+
+    // And takes it back.
+    std::fs::write(start.folder.join("hearth.yaml"), "retention: 1y\ncompactor: {downsample: false}\n")
+        .expect("it can be written");
+    let block = taken[0]["block"].as_str().expect("a name");
+    let done = text(&bucket(&start, &["restore", block, "--commit"]));
+    assert!(done.contains("1 blocks are back") && !done.contains("takes them out again"), "{done}");
+    assert_eq!((blocks(&start), restorable(&start)), (2, vec![]));
+    assert!(compact_once(&start).contains("0 blocks past their retention"));
+    hearth = hearth.restart();
+    assert_eq!(hearth.api.instant("sum(count_over_time(m[50d]))", now).single(), 160.0);
+    assert_eq!(json(&start, &["verify"], 0)["samples"], 160);
+}
+
+fn restorable(start: &Start) -> Vec<Value> {
+    json(start, &["restore"], 0)["blocks"].as_array().expect("blocks").clone()
+}
+
+/// A round of compaction by the settings in `hearth.yaml`.
+fn compact_once(start: &Start) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_hearth"))
+        .args(["compact", "--once", "--data-dir"])
+        .arg(start.data_dir())
+        .current_dir(&start.folder)
+        .output()
+        .expect("hearth runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    text(&output)
+}
+
+#[test]
 fn bucket_verify_says_what_is_not_in_the_bucket() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Start::at(folder.path()).config("self_metrics_interval: 0\n");

@@ -381,8 +381,14 @@ async fn snapshot_that_arrives_cut_off_is_read_again() {
     faulty.short_gets.store(2, Ordering::Relaxed);
     assert_eq!(open(&store, "reader").await.snapshot().blocks.len(), 1);
     assert_eq!(faulty.short_gets.load(Ordering::Relaxed), 0);
-    // Damaged is what is cut off every time.
+    // What never arrives whole is the store's fault, and may pass; damaged is what lies there cut off.
     faulty.short_gets.store(1000, Ordering::Relaxed);
+    let opened = Catalog::open(store.clone(), TenantId::single(), "reader", options()).await;
+    assert!(matches!(opened.map(drop), Err(CatalogError::Store { .. })));
+    faulty.short_gets.store(0, Ordering::Relaxed);
+    let path = layout::snapshot(&TenantId::single(), 1);
+    let text = store.get(&path).await.unwrap().bytes().await.unwrap();
+    store.put(&path, text.slice(..text.len() / 2).into()).await.unwrap();
     let opened = Catalog::open(store.clone(), TenantId::single(), "reader", options()).await;
     assert!(matches!(opened.map(drop), Err(CatalogError::Corrupt { .. })));
 }

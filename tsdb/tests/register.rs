@@ -11,7 +11,7 @@ use std::time::Duration;
 use faulty_store::{Fault, FaultyStore, scattered};
 use futures::TryStreamExt;
 use model::tenant::TenantId;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::{BlockMeta, BlockStats};
 use tsdb::catalog::layout;
@@ -371,4 +371,28 @@ async fn single_writer_keeps_others_out_and_stops_when_it_is_replaced() {
     let arranged = arrange(honest.clone(), &commits, "folder-1").await.unwrap();
     assert!(arranged.owner.is_none());
     honest.put(&layout::owner(), PutPayload::from_static(b"{}")).await.unwrap();
+}
+
+#[test]
+fn claim_whose_staged_bytes_arrive_cut_off_is_carried_out_whole() {
+    on_threads(async {
+        let faulty = Arc::new(FaultyStore { lies: true, ..FaultyStore::default() });
+        let register = Arc::new(Memory::default());
+        let store = arranged(&faulty, &register).await;
+        let key = layout::snapshot(&TenantId::single(), 1);
+        // The winner dies before it has written the object.
+        let dies_at = key.clone();
+        faulty.script(move |_, path| if *path == dies_at { Fault::Refused } else { Fault::None });
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let text = "all of it ".repeat(100);
+        assert!(store.put_opts(&key, text.clone().into(), create).await.is_err());
+        faulty.script(|_, _| Fault::None);
+        // Whoever misses the object carries the claim out: with all of the bytes, or not at all.
+        faulty.short_gets.store(1000, Ordering::Relaxed);
+        assert!(store.get(&key).await.is_err());
+        assert!(faulty.inner.head(&key).await.is_err(), "a part of it was written");
+        faulty.short_gets.store(2, Ordering::Relaxed);
+        assert_eq!(store.get(&key).await.unwrap().bytes().await.unwrap(), text);
+        assert_eq!(faulty.short_gets.load(Ordering::Relaxed), 0);
+    });
 }

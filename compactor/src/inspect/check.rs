@@ -125,7 +125,8 @@ pub async fn check_catalog(
     let way_out = "`hearth bucket cleanup` removes";
     // Imports write two entries for each half day: one line for all of them.
     let (mut entries, mut entry_bytes) = (0u64, 0);
-    for (orphan, piece) in orphans(maintenance, catalog, Duration::from_secs(24 * 3600)).await? {
+    let now_ms = maintenance.clock().now_ms();
+    for (orphan, piece) in orphans(maintenance, catalog, Duration::from_secs(24 * 3600), now_ms).await? {
         let Orphan { kind, name, objects, bytes, .. } = orphan;
         match piece {
             Piece::Block(folder) => {

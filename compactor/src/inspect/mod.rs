@@ -2,6 +2,7 @@
 //! here only reads, and works beside a server that uses the bucket.
 
 pub mod check;
+pub mod expired;
 pub mod listing;
 pub mod orphans;
 pub mod stats;

@@ -26,13 +26,14 @@ pub struct Orphan {
     pub written_ms: i64,
 }
 
-/// The orphans of a tenant whose newest object is at least so old.
+/// The orphans of a tenant whose newest object is at least so old at `now_ms`. Whoever removes them takes
+/// [`BucketMaintenance::cautious_now_ms`]: where this machine's clock is ahead, uploads under way seem old.
 pub async fn orphans(
     maintenance: &BucketMaintenance,
     catalog: &Catalog,
     older_than: Duration,
+    now_ms: i64,
 ) -> Result<Vec<(Orphan, Piece)>, InspectError> {
-    let now_ms = maintenance.clock().now_ms();
     let found = find(maintenance, catalog, READERS, older_than, now_ms).await?;
     let orphan = |piece: Piece| {
         let (kind, name) = piece.name();
@@ -49,12 +50,12 @@ pub async fn orphans(
     Ok(found.into_iter().map(orphan).collect())
 }
 
-/// Objects of no tenant that are at least so old.
+/// Objects of no tenant that are at least so old at `now_ms`.
 pub async fn strays(
     maintenance: &BucketMaintenance,
     older_than: Duration,
+    now_ms: i64,
 ) -> Result<Vec<OrphanObject>, InspectError> {
-    let now_ms = maintenance.clock().now_ms();
     let age_ms = crate::settings::millis(older_than);
     let mut found = maintenance.orphans().await?;
     found.retain(|l| now_ms.saturating_sub(l.written_ms) >= age_ms);

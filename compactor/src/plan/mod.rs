@@ -10,6 +10,8 @@
 //! - A block that crosses the boundaries it should keep (imports, changed settings) is first cut at them.
 //! - A span whose blocks together are too large stays at the level below: merging late samples into it writes
 //!   all of it again.
+//! - Where years hold a few samples here and there, a year of them becomes one block: a block for each span
+//!   would cost four objects and a line of every catalog snapshot to come.
 //! - What becomes larger than one block may be is written as several, the [shares](tsdb::block::Share) of one
 //!   whole. For plans they are one block.
 //!
@@ -53,11 +55,12 @@ pub fn plan(blocks: &[Arc<BlockMeta>], states: &BlockStates, settings: &PlanSett
             by_span.entry(span).or_default().push(unit);
         }
     }
-    let crossing = p.strewn_apart(crossing);
+    let crossing = p.strewn_apart(crossing, &mut by_span);
     for (unit, cut_ms) in &crossing {
         p.cut(unit, *cut_ms);
     }
     let crossing: Vec<Unit> = crossing.into_iter().map(|(unit, _)| unit).collect();
+    p.sparse(&mut by_span, &crossing);
     for (span, inside) in by_span {
         p.span(span, longest, &inside, &crossing);
     }
@@ -148,28 +151,45 @@ impl Planner<'_> {
     }
 
     /// Plans the blocks whose few samples are strewn over so much time that cutting them at spans would make
-    /// thousands of blocks of nothing: where nothing else lies in their time they stay whole, and those that
-    /// lie over one another are merged. The rest is for cutting.
-    fn strewn_apart(&mut self, crossing: Vec<(Unit, i64)>) -> Vec<(Unit, i64)> {
+    /// thousands of blocks of nothing: where nothing else lies in their time they stay whole. Those that lie
+    /// over one another are merged, with the few late samples that came into their time since, which are
+    /// taken out of `by_span`. The rest is for cutting.
+    fn strewn_apart(
+        &mut self,
+        crossing: Vec<(Unit, i64)>,
+        by_span: &mut BTreeMap<Span, Vec<Unit>>,
+    ) -> Vec<(Unit, i64)> {
         let (strewn, mut rest): (Vec<_>, Vec<_>) =
             crossing.into_iter().partition(|(unit, cut_ms)| is_strewn(unit, *cut_ms));
-        let names: BTreeSet<Ulid> =
-            strewn.iter().flat_map(|(u, _)| u.blocks.iter().map(|b| b.ulid)).collect();
-        let others: Vec<&Arc<BlockMeta>> =
-            self.blocks.iter().filter(|b| b.resolution_ms == 0 && !names.contains(&b.ulid)).collect();
         for group in groups_in_time(strewn) {
             let (min, max) = group.iter().fold((i64::MAX, i64::MIN), |(min, max), (unit, _)| {
                 (min.min(unit.min_t_ms), max.max(unit.max_t_ms))
             });
-            if others.iter().any(|b| b.overlaps(min, max)) {
+            let inside = |u: &Unit| min <= u.min_t_ms && u.max_t_ms <= max;
+            let mut units: Vec<Unit> = group.iter().map(|(unit, _)| unit.clone()).collect();
+            let late = by_span.values().flatten().chain(rest.iter().map(|(unit, _)| unit));
+            units.extend(late.filter(|u| inside(u)).cloned());
+            let pieces = max.abs_diff(min) / group[0].1.unsigned_abs().max(1);
+            let samples: u64 = units.iter().flat_map(|u| &u.blocks).map(|b| b.stats.samples).sum();
+            let stays_strewn = units.len() == group.len() || samples / pieces.max(1) < STREWN_SAMPLES;
+            if !stays_strewn || self.others_in(min, max, &units) {
                 rest.extend(group);
                 continue;
             }
-            let mut units: Vec<Unit> = group.into_iter().map(|(unit, _)| unit).collect();
+            by_span.values_mut().for_each(|of_span| of_span.retain(|u| !inside(u)));
+            rest.retain(|(unit, _)| !inside(unit));
             units.sort_by_key(Unit::order);
             self.strewn(Span { start_ms: min.saturating_sub(1), end_ms: max }, &units);
         }
+        by_span.retain(|_, units| !units.is_empty());
         rest
+    }
+
+    /// Whether any raw block but these lies in a stretch of time, both ends included.
+    fn others_in(&self, min_t_ms: i64, max_t_ms: i64, units: &[Unit]) -> bool {
+        let names: BTreeSet<Ulid> = units.iter().flat_map(|u| u.blocks.iter().map(|b| b.ulid)).collect();
+        let raw = self.blocks.iter().filter(|b| b.resolution_ms == 0);
+        raw.filter(|b| !names.contains(&b.ulid)).any(|b| b.overlaps(min_t_ms, max_t_ms))
     }
 
     /// Plans strewn blocks that have their time to themselves.
@@ -186,6 +206,59 @@ impl Planner<'_> {
         let all = inputs.len() == units.len() && self.finished(span);
         let job = self.job(kind, span, inputs, all);
         self.found.jobs.push(Job { cut_ms: NEVER_CUT_MS, ..job });
+    }
+
+    /// Plans runs of spans with few samples each as one job for all, and takes them out of the spans. What
+    /// comes of it is strewn, and stays whole.
+    fn sparse(&mut self, by_span: &mut BTreeMap<Span, Vec<Unit>>, crossing: &[Unit]) {
+        // Where samples expire, a block must not keep the oldest for a year longer.
+        let Some(longest) =
+            self.settings.levels_ms.last().filter(|_| self.settings.raw_retention_ms.is_none())
+        else {
+            return;
+        };
+        let samples =
+            |units: &[Unit]| -> u64 { units.iter().flat_map(|u| &u.blocks).map(|b| b.stats.samples).sum() };
+        let is_sparse = |(span, units): &(&Span, &Vec<Unit>)| {
+            self.finished(**span)
+                && samples(units) < STREWN_SAMPLES
+                && !crossing.iter().any(|b| span.meets(b.min_t_ms, b.max_t_ms))
+        };
+        let mut runs: Vec<Vec<Span>> = Vec::new();
+        let mut open = false;
+        for entry in by_span.iter() {
+            let (span, goes_on) = (*entry.0, open);
+            open = is_sparse(&entry);
+            match runs.last_mut() {
+                _ if !open => {}
+                Some(run)
+                    if goes_on
+                        && span.end_ms.saturating_sub(run[0].start_ms) <= SPARSE_RUN_MS.max(9 * longest) =>
+                {
+                    run.push(span);
+                }
+                _ => runs.push(vec![span]),
+            }
+        }
+        for run in runs {
+            let (first, last) = (run[0], run[run.len() - 1]);
+            let mut units: Vec<Unit> = run.iter().flat_map(|span| by_span[span].iter().cloned()).collect();
+            let from = units.iter().map(|u| u.min_t_ms).min().unwrap_or(i64::MAX);
+            let to = units.iter().map(|u| u.max_t_ms).max().unwrap_or(i64::MIN);
+            // As `is_strewn` has it of what comes of them: or it would be cut again.
+            let pieces = to.abs_diff(from) / longest.unsigned_abs().max(1);
+            let strewn = pieces >= STREWN_PIECES && samples(&units) / pieces.max(1) < STREWN_SAMPLES;
+            let bytes: u64 = units.iter().map(|u| u.bytes).sum();
+            let one_job = (2..=SPARSE_INPUTS).contains(&units.len()) && bytes <= SPARSE_BYTES;
+            if !strewn || !one_job || self.others_in(from, to, &units) {
+                continue;
+            }
+            units.sort_by_key(Unit::order);
+            let span = Span { start_ms: first.start_ms, end_ms: last.end_ms };
+            let job = self.job(JobKind::Merge, span, &units, true);
+            self.found.jobs.push(Job { cut_ms: NEVER_CUT_MS, ..job });
+            run.iter().for_each(|span| drop(by_span.remove(span)));
+        }
     }
 
     fn cut(&mut self, unit: &Unit, cut_ms: i64) {
@@ -360,6 +433,12 @@ pub(crate) const NEVER_CUT_MS: i64 = 1 << 61;
 /// Pieces that a block would be cut into, and samples of a piece, from which on and below which it is strewn.
 const STREWN_PIECES: u64 = 8;
 const STREWN_SAMPLES: u64 = 1024;
+
+/// The time over which spans with few samples become one block, and the most blocks and bytes that one job
+/// then reads: such a block is some kilobytes.
+const SPARSE_RUN_MS: i64 = 366 * 24 * 3_600_000;
+const SPARSE_INPUTS: usize = 1024;
+const SPARSE_BYTES: u64 = 64 << 20;
 
 /// Whether a block's samples are few for the time it covers.
 fn is_strewn(unit: &Unit, cut_ms: i64) -> bool {

@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 
 use model::tenant::TenantId;
 use tsdb::block::BlockMeta;
+use tsdb::bucket::presence;
+use tsdb::catalog::{Edit, Quarantine};
 
 use super::turn::Outcome;
 use super::{Compactor, Round, Tenant, Urgent};
@@ -13,6 +15,8 @@ use crate::settings::millis;
 
 /// Seconds that a cleaning waits for others to finish with the same blocks.
 const CLEAN_PATIENCE: u64 = 600;
+/// How far this machine's clock and the store's may be apart where an object's age is only a hint.
+const CLOCKS_APART_MS: i64 = 600_000;
 /// The lease under which garbage is looked for.
 const GARBAGE_LEASE: &str = "garbage";
 
@@ -61,6 +65,47 @@ impl Compactor {
         }
     }
 
+    /// Compares the catalog with what is in the store: blocks whose files are gone are put aside for
+    /// everybody, and those that were put aside and have been written since are taken back if they are whole.
+    async fn compare_with_store(&self, of: &Tenant, tenant: &TenantId) -> Result<(), GarbageError> {
+        let maintenance = &self.runner.maintenance;
+        let missing = maintenance.missing(&of.catalog).await?;
+        presence::report(tenant, &missing);
+        self.missing.lock().insert(tenant.clone(), missing.len());
+        let snapshot = of.catalog.snapshot();
+        let mut edit = Edit::default();
+        for object in &missing {
+            let Some(block) = object.block else { continue };
+            let live = snapshot.blocks.iter().any(|b| b.ulid == block);
+            let known =
+                snapshot.quarantined.contains_key(&block) || edit.quarantine.iter().any(|q| q.0 == block);
+            if live && !known {
+                let reason = format!("{}: {}", object.object, object.what);
+                tracing::error!(%tenant, %block, "quarantined, compaction leaves it alone from here on: {reason}");
+                let found_by = self.runner.writer.clone();
+                edit.quarantine.push((block, Quarantine { reason, since_ms: self.now_ms(), found_by }));
+            }
+        }
+        for (block, quarantine) in &snapshot.quarantined {
+            let Some(meta) = snapshot.blocks.iter().find(|b| b.ulid == *block) else { continue };
+            if missing.iter().any(|object| object.block == Some(*block)) {
+                continue;
+            }
+            let written_ms = maintenance.written_ms(tenant, *block).await?;
+            let since = quarantine.since_ms.saturating_sub(CLOCKS_APART_MS);
+            if written_ms.is_some_and(|ms| ms > since) && maintenance.verify(tenant, meta).await.is_ok() {
+                tracing::info!(%tenant, %block, "whole again: no longer quarantined");
+                edit.release.push(*block);
+            }
+        }
+        if edit.quarantine.is_empty() && edit.release.is_empty() {
+            return Ok(());
+        }
+        let seen = of.catalog.commit(&edit).await?;
+        self.quarantined.lock().insert(tenant.clone(), seen.quarantined.len());
+        Ok(())
+    }
+
     /// Deletes objects that nobody needs, when it is time for that and nobody else does it.
     pub(super) async fn clean_up(&self, of: &mut Tenant) -> Result<u64, GarbageError> {
         let settings = &self.runner.settings;
@@ -74,9 +119,10 @@ impl Compactor {
         let Some(lease) = leases.take(GARBAGE_LEASE, settings.lease).await? else {
             return Ok(0);
         };
+        let compared = self.compare_with_store(of, &tenant).await;
         let removed = self.remove_garbage(of, &tenant).await;
         leases.give_back(lease).await;
-        removed
+        compared.and(removed)
     }
 
     async fn remove_garbage(&self, of: &Tenant, tenant: &TenantId) -> Result<u64, GarbageError> {
@@ -96,6 +142,7 @@ impl Compactor {
             self.metrics.garbage_bytes.inc_by(piece.bytes());
         }
         of.catalog.prune().await;
+        maintenance.note_seen(tenant, &of.catalog.snapshot()).await?;
         Ok(removed)
     }
 }

@@ -77,8 +77,9 @@ pub struct Compactor {
     metrics: Metrics,
     state: tokio::sync::Mutex<State>,
     runs: Mutex<VecDeque<JobReport>>,
-    /// Quarantined blocks by tenant, as last seen.
+    /// Quarantined blocks by tenant, as last seen, and data files that are gone.
     quarantined: Mutex<HashMap<TenantId, usize>>,
+    missing: Mutex<HashMap<TenantId, usize>>,
     /// The newest sample of any tenant's that was seen in a block.
     newest_data_ms: AtomicI64,
     /// Callers that wait for a round to end because somebody waits for them.
@@ -144,6 +145,7 @@ impl Compactor {
             state: tokio::sync::Mutex::default(),
             runs: Mutex::default(),
             quarantined: Mutex::default(),
+            missing: Mutex::default(),
             newest_data_ms: AtomicI64::new(i64::MIN),
             urgent: AtomicUsize::new(0),
         })
@@ -231,6 +233,8 @@ impl Compactor {
         self.metrics.pending_jobs.set(i64::try_from(pending).unwrap_or(i64::MAX));
         let quarantined: usize = self.quarantined.lock().values().sum();
         self.metrics.quarantined_blocks.set(i64::try_from(quarantined).unwrap_or(i64::MAX));
+        let missing: usize = self.missing.lock().values().sum();
+        self.metrics.missing_objects.set(i64::try_from(missing).unwrap_or(i64::MAX));
         if round.errors.is_empty() {
             self.metrics.last_round_seconds.set(self.now_ms() as f64 / 1000.0);
         } else {
@@ -258,6 +262,8 @@ impl Compactor {
     ) -> Result<(), CatalogError> {
         if !state.tenants.contains_key(tenant) {
             let catalog = Arc::new(self.runner.maintenance.catalog(tenant, &self.runner.writer).await?);
+            // On a catalog that lost its newest snapshots nothing is done, or they could not be restored.
+            self.runner.maintenance.check_seen(&catalog).await?;
             state.tenants.insert(
                 tenant.clone(),
                 Tenant {

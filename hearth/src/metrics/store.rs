@@ -90,6 +90,11 @@ const GAUGES: &[Metric<Option<f64>>] = &[
     ("hearth_tsdb_exemplar_file_bytes", "Size of the files of exemplars in the object store", |c| {
         Some(c.exemplar_file_bytes as f64)
     }),
+    (
+        "hearth_tsdb_missing_objects",
+        "Objects that the catalogs name and the object store does not have whole, as found at the start and every six hours",
+        |c| Some(c.missing_objects as f64),
+    ),
     ("hearth_tsdb_block_bytes", "Size of the live blocks in the object store", |c| {
         Some(c.block_bytes as f64)
     }),

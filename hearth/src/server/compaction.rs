@@ -60,6 +60,7 @@ pub fn settings(from: &Settings) -> Result<CompactorSettings, String> {
         max_block_bytes: from.compactor_max_block.0,
         max_scratch_bytes: from.compactor_max_scratch.0,
         keep: keep(from),
+        expired_delay: from.retention_delay.0,
         replica_labels: from.compactor_dedup_replica_labels.0.clone(),
         delete_delay: from.compactor_delete_delay.0,
         orphan_grace: from.compactor_orphan_grace.0,

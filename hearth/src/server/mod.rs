@@ -331,6 +331,7 @@ fn db_options(
         commits,
         exemplar_bytes: settings.exemplars_max.bytes() as u64,
         exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
+        retention_delay_ms: settings.retention_delay.ms(),
         metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
         rules: retention_rules(retention),
         ..DbOptions::new(&settings.data_dir.0, store)

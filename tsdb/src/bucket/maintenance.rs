@@ -6,18 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::backoff::Backoff;
 use crate::block::{BlockError, BlockFiles, BlockMeta, inspect, upload};
 use crate::bucket::BlockStore;
-use crate::catalog::layout;
+use crate::bucket::presence::{self, MissingObject};
+use crate::bucket::store_clock::StoreClock;
 use crate::catalog::lease::Leases;
 use crate::catalog::{Catalog, CatalogError, CatalogOptions, Snapshot};
+use crate::catalog::{layout, small_object};
 use crate::sidecar::exemplars;
 use crate::sidecar::{self, Kind, Sidecar};
 use model::clock::Clock;
@@ -54,8 +57,7 @@ pub struct BucketMaintenance {
     store: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     patience: Patience,
-    /// When the store's clock was read last, by a clock that nobody sets, and what it was.
-    store_clock: Arc<parking_lot::Mutex<Option<(Instant, i64)>>>,
+    store_clock: StoreClock,
 }
 
 /// What lies in the store under a block's name, whether a snapshot names it or not.
@@ -97,6 +99,13 @@ pub struct JournalEntry {
     pub written_ms: i64,
 }
 
+/// A snapshot that was the newest once, as `seen.json` remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    snapshot: u64,
+    commit: String,
+}
+
 /// What is compared with the catalog's word.
 #[derive(Clone, Copy)]
 enum What<'a> {
@@ -115,7 +124,8 @@ pub struct OrphanObject {
 
 impl BucketMaintenance {
     pub fn new(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, patience: Patience) -> BucketMaintenance {
-        BucketMaintenance { store, clock, patience, store_clock: Arc::default() }
+        let store_clock = StoreClock::new(store.clone(), clock.clone());
+        BucketMaintenance { store, clock, patience, store_clock }
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
@@ -123,32 +133,9 @@ impl BucketMaintenance {
     }
 
     /// Now, in milliseconds, by this machine's clock or the object store's, whichever is behind: for deciding
-    /// what is deleted for good. The store's is read off a small object that is written and removed, every
-    /// ten minutes at most.
+    /// what is deleted for good.
     pub async fn cautious_now_ms(&self) -> Result<i64, BlockError> {
-        const FOR: Duration = Duration::from_secs(600);
-        let known = self.store_clock.lock().filter(|(read, _)| read.elapsed() < FOR);
-        let (read, store_ms) = match known {
-            Some(known) => known,
-            None => {
-                let path = layout::probe(Ulid::new(), "clock");
-                let failed = |e: object_store::Error| BlockError::of_store(&path, e);
-                self.store
-                    .put(&path, object_store::PutPayload::from_static(b"now?"))
-                    .await
-                    .map_err(failed)?;
-                let read = Instant::now();
-                let written = self.store.head(&path).await.map_err(failed)?.last_modified;
-                self.delete(&path).await?;
-                let now = (read, written.timestamp_millis());
-                *self.store_clock.lock() = Some(now);
-                now
-            }
-        };
-        let since_ms = i64::try_from(read.elapsed().as_millis()).unwrap_or(i64::MAX);
-        // Stores tell whole seconds.
-        let store_now_ms = store_ms.saturating_add(since_ms).saturating_add(1000);
-        Ok(self.clock.now_ms().min(store_now_ms))
+        self.store_clock.cautious_now_ms().await
     }
 
     /// A way to read blocks, with a cache of its own. Call it on a tokio runtime, which it keeps using.
@@ -328,6 +315,67 @@ impl BucketMaintenance {
             }
         }
         Ok(named)
+    }
+
+    /// The data files that the newest snapshot names and that are gone, or have another length: three LISTs.
+    pub async fn missing(&self, catalog: &Catalog) -> Result<Vec<MissingObject>, CatalogError> {
+        presence::missing(&*self.store, catalog).await
+    }
+
+    /// When the newest of a block's objects was written, by the store's clock; `None` where there is none.
+    pub async fn written_ms(&self, tenant: &TenantId, ulid: Ulid) -> Result<Option<i64>, BlockError> {
+        let listed = self.listed(&layout::block(tenant, ulid)).await?;
+        Ok(listed.iter().map(|o| o.last_modified.timestamp_millis()).max())
+    }
+
+    /// Looks whether the catalog is one that goes on from what [`BucketMaintenance::note_seen`] noted last.
+    /// If not, snapshots are gone, and what only they name would be taken for garbage: the text says what to
+    /// do.
+    pub async fn check_seen(&self, catalog: &Catalog) -> Result<(), CatalogError> {
+        let Some(seen) = self.seen(catalog.tenant()).await? else { return Ok(()) };
+        let newest = catalog.refresh().await?;
+        let there = match seen.snapshot.cmp(&newest.number) {
+            std::cmp::Ordering::Greater => false,
+            std::cmp::Ordering::Equal => newest.commit().map(|c| c.to_string()) == Some(seen.commit.clone()),
+            // One that was pruned is as it was.
+            std::cmp::Ordering::Less => catalog
+                .at(seen.snapshot)
+                .await?
+                .is_none_or(|s| s.commit().map(|c| c.to_string()) == Some(seen.commit.clone())),
+        };
+        if there {
+            return Ok(());
+        }
+        let tenant = catalog.tenant();
+        Err(CatalogError::Conflict(format!(
+            "the catalog of tenant {tenant} is not the one it was: snapshot {} was its newest once, and it is gone or another (the newest is {}; 0: none). \
+             Nothing is removed from the store, because blocks that only the lost snapshots name look like garbage. Restore {}; if what is gone may stay gone, remove {}",
+            seen.snapshot,
+            newest.number,
+            layout::catalog(tenant),
+            layout::seen(tenant)
+        )))
+    }
+
+    /// Notes which snapshot is the newest, in the store, for whoever looks for garbage next.
+    pub async fn note_seen(&self, tenant: &TenantId, snapshot: &Snapshot) -> Result<(), CatalogError> {
+        let Some(commit) = snapshot.commit() else { return Ok(()) };
+        let seen = Seen { snapshot: snapshot.number, commit: commit.to_string() };
+        if self.seen(tenant).await?.as_ref() == Some(&seen) {
+            return Ok(());
+        }
+        let path = layout::seen(tenant);
+        let text = serde_json::to_vec(&seen).expect("numbers and strings always serialize");
+        let put = self.store.put(&path, PutPayload::from(text)).await;
+        put.map(drop).map_err(|e| CatalogError::store(format_args!("cannot write {path}"), e))
+    }
+
+    async fn seen(&self, tenant: &TenantId) -> Result<Option<Seen>, CatalogError> {
+        let path = layout::seen(tenant);
+        let read = small_object::read(&*self.store, &path, |text| serde_json::from_slice::<Seen>(text)).await;
+        let seen = read.map_err(|e| CatalogError::store(format_args!("cannot read {path}"), e))?;
+        // One that nobody understands helps nobody.
+        Ok(seen.and_then(Result::ok))
     }
 
     /// What lies beside a tenant's blocks, whether a snapshot names it or not: two LISTs.

@@ -3,7 +3,9 @@
 
 pub mod import_journal;
 pub mod maintenance;
+pub mod presence;
 pub mod resolution;
+pub mod store_clock;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

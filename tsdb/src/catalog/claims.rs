@@ -26,6 +26,7 @@ use object_store::{Error, Extensions, ObjectStore, ObjectStoreExt, PutPayload, P
 use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
+use super::small_object;
 use crate::catalog::layout;
 
 /// Why a register did not do what was asked of it; the text says which register.
@@ -99,13 +100,13 @@ impl ClaimedCreator {
         };
         let staged = layout::staged(ulid);
         if !exists(store, path).await? {
-            match store.get(&staged).await {
-                Ok(found) => {
-                    let bytes = found.bytes().await?;
+            // A part of them would become the object, for good.
+            match small_object::read_bytes(store, &staged).await? {
+                Some(bytes) => {
                     store.put(path, PutPayload::from(bytes)).await?;
                     tracing::info!(%path, "finished a creation that another writer had begun");
                 }
-                Err(Error::NotFound { .. }) => {
+                None => {
                     if exists(store, path).await? {
                         // Another was faster and cleans up.
                         return Ok(true);
@@ -115,7 +116,6 @@ impl ClaimedCreator {
                     self.register.remove(&self.claim(path), holder).await.map_err(failed)?;
                     return Ok(false);
                 }
-                Err(e) => return Err(e),
             }
         }
         self.clean(store, path, holder, &staged).await;
@@ -155,20 +155,15 @@ impl Creator for ClaimedCreator {
             }
             return Err(taken(path));
         }
-        match store.get(path).await {
-            Ok(found) => {
-                // Either a loser of this race has carried out our claim already, or between our first look
-                // and the claim another was created and its claim removed. The bytes tell: whoever relies on
-                // this writes something of its own.
-                let there = found.bytes().await?;
-                self.clean(store, path, &ours, &staged).await;
-                return match there == Bytes::from(payload) {
-                    true => Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() }),
-                    false => Err(taken(path)),
-                };
-            }
-            Err(Error::NotFound { .. }) => {}
-            Err(e) => return Err(e),
+        if let Some(there) = small_object::read_bytes(store, path).await? {
+            // Either a loser of this race has carried out our claim already, or between our first look and
+            // the claim another was created and its claim removed. The bytes tell: whoever relies on this
+            // writes something of its own.
+            self.clean(store, path, &ours, &staged).await;
+            return match there == Bytes::from(payload) {
+                true => Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() }),
+                false => Err(taken(path)),
+            };
         }
         let done = store.put(path, payload).await?;
         self.clean(store, path, &ours, &staged).await;

@@ -12,6 +12,7 @@
 //! tenants/<tenant>/exemplars/<ulid>.parquet
 //! tenants/<tenant>/metadata/<ulid>.parquet
 //! tenants/<tenant>/rules/<namespace>/<group>.yaml      rules that the tenant keeps here, names in base64
+//! tenants/<tenant>/seen.json                           the newest snapshot when garbage was last looked for
 //! rule-shares/table/00000000000000000042.json          who evaluates which groups of rules
 //! rule-shares/state/<member>.json                      how far a process is with its groups
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
@@ -76,6 +77,11 @@ pub fn snapshot(tenant: &TenantId, number: u64) -> Path {
 pub fn snapshot_number(path: &Path) -> Option<u64> {
     let digits = path.filename()?.strip_suffix(".json")?;
     (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+/// Which snapshot was the newest when garbage was last looked for.
+pub fn seen(tenant: &TenantId) -> Path {
+    Path::from_iter([TENANTS, tenant.as_str(), "seen.json"])
 }
 
 /// The folder of a tenant's blocks.

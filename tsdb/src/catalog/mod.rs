@@ -15,7 +15,7 @@ pub mod layout;
 pub mod lease;
 mod owner;
 mod probe;
-pub(crate) mod small_object;
+pub mod small_object;
 mod snapshot;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Small objects read whole: what did not arrive as it was written is asked for again before it counts as
 //! damaged.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The object's bytes as `understand` takes them; `None` where there is no such object. A body that is
 /// shorter than the store says, or that `understand` refuses, is read again: a connection that broke off
-/// looks the same as damage. Damaged is what is so every time.
-pub(crate) async fn read<T, E>(
+/// looks the same as damage. Damaged is what arrives whole and is refused every time; what never arrives
+/// whole is the store's fault.
+pub async fn read<T, E>(
     store: &dyn ObjectStore,
     path: &Path,
     understand: impl Fn(&Bytes) -> std::result::Result<T, E>,
@@ -28,12 +30,16 @@ pub(crate) async fn read<T, E>(
         let length = found.meta.size;
         let last = attempt >= ATTEMPTS;
         match found.bytes().await {
-            Ok(bytes) => match understand(&bytes) {
-                Ok(understood) if bytes.len() as u64 == length => return Ok(Some(Ok(understood))),
-                understood if last => return Ok(Some(understood)),
-                _ => {
-                    tracing::debug!(%path, bytes = bytes.len(), length, "an object did not arrive whole, it is read again")
+            Ok(bytes) if bytes.len() as u64 != length => {
+                let why = format!("{path} has {length} bytes, of which {} arrived", bytes.len());
+                if last {
+                    return Err(Error::Generic { store: "small object", source: why.into() });
                 }
+                tracing::debug!("{why}: it is read again");
+            }
+            Ok(bytes) => match understand(&bytes) {
+                Err(_) if !last => tracing::debug!(%path, "an object is not as expected, it is read again"),
+                understood => return Ok(Some(understood)),
             },
             Err(e) if last => return Err(e),
             Err(e) => tracing::debug!(%path, "an object did not arrive whole, it is read again: {e}"),
@@ -41,4 +47,10 @@ pub(crate) async fn read<T, E>(
         tokio::time::sleep(PAUSE * attempt).await;
     }
     unreachable!("the last attempt returns")
+}
+
+/// The object's bytes, all of them; `None` where there is no such object.
+pub async fn read_bytes(store: &dyn ObjectStore, path: &Path) -> Result<Option<Bytes>> {
+    let found = read(store, path, |bytes| Ok::<_, Infallible>(bytes.clone())).await?;
+    Ok(found.map(|Ok(bytes)| bytes))
 }

@@ -76,6 +76,12 @@ pub(super) fn take_folder(dir: &Path) -> Result<([File; 2], String), OpenError> 
         }
         _ => {
             let writer = Ulid::new().to_string();
+            if dir.join("epoch").exists() {
+                tracing::warn!(
+                    "{} is gone, so that this folder gets a new name, {writer}: all that is in its log goes into the object store, and what is there already is merged",
+                    path.display()
+                );
+            }
             let mut file = File::create(&path).map_err(|e| fail("write to", &e))?;
             file.write_all(writer.as_bytes())
                 .and_then(|()| file.sync_all())

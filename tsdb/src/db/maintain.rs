@@ -17,6 +17,21 @@ const RELIEF_TICKS: u64 = 5;
 /// How often other writers' commits are looked for.
 const REFRESH_TICKS: u64 = 60;
 
+/// How often it is looked whether data files are gone.
+const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Looks for data files that are gone, at the start and every few hours, beside all else: the first answer
+/// must not wait for it.
+pub(super) async fn look_for_missing(db: Weak<Db>) {
+    while let Some(db) = db.upgrade() {
+        if let Err(e) = db.look_for_missing().await {
+            tracing::warn!("whether all data files are in the object store could not be seen: {e}");
+        }
+        drop(db);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Seals and flushes when due, tries again after failures with growing pauses, and follows the catalog; ends
 /// with the store. A flush runs beside it: an object store that is slow or away must not keep samples in
 /// memory.

@@ -15,6 +15,7 @@ mod open;
 pub mod plan;
 mod progress;
 mod sidecars;
+mod turns;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,8 +27,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use object_store::ObjectStore;
 use parking_lot::RwLock;
 
-use crate::bucket::{BlockStore, BucketSource};
-use crate::catalog::{self, Catalog, CatalogOptions, Commits, Owner, Snapshot};
+use crate::bucket::store_clock::StoreClock;
+use crate::bucket::{BlockStore, BucketSource, presence};
+use crate::catalog::{self, Catalog, CatalogError, CatalogOptions, Commits, Owner, Snapshot};
 use crate::cause::Cause;
 use crate::db::local::{LocalBlock, SealedGeneration};
 use crate::db::plan::{Pressure, pressure};
@@ -84,7 +86,13 @@ pub struct DbOptions {
     /// How long exemplars, and metadata that nobody sends any more, are kept; `None` for ever.
     pub exemplar_keep_ms: Option<i64>,
     pub metadata_keep_ms: Option<i64>,
-    /// Flush by itself when a window is complete. Tests switch it off.
+    /// How long both stay in the store after that, where nobody sees them: whoever keeps them for longer
+    /// within this time has them again.
+    pub retention_delay_ms: i64,
+    /// How far this machine's clock may be ahead of the newest sample and of the store's clock where it
+    /// decides what is deleted; `None`: it is always believed.
+    pub max_clock_lead_ms: Option<i64>,
+    /// Flush by itself when a window is complete, and look for data files that are gone. Tests switch it off.
     pub flush_when_due: bool,
     /// Told the first, the last and the current segment of the log while a start replays it.
     pub replaying: Arc<dyn Fn(u64, u64, u64) + Send + Sync>,
@@ -107,6 +115,8 @@ impl DbOptions {
             exemplar_bytes: 64 << 20,
             exemplar_keep_ms: None,
             metadata_keep_ms: None,
+            retention_delay_ms: 24 * 3600 * 1000,
+            max_clock_lead_ms: Some(24 * 3600 * 1000),
             flush_when_due: true,
             replaying: Arc::new(|_, _, _| {}),
         }
@@ -225,6 +235,8 @@ pub struct DbCounts {
     pub missing_segments: u64,
     /// Blocks on the local disk that were damaged or gone at the start.
     pub damaged_local_blocks: u64,
+    /// Objects that the catalogs name and the object store does not have whole.
+    pub missing_objects: u64,
     /// Bytes of the log that were damaged at the start, and samples whose series was defined in them.
     pub log_damaged_bytes: u64,
     pub log_orphaned_samples: u64,
@@ -254,6 +266,7 @@ pub struct Db {
     exemplars: Arc<Buffer>,
     metadata_work: sidecars::MetadataWork,
     log: Log,
+    turns: Arc<turns::Turns>,
     /// Held for reading by every writer from its first look-up until its samples are in the head; for writing
     /// while the log is cut.
     gate: Arc<tokio::sync::RwLock<()>>,
@@ -268,11 +281,14 @@ pub struct Db {
     generation_segment: AtomicU64,
     counts: flush::FlushCounts,
     bucket: Arc<BlockStore>,
+    store_clock: StoreClock,
     closing: AtomicBool,
     replayed: Replayed,
     progress: Arc<Progress>,
     missing_segments: u64,
     damaged_local_blocks: u64,
+    /// As found last, see [`Db::look_for_missing`].
+    missing_objects: AtomicU64,
     /// What this process gives back when it ends, where it alone may write.
     owner: Option<Arc<Owner>>,
     /// Locked for as long as this process has the folder: the folder itself, and the file that older versions
@@ -415,6 +431,7 @@ impl Db {
             refused_metadata: self.counts.refused_metadata.load(Ordering::Relaxed),
             missing_segments: self.missing_segments,
             damaged_local_blocks: self.damaged_local_blocks,
+            missing_objects: self.missing_objects.load(Ordering::Relaxed),
             log_damaged_bytes: self.replayed.damaged_bytes,
             log_orphaned_samples: self.replayed.orphans,
             max_head_bytes: self.options.max_head_bytes,
@@ -429,6 +446,20 @@ impl Db {
             exemplar_file_bytes: files().map(|f| f.bytes).sum(),
             stored_exemplars: files().map(|f| f.rows).sum(),
         }
+    }
+
+    /// Looks whether the data files that the catalogs name are in the object store; returns how many are not,
+    /// which the log names. Three LISTs for each tenant.
+    pub async fn look_for_missing(&self) -> Result<u64, CatalogError> {
+        let catalogs: Vec<_> = self.catalogs.lock().await.values().cloned().collect();
+        let mut missing = 0;
+        for catalog in catalogs {
+            let found = presence::missing(&*self.options.store, &catalog).await?;
+            presence::report(catalog.tenant(), &found);
+            missing += found.len() as u64;
+        }
+        self.missing_objects.store(missing, Ordering::Relaxed);
+        Ok(missing)
     }
 
     /// Stops taking writes and leaves all on disk; with `flush` the head becomes blocks first.

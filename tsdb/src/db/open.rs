@@ -10,9 +10,10 @@ use ulid::Ulid;
 
 use super::folder::{sync_folder, take_folder};
 use super::local::sealing::Found;
-use super::progress::{Progress, note_snapshots, refuse_older_catalog};
+use super::progress::{Progress, emptied_segments, note_snapshots, refuse_older_catalog};
 use super::{Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain, open_catalog, sidecars};
 use crate::bucket::BlockStore;
+use crate::bucket::store_clock::StoreClock;
 use crate::catalog::{self, Catalog, Owner, Snapshot};
 use crate::head::Head;
 use crate::sidecar::exemplars::buffer::Buffer;
@@ -37,17 +38,25 @@ impl Db {
         let head = Arc::new(Head::with_metadata_bytes(metadata_bytes));
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
         let (progress, known) = Progress::open(&options.dir);
+        if known.is_none() && wal::segments(&options.dir.join("log")).is_ok_and(|all| !all.is_empty()) {
+            tracing::warn!(
+                "{} is not there, although {} has a log: what else may be gone from the folder is not noticed. Folders of earlier versions do not have it",
+                progress.path().display(),
+                options.dir.display()
+            );
+        }
         refuse_older_catalog(&progress, known.as_ref(), &snapshots)?;
         let local = local::sealing::open_store(&options.dir, options.local_store.clone())?;
         let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer, known.as_ref()).await?;
-        let (missing_segments, damaged_local_blocks) = (found.missing_segments, found.damaged);
+        let (mut missing_segments, damaged_local_blocks) = (found.missing_segments, found.damaged);
         let accounted = found.accounted;
         local::sealing::restore_sidecars(&*local, &found.sealed, &snapshots, &writer, &head, &exemplars)
             .await;
         let sealed = found.sealed.clone();
-        let (log, replayed, segment) =
-            open_log(&options, found, &snapshots, &writer, &head, &exemplars).await?;
         let progress = Arc::new(progress);
+        let (log, replayed, segment) =
+            open_log(&options, found, &snapshots, &writer, &head, &exemplars, &progress).await?;
+        missing_segments += emptied_segments(known.as_ref(), &replayed);
         progress.update(|state| {
             state.accounted = state.accounted.max(accounted);
             state.last_segment = state.last_segment.max(log.first_segment());
@@ -62,6 +71,7 @@ impl Db {
             exemplars,
             metadata_work: sidecars::MetadataWork::default(),
             log,
+            turns: Arc::default(),
             gate: Arc::default(),
             state: RwLock::new(Arc::new(ReadState {
                 first_generation: 0,
@@ -80,16 +90,21 @@ impl Db {
             generation_segment: AtomicU64::new(segment),
             counts: flush::FlushCounts::default(),
             bucket,
+            store_clock: StoreClock::new(options.store.clone(), options.clock.clone()),
             closing: AtomicBool::new(false),
             replayed,
             progress,
             missing_segments,
             damaged_local_blocks,
+            missing_objects: AtomicU64::new(0),
             owner,
             options,
             _locks: locks,
         });
         tokio::spawn(maintain::maintain(Arc::downgrade(&db)));
+        if db.options.flush_when_due {
+            tokio::spawn(maintain::look_for_missing(Arc::downgrade(&db)));
+        }
         Ok(db)
     }
 }
@@ -136,6 +151,7 @@ async fn open_log(
     writer: &str,
     head: &Arc<Head>,
     exemplars: &Arc<Buffer>,
+    progress: &Arc<Progress>,
 ) -> Result<(Log, Replayed, u64), OpenError> {
     let log_dir = options.dir.join("log");
     let marks: HashMap<TenantId, u64> =
@@ -144,7 +160,7 @@ async fn open_log(
     let sealed_to = found.last_segment.max(highest);
     let (sync, replay_head, replay_exemplars) = (options.log_sync, head.clone(), exemplars.clone());
     let now_ms = options.clock.now_ms();
-    let dir = options.dir.clone();
+    let (dir, noted) = (options.dir.clone(), progress.clone());
     let replaying = options.replaying.clone();
     let opened = tokio::task::spawn_blocking(move || -> std::io::Result<(Log, Replayed, u64)> {
         std::fs::create_dir_all(&log_dir)?;
@@ -158,7 +174,8 @@ async fn open_log(
         let replayed = replay(&log_dir, &replay_head, &replay_exemplars, now_ms, &*replaying, is_flushed)?;
         let left = wal::segments(&log_dir)?;
         let next = left.last().copied().unwrap_or(0).max(sealed_to) + 1;
-        let log = Log::create(&log_dir, next, Ulid::new().random() as u64, sync)?;
+        let begun = move |number| noted.update(|s| s.last_segment = s.last_segment.max(number));
+        let log = Log::create_noting(&log_dir, next, Ulid::new().random() as u64, sync, begun)?;
         Ok((log, replayed, left.first().copied().unwrap_or(next)))
     });
     let explain = |e: &dyn std::fmt::Display| {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::OpenError;
 use crate::catalog::Snapshot;
+use crate::wal::replay::Replayed;
 use model::tenant::TenantId;
 
 /// What is remembered, as it lies in the file.
@@ -149,6 +150,18 @@ pub(super) fn note_snapshots(state: &mut State, snapshots: &BTreeMap<TenantId, A
     for (tenant, snapshot) in snapshots {
         state.snapshots.insert(tenant.to_string(), snapshot.number);
     }
+}
+
+/// Segments whose header was durable once, and that have none any more: all in them is lost.
+pub(super) fn emptied_segments(known: Option<&State>, replayed: &Replayed) -> u64 {
+    let last = known.map_or(0, |known| known.last_segment);
+    let emptied: Vec<_> = replayed.without_header.iter().filter(|number| **number <= last).collect();
+    if !emptied.is_empty() {
+        tracing::error!(
+            "segments {emptied:?} of the log are empty or lost their beginning, which was on the disk once: what was acknowledged in them is lost"
+        );
+    }
+    emptied.len() as u64
 }
 
 #[cfg(test)]

@@ -54,6 +54,26 @@ impl Default for MetadataWork {
 }
 
 impl Db {
+    /// The hour by which exemplars and metadata are deleted: a clock that is far ahead of all data, or of the
+    /// object store's own clock, is not believed.
+    async fn deletion_now_ms(&self) -> Result<i64, BlockError> {
+        let now_ms = self.options.clock.now_ms();
+        let Some(lead_ms) = self.options.max_clock_lead_ms else { return Ok(now_ms) };
+        let state = self.state.read().clone();
+        let snapshots = || state.snapshots.values();
+        let blocks = snapshots().flat_map(|s| s.blocks.iter().map(|b| b.max_t_ms));
+        let exemplars = snapshots().flat_map(|s| s.exemplars.iter().map(|f| f.max_t_ms));
+        let head = self.head.span_ms().map(|span| span.1);
+        let newest_ms = blocks.chain(exemplars).chain(head).max().unwrap_or(i64::MIN);
+        let store_ms = self.store_clock.cautious_now_ms().await?;
+        Ok(now_ms.min(store_ms.saturating_add(lead_ms)).min(newest_ms.saturating_add(lead_ms)))
+    }
+
+    /// How long something is kept in the store that readers see for `keep_ms`.
+    fn stored_for_ms(&self, keep_ms: Option<i64>) -> Option<i64> {
+        keep_ms.map(|keep| keep.saturating_add(self.options.retention_delay_ms))
+    }
+
     /// Exemplars of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included, series in
     /// ascending order and none without an exemplar. Blocks: call it from a thread that may.
     pub fn exemplars(
@@ -117,6 +137,7 @@ impl Db {
         if let Some(head) = head {
             metadata::join(&mut known, &head.metadata(metric));
         }
+        metadata::forget(&mut known, self.options.metadata_keep_ms, self.options.clock.now_ms());
         Ok(known.into_iter().map(|(metric, all)| (metric, all.into_keys().collect())).collect())
     }
 
@@ -172,10 +193,15 @@ impl Db {
                         .map_err(|e| FlushError::failed(about("reading"), e))?
                 }
             };
-            let now_ms = self.options.clock.now_ms();
-            let Some(next) = metadata::next(&stored, &heard, self.options.metadata_keep_ms, now_ms) else {
-                return Ok(());
+            let keep_ms = self.stored_for_ms(self.options.metadata_keep_ms);
+            let now_ms = match keep_ms {
+                None => self.options.clock.now_ms(),
+                Some(_) => {
+                    let now_ms = self.deletion_now_ms().await;
+                    now_ms.map_err(|e| FlushError::failed(about("reading the clock for"), e))?
+                }
             };
+            let Some(next) = metadata::next(&stored, &heard, keep_ms, now_ms) else { return Ok(()) };
             let (file, bytes) =
                 metadata::encode(&next).map_err(|e| FlushError::failed(about("encoding"), e))?;
             let path = layout::metadata(tenant, file.ulid);
@@ -229,8 +255,12 @@ impl Db {
         tenant: &TenantId,
         snapshot: &Arc<Snapshot>,
     ) -> Result<(), ExemplarUpkeepError> {
-        let now_ms = self.options.clock.now_ms();
-        let upkeep = retention::plan(&snapshot.exemplars, self.options.exemplar_keep_ms, now_ms);
+        let keep_ms = self.stored_for_ms(self.options.exemplar_keep_ms);
+        let plan = |now_ms| retention::plan(&snapshot.exemplars, keep_ms, now_ms);
+        let mut upkeep = plan(self.options.clock.now_ms());
+        if !upkeep.expired.is_empty() {
+            upkeep = plan(self.deletion_now_ms().await?);
+        }
         if upkeep.expired.is_empty() && upkeep.join.is_empty() {
             return Ok(());
         }

@@ -76,8 +76,15 @@ impl Cutter {
         if columns.windows.is_some() {
             return cut_windows(columns, hidden);
         }
-        let (Some(first), Some(last)) = (columns.ts_ms.first(), columns.ts_ms.last()) else { return false };
-        if !hidden.meets(*first, *last) {
+        let (Some(&first), Some(&last)) = (columns.ts_ms.first(), columns.ts_ms.last()) else { return false };
+        // What a histogram says of the sample before it was said of one that is hidden, or was not read
+        // because all of its row is.
+        if hidden.meets(i64::MIN, first)
+            && let Some(Some(histogram)) = columns.histograms.as_mut().and_then(|all| all.first_mut())
+        {
+            *histogram = histogram.beside_another();
+        }
+        if !hidden.meets(first, last) {
             return true;
         }
         let kept = hidden.kept(&columns.ts_ms);
@@ -94,6 +101,15 @@ impl Cutter {
         keep(&mut columns.values, &kept);
         if let Some(histograms) = &mut columns.histograms {
             keep(histograms, &kept);
+            let mut at = 0;
+            for run in &kept {
+                if run.start > 0
+                    && let Some(histogram) = &mut histograms[at]
+                {
+                    *histogram = histogram.beside_another();
+                }
+                at += run.len();
+            }
         }
         columns.histograms.take_if(|h| h.iter().all(Option::is_none));
         if let Some(starts) = &mut columns.start_ts_ms {
@@ -138,6 +154,33 @@ mod tests {
     use super::*;
     use model::labels::Labels;
     use proptest::prelude::*;
+
+    #[test]
+    fn histogram_says_nothing_of_a_sample_that_is_hidden() {
+        use model::histogram::{CounterResetHint, Histogram};
+        let histogram =
+            Histogram { counter_reset_hint: CounterResetHint::CounterReset, ..Histogram::default() };
+        let hints = |hidden: &[(i64, i64)]| -> Vec<bool> {
+            let mut intervals = Intervals::default();
+            hidden.iter().for_each(|(from, to)| intervals.add(*from, *to));
+            let mut columns = SeriesColumns {
+                labels: Labels::empty(),
+                ts_ms: [10, 20, 30, 40].into(),
+                values: vec![0.0; 4],
+                histograms: Some(vec![Some(Arc::new(histogram.clone())); 4]),
+                start_ts_ms: None,
+                windows: None,
+            };
+            assert!(Cutter::default().cut(&mut columns, &intervals, 0));
+            let hints = columns.histograms.unwrap().into_iter().flatten();
+            hints.map(|h| h.counter_reset_hint == CounterResetHint::CounterReset).collect()
+        };
+        assert_eq!(hints(&[(50, 60)]), [true; 4]);
+        assert_eq!(hints(&[(20, 20)]), [true, false, true]);
+        assert_eq!(hints(&[(25, 26)]), [true, true, false, true], "a row that was not read lay there");
+        assert_eq!(hints(&[(0, 5)]), [false, true, true, true]);
+        assert_eq!(hints(&[(0, 15), (35, 35)]), [false, true, false]);
+    }
 
     proptest! {
         #[test]

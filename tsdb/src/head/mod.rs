@@ -279,8 +279,15 @@ impl Head {
     /// counters that all writers share cost more than the samples they count. The caller keeps the generation
     /// from being frozen meanwhile.
     pub fn writing(&self) -> Writing<'_> {
+        self.writing_unless(&|_, _| false)
+    }
+
+    /// The same where others write at the same time that are later in the log: what they write of a series
+    /// (by its number) at a time stands, whoever comes first.
+    pub fn writing_unless<'a>(&'a self, overruled: &'a dyn Fn(u32, i64) -> bool) -> Writing<'a> {
         Writing {
             head: self,
+            overruled,
             generation: self.generation(),
             samples: 0,
             first: i64::MIN,
@@ -374,6 +381,7 @@ impl Head {
 /// A run of writes, see [`Head::writing`]. What it counted is added to the head when it is finished.
 pub struct Writing<'a> {
     head: &'a Head,
+    overruled: &'a dyn Fn(u32, i64) -> bool,
     generation: u64,
     samples: u64,
     first: i64,
@@ -392,7 +400,8 @@ impl Writing<'_> {
             return None;
         }
         let before = state.active.heap_bytes();
-        let put = state.active.put(t, value, start, &self.head.timelines);
+        let overruled = |t| (self.overruled)(series.id, t);
+        let put = state.active.put(t, value, start, &self.head.timelines, &overruled);
         let after = state.active.heap_bytes();
         drop(state);
         self.grown(before, after);
@@ -413,8 +422,9 @@ impl Writing<'_> {
             return None;
         }
         let before = state.active.heap_bytes();
-        let timelines = &self.head.timelines;
-        state.active.put_all(rows, timelines, |t, put| {
+        let (timelines, all_overruled) = (&self.head.timelines, self.overruled);
+        let overruled = |t| all_overruled(series.id, t);
+        state.active.put_all(rows, timelines, &overruled, |t, put| {
             self.note(t, put);
             each(put);
         });

@@ -21,8 +21,12 @@ pub enum Put {
     Duplicate,
 }
 
-/// Samples of one series in one generation. Written rule for a timestamp written twice with different values:
-/// the last written wins.
+/// Whether a request that is later in the log writes the same series at this time. What is there already may
+/// be its sample, which must stay: a restart would let it stand as well.
+pub type Overruled<'a> = &'a dyn Fn(i64) -> bool;
+
+/// Samples of one series in one generation. Written rule for a timestamp written twice with different values
+/// or start timestamps: the last written wins.
 #[derive(Debug, Default)]
 pub struct Samples {
     open: Option<OpenChunk>,
@@ -113,7 +117,14 @@ impl Samples {
     }
 
     /// `timelines` holds the timestamps of chunks that are full.
-    pub fn put(&mut self, t: i64, value: Value, start: i64, timelines: &Timelines) -> Put {
+    pub fn put(
+        &mut self,
+        t: i64,
+        value: Value,
+        start: i64,
+        timelines: &Timelines,
+        overruled: Overruled<'_>,
+    ) -> Put {
         let Some(open) = &mut self.open else {
             self.open = Some(OpenChunk::begin(t, &value, start));
             return Put::InOrder;
@@ -140,10 +151,18 @@ impl Samples {
             }
             return Put::InOrder;
         }
-        let repeats_newest = t == newest && open.last_is(&value) && self.late().is_none();
-        if repeats_newest || self.value_at(t).is_some_and(|known| is_same(&known, &value)) {
+        if t == newest && open.last_is(&value, start) && self.late().is_none() {
             return Put::Duplicate;
         }
+        if let Some((known, known_start)) = self.value_at(t) {
+            if known_start == start && is_same(&known, &value) {
+                return Put::Duplicate;
+            }
+            if overruled(t) {
+                return Put::OutOfOrder;
+            }
+        }
+        let value = without_hint(value);
         self.rest.get_or_insert_default().late.put(t, value, start);
         Put::OutOfOrder
     }
@@ -155,6 +174,7 @@ impl Samples {
         &mut self,
         rows: impl Iterator<Item = (i64, Value, i64)>,
         timelines: &Timelines,
+        overruled: Overruled<'_>,
         mut each: impl FnMut(i64, Put),
     ) {
         let mut late: Vec<(i64, Value, i64)> = Vec::new();
@@ -164,22 +184,29 @@ impl Samples {
                 // before.
                 late.push((t, value, start));
             } else {
-                each(t, self.put(t, value, start, timelines));
+                each(t, self.put(t, value, start, timelines, overruled));
             }
         }
         if late.len() < MANY_LATE {
             for (t, value, start) in late {
-                each(t, self.put(t, value, start, timelines));
+                each(t, self.put(t, value, start, timelines, overruled));
             }
         } else {
-            self.put_late(late, each);
+            self.put_late(late, overruled, each);
         }
     }
 
     /// Writes many late samples at once.
-    fn put_late(&mut self, mut rows: Vec<(i64, Value, i64)>, mut each: impl FnMut(i64, Put)) {
-        rows.sort_by_key(|row| row.0);
-        let (min_t, max_t) = (rows[0].0, rows[rows.len() - 1].0);
+    fn put_late(
+        &mut self,
+        rows: Vec<(i64, Value, i64)>,
+        overruled: Overruled<'_>,
+        mut each: impl FnMut(i64, Put),
+    ) {
+        // By time, and of one time as they came.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|i| rows[*i].0);
+        let (min_t, max_t) = (rows[order[0]].0, rows[order[rows.len() - 1]].0);
         let view = self.view(min_t, max_t);
         let there = view.in_order.iter().chain(&view.late).map(|c| usize::from(c.count)).sum::<usize>();
         // All that is there at once, unless it is so much more than what comes that looking for each is less.
@@ -190,29 +217,35 @@ impl Samples {
         }
         drop(view);
         let (mut at, mut new) = (0, Vec::with_capacity(rows.len()));
-        for same_time in rows.chunk_by(|a, b| a.0 == b.0) {
-            let t = same_time[0].0;
+        for same_time in order.chunk_by(|a, b| rows[*a].0 == rows[*b].0) {
+            let t = rows[same_time[0]].0;
             at += known.ts_ms[at..].partition_point(|known| *known < t);
             let mut current = match at_once {
-                true => (known.ts_ms.get(at) == Some(&t)).then(|| known.value(at)),
+                true => (known.ts_ms.get(at) == Some(&t)).then(|| (known.value(at), known.start(at))),
                 false => self.value_at(t),
             };
-            let mut changed = None;
-            for (_, value, start) in same_time {
-                if current.as_ref().is_some_and(|current| is_same(current, value)) {
+            let stays = current.is_some() && overruled(t);
+            let mut written = false;
+            for i in same_time {
+                let (_, value, start) = &rows[*i];
+                if current.as_ref().is_some_and(|(known, s)| s == start && is_same(known, value)) {
                     each(t, Put::Duplicate);
                     continue;
                 }
                 each(t, Put::OutOfOrder);
-                (current, changed) = (Some(value.clone()), Some(*start));
+                if !stays {
+                    (current, written) = (Some((value.clone(), *start)), true);
+                }
             }
-            new.extend(changed.zip(current).map(|(start, value)| (t, value, start)));
+            if let Some((value, start)) = current.filter(|_| written) {
+                new.push((t, without_hint(value), start));
+            }
         }
         self.rest.get_or_insert_default().late.put_sorted(new);
     }
 
-    /// What a query would answer at this time: the last that was written.
-    fn value_at(&self, t: i64) -> Option<Value> {
+    /// What a query would answer at this time, the last that was written, and its start timestamp.
+    fn value_at(&self, t: i64) -> Option<(Value, i64)> {
         if let Some(found) = self.late().and_then(|late| late.value_at(t)) {
             return Some(found);
         }
@@ -326,9 +359,10 @@ impl Late {
         self.runs.push(Run { chunks: self.closed.len() - from, samples: newest.len() });
     }
 
-    fn value_at(&self, t: i64) -> Option<Value> {
+    fn value_at(&self, t: i64) -> Option<(Value, i64)> {
         if let Ok(at) = self.buffer.binary_search_by_key(&t, |x| x.0) {
-            return Some(self.buffer[at].1.clone());
+            let (_, value, start) = &self.buffer[at];
+            return Some((value.clone(), *start));
         }
         let mut end = self.closed.len();
         self.runs.iter().rev().find_map(|run| {
@@ -363,16 +397,25 @@ fn is_same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// The value at a time in one of ascending chunks.
-fn value_among(chunks: &[Chunk], t: i64) -> Option<Value> {
+/// A late sample. Where it is a histogram, nobody knows which one it says something of: the one before it in
+/// time may have come from somebody else.
+fn without_hint(value: Value) -> Value {
+    match value {
+        Value::Histogram(h) => Value::Histogram(h.beside_another()),
+        float => float,
+    }
+}
+
+/// The value at a time in one of ascending chunks, and its start timestamp.
+fn value_among(chunks: &[Chunk], t: i64) -> Option<(Value, i64)> {
     let chunk = chunks.get(chunks.partition_point(|c| c.max_t_ms < t))?;
     value_in(chunk, t)
 }
 
-fn value_in(chunk: &Chunk, t: i64) -> Option<Value> {
+fn value_in(chunk: &Chunk, t: i64) -> Option<(Value, i64)> {
     let mut found = Columns::default();
     chunk.decode(t, t, &mut found);
-    (!found.is_empty()).then(|| found.value(0))
+    (!found.is_empty()).then(|| (found.value(0), found.start(0)))
 }
 
 /// Heap bytes of a chunk's contents.
@@ -470,10 +513,12 @@ impl SamplesView {
     }
 }
 
-/// Both sides' rows by time; where both have one, the newer side's.
+/// Both sides' rows by time; where both have one, the newer side's. What a histogram says of the one before
+/// it (whether the counter was reset) was not said of a sample that was written after it.
 pub fn union(older: &Columns, newer: &Columns, out: &mut Columns) {
     out.clear();
     let (mut i, mut j) = (0, 0);
+    let mut follows_newer = false;
     while i < older.len() || j < newer.len() {
         let take_newer = match (older.ts_ms.get(i), newer.ts_ms.get(j)) {
             (Some(a), Some(b)) => {
@@ -488,16 +533,22 @@ pub fn union(older: &Columns, newer: &Columns, out: &mut Columns) {
             j += 1;
         } else {
             out.push_row_of(older, i);
+            if follows_newer && let Some(Some(h)) = out.histograms.last_mut() {
+                *h = h.beside_another();
+            }
             i += 1;
         }
+        follows_newer = take_newer;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::histogram::{CounterResetHint, Histogram};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     proptest! {
         /// Many at once are what they are one after the other.
@@ -507,13 +558,14 @@ mod tests {
             let timelines = Timelines::default();
             for rows in batches {
                 let rows: Vec<_> = rows.into_iter().map(|(t, v, is_float)| {
-                    let histogram = || Value::Histogram(std::sync::Arc::new(model::histogram::Histogram { sum: v.into(), ..Default::default() }));
+                    let counter_reset_hint = if v % 2 == 0 { CounterResetHint::CounterReset } else { CounterResetHint::Unknown };
+                    let histogram = || Value::Histogram(Arc::new(Histogram { sum: v.into(), counter_reset_hint, ..Default::default() }));
                     (t, if is_float { Value::Float(v.into()) } else { histogram() }, i64::from(v / 3))
                 }).collect();
                 let (mut puts, mut want) = (Vec::new(), Vec::new());
-                at_once.put_all(rows.iter().cloned(), &timelines, |t, put| puts.push((t, put as u8)));
+                at_once.put_all(rows.iter().cloned(), &timelines, &|_| false, |t, put| puts.push((t, put as u8)));
                 for (t, value, start) in rows {
-                    want.push((t, singly.put(t, value, start, &timelines) as u8));
+                    want.push((t, singly.put(t, value, start, &timelines, &|_| false) as u8));
                 }
                 puts.sort_unstable();
                 want.sort_unstable();
@@ -537,7 +589,7 @@ mod tests {
             for (t, v, in_order) in writes {
                 let t = if in_order { clock += 1; clock * 3 } else { t };
                 let v = v as f64;
-                let put = samples.put(t, Value::Float(v), 0, &timelines);
+                let put = samples.put(t, Value::Float(v), 0, &timelines, &|_| false);
                 let before = model.insert(t, v);
                 prop_assert_eq!(put == Put::Duplicate, before == Some(v), "{} at {}", v, t);
             }
@@ -559,14 +611,57 @@ mod tests {
         }
     }
 
+    /// A sample of which a later one says that the counter was reset since: at `t`, with count `n`.
+    fn reset(t: i64, n: f64) -> (i64, Value, i64) {
+        let counter_reset_hint = CounterResetHint::CounterReset;
+        let histogram = Histogram { counter_reset_hint, count: n, sum: n, ..Histogram::default() };
+        (t, Value::Histogram(Arc::new(histogram)), 0)
+    }
+
+    fn hints(samples: &Samples) -> Vec<(i64, CounterResetHint)> {
+        let mut all = Columns::default();
+        samples.view(i64::MIN, i64::MAX).decode(i64::MIN, i64::MAX, &mut all);
+        let hints = all.histograms.iter().flatten().map(|h| h.counter_reset_hint);
+        all.ts_ms.iter().copied().zip(hints).collect()
+    }
+
+    #[test]
+    fn reset_hint_is_not_believed_beside_a_sample_that_was_written_after_it() {
+        use CounterResetHint::{CounterReset, Unknown};
+        let timelines = Timelines::default();
+        let mut samples = Samples::default();
+        let put =
+            |samples: &mut Samples, (t, value, start)| samples.put(t, value, start, &timelines, &|_| false);
+        for row in [reset(10, 100.0), reset(20, 5.0), reset(30, 9.0)] {
+            put(&mut samples, row);
+        }
+        assert_eq!(hints(&samples), [(10, CounterReset), (20, CounterReset), (30, CounterReset)]);
+        // What is late says nothing of the sample before it, and the one after it does not speak of it.
+        put(&mut samples, reset(15, 3.0));
+        assert_eq!(hints(&samples)[1..], [(15, Unknown), (20, Unknown), (30, CounterReset)]);
+        put(&mut samples, reset(30, 4.0));
+        put(&mut samples, reset(40, 1.0));
+        assert_eq!(hints(&samples)[3..], [(30, Unknown), (40, Unknown)], "the one before it is another");
+        // The same sample again is none, whatever it says.
+        assert_eq!(put(&mut samples, reset(15, 3.0)), Put::Duplicate);
+        // Of many at once.
+        let late = (0..200).rev().map(|t| reset(100 + t, 1.0));
+        put(&mut samples, reset(1000, 7.0));
+        samples.put_all(late, &timelines, &|_| false, |_, _| ());
+        let hints = hints(&samples);
+        assert!(hints.iter().filter(|(t, _)| (101..300).contains(t)).all(|(_, hint)| *hint == Unknown));
+        assert_eq!(hints.last(), Some(&(1000, Unknown)));
+    }
+
     #[test]
     fn late_samples_in_random_order_lie_in_few_runs_however_many_they_are() {
         let mut samples = Samples::default();
         let timelines = Timelines::default();
         let n = 20_000i64;
-        samples.put(2 * n, Value::Float(0.0), 0, &timelines);
+        samples.put(2 * n, Value::Float(0.0), 0, &timelines, &|_| false);
         for i in 0..n {
-            assert_eq!(samples.put(i * 7919 % n, Value::Float(i as f64), 0, &timelines), Put::OutOfOrder);
+            let put = samples.put(i * 7919 % n, Value::Float(i as f64), 0, &timelines, &|_| false);
+            assert_eq!(put, Put::OutOfOrder);
         }
         let late = &samples.rest.as_ref().unwrap().late;
         assert!(late.runs.len() <= 10, "{} runs", late.runs.len());

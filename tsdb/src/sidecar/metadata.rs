@@ -63,6 +63,16 @@ pub fn join(into: &mut MetricMetadata, more: &MetricMetadata) {
     }
 }
 
+/// Forgets entries that nobody has sent for `keep_ms` (`None`: none).
+pub fn forget(known: &mut MetricMetadata, keep_ms: Option<i64>, now_ms: i64) {
+    if let Some(keep_ms) = keep_ms {
+        known.retain(|_, entries| {
+            entries.retain(|_, heard_ms| *heard_ms >= now_ms.saturating_sub(keep_ms));
+            !entries.is_empty()
+        });
+    }
+}
+
 /// What is to be stored now, given what is stored and what this process has heard; `None` where that is not
 /// worth a new file.
 ///
@@ -75,12 +85,7 @@ pub fn next(
 ) -> Option<MetricMetadata> {
     let mut next = stored.clone();
     join(&mut next, heard);
-    if let Some(keep) = keep_ms {
-        next.retain(|_, entries| {
-            entries.retain(|_, heard_ms| *heard_ms >= now_ms.saturating_sub(keep));
-            !entries.is_empty()
-        });
-    }
+    forget(&mut next, keep_ms, now_ms);
     let mut bytes = 0u64;
     next.retain(|metric, entries| {
         bytes += entries.keys().map(|entry| entry_bytes(metric, entry)).sum::<u64>();

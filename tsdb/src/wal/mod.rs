@@ -80,6 +80,8 @@ struct Shared {
 }
 
 struct Queue {
+    /// How many requests were handed in, refused ones included.
+    handed_in: u64,
     /// What each request handed in, as it is: nothing is copied while others wait for the lock.
     records: Vec<Vec<u8>>,
     group: Group,
@@ -117,12 +119,21 @@ pub enum LogError {
 }
 
 /// Waits for the fsync of what was handed in.
-pub struct Pending(watch::Receiver<Option<Result<(), LogError>>>);
+pub struct Pending {
+    number: u64,
+    done: watch::Receiver<Option<Result<(), LogError>>>,
+}
 
 impl Pending {
+    /// Its place in the log: what has a higher number comes later there. They are given out from 1 without a
+    /// gap, also to what then fails.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Returns when it is durable, or says why it is not.
     pub async fn durable(mut self) -> Result<(), LogError> {
-        match self.0.wait_for(Option::is_some).await {
+        match self.done.wait_for(Option::is_some).await {
             Ok(result) => result.clone().expect("waited for it"),
             Err(_) => Err(LogError::Stopped),
         }
@@ -137,9 +148,22 @@ impl Log {
     /// Starts a new segment in `dir` with this number. `session` tells this process's records from an earlier
     /// one's.
     pub fn create(dir: &Path, number: u64, session: u64, sync: LogSync) -> std::io::Result<Log> {
+        Log::create_noting(dir, number, session, sync, |_| ())
+    }
+
+    /// The same; `begun` hears the number of each further segment that is begun because the one before was
+    /// full or could not be written, before anything is written into it. It may block.
+    pub fn create_noting(
+        dir: &Path,
+        number: u64,
+        session: u64,
+        sync: LogSync,
+        begun: impl Fn(u64) + Send + 'static,
+    ) -> std::io::Result<Log> {
         let file = SegmentFile::create(dir, number, session)?;
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue {
+                handed_in: 0,
                 records: Vec::new(),
                 group: Group::new(),
                 cut: None,
@@ -150,8 +174,15 @@ impl Log {
             mark: AtomicU64::new(1),
             counts: LogCounts::default(),
         });
-        let committer =
-            Committer { shared: shared.clone(), dir: dir.to_path_buf(), session, sync, file, broken: false };
+        let committer = Committer {
+            shared: shared.clone(),
+            dir: dir.to_path_buf(),
+            session,
+            sync,
+            file,
+            begun: Box::new(begun),
+            broken: false,
+        };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || committer.run())?;
         Ok(Log { shared, first_segment: number, thread: Mutex::new(Some(thread)) })
     }
@@ -177,15 +208,16 @@ impl Log {
         if self.mark() != mark {
             return Err(Stale);
         }
-        let receiver = queue.group.0.subscribe();
+        queue.handed_in += 1;
+        let pending = Pending { number: queue.handed_in, done: queue.group.0.subscribe() };
         if queue.closed {
             queue.group.0.send_replace(Some(Err(LogError::Closed)));
-            return Ok(Pending(receiver));
+            return Ok(pending);
         }
         queue.records.push(records);
         drop(queue);
         self.shared.wake.notify_one();
-        Ok(Pending(receiver))
+        Ok(pending)
     }
 
     /// Ends the current segment and begins the next; returns the next one's number. Records handed in before
@@ -256,6 +288,7 @@ struct Committer {
     session: u64,
     sync: LogSync,
     file: SegmentFile,
+    begun: Box<dyn Fn(u64) + Send>,
     /// The segment could not be brought back to whole records: the next write needs a new one.
     broken: bool,
 }
@@ -321,6 +354,7 @@ impl Committer {
     fn commit(&mut self, records: &[Vec<u8>], sync: bool) -> Result<(), LogError> {
         if self.broken || self.file.good_bytes > SEGMENT_BYTES {
             self.next_segment().map_err(|e| self.explain(e))?;
+            (self.begun)(self.file.number);
         }
         let mut write = || {
             write_all_vectored(&mut self.file.file, records)?;

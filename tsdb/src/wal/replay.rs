@@ -34,6 +34,8 @@ const FRAMES: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct Replayed {
     pub segments: usize,
+    /// Those without a whole header, and so without anything.
+    pub without_header: Vec<u64>,
     pub series: u64,
     pub samples: u64,
     /// Bytes behind the last whole record of a segment, cut off there and kept in a file of their own. A
@@ -139,6 +141,7 @@ fn begin_segment(
                 bytes.len()
             );
             report.cut_bytes += bytes.len() as u64;
+            report.without_header.push(number);
             None
         }
     }

@@ -125,3 +125,22 @@ async fn catalog_that_is_older_than_the_folder_has_seen_is_refused() {
     std::fs::remove_file(dir.path().join("progress.json")).unwrap();
     held::open(options).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_of_local_blocks_that_arrives_cut_off_is_read_again() {
+    use std::sync::atomic::Ordering;
+    let dir = tempfile::tempdir().unwrap();
+    let local = Arc::new(crate::faulty_store::FaultyStore::default());
+    let local_store: Option<Arc<dyn ObjectStore>> = Some(local.clone());
+    let options = DbOptions { local_store, ..held::options(dir.path(), Arc::new(InMemory::new())) };
+    let mut held = Contents::default();
+    let db = held::open(options.clone()).await;
+    write(&db, &mut held, 0).await;
+    db.seal().await.unwrap();
+    drop(db);
+    local.short_gets.store(2, Ordering::Relaxed);
+    let db = held::open(options).await;
+    assert_eq!(local.short_gets.load(Ordering::Relaxed), 0);
+    assert_eq!(db.counts().damaged_local_blocks, 0);
+    assert_eq!(read(&db).await, held);
+}

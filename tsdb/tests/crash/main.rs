@@ -4,10 +4,12 @@
 #[path = "../faulty_store/mod.rs"]
 mod faulty_store;
 
+mod each;
 mod flush;
 mod gone;
 mod held;
 mod kinds;
 mod local_blocks;
 mod log;
+mod order;
 mod stores;

@@ -165,6 +165,7 @@ fn paths_are_those_of_the_page() {
         layout::import_begun(&tenant, "KEY", ulid),
         layout::import_done(&tenant, "KEY"),
         layout::rule_group(&tenant, "SPACE", "GROUP"),
+        layout::seen(&tenant),
         layout::rule_table(42),
         layout::rule_state("WRITER"),
         layout::writer_epoch("WRITER", 42),

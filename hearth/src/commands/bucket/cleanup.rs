@@ -11,11 +11,18 @@ use std::time::Duration;
 
 impl Bucket {
     pub(super) fn cleanup(&self, delete: bool, older_than: Duration) -> Result<bool, CommandError> {
+        let now_ms = match delete {
+            true => {
+                self.runtime.block_on(self.maintenance.cautious_now_ms()).map_err(CommandError::failed)?
+            }
+            // Only to say what there is; it needs no right to write.
+            false => self.maintenance.clock().now_ms(),
+        };
         let mut found: Vec<Orphan> = Vec::new();
         let mut failed = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
-            let of = self.runtime.block_on(orphans(&self.maintenance, &catalog, older_than));
+            let of = self.runtime.block_on(orphans(&self.maintenance, &catalog, older_than, now_ms));
             for (orphan, piece) in of.map_err(CommandError::failed)? {
                 if delete && let Err(e) = self.runtime.block_on(piece.remove(&self.maintenance, tenant)) {
                     failed.push(e.to_string());
@@ -26,8 +33,10 @@ impl Bucket {
                 self.runtime.block_on(catalog.prune());
             }
         }
-        let strays =
-            self.runtime.block_on(strays(&self.maintenance, older_than)).map_err(CommandError::failed)?;
+        let strays = self
+            .runtime
+            .block_on(strays(&self.maintenance, older_than, now_ms))
+            .map_err(CommandError::failed)?;
         for stray in strays.iter().filter(|_| delete) {
             if let Err(e) = self.runtime.block_on(self.maintenance.remove_orphan(stray)) {
                 failed.push(e.to_string());

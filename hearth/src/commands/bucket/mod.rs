@@ -4,6 +4,7 @@
 mod cleanup;
 mod inspect;
 mod ls;
+mod restore;
 mod rewrite;
 mod stats;
 mod table;
@@ -54,6 +55,7 @@ pub fn command() -> Command {
         .subcommand(verify_command())
         .subcommand(stats_command())
         .subcommand(cleanup_command())
+        .subcommand(restore_command())
         .subcommand(rewrite_command())
 }
 
@@ -120,6 +122,17 @@ fn cleanup_command() -> Command {
         )
 }
 
+fn restore_command() -> Command {
+    sub("restore", "List blocks that retention took out and that are still kept (retention_delay); with --commit, bring them back")
+        .arg(
+            Arg::new("commit")
+                .long("commit")
+                .action(ArgAction::SetTrue)
+                .help("Bring them back, instead of only listing them"),
+        )
+        .arg(blocks())
+}
+
 fn rewrite_command() -> Command {
     sub("rewrite", "Write blocks anew without some series or labels, or in the present format")
         .arg(
@@ -184,7 +197,7 @@ fn dispatch(
     }
     let runtime = one_shot::threads()?;
     let writer = format!("bucket-{}", Ulid::new());
-    let commits = name == "rewrite" && of.get_flag("commit");
+    let commits = ["restore", "rewrite"].contains(&name) && of.get_flag("commit");
     let (store, owner): (Arc<dyn ObjectStore>, _) = if commits {
         let arranged = runtime.block_on(one_shot::open_to_commit(location, settings, &writer))?;
         (arranged.store, arranged.owner)
@@ -216,6 +229,7 @@ fn dispatch(
         "cleanup" => {
             bucket.cleanup(of.get_flag("delete"), of.get_one("older-than").copied().unwrap_or_default())
         }
+        "restore" => bucket.restore(&ulids(of)?, commits, &crate::server::compaction::keep(settings)),
         _ => {
             let many = |name| of.get_many::<String>(name).into_iter().flatten().cloned().collect();
             let drop_series =

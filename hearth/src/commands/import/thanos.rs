@@ -18,6 +18,7 @@ use ingest::import::unit::{Unit, spans};
 use model::source::merge::replicas::grid;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt;
+use tsdb::catalog::small_object;
 
 use super::prometheus::without_superseded;
 use super::session::{Session, when};
@@ -186,7 +187,7 @@ async fn list(store: &dyn ObjectStore, marked: bool) -> Result<(Vec<Block>, Vec<
         }
         let path = folder.clone().join("meta.json");
         let failed = |e: object_store::Error| format!("{path} cannot be read: {e}");
-        let text = store.get(&path).await.map_err(failed)?.bytes().await.map_err(failed)?;
+        let Some(text) = small_object::read_bytes(store, &path).await.map_err(failed)? else { continue };
         let meta = match SourceMeta::parse(&text) {
             Ok(meta) => meta,
             Err(e) => {

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use rules::api::store::{Pending, RuleStore, Stored, name_of, path_part};
-use tsdb::catalog::layout;
+use tsdb::catalog::{layout, small_object};
 
 use crate::error_chain::error_chain;
 
@@ -44,14 +44,9 @@ impl RuleStore for BucketRules {
             let objects = self.store.list(Some(&folder)).try_collect::<Vec<_>>().await;
             let objects = objects.map_err(|e| told(&e))?;
             let read = |path: object_store::path::Path| async {
-                let text = match self.store.get(&path).await {
-                    Ok(found) => found.bytes().await,
-                    // Deleted since it was listed.
-                    Err(object_store::Error::NotFound { .. }) => return Ok(None),
-                    Err(e) => Err(e),
-                };
-                let text = text.map_err(|e| told(&e))?;
-                Ok::<_, String>(Some((path, String::from_utf8_lossy(&text).into_owned())))
+                let text = small_object::read_bytes(&*self.store, &path).await.map_err(|e| told(&e))?;
+                // `None`: deleted since it was listed.
+                Ok::<_, String>(text.map(|text| (path, String::from_utf8_lossy(&text).into_owned())))
             };
             let mut stored = Stored::new();
             let mut texts =

@@ -29,7 +29,7 @@ pub struct ColumnSize {
     pub encodings: Vec<String>,
 }
 
-fn files(meta: &BlockMeta) -> [(&'static str, &FileMeta); 3] {
+pub(crate) fn files(meta: &BlockMeta) -> [(&'static str, &FileMeta); 3] {
     [
         (layout::SERIES, &meta.files.series),
         (layout::TIMELINES, &meta.files.timelines),
@@ -66,13 +66,19 @@ pub async fn verify(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta
     for (name, file) in files(meta) {
         let path = layout::block_file(tenant, meta.ulid, name);
         let failed = |e: object_store::Error| BlockError::of_store(&path, e);
-        let mut body = store.get(&path).await.map_err(failed)?.into_stream();
+        let got = store.get(&path).await.map_err(failed)?;
+        let length = got.meta.size;
+        let mut body = got.into_stream();
         let mut whole = Xxh3Default::new();
         let mut bytes = 0u64;
         while let Some(part) = body.next().await {
             let part = part.map_err(failed)?;
             bytes += part.len() as u64;
             whole.update(&part);
+        }
+        if bytes != length {
+            let what = format!("of its {length} bytes {bytes} arrived");
+            return Err(failed(object_store::Error::Generic { store: "block", source: what.into() }));
         }
         let found = format!("{:016x}", whole.digest());
         if bytes != file.bytes || found != file.xxh3 {

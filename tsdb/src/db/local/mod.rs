@@ -14,19 +14,22 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::block::{BlockError, BlockMeta, FileMeta};
-use crate::catalog::layout;
+use crate::catalog::{layout, small_object};
 use crate::sidecar::{Kind, Sidecar};
 use model::tenant::TenantId;
 
 /// The version of manifests that this code writes and reads.
 const VERSION: u32 = 1;
+
+/// Files that are removed, and tenants that are looked at, at the same time.
+const REMOVED_AT_ONCE: usize = 16;
 
 /// Longest manifest that is believed.
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
@@ -193,13 +196,21 @@ pub async fn commit(store: &dyn ObjectStore, generation: &SealedGeneration) -> R
 
 /// Removes a sealed generation's files, its manifest first. What cannot be removed is left for [`sweep`].
 pub async fn remove(store: &dyn ObjectStore, generation: &SealedGeneration) {
-    for path in generation.paths() {
-        if let Err(e) = store.delete(&path).await
-            && !matches!(e, object_store::Error::NotFound { .. })
-        {
-            tracing::warn!(file = %path, error = %e, "a local file whose samples are in the object store could not be removed, the next start tries again");
-            return;
+    let delete = |path: Path| async move {
+        match store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => true,
+            Err(e) => {
+                tracing::warn!(file = %path, error = %e, "a local file whose samples are in the object store could not be removed, the next start tries again");
+                false
+            }
         }
+    };
+    let mut paths = generation.paths().into_iter();
+    if let Some(manifest) = paths.next()
+        && delete(manifest).await
+    {
+        let deletes: Vec<_> = paths.map(|path| delete(path).boxed()).collect();
+        futures::stream::iter(deletes).buffer_unordered(REMOVED_AT_ONCE).for_each(|_| async {}).await;
     }
 }
 
@@ -239,16 +250,21 @@ pub async fn load(store: &dyn ObjectStore) -> Result<Loaded, BlockError> {
     manifests.sort_unstable_by_key(|(number, _)| *number);
     loaded.last_segment = manifests.last().map_or(0, |(number, _)| *number);
     for (number, object) in manifests {
-        let text = match object.size <= MAX_MANIFEST_BYTES {
-            true => Ok(store.get(&object.location).await.map_err(failed)?.bytes().await.map_err(failed)?),
-            false => Err(format!("it has {} bytes", object.size)),
-        };
-        let generation = text.and_then(|text| SealedGeneration::from_text(&text)).and_then(|generation| {
+        let understand = |text: &bytes::Bytes| {
+            let generation = SealedGeneration::from_text(text)?;
             let right = generation.last_segment == number && generation.first_segment <= number;
             right
                 .then_some(generation)
                 .ok_or_else(|| "it is of other segments than its name says".to_string())
-        });
+        };
+        let generation = match object.size <= MAX_MANIFEST_BYTES {
+            true => match small_object::read(store, &object.location, understand).await.map_err(failed)? {
+                Some(generation) => generation,
+                // Removed since it was listed.
+                None => continue,
+            },
+            false => Err(format!("it has {} bytes", object.size)),
+        };
         let mut generation = match generation {
             Ok(generation) => generation,
             Err(why) => {
@@ -330,17 +346,16 @@ pub async fn check(store: &dyn ObjectStore, tenant: &TenantId, meta: &BlockMeta)
             Err(e @ object_store::Error::NotFound { .. }) => return Err(e.to_string()),
             Err(_) => continue,
         };
+        let length = got.meta.size;
         let mut bytes = got.into_stream();
         let mut sum = Xxh3Default::new();
-        let mut unread = false;
-        while let Some(part) = bytes.next().await {
-            match part {
-                Ok(part) => sum.update(&part),
-                Err(_) => unread = true,
-            }
+        let mut arrived = 0;
+        while let Some(Ok(part)) = bytes.next().await {
+            arrived += part.len() as u64;
+            sum.update(&part);
         }
         let found = format!("{:016x}", sum.digest());
-        if !unread && found != file.xxh3 {
+        if arrived == length && found != file.xxh3 {
             return Err(format!("{path} has the checksum {found}, it was written with {}", file.xxh3));
         }
     }

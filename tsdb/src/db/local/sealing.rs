@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use ulid::Ulid;
@@ -34,6 +35,9 @@ use crate::sidecar::{self, Kind, Sidecar};
 use crate::wal::{segment_path, segments};
 use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;
+
+/// Tenants whose part of a sealed generation is written at the same time.
+const TENANTS_AT_ONCE: usize = 16;
 
 /// How long sealing waits for queries that still read a generation it is about to forget. They end by their
 /// own timeout.
@@ -395,12 +399,22 @@ impl Db {
             }
         };
         let mut sealed = SealedGeneration::new(frozen.segments, frozen.span_ms, frozen.began_ms);
-        for tenant in self.head.tenants() {
-            let block = self.write_local_block(&tenant, frozen.generation).await;
+        let tenants = self.head.tenants();
+        let mut parts = Vec::with_capacity(tenants.len());
+        for tenant in &tenants {
+            let part = async move {
+                let block = self.write_local_block(tenant, frozen.generation).await;
+                let sidecars = self.write_local_sidecars(tenant, frozen).await;
+                (tenant, block, sidecars)
+            };
+            parts.push(part.boxed());
+        }
+        // Of a tenant with little the time goes into waiting for the disk.
+        let mut parts = futures::stream::iter(parts).buffer_unordered(TENANTS_AT_ONCE);
+        while let Some((tenant, block, sidecars)) = parts.next().await {
             if let Some(block) = block.map_err(failed("local blocks"))? {
                 sealed.add_block(&tenant.id, block);
             }
-            let sidecars = self.write_local_sidecars(&tenant, frozen).await;
             for (kind, file) in sidecars.map_err(failed("sidecars on the local disk"))? {
                 sealed.add_sidecar(kind, &tenant.id, file);
             }
@@ -420,7 +434,11 @@ impl Db {
         // Later than all before it, even if the clock went back: of two blocks that disagree the later
         // written stands.
         let newest = self.state.read().sealed.iter().flat_map(|s| s.blocks()).map(|b| b.meta.ulid).max();
-        let ulid = newest.map_or_else(Ulid::new, |newest| Ulid::new().max(Ulid(newest.0 + 1)));
+        let ulid = Ulid::new();
+        // Of several tenants no two the same.
+        let ulid = newest
+            .filter(|newest| *newest >= ulid)
+            .map_or(ulid, |newest| Ulid(newest.0.saturating_add(1 + ulid.random() % (1 << 40))));
         let made = tokio::task::spawn_blocking(move || {
             let windows = windows(&head, &of, generation, window_ms);
             if windows.is_empty() {
@@ -447,6 +465,9 @@ impl Db {
             false => self.exemplars.active_of(&tenant.id),
         };
         let known = tenant.metadata(None);
+        if exemplars.is_empty() && known.is_empty() {
+            return Ok(Vec::new());
+        }
         let encoded = tokio::task::spawn_blocking(move || {
             let mut files = Vec::new();
             if !exemplars.is_empty() {

@@ -100,6 +100,10 @@ pub struct EncoderWithStart {
 }
 
 impl EncoderWithStart {
+    pub fn last_start_ms(&self) -> i64 {
+        self.last_start
+    }
+
     pub fn push(&mut self, t: i64, v: f64, start: i64) {
         self.floats.push(t, v);
         let same = start == self.last_start;

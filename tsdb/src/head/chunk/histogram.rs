@@ -20,11 +20,13 @@ const WHOLE_COUNTS: u8 = 2;
 const CUSTOM_VALUES: u8 = 4;
 const SAME_START: u8 = 8;
 
-/// Whether two histograms are equal bit for bit, hint included.
+/// Whether two histograms are equal bit for bit. What they say of the one before them does not count: it may
+/// have been forgotten since.
 pub fn same(a: &Histogram, b: &Histogram) -> bool {
     let bits =
         |x: &[f64], y: &[f64]| x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits());
-    a.counter_reset_hint == b.counter_reset_hint
+    let is_gauge = |h: &Histogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    is_gauge(a) == is_gauge(b)
         && same_layout(a, b)
         && bits(&[a.zero_count, a.count, a.sum], &[b.zero_count, b.count, b.sum])
         && bits(&a.positive_buckets, &b.positive_buckets)
@@ -241,6 +243,10 @@ impl Encoder {
     /// The newest histogram; there is one as soon as anything was pushed.
     pub fn last(&self) -> &Histogram {
         self.last.as_deref().expect("an open chunk has a sample")
+    }
+
+    pub fn last_start_ms(&self) -> i64 {
+        self.last_start
     }
 
     pub fn bytes(&self) -> &[u8] {

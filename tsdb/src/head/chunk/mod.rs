@@ -185,12 +185,16 @@ impl OpenChunk {
         }
     }
 
-    /// Whether the newest sample is this one, bit for bit.
-    pub fn last_is(&self, value: &Value) -> bool {
+    /// Whether the newest sample is this one, bit for bit, with this start timestamp.
+    pub fn last_is(&self, value: &Value, start: i64) -> bool {
         match (self, value) {
-            (OpenChunk::Float(e), Value::Float(v)) => e.last_value().to_bits() == v.to_bits(),
-            (OpenChunk::FloatWithStart(e), Value::Float(v)) => e.floats.last_value().to_bits() == v.to_bits(),
-            (OpenChunk::Histogram(e), Value::Histogram(h)) => histogram::same(e.last(), h),
+            (OpenChunk::Float(e), Value::Float(v)) => start == 0 && e.last_value().to_bits() == v.to_bits(),
+            (OpenChunk::FloatWithStart(e), Value::Float(v)) => {
+                e.last_start_ms() == start && e.floats.last_value().to_bits() == v.to_bits()
+            }
+            (OpenChunk::Histogram(e), Value::Histogram(h)) => {
+                e.last_start_ms() == start && histogram::same(e.last(), h)
+            }
             _ => false,
         }
     }

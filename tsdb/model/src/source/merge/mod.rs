@@ -193,6 +193,9 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
     by_time.sort_by_key(|i| copies[*i].ts_ms.first().copied());
     if by_time.windows(2).all(|w| copies[w[0]].ts_ms.last() < copies[w[1]].ts_ms.first()) {
         if !by_time.is_sorted() {
+            for pair in by_time.windows(2).filter(|pair| pair[0] > pair[1]) {
+                forget_first_hint(&mut copies[pair[1]]);
+            }
             copies.sort_by_key(|c| c.ts_ms.first().copied());
         }
         return concatenate(copies, timelines);
@@ -226,15 +229,24 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
     }
 }
 
-/// The histograms of picked samples. One before which another copy's sample stands says nothing of it.
+/// The histograms of picked samples. What one says of the sample before it (whether the counter was reset)
+/// was not said of one that was written later, as those of a newer copy were. Of samples that were there
+/// before it stays, or the answer would depend on where the head was cut.
 fn picked_histograms(copies: &[SeriesColumns], order: &[(i64, usize, usize)]) -> Vec<Option<Arc<Histogram>>> {
-    let mut before = None;
+    let mut before = 0;
     let pick = |(_, copy, i): &(i64, usize, usize)| {
-        let follows = before.replace((*copy, *i)).is_none_or(|(c, at)| (c, at + 1) == (*copy, *i));
+        let follows_newer = std::mem::replace(&mut before, *copy) > *copy;
         let histogram = copies[*copy].histograms.as_ref()?[*i].as_ref()?;
-        Some(if follows { histogram.clone() } else { histogram.beside_another() })
+        Some(if follows_newer { histogram.beside_another() } else { histogram.clone() })
     };
     order.iter().map(pick).collect()
+}
+
+/// Forgets what the first sample says of the one before it, as in [`picked_histograms`].
+fn forget_first_hint(copy: &mut SeriesColumns) {
+    if let Some(Some(histogram)) = copy.histograms.as_mut().and_then(|all| all.first_mut()) {
+        *histogram = histogram.beside_another();
+    }
 }
 
 /// Copies that follow one another in time.
@@ -292,6 +304,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn merged_copies_in_turn_say_nothing_of_what_was_written_later() {
+        use CounterResetHint::{CounterReset, Unknown};
+        let one = |t, count| copy(&[(t, histogram(CounterReset, [count, 0.0]))]);
+        let hints = |copies: Vec<SeriesColumns>| -> Vec<_> {
+            let merged = merge_copies(copies, &mut SharedTimelines::default());
+            merged.histograms.unwrap().into_iter().flatten().map(|h| h.counter_reset_hint).collect()
+        };
+        assert_eq!(
+            hints(vec![one(1, 9.0), one(3, 5.0)]),
+            [CounterReset, CounterReset],
+            "where the head was cut"
+        );
+        assert_eq!(hints(vec![one(1, 9.0), one(3, 5.0), one(2, 4.0)]), [CounterReset, CounterReset, Unknown]);
+        // The same beside copies that overlap, and in two steps.
+        let ends = copy(&[(0, histogram(Unknown, [1.0, 0.0])), (9, histogram(Unknown, [6.0, 0.0]))]);
+        let all = vec![ends.clone(), one(1, 9.0), one(3, 5.0), one(2, 4.0)];
+        assert_eq!(hints(all), [Unknown, CounterReset, CounterReset, Unknown, Unknown]);
+        let some = merge_copies(vec![one(3, 5.0), one(2, 4.0)], &mut SharedTimelines::default());
+        assert_eq!(
+            hints(vec![ends, one(1, 9.0), some]),
+            [Unknown, CounterReset, CounterReset, Unknown, Unknown]
+        );
+    }
+
     /// A block whose gap held a reset, and what fills the gap: upstream's `increase` is 562 where a believed
     /// hint made it -910.
     #[test]
@@ -308,7 +345,7 @@ mod tests {
         let merged = merge_copies(vec![imported, late], &mut SharedTimelines::default());
         let histograms: Vec<_> = merged.histograms.unwrap().into_iter().flatten().collect();
         let hints: Vec<_> = histograms.iter().map(|h| h.counter_reset_hint).collect();
-        assert_eq!(hints, [Unknown, Unknown, Unknown, NotCounterReset, Unknown, Unknown]);
+        assert_eq!(hints, [Unknown, NotCounterReset, Unknown, NotCounterReset, Unknown, Unknown]);
         let resets: Vec<_> = histograms.windows(2).map(|w| w[1].detect_reset(&w[0])).collect();
         assert_eq!(resets, [false, true, false, true, false]);
     }
