@@ -275,7 +275,8 @@ impl Rules {
         let states = match sharing.known_states().await {
             Ok(states) => states,
             Err(e) => {
-                tracing::warn!("it is not known how far other processes came with rules: {e}");
+                tracing::warn!("it is not known how far other processes came with rules, trying again: {e}");
+                sharing.not_applied();
                 return;
             }
         };

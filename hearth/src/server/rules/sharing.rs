@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::clock::Clock;
@@ -52,6 +53,8 @@ pub struct Sharing {
     applied: Mutex<BTreeSet<u16>>,
     /// Own shares whose groups are being stopped, to be given away.
     releasing: Mutex<BTreeSet<u16>>,
+    /// Whether the last reload could not be carried out.
+    undone: AtomicBool,
     table: Mutex<Table>,
     /// What other members said of their groups last.
     others: RwLock<BTreeMap<String, States>>,
@@ -104,6 +107,7 @@ impl Sharing {
             wanted: Mutex::default(),
             applied: Mutex::default(),
             releasing: Mutex::default(),
+            undone: AtomicBool::new(false),
             table: Mutex::default(),
             others: RwLock::default(),
             peers,
@@ -120,6 +124,11 @@ impl Sharing {
     /// Notes that exactly the groups of these shares run.
     pub fn applied(&self, shares: BTreeSet<u16>) {
         *self.applied.lock() = shares;
+    }
+
+    /// A reload could not be carried out: it is tried again with the next round.
+    pub fn not_applied(&self) {
+        self.undone.store(true, Ordering::Relaxed);
     }
 
     /// How far groups came wherever they ran, this process' former self included.
@@ -153,7 +162,8 @@ impl Sharing {
             let outcome = round.await.unwrap_or(Err(RoundError::TimedOut));
             let pause = self.after(&mut rounds, outcome);
             let idle = rounds.applying.as_ref().is_none_or(JoinHandle::is_finished);
-            if idle && *self.wanted.lock() != *self.applied.lock() {
+            let moved = *self.wanted.lock() != *self.applied.lock();
+            if idle && (self.undone.swap(false, Ordering::Relaxed) || moved) {
                 rounds.applying = Some(tokio::spawn(apply()));
             }
             tokio::select! {
