@@ -35,7 +35,7 @@ const RULES: [(&str, &str); 20] = [
     ("scrape:slow", "topk(5, node_scrape_collector_duration_seconds{I})"),
     ("up:last", "max_over_time(up{I}[5m])"),
     ("vm:faults", "rate(node_vmstat_pgmajfault{I}[5m])"),
-    ("cpu:busy:max", "max_over_time(cpu:busy{I}[5m])"),
+    ("cpu:busy:max", "max_over_time(cpu:busy{I,group=\"{G}\"}[5m])"),
 ];
 
 /// A rule file with so many groups over so many machines.
@@ -46,7 +46,7 @@ pub fn file(groups: u32, targets: u32, interval_seconds: u32) -> String {
         let instance = format!("instance=\"node-{machine:05}-0.eu-central-1.compute.internal:9100\"");
         let _ = writeln!(text, "- name: g{group}\n  interval: {interval_seconds}s\n  rules:");
         for (name, expr) in RULES {
-            let expr = expr.replace("{I", &format!("{{{instance}"));
+            let expr = expr.replace("{I", &format!("{{{instance}")).replace("{G}", &format!("g{group}"));
             let _ = match name {
                 "up:last" => writeln!(text, "  - alert: Down\n    expr: '{expr} < 1'\n    for: 5m"),
                 _ => {
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(text.matches("- name: g").count(), 3);
         let rules = text.matches("- record: ").count() + text.matches("- alert: ").count();
         assert_eq!(rules, 3 * RULES.len());
-        assert!(!text.contains("{I"), "{text}");
+        assert!(!text.contains("{I") && !text.contains("{G}"), "{text}");
         assert!(text.contains("node-00001-0.eu-central-1") && !text.contains("node-00002-0"), "{text}");
     }
 
