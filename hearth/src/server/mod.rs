@@ -217,18 +217,9 @@ async fn open(
     let compaction = compaction::settings(settings).map_err(OpenError::mend)?;
     let engine = engine_options(settings);
     let rule_files = rules::read_files(settings, &engine.parse).map_err(OpenError::mend)?;
-    let store = objstore::open(location, settings).map_err(OpenError::mend)?;
-    objstore::reach(location, settings).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let commits = objstore::commits(location, settings).map_err(OpenError::mend)?;
-    let replay = web.replay().clone();
     let retention = Retention::new(settings);
-    let options = DbOptions {
-        replaying: Arc::new(move |first, last, current| replay.set(first, last, current)),
-        ..db_options(settings, &retention, store, commits, clock.clone())
-    };
-    let db = Db::open(options).await?;
-    web.register(|r| r.register_collector(Box::new(StoreMetrics::new(&db))));
+    let db = open_db(settings, &retention, location, web, clock.clone()).await?;
     let tenant = tenant_resolver(settings.tenant_header.0.clone());
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
     let ingest =
@@ -236,10 +227,7 @@ async fn open(
     let mut roles = ingest::http::router(ingest.clone());
     let mut compactor = None;
     if settings.compactor_enabled {
-        let maintenance = BucketMaintenance::new(db.object_store(), clock.clone(), Patience::default());
-        let metrics = web.register(compactor::metrics::Metrics::register);
-        let worker = Compactor::new(maintenance, compaction, db.writer(), metrics);
-        let worker = Arc::new(worker.map_err(OpenError::mend)?);
+        let worker = compactor_of(&db, compaction, web, clock.clone())?;
         roles = roles.merge(compaction::router(worker.clone()));
         compactor = Some(worker);
     }
@@ -274,22 +262,14 @@ async fn open(
     api.external_url = names::external_url(settings, address);
     roles = roles.merge(rules.config_router(api.tenants.clone()));
     roles = roles.merge(query::api::router(ApiState::new(api)));
-    let enabled = settings.enable_lifecycle;
     roles = roles.merge(lifecycle::router(Lifecycle {
-        enabled,
+        enabled: settings.enable_lifecycle,
         reload: reload.clone(),
         quit,
         ending: Arc::default(),
     }));
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
-    let every = settings.self_metrics_interval.0;
-    if !every.is_zero() {
-        // A disk that is full says so here and again in answers to writes; queries work all the same.
-        if let Err(e) = own.write().await {
-            tracing::warn!("own metrics could not be written: {e}");
-        }
-        tokio::spawn(own.run(every));
-    }
+    record(own, settings.self_metrics_interval.0).await;
     // Who asks once the process is ready sees the groups.
     rules.start(rule_files).await;
     web.open(roles, db.clone());
@@ -297,6 +277,51 @@ async fn open(
         tokio::spawn(compact(worker, db.clone()));
     }
     Ok(Opened { db, compactor, rules, reload })
+}
+
+/// Opens the store of samples in the bucket and the data folder, and shows what it holds.
+async fn open_db(
+    settings: &Settings,
+    retention: &Retention,
+    location: &Location,
+    web: &Server,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Db>, OpenError> {
+    let store = objstore::open(location, settings).map_err(OpenError::mend)?;
+    objstore::reach(location, settings).await?;
+    let commits = objstore::commits(location, settings).map_err(OpenError::mend)?;
+    let replay = web.replay().clone();
+    let options = DbOptions {
+        replaying: Arc::new(move |first, last, current| replay.set(first, last, current)),
+        ..db_options(settings, retention, store, commits, clock)
+    };
+    let db = Db::open(options).await?;
+    web.register(|r| r.register_collector(Box::new(StoreMetrics::new(&db))));
+    Ok(db)
+}
+
+/// The compactor of this process.
+fn compactor_of(
+    db: &Db,
+    settings: compactor::settings::Settings,
+    web: &Server,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Compactor>, OpenError> {
+    let maintenance = BucketMaintenance::new(db.object_store(), clock, Patience::default());
+    let metrics = web.register(compactor::metrics::Metrics::register);
+    Compactor::new(maintenance, settings, db.writer(), metrics).map(Arc::new).map_err(OpenError::mend)
+}
+
+/// Writes the server's own metrics into itself, now and at an interval; zero is never.
+async fn record(own: SelfMetrics, every: Duration) {
+    if every.is_zero() {
+        return;
+    }
+    // A disk that is full says so here and again in answers to writes; queries work all the same.
+    if let Err(e) = own.write().await {
+        tracing::warn!("own metrics could not be written: {e}");
+    }
+    tokio::spawn(own.run(every));
 }
 
 /// Compacts for ever; queries see what it committed at once.
