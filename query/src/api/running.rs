@@ -181,7 +181,6 @@ impl Running {
 impl Watch {
     /// The query has a permit and charges this budget. What this thread logs until the result is dropped says
     /// which query it is about.
-    #[must_use]
     pub fn begin(&self, budget: &Arc<Budget>) -> tracing::span::EnteredSpan {
         let _ = self.query.budget.set(Arc::downgrade(budget));
         let _ = self.budget.set(budget.clone());
