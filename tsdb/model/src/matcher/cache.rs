@@ -29,7 +29,7 @@ struct Halves {
 
 static CACHE: LazyLock<Mutex<Halves>> = LazyLock::new(Mutex::default);
 
-/// A fully anchored expression, compiled now or before.
+/// A fully anchored expression whose groups nobody asks for, compiled now or before.
 pub(super) fn anchored(expr: &str) -> Result<Arc<Re2>, Re2Error> {
     let kept = {
         let mut halves = CACHE.lock();
@@ -40,7 +40,7 @@ pub(super) fn anchored(expr: &str) -> Result<Arc<Re2>, Re2Error> {
     };
     let re = match kept {
         Some(re) => re,
-        None => Arc::new(Re2::anchored(expr)?),
+        None => Arc::new(Re2::anchored_without_groups(expr)?),
     };
     if re.is_compiled() && expr.len() <= MAX_TEXT_BYTES && re.size_bytes() <= HALF_BYTES / 8 {
         CACHE.lock().keep(expr, &re);

@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use regex_automata::meta::{Config, Regex};
+use regex_automata::nfa::thompson;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use super::translate::{Re2Error, translate};
@@ -11,11 +12,23 @@ use super::translate::{Re2Error, translate};
 /// Largest compiled program, in bytes: what `\pL{40}` takes. Larger expressions are refused.
 const MAX_PROGRAM_BYTES: usize = 10 << 20;
 
-/// Most strings a set of literals may have; beyond, looking each up costs more than running the engine.
+/// Memory that the places of all groups may take while a value is matched: one for each group in each state.
+const MAX_CAPTURE_BYTES: usize = 32 << 20;
+
+/// Groups up to which that needs no look: the program's own limit bounds it well enough.
+const FEW_CAPTURES: usize = 16;
+
+/// Most strings a set of literals may have that is made by multiplying parts (`[a-z]{2}x?`), or that is
+/// looked up one by one; beyond, that costs more than running over all values.
 const MAX_SET: usize = 1024;
 
-/// Most bytes of those strings together: a few branches before a long text are each as long as the text.
+/// Most bytes of such strings together: a few branches before a long text are each as long as the text.
 const MAX_SET_BYTES: usize = 256 << 10;
+
+/// Most strings that are written down as such (`pod-1|pod-2|…`), and their bytes: a selector may name all
+/// pods of a cluster. A value is sought among them, where a program would have a state for each letter.
+const MAX_WRITTEN: usize = 200_000;
+const MAX_WRITTEN_BYTES: usize = 16 << 20;
 
 /// Most prefixes that are told apart; of more, what they have in common is all that is known.
 const MAX_PREFIXES: usize = 64;
@@ -67,14 +80,23 @@ enum Plan {
 }
 
 impl Re2 {
-    /// Compiles an expression that must match a whole value.
+    /// Compiles an expression that must match a whole value, and tells what its groups match.
     pub fn anchored(expr: &str) -> Result<Self, Re2Error> {
-        let inner = translate(expr)?;
+        Re2::of(translate(expr)?, expr)
+    }
+
+    /// The same where nobody asks what its groups match: they cost memory by their number.
+    pub fn anchored_without_groups(expr: &str) -> Result<Self, Re2Error> {
+        Re2::of(without_captures(translate(expr)?), expr)
+    }
+
+    fn of(inner: Hir, expr: &str) -> Result<Self, Re2Error> {
         let set = literals(&inner).map(|mut set| {
             set.sort_unstable();
             set.dedup();
             set
         });
+        check_captures(&inner, expr)?;
         let plan = if set.is_some() { Plan::Set } else { plan(&inner) };
         let prefixes = shortest(beginnings(&inner).0);
         let hir = Hir::concat(vec![Hir::look(Look::Start), inner, Hir::look(Look::End)]);
@@ -122,9 +144,9 @@ impl Re2 {
     }
 
     /// The few strings that are all it can match (`a|b|c`), ascending, each once; `None` where there are
-    /// others.
+    /// others, or many.
     pub fn set_matches(&self) -> Option<&[String]> {
-        self.set.as_deref()
+        self.set.as_deref().filter(|set| set.len() <= MAX_SET)
     }
 
     /// Texts with one of which every matching value starts, ascending, none the beginning of another; empty
@@ -175,7 +197,43 @@ fn compile(hir: &Hir, expr: &str) -> Result<Regex, Re2Error> {
         .map_err(|_| Re2Error(format!("error parsing regexp: expression too large: `{expr}`")))
 }
 
-/// All strings that a tree matches, if they are few and it looks at nothing around it.
+/// Fails where the places of an expression's groups would take too much memory.
+fn check_captures(hir: &Hir, expr: &str) -> Result<(), Re2Error> {
+    let groups = hir.properties().explicit_captures_len();
+    if groups <= FEW_CAPTURES {
+        return Ok(());
+    }
+    let too_large = || Re2Error(format!("error parsing regexp: expression too large: `{expr}`"));
+    let config = thompson::Config::new().nfa_size_limit(Some(MAX_PROGRAM_BYTES));
+    let nfa = thompson::Compiler::new().configure(config).build_from_hir(hir).map_err(|_| too_large())?;
+    // Of each group a beginning and an end, for the states of one byte of the value and of the next.
+    let bytes = nfa.states().len().saturating_mul(groups * 4 * size_of::<usize>());
+    if bytes > MAX_CAPTURE_BYTES { Err(too_large()) } else { Ok(()) }
+}
+
+/// A tree without its groups; nesting is bounded by the translator.
+fn without_captures(hir: Hir) -> Hir {
+    if hir.properties().explicit_captures_len() == 0 {
+        return hir;
+    }
+    match hir.into_kind() {
+        HirKind::Capture(c) => without_captures(*c.sub),
+        HirKind::Repetition(mut r) => {
+            r.sub = Box::new(without_captures(*r.sub));
+            Hir::repetition(r)
+        }
+        HirKind::Concat(parts) => Hir::concat(parts.into_iter().map(without_captures).collect()),
+        HirKind::Alternation(branches) => {
+            Hir::alternation(branches.into_iter().map(without_captures).collect())
+        }
+        HirKind::Empty => Hir::empty(),
+        HirKind::Literal(l) => Hir::literal(l.0),
+        HirKind::Class(class) => Hir::class(class),
+        HirKind::Look(look) => Hir::look(look),
+    }
+}
+
+/// All strings that a tree matches, if they are few or written down, and it looks at nothing around it.
 fn literals(hir: &Hir) -> Option<Vec<String>> {
     match hir.kind() {
         HirKind::Empty => Some(vec![String::new()]),
@@ -202,11 +260,15 @@ fn literals(hir: &Hir) -> Option<Vec<String>> {
             let mut all = vec![String::new()];
             for part in parts {
                 let next = literals(part)?;
-                if all.len() * next.len() > MAX_SET {
-                    return None;
-                }
+                // What all strings begin or end with does not multiply them.
+                let (most, most_bytes) = match all.len() == 1 || next.len() == 1 {
+                    true => (MAX_WRITTEN, MAX_WRITTEN_BYTES),
+                    false => (MAX_SET, MAX_SET_BYTES),
+                };
                 let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
-                if bytes(&all) * next.len() + bytes(&next) * all.len() > MAX_SET_BYTES {
+                if all.len() * next.len() > most
+                    || bytes(&all) * next.len() + bytes(&next) * all.len() > most_bytes
+                {
                     return None;
                 }
                 all = all.iter().flat_map(|a| next.iter().map(move |b| format!("{a}{b}"))).collect();
@@ -214,10 +276,12 @@ fn literals(hir: &Hir) -> Option<Vec<String>> {
             Some(all)
         }
         HirKind::Alternation(branches) => {
-            let mut all = Vec::new();
+            let (mut all, mut bytes) = (Vec::new(), 0);
             for branch in branches {
-                all.extend(literals(branch)?);
-                if all.len() > MAX_SET {
+                let of_branch = literals(branch)?;
+                bytes += of_branch.iter().map(String::len).sum::<usize>();
+                all.extend(of_branch);
+                if all.len() > MAX_WRITTEN || bytes > MAX_WRITTEN_BYTES {
                     return None;
                 }
             }

@@ -143,6 +143,38 @@ fn regex_refuses_hostile_patterns_and_no_small_ones() {
 }
 
 #[test]
+fn regex_takes_the_names_of_a_large_cluster() {
+    let names: Vec<String> =
+        (0..18_000).map(|i| format!("web-deployment-{i:05}-abcde-yyyyyyyyyyyyyyyy")).collect();
+    let last = names.last().unwrap();
+    let text = names.join("|");
+    assert!(text.len() > 763 << 10);
+    for pattern in
+        [text.clone(), format!("({text})"), format!("(?:{text})?"), format!("({})", names.join(")|("))]
+    {
+        let many = Re2::anchored_without_groups(&pattern).unwrap();
+        assert!(many.is_match(last) && !many.is_match("web-deployment-18000-abcde-yyyyyyyyyyyyyyyy"));
+        assert!(!many.is_match(&last[1..]) && many.set_matches().is_none());
+        assert!(many.size_bytes() < 4 << 20, "{}", many.size_bytes());
+    }
+}
+
+#[test]
+fn regex_groups_cost_no_memory_by_their_number() {
+    let groups: Vec<String> = (0..5_000).map(|i| format!("(pod-{i}[a-z]+)")).collect();
+    let pattern = groups.join("|");
+    // Their places would take gigabytes as soon as a value is matched.
+    assert!(Re2::anchored(&pattern).unwrap_err().to_string().contains("too large"));
+    let many = Re2::anchored_without_groups(&pattern).unwrap();
+    assert!(many.is_match("pod-4999x") && !many.is_match("pod-4999"));
+    assert!(Matcher::new(MatchOp::Regex, "pod", &pattern).unwrap().matches("pod-17abc"));
+    let few = Re2::anchored(&groups[..20].join("|")).unwrap();
+    let mut captures = few.regex().create_captures();
+    few.regex().captures("pod-19abc", &mut captures);
+    assert_eq!(captures.get_group(20).map(|g| (g.start, g.end)), Some((0, 9)));
+}
+
+#[test]
 fn regex_sets_are_whole_and_bounded() {
     let set = |p: &str| Re2::anchored(p).unwrap().set_matches().map(<[String]>::to_vec);
     let some = |values: &[&str]| Some(values.iter().map(|v| v.to_string()).collect::<Vec<_>>());
