@@ -39,7 +39,8 @@ fuzz_target!(|bytes: &[u8]| {
     std::fs::write(tsdb::wal::segment_path(folder.path(), 1), &segment).expect("a file");
     let head = Head::default();
     let exemplars = Buffer::new(1 << 20);
-    let found = replay(folder.path(), &head, &exemplars, 1_700_000_000_000, |_, _| false).expect("it reads");
+    let found = replay(folder.path(), &head, &exemplars, 1_700_000_000_000, &|_, _, _| {}, |_, _| false);
+    let found = found.expect("it reads");
     assert_eq!(found.cut_bytes, 0);
     assert_eq!(found.series, head.series_count());
 });
