@@ -34,6 +34,7 @@ pub mod garbage;
 pub mod inspect;
 pub mod job;
 pub mod metrics;
+pub mod outlook;
 pub mod plan;
 pub mod retention;
 pub mod settings;

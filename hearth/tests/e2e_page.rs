@@ -1,21 +1,26 @@
-//! The page in a real browser, driven by a script beside its sources: each page for each kind of eye and
-//! hand, what people do with it, and bad input.
+//! The page in a real browser, driven by scripts beside its sources: each page for each kind of eye and
+//! hand, what people do with it, bad input, and real data.
 
 mod test_services;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use test_services::prometheus::{NodeExporter, Prometheus};
 use test_services::{hearth, installed, now_ms, series};
 
-/// Where the page's sources, their tools and the script lie.
+/// Where the page's sources, their tools and the scripts lie.
 fn sources() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../query/ui")
 }
 
-/// The tools that the script needs, as the lock file names them; nothing happens where they are there
+/// The tools that the scripts need, as the lock file names them; nothing happens where they are there
 /// already.
 fn tools() {
+    // Tests of this file run beside each other, and one installation is enough.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE.lock();
     if sources().join("node_modules/playwright-core").is_dir()
         && sources().join("node_modules/axe-core").is_dir()
     {
@@ -29,15 +34,38 @@ fn tools() {
     assert!(ran.success(), "`npm ci` in query/ui failed: the browser's driver comes with it");
 }
 
+/// Runs a script over the pages of a server; `end_ms` is the time of the last sample that it looks at.
+fn browse(script: &str, base: &str, end_ms: i64) {
+    tools();
+    let ran = Command::new(installed("node", "nodejs"))
+        .arg(format!("test/{script}"))
+        .arg(format!("{base}/"))
+        .arg((end_ms / 1000).to_string())
+        .env("CHROMIUM", installed("chromium", "chromium"))
+        .current_dir(sources())
+        .stdin(Stdio::null())
+        .output()
+        .expect("node starts");
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}\n{err}");
+    assert!(out.contains("all pages are as they should be"), "{out}");
+}
+
 #[test]
 fn page_works_in_a_browser() {
-    tools();
     let folder = tempfile::tempdir().expect("a folder");
-    let hearth = hearth::Start::at(folder.path()).config("self_metrics_interval: 0s\n").ready();
+    // One round of compaction at the start, and then none: what is deleted stays hidden for as long as the
+    // test looks at it.
+    let config = "self_metrics_interval: 0s\nadmin_api: true\ncompactor:\n  interval: 1h\n";
+    let hearth = hearth::Start::at(folder.path()).config(config).ready();
     let end = now_ms() / 15_000 * 15_000;
     let samples = |per_step: f64| -> Vec<(i64, f64)> {
         (0..120).rev().map(|i| (end - i * 15_000, per_step * (120 - i) as f64)).collect()
     };
+    hearth.api.write(&[series(&[("__name__", "gone_total")], &samples(1.0))]);
+    hearth.api.flush();
+    let deleted = hearth.api.call("POST", "/api/v1/admin/tsdb/delete_series?match[]=gone_total");
+    assert_eq!(deleted.status, 204, "{}", deleted.text());
     let mut all: Vec<_> =
         ["a", "b", "c"].map(|n| series(&[("__name__", "pages_total"), ("n", n)], &samples(2.0))).to_vec();
     for (le, n) in [("0.5", 1.0), ("2", 3.0), ("10", 4.0), ("+Inf", 4.5)] {
@@ -47,17 +75,56 @@ fn page_works_in_a_browser() {
     let long = "long ".repeat(300);
     all.push(series(&[("__name__", "nasty"), ("long", &long), ("markup", markup)], &samples(1.0)));
     hearth.api.write(&all);
+    browse("browser.mjs", &hearth.api.base, end);
+}
 
-    let ran = Command::new(installed("node", "nodejs"))
-        .arg("test/browser.mjs")
-        .arg(format!("{}/", hearth.api.base))
-        .arg((end / 1000).to_string())
-        .env("CHROMIUM", installed("chromium", "chromium"))
-        .current_dir(sources())
-        .stdin(Stdio::null())
-        .output()
-        .expect("node starts");
-    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "{out}\n{err}");
-    assert!(out.contains("all pages are as they should be"), "{out}");
+/// A sample every 20 minutes of a year that ends at `end_s`, and a week of a metric that ended a month
+/// before.
+fn year(path: &Path, end_s: i64) {
+    let mut text = std::io::BufWriter::new(std::fs::File::create(path).expect("a file"));
+    let mut family = |name: &str, times: &mut dyn Iterator<Item = i64>| {
+        writeln!(text, "# TYPE {name} gauge\n# HELP {name} How warm it was.").expect("room on the disk");
+        let times: Vec<i64> = times.collect();
+        for place in ["north", "south"] {
+            for t in &times {
+                let celsius = 12.0 + 10.0 * (*t as f64 / 5_022_000.0).sin();
+                writeln!(text, "{name}{{place=\"{place}\"}} {celsius:.2} {t}").expect("room on the disk");
+            }
+        }
+    };
+    const DAY: i64 = 86_400;
+    family("old_celsius", &mut (end_s - 37 * DAY..end_s - 30 * DAY).step_by(1200));
+    family("year_celsius", &mut (end_s - 365 * DAY..=end_s).step_by(1200));
+    writeln!(text, "# EOF").expect("room on the disk");
+}
+
+#[test]
+fn page_shows_real_data_and_a_year() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = || hearth::Start::at(folder.path()).config("self_metrics_interval: 0s\n");
+    let end_s = now_ms() / 1_200_000 * 1200;
+    let text = folder.path().join("year.om");
+    year(&text, end_s);
+    let run = |args: &[&str]| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_hearth"))
+            .args(args)
+            .arg("--data-dir")
+            .arg(start().data_dir())
+            .current_dir(folder.path())
+            .env("TMPDIR", folder.path())
+            .output()
+            .expect("the binary runs");
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    run(&["import", "openmetrics", text.to_str().expect("a plain path")]);
+    run(&["compact", "--once"]);
+    let hearth = start().ready();
+    let exporter = NodeExporter::start(folder.path());
+    let url = format!("{}/api/v1/write", hearth.api.base);
+    let _prometheus = Prometheus::start(folder.path(), &exporter, &url);
+    test_services::wait_for("a minute of samples", std::time::Duration::from_secs(180), || {
+        let counted = hearth.api.instant("count_over_time(node_load1[5m]) >= 45", now_ms());
+        (!counted.is_empty()).then_some(())
+    });
+    browse("real.mjs", &hearth.api.base, end_s * 1000);
 }

@@ -101,6 +101,11 @@ impl LabelCounts {
         Ok(())
     }
 
+    /// Distinct label sets so far.
+    pub fn series(&self) -> u64 {
+        self.seen.len() as u64
+    }
+
     fn add_series(&mut self, labels: &Labels, samples: u64, bytes: f64) {
         let new = self.seen.insert(keyed_hash(&labels.encode()));
         let name = labels.value(METRIC_NAME);

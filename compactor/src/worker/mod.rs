@@ -23,6 +23,8 @@ use self::scratch::OwnScratch;
 use crate::job::JobRunner;
 use crate::job::rewrite_candidates::Remembered;
 use crate::metrics::Metrics;
+use crate::outlook::Outlook;
+use crate::plan::PlanSettings;
 use crate::retention::changes;
 use crate::settings::{RetentionSettings, Settings, millis};
 
@@ -77,6 +79,7 @@ pub struct Compactor {
     metrics: Metrics,
     state: tokio::sync::Mutex<State>,
     runs: Mutex<VecDeque<JobReport>>,
+    outlook: Mutex<Outlook>,
     /// Quarantined blocks by tenant, as last seen, and data files that are gone.
     quarantined: Mutex<HashMap<TenantId, usize>>,
     missing: Mutex<HashMap<TenantId, usize>>,
@@ -144,6 +147,7 @@ impl Compactor {
             metrics,
             state: tokio::sync::Mutex::default(),
             runs: Mutex::default(),
+            outlook: Mutex::default(),
             quarantined: Mutex::default(),
             missing: Mutex::default(),
             newest_data_ms: AtomicI64::new(i64::MIN),
@@ -175,6 +179,16 @@ impl Compactor {
         self.runs.lock().iter().cloned().collect()
     }
 
+    /// What is planned and under way.
+    pub fn outlook(&self) -> Outlook {
+        self.outlook.lock().clone()
+    }
+
+    /// What plans go by.
+    pub fn plan_settings(&self) -> &PlanSettings {
+        &self.runner.settings.plan
+    }
+
     /// Rounds at the interval of the settings, until [`Compactor::stop`]. `changed` is called after rounds
     /// that changed a catalog.
     pub async fn run<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
@@ -203,6 +217,7 @@ impl Compactor {
             }
         };
         state.tenants.retain(|t, _| tenants.contains(t));
+        self.outlook.lock().planned.retain(|t, _| tenants.contains(t));
         let mut open: Vec<TenantId> = Vec::new();
         for tenant in tenants {
             match self.begin(&mut state, &tenant, &mut round).await {
@@ -235,6 +250,7 @@ impl Compactor {
         self.metrics.quarantined_blocks.set(i64::try_from(quarantined).unwrap_or(i64::MAX));
         let missing: usize = self.missing.lock().values().sum();
         self.metrics.missing_objects.set(i64::try_from(missing).unwrap_or(i64::MAX));
+        self.outlook.lock().last_round = Some((self.now_ms(), round.errors.clone()));
         if round.errors.is_empty() {
             self.metrics.last_round_seconds.set(self.now_ms() as f64 / 1000.0);
         } else {

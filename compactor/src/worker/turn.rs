@@ -10,6 +10,7 @@ use super::{Compactor, JobReport, JobTotals, REMEMBERED_RUNS, Round, Tenant};
 use crate::job::input::ReadError;
 use crate::job::rewrite_candidates::look_through;
 use crate::job::{Done, JobError};
+use crate::outlook::JobOutlook;
 use crate::plan::{BlockStates, Job, Plan, plan};
 
 /// Jobs of one tenant before the next tenant's turn.
@@ -44,6 +45,7 @@ impl Compactor {
             let snapshot = of.catalog.refresh().await?;
             let planned = self.plan(of, &snapshot).await?;
             turn = Turn { more: false, left: planned.jobs.len() as u64 };
+            self.note_plan(of, &planned);
             let mut worked = false;
             for job in &planned.jobs {
                 let name = job.name();
@@ -77,6 +79,16 @@ impl Compactor {
         }
         turn.more = true;
         Ok(turn)
+    }
+
+    /// For people to look at.
+    fn note_plan(&self, of: &Tenant, planned: &Plan) {
+        let (tenant, now_ms) = (of.catalog.tenant(), self.now_ms());
+        let waits_until = |job: &Job| {
+            of.failed.get(&job.name()).map(|(_, until_ms)| *until_ms).filter(|until| now_ms < *until)
+        };
+        let jobs = planned.jobs.iter().map(|job| JobOutlook::of(tenant, job, waits_until(job)));
+        self.outlook.lock().plan(tenant, jobs);
     }
 
     /// Plans from a snapshot; first tells the catalog which blocks are clean of deletions.
@@ -146,6 +158,7 @@ impl Compactor {
         let rules = Arc::new(self.keep().rules_of(of.catalog.tenant()));
         let visibility = snapshot.visibility().with_retention(rules, kept_at_ms);
         let catalog = of.catalog.clone();
+        self.outlook.lock().working = Some((JobOutlook::of(catalog.tenant(), job, None), began_ms));
         let work = self.runner.run(&catalog, snapshot, visibility, job);
         tokio::pin!(work);
         let mut lease = Some(lease);
@@ -164,6 +177,7 @@ impl Compactor {
                 }
             }
         };
+        self.outlook.lock().working = None;
         let outcome = self.conclude(of, job, began_ms, result).await;
         if let Some(lease) = lease {
             leases.give_back(lease).await;

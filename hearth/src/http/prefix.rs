@@ -55,7 +55,7 @@ impl RoutePrefix {
                 return (status, [(header::LOCATION, format!("{}/{query}", self.0))]).into_response();
             }
             Place::Outside => {
-                return query::ui::not_found(request.uri().clone(), request.headers().clone()).await;
+                return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
             }
         };
         // A path without what stood before it is one still.

@@ -44,7 +44,7 @@ use crate::traces::{self, Context, TraceLabel};
 const RULE_PATHS: [&str; 3] = ["/config/v1/rules/", "/api/prom/rules/", "/api/v1/rules/"];
 
 /// The APIs beyond Prometheus' that the page shows views of.
-const SERVES: [&str; 3] = ["estimate", "queries", "storage"];
+const SERVES: [&str; 4] = ["cardinality", "estimate", "queries", "storage"];
 
 /// What the server knows of itself; clones share it.
 #[derive(Clone)]
@@ -129,7 +129,7 @@ impl Server {
 
     /// The same for a process without a store to flush.
     pub fn open_roles(&self, roles: Router) {
-        let _ = self.0.roles.set(roles.fallback(query::ui::not_found));
+        let _ = self.0.roles.set(roles.fallback(query::ui::not_found(&SERVES)));
         self.0.notifications.remove(notifications::STARTING);
     }
 

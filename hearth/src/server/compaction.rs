@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use compactor::outlook::JobOutlook;
 use compactor::plan::PlanSettings;
 use compactor::settings::{RetentionSettings, Settings as CompactorSettings};
 use compactor::worker::{Compactor, JobReport};
@@ -75,14 +76,45 @@ fn scratch(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("compaction")
 }
 
-/// `GET /api/v1/status/compaction`: the latest jobs, newest first.
+/// `GET /api/v1/status/compaction`: the job under way, those that are planned, and the latest that ended,
+/// newest first.
 pub fn router(compactor: Arc<Compactor>) -> Router {
     Router::new().route("/api/v1/status/compaction", get(status)).with_state(compactor)
 }
 
 async fn status(State(compactor): State<Arc<Compactor>>) -> Response {
     let runs: Vec<Value> = compactor.runs().iter().map(run).collect();
-    axum_json(json!({ "status": "success", "data": { "runs": runs } }))
+    let outlook = compactor.outlook();
+    let planned: Vec<Value> = outlook.planned.values().flatten().map(planned).collect();
+    let working = outlook.working.as_ref().map(|(job, since_ms)| {
+        let mut out = self::planned(job);
+        out["since"] = json!(*since_ms as f64 / 1000.0);
+        out
+    });
+    let last_round = outlook
+        .last_round
+        .map(|(ended_ms, errors)| json!({ "ended": ended_ms as f64 / 1000.0, "errors": errors }));
+    let settings = compactor.plan_settings();
+    axum_json(json!({ "status": "success", "data": {
+        "runs": runs,
+        "planned": planned,
+        "working": working,
+        "lastRound": last_round,
+        "levels": settings.levels_ms.iter().map(|ms| *ms as f64 / 1000.0).collect::<Vec<_>>(),
+        "grace": settings.grace_ms as f64 / 1000.0,
+    } }))
+}
+
+fn planned(job: &JobOutlook) -> Value {
+    json!({
+        "tenant": job.tenant.as_str(),
+        "why": job.why,
+        "from": job.start_ms as f64 / 1000.0,
+        "to": job.end_ms as f64 / 1000.0,
+        "inputs": job.inputs,
+        "inputBytes": job.input_bytes,
+        "waitsUntil": job.waits_until_ms.map(|ms| ms as f64 / 1000.0),
+    })
 }
 
 fn axum_json(body: Value) -> Response {

@@ -9,6 +9,7 @@ mod query_storage;
 mod reload;
 mod rules;
 mod snapshot;
+mod stored_cardinality;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use self::query_storage::{QueryStorage, RecentHeads};
 pub use self::reload::ReadSettings;
 use self::reload::{Reload, Retention};
 use self::rules::Rules;
+use self::stored_cardinality::StoredCounts;
 use crate::config::{self, Loaded, Settings};
 use crate::http::Server;
 use crate::http::guard::Guard;
@@ -238,6 +240,7 @@ async fn open(
         data_dir: settings.data_dir.0.clone(),
         location: location.clone(),
         heads: RecentHeads::default(),
+        counts: StoredCounts::new(db.clone(), clock.clone(), tokio::runtime::Handle::current()),
         runtime: tokio::runtime::Handle::current(),
     };
     let rule_metrics = web.register(::rules::metrics::Metrics::register);
@@ -440,8 +443,8 @@ fn retention_texts(settings: &Settings) -> BTreeMap<String, String> {
     let forever = |span: String| if span == "0" { "for ever".to_owned() } else { span };
     let mut texts = BTreeMap::from([
         ("raw samples".to_owned(), forever(settings.retention.to_string())),
-        ("5m windows".to_owned(), forever(settings.retention_5m.to_string())),
-        ("1h windows".to_owned(), forever(settings.retention_1h.to_string())),
+        ("5m rollups".to_owned(), forever(settings.retention_5m.to_string())),
+        ("1h rollups".to_owned(), forever(settings.retention_1h.to_string())),
     ]);
     for (name, text) in [
         ("some series", settings.retention_rules.to_string()),

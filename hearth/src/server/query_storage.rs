@@ -13,10 +13,14 @@ use model::sample::Metadata;
 use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 use parking_lot::Mutex;
+use query::api::upkeep::{BlockTotals, CostOrder, DamagedBlock, Deletion, StoredCardinality, Upkeep};
 use query::api::{ChangeError, Readiness, Stored, StoredBlock, StoredHead};
-use tsdb::db::{Db, DeleteError};
+use tsdb::block::BlockMeta;
+use tsdb::db::{Db, DbCounts, DeleteError};
+use tsdb::deletion::Tombstone;
 
 use super::snapshot;
+use super::stored_cardinality::StoredCounts;
 use crate::http::Server;
 use crate::objstore::Location;
 
@@ -30,6 +34,8 @@ pub struct QueryStorage {
     /// Where the blocks are.
     pub location: Location,
     pub heads: RecentHeads,
+    /// What blocks cost.
+    pub counts: Arc<StoredCounts>,
     /// Where what the API asks for on blocking threads is carried out.
     pub runtime: tokio::runtime::Handle,
 }
@@ -106,6 +112,46 @@ impl query::api::Storage for QueryStorage {
         Stored { blocks: blocks.collect(), head: Some(self.heads.of(&self.db, tenant)) }
     }
 
+    fn upkeep(&self, tenant: &TenantId) -> Upkeep {
+        let mut upkeep = Upkeep {
+            compacts: self.compactor.is_some(),
+            troubles: troubles(&self.db.counts()),
+            ..Upkeep::default()
+        };
+        let contact = self.db.catalog_contact();
+        (upkeep.catalog_read_ms, upkeep.catalog_error) = (Some(contact.read_ms), contact.error);
+        let add = |totals: &mut BlockTotals, block: &BlockMeta| {
+            totals.add(block.stats.samples, block.files.bytes(), (block.min_t_ms, block.max_t_ms));
+        };
+        for block in self.db.local_blocks(tenant) {
+            add(&mut upkeep.local, &block);
+        }
+        let Some(snapshot) = self.db.snapshot(tenant) else { return upkeep };
+        for expired in &snapshot.expired {
+            add(&mut upkeep.expired, &expired.block);
+        }
+        upkeep.deletions = snapshot.tombstones.iter().map(|t| deletion(t)).collect();
+        upkeep.damaged = snapshot
+            .quarantined
+            .iter()
+            .map(|(ulid, why)| DamagedBlock {
+                ulid: ulid.to_string(),
+                reason: why.reason.clone(),
+                since_ms: why.since_ms,
+            })
+            .collect();
+        upkeep
+    }
+
+    fn stored_cardinality(
+        &self,
+        tenant: &TenantId,
+        limit: usize,
+        by: CostOrder,
+    ) -> Option<StoredCardinality> {
+        Some(self.counts.of(tenant, limit, by))
+    }
+
     fn delete_series(
         &self,
         tenant: &TenantId,
@@ -152,5 +198,64 @@ impl query::api::Storage for QueryStorage {
 
     fn readiness(&self) -> Readiness {
         if self.web.stopping() { Readiness::Stopping } else { Readiness::Ready }
+    }
+}
+
+fn deletion(tombstone: &Tombstone) -> Deletion {
+    let matchers: Vec<String> = tombstone.matchers.iter().map(ToString::to_string).collect();
+    Deletion {
+        selector: format!("{{{}}}", matchers.join(",")),
+        min_t_ms: tombstone.min_t_ms,
+        max_t_ms: tombstone.max_t_ms,
+        created_ms: tombstone.created_ms,
+    }
+}
+
+/// What went wrong since the process began and a person should look at, a sentence each.
+fn troubles(counts: &DbCounts) -> Vec<String> {
+    let known = [
+        (counts.lost_samples, "samples on the local disk could not be read again and are lost"),
+        (
+            counts.log_orphaned_samples,
+            "samples of the log are lost: the definition of their series was damaged",
+        ),
+        (
+            counts.log_damaged_bytes,
+            "bytes of the log were damaged at the start and are kept in a file beside it",
+        ),
+        (counts.missing_objects, "files that the catalogs name are not whole in the object store"),
+        (counts.missing_segments, "segments of the log were missing at the start"),
+        (counts.damaged_local_blocks, "blocks on the local disk were damaged or gone at the start"),
+        (
+            counts.flush_failures,
+            "flushes to the object store failed; what they held stays here and is tried again",
+        ),
+        (counts.log_failures, "times the log could not be written; such writes were refused"),
+    ];
+    known.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::matcher::{MatchOp, Matcher};
+
+    use super::*;
+
+    #[test]
+    fn deletion_reads_as_a_selector() {
+        let matchers = vec![
+            Matcher::new(MatchOp::Equal, "job", "a\"b").unwrap(),
+            Matcher::new(MatchOp::Regex, "env", "dev.*").unwrap(),
+        ];
+        let shown = deletion(&Tombstone::new(matchers, 1, 2, 3));
+        assert_eq!(shown.selector, r#"{job="a\"b",env=~"dev.*"}"#);
+        assert_eq!((shown.min_t_ms, shown.max_t_ms, shown.created_ms), (1, 2, 3));
+    }
+
+    #[test]
+    fn troubles_are_told_only_where_there_are_any() {
+        assert!(troubles(&DbCounts::default()).is_empty());
+        let told = troubles(&DbCounts { lost_samples: 4, ..DbCounts::default() });
+        assert_eq!(told, ["4 samples on the local disk could not be read again and are lost"]);
     }
 }

@@ -17,6 +17,7 @@ pub mod routes;
 mod run;
 mod running;
 pub mod state;
+pub mod upkeep;
 
 use std::time::Instant;
 
@@ -66,6 +67,7 @@ fn routes() -> Routes<ApiState> {
         .add("/api/v1/queries", GET, running::list)
         .add("/api/v1/queries/{id}", DELETE, running::cancel)
         .add("/api/v1/storage", GET, storage::storage)
+        .add("/api/v1/storage/cardinality", GET, stored_cardinality::stored_cardinality)
         .add("/api/v1/format_query", GET_POST, query::format)
         .add("/api/v1/parse_query", GET_POST, query::syntax_tree)
         .add("/api/v1/series", GET_POST, labels::series)

@@ -21,6 +21,7 @@ use crate::api::metrics::Metrics;
 use crate::api::notifications::Notifications;
 use crate::api::progress::{ReloadStatus, ReplayProgress};
 use crate::api::running::Running;
+use crate::api::upkeep::{CostOrder, StoredCardinality, Upkeep};
 use crate::engine::{Engine, EngineOptions};
 
 /// Whether the process can answer queries.
@@ -106,6 +107,22 @@ pub trait Storage: Send + Sync + 'static {
     /// seconds ago: this is asked with every letter that is typed into the page.
     fn stored(&self, _tenant: &TenantId) -> Stored {
         Stored::default()
+    }
+
+    /// What is hidden, damaged and on its way. Must not wait for the object store.
+    fn upkeep(&self, _tenant: &TenantId) -> Upkeep {
+        Upkeep::default()
+    }
+
+    /// What was counted last of the tenant's blocks, each list at most `limit` long and by `by`; begins to
+    /// count anew where blocks have changed since. `None` where this process does not count. Must not wait.
+    fn stored_cardinality(
+        &self,
+        _tenant: &TenantId,
+        _limit: usize,
+        _by: CostOrder,
+    ) -> Option<StoredCardinality> {
+        None
     }
 
     /// Hides the samples of series that match any of the selectors, `min_t_ms` to `max_t_ms` both included,

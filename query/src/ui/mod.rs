@@ -7,18 +7,20 @@
 //!    addresses in it can be relative.
 //! 3. Files under `ui/` have a hash in their names and may be kept for ever; `index.html` is asked for every
 //!    time.
-//! 4. What is at none of these paths is a real 404: a page for a browser, a line for everybody else.
+//! 4. What is at none of these paths is a real 404: for a browser the same page, which says so and is told
+//!    where it lies; a line for everybody else.
 
 mod assets;
 
 use std::io::Read;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{MethodRouter, any, get};
 
 use assets::{ASSETS, Asset};
 
@@ -53,12 +55,15 @@ pub const PAGES: [&str; 17] = [
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
+/// The same for the page of an address that leads nowhere: it may lie deeper, and says where its files are.
+const POLICY_NOT_FOUND: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                                form-action 'none'; base-uri 'self'; frame-ancestors 'none'";
+
 /// The pages and the files they load. `serves` are the APIs beyond Prometheus' that this process has, which
 /// the page shows views of.
 pub fn router<S: Clone + Send + Sync + 'static>(serves: &[&str]) -> Router<S> {
-    let told = format!(r#"<meta name="serves" content="{}">"#, serves.join(" "));
     // Made once for the whole life of the process.
-    let index: &'static str = Box::leak(INDEX.replacen(SERVES, &told, 1).into_boxed_str());
+    let index: &'static str = Box::leak(index_of(serves).into_boxed_str());
     let tag: &'static str = Box::leak(tag(index.as_bytes()).into_boxed_str());
     let page = move |headers: HeaderMap| async move { page(&headers, index, tag) };
     let mut router = Router::new()
@@ -73,6 +78,11 @@ pub fn router<S: Clone + Send + Sync + 'static>(serves: &[&str]) -> Router<S> {
         router = router.route(&format!("/{path}"), get(page));
     }
     router
+}
+
+/// The page, with what this process serves in its head.
+fn index_of(serves: &[&str]) -> String {
+    INDEX.replacen(SERVES, &format!(r#"<meta name="serves" content="{}">"#, serves.join(" ")), 1)
 }
 
 /// Prometheus' own address of the page, which rules and templates write into alerts.
@@ -169,45 +179,32 @@ fn unpacked(asset: &Asset) -> Vec<u8> {
     out
 }
 
-/// The answer to a path that leads nowhere: a page with ways back for a browser, upstream's line for
-/// everybody else.
-pub async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
-    let wants_page = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/html"));
-    if !wants_page {
-        return answer(
-            StatusCode::NOT_FOUND,
-            "text/plain; charset=utf-8",
-            Body::from("404 page not found\n"),
-        );
-    }
-    answer(StatusCode::NOT_FOUND, "text/html; charset=utf-8", Body::from(not_found_page(uri.path())))
+/// What answers to paths that lead nowhere: the page for a browser, upstream's line for everybody else.
+/// `serves` as for [`router`].
+pub fn not_found<S: Clone + Send + Sync + 'static>(serves: &[&str]) -> MethodRouter<S> {
+    let index: Arc<str> = index_of(serves).into();
+    any(move |uri: Uri, headers: HeaderMap| async move {
+        let wants_page = headers
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok())
+            .is_some_and(|accept| accept.contains("text/html"));
+        if !wants_page {
+            let line = Body::from("404 page not found\n");
+            return answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", line);
+        }
+        let page = Body::from(based(&index, uri.path()));
+        let mut response = answer(StatusCode::NOT_FOUND, "text/html; charset=utf-8", page);
+        let policy = HeaderValue::from_static(POLICY_NOT_FOUND);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+    })
 }
 
-/// Stands below any prefix: its addresses climb as many folders as the path has.
-fn not_found_page(path: &str) -> String {
+/// The page as it stands at any path, below any prefix: its addresses climb as many folders as the path has.
+fn based(index: &str, path: &str) -> String {
     let up = "../".repeat(path.matches('/').count().saturating_sub(1).min(64));
-    let style = ASSETS.iter().find(|a| a.name.ends_with(".css")).map_or("", |a| a.name);
-    let links = [
-        ("query", "Query"),
-        ("explore", "Metrics"),
-        ("alerts", "Alerts"),
-        ("status", "Status"),
-        ("connect", "Connect"),
-    ];
-    let links: String = links
-        .iter()
-        .map(|(to, name)| format!("<a class=\"button\" href=\"{up}{to}\">{name}</a>\n"))
-        .collect();
-    format!(
-        "<!doctype html>\n<html lang=\"en\" data-theme=\"light\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>No such page · Hearth</title>\n\
-         <link rel=\"stylesheet\" href=\"{up}ui/{style}\">\n</head>\n<body>\n<main class=\"empty\">\n\
-         <h1>There is no page here</h1>\n<p class=\"soft\">The address leads nowhere on this server. From here on:</p>\n\
-         <p class=\"chips\">{links}</p>\n</main>\n</body>\n</html>\n"
-    )
+    index.replacen("<head>", &format!("<head>\n<base href=\"./{up}\">"), 1)
 }
 
 #[cfg(test)]
@@ -223,7 +220,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(name, *value);
         }
-        let app = router::<()>(&["queries", "storage"]).fallback(not_found);
+        let app = router::<()>(&["queries", "storage"]).fallback(not_found(&["queries", "storage"]));
         let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().into())
@@ -291,9 +288,15 @@ mod tests {
         let (status, headers, text) = ask("/no/such/%3Cb%3Epage", &[]).await;
         assert_eq!((status, text.as_slice()), (StatusCode::NOT_FOUND, &b"404 page not found\n"[..]));
         assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
-        let (status, _, page) = ask("/no/such/page", &[(header::ACCEPT, "text/html,*/*;q=0.8")]).await;
+        let (status, headers, page) = ask("/no/such/page", &[(header::ACCEPT, "text/html,*/*;q=0.8")]).await;
         let page = String::from_utf8(page).unwrap();
         assert_eq!(status, StatusCode::NOT_FOUND);
-        assert!(page.contains("href=\"../../query\"") && page.contains("href=\"../../ui/"), "{page}");
+        assert!(page.contains("<head>\n<base href=\"./../../\">"), "{page}");
+        assert!(page.contains(r#"content="queries storage""#), "{page}");
+        let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains("base-uri 'self'") && policy.contains("default-src 'none'"), "{policy}");
+        // One segment below the base, as all pages are.
+        let (_, _, page) = ask("/nowhere", &[(header::ACCEPT, "text/html")]).await;
+        assert!(String::from_utf8(page).unwrap().contains("<base href=\"./\">"));
     }
 }

@@ -2,12 +2,14 @@
 import type { ComponentChildren } from 'preact';
 import { useRef, useState } from 'preact/hooks';
 import type { Asked } from './ask';
+import { later } from './later';
 import { Failed } from './panel/Panel';
 import { Graph } from './panel/Graph';
-import { Empty } from './panel/Empty';
 import { isHistogram } from './panel/histogram';
 import { useRun } from './panel/run';
 import { emptyPanel, queryLink, type Panel } from './url';
+
+const Empty = later(() => import('./panel/Empty').then(m => m.Empty));
 
 export function Page({ title, children }: { title: string; children: ComponentChildren }) {
   return <div class="page"><h1>{title}</h1>{children}</div>;
@@ -27,14 +29,14 @@ export function Meter({ share, children }: { share: number; children: ComponentC
 
 /** A graph of an expression that stands by itself, with the way to the Query page. */
 export function QuickGraph({ expr, range = 3600, more = {} }: { expr: string; range?: number; more?: Partial<Panel> }) {
-  const [own, setOwn] = useState<Partial<Panel>>({}), root = useRef<HTMLDivElement>(null);
+  const [own, setOwn] = useState<Partial<Panel>>({}), [again, setAgain] = useState(0), root = useRef<HTMLDivElement>(null);
   const p: Panel = { ...emptyPanel(), expr, range, ...more, ...own, tab: 'graph' };
-  const { outcome, failure, progress } = useRun(p, () => root.current?.clientWidth ?? 900, 0);
+  const { outcome, failure, progress } = useRun(p, () => root.current?.clientWidth ?? 900, again);
   const list = outcome?.data?.resultType === 'matrix' ? outcome.data.result : [];
   const update = (patch: Partial<Panel>) => { if (patch.expr) location.assign(queryLink(patch.expr)); else setOwn({ ...own, ...patch }); };
   return <div class={'card out' + (progress && outcome ? ' stale' : '')} ref={root}>
     <div class="table-top"><code class="cut">{expr}</code><span class="grow" /><a class="button small" href={queryLink(expr, { range: p.range, end: p.end })}>Open in Query</a></div>
-    {failure && <Failed failure={failure} expr={expr} />}
+    {failure && <Failed failure={failure} expr={expr} retry={() => setAgain(n => n + 1)} />}
     {outcome && (list.length ? <Graph o={outcome} p={p} update={update} heat={isHistogram(list)} /> : <Empty o={outcome} update={update} />)}
     {!outcome && !failure && <div class="empty" role="status"><span class="soft">Asking…</span></div>}
   </div>;

@@ -22,7 +22,8 @@ export interface QueryStats {
 export type QueryData =
   | { resultType: 'vector' | 'matrix'; result: Series[]; stats?: QueryStats }
   | { resultType: 'scalar' | 'string'; result: Point; stats?: QueryStats };
-export interface Answer<T> { data: T; warnings: string[]; infos: string[] }
+/** `age` in seconds: what a cache in between held it for, 0 where it came from the server itself. */
+export interface Answer<T> { data: T; warnings: string[]; infos: string[]; age: number }
 export interface Metadata { type: string; help: string; unit: string }
 
 /** Why there is no answer. `kind` is the API's `errorType`, or one of the page's own: `unreachable`, `starting`, `stopping`, `unauthorized`,
@@ -37,8 +38,9 @@ export class Failure extends Error {
 const served = new Set((document.querySelector<HTMLMetaElement>('meta[name=serves]')?.content ?? '').split(' '));
 export const serves = (name: string) => served.has(name);
 
-/** The folder that the page lies in: a proxy may have put it below a prefix. Every page is one segment below it. */
-export const base = new URL('.', location.href.replace(/[?#].*$/, ''));
+/** The folder that the page lies in: a proxy may have put it below a prefix. Every page is one segment below it; where an address leads nowhere
+ *  and may be deeper, the document says. */
+export const base = new URL('.', document.baseURI.replace(/[?#].*$/, ''));
 
 export type Form = Record<string, string | number | boolean | string[] | undefined>;
 function encode(form: Form): URLSearchParams {
@@ -92,7 +94,7 @@ async function read<T>(answer: Response, path: string): Promise<Answer<T>> {
   }
   let json: { status?: string; data?: T; error?: string; errorType?: string; warnings?: string[]; infos?: string[] } | null = null;
   try { json = JSON.parse(text); } catch { /* not the API speaking, or half of it */ }
-  if (json && json.status === 'success') return { data: json.data as T, warnings: json.warnings ?? [], infos: json.infos ?? [] };
+  if (json && json.status === 'success') return { data: json.data as T, warnings: json.warnings ?? [], infos: json.infos ?? [], age: Number(answer.headers.get('age')) || 0 };
   const wait = Number(answer.headers.get('retry-after')) || 0;
   const said = (json?.error ?? text).slice(0, 20_000);
   switch (answer.status) {
@@ -101,11 +103,28 @@ async function read<T>(answer: Response, path: string): Promise<Answer<T>> {
     case 429: throw new Failure('too_many', said || 'Too many requests.', 429, wait);
     case 503:
       if (answer.headers.get('x-prometheus-stopping') === 'true' || /stopping/i.test(said)) throw new Failure('stopping', 'The server is stopping.', 503, wait);
-      if (!json) throw new Failure('starting', said || 'The server is starting.', 503, wait);
+      if (!json) throw new Failure('starting', 'The server is starting.', 503, wait);
   }
   if (json?.error !== undefined) throw new Failure(json.errorType || 'internal', said, answer.status, wait);
   if (answer.ok) throw new Failure('broken', 'The answer is not whole, or not from Hearth: ' + text.slice(0, 200), answer.status);
   throw new Failure('internal', `HTTP ${answer.status}: ${text.slice(0, 300) || answer.statusText}`, answer.status, wait);
+}
+
+/** How far a server that starts has read its log, in segments; `null` where it does not say. It is no sign that the server is there. */
+export async function replay(): Promise<{ done: number; of: number } | null> {
+  try {
+    const answer = await fetch(new URL('api/v1/status/walreplay', base)), { data } = await answer.json() as { data: { min: number; max: number; current: number } };
+    const of = data.max - data.min + 1;
+    return answer.ok && data.max > 0 && of > 0 ? { done: Math.max(0, Math.min(of, data.current - data.min)), of } : null;
+  } catch { return null; }
+}
+
+/** What a server that starts waits for, in its own words; empty where it does not say. */
+export async function waitsFor(): Promise<string> {
+  try {
+    const answer = await fetch(new URL('-/ready', base)), text = await answer.text();
+    return answer.status === 503 ? text.trim().replace(/[.:]? ?(try again in a moment)?\.?$/, '').slice(0, 300) : '';
+  } catch { return ''; }
 }
 
 /** The data, or `null` for whatever went wrong: for what decorates and is not asked for. */

@@ -24,6 +24,12 @@ export function splitLabels(all: Labels[]): { shared: Labels; differing: string[
   return { shared, differing };
 }
 
+/** The same for a legend: one series alone has all of its labels for a name. */
+export function namesOf(all: Labels[]): { shared: Labels; differing: string[] } {
+  const split = splitLabels(all);
+  return all.length !== 1 ? split : { shared: {}, differing: Object.keys(all[0]).sort((a, b) => a === '__name__' ? -1 : b === '__name__' ? 1 : a < b ? -1 : 1) };
+}
+
 /** Only what differs: the values alone where one label does, else `name=value`. */
 export function shortName(m: Labels, differing: string[]): string {
   if (differing.length === 1) return m[differing[0]] ?? '(none)';

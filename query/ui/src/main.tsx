@@ -2,12 +2,12 @@
 import './style.css';
 import { Component, render, type ComponentChildren, type ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import { base, cached, onContact, serves, soft } from './api';
+import { base, cached, onContact, replay, serves, soft, waitsFor } from './api';
 import { grouped } from './format';
 import { Menu } from './Menu';
 import Query from './pages/Query';
 import { place } from './route';
-import { Cell, theme, useCell, zone, type Theme } from './store';
+import { back, Cell, theme, useCell, zone, type Theme } from './store';
 import { spoken } from './time';
 
 interface Page { title: string; load?: () => Promise<{ default: ComponentType }>; nav?: boolean; needs?: string; group?: string }
@@ -41,7 +41,7 @@ class Fence extends Component<{ children: ComponentChildren; page: string }, { b
   componentDidCatch(broken: Error) { this.setState({ broken }); }
   render() {
     if (!this.state.broken) return this.props.children;
-    return <div class="note bad" role="alert"><b>This view stumbled</b><p>{String(this.state.broken.message)}</p><p><button type="button" class="small" onClick={() => this.setState({ broken: null })}>Try again</button></p></div>;
+    return <div class="note bad" role="alert"><h1 class="unseen">This view stumbled</h1><b>This view stumbled</b><p>{String(this.state.broken.message)}</p><p><button type="button" class="small" onClick={() => this.setState({ broken: null })}>Try again</button></p></div>;
   }
 }
 
@@ -58,25 +58,29 @@ function Lazy({ name }: { name: string }) {
   return Shown ? <Shown /> : <div class="empty" role="status"><span class="soft">…</span></div>;
 }
 
-type Contact = { kind: string; since: number; text: string } | null;
+type Contact = { kind: string; since: number } | null;
+const WORDS: Record<string, string> = { unreachable: 'The server is out of reach', starting: 'The server is starting', stopping: 'The server is stopping' };
 function Banner() {
-  const [contact, setContact] = useState<Contact>(null), [, tick] = useState(0);
+  const [contact, setContact] = useState<Contact>(null), [log, setLog] = useState<{ done: number; of: number } | null>(null), [reason, setReason] = useState(''), [, tick] = useState(0);
   useEffect(() => {
     onContact(s => setContact(old => {
-      if (s === 'there') return null;
-      if (!['unreachable', 'starting', 'stopping'].includes(s.kind)) return old;
-      return old?.kind === s.kind ? old : { kind: s.kind, since: Date.now(), text: s.message };
+      if (s === 'there') { if (old) back.set(back.value + 1); return null; }
+      if (!(s.kind in WORDS)) return old;
+      return old?.kind === s.kind ? old : { kind: s.kind, since: Date.now() };
     }));
   }, []);
-  const away = contact !== null;
+  const away = contact !== null, starting = contact?.kind === 'starting';
   useEffect(() => {
     if (!away) return;
-    const t = setInterval(() => { tick(n => n + 1); void soft('status/buildinfo'); }, 2500);
-    return () => clearInterval(t);
-  }, [away]);
+    const progress = () => { if (starting) { void replay().then(setLog); void waitsFor().then(setReason); } };
+    progress();
+    const t = setInterval(() => { tick(n => n + 1); void soft('status/buildinfo'); progress(); }, 2500);
+    return () => { clearInterval(t); setLog(null); setReason(''); };
+  }, [away, starting]);
   if (!contact) return null;
-  const words = contact.kind === 'starting' && contact.text ? contact.text.trim().replace(/\.$/, '').slice(0, 300) : { unreachable: 'The server is out of reach', starting: 'The server is starting: it reads its log again', stopping: 'The server is stopping' }[contact.kind];
-  return <div class="banner" role="status">{words}, since {spoken(Math.max(1, (Date.now() - contact.since) / 1000))}. Trying again.</div>;
+  const words = reason || WORDS[contact.kind];
+  return <div class="banner" role="status">{words}, since {spoken(Math.max(1, Math.round((Date.now() - contact.since) / 1000)))}. {starting ? 'What you type stays, and is asked as soon as it is ready.' : 'Trying again.'}
+    {log && <span class="replay"><progress max={log.of} value={log.done} aria-label="Log read again" /> {log.done} of {log.of} segments of its log read again</span>}</div>;
 }
 
 interface Head { headStats: { numSeries: number; minTime: number; maxTime: number } }
@@ -132,12 +136,19 @@ function Keys() {
   return <div class="keys card" role="dialog" aria-label="Keys"><h2>Keys</h2><dl>{KEYS.map(([k, t]) => <div key={k}><dt>{k.split(' ').map(x => <kbd key={x}>{x}</kbd>)}</dt><dd>{t}</dd></div>)}</dl><button type="button" onClick={() => setOpen(false)}>Close</button></div>;
 }
 
+/** A view of what this process does not do. */
+function Unserved({ title }: { title: string }) {
+  return <div class="empty"><h1>{title}</h1><p class="soft">This server has none to show: it does not serve that view. A Hearth of another version, or with another role, may.</p><p class="chips"><a class="button" href="status">What this server is</a></p></div>;
+}
+
 function Missing({ name }: { name: string }) {
-  return <div class="empty"><h1>There is no page here</h1><p class="soft cut">{name.slice(0, 200)}</p><p class="chips">{Object.entries(PAGES).slice(0, 6).map(([path, p]) => <a key={path} class="button" href={path}>{p.title}</a>)}</p></div>;
+  return <div class="empty"><h1>There is no page here</h1><p class="soft cut">{name.length > 200 ? name.slice(0, 200) + '…' : name}</p><p>The address leads nowhere on this server. From here on:</p><p class="chips">{Object.entries(PAGES).slice(0, 6).map(([path, p]) => <a key={path} class="button" href={path}>{p.title}</a>)}</p></div>;
 }
 
 function App() {
-  const at = useCell(place), name = ALIASES[at.page] ?? at.page, page = Object.hasOwn(PAGES, name) ? PAGES[name] : null;
+  const at = useCell(place), there = useCell(served), name = Object.hasOwn(ALIASES, at.page) ? ALIASES[at.page] : at.page, page = Object.hasOwn(PAGES, name) ? PAGES[name] : null;
+  // Who scrapes nothing says so on the page itself.
+  const unserved = page?.needs && page.needs !== 'targets' && !there.has(page.needs);
   useEffect(() => { document.title = (page ? page.title : 'No such page') + ' · Hearth'; }, [name]);
   useEffect(() => { void probe(); }, []);
   return <>
@@ -145,7 +156,7 @@ function App() {
     <Header page={name} />
     <Banner />
     <main id="main" tabIndex={-1}>
-      <Fence page={name}>{!page ? <Missing name={at.page} /> : name === 'query' ? <Query /> : <Lazy key={name} name={name} />}</Fence>
+      <Fence page={name}>{!page ? <Missing name={at.page} /> : unserved ? <Unserved title={page.title} /> : name === 'query' ? <Query /> : <Lazy key={name} name={name} />}</Fence>
     </main>
     <footer><span class="soft">Press <kbd>?</kbd> for keys · <a href="ui/licences.txt" target="_blank">Licences</a> · <a href={new URL('metrics', base).pathname} target="_blank">Own metrics</a></span></footer>
     <Keys />

@@ -3,7 +3,8 @@ import { base } from './api';
 import { Cell } from './store';
 
 export interface Place { page: string; search: string }
-const here = (): Place => ({ page: decodeURIComponent(location.pathname.slice(base.pathname.length)) || 'query', search: location.search });
+const decoded = (path: string) => { try { return decodeURIComponent(path); } catch { return path; } };
+const here = (): Place => ({ page: decoded(location.pathname.slice(base.pathname.length)) || 'query', search: location.search });
 export const place = new Cell<Place>(here());
 addEventListener('popstate', () => place.set(here()));
 
@@ -29,7 +30,9 @@ document.addEventListener('click', e => {
   const path = a.pathname.slice(base.pathname.length);
   if (!a.pathname.startsWith(base.pathname) || path.includes('/') || path === 'metrics') return;
   e.preventDefault();
-  if (a.hash && a.pathname === location.pathname) { document.querySelector<HTMLElement>(a.hash)?.focus(); return; }
+  // By its text: on a page that lies deeper than the base the whole address is another.
+  const to = a.getAttribute('href') ?? '';
+  if (to.startsWith('#')) { document.getElementById(to.slice(1))?.focus(); return; }
   go(a.href);
   scrollTo(0, 0);
 });

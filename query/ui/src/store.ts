@@ -45,6 +45,9 @@ theme.watch(paint);
 system.addEventListener('change', paint);
 paint();
 
+/** How often the server came back after it was away: who asked meanwhile asks again. */
+export const back = new Cell(0);
+
 export interface Past { expr: string; at: number }
 export const past = new Cell<Past[]>([], 'history');
 export const favourites = new Cell<string[]>([], 'favourites');

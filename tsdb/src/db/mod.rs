@@ -257,6 +257,15 @@ pub struct DbCounts {
     pub stored_exemplars: u64,
 }
 
+/// How this process and the object store get along.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatalogContact {
+    /// When the catalogs were read last, in milliseconds.
+    pub read_ms: i64,
+    /// Why the latest attempt failed, if it did.
+    pub error: Option<String>,
+}
+
 /// The open store of a data folder. Share it behind an `Arc`.
 pub struct Db {
     options: DbOptions,
@@ -283,6 +292,7 @@ pub struct Db {
     bucket: Arc<BlockStore>,
     store_clock: StoreClock,
     closing: AtomicBool,
+    contact: parking_lot::Mutex<CatalogContact>,
     replayed: Replayed,
     progress: Arc<Progress>,
     missing_segments: u64,
@@ -397,6 +407,22 @@ impl Db {
     /// The live blocks of a tenant, oldest first.
     pub fn blocks(&self, tenant: &TenantId) -> Vec<Arc<crate::block::BlockMeta>> {
         self.state.read().snapshots.get(tenant).map(|s| s.blocks.clone()).unwrap_or_default()
+    }
+
+    /// What queries of a tenant see of its catalog; `None` where it has no blocks yet.
+    pub fn snapshot(&self, tenant: &TenantId) -> Option<Arc<Snapshot>> {
+        self.state.read().snapshots.get(tenant).cloned()
+    }
+
+    /// A tenant's blocks on the local disk that are not in the object store yet, oldest first.
+    pub fn local_blocks(&self, tenant: &TenantId) -> Vec<Arc<crate::block::BlockMeta>> {
+        let state = self.state.read().clone();
+        state.local_blocks(tenant, &self.writer).map(|(_, block)| block.meta.clone()).collect()
+    }
+
+    /// When the catalogs were read last, and what was wrong if that was not the last attempt.
+    pub fn catalog_contact(&self) -> CatalogContact {
+        self.contact.lock().clone()
     }
 
     /// Walks the head's index of a tenant; `limit` bounds each list.

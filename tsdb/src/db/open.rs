@@ -11,7 +11,10 @@ use ulid::Ulid;
 use super::folder::{sync_folder, take_folder};
 use super::local::sealing::Found;
 use super::progress::{Progress, emptied_segments, note_snapshots, refuse_older_catalog};
-use super::{Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain, open_catalog, sidecars};
+use super::{
+    CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain, open_catalog,
+    sidecars,
+};
 use crate::bucket::BlockStore;
 use crate::bucket::store_clock::StoreClock;
 use crate::catalog::{self, Catalog, Owner, Snapshot};
@@ -92,6 +95,7 @@ impl Db {
             bucket,
             store_clock: StoreClock::new(options.store.clone(), options.clock.clone()),
             closing: AtomicBool::new(false),
+            contact: parking_lot::Mutex::new(CatalogContact { read_ms: options.clock.now_ms(), error: None }),
             replayed,
             progress,
             missing_segments,

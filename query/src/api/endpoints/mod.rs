@@ -17,3 +17,4 @@ pub mod search;
 pub mod self_metrics;
 pub mod status;
 pub mod storage;
+pub mod stored_cardinality;

@@ -162,8 +162,10 @@ export function create(o: EditorOptions): Editor {
         autocompletion({ icons: false, maxRenderedOptions: 80, activateOnTypingDelay: 80, defaultKeymap: true, interactionDelay: 20 }),
         keymap.of([...closeBracketsKeymap, ...completionKeymap, ...historyKeymap]),
         EditorView.lineWrapping, placeholder(o.placeholder),
-        EditorView.contentAttributes.of({ 'aria-label': 'PromQL query', spellcheck: 'false', autocapitalize: 'off', autocorrect: 'off', enterkeyhint: 'go' }),
+        EditorView.contentAttributes.of({ tabindex: '0', 'aria-label': 'PromQL query', spellcheck: 'false', autocapitalize: 'off', autocorrect: 'off', enterkeyhint: 'go' }),
         typing,
+        // A list that scrolls can be reached and scrolled with keys: its options are walked with the arrows, the rest of it is not.
+        EditorView.updateListener.of(u => { if (completionStatus(u.state) === 'active') requestAnimationFrame(() => o.root.querySelector('.cm-tooltip-autocomplete > ul')?.setAttribute('tabindex', '0')); }),
         EditorView.updateListener.of(u => { if (u.docChanged) { o.changed(u.state.doc.toString()); lookOver(); } }),
       ],
     }),

@@ -9,6 +9,8 @@ import { queryLink } from '../url';
 import { LabelList } from './Rules';
 
 interface Managers { activeAlertmanagers: { url: string }[]; droppedAlertmanagers: { url: string }[] }
+const hostOf = (url: string) => { try { return new URL(url).host.slice(0, 200); } catch { return url.slice(0, 200); } };
+
 export default function Alerts() {
   const [search, setSearch] = useState(''), [off, setOff] = useState<string[]>([]);
   const asked = useAsk<Rules>('rules', { type: 'alert' }, 10_000), managers = useAsk<Managers>('alertmanagers');
@@ -20,12 +22,12 @@ export default function Alerts() {
     return <>
       <div class="filters"><input type="search" placeholder="Filter by name, query or label" aria-label="Filter alerts" value={search} onInput={e => setSearch(e.currentTarget.value)} />
         {STATES.map(s => <label key={s} class="check"><input type="checkbox" checked={!off.includes(s)} onChange={() => setOff(off.includes(s) ? off.filter(x => x !== s) : [...off, s])} /><span class={'badge ' + (s === 'inactive' ? 'good' : s)}>{s} {by(s).length}</span></label>)}
-        {managers.data && <span class="soft">{managers.data.activeAlertmanagers.length ? `sent to ${managers.data.activeAlertmanagers.map(m => new URL(m.url).host).slice(0, 3).join(', ')}` : 'sent to nobody: no Alertmanager is configured'}</span>}</div>
+        {managers.data && <span class="soft cut">{managers.data.activeAlertmanagers.length ? `sent to ${managers.data.activeAlertmanagers.map(m => hostOf(m.url)).slice(0, 3).join(', ')}` : 'sent to nobody: no Alertmanager is configured'}</span>}</div>
       {shown.map(({ r, g }) => <details key={g.file + g.name + r.name + r.query} class="card group" open={stateOf(r) !== 'inactive'}>
         <summary><span class={'badge ' + (stateOf(r) === 'inactive' ? 'good' : stateOf(r))}>{stateOf(r)}</span><b>{r.name}</b>{(r.alerts?.length ?? 0) > 0 && <span class="soft">{r.alerts!.length}</span>}<LabelList all={r.labels} /><span class="grow" /><span class="soft cut">{g.name}</span>{r.health === 'err' && <span class="badge bad">failed</span>}</summary>
         <div class="rule"><p><a class="mono cut" href={queryLink(r.query)}>{r.query.slice(0, 2000)}</a></p>{r.duration ? <p class="soft">for {formatDuration(r.duration)}</p> : null}{r.lastError && <p class="note bad">{r.lastError.slice(0, 2000)}</p>}
           {Object.entries(r.annotations ?? {}).map(([n, v]) => <p key={n} class="cut"><span class="soft">{n}: </span>{v.slice(0, 2000)}</p>)}</div>
-        {(r.alerts?.length ?? 0) > 0 && <div class="scroll" tabIndex={0} role="region" aria-label={'Alerts of ' + r.name}><table><thead><tr><th>Labels</th><th>State</th><th>Since</th><th class="v">Value</th></tr></thead><tbody>{r.alerts!.slice(0, 500).map((a, i) => <tr key={i}>
+        {(r.alerts?.length ?? 0) > 0 && <div class="scroll" tabIndex={0} role="region" aria-label={'Alerts of ' + r.name}><table class="alerts"><thead><tr><th>Labels</th><th>State</th><th>Since</th><th class="v">Value</th></tr></thead><tbody>{r.alerts!.slice(0, 500).map((a, i) => <tr key={i}>
           <td><LabelList all={a.labels} without={['alertname']} />{Object.entries(a.annotations).slice(0, 6).map(([n, v]) => <div key={n} class="soft cut">{n}: {v.slice(0, 1000)}</div>)}</td><td><span class={'badge ' + a.state}>{a.state}</span>{a.keepFiringSince ? <div class="soft">kept</div> : null}</td><td class="num">{a.activeAt ? ago(Date.parse(a.activeAt)) : ''}</td><td class="v">{digits(toNumber(a.value), 6)}</td></tr>)}</tbody></table></div>}
       </details>)}
       {!shown.length && <p class="soft">No alert like that.</p>}

@@ -16,10 +16,10 @@ export default function Connect() {
   return <Page title="Connect"><p class="soft">Everything that speaks Prometheus speaks Hearth. Where tenants are told apart, each of these needs the tenant's header as well.</p>
     <div class="halves">
       <Snippet step="1" title="Prometheus or an agent sends" text={`# prometheus.yml\nremote_write:\n  - url: ${at}/api/v1/write\n    send_exemplars: true\n    send_native_histograms: true`} />
-      <Snippet step="2" title="OpenTelemetry sends" text={`# collector\nexporters:\n  otlphttp:\n    endpoint: ${at}/api/v1/otlp`} />
-      <Snippet step="3" title="Grafana shows" text={`# a data source of type Prometheus\nurl: ${at}`} />
-      <Snippet step="4" title="Anything asks" text={`curl '${at}/api/v1/query' \\\n  --data-urlencode 'query=up'`} />
-      <Snippet step="5" title="What was before moves in" text={`hearth import prometheus /var/lib/prometheus`} />
-      <Snippet step="6" title="A table out" text={`curl '${at}/api/v1/query_range' \\\n  --data-urlencode 'query=rate(node_cpu_seconds_total[5m])' \\\n  -d start=$(date -d '-1 hour' +%s) -d end=$(date +%s) -d step=60`} />
+      <Snippet step="2" title="Grafana shows" text={`# a data source of type Prometheus\nurl: ${at}`} />
+      <Snippet step="3" title="Anything asks" text={`curl '${at}/api/v1/query' \\\n  --data-urlencode 'query=up'`} />
+      <Snippet step="4" title="Bring what you have" text={`# beside the server, straight into its object store\nhearth import prometheus /var/lib/prometheus/data\nhearth import thanos s3://thanos-bucket --drop-label replica`} />
+      <Snippet step="5" title="Take a range away as rows" text={`hearth export parquet --out rows --match up --start 30d \\\n  --flush-url ${at}`} />
+      <Snippet step="6" title="Alert" text={`# hearth.yaml\nrules:\n  files: [/etc/prometheus/rules/*.yml]\n  alertmanagers: ['http://alertmanager:9093']`} />
     </div></Page>;
 }

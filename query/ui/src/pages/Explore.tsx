@@ -5,7 +5,9 @@ import { cached, soft, type Metadata, type QueryData } from '../api';
 import { count, grouped, toNumber, short } from '../format';
 import { go, place } from '../route';
 import { Got, Meter, Page, QuickGraph } from '../Shell';
-import { dark, useCell } from '../store';
+import { whenNear } from '../panel/Empty';
+import { dark, useCell, zone } from '../store';
+import { stamp } from '../time';
 import { queryLink } from '../url';
 import { useRows } from '../virtual';
 import { metadataOf } from '../editor/source';
@@ -15,16 +17,41 @@ export default function Explore() {
   return metric ? <Metric key={metric} name={metric} /> : <Finder />;
 }
 
-interface Row { name: string; type: string; help: string; series: number | null; lower: string }
+interface Row { name: string; type: string; help: string; series: number | null; seen: number; lower: string }
 interface Status { seriesCountByMetricName: { name: string; value: number }[]; headStats: { numSeries: number } }
 const ROW = 58;
 const guess = (name: string) => /_bucket$/.test(name) ? 'histogram' : /_(total|count|sum)$/.test(name) ? 'counter' : /_info$/.test(name) ? 'info' : '';
+
+/** Within which time names were last seen, the shortest first; what is in none of them was seen longer ago. */
+const SEEN: [number, string][] = [[3600, 'within the hour'], [86_400, 'within a day'], [604_800, 'within a week'], [2_592_000, 'within a month'], [31_536_000, 'within a year']];
+/** For each name the first of these that it is in. Longer ones are asked for only while names are left that no shorter one has. */
+function useLastSeen(names: string[] | null): Map<string, number> | null {
+  const [seen, setSeen] = useState<Map<string, number> | null>(null);
+  useEffect(() => {
+    if (!names) return;
+    let on = true;
+    void (async () => {
+      const found = new Map<string, number>(), end = Math.ceil(Date.now() / 60_000) * 60;
+      for (const [i, [span]] of SEEN.entries()) {
+        const these = await soft<string[]>('label/__name__/values', { start: end - span, end, limit: 200_000 });
+        if (!on || !these) return;
+        for (const n of these) if (!found.has(n)) found.set(n, i);
+        setSeen(new Map(found));
+        if (found.size >= names.length) return;
+      }
+    })();
+    return () => { on = false; };
+  }, [names]);
+  return seen;
+}
+const seenText = (seen: number) => SEEN[seen]?.[1] ?? 'longer ago';
 
 function Finder() {
   const asked = new URLSearchParams(location.search);
   const [search, setSearch] = useState(asked.get('search') ?? ''), [type, setType] = useState(asked.get('type') ?? ''), [order, setOrder] = useState(asked.get('order') ?? 'name');
   const [inHelp, setInHelp] = useState(asked.get('help') !== '0'), [previews, setPreviews] = useState(true);
   const names = useAsk<string[]>('label/__name__/values', { limit: 200_000 });
+  const seen = useLastSeen(names.data);
   const [meta, setMeta] = useState<Record<string, Metadata[]>>({}), [head, setHead] = useState<Status | null>(null);
   useEffect(() => { void cached<Record<string, Metadata[]>>('metadata', { limit: 200_000, limit_per_metric: 1 }).then(m => m && setMeta(m)); void soft<Status>('status/tsdb', { limit: 10_000 }).then(setHead); }, []);
   useEffect(() => {
@@ -42,14 +69,15 @@ function Finder() {
     const whole = head !== null && head.seriesCountByMetricName.reduce((n, s) => n + s.value, 0) >= head.headStats.numSeries;
     return (names.data ?? []).map(name => {
       const base = name.replace(/_(bucket|count|sum|total|created)$/, ''), m = meta[name]?.[0] ?? meta[base]?.[0];
-      return { name, type: m?.type && m.type !== 'unknown' ? m.type : guess(name), help: m?.help ?? '', series: series.get(name) ?? (whole ? 0 : null), lower: name.toLowerCase() };
+      return { name, type: m?.type && m.type !== 'unknown' ? m.type : guess(name), help: m?.help ?? '', series: series.get(name) ?? (whole ? 0 : null), seen: seen ? seen.get(name) ?? SEEN.length : -1, lower: name.toLowerCase() };
     });
-  }, [names.data, meta, head]);
+  }, [names.data, meta, head, seen]);
   const words = useMemo(() => search.toLowerCase().split(/\s+/).filter(Boolean), [search]);
   const found = useMemo(() => {
     const out = rows.filter(r => (!type || r.type === type) && words.every(w => r.lower.includes(w) || inHelp && r.help.toLowerCase().includes(w)));
     const rank = (r: Row) => words.length && r.lower.startsWith(words[0]) ? 0 : words.every(w => r.lower.includes(w)) ? 1 : 2;
-    if (order === 'series') out.sort((a, b) => (b.series ?? 0) - (a.series ?? 0));
+    if (order === 'seen') out.sort((a, b) => b.seen - a.seen);
+    else if (order === 'series') out.sort((a, b) => (b.series ?? 0) - (a.series ?? 0));
     else if (words.length) out.sort((a, b) => rank(a) - rank(b));
     return out;
   }, [rows, words, type, order, inHelp]);
@@ -59,8 +87,8 @@ function Finder() {
   return <Page title="Metrics">
     <div class="filters">
       <input type="search" placeholder="Words of the name or the help text, in any order" aria-label="Search metrics" value={search} autofocus onInput={e => setSearch(e.currentTarget.value)} onKeyDown={e => { if (e.key === 'Enter' && found[0]) go('explore?metric=' + encodeURIComponent(found[0].name)); }} />
-      <label class="check">type <select class="small" value={type} onChange={e => setType(e.currentTarget.value)}><option value="">any</option>{types.map(t => <option key={t}>{t}</option>)}</select></label>
-      <label class="check">order <select class="small" value={order} onChange={e => setOrder(e.currentTarget.value)}><option value="name">name</option><option value="series">series now</option></select></label>
+      <label class="check">type <select class="small" value={type} onChange={e => setType(e.currentTarget.value)}><option value="">any</option>{types.slice(0, 50).map(t => <option key={t} value={t}>{t.slice(0, 40)}</option>)}</select></label>
+      <label class="check">order <select class="small" value={order} onChange={e => setOrder(e.currentTarget.value)}><option value="name">name</option><option value="series">series now</option><option value="seen">longest not seen</option></select></label>
       <label class="check"><input type="checkbox" checked={inHelp} onChange={e => setInHelp(e.currentTarget.checked)} />in help texts too</label>
       <label class="check"><input type="checkbox" checked={previews} onChange={e => setPreviews(e.currentTarget.checked)} />previews</label>
     </div>
@@ -70,8 +98,8 @@ function Finder() {
         <div class="inner" style={{ height: found.length * ROW + 'px' }}>{found.slice(from, to).map((r, i) =>
           <a class="metric-row" key={r.name} href={'explore?metric=' + encodeURIComponent(r.name)} style={{ top: (from + i) * ROW + 'px' }}>
             <span><span class="mono"><Marked text={r.name.slice(0, 300)} words={words} /></span><small>{r.help.slice(0, 300)}</small></span>
-            <span class="soft">{r.type}</span>
-            <span class="soft num">{r.series === null ? '' : r.series === 0 ? 'not now' : count(r.series, 'series', 'series')}</span>
+            <span class="soft cut-off">{r.type.slice(0, 40)}</span>
+            <span class="soft num">{r.series ? count(r.series, 'series', 'series') : r.series === 0 || r.seen > 0 ? r.seen < 0 ? 'not now' : 'seen ' + seenText(r.seen) : ''}</span>
             <span class="preview">{previews && r.series !== 0 && (r.series ?? 0) <= 5000 && <Preview name={r.name} type={r.type} />}</span>
           </a>)}</div>
         {!found.length && <div class="empty"><strong>No metric like that</strong><p class="soft">{rows.length ? 'Fewer words, or another type, find more.' : 'This server holds none yet.'} {!rows.length && <a href="connect">Connect something</a>}</p></div>}
@@ -148,18 +176,19 @@ function Preview({ name, type }: { name: string; type: string }) {
 interface LabelRow { label: string; values: number; more: boolean }
 function Metric({ name }: { name: string }) {
   const sel = selectorOf(name), [meta, setMeta] = useState<(Metadata & { of: string }) | null>(null), [by, setBy] = useState(''), [labels, setLabels] = useState<LabelRow[] | null>(null);
-  const [total, setTotal] = useState<number | null>(null);
+  const [total, setTotal] = useState<number | null>(null), [last, setLast] = useState<number | null>(null), inZone = useCell(zone);
   useEffect(() => {
     let on = true;
     void metadataOf(name).then(m => on && setMeta(m));
     void (async () => {
-      const start = Math.floor(Date.now() / 1000) - 86_400;
       const all = (await soft<string[]>('labels', { 'match[]': sel, limit: 100 }) ?? []).filter(l => l !== '__name__');
       const rows = await Promise.all(all.map(async label => { const v = await soft<string[]>(`label/${encodeURIComponent(label)}/values`, { 'match[]': sel, limit: 1001 }); return { label, values: Math.min(1000, v?.length ?? 0), more: (v?.length ?? 0) > 1000 }; }));
-      void start;
       if (on) setLabels(rows.sort((a, b) => a.values - b.values || (a.label < b.label ? -1 : 1)));
       const n = await soft<QueryData>('query', { query: `count(${sel})` });
-      if (on && n?.resultType === 'vector') setTotal(n.result[0]?.value ? toNumber(n.result[0].value[1]) : 0);
+      if (!on || n?.resultType !== 'vector') return;
+      setTotal(n.result[0]?.value ? toNumber(n.result[0].value[1]) : 0);
+      const now = Date.now() / 1000;
+      if (!n.result.length) void whenNear(sel.startsWith('{') ? sel : `{__name__="${sel}"}`, now - 300, now).then(at => on && setLast(at));
     })();
     return () => { on = false; };
   }, [name]);
@@ -172,8 +201,8 @@ function Metric({ name }: { name: string }) {
       : [['Each', sel], ['Average, least and greatest', `avg(${sel}) or label_replace(max(${sel}), "of", "max", "", "") or label_replace(min(${sel}), "of", "min", "", "")`], ['The ten largest', `topk(10, ${sel})`]];
   return <div class="page">
     <p class="crumbs"><a href="explore">All metrics</a></p>
-    <div class="metric-head"><h1>{name}</h1><p class="soft">{[type, meta?.unit, total !== null ? count(total, 'series', 'series') + ' now' : ''].filter(Boolean).join(' · ')}</p>{meta?.help && <p>{meta.help.slice(0, 3000)}</p>}</div>
-    <QuickGraph key={expr} expr={expr} />
+    <div class="metric-head"><h1>{name}</h1><p class="soft">{[type.slice(0, 200), meta?.unit.slice(0, 200), total ? count(total, 'series', 'series') + ' now' : total === 0 ? 'no series now' : '', last !== null ? `last seen ${stamp(Math.round(last), inZone).slice(0, 16)}` : ''].filter(Boolean).join(' · ')}</p>{meta?.help && <p>{meta.help.slice(0, 3000)}</p>}</div>
+    <QuickGraph key={expr + last} expr={expr} more={last !== null ? { end: Math.round(last + 60) } : {}} />
     <div class="halves" style={{ marginTop: '16px' }}>
       <section class="card block"><h2>By label</h2>
         {labels === null ? <p class="soft">Looking…</p> : !labels.length ? <p class="soft">Its series have no labels.</p> : <table><thead><tr><th>Label</th><th class="v">Values</th><th class="v">Graph</th></tr></thead><tbody>{labels.map(l => <tr key={l.label}>

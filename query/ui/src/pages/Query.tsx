@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { cached, soft, type Labels } from '../api';
 import { note, place } from '../route';
-import { Cell, past, useCell } from '../store';
+import { back, Cell, past, useCell } from '../store';
 import { emptyPanel, readPanels, writePanels, type Panel as State } from '../url';
 import { Panel } from '../panel/Panel';
 
@@ -13,7 +13,7 @@ let nextKey = 0;
 const keyed = (all: State[], old: Keyed[] = []): Keyed[] => all.map((state, i) => ({ key: old[i]?.key ?? ++nextKey, state }));
 
 export default function Query() {
-  const at = useCell(place), isLive = useCell(live);
+  const at = useCell(place), isLive = useCell(live), returned = useCell(back);
   const [panels, setPanels] = useState(() => keyed(readPanels(location.search)));
   const [nonce, setNonce] = useState(0), [ideas, setIdeas] = useState<string[]>([]), [lonely, setLonely] = useState(false);
   const typed = useRef(false), now = useRef(panels);
@@ -57,7 +57,7 @@ export default function Query() {
         commit([{ key: only.key, state: { ...only.state, expr: found[0], range: young ? 300 : 3600 } }], false);
       }
     })();
-  }, []);
+  }, [returned]);
   const only = panels.length === 1 ? panels[0] : null;
   return <>
     <h1 class="unseen">Query</h1>

@@ -24,7 +24,7 @@ export default function Status() {
       <section class="card block"><h2>Build</h2><Got asked={build}>{b => <dl class="kv"><dt>Hearth</dt><dd>{String(b.revision).replace(/^hearth-/, '')}</dd><dt>Speaks as</dt><dd>Prometheus {b.version}</dd>{Object.entries(b).filter(([k, v]) => !['version', 'revision', 'branch', 'features', 'goVersion'].includes(k) && v !== '' && typeof v !== 'object').map(([k, v]) => <><dt>{k}</dt><dd>{String(v)}</dd></>)}</dl>}</Got></section>
       <section class="card block"><h2>Head</h2><Got asked={head}>{h => <dl class="kv">
         <dt>Active series</dt><dd>{grouped(h.headStats.numSeries)}</dd><dt>Chunks</dt><dd>{grouped(h.headStats.chunkCount)}</dd>
-        {h.headStats.numSeries > 0 && <><dt>Samples from</dt><dd>{stamp(h.headStats.minTime / 1000, inZone).slice(0, 19)}</dd><dt>to</dt><dd>{stamp(h.headStats.maxTime / 1000, inZone).slice(0, 19)}</dd></>}
+        {h.headStats.numSeries > 0 && h.headStats.minTime > 0 && <><dt>Samples from</dt><dd>{stamp(h.headStats.minTime / 1000, inZone).slice(0, 19)}</dd><dt>to</dt><dd>{stamp(h.headStats.maxTime / 1000, inZone).slice(0, 19)}</dd></>}
         {h.headMemoryInBytes && <><dt>Memory</dt><dd>{bytes(Object.values(h.headMemoryInBytes).reduce((a, b) => a + b, 0))}</dd></>}</dl>}</Got></section>
     </div>
     <section class="block card" id="flags" style={{ marginTop: '16px' }}><h2>Settings</h2>

@@ -12,7 +12,7 @@ interface Targets { activeTargets: Target[]; droppedTargets: { discoveredLabels:
 export default function TargetsPage() {
   const [search, setSearch] = useState(''), [only, setOnly] = useState(''), asked = useAsk<Targets>('targets', { state: 'any' }, 10_000);
   return <Page title="Targets"><Got asked={asked}>{({ activeTargets: all, droppedTargets: dropped }) => {
-    if (!all.length) return <div class="card empty"><strong>Nothing is scraped</strong><p class="soft">Samples come here by remote write or OTLP: <a href="connect">how to connect</a>.</p></div>;
+    if (!all.length) return <div class="card empty"><strong>Nothing is scraped</strong><p class="soft">Samples come here by remote write: <a href="connect">how to connect</a>.</p></div>;
     const shown = all.filter(t => (!only || t.health === only) && (t.scrapeUrl + ' ' + JSON.stringify(t.labels)).toLowerCase().includes(search.toLowerCase()));
     const pools = [...new Set(shown.map(t => t.scrapePool))].sort();
     return <><div class="filters"><input type="search" placeholder="Filter by address or label" aria-label="Filter targets" value={search} onInput={e => setSearch(e.currentTarget.value)} />

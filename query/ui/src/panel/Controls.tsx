@@ -65,7 +65,7 @@ export function Time({ p, update }: { p: Panel; update: Update }) {
 export function Drawing({ p, update, autoStep, classic, native }: { p: Panel; update: Update; autoStep: number; classic: boolean; native: boolean }) {
   const modes: [Mode, string][] = [['lines', 'Lines'], ['stacked', 'Stack'], ...(classic || p.mode === 'heatmap' ? [['heatmap', 'Heat map'] as [Mode, string]] : [])];
   return <details class="drawing" open={innerWidth >= 900}>
-    <summary>Drawing</summary>
+    <summary>How it is drawn</summary>
     <div class="options">
       {!native && <div class="tabs small" role="group" aria-label="How it is drawn">{modes.map(([m, name]) => <button key={m} type="button" class={p.mode === m ? 'on' : ''} aria-pressed={p.mode === m} onClick={() => update({ mode: m }, true)}>{name}</button>)}</div>}
       {!native && p.mode !== 'heatmap' && <><label class="check"><input type="checkbox" checked={p.log} onChange={e => update({ log: e.currentTarget.checked })} />log</label>

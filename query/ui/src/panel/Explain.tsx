@@ -67,7 +67,7 @@ function words(n: PlanNode, at: (t: number) => string): string[] {
   if (n.selector?.offset) out.push('offset ' + formatDuration(Math.abs(n.selector.offset)));
   if (n.selector?.reads) out.push(`reads ${at(n.selector.reads.start)} to ${at(n.selector.reads.end)}`);
   if (n.selector?.shared) out.push(n.analysis?.reused ? 'already read by another part' : 'read once for several parts');
-  if (n.analysis?.maxResolution) out.push('from windows of ' + formatDuration(n.analysis.maxResolution));
+  if (n.analysis?.maxResolution) out.push('from rollups of ' + formatDuration(n.analysis.maxResolution));
   if (n.stepInvariant && !/Literal/.test(n.kind)) out.push('once for all steps');
   return out;
 }

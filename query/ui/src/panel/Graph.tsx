@@ -1,8 +1,8 @@
 /** The graph of a range: lines, stack or heat map, with its legend. */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Series } from '../api';
-import { count, toNumber, unitOf, unitOfBounds, type Unit } from '../format';
-import { DASHES, hashText, palette, shortName, slots, splitLabels } from '../labels';
+import { count, short, toNumber, unitOf, unitOfBounds, type Unit } from '../format';
+import { DASHES, hashText, namesOf, palette, shortName, slots } from '../labels';
 import { dark, useCell, zone } from '../store';
 import { formatDuration, spoken } from '../time';
 import { metadataOf } from '../editor/source';
@@ -41,7 +41,7 @@ export interface Drawn { xs: number[]; lines: Line[]; shared: Record<string, str
 export function lines(o: Outcome, most: number, isDark: boolean): Drawn {
   const steps = Math.round((o.end - o.start) / o.step) + 1, xs = Array.from({ length: steps }, (_, i) => o.start + i * o.step);
   const all = (o.data?.resultType === 'matrix' ? o.data.result : []).filter(s => s.values?.length);
-  const { shared, differing } = splitLabels(all.map(s => s.metric)), colors = palette(isDark);
+  const { shared, differing } = namesOf(all.map(s => s.metric)), colors = palette(isDark);
   let made = all.map(s => ({ s, ys: valuesOf(s, o.start, o.step, steps, 0) }));
   const left = Math.max(0, made.length - most);
   if (left) made = made.map(m => ({ ...m, top: highest(m.ys) })).sort((a, b) => b.top - a.top).slice(0, most);
@@ -63,7 +63,7 @@ export function lines(o: Outcome, most: number, isDark: boolean): Drawn {
 export function Graph({ o, p, update, heat }: { o: Outcome; p: Panel; update(patch: Partial<Panel>, push?: boolean): void; heat: 'native' | 'classic' | null }) {
   const isDark = useCell(dark), inZone = useCell(zone);
   const [most, setMost] = useState(MOST_LINES), [near, setNear] = useState<string | null>(null), [ready, setReady] = useState(0);
-  const [broken, setBroken] = useState(false);
+  const [broken, setBroken] = useState(false), [tones, setTones] = useState<{ colors: string[]; most: number } | null>(null);
   const root = useRef<HTMLDivElement>(null), chart = useRef<Plot | Heat | null>(null);
   const asHeat = heat === 'native' || heat === 'classic' && p.mode === 'heatmap';
   const unit = useUnit(o.expr, p.unit, asHeat);
@@ -91,9 +91,9 @@ export function Graph({ o, p, update, heat }: { o: Outcome; p: Panel; update(pat
 
   useEffect(() => {
     if (!chart.current) return;
-    const look = { stacked: p.mode === 'stacked', log: p.log, yMin: p.yMin, yMax: p.yMax, unit, zone: inZone, step: o.step, parts: o.parts, exemplars: o.exemplars, title: drawn.differing.length === 1 && drawn.differing[0] !== '__name__' ? drawn.differing[0] : '' };
+    const look = { stacked: p.mode === 'stacked', log: p.log, yMin: p.yMin, yMax: p.yMax, unit, zone: inZone, step: o.step, parts: o.parts, exemplars: o.exemplars, hidden: o.hidden, title: drawn.differing.length === 1 && drawn.differing[0] !== '__name__' ? drawn.differing[0] : '' };
     if ('lift' in chart.current) chart.current.set(drawn.xs, drawn.lines, hidden, look);
-    else { const c = chart.current; void import('./heat').then(m => { if (chart.current === c && o.data?.resultType === 'matrix') (c as Heat).set(drawn.xs, m.cells(o.data.result, o.start, o.step), look, isDark); }); }
+    else { const c = chart.current; void import('./heat').then(m => { if (chart.current === c && o.data?.resultType === 'matrix') { (c as Heat).set(drawn.xs, m.cells(o.data.result, o.start, o.step), look, isDark); setTones((c as Heat).scaleOf()); } }); }
   }, [ready, drawn, hidden, p.mode, p.log, p.yMin, p.yMax, unit, inZone, isDark]);
 
   const groups = asHeat && o.data?.resultType === 'matrix' ? heat === 'native' ? drawn.native : new Set(o.data.result.map(s => { const { le, ...rest } = s.metric; void le; return JSON.stringify(rest); })).size : 0;
@@ -111,6 +111,7 @@ export function Graph({ o, p, update, heat }: { o: Outcome; p: Panel; update(pat
     </p>}
     {broken && <p class="note bad">The part of the page that draws did not arrive. Reload the page.</p>}
     <div class="plot" ref={root} style={{ minHeight: '290px' }} />
+    {asHeat && tones && tones.most > 0 && <p class="key tones"><span>in a cell: 0</span><svg viewBox="0 0 48 1" preserveAspectRatio="none" aria-hidden="true">{tones.colors.map((c, i) => <rect key={i} x={i} y="0" width="1.1" height="1" fill={c} />)}</svg><span>{short(tones.most)}</span></p>}
     {!asHeat && <Legend lines={drawn.lines} shared={drawn.shared} differing={drawn.differing} unit={unit} hidden={hidden} near={near} sort={p.legendSort}
       onHidden={h => update({ hidden: h })} onSort={s => update({ legendSort: s })} onLift={h => { if (chart.current && 'lift' in chart.current) chart.current.lift(h); }} />}
     <p class="foot soft">Drag to zoom, double-click to zoom out, Back undoes it. One point every {spoken(o.step)}.</p>

@@ -8,15 +8,17 @@ import { writePanels, type Panel as State } from '../url';
 import { Editor } from '../editor/Editor';
 import type { Editor as Real } from '../editor/codemirror';
 import { charOf, check, format, wrongOf, type Checked } from '../editor/source';
+import { later } from '../later';
 import { Menu } from '../Menu';
 import { Drawing, Tabs, Time } from './Controls';
-import { Empty } from './Empty';
-import { Explain } from './Explain';
 import { Graph } from './Graph';
 import { isHistogram } from './histogram';
 import { Table } from './Table';
 import { spanOf, useRun, type Outcome, type Progress } from './run';
 import { Estimate } from './Estimate';
+
+const Empty = later(() => import('./Empty').then(m => m.Empty));
+const Explain = later(() => import('./Explain').then(m => m.Explain));
 
 export interface PanelProps {
   p: State;
@@ -129,7 +131,9 @@ function Answered({ o }: { o: Outcome }) {
     b.spans.push(`${stamp(Date.parse(part.start) / 1e3, inZone).slice(0, 16)} to ${stamp(Date.parse(part.end) / 1e3, inZone).slice(0, 16)}`);
     by.set(part.resolution, b);
   }
-  return <>{[...by].map(([r, b]) => <span key={r} class={'badge ' + (r === 'raw' ? '' : 'tier')} title={`${r === 'raw' ? 'Raw samples' : `Windows of ${r}`}, ${b.exact ? 'exact' : 'approximate'}: ${b.spans.slice(0, 4).join('; ')}`}>{b.exact ? '' : '~'}{r}</span>)}
+  return <>{[...by].map(([r, b]) => <span key={r} class={'badge ' + (r === 'raw' ? '' : 'tier')} title={`${r === 'raw' ? 'Raw samples' : `Rollups of ${r}`}, ${b.exact ? 'exact' : 'approximate'}: ${b.spans.slice(0, 4).join('; ')}`}>{b.exact ? '' : '~'}{r}</span>)}
+    {o.age > 0 && <span class="badge" title={`A cache between here and the server has held this answer for ${spoken(o.age)}. Run asks again.`}>cached</span>}
+    {o.hidden.map((h, i) => <span key={i} class="badge warn" title={`${stamp(Math.round(h.from), inZone)} to ${stamp(Math.round(h.to), inZone)}: ${h.what === 'deleted' ? `samples of ${h.selector!.slice(0, 500)} were deleted` : `older than what is kept, ${spoken(h.kept!)}`}`}>{h.what}</span>).slice(0, 3)}
     {o.warnings.some(w => /partial|unreachable|missing|could not be asked|not all/i.test(w)) && <span class="badge warn">partial</span>}</>;
 }
 
@@ -145,7 +149,7 @@ const TITLES: Record<string, string> = {
 };
 const ADVICE: Record<string, string> = {
   timeout: 'A shorter range, a longer step or fewer series cost less: Explain shows which part.', unreachable: 'What you typed stays. It is asked again as soon as the server answers.', starting: 'It reads its log again. It is asked again in a moment.', stopping: 'It is asked again as soon as the server is back.',
-  unauthorized: 'Sign in where this server is behind a proxy, then run the query again: what you typed stays.', too_many: 'It is asked again by itself.', broken: 'The connection or the server ended before the answer did. Run it again.',
+  unauthorized: 'Sign in where this server is behind a proxy, then run the query again: what you typed stays.', too_many: 'It is asked again by itself.', internal: 'The log of the server, or of the proxy before it, says more. What you typed stays.', broken: 'The connection or the server ended before the answer did. Run it again.',
 };
 /** Those that pass by themselves. */
 const PASSING = new Set(['unreachable', 'starting', 'stopping', 'too_many']);
@@ -162,7 +166,7 @@ export function Failed({ failure, expr = '', retry }: { failure: Failure; expr?:
   const passing = PASSING.has(failure.kind);
   return <div class={'note ' + (passing ? 'warn' : 'bad')} role="alert">
     <b>{TITLES[failure.kind] ?? 'No answer'}</b>
-    <p>{place ? place[3].slice(0, 2000) : failure.message.slice(0, 3000)}{failure.message.length > 3000 ? '…' : ''}</p>
+    {failure.message.replace(/\.$/, '') !== TITLES[failure.kind] && <p>{place ? place[3].slice(0, 2000) : failure.message.slice(0, 3000)}{failure.message.length > 3000 ? '…' : ''}</p>}
     {place && line && <pre>{line.slice(from, from + 400) + '\n' + ' '.repeat(column - from) + '^'}</pre>}
     {ADVICE[failure.kind] && <p>{ADVICE[failure.kind]}</p>}
     {retry && <p>{!place && <button type="button" class="small" onClick={retry}>Ask again</button>}{passing && <span class="soft"> asking again by itself</span>}</p>}

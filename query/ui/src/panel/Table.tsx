@@ -1,18 +1,17 @@
 /** The table of a moment: a column for each label, sorted by numbers where they are numbers, to be filtered and taken away. */
-import { useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { Labels, NativeHistogram, Series } from '../api';
 import { count, digits, short, toNumber, withUnit, type Unit } from '../format';
-import { compareValues, seriesText, splitLabels } from '../labels';
+import { compareValues, namesOf, seriesText } from '../labels';
 import { stamp } from '../time';
 import { useCell, zone } from '../store';
 import type { Panel } from '../url';
 import type { Outcome } from './run';
-import { SharedLabels } from './Legend';
+import { Name, SharedLabels } from './Legend';
 import { useUnit } from './Graph';
 
 function sharedOrAll(all: Series[], without: string[]): { shared: Labels; columns: string[] } {
-  const { shared, differing } = splitLabels(all.map(s => s.metric));
-  if (all.length === 1) return { shared: {}, columns: Object.keys(all[0].metric).sort((a, b) => a === '__name__' ? -1 : b === '__name__' ? 1 : a < b ? -1 : 1).filter(c => !without.includes(c)) };
+  const { shared, differing } = namesOf(all.map(s => s.metric));
   return { shared, columns: differing.filter(c => !without.includes(c)) };
 }
 const csvCell = (s: string) => {
@@ -48,9 +47,16 @@ export function HistogramBars({ h, unit }: { h: NativeHistogram; unit: Unit }) {
   </div>;
 }
 
+const small = matchMedia('(max-width: 720px)');
+function useNarrow(): boolean {
+  const [is, setIs] = useState(small.matches);
+  useEffect(() => { const look = () => setIs(small.matches); small.addEventListener('change', look); return () => small.removeEventListener('change', look); }, []);
+  return is;
+}
+
 export function Table({ o, p, update }: { o: Outcome; p: Panel; update(patch: Partial<Panel>, push?: boolean): void }) {
   const [most, setMost] = useState(200), inZone = useCell(zone), unit = useUnit(o.expr, p.unit);
-  const [exact, setExact] = useState(true);
+  const [exact, setExact] = useState(true), narrow = useNarrow();
   const data = o.data!;
   const all = data.resultType === 'vector' || data.resultType === 'matrix' ? data.result : [];
   const { shared, columns } = useMemo(() => sharedOrAll(all, p.without), [all, p.without.join()]);
@@ -71,6 +77,8 @@ export function Table({ o, p, update }: { o: Outcome; p: Panel; update(patch: Pa
   if (data.resultType === 'scalar' || data.resultType === 'string') return <div class="big"><span>{data.resultType === 'scalar' ? (unit === 'none' ? data.result[1] : withUnit(toNumber(data.result[1]), unit)) : JSON.stringify(data.result[1])}</span><small>{data.resultType} at {stamp(data.result[0], inZone)}</small></div>;
   const alone = all.length === 1 && all[0].value && !Object.keys(all[0].metric).length;
   if (alone) return <div class="big"><span title={all[0].value![1]}>{withUnit(toNumber(all[0].value![1]), unit)}</span><small class="num">{all[0].value![1]} at {stamp(all[0].value![0], inZone)}</small></div>;
+  // On a phone a row's labels lie below each other, so that its value is in sight.
+  const folded = narrow && columns.length > 1;
   const sortBy = (c: string) => update({ sort: column !== c ? (c === 'value' ? '-value' : c) : down === (c === 'value') ? (c === 'value' ? 'value' : '-' + c) : '' });
   const head = (c: string, text: string, cls = '') => <th class={cls} aria-sort={column === c ? (down ? 'descending' : 'ascending') : undefined}>
     <button type="button" onClick={() => sortBy(c)}>{text}{column === c ? (down ? ' ↓' : ' ↑') : ''}</button>
@@ -88,9 +96,9 @@ export function Table({ o, p, update }: { o: Outcome; p: Panel; update(patch: Pa
     </div>
     <div class="scroll" tabIndex={0} role="region" aria-label="Result">
       <table class="result">
-        <thead><tr>{columns.map(c => head(c, c === '__name__' ? 'metric' : c))}{!columns.length && <th>series</th>}{head('value', data.resultType === 'matrix' ? 'samples' : 'value', 'v')}</tr></thead>
+        <thead><tr>{folded ? <th>series</th> : columns.map(c => head(c, c === '__name__' ? 'metric' : c))}{!columns.length && <th>series</th>}{head('value', data.resultType === 'matrix' ? 'samples' : 'value', 'v')}</tr></thead>
         <tbody>{rows.slice(0, most).map((s, i) => <tr key={i}>
-          {columns.map(c => <td key={c} class={c === 'le' || c === 'quantile' ? 'num' : c === '__name__' ? 'mono name' : 'mono'}><span class="cell" title={(s.metric[c] ?? '').length > 60 ? s.metric[c].slice(0, 2000) : undefined}>{s.metric[c] ?? ''}</span></td>)}
+          {folded ? <td><Name metric={s.metric} differing={columns} /></td> : columns.map(c => <td key={c} class={c === 'le' || c === 'quantile' ? 'num' : c === '__name__' ? 'mono name' : 'mono'}><span class="cell" title={(s.metric[c] ?? '').length > 60 ? s.metric[c].slice(0, 2000) : undefined}>{s.metric[c] ?? ''}</span></td>)}
           {!columns.length && <td class="mono"><span class="cell">{seriesText(s.metric)}</span></td>}
           <td class="v num">{s.histogram ? <HistogramBars h={s.histogram[1]} unit={unit} /> : s.value ? <span title={exact ? withUnit(toNumber(s.value[1]), unit) : s.value[1]}>{exact ? s.value[1] : withUnit(toNumber(s.value[1]), unit)}</span>
             : <pre>{[...(s.values ?? []).map(([t, v]) => stamp(t, inZone) + '  ' + v), ...(s.histograms ?? []).map(([t, h]) => `${stamp(t, inZone)}  count ${h.count} sum ${h.sum}`)].slice(-300).join('\n')}</pre>}</td>

@@ -3,6 +3,7 @@
 import type { Part } from '../api';
 import { digits, withUnit, type Unit } from '../format';
 import { clock, date, parts, type Zone } from '../time';
+import type { Hidden } from '../hidden';
 import type { Exemplar } from './exemplars';
 
 export interface Look {
@@ -15,6 +16,7 @@ export interface Look {
   step: number;
   parts: Part[];
   exemplars: Exemplar[];
+  hidden: Hidden[];
   /** Says what a value is of, above the tooltip's rows. */
   title: string;
 }
@@ -207,16 +209,36 @@ export abstract class Axes {
   private tiers(c: CanvasRenderingContext2D) {
     const { box } = this;
     c.font = '11px system-ui, sans-serif'; c.textAlign = 'left'; c.textBaseline = 'bottom';
+    let last = { text: '', right: -Infinity };
     for (const p of this.look.parts) {
       if (p.resolution === 'raw') continue;
       const x = Math.max(box.left, this.X(Date.parse(p.start) / 1e3)), w = Math.min(box.right, this.X(Date.parse(p.end) / 1e3)) - x;
       if (w <= 0) continue;
       c.fillStyle = css(TIERS[p.resolution] ?? '--tier2');
       c.fillRect(x, box.bottom, w, 4);
-      const text = (p.exact ? '' : '~') + p.resolution;
-      if (w > c.measureText(text).width + 8) c.fillText(text, x + 3, box.bottom - 2);
+      // Said once where the same goes on.
+      const text = (p.exact ? '' : '~') + p.resolution, goesOn = text === last.text && x - last.right < 3;
+      if (!goesOn && w > c.measureText(text).width + 8) c.fillText(text, x + 3, box.bottom - 2);
+      last = { text, right: x + w };
+    }
+    // What was deleted or is kept no longer lies above, as hatching.
+    c.textBaseline = 'top'; c.lineWidth = 1;
+    for (const h of this.look.hidden) {
+      const x = Math.max(box.left, this.X(h.from)), w = Math.max(2, Math.min(box.right, this.X(h.to)) - x);
+      c.save();
+      c.beginPath(); c.rect(x, box.top, w, 6); c.clip();
+      c.strokeStyle = css('--warn');
+      c.beginPath();
+      for (let at = x - 6; at < x + w; at += 5) { c.moveTo(at, box.top + 6); c.lineTo(at + 6, box.top); }
+      c.stroke();
+      c.restore();
+      c.fillStyle = css('--warn');
+      if (w > c.measureText(h.what).width + 8) c.fillText(h.what, x + 3, box.top + 8);
     }
   }
+
+  /** What hides samples at a time. */
+  protected hiddenAt(t: number): Hidden | undefined { return this.look.hidden.find(h => t >= h.from && t <= h.to); }
 
   protected tierAt(t: number): Part | undefined {
     return this.look.parts.find(p => p.resolution !== 'raw' && t * 1e3 >= Date.parse(p.start) && t * 1e3 <= Date.parse(p.end));

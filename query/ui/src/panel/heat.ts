@@ -6,7 +6,8 @@ import { Axes, el, type Look } from './axes';
 import { isHistogram } from './histogram';
 
 export interface Cell { column: number; low: number; high: number; count: number }
-export interface Grid { cells: Cell[]; groups: number }
+/** `bounds` are those of all buckets, empty ones too. */
+export interface Grid { cells: Cell[]; groups: number; bounds: number[] }
 
 export function cells(all: Series[], start: number, step: number): Grid {
   const columnOf = (t: number) => Math.round((t - start) / step);
@@ -33,7 +34,7 @@ function classic(all: Series[], columnOf: (t: number) => number): Grid {
       if (count > 0) out.push({ column, low, high: bound, count });
     }
   });
-  return { cells: out, groups: groups.size };
+  return { cells: out, groups: groups.size, bounds: sorted };
 }
 
 function native(all: Series[], columnOf: (t: number) => number): Grid {
@@ -45,7 +46,7 @@ function native(all: Series[], columnOf: (t: number) => number): Grid {
         if (!Number.isFinite(count) || count <= 0) continue;
         if (cell) cell.count += count; else sums.set(key, { column, low: toNumber(low), high: toNumber(high), count });
       }
-  return { cells: [...sums.values()], groups: all.filter(s => s.histograms?.length).length };
+  return { cells: [...sums.values()], groups: all.filter(s => s.histograms?.length).length, bounds: [] };
 }
 
 /** From the card's colour through the brand's to what stands out most. */
@@ -81,6 +82,8 @@ export class Heat extends Axes {
       if (c.high === Infinity) this.endless = true;
       for (const b of [Math.abs(c.low), Math.abs(c.high)]) if (b > 0 && Number.isFinite(b)) { low = Math.min(low, b); high = Math.max(high, b); }
     }
+    // Empty buckets are shown beside those with something in them: that nothing is slower is an answer too.
+    for (const b of grid.bounds) if (b > 0 && Number.isFinite(b)) { low = Math.min(low, b); high = Math.max(high, b); }
     if (!Number.isFinite(low)) { low = 0.1; high = 1; }
     this.least = low; this.top = high;
     this.cursor = null; this.tip.hidden = true;
@@ -112,6 +115,9 @@ export class Heat extends Axes {
     }
   }
 
+  /** What the colours mean: the canvas of a strip, from nothing to the most that one cell has. */
+  scaleOf(): { colors: string[]; most: number } { return { colors: this.colors, most: this.most }; }
+
   protected follow() { /* the line of the cursor is enough */ }
 
   protected moved() {
@@ -124,7 +130,7 @@ export class Heat extends Axes {
       out.push(row, el('div', 'of', `${digits(100 * hit.count / total, 3)} % of ${short(total)}`));
     } else out.push(el('div', 'of', total ? `nothing in this bucket, ${short(total)} in all` : 'nothing here'));
     const tier = this.tierAt(t);
-    if (tier) out.push(el('div', 'of', `from windows of ${tier.resolution}`));
+    if (tier) out.push(el('div', 'of', `from rollups of ${tier.resolution}`));
     this.tip.replaceChildren(...out);
     this.tip.hidden = false;
     this.beside(x);

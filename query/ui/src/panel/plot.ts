@@ -175,7 +175,9 @@ export class Plot extends Axes {
     if (!ranked.length) out.push(el('div', 'of', 'no sample here'));
     if (ranked.length > near.length) out.push(el('div', 'of', `… ${(ranked.length - near.length).toLocaleString('en')} more here`));
     const tier = this.tierAt(t);
-    if (tier) out.push(el('div', 'of', `from windows of ${tier.resolution}${tier.exact ? '' : ', approximate'}`));
+    if (tier) out.push(el('div', 'of', `from rollups of ${tier.resolution}${tier.exact ? '' : ', approximate'}`));
+    const gone = this.hiddenAt(t);
+    if (gone) out.push(el('div', 'of', gone.what === 'deleted' ? `deleted here: ${gone.selector!.slice(0, 200)}` : 'older than what is kept'));
     this.tip.replaceChildren(...out);
     this.tip.hidden = false;
     this.beside(x);

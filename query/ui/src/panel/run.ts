@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { api, Failure, serves, type Part, type QueryData, type QueryStats, type Series } from '../api';
 import { parseDuration, autoStep } from '../time';
 import type { Panel, Tab } from '../url';
+import { hidden, type Hidden } from '../hidden';
 import { exemplars, type Exemplar } from './exemplars';
 
 /** A node of the plan, as `explain` gives it. */
@@ -31,6 +32,9 @@ export interface Outcome {
   pastBy: number;
   exemplars: Exemplar[];
   parts: Part[];
+  hidden: Hidden[];
+  /** Seconds that a cache in between held the answer for. */
+  age: number;
 }
 export interface Progress { since: number; samples: number | null; queued: boolean }
 
@@ -46,13 +50,14 @@ const id = () => 'page-' + Array.from(crypto.getRandomValues(new Uint8Array(9)),
 
 async function ask(p: Panel, width: number, signal: AbortSignal, name: string): Promise<Outcome> {
   const begun = performance.now(), span = spanOf(p, width), by = parseDuration(p.compare) ?? 0;
-  const out: Outcome = { expr: p.expr, tab: p.tab, ...span, data: null, explained: null, warnings: [], infos: [], tookMs: 0, past: null, pastBy: by, exemplars: [], parts: [] };
-  const options = { method: 'POST' as const, signal, id: name };
+  const out: Outcome = { expr: p.expr, tab: p.tab, ...span, data: null, explained: null, warnings: [], infos: [], tookMs: 0, past: null, pastBy: by, exemplars: [], parts: [], hidden: [], age: 0 };
+  const options = { method: 'POST' as const, signal, id: name }, time = p.end ?? Date.now() / 1000;
+  // Beside the query: nobody waits for it.
+  const gone = p.tab === 'table' ? hidden(p.expr, time, time) : hidden(p.expr, span.start, span.end);
   if (p.tab === 'table') {
-    const time = p.end ?? Date.now() / 1000;
     Object.assign(out, { start: time, end: time, step: 0 });
     const a = await api<QueryData>('query', { query: p.expr, time, stats: 'true' }, options);
-    Object.assign(out, { data: a.data, warnings: a.warnings, infos: a.infos });
+    Object.assign(out, { data: a.data, warnings: a.warnings, infos: a.infos, age: a.age });
   } else if (p.tab === 'explain') {
     const a = await api<Explained>('explain', { query: p.expr, ...span, analyze: true }, options);
     Object.assign(out, { explained: a.data, warnings: a.warnings, infos: a.infos });
@@ -62,11 +67,12 @@ async function ask(p: Panel, width: number, signal: AbortSignal, name: string): 
       by ? api<QueryData>('query_range', { query: p.expr, start: span.start - by, end: span.end - by, step: span.step }, { method: 'POST', signal }) : null,
       p.exemplars ? exemplars(p.expr, span.start, span.end, signal).catch(() => []) : [],
     ]);
-    Object.assign(out, { data: now.data, warnings: [...now.warnings, ...(past?.warnings ?? [])], infos: now.infos, exemplars: found });
+    Object.assign(out, { data: now.data, warnings: [...now.warnings, ...(past?.warnings ?? [])], infos: now.infos, exemplars: found, age: now.age });
     if (past?.data.resultType === 'matrix') out.past = past.data.result;
   }
   out.parts = (out.data?.stats ?? out.explained?.stats)?.resolutions ?? [];
   out.tookMs = performance.now() - begun;
+  out.hidden = await gone;
   return out;
 }
 

@@ -275,6 +275,16 @@ impl Db {
 
     /// Looks for what others have committed: new snapshots, new tenants.
     pub async fn refresh(&self) -> Result<(), CatalogError> {
+        let read = self.read_catalogs().await;
+        let mut contact = self.contact.lock();
+        contact.error = read.as_ref().err().map(CatalogError::to_string);
+        if read.is_ok() {
+            contact.read_ms = self.options.clock.now_ms();
+        }
+        read
+    }
+
+    async fn read_catalogs(&self) -> Result<(), CatalogError> {
         let mut found = Vec::new();
         let known: HashSet<TenantId> = self.catalogs.lock().await.keys().cloned().collect();
         for tenant in
