@@ -142,7 +142,7 @@ options! {
             "Different retention for some series, at every resolution: `{job=\"debug\"}=3d`, or `team-a{job=\"debug\"}=3d` for one tenant. The first that matches decides. Queries see it at once, blocks are rewritten.";
         "retention_tenants" retention_tenants: TenantRetentions = "",
             "Different retention for single tenants: `team-a=30d`, or `team-a=30d/1y/5y` for raw samples, 5 minutes and an hour.";
-        "retention_delay" retention_delay: Span = "24h",
+        "retention_delay" retention_delay: Span = "1d",
             "How long what retention took stays in the store, unseen: a longer retention or `hearth bucket restore` brings it back. 0 for not at all.";
     }
     "Compaction" {

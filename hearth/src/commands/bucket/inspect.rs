@@ -5,7 +5,9 @@ use super::{Bucket, print, to_json};
 use crate::commands::one_shot::CommandError;
 use crate::commands::quantities::{count, size};
 use crate::say;
+use compactor::inspect::InspectError;
 use compactor::inspect::listing::{BlockDetail, detail, per};
+use tsdb::block::BlockError;
 use ulid::Ulid;
 
 impl Bucket {
@@ -28,6 +30,9 @@ impl Bucket {
                 }
                 match self.runtime.block_on(detail(&self.maintenance, tenant, &snapshot, *ulid)) {
                     Ok(one) => found.push(one),
+                    Err(e @ InspectError::Block(BlockError::Missing { .. })) => {
+                        why = CommandError::Mend(e.to_string());
+                    }
                     Err(e) => why = CommandError::failed(e),
                 }
             }

@@ -40,7 +40,11 @@ impl Bucket {
         let mut exemplars: Vec<Value> = Vec::new();
         for tenant in &self.tenants {
             let catalog = self.catalog(tenant)?;
-            check_labels(&runner, tenant, &catalog.snapshot().blocks, &what).map_err(CommandError::failed)?;
+            check_labels(&runner, tenant, &catalog.snapshot().blocks, &what).map_err(|e| match e {
+                // What was asked for would ruin series: nothing was written.
+                JobError::Differs { .. } => CommandError::Mend(e.to_string()),
+                e => CommandError::failed(e),
+            })?;
             for meta in
                 catalog.snapshot().blocks.iter().filter(|b| blocks.is_empty() || blocks.contains(&b.ulid))
             {
