@@ -1,13 +1,13 @@
 //! One binary, one minute: own metrics are there at once, and the server keeps its manners.
 
-mod process;
+mod test_services;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use process::{Running, agent};
 use serde_json::Value;
+use test_services::command_line::{Running, agent};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))

@@ -1,8 +1,8 @@
 //! The binary from a shell's point of view: help, version, refusals with their exit codes, a clean stop.
 
-mod process;
+mod test_services;
 
-use process::{Running, hearth, text};
+use test_services::command_line::{Running, hearth, text};
 
 #[test]
 fn help_is_grouped_with_defaults_and_examples() {

@@ -1,8 +1,8 @@
 //! Flags, environment and file from outside: one precedence, and complaints that name their place.
 
-mod process;
+mod test_services;
 
-use process::{hearth, text};
+use test_services::command_line::{hearth, text};
 
 #[test]
 fn flag_wins_over_environment_over_file_over_default() {

@@ -1,11 +1,11 @@
 //! Deletion through the binary: at once, after a restart, and not what was written later.
 
-mod process;
+mod test_services;
 
 use std::path::Path;
 
-use process::Running;
 use serde_json::Value;
+use test_services::command_line::Running;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))

@@ -1,14 +1,14 @@
 //! The server's manners on the wire: URLs as people type them, long queries, browsers led here by others,
 //! clients that do not read, answers that are compressed, snapshots that a server starts on.
 
-mod process;
+mod test_services;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use process::{Running, agent, hearth};
 use serde_json::Value;
+use test_services::command_line::{self, Running, agent, hearth};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text)
@@ -324,7 +324,7 @@ fn passwords_in_urls_are_shown_nowhere() {
         .arg(&file)
         .output()
         .expect("it runs");
-    let shown = process::text(&printed.stdout) + &process::text(&printed.stderr);
+    let shown = command_line::text(&printed.stdout) + &command_line::text(&printed.stderr);
     assert!(printed.status.success() && shown.contains("***@127.0.0.1:1"), "{shown}");
     assert!(!shown.contains(secret), "{shown}");
     std::fs::write(&file, format!("s3:\n  secret_key: {secret}\n  endpiont: \"{endpoint}\"\n"))
@@ -343,7 +343,7 @@ fn passwords_in_urls_are_shown_nowhere() {
         .env("HEARTH_QUERY_TIMEOUT", &endpoint)
         .output()
         .expect("it runs");
-    let shown = process::text(&refused.stdout) + &process::text(&refused.stderr);
+    let shown = command_line::text(&refused.stdout) + &command_line::text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{shown}");
     assert!(!shown.contains(secret), "{shown}");
 

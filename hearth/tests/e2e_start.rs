@@ -1,14 +1,13 @@
 //! Starts in the face of what passes by itself: the process waits and says what for, and ends with exit code
 //! 2 only for what a person has to mend.
 
-mod process;
 mod test_services;
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use process::{Running, hearth, text};
+use test_services::command_line::{Running, hearth, text};
 use test_services::plain_s3::PlainS3;
 use test_services::{Start, free_port, wait_for};
 

@@ -12,6 +12,7 @@
 pub mod alertmanager;
 pub mod api;
 pub mod ceph;
+pub mod command_line;
 pub mod coordinators;
 pub mod garage;
 pub mod hearth;

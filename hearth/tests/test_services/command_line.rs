@@ -1,5 +1,5 @@
-//! Starts the built binary on a free port and a folder of its own, and ends it with the test.
-#![allow(dead_code, reason = "every test file uses its own part of this module")]
+//! Hearth's own binary as a person starts it: by flags alone, on a free port and in a folder of its own, with
+//! all it prints kept.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
