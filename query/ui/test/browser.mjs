@@ -51,7 +51,10 @@ await visit('a query is typed, completed and run', 'query?' + panel(RATE), { loo
   await idle(page);
   await typed(page, 'pages_t');
   await page.waitForSelector('.editor >> .cm-tooltip-autocomplete >> text=pages_total');
+  // For 75 ms after it opened, the list takes no key, so that nobody chooses what was not there a moment ago.
+  await page.waitForTimeout(300);
   await page.keyboard.press('Enter');
+  await page.waitForSelector('.editor >> .cm-content >> text=pages_total');
   await page.keyboard.type('{n="');
   await page.waitForSelector('.editor >> .cm-tooltip-autocomplete >> text=b');
   await page.keyboard.press('Escape');
