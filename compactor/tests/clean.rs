@@ -20,10 +20,10 @@ use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, Edit};
 use tsdb::db::{Db, DbOptions};
 use tsdb::deletion::Tombstone;
+use tsdb::layout;
 
 const HOUR: i64 = 3_600_000;
 /// The start of a span of every level.

@@ -24,7 +24,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::BlockMeta;
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::catalog::layout;
+use tsdb::layout;
 
 const H: i64 = 3_600_000;
 const T0: i64 = 1_767_225_600_000;

@@ -12,7 +12,7 @@ use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tsdb::catalog::layout;
+use tsdb::layout;
 
 const T0: i64 = 1_767_225_600_000;
 

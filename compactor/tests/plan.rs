@@ -7,8 +7,8 @@ use std::sync::Arc;
 use compactor::plan::{BlockStates, Job, JobKind, PlanSettings, plan, sources_of};
 use model::span::{Span, in_one_span};
 use proptest::prelude::*;
-use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION, FileMeta};
 use tsdb::block::{BlockMeta, BlockStats, Share};
+use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION, FileMeta};
 use ulid::Ulid;
 
 const H: i64 = 3_600_000;

@@ -17,10 +17,11 @@ use model::rollup::RESOLUTIONS_MS;
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::{BlockMeta, BlockStats};
-use tsdb::catalog::{Edit, Snapshot, layout};
+use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
+use tsdb::catalog::{Edit, Snapshot};
 use tsdb::deletion::{RetentionRule, Tombstone};
+use tsdb::layout;
 use ulid::Ulid;
 
 const H: i64 = 3_600_000;

@@ -6,7 +6,7 @@ use std::io::Write;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use model::labels::Labels;
-use query::api::response::json;
+use query::api::json;
 use query::api::response::{Pieces, ResultWriter, Warnings};
 use query::column::Column;
 use query::plan::Steps;

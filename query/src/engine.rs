@@ -13,7 +13,7 @@ use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Frame, Row, Val};
 use crate::eval::operators::range::{check_step_count, step_series};
 use crate::eval::operators::streamed::Streaming;
-use crate::eval::stats::resolution::summary;
+use crate::eval::resolution::summary;
 use crate::eval::stats::samples::{SampleDetail, SampleStats};
 use crate::eval::stats::trace::Trace;
 use crate::explain::{self, Explained};

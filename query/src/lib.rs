@@ -24,5 +24,6 @@ pub mod explain;
 pub mod options;
 pub mod parse;
 pub mod plan;
+pub mod steps;
 pub mod ui;
 pub mod value;

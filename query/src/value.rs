@@ -12,7 +12,7 @@ use model::source::{ResolutionPart, SourceError};
 use crate::annotations::{Annotations, line_and_column};
 use crate::column::{Column, Point};
 use crate::parse::{ParseError, Span};
-use crate::plan::Steps;
+use crate::steps::Steps;
 
 /// One series at one instant.
 #[derive(Clone, Debug)]

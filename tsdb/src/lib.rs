@@ -20,13 +20,17 @@
 
 pub mod backoff;
 pub mod block;
+pub mod block_meta;
 pub mod bucket;
 pub mod catalog;
 mod cause;
 pub mod db;
 pub mod deletion;
 pub mod head;
+pub mod layout;
 pub mod sidecar;
+pub mod small_object;
+mod ulid_text;
 pub mod wal;
 
 pub use cause::Cause;

@@ -22,7 +22,7 @@ use tsdb::block::checksums::CRC_BLOCK_BYTES;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, FileMeta, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::catalog::layout;
+use tsdb::layout;
 use ulid::Ulid;
 
 fn runtime() -> &'static tokio::runtime::Runtime {

@@ -14,10 +14,10 @@ use model::tenant::TenantId;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::{BlockMeta, BlockStats};
-use tsdb::catalog::layout;
+use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, Quarantine, probe};
+use tsdb::layout;
 use ulid::Ulid;
 
 fn meta(ulid: Ulid) -> BlockMeta {

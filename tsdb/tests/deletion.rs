@@ -18,14 +18,14 @@ use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
-use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockStats, WriteOptions, write_block};
+use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::bucket::{BlockStore, BucketSource};
-use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Commits, Edit, MAX_TOMBSTONES, Snapshot};
 use tsdb::db::{Db, DbOptions, DeleteError};
 use tsdb::deletion::{RetentionRule, RetentionRules, Tombstone, Visibility};
+use tsdb::layout;
 use ulid::Ulid;
 
 fn runtime() -> &'static tokio::runtime::Runtime {

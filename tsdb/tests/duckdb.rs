@@ -15,8 +15,8 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockOrigin, WriteOptions, write_block};
-use tsdb::catalog::layout;
 use tsdb::db::{Db, DbOptions};
+use tsdb::layout;
 use ulid::Ulid;
 
 /// Reads a block's folder and prints one JSON array per metric: name, samples, sum of timestamps, markers,

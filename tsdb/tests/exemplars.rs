@@ -21,8 +21,8 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use tsdb::catalog::Commits;
-use tsdb::catalog::layout;
 use tsdb::db::{Db, DbOptions};
+use tsdb::layout;
 
 const T0: i64 = 1_700_000_000_000;
 

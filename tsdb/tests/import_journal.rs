@@ -10,8 +10,8 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::block::{BlockFiles, BlockOrigin, WriteOptions, write_block};
 use tsdb::bucket::import_journal::ImportJournal;
-use tsdb::catalog::layout;
 use tsdb::catalog::{Catalog, CatalogOptions, Commits, Edit};
+use tsdb::layout;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 

@@ -12,10 +12,10 @@ use faulty_store::{Fault, FaultyStore, scattered};
 use futures::TryStreamExt;
 use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use tsdb::block::meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::block::{BlockMeta, BlockStats};
-use tsdb::catalog::layout;
+use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Commits, Edit, Register, RegisterError, arrange};
+use tsdb::layout;
 use ulid::Ulid;
 
 fn meta(ulid: Ulid) -> BlockMeta {

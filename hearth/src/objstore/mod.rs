@@ -14,8 +14,9 @@ use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use reqwest::Url;
-use tsdb::catalog::{ArrangeError, Arranged, Commits, arrange, error_passes, layout};
+use tsdb::catalog::{ArrangeError, Arranged, Commits, arrange, error_passes};
 use tsdb::db::OpenError;
+use tsdb::layout;
 
 use crate::config::Settings;
 use crate::config::value::Span;

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::tenant::TenantId;
-use tsdb::catalog::{Catalog, CatalogOptions, Snapshot, layout};
+use tsdb::catalog::{Catalog, CatalogOptions, Snapshot};
 use tsdb::db::Db;
+use tsdb::layout;
 use ulid::Ulid;
 
 /// How often a tenant is begun anew, whose blocks were removed while they were linked.

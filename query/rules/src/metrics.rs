@@ -1,7 +1,5 @@
 //! What is counted of rules and notifications, under Prometheus' names, which dashboards and alerts look for.
 
-use std::time::Duration;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,12 +7,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 
-use crate::group::Group;
-use crate::group::view::{GroupView, RuleView};
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct GroupLabels {
-    rule_group: String,
+    pub(crate) rule_group: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,19 +23,19 @@ type SecondsTotal = Counter<f64, AtomicU64>;
 /// Counters and gauges of rules and of the notifier. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    evaluations: Family<GroupLabels, Counter>,
-    failures: Family<GroupLabels, Counter>,
-    iterations: Family<GroupLabels, Counter>,
-    missed: Family<GroupLabels, Counter>,
-    filled: Family<GroupLabels, Counter>,
-    interval: Family<GroupLabels, Seconds>,
-    last_duration: Family<GroupLabels, Seconds>,
-    last_timestamp: Family<GroupLabels, Seconds>,
-    lag: Family<GroupLabels, Seconds>,
-    samples_read: Family<GroupLabels, Gauge>,
-    last_samples: Family<GroupLabels, Gauge>,
-    rules: Family<GroupLabels, Gauge>,
-    rule_seconds: SecondsTotal,
+    pub(crate) evaluations: Family<GroupLabels, Counter>,
+    pub(crate) failures: Family<GroupLabels, Counter>,
+    pub(crate) iterations: Family<GroupLabels, Counter>,
+    pub(crate) missed: Family<GroupLabels, Counter>,
+    pub(crate) filled: Family<GroupLabels, Counter>,
+    pub(crate) interval: Family<GroupLabels, Seconds>,
+    pub(crate) last_duration: Family<GroupLabels, Seconds>,
+    pub(crate) last_timestamp: Family<GroupLabels, Seconds>,
+    pub(crate) lag: Family<GroupLabels, Seconds>,
+    pub(crate) samples_read: Family<GroupLabels, Gauge>,
+    pub(crate) last_samples: Family<GroupLabels, Gauge>,
+    pub(crate) rules: Family<GroupLabels, Gauge>,
+    pub(crate) rule_seconds: SecondsTotal,
     pub sent: Family<AlertmanagerLabels, Counter>,
     pub errors: Family<AlertmanagerLabels, Counter>,
     pub dropped: Family<AlertmanagerLabels, Counter>,
@@ -52,16 +47,6 @@ pub struct Metrics {
     pub shares: Gauge,
     pub share_members: Gauge,
     pub share_failures: Counter,
-}
-
-/// How a group is called in `rule_group`.
-fn labels(group: &Group) -> GroupLabels {
-    let key = &group.key;
-    let tenant = match key.tenant == model::tenant::TenantId::single() {
-        true => String::new(),
-        false => format!("{};", key.tenant.as_str()),
-    };
-    GroupLabels { rule_group: format!("{tenant}{};{}", key.file, key.name) }
 }
 
 impl Metrics {
@@ -132,56 +117,5 @@ impl Metrics {
         let r = registry.sub_registry_with_prefix("hearth_notifications");
         r.register("retried", "Alerts that were sent once more after a failure", m.retried.clone());
         m
-    }
-
-    /// After an evaluation of a whole group.
-    pub(crate) fn group_evaluated(&self, view: &GroupView) {
-        let group = &view.group;
-        let labels = labels(group);
-        self.iterations.get_or_create(&labels).inc();
-        self.interval.get_or_create(&labels).set(group.interval_ms as f64 / 1000.0);
-        self.last_duration.get_or_create(&labels).set(view.evaluation_s);
-        self.last_timestamp.get_or_create(&labels).set(view.last_evaluation_ms.unwrap_or(0) as f64 / 1000.0);
-        self.lag.get_or_create(&labels).set(view.lag_s);
-        let sum = |f: fn(&RuleView) -> u64| view.rules.iter().map(f).sum::<u64>() as i64;
-        self.samples_read.get_or_create(&labels).set(sum(|r| r.samples_read));
-        self.last_samples.get_or_create(&labels).set(sum(|r| r.series_written));
-        self.rules.get_or_create(&labels).set(group.rules.len() as i64);
-        // So that they are there before something goes wrong.
-        let _ = self.failures.get_or_create(&labels);
-        let _ = self.missed.get_or_create(&labels);
-    }
-
-    pub(crate) fn rule_evaluated(&self, group: &Group, failed: bool, took: Duration) {
-        let labels = labels(group);
-        self.evaluations.get_or_create(&labels).inc();
-        self.rule_seconds.inc_by(took.as_secs_f64());
-        if failed {
-            self.failures.get_or_create(&labels).inc();
-        }
-    }
-
-    pub(crate) fn slots_missed(&self, group: &Group, count: u64) {
-        let labels = labels(group);
-        self.missed.get_or_create(&labels).inc_by(count);
-        self.iterations.get_or_create(&labels).inc_by(count);
-    }
-
-    pub(crate) fn slot_filled(&self, group: &Group) {
-        self.filled.get_or_create(&labels(group)).inc();
-    }
-
-    /// Takes away what is shown of a group that is no more.
-    pub(crate) fn forget(&self, group: &Group) {
-        let labels = labels(group);
-        for family in [&self.evaluations, &self.failures, &self.iterations, &self.missed, &self.filled] {
-            family.remove(&labels);
-        }
-        for family in [&self.interval, &self.last_duration, &self.last_timestamp, &self.lag] {
-            family.remove(&labels);
-        }
-        for family in [&self.samples_read, &self.last_samples, &self.rules] {
-            family.remove(&labels);
-        }
     }
 }

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::quote::quote;
 
-use crate::api::response::json;
+use crate::api::json;
 
 /// Upstream's `errorType`s (`web/api/v1/api.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,8 +7,10 @@ pub mod admission;
 mod endpoints;
 pub mod error;
 pub mod exposition;
+pub mod json;
 pub mod metrics;
 pub mod notifications;
+pub mod parameters;
 pub mod progress;
 mod protobuf;
 mod remote_read;
@@ -30,11 +32,11 @@ use axum::response::Response;
 use axum::routing::any;
 
 pub use admission::call::LongQuery;
-pub use admission::replicas::Replicas;
 pub use endpoints::notifications::{list_of as notifications_answer, live_of as live_notifications_answer};
 pub use endpoints::status::walreplay_of as walreplay_answer;
 pub use error::{ApiError, ErrorType, PlainError};
 pub use metrics::Metrics;
+pub use parameters::replicas::Replicas;
 use routes::{DELETE, GET, GET_POST, POST, POST_PUT, Routes};
 pub use state::{
     ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Features, Limits, ProcessInfo, Readiness,

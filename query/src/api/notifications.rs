@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
-use crate::api::admission::params::rfc3339;
+use crate::api::parameters::values::rfc3339;
 
 /// The texts that upstream has.
 pub const RELOAD_FAILED: &str = "Configuration reload has failed.";

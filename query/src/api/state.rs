@@ -14,11 +14,11 @@ use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 use tokio::sync::Semaphore;
 
-use crate::api::admission::form::Form;
-use crate::api::admission::replicas::{Replicas, deduplicated};
 use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
 use crate::api::notifications::Notifications;
+use crate::api::parameters::form::Form;
+use crate::api::parameters::replicas::{Replicas, deduplicated};
 use crate::api::progress::{ReloadStatus, ReplayProgress};
 use crate::api::running::Running;
 use crate::api::upkeep::{CostOrder, StoredCardinality, Upkeep};

@@ -11,6 +11,7 @@ pub mod evaluator;
 pub mod frame;
 pub mod functions;
 pub mod operators;
+pub mod resolution;
 mod reuse;
 mod series_to_come;
 pub mod stats;

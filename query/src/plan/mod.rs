@@ -6,12 +6,11 @@ mod duration;
 mod node_id;
 pub mod resolution;
 mod selector;
-mod steps;
 mod subexpressions;
 mod tree;
 
+pub use crate::steps::Steps;
 pub use build::{TIME_DEPENDENT, Times, build};
 pub use node_id::NodeId;
 pub use selector::Selector;
-pub use steps::Steps;
 pub use tree::{Aggregate, Binary, Call, Plan, PlanExpr, PlanNode, Shared, Subquery};

@@ -15,6 +15,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod columns;
 pub mod exemplar;
 pub mod head_stats;
 pub mod histogram;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use object_store::path::Path;
 
+use crate::block_meta::MetaError;
 use crate::cause::Cause;
 
 /// Why a block could not be written or read.
@@ -42,6 +43,12 @@ pub enum BlockError {
     /// Where the series come from failed.
     #[error(transparent)]
     Source(#[from] model::source::SourceError),
+}
+
+impl From<MetaError> for BlockError {
+    fn from(e: MetaError) -> BlockError {
+        BlockError::Corrupt { object: e.object, what: e.what }
+    }
 }
 
 impl From<tokio::task::JoinError> for BlockError {

@@ -18,7 +18,6 @@ mod columns;
 pub mod encode;
 mod error;
 pub mod inspect;
-pub mod meta;
 pub(crate) mod metric_runs;
 pub mod options;
 pub(crate) mod read;
@@ -26,8 +25,8 @@ pub mod schema;
 mod window_schema;
 pub mod write;
 
+pub use crate::block_meta::{BlockMeta, BlockStats, FileMeta, Share};
 pub use error::{BlockError, is_of_the_store};
-pub use meta::{BlockMeta, BlockStats, FileMeta, Share};
 pub use options::{ReadOptions, WriteOptions};
 pub use read::reader::{BlockReader, SeriesFilter};
 pub use write::upload;

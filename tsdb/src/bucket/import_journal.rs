@@ -29,10 +29,10 @@ use ulid::Ulid;
 use crate::block::upload::upload;
 use crate::block::{BlockError, BlockFiles, BlockMeta, BlockOrigin};
 use crate::bucket::{BlockStore, BucketSource};
-use crate::catalog::layout;
 use crate::catalog::{
     ArrangeError, Arranged, Catalog, CatalogError, CatalogOptions, Commits, Edit, Snapshot, arrange,
 };
+use crate::layout;
 use model::tenant::TenantId;
 
 /// Cache for reading back what was written: each block is read once.

@@ -9,7 +9,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use ulid::Ulid;
 
 use crate::block::inspect::files;
-use crate::catalog::{Catalog, CatalogError, Snapshot, layout};
+use crate::catalog::{Catalog, CatalogError, Snapshot};
+use crate::layout;
 use crate::sidecar::Kind;
 use model::tenant::TenantId;
 

@@ -298,8 +298,8 @@ fn cut_out(rest: &mut Vec<(i64, i64)>, min: i64, max: i64) -> Vec<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::meta::BlockFileMetas;
     use crate::block::{BlockStats, Share};
+    use crate::block_meta::BlockFileMetas;
     use proptest::prelude::*;
 
     fn block(

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use ulid::Ulid;
 
 use crate::block::BlockError;
-use crate::catalog::layout;
+use crate::layout;
 use model::clock::Clock;
 
 /// How long the store's clock is taken to go on as it was read.

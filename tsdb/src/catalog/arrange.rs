@@ -13,8 +13,8 @@ use super::create::CreatingStore;
 use super::error::{ArrangeError, unusable};
 use super::owner::Owner;
 use super::probe::{ProbeError, probe};
-use super::small_object;
-use crate::catalog::layout;
+use crate::layout;
+use crate::small_object;
 
 /// What makes a commit win exactly once.
 #[derive(Clone, Debug, Default)]

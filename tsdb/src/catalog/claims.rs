@@ -26,8 +26,8 @@ use object_store::{Error, Extensions, ObjectStore, ObjectStoreExt, PutPayload, P
 use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
-use super::small_object;
-use crate::catalog::layout;
+use crate::layout;
+use crate::small_object;
 
 /// Why a register did not do what was asked of it; the text says which register.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::small_object;
-use crate::catalog::layout;
+use crate::layout;
+use crate::small_object;
 use model::clock::Clock;
 use model::tenant::TenantId;
 

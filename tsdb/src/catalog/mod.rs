@@ -11,11 +11,9 @@ mod arrange;
 mod claims;
 mod create;
 mod error;
-pub mod layout;
 pub mod lease;
 mod owner;
 mod probe;
-pub mod small_object;
 mod snapshot;
 
 use std::sync::Arc;

@@ -15,8 +15,8 @@ use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
 use super::error::ArrangeError;
-use super::small_object;
-use crate::catalog::layout;
+use crate::layout;
+use crate::small_object;
 
 /// Beats without which an owner counts as gone.
 const BEATS: u32 = 4;

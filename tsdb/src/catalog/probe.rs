@@ -6,7 +6,7 @@ use std::sync::Arc;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use ulid::Ulid;
 
-use crate::catalog::layout;
+use crate::layout;
 
 /// How many writers race for one key.
 const RACERS: usize = 8;

@@ -8,9 +8,9 @@ use ulid::Ulid;
 
 use super::error::CatalogError;
 use crate::block::BlockMeta;
-use crate::block::meta::ulid_texts;
 use crate::deletion::{Tombstone, Visibility, selector_text};
 use crate::sidecar::{Kind, Sidecar};
+use crate::ulid_text;
 
 /// How many of the latest commits a snapshot names, so that a writer that lost sight of its own can find it
 /// again.
@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// Who committed it.
     pub writer: String,
     /// The latest commits, newest last; the last is this snapshot's own.
-    #[serde(with = "ulid_texts")]
+    #[serde(with = "ulid_text::list")]
     pub commits: Vec<Ulid>,
     /// Writer name → number of the log segment up to which (included) all is in blocks.
     pub watermarks: BTreeMap<String, u64>,

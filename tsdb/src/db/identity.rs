@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::catalog::{Snapshot, layout, small_object};
+use crate::catalog::Snapshot;
+use crate::{layout, small_object};
 use model::tenant::TenantId;
 
 /// The file of the folder's last epoch.

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::block::meta::{BlockMeta, ulid_text};
+use crate::block_meta::BlockMeta;
+use crate::ulid_text;
 use model::labels::Labels;
 use model::matcher::matches_all;
 use model::matcher::{MatchOp, Matcher};
@@ -35,7 +36,7 @@ pub(crate) use visibility::{BlockVisibility, Concern, Resolved};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     /// Ascending in the order of commits.
-    #[serde(with = "ulid_text")]
+    #[serde(with = "ulid_text::one")]
     pub ulid: Ulid,
     /// All must match. A label that a series lacks counts as empty.
     #[serde(with = "matcher_texts")]
@@ -45,7 +46,7 @@ pub struct Tombstone {
     pub max_t_ms: i64,
     /// It reaches blocks whose [`BlockMeta::order`] is not beyond this; what was written later is not its
     /// business.
-    #[serde(with = "ulid_text")]
+    #[serde(with = "ulid_text::one")]
     pub covers: Ulid,
     /// When it was asked for, in milliseconds.
     pub created_ms: i64,

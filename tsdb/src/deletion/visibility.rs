@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{Cutter, Intervals, Tombstone, Visibility};
-use crate::block::meta::BlockMeta;
+use crate::block_meta::BlockMeta;
 use model::matcher::Matcher;
 use model::source::{Budget, SeriesColumns, SourceError};
 

@@ -23,10 +23,10 @@ use ulid::Ulid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::BlockError;
-use crate::block::meta::ulid_text;
 use crate::block::read::file::caught;
 use crate::block::read::store::{BlockStore, CONCURRENT_GETS};
-use crate::catalog::{layout, small_object};
+use crate::ulid_text;
+use crate::{layout, small_object};
 use model::source::SourceError;
 use model::tenant::TenantId;
 
@@ -64,7 +64,7 @@ impl Kind {
 /// One such object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sidecar {
-    #[serde(with = "ulid_text")]
+    #[serde(with = "ulid_text::one")]
     pub ulid: Ulid,
     /// First and last time that is spoken of in it, in milliseconds.
     pub min_t_ms: i64,

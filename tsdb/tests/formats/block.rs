@@ -21,7 +21,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
 use tsdb::block::{BlockFiles, BlockMeta, BlockOrigin, FileMeta, WriteOptions, write_block};
-use tsdb::catalog::layout;
+use tsdb::layout;
 use ulid::Ulid;
 
 use super::page::{example, examples, table};

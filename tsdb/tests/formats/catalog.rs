@@ -10,9 +10,9 @@ use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use tsdb::catalog::layout;
 use tsdb::catalog::lease::Leases;
 use tsdb::catalog::{Catalog, CatalogOptions, Commits, Register, RegisterError, arrange};
+use tsdb::layout;
 use tsdb::sidecar;
 use ulid::Ulid;
 

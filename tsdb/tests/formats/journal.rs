@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tsdb::block::BlockMeta;
 use tsdb::bucket::import_journal::ImportJournal;
 use tsdb::catalog::Commits;
-use tsdb::catalog::layout;
+use tsdb::layout;
 
 use super::page::{example, examples};
 

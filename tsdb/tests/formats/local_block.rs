@@ -3,8 +3,8 @@
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStoreExt, PutPayload};
-use tsdb::catalog::layout;
 use tsdb::db::local;
+use tsdb::layout;
 use tsdb::sidecar::Kind;
 
 use super::page::{compact, example};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 
-use query::eval::stats::resolution::resolution_name;
+use query::eval::resolution::resolution_name;
 
 /// A table that is put together line by line.
 pub struct Table {

@@ -18,7 +18,7 @@ use ingest::import::unit::{Unit, spans};
 use model::source::merge::replicas::grid;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::io::AsyncWriteExt;
-use tsdb::catalog::small_object;
+use tsdb::small_object;
 
 use super::prometheus::without_superseded;
 use super::session::{Session, when};

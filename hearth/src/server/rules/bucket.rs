@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use rules::api::store::{Pending, RuleStore, Stored, name_of, path_part};
-use tsdb::catalog::{layout, small_object};
+use tsdb::{layout, small_object};
 
 use crate::error_chain::error_chain;
 

@@ -17,7 +17,7 @@ use axum::Router;
 use model::clock::Clock;
 use model::tenant::TenantId;
 use parking_lot::Mutex;
-use query::api::admission::form::Form;
+use query::api::parameters::form::Form;
 use query::api::{ApiError, RulesView, TenantResolver};
 use query::engine::{Engine, EngineOptions};
 use query::parse::ParseOptions;

@@ -9,7 +9,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use rules::group::handover::States;
 use rules::group::sharing::Table;
-use tsdb::catalog::layout;
+use tsdb::layout;
 
 use crate::error_chain::error_chain;
 

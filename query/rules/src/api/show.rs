@@ -8,7 +8,7 @@ use model::matcher::Matcher;
 use model::quote::quote;
 use model::sample::Value;
 use query::api::ApiError;
-use query::api::admission::form::Form;
+use query::api::parameters::form::Form;
 use query::parse::{ParseOptions, parse_metric_selector};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;

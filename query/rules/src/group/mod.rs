@@ -8,6 +8,7 @@
 //! next one has to know.
 
 pub mod backlog;
+mod counting;
 pub mod dependencies;
 pub mod evaluate;
 pub mod handover;

@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use model::source::Budget;
 use model::tenant::TenantId;
 
-use crate::api::admission::form::Form;
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::parameters::form::Form;
 use crate::api::state::ApiState;
 
 /// The query of a URL that is longer than the server's URLs may be: the server puts it beside the request.

@@ -1,9 +1,5 @@
-//! How a request comes in: its tenant and parameters, the replicas it wants to see as one, and its wait for a
-//! permit to run.
+//! How a request comes in: its tenant, what it asks in Thanos' words, and its wait for a permit to run.
 
 pub mod call;
-pub mod form;
-pub mod params;
 pub mod permit;
-pub mod replicas;
 pub mod thanos;

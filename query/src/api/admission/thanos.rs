@@ -9,10 +9,10 @@ use model::quote::quote;
 use model::source::{LabelQuery, Selection, SeriesCursor, Source, SourceError};
 
 use crate::api::admission::call::Call;
-use crate::api::admission::form::Form;
-use crate::api::admission::params::parse_bool;
-use crate::api::admission::replicas::Replicas;
 use crate::api::error::ApiError;
+use crate::api::parameters::form::Form;
+use crate::api::parameters::replicas::Replicas;
+use crate::api::parameters::values::parse_bool;
 use crate::api::state::ApiState;
 use crate::parse::{ParseOptions, parse_metric_selectors};
 

@@ -7,9 +7,9 @@ use axum::response::Response;
 use model::quote::quote;
 
 use crate::api::admission::call::Call;
-use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time, parse_bool};
 use crate::api::endpoints::labels::selectors;
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::parameters::values::{MAX_TIME_MS, MIN_TIME_MS, Time, parse_bool};
 use crate::api::response;
 use crate::api::state::{ApiState, ChangeError};
 

@@ -43,7 +43,7 @@ pub async fn estimate(State(state): State<ApiState>, call: Call) -> Result<Respo
     let time = match range {
         true => range_times(&state, form)?,
         false => {
-            let now = crate::api::admission::params::Time::from_ms(state.config().clock.now_ms());
+            let now = crate::api::parameters::values::Time::from_ms(state.config().clock.now_ms());
             QueryTime::Instant { time_ms: form.time_or("time", now)?.ms() }
         }
     };

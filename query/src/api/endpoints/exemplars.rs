@@ -6,10 +6,10 @@ use model::exemplar::SeriesExemplars;
 use model::matcher::Matcher;
 
 use crate::api::admission::call::Call;
-use crate::api::admission::params::{MAX_TIME_MS, MIN_TIME_MS, Time};
 use crate::api::endpoints::query::{check_text, parsed};
 use crate::api::error::ApiError;
-use crate::api::response::json;
+use crate::api::json;
+use crate::api::parameters::values::{MAX_TIME_MS, MIN_TIME_MS, Time};
 use crate::api::response::{self, Warnings};
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;

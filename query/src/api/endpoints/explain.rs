@@ -8,8 +8,9 @@ use crate::api::admission::call::Call;
 use crate::api::admission::thanos;
 use crate::api::endpoints::query::{MAX_WARNINGS, check_text, lookback, range_times, timeout};
 use crate::api::error::ApiError;
+use crate::api::json;
+use crate::api::response::resolution;
 use crate::api::response::{self, Warnings};
-use crate::api::response::{json, resolution};
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
@@ -24,7 +25,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let time = match range {
         true => range_times(&state, form)?,
         false => {
-            let now = crate::api::admission::params::Time::from_ms(state.config().clock.now_ms());
+            let now = crate::api::parameters::values::Time::from_ms(state.config().clock.now_ms());
             QueryTime::Instant { time_ms: form.time_or("time", now)?.ms() }
         }
     };

@@ -10,10 +10,10 @@ use model::sample::Metadata;
 use model::source::{LabelQuery, Source, SourceError};
 
 use crate::api::admission::call::Call;
-use crate::api::admission::form::{Form, unescape_name};
 use crate::api::admission::thanos::{self, Store};
 use crate::api::error::ApiError;
-use crate::api::response::json;
+use crate::api::json;
+use crate::api::parameters::form::{Form, unescape_name};
 use crate::api::response::{self, Warnings};
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
@@ -132,7 +132,7 @@ pub async fn values(
 pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let number = |name: &str| match call.form.get(name) {
         "" => Ok(-1),
-        s => crate::api::admission::params::parse_int(s)
+        s => crate::api::parameters::values::parse_int(s)
             .map_err(|_| ApiError::bad_data(format!("{name} must be a number"))),
     };
     let limit = number("limit")?;

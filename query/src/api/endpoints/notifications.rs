@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::api::json;
 use crate::api::notifications::{Notification, Notifications, Subscription};
 use crate::api::response;
 use crate::api::state::ApiState;
@@ -59,7 +60,7 @@ fn events(subscription: Subscription) -> Body {
 
 fn event(notification: &Notification) -> Result<Bytes, Infallible> {
     let mut out = b"data: ".to_vec();
-    response::json::small(&mut out, notification);
+    json::small(&mut out, notification);
     out.extend_from_slice(b"\n\n");
     Ok(Bytes::from(out))
 }

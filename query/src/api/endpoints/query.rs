@@ -9,10 +9,10 @@ use model::quote::quote;
 use model::source::ResolutionReport;
 
 use crate::api::admission::call::Call;
-use crate::api::admission::form::Form;
-use crate::api::admission::params::Time;
 use crate::api::admission::thanos::{self, Store};
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::parameters::form::Form;
+use crate::api::parameters::values::Time;
 use crate::api::response::streamed::StreamedMatrix;
 use crate::api::response::{self, ResultWriter, Stats, TRUNCATED, Warnings};
 use crate::api::response::{resolution, syntax_tree};
@@ -63,7 +63,7 @@ pub(in crate::api) fn range_times(state: &ApiState, form: &Form) -> Result<Query
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step_ns = crate::api::admission::params::parse_duration(form.get("step"))
+    let step_ns = crate::api::parameters::values::parse_duration(form.get("step"))
         .map_err(|e| ApiError::parameter("step", e))?;
     let step_ms = step_ns / 1_000_000;
     if step_ns <= 0 {
@@ -106,7 +106,7 @@ pub(in crate::api) fn lookback(form: &Form) -> Result<Option<i64>, ApiError> {
     match form.get("lookback_delta") {
         "" => Ok(None),
         s => {
-            let ns = crate::api::admission::params::parse_duration(s)
+            let ns = crate::api::parameters::values::parse_duration(s)
                 .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?;
             Ok((ns >= 1_000_000).then_some(ns / 1_000_000))
         }

@@ -5,8 +5,8 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::api::admission::call::Call;
-use crate::api::admission::params::rfc3339;
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::parameters::values::rfc3339;
 use crate::api::response;
 use crate::api::running::Query;
 use crate::api::state::ApiState;

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::api::admission::call::Call;
-use crate::api::admission::params::{parse_int, rfc3339};
 use crate::api::error::ApiError;
+use crate::api::parameters::values::{parse_int, rfc3339};
 use crate::api::response;
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;

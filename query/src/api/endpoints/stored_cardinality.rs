@@ -6,8 +6,8 @@ use axum::response::Response;
 use serde_json::json;
 
 use crate::api::admission::call::Call;
-use crate::api::admission::params::parse_int;
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::parameters::values::parse_int;
 use crate::api::response;
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;

@@ -90,7 +90,7 @@ mod tests {
             assert_eq!(Escaping::Dots.escape(name), dots);
             assert_eq!(Escaping::Values.escape(name), values);
             assert_eq!(Escaping::AllowUtf8.escape(name), name);
-            let known = crate::api::admission::form::unescape_name(values);
+            let known = crate::api::parameters::form::unescape_name(values);
             assert_eq!(known, name, "what a URL unescapes");
         }
         assert!(!is_plain("") && !is_plain("a b") && is_plain("_:9"));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use model::histogram::Histogram;
 use model::labels::Labels;
 
-use crate::api::response::{PIECE_BYTES, json};
+use crate::api::json;
+use crate::api::response::PIECE_BYTES;
 use crate::column::Column;
 use crate::plan::Steps;
 use crate::value::{RangeSeries, StepSeries};

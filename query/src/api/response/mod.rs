@@ -1,7 +1,6 @@
 //! Successful answers: the envelope around small data, and lists and query results written piece by piece as
 //! the client takes them.
 
-pub mod json;
 pub(in crate::api) mod matrix;
 pub(in crate::api) mod resolution;
 pub(in crate::api) mod stats;
@@ -18,6 +17,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use model::source::{Budget, SourceError};
+
+use crate::api::json;
 
 pub use stats::Stats;
 pub use value::ResultWriter;

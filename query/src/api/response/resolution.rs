@@ -5,11 +5,11 @@ use axum::response::Response;
 use model::quote::quote;
 use model::source::{ResolutionPart, ResolutionReport};
 
-use crate::api::admission::form::Form;
-use crate::api::admission::params::parse_duration;
-use crate::api::admission::params::rfc3339;
 use crate::api::error::ApiError;
-use crate::eval::stats::resolution::{resolution_name, summary};
+use crate::api::parameters::form::Form;
+use crate::api::parameters::values::parse_duration;
+use crate::api::parameters::values::rfc3339;
+use crate::eval::resolution::{resolution_name, summary};
 use crate::plan::resolution::MaxResolution;
 
 /// Header with parts as `resolution=start/end`, by time, separated by `;`. An approximate part has `~` before

@@ -5,7 +5,7 @@
 
 use model::matcher::Matcher;
 
-use crate::api::response::json;
+use crate::api::json;
 use crate::parse::{
     Aggregate, At, Binary, Call, Cardinality, DurationExpr, DurationNode, DurationOp, Expr, Node, NumberLit,
     Subquery, VectorMatching, VectorSelector,

@@ -4,9 +4,10 @@ use model::labels::Labels;
 use model::sample::Value;
 use model::source::{Budget, SourceError};
 
+use crate::api::json;
 use crate::api::response::matrix::{MatrixWriter, point_start};
 use crate::api::response::stats::Stats;
-use crate::api::response::{HEAD, PIECE_BYTES, Pieces, Warnings, json, tail};
+use crate::api::response::{HEAD, PIECE_BYTES, Pieces, Warnings, tail};
 use crate::value::QueryValue;
 
 /// `"data":{"resultType":…,"result":…}` of a query, written from the value without a second copy of it.

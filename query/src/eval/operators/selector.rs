@@ -14,7 +14,7 @@ use crate::column::Column;
 use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::Row;
 use crate::eval::functions::rate::interpolate_histograms;
-use crate::eval::stats::resolution::live_windows;
+use crate::eval::resolution::live_windows;
 use crate::eval::stats::trace::Trace;
 use crate::eval::timeline::{Memo, Reach, newest, windows};
 use crate::parse::Span;

@@ -4,10 +4,10 @@
 //! made from the samples, to the last rounding of sums, so 5 minutes come from samples and an hour from the 5
 //! minutes.
 
+use crate::columns::SeriesColumns;
 use crate::histogram::compensated_add;
 use crate::rollup::{Aggregates, Edge, Window, WindowsBuilder, changed, window_index};
 use crate::sample::is_stale;
-use crate::source::SeriesColumns;
 use crate::span::span_end;
 
 /// The windows of `resolution_ms` of a series of samples, or of windows of which `resolution_ms` is a

@@ -7,9 +7,9 @@ use super::{
     Aggregates, EndedWindow, HistogramFlags, HistogramWindows, Window, WindowColumns, WindowsBuilder,
     push_run, window_index,
 };
+use crate::columns::SeriesColumns;
 use crate::histogram::Histogram;
 use crate::sample::is_stale;
-use crate::source::SeriesColumns;
 
 /// The columns that all parts with windows have; all of them where every part is raw.
 fn shared_aggregates(parts: &[SeriesColumns]) -> Aggregates {

@@ -13,15 +13,16 @@
 
 use std::sync::Arc;
 
+use crate::columns::SeriesColumns;
 use crate::histogram::{Histogram, compensated_add};
 use crate::sample::{is_stale, stale_nan};
-use crate::source::SeriesColumns;
 
-pub mod columns;
 pub mod downsample;
 mod join;
 
-pub use columns::{Aggregates, EndedWindow, HistogramFlags, HistogramWindows, WindowColumns, WindowRun};
+pub use crate::columns::{
+    Aggregates, EndedWindow, HistogramFlags, HistogramWindows, WindowColumns, WindowRun,
+};
 pub use join::{concatenate, merge_overlapping};
 
 /// The resolutions that Hearth makes, finest first, in milliseconds.

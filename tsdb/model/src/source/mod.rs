@@ -9,17 +9,16 @@ pub mod dedup;
 pub mod memory;
 pub mod merge;
 mod resolution_report;
-mod size;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 use std::sync::Arc;
 
-use crate::histogram::Histogram;
+use crate::columns::Aggregates;
 use crate::labels::Labels;
 use crate::matcher::Matcher;
-use crate::rollup::columns::{Aggregates, WindowColumns};
 
+pub use crate::columns::SeriesColumns;
 pub use budget::{Budget, MemoryPool, Reservation};
 pub use resolution_report::{ResolutionPart, ResolutionReport};
 
@@ -65,24 +64,6 @@ pub struct RollupHints {
     pub cuts_ms: Vec<i64>,
     /// Where sources say what answered which part of time.
     pub report: Option<Arc<ResolutionReport>>,
-}
-
-/// A series with its samples, as columns of one length.
-#[derive(Clone, Debug)]
-pub struct SeriesColumns {
-    pub labels: Labels,
-    /// Strictly ascending, milliseconds. Series of one scrape may share the allocation, so work per timeline
-    /// can be shared too.
-    pub ts_ms: Arc<[i64]>,
-    /// One per timestamp. Where a histogram stands, its `sum` (so that staleness is seen alike).
-    pub values: Vec<f64>,
-    /// `None`: only floats. Else one per timestamp, `Some` where the sample is a histogram.
-    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
-    /// Start (created) timestamps where any is known, one per timestamp, 0 = unknown. Windows have none.
-    pub start_ts_ms: Option<Vec<i64>>,
-    /// `None`: every entry is a sample. Else every entry is a window, and the columns above are its last
-    /// sample (see [`crate::rollup`]).
-    pub windows: Option<WindowColumns>,
 }
 
 /// Series in the order of [`Labels::series_cmp`], each label set once, no series without samples.

@@ -8,9 +8,9 @@ use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::block::error::{BlockError, ReadFailed};
-use crate::block::meta::{BlockMeta, FileMeta};
 use crate::block::read::file::FileIndex;
-use crate::catalog::{layout, small_object};
+use crate::block_meta::{BlockMeta, FileMeta};
+use crate::{layout, small_object};
 use model::source::SourceError;
 use model::tenant::TenantId;
 
@@ -47,7 +47,7 @@ pub async fn read_meta(
     let failed = |e: object_store::Error| BlockError::of_store(&path, e);
     let understand = |text: &bytes::Bytes| BlockMeta::from_json(path.as_ref(), text);
     match small_object::read(store, &path, understand).await.map_err(failed)? {
-        Some(meta) => meta,
+        Some(meta) => Ok(meta?),
         None => Err(BlockError::Missing { object: path.to_string() }),
     }
 }

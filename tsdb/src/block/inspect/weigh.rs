@@ -11,12 +11,12 @@ use arrow::array::AsArray;
 use arrow::datatypes::UInt32Type;
 
 use crate::block::encode::Encoding;
-use crate::block::meta::BlockMeta;
 use crate::block::read::file::BlockFile;
 use crate::block::read::scan::{self, Scan};
 use crate::block::read::store::BlockStore;
 use crate::block::schema::{FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS, SMALL_COLUMNS};
 use crate::block::window_schema::{self, Role};
+use crate::block_meta::BlockMeta;
 use model::source::SourceError;
 use model::tenant::TenantId;
 

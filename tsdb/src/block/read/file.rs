@@ -16,11 +16,11 @@ use ulid::Ulid;
 use super::store::BlockStore;
 use crate::block::checksums::{CRC_BLOCK_BYTES, from_base64};
 use crate::block::error::BlockError;
-use crate::block::meta::{BlockMeta, FileMeta};
 use crate::block::metric_runs::{METRICS_KEY, MetricRuns};
 use crate::block::read::cache::{FileKind, Key};
 use crate::block::schema;
-use crate::catalog::layout;
+use crate::block_meta::{BlockMeta, FileMeta};
+use crate::layout;
 use model::source::SourceError;
 use model::tenant::TenantId;
 

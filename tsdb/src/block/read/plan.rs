@@ -12,7 +12,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::small_rows::SmallRows;
 use crate::block::encode::Encoding;
-use crate::block::meta::BlockMeta;
 use crate::block::read::cache::Key;
 use crate::block::read::file::BlockFile;
 use crate::block::read::lists::{self, ListRead, Wanted};
@@ -21,6 +20,7 @@ use crate::block::read::series_table::{SeriesTable, TableProjection};
 use crate::block::read::store::BlockStore;
 use crate::block::schema::SMALL_COLUMNS;
 use crate::block::window_schema::{self, Role};
+use crate::block_meta::BlockMeta;
 use crate::deletion::{BlockVisibility, Concern, Resolved, Visibility};
 use model::matcher::Matcher;
 use model::source::{Budget, SourceError};

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::symbols::Symbols;
-use crate::block::meta::BlockMeta;
 use crate::block::read::cache::Key;
 use crate::block::read::file::BlockFile;
 use crate::block::read::page::dictionary::TextScan;
 use crate::block::read::scan::{self, Scan};
 use crate::block::read::store::BlockStore;
 use crate::block::schema;
+use crate::block_meta::BlockMeta;
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
 use model::source::SourceError;

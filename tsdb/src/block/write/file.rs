@@ -18,8 +18,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::block::checksums::{CRC_BLOCK_BYTES, to_base64};
 use crate::block::error::BlockError;
-use crate::block::meta::FileMeta;
 use crate::block::schema;
+use crate::block_meta::FileMeta;
 
 /// What is gathered before it is written to disk.
 const FILE_BUFFER_BYTES: usize = 256 << 10;

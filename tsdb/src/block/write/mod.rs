@@ -23,11 +23,11 @@ use self::rows::{Row, RowColumns, cut};
 use self::series::{label_columns, write_series};
 use self::timelines::Timelines;
 use crate::block::error::BlockError;
-use crate::block::meta::{self, BlockFileMetas, BlockMeta, BlockStats};
 use crate::block::options::WriteOptions;
 use crate::block::schema;
 use crate::block::window_schema;
-use crate::catalog::layout;
+use crate::block_meta::{BlockFileMetas, BlockMeta, BlockStats, version_of};
+use crate::layout;
 use model::labels::Labels;
 use model::source::{SeriesColumns, SourceError};
 use model::tenant::TenantId;
@@ -210,7 +210,7 @@ impl BlockWriter {
                     window_schema::SCHEMA.clone(),
                     window_schema::properties(&options)?,
                 )?
-                .of_version(meta::version_of(origin.resolution_ms)),
+                .of_version(version_of(origin.resolution_ms)),
                 Rows::Windows(Box::default()),
             ),
         };
@@ -407,7 +407,7 @@ impl BlockWriter {
         fs::remove_file(&self.spool_path).map_err(|e| disk(&self.spool_path, e))?;
         let origin = self.origin;
         let meta = BlockMeta {
-            version: meta::version_of(origin.resolution_ms),
+            version: version_of(origin.resolution_ms),
             ulid: origin.ulid,
             tenant: origin.tenant.to_string(),
             min_t_ms: self.min_t_ms,

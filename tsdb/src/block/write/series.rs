@@ -10,10 +10,10 @@ use arrow::array::{ArrayRef, MapBuilder, MapFieldNames, RecordBatch, StringBuild
 
 use super::file::ParquetFile;
 use crate::block::error::BlockError;
-use crate::block::meta::FileMeta;
 use crate::block::metric_runs::{METRICS_KEY, MetricRunsWriter};
 use crate::block::options::WriteOptions;
 use crate::block::schema;
+use crate::block_meta::FileMeta;
 use model::labels::Labels;
 
 /// The labels that get a column of their own: those of at least a hundredth of the series, the most frequent

@@ -11,9 +11,9 @@ use model::keyed_hash::keyed_hash;
 use super::file::ParquetFile;
 use super::list_builders::int_lists;
 use crate::block::error::BlockError;
-use crate::block::meta::FileMeta;
 use crate::block::options::WriteOptions;
 use crate::block::schema;
+use crate::block_meta::FileMeta;
 
 /// Timestamps per row group of `timelines.parquet`.
 const ROW_GROUP_TIMESTAMPS: usize = 4 << 20;

@@ -12,7 +12,7 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, Upl
 
 use super::BlockFiles;
 use crate::block::error::BlockError;
-use crate::catalog::layout;
+use crate::layout;
 use model::tenant::TenantId;
 
 /// Files up to this size go in one request, larger ones in parts of it.

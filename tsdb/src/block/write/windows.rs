@@ -9,8 +9,8 @@ use arrow::array::{
 use super::list_builders::{FloatLists, Int32Lists, float_lists, int_lists, int32_lists};
 use super::rows::HistogramLists;
 use crate::block::error::BlockError;
-use crate::block::meta::BlockStats;
 use crate::block::window_schema::{ListColumn, Role, SCHEMA};
+use crate::block_meta::BlockStats;
 use model::histogram::Histogram;
 use model::rollup::{Aggregates, WindowColumns};
 use model::sample::is_stale;

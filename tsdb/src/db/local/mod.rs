@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::block::{BlockError, BlockMeta, FileMeta};
-use crate::catalog::{layout, small_object};
 use crate::sidecar::{Kind, Sidecar};
+use crate::{layout, small_object};
 use model::tenant::TenantId;
 
 /// The version of manifests that this code writes and reads.

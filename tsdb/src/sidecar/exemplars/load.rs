@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::file;
 use crate::block::read::cache::Key;
 use crate::block::read::store::BlockStore;
-use crate::catalog::layout;
+use crate::layout;
 use crate::sidecar::{self, Sidecar};
 use model::exemplar::SeriesExemplars;
 use model::source::SourceError;

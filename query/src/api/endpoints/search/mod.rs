@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::api::admission::call::Call;
 use crate::api::endpoints::labels::selectors;
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::json;
 use crate::api::response;
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
@@ -199,10 +200,10 @@ fn lines(results: Vec<Line>, batch_size: usize, has_more: bool) -> Response {
         let mut out = Vec::new();
         if at < results.len() || at == 0 {
             let end = results.len().min(at + batch_size);
-            response::json::small(&mut out, &Batch { results: &results[at..end] });
+            json::small(&mut out, &Batch { results: &results[at..end] });
             at = end.max(1);
         } else {
-            response::json::small(&mut out, &Trailer { status: "success", has_more });
+            json::small(&mut out, &Trailer { status: "success", has_more });
             ended = true;
         }
         out.push(b'\n');

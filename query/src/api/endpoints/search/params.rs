@@ -3,9 +3,9 @@
 use model::quote::quote;
 
 use super::score::Algorithm;
-use crate::api::admission::form::Form;
-use crate::api::admission::params::{Time, parse_bool};
 use crate::api::error::ApiError;
+use crate::api::parameters::form::Form;
+use crate::api::parameters::values::{Time, parse_bool};
 
 /// Results where a request says nothing, and the most it may ask for.
 const DEFAULT_LIMIT: usize = 100;

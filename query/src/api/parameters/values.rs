@@ -3,8 +3,8 @@
 
 use model::quote::quote;
 
-use crate::api::admission::form::Form;
 use crate::api::error::ApiError;
+use crate::api::parameters::form::Form;
 
 /// Start of an open time range, milliseconds: upstream's `MinTime`.
 pub const MIN_TIME_MS: i64 = (i64::MIN / 1000 + 62_135_596_801) * 1000;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::block::error::BlockError;
+use crate::ulid_text;
 use model::labels::METRIC_NAME;
 use model::matcher::{MatchOp, Matcher};
 
@@ -18,11 +18,20 @@ pub fn version_of(resolution_ms: i64) -> u32 {
     if resolution_ms == 0 { 1 } else { 2 }
 }
 
+/// A text that describes no block, or one that only a newer Hearth reads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object} is damaged: {what}")]
+pub struct MetaError {
+    /// Where the text lies.
+    pub object: String,
+    pub what: String,
+}
+
 /// A block's description; the same text is `meta.json` and the block's entry in the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockMeta {
     pub version: u32,
-    #[serde(with = "ulid_text")]
+    #[serde(with = "ulid_text::one")]
     pub ulid: Ulid,
     pub tenant: String,
     /// First and last timestamp of its samples, both included, in milliseconds.
@@ -33,7 +42,7 @@ pub struct BlockMeta {
     /// 0 as flushed, one more than its highest source when compacted.
     pub level: u32,
     /// The blocks it was made of; empty as flushed.
-    #[serde(with = "ulid_texts", default)]
+    #[serde(with = "ulid_text::list", default)]
     pub sources: Vec<Ulid>,
     /// Windows, in milliseconds, for which downsampled blocks were made in the pass that wrote this block of
     /// raw samples.
@@ -64,7 +73,7 @@ pub struct BlockMeta {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// The same for all shares, those of other resolutions included.
-    #[serde(with = "ulid_text")]
+    #[serde(with = "ulid_text::one")]
     pub whole: Ulid,
     /// From 0: all series of a share come before those of the next.
     pub number: u32,
@@ -155,8 +164,8 @@ impl BlockMeta {
     }
 
     /// Reads and checks the text of `meta.json`; `object` is its path, for errors.
-    pub fn from_json(object: &str, text: &[u8]) -> Result<BlockMeta, BlockError> {
-        let corrupt = |what: String| BlockError::Corrupt { object: object.to_string(), what };
+    pub fn from_json(object: &str, text: &[u8]) -> Result<BlockMeta, MetaError> {
+        let corrupt = |what: String| MetaError { object: object.to_string(), what };
         let mut meta: BlockMeta =
             serde_json::from_slice(text).map_err(|e| corrupt(format!("not a block's meta.json: {e}")))?;
         let said = std::mem::take(&mut meta.crc32);
@@ -169,9 +178,9 @@ impl BlockMeta {
         Ok(meta)
     }
 
-    pub(crate) fn check_version(&self, object: &str) -> Result<(), BlockError> {
+    pub(crate) fn check_version(&self, object: &str) -> Result<(), MetaError> {
         if self.version == 0 || self.version > FORMAT_VERSION {
-            return Err(BlockError::Corrupt {
+            return Err(MetaError {
                 object: object.to_string(),
                 what: format!(
                     "block format version {}, this Hearth reads 1 to {FORMAT_VERSION}: upgrade it",
@@ -180,38 +189,5 @@ impl BlockMeta {
             });
         }
         Ok(())
-    }
-}
-
-/// A ULID as its 26 characters.
-pub(crate) mod ulid_text {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use ulid::Ulid;
-
-    pub fn serialize<S: Serializer>(ulid: &Ulid, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&ulid.to_string())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Ulid, D::Error> {
-        let text = String::deserialize(d)?;
-        Ulid::from_string(&text).map_err(|e| serde::de::Error::custom(format!("{text:?} is not a ULID: {e}")))
-    }
-}
-
-/// ULIDs as a list of texts.
-pub(crate) mod ulid_texts {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use ulid::Ulid;
-
-    pub fn serialize<S: Serializer>(ulids: &[Ulid], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(ulids.iter().map(Ulid::to_string))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Ulid>, D::Error> {
-        let texts = Vec::<String>::deserialize(d)?;
-        let one = |t: &String| {
-            Ulid::from_string(t).map_err(|e| serde::de::Error::custom(format!("{t:?} is not a ULID: {e}")))
-        };
-        texts.iter().map(one).collect()
     }
 }

@@ -8,9 +8,9 @@ use model::quote::quote;
 use model::source::Source;
 use model::source::dedup::{DedupMode, DedupSource};
 
-use crate::api::admission::form::Form;
-use crate::api::admission::params::parse_bool;
 use crate::api::error::ApiError;
+use crate::api::parameters::form::Form;
+use crate::api::parameters::values::parse_bool;
 
 /// What holds where a request says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
