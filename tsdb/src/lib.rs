@@ -18,12 +18,11 @@
 //!    was deleted is hidden by a [`deletion::Visibility`] until compaction has taken it out. HA replicas of a
 //!    series are made one by [`model::source::dedup`].
 
-pub mod backoff;
 pub mod block;
 pub mod block_meta;
 pub mod bucket;
 pub mod catalog;
-mod cause;
+pub mod cause;
 pub mod db;
 pub mod deletion;
 pub mod head;

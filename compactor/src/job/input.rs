@@ -42,7 +42,7 @@ impl ReadError {
     /// answer.
     pub fn is_of_the_store(&self) -> bool {
         match &self.error {
-            SourceError::Storage(cause) => tsdb::block::is_of_the_store(&**cause),
+            SourceError::Storage(cause) => tsdb::cause::is_of_the_store(&**cause),
             SourceError::Canceled | SourceError::TimedOut | SourceError::Limit(_) => true,
         }
     }

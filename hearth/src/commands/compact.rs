@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use compactor::metrics::Metrics;
 use compactor::worker::{Compactor, Round};
+use model::backoff::Backoff;
 use model::clock::SystemClock;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tsdb::backoff::Backoff;
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Arranged;
 use ulid::Ulid;
@@ -98,7 +98,7 @@ async fn open(
             Ok(arranged) => return Ok(arranged),
             Err(e) if e.passes() => {
                 tracing::warn!("the bucket cannot be used yet, trying again: {}", redacted(&e.to_string()));
-                backoff.pause().await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
             Err(e) => return Err(e.into()),
         }

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::ArgMatches;
+use model::backoff::Backoff;
 use model::matcher::Matcher;
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use query::parse::{ParseOptions, parse_metric_selector};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
-use tsdb::backoff::Backoff;
-use tsdb::catalog::{ArrangeError, Arranged, Commits, arrange};
-use tsdb::db::OpenError;
+use tsdb::catalog::{Arranged, Commits, arrange};
+use tsdb::cause::AttemptError;
 
 use crate::config::Settings;
 use crate::objstore::{self, Location};
@@ -55,14 +55,8 @@ impl From<String> for CommandError {
     }
 }
 
-impl From<OpenError> for CommandError {
-    fn from(e: OpenError) -> CommandError {
-        if e.passes() { CommandError::failed(e) } else { CommandError::Mend(e.to_string()) }
-    }
-}
-
-impl From<ArrangeError> for CommandError {
-    fn from(e: ArrangeError) -> CommandError {
+impl From<AttemptError> for CommandError {
+    fn from(e: AttemptError) -> CommandError {
         if e.passes() { CommandError::failed(e) } else { CommandError::Mend(e.to_string()) }
     }
 }
@@ -108,7 +102,7 @@ async fn with_patience<T>(
         match attempt().await {
             Err(CommandError::Failed(why)) if Instant::now() < end => {
                 tracing::warn!("the bucket cannot be used yet, trying again: {}", redacted(&why));
-                backoff.pause().await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
             done => return done,
         }

@@ -11,7 +11,7 @@ use model::matcher::Matcher;
 use model::source::memory::MemorySource;
 use model::source::{Budget, Hints, Selection, Source};
 use query::engine::Engine;
-use rules::backfill::fill;
+use rules::backfill::{BackfillError, fill};
 use rules::file::FileOptions;
 use rules::group::{Defaults, Group, load};
 use tsdb::bucket::{BlockStore, BucketSource};
@@ -168,8 +168,8 @@ fn backfill(
         let stopped = session.stop_sign();
         let go_on = |_| !stopped.load(std::sync::atomic::Ordering::Relaxed);
         let filled = match fill(&wanted.groups, &engine, &history, range, &out, go_on) {
-            Err(_) if session.should_stop() => return Ok(()),
-            filled => filled?,
+            Err(BackfillError::Stopped) => return Ok(()),
+            filled => filled.map_err(|e| e.to_string())?,
         };
         skipped = filled.skipped;
         if session.dry_run {

@@ -2,14 +2,16 @@
 //! compiled.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 // As JSON has bytes in etcd's gateway.
 use base64::engine::general_purpose::STANDARD as BASE64;
+use model::backoff::Backoff;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tsdb::backoff::Backoff;
 use tsdb::catalog::{Register, RegisterError};
+use tsdb::cause::{Cause, is_of_a_certificate};
 
 use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
 use crate::error_chain::error_chain;
@@ -38,8 +40,8 @@ impl fmt::Debug for Etcd {
 
 /// An answer that is none: try another host, or give up.
 enum Failure {
-    Refused(String),
-    Unreachable(String),
+    Refused(String, Option<Cause>),
+    Unreachable(String, Option<Cause>),
 }
 
 impl Etcd {
@@ -57,7 +59,7 @@ impl Etcd {
     /// One call, tried on each host in turn.
     async fn call(&self, method: &str, body: &Value) -> Result<Value, RegisterError> {
         let begun = Instant::now();
-        let mut last = "no host answered".to_string();
+        let mut last = ("no host answered".to_string(), None);
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         for host in self.address.hosts.iter().cycle() {
             if begun.elapsed() >= PATIENCE {
@@ -65,12 +67,15 @@ impl Etcd {
             }
             match self.call_host(host, method, body).await {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::Refused(why)) => return Err(RegisterError::mend(format!("{self}: {why}"))),
-                Err(Failure::Unreachable(why)) => last = format!("{host}: {why}"),
+                Err(Failure::Refused(why, cause)) => {
+                    return Err(RegisterError::mend(format!("{self}: {why}")).with(cause));
+                }
+                Err(Failure::Unreachable(why, cause)) => last = (format!("{host}: {why}"), cause),
             }
-            backoff.pause().await;
+            tokio::time::sleep(backoff.next_pause()).await;
         }
-        Err(RegisterError::wait(format!("{self} cannot be used: {last}")))
+        let (why, cause) = last;
+        Err(RegisterError::wait(format!("{self} cannot be used: {why}")).with(cause))
     }
 
     async fn call_host(&self, host: &str, method: &str, body: &Value) -> Result<Value, Failure> {
@@ -84,12 +89,12 @@ impl Etcd {
                 401 if again && self.login.is_some() => *self.token.lock() = None,
                 400 | 401 | 403 | 404 => {
                     let hint = if self.login.is_none() { " (see catalog.lock_credentials_file)" } else { "" };
-                    return Err(Failure::Refused(format!("status {status}: {said}{hint}")));
+                    return Err(Failure::Refused(format!("status {status}: {said}{hint}"), None));
                 }
-                _ => return Err(Failure::Unreachable(format!("status {status}: {said}"))),
+                _ => return Err(Failure::Unreachable(format!("status {status}: {said}"), None)),
             }
         }
-        Err(Failure::Refused("the credentials are refused".into()))
+        Err(Failure::Refused("the credentials are refused".into(), None))
     }
 
     async fn token(&self, host: &str) -> Result<Option<String>, Failure> {
@@ -100,7 +105,7 @@ impl Etcd {
         let body = json!({ "name": login.user, "password": login.password });
         let (status, answer) = self.post(host, "auth/authenticate", &body, None).await?;
         let Some(token) = answer["token"].as_str().filter(|_| status == 200) else {
-            return Err(Failure::Refused(format!("the credentials are refused (status {status})")));
+            return Err(Failure::Refused(format!("the credentials are refused (status {status})"), None));
         };
         *self.token.lock() = Some(token.to_string());
         Ok(Some(token.to_string()))
@@ -120,9 +125,13 @@ impl Etcd {
             None => request,
         };
         let unreachable = |e: reqwest::Error| {
-            let why = error_chain(&e.without_url());
+            let e = e.without_url();
+            let why = error_chain(&e);
             // Waiting makes no certificate valid.
-            if why.contains("certificate") { Failure::Refused(why) } else { Failure::Unreachable(why) }
+            match is_of_a_certificate(&e) {
+                true => Failure::Refused(why, Some(Arc::new(e))),
+                false => Failure::Unreachable(why, Some(Arc::new(e))),
+            }
         };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
@@ -130,7 +139,10 @@ impl Etcd {
         match serde_json::from_slice(&text) {
             Ok(value) => Ok((status, value)),
             Err(_) if status != 200 => Ok((status, Value::Null)),
-            Err(e) => Err(Failure::Refused(format!("its answer is not JSON: {e}; is it etcd?"))),
+            Err(e) => {
+                let why = format!("its answer is not JSON: {e}; is it etcd?");
+                Err(Failure::Refused(why, Some(Arc::new(e))))
+            }
         }
     }
 }
@@ -139,8 +151,9 @@ impl Etcd {
 fn first(range: &Value) -> Result<Option<String>, RegisterError> {
     let Some(value) = range["kvs"][0].as_object() else { return Ok(None) };
     let text = value.get("value").and_then(Value::as_str).unwrap_or("");
-    let bytes =
-        BASE64.decode(text).map_err(|e| RegisterError::wait(format!("{text:?} is not base64: {e}")))?;
+    let bytes = BASE64
+        .decode(text)
+        .map_err(|e| RegisterError::wait(format!("{text:?} is not base64: {e}")).caused_by(e))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 

@@ -8,12 +8,14 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
+use model::backoff::Backoff;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tsdb::backoff::Backoff;
 use tsdb::catalog::RegisterError;
+use tsdb::cause::Cause;
 
 use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
 
@@ -50,11 +52,12 @@ struct Connection {
 enum Failure {
     Code(i32),
     Broken(String),
+    Io(io::Error),
 }
 
 impl From<io::Error> for Failure {
     fn from(e: io::Error) -> Failure {
-        Failure::Broken(e.to_string())
+        Failure::Io(e)
     }
 }
 
@@ -222,7 +225,7 @@ impl ZooKeeper {
     async fn run(&self, name: &str, operation: Operation<'_>) -> Result<Option<String>, RegisterError> {
         let begun = Instant::now();
         let mut held = self.connection.lock().await;
-        let mut last = "no host answered".to_string();
+        let mut last = ("no host answered".to_string(), None);
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         // Each host twice at least: the connection that was kept may have been one that is gone.
         for host in self.address.hosts.iter().cycle() {
@@ -246,13 +249,15 @@ impl ZooKeeper {
                 Ok(Err(Failure::Code(code))) if !is_passing(code) => {
                     return Err(RegisterError::mend(format!("{self}: {name}: {}", meaning(code))));
                 }
-                Ok(Err(Failure::Code(code))) => last = format!("{host}: {}", meaning(code)),
-                Ok(Err(Failure::Broken(why))) => last = format!("{host}: {why}"),
-                Err(_) => last = format!("{host} does not answer"),
+                Ok(Err(Failure::Code(code))) => last = (format!("{host}: {}", meaning(code)), None),
+                Ok(Err(Failure::Broken(why))) => last = (format!("{host}: {why}"), None),
+                Ok(Err(Failure::Io(e))) => last = (format!("{host}: {e}"), Some(Arc::new(e) as Cause)),
+                Err(_) => last = (format!("{host} does not answer"), None),
             }
-            backoff.pause().await;
+            tokio::time::sleep(backoff.next_pause()).await;
         }
-        Err(RegisterError::wait(format!("{self} cannot be used: {last}")))
+        let (why, cause) = last;
+        Err(RegisterError::wait(format!("{self} cannot be used: {why}")).with(cause))
     }
 
     async fn operate(

@@ -14,7 +14,7 @@ use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use reqwest::Url;
-use tsdb::catalog::{ArrangeError, Arranged, Commits, arrange, error_passes};
+use tsdb::catalog::{ArrangeError, Arranged, Commits, arrange};
 use tsdb::db::OpenError;
 use tsdb::layout;
 
@@ -157,15 +157,14 @@ pub async fn reach(location: &Location, settings: &Settings) -> Result<(), OpenE
         // The object is not there, or the bucket is not: only a list tells.
         Err(Error::NotFound { .. }) => match store.list(None).next().await {
             None | Some(Ok(_)) => Ok(()),
-            Some(Err(e)) => Err(cannot_reach(location, &e)),
+            Some(Err(e)) => Err(cannot_reach(location, e)),
         },
-        Err(e) => Err(cannot_reach(location, &e)),
+        Err(e) => Err(cannot_reach(location, e)),
     }
 }
 
-fn cannot_reach(location: &Location, e: &Error) -> OpenError {
-    let text = format!("objstore {location}: {}", error_chain(e));
-    if error_passes(e) { OpenError::wait(text) } else { OpenError::mend(text) }
+fn cannot_reach(location: &Location, e: Error) -> OpenError {
+    OpenError::because(format!("objstore {location}: {}", error_chain(&e)), e)
 }
 
 /// What makes commits to it win exactly once, as the settings say.

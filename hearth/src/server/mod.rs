@@ -19,6 +19,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use compactor::worker::Compactor;
 use ingest::http::{IngestState, TenantRefused, TenantResolver};
+use model::backoff::Backoff;
 use model::clock::{Clock, SystemClock};
 use model::tenant::TenantId;
 use object_store::ObjectStore;
@@ -28,7 +29,6 @@ use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tsdb::backoff::Backoff;
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
 use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
@@ -198,7 +198,7 @@ async fn open_with_patience(
                 let why = redacted(&e.to_string());
                 tracing::warn!("the store cannot be opened yet, trying again: {why}");
                 web.wait_for(&why);
-                backoff.pause().await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
             Err(e) => return Err(redacted(&e.to_string())),
         }

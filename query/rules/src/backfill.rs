@@ -14,6 +14,7 @@ use model::source::merge::MergedSource;
 use query::engine::{Engine, QueryRequest};
 use query::value::{QueryValue, RangeSeries};
 
+use crate::group::error::EvaluationError;
 use crate::group::evaluate::recorded_labels;
 use crate::group::runner::slot_ms;
 use crate::group::schedule::Slots;
@@ -30,6 +31,22 @@ pub struct Filled {
     pub skipped: usize,
 }
 
+/// Why rules were not computed for the past.
+#[derive(Debug, thiserror::Error)]
+pub enum BackfillError {
+    #[error("{file}: group {group}, rule {rule}: {cause}")]
+    Rule {
+        file: String,
+        group: String,
+        rule: String,
+        #[source]
+        cause: EvaluationError,
+    },
+    /// Whoever hears of the pieces said so.
+    #[error("stopped")]
+    Stopped,
+}
+
 /// Computes the rules of groups from `min_t_ms` to `max_t_ms`, both included, over a history; the samples
 /// are put into `out`, which may have those of an earlier stretch of time. `told` hears of each piece that
 /// is done and says whether to go on.
@@ -40,7 +57,7 @@ pub fn fill(
     (min_t_ms, max_t_ms): (i64, i64),
     out: &Arc<MemorySource>,
     mut told: impl FnMut(i64) -> bool,
-) -> Result<Filled, String> {
+) -> Result<Filled, BackfillError> {
     let recorded: Arc<dyn Source> = out.clone();
     let source = MergedSource::new(vec![history.clone(), recorded]);
     let mut filled = Filled {
@@ -52,20 +69,17 @@ pub fn fill(
         let to_ms = max_t_ms.min(from_ms.saturating_add(PIECE_MS - 1));
         for group in groups {
             for rule in group.rules.iter().filter(|r| !r.rule.is_alert()) {
-                let written =
-                    fill_rule(group, rule, engine, &source, (from_ms, to_ms), out).map_err(|e| {
-                        format!(
-                            "{}: group {}, rule {}: {e}",
-                            group.key.file,
-                            group.key.name,
-                            rule.rule.name()
-                        )
-                    })?;
-                filled.samples += written;
+                let written = fill_rule(group, rule, engine, &source, (from_ms, to_ms), out);
+                filled.samples += written.map_err(|cause| BackfillError::Rule {
+                    file: group.key.file.clone(),
+                    group: group.key.name.clone(),
+                    rule: rule.rule.name().to_owned(),
+                    cause,
+                })?;
             }
         }
         if !told(to_ms) {
-            return Err("stopped".into());
+            return Err(BackfillError::Stopped);
         }
         from_ms = to_ms.saturating_add(1);
     }
@@ -79,7 +93,7 @@ fn fill_rule(
     source: &dyn Source,
     (from_ms, to_ms): (i64, i64),
     out: &MemorySource,
-) -> Result<u64, String> {
+) -> Result<u64, EvaluationError> {
     let slots = Slots::new(&group.key.file, &group.key.name, group.interval_ms);
     let offset_ms = group.query_offset_ms;
     // Samples stand at the slot less the offset.
@@ -88,16 +102,16 @@ fn fill_rule(
         return Ok(0);
     }
     let request = QueryRequest::range(&rule.rule.expr, start_ms, to_ms, group.interval_ms);
-    let answer = engine.run(source, &request).map_err(|e| e.to_string())?;
+    let answer = engine.run(source, &request)?;
     let QueryValue::RangeVector(matrix) = answer.value.with_times() else {
-        return Err("rule result is not a vector or scalar".into());
+        return Err(EvaluationError::NotAVector);
     };
     let mut written = 0;
     let mut labels_seen = std::collections::HashSet::new();
     for series in matrix {
         let labels = recorded_labels(rule, &series.labels);
         if !labels_seen.insert(labels.clone()) {
-            return Err("vector contains metrics with the same labelset after applying rule labels".into());
+            return Err(EvaluationError::SameLabels);
         }
         written += put(out, &labels, &series);
     }
@@ -175,6 +189,7 @@ mod tests {
         let (_, t) = ask("t", 2 * hour);
         let slot = slots.at_or_before((2 * hour + 60_000) * 1_000_000);
         assert_eq!(t, (slot_ms(slot) - 60_000) as f64 / 1000.0);
-        assert!(fill(&groups, &engine, &history, (hour, 4 * hour), &out, |_| false).is_err());
+        let stopped = fill(&groups, &engine, &history, (hour, 4 * hour), &out, |_| false);
+        assert!(matches!(stopped, Err(BackfillError::Stopped)));
     }
 }

@@ -11,8 +11,9 @@
 //!    [`source::dedup`].
 //! 4. Where it has grown old, a [`rollup`] of 5 minutes or an hour stands for it.
 //! 5. [`codec`] has the integers that chunks, logs and blocks are written with, [`keyed_hash`] the hash by
-//!    which what comes from outside is found in tables.
+//!    which what comes from outside is found in tables, [`backoff`] the pauses between attempts.
 
+pub mod backoff;
 pub mod clock;
 pub mod codec;
 pub mod columns;

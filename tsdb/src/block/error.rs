@@ -1,6 +1,5 @@
 //! What can go wrong when a block is written or read, and whose fault it is.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use object_store::path::Path;
@@ -57,13 +56,6 @@ impl From<tokio::task::JoinError> for BlockError {
     }
 }
 
-/// Whether an error, or one that caused it, is what the object store said: it failed, which tells nothing of
-/// what lies in it.
-pub fn is_of_the_store(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&e| e.source())
-        .any(|e| e.is::<object_store::Error>() || e.is::<Arc<object_store::Error>>())
-}
-
 /// A read of part of a block that the object store did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {what}: {cause}")]
@@ -95,6 +87,7 @@ impl BlockError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::is_of_the_store;
 
     #[test]
     fn store_that_failed_is_found_in_the_causes() {

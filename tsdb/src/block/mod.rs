@@ -26,7 +26,7 @@ mod window_schema;
 pub mod write;
 
 pub use crate::block_meta::{BlockMeta, BlockStats, FileMeta, Share};
-pub use error::{BlockError, is_of_the_store};
+pub use error::BlockError;
 pub use options::{ReadOptions, WriteOptions};
 pub use read::reader::{BlockReader, SeriesFilter};
 pub use write::upload;

@@ -13,7 +13,6 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::backoff::Backoff;
 use crate::block::{BlockError, BlockFiles, BlockMeta, inspect, upload};
 use crate::bucket::BlockStore;
 use crate::bucket::presence::{self, MissingObject};
@@ -23,6 +22,7 @@ use crate::catalog::{Catalog, CatalogError, CatalogOptions, Snapshot};
 use crate::sidecar::exemplars;
 use crate::sidecar::{self, Kind, Sidecar};
 use crate::{layout, small_object};
+use model::backoff::Backoff;
 use model::clock::Clock;
 use model::exemplar::SeriesExemplars;
 use model::source::SourceError;
@@ -172,7 +172,7 @@ impl BucketMaintenance {
             match upload::upload(&*self.store, files).await {
                 Err(e @ BlockError::Store { .. }) => {
                     tracing::debug!(block = %files.meta.ulid, "an upload failed and is made again: {e}");
-                    backoff.pause().await;
+                    tokio::time::sleep(backoff.next_pause()).await;
                 }
                 done => return done,
             }
@@ -217,7 +217,7 @@ impl BucketMaintenance {
                 done => return done,
             }
             attempt += 1;
-            backoff.pause().await;
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 

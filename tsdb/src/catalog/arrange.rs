@@ -80,8 +80,8 @@ pub async fn arrange(
     writer: &str,
 ) -> Result<Arranged, ArrangeError> {
     let text = |e: ProbeError| match e {
-        ProbeError::Unusable { passes: true, .. } => ArrangeError::wait(e.to_string()),
-        e => ArrangeError::mend(e.to_string()),
+        ProbeError::Unusable { passes: true, .. } => ArrangeError::wait(e.to_string()).caused_by(e),
+        e => ArrangeError::mend(e.to_string()).caused_by(e),
     };
     match commits {
         Commits::Unasked => Ok(Arranged { store, owner: None }),
@@ -134,9 +134,9 @@ async fn no_register(store: &dyn ObjectStore) -> Result<(), ArrangeError> {
 
 async fn marker(store: &dyn ObjectStore) -> Result<Option<Marker>, ArrangeError> {
     let read = small_object::read(store, &layout::register(), |text| serde_json::from_slice(text)).await;
-    read.map_err(|e| unusable(&e))?
+    read.map_err(unusable)?
         .transpose()
-        .map_err(|e| ArrangeError::mend(format!("{} is damaged: {e}", layout::register())))
+        .map_err(|e| ArrangeError::mend(format!("{} is damaged: {e}", layout::register())).caused_by(e))
 }
 
 /// Makes sure that this register is the one that decides about this bucket, and has not lost its contents;
@@ -148,7 +148,8 @@ async fn identify(
 ) -> Result<String, ArrangeError> {
     let deaf = |e: RegisterError| {
         let text = format!("catalog.lock: {e}");
-        if e.passes() { ArrangeError::wait(text) } else { ArrangeError::mend(text) }
+        let error = if e.passes() { ArrangeError::wait(text) } else { ArrangeError::mend(text) };
+        error.caused_by(e)
     };
     let marker = marker(store).await?;
     let said = match (register.read(IDENTITY).await.map_err(deaf)?, &marker) {
@@ -170,7 +171,7 @@ async fn identify(
         }
     };
     let said: Identity = serde_json::from_str(&said).map_err(|e| {
-        ArrangeError::mend(format!("catalog.lock: {register}: {IDENTITY} holds {said:?}: {e}"))
+        ArrangeError::mend(format!("catalog.lock: {register}: {IDENTITY} holds {said:?}: {e}")).caused_by(e)
     })?;
     match marker {
         Some(m) if m.identity == said.identity => {}
@@ -187,7 +188,7 @@ async fn identify(
             let text = serde_json::to_vec(&marker).expect("strings always serialize");
             // Several at once write the same.
             let put = store.put(&layout::register(), PutPayload::from(text)).await;
-            put.map_err(|e| unusable(&e))?;
+            put.map_err(unusable)?;
         }
         None => {
             return Err(ArrangeError::mend(format!(

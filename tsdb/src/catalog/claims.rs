@@ -26,33 +26,12 @@ use object_store::{Error, Extensions, ObjectStore, ObjectStoreExt, PutPayload, P
 use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
+use crate::cause::AttemptError;
 use crate::layout;
 use crate::small_object;
 
 /// Why a register did not do what was asked of it; the text says which register.
-#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[error("{text}")]
-pub struct RegisterError {
-    text: String,
-    passes: bool,
-}
-
-impl RegisterError {
-    /// Something that a person has to mend.
-    pub fn mend(text: impl Into<String>) -> RegisterError {
-        RegisterError { text: text.into(), passes: false }
-    }
-
-    /// Something that may pass by itself: worth to be tried again.
-    pub fn wait(text: impl Into<String>) -> RegisterError {
-        RegisterError { text: text.into(), passes: true }
-    }
-
-    /// Whether it may pass by itself.
-    pub fn passes(&self) -> bool {
-        self.passes
-    }
-}
+pub type RegisterError = AttemptError;
 
 /// Small texts under names, kept by a coordinator that agrees with itself. Names are relative to the place
 /// the register was opened at, with at most one `/`.
@@ -93,10 +72,8 @@ impl ClaimedCreator {
     /// Carries out what was decided: `holder` creates `path`. Whether the object is there now.
     async fn complete(&self, store: &dyn ObjectStore, path: &Path, holder: &str) -> Result<bool> {
         let Ok(ulid) = Ulid::from_string(holder) else {
-            return Err(failed(format!(
-                "{}: the claim on {path} holds {holder:?}, not a ULID",
-                self.register
-            )));
+            let why = format!("{}: the claim on {path} holds {holder:?}, not a ULID", self.register);
+            return Err(failed(why));
         };
         let staged = layout::staged(ulid);
         if !exists(store, path).await? {

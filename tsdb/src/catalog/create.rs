@@ -40,8 +40,8 @@ impl fmt::Display for CreatingStore {
 }
 
 /// An error of the creator's own.
-pub(super) fn failed(why: impl fmt::Display) -> Error {
-    Error::Generic { store: "catalog", source: why.to_string().into() }
+pub(super) fn failed(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Generic { store: "catalog", source: why.into() }
 }
 
 /// That somebody else was first.

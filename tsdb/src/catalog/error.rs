@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use object_store::Error;
 
-use crate::cause::Cause;
+use crate::cause::{AttemptError, Cause, passes};
 
 /// Why the catalog could not be read or changed.
 #[derive(Debug, thiserror::Error, Clone)]
@@ -54,59 +54,18 @@ impl CatalogError {
     /// Whether it may pass by itself.
     pub fn passes(&self) -> bool {
         match self {
-            CatalogError::Store { cause: Some(cause), .. } => {
-                cause.downcast_ref::<Error>().is_none_or(error_passes)
-            }
-            CatalogError::Store { cause: None, .. } => true,
+            CatalogError::Store { cause, .. } => cause.as_ref().is_none_or(|cause| passes(&**cause)),
             _ => false,
         }
     }
 }
 
 /// Why commits could not be arranged; the text says what to set.
-#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[error("{text}")]
-pub struct ArrangeError {
-    text: String,
-    passes: bool,
-}
-
-impl ArrangeError {
-    /// Something that a person has to mend.
-    pub fn mend(text: impl Into<String>) -> ArrangeError {
-        ArrangeError { text: text.into(), passes: false }
-    }
-
-    /// Something that may pass by itself: worth to be tried again.
-    pub fn wait(text: impl Into<String>) -> ArrangeError {
-        ArrangeError { text: text.into(), passes: true }
-    }
-
-    /// Whether it may pass by itself.
-    pub fn passes(&self) -> bool {
-        self.passes
-    }
-}
+pub type ArrangeError = AttemptError;
 
 /// A store that could not be asked.
-pub(super) fn unusable(e: &Error) -> ArrangeError {
-    let text = format!("the object store cannot be used: {e}");
-    if error_passes(e) { ArrangeError::wait(text) } else { ArrangeError::mend(text) }
-}
-
-/// Whether an error of an object store may pass by itself. Refused credentials, a bucket that is not there
-/// and a certificate that nobody knows do not.
-pub fn error_passes(e: &Error) -> bool {
-    !matches!(
-        e,
-        Error::NotFound { .. }
-            | Error::InvalidPath { .. }
-            | Error::NotSupported { .. }
-            | Error::NotImplemented { .. }
-            | Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::UnknownConfigurationKey { .. }
-    ) && !e.to_string().contains("certificate")
+pub(super) fn unusable(e: Error) -> ArrangeError {
+    AttemptError::because(format!("the object store cannot be used: {e}"), e)
 }
 
 #[cfg(test)]

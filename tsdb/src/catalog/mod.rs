@@ -24,13 +24,14 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use parking_lot::Mutex;
 use ulid::Ulid;
 
-use crate::backoff::Backoff;
+use crate::{layout, small_object};
+use model::backoff::Backoff;
 use model::clock::{Clock, SystemClock};
 use model::tenant::TenantId;
 
 pub use arrange::{Arranged, Commits, arrange};
 pub use claims::{Register, RegisterError};
-pub use error::{ArrangeError, CatalogError, error_passes};
+pub use error::{ArrangeError, CatalogError};
 pub use owner::Owner;
 pub use probe::{ProbeError, probe};
 pub use snapshot::{Edit, ExpiredBlock, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};
@@ -265,7 +266,7 @@ impl Catalog {
                     return Err(CatalogError::because(text, error));
                 }
             }
-            backoff.pause().await;
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 
@@ -346,7 +347,7 @@ impl Catalog {
                     | object_store::Error::Unauthenticated { .. }
                     | object_store::Error::NotSupported { .. }),
                 ) => return Err(e),
-                Err(_) => backoff.pause().await,
+                Err(_) => tokio::time::sleep(backoff.next_pause()).await,
             }
         }
         request().await

@@ -9,12 +9,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload, PutResult, Result};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, PutResult, Result};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::create::{Creator, exists, failed, taken};
-use super::error::ArrangeError;
+use super::error::{ArrangeError, unusable};
 use crate::layout;
 use crate::small_object;
 
@@ -63,7 +63,6 @@ impl Owner {
         writer: &str,
         beat: Duration,
     ) -> std::result::Result<Arc<Owner>, ArrangeError> {
-        let unusable = |e: Error| super::error::unusable(&e);
         let mut before = read(&*store).await.map_err(unusable)?;
         if before.as_ref().is_some_and(|b| b.writer != writer && !b.released) {
             tracing::warn!(

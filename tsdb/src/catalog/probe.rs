@@ -6,6 +6,7 @@ use std::sync::Arc;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use ulid::Ulid;
 
+use crate::cause::{Cause, passes};
 use crate::layout;
 
 /// How many writers race for one key.
@@ -19,7 +20,7 @@ const WAYS_OUT: &str = "Commits need that word kept. Either use a store that kee
                         and stays the only one that writes to the bucket: catalog.single_writer: true";
 
 /// What the probe found; the text says what to do about it.
-#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, Clone)]
 pub enum ProbeError {
     /// Not a lie, only a failure: wrong address, credentials, permissions, network.
     #[error("the object store cannot be used: {why}")]
@@ -27,6 +28,8 @@ pub enum ProbeError {
         why: String,
         /// Whether it may pass by itself.
         passes: bool,
+        #[source]
+        cause: Option<Cause>,
     },
     /// It does not know create-if-absent at all.
     #[error("the object store does not support conditional writes (create-if-absent): {0}. {WAYS_OUT}")]
@@ -63,7 +66,7 @@ async fn run(store: &Arc<dyn ObjectStore>, id: Ulid) -> Result<(), ProbeError> {
     let path = layout::probe(id, "twice");
     if !create(store, &path, b"first").await? {
         let why = format!("it says that {path}, a name made up just now, exists already");
-        return Err(ProbeError::Unusable { why, passes: false });
+        return Err(ProbeError::Unusable { why, passes: false, cause: None });
     }
     if create(store, &path, b"second").await? {
         let now = store.get(&path).await.map_err(unusable)?.bytes().await.map_err(unusable)?;
@@ -82,7 +85,7 @@ async fn run(store: &Arc<dyn ObjectStore>, id: Ulid) -> Result<(), ProbeError> {
             match tried.await {
                 Ok(Ok(won)) => winners += usize::from(won),
                 Ok(Err(e)) => unclear = Some(e),
-                Err(e) => unclear = Some(ProbeError::Unusable { why: e.to_string(), passes: true }),
+                Err(e) => unclear = Some(unusable_by(e, true)),
             }
         }
         match (winners, unclear) {
@@ -118,5 +121,10 @@ async fn create(
 }
 
 fn unusable(e: object_store::Error) -> ProbeError {
-    ProbeError::Unusable { passes: super::error::error_passes(&e), why: e.to_string() }
+    let passes = passes(&e);
+    unusable_by(e, passes)
+}
+
+fn unusable_by(e: impl std::error::Error + Send + Sync + 'static, passes: bool) -> ProbeError {
+    ProbeError::Unusable { why: e.to_string(), passes, cause: Some(Arc::new(e)) }
 }

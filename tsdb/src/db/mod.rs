@@ -30,7 +30,7 @@ use parking_lot::RwLock;
 use crate::bucket::store_clock::StoreClock;
 use crate::bucket::{BlockStore, BucketSource, presence};
 use crate::catalog::{self, Catalog, CatalogError, CatalogOptions, Commits, Owner, Snapshot};
-use crate::cause::Cause;
+use crate::cause::{AttemptError, Cause};
 use crate::db::local::{LocalBlock, SealedGeneration};
 use crate::db::plan::{Pressure, pressure};
 use crate::deletion::{RetentionRules, Visibility};
@@ -124,29 +124,7 @@ impl DbOptions {
 }
 
 /// Why a store could not be opened; the text says what to do.
-#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[error("{text}")]
-pub struct OpenError {
-    text: String,
-    passes: bool,
-}
-
-impl OpenError {
-    /// Something that a person has to mend.
-    pub fn mend(text: impl Into<String>) -> OpenError {
-        OpenError { text: text.into(), passes: false }
-    }
-
-    /// Something that may pass by itself: worth to be tried again.
-    pub fn wait(text: impl Into<String>) -> OpenError {
-        OpenError { text: text.into(), passes: true }
-    }
-
-    /// Whether it may pass by itself.
-    pub fn passes(&self) -> bool {
-        self.passes
-    }
-}
+pub type OpenError = AttemptError;
 
 /// Why a write was not taken. Nothing of it was acknowledged.
 #[derive(Debug, thiserror::Error, Clone)]

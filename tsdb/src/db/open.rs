@@ -117,10 +117,7 @@ impl Db {
 /// what has to be given back when the process ends.
 async fn join_bucket(options: &mut DbOptions, writer: &str) -> Result<Option<Arc<Owner>>, OpenError> {
     let arranged = catalog::arrange(options.store.clone(), &options.commits, writer).await;
-    let arranged = arranged.map_err(|e| match e.passes() {
-        true => OpenError::wait(e.to_string()),
-        false => OpenError::mend(e.to_string()),
-    })?;
+    let arranged = arranged?;
     options.store = arranged.store;
     identity::claim(&options.dir, &*options.store, writer).await.map_err(|e| match e {
         identity::ClaimError::Failed(text) => OpenError::wait(text),
@@ -136,7 +133,8 @@ async fn open_catalogs(
 ) -> Result<HashMap<TenantId, Arc<Catalog>>, OpenError> {
     let fail = |e: catalog::CatalogError| {
         let text = format!("cannot read the catalog: {e}");
-        if e.passes() { OpenError::wait(text) } else { OpenError::mend(text) }
+        let error = if e.passes() { OpenError::wait(text) } else { OpenError::mend(text) };
+        error.caused_by(e)
     };
     let mut catalogs = HashMap::new();
     for tenant in Catalog::tenants(&*options.store).await.map_err(fail)? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use rules::api::store::{Pending, RuleStore, Stored, name_of, path_part};
+use rules::api::store::{Pending, RuleStore, StoreError, Stored, name_of, path_part};
 use tsdb::{layout, small_object};
 
 use crate::error_chain::error_chain;
@@ -24,15 +24,20 @@ impl BucketRules {
     }
 }
 
-fn told(e: &object_store::Error) -> String {
-    error_chain(e)
+/// The bucket's error, told with its causes.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", error_chain(.0))]
+struct BucketError(#[source] object_store::Error);
+
+fn failed(e: object_store::Error) -> StoreError {
+    StoreError::new(BucketError(e))
 }
 
 impl RuleStore for BucketRules {
     fn tenants(&self) -> Pending<'_, Vec<TenantId>> {
         Box::pin(async {
             let listed = self.store.list_with_delimiter(Some(&layout::tenants())).await;
-            let listed = listed.map_err(|e| told(&e))?;
+            let listed = listed.map_err(failed)?;
             let name = |path: &object_store::path::Path| TenantId::new(path.filename()?).ok();
             Ok(listed.common_prefixes.iter().filter_map(name).collect())
         })
@@ -42,11 +47,11 @@ impl RuleStore for BucketRules {
         Box::pin(async {
             let folder = layout::rules(tenant);
             let objects = self.store.list(Some(&folder)).try_collect::<Vec<_>>().await;
-            let objects = objects.map_err(|e| told(&e))?;
+            let objects = objects.map_err(failed)?;
             let read = |path: object_store::path::Path| async {
-                let text = small_object::read_bytes(&*self.store, &path).await.map_err(|e| told(&e))?;
+                let text = small_object::read_bytes(&*self.store, &path).await.map_err(failed)?;
                 // `None`: deleted since it was listed.
-                Ok::<_, String>(text.map(|text| (path, String::from_utf8_lossy(&text).into_owned())))
+                Ok::<_, StoreError>(text.map(|text| (path, String::from_utf8_lossy(&text).into_owned())))
             };
             let mut stored = Stored::new();
             let mut texts =
@@ -75,7 +80,7 @@ impl RuleStore for BucketRules {
     ) -> Pending<'a, ()> {
         Box::pin(async move {
             let path = layout::rule_group(tenant, &path_part(namespace), &path_part(group));
-            self.store.put(&path, PutPayload::from(text)).await.map(|_| ()).map_err(|e| told(&e))
+            self.store.put(&path, PutPayload::from(text)).await.map(|_| ()).map_err(failed)
         })
     }
 
@@ -84,7 +89,7 @@ impl RuleStore for BucketRules {
             let path = layout::rule_group(tenant, &path_part(namespace), &path_part(group));
             match self.store.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(e) => Err(told(&e)),
+                Err(e) => Err(failed(e)),
             }
         })
     }

@@ -24,7 +24,7 @@ use query::parse::ParseOptions;
 use rules::alert::restore::Restore;
 use rules::api::config::ConfigApi;
 use rules::api::show;
-use rules::api::store::RuleStore;
+use rules::api::store::{RuleStore, StoreError};
 use rules::file::{FileOptions, parse_group};
 use rules::group::handover::Handover;
 use rules::group::progress::{Progress, id};
@@ -288,7 +288,7 @@ impl Rules {
     }
 
     /// All groups of all tenants in the bucket.
-    async fn stored(&self, bucket: &BucketRules) -> Result<Vec<Group>, String> {
+    async fn stored(&self, bucket: &BucketRules) -> Result<Vec<Group>, StoreError> {
         let (parse, defaults) = {
             let read = self.0.read.lock();
             (read.parse, read.defaults())

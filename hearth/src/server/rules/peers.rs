@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingest::remote_write::encode::{HEADERS, RequestWriter};
+use model::backoff::Backoff;
 use model::tenant::TenantId;
 use parking_lot::Mutex;
 use rules::group::Row;
@@ -155,7 +156,7 @@ impl Waiting {
 /// Sends what waits for one member, for as long as it is one.
 async fn empty(queue: Arc<Queue>, client: reqwest::Client, tenant_header: Option<String>, url: String) {
     let address = format!("{}/api/v1/write", url.trim_end_matches('/'));
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let batch = queue.waiting.lock().batch();
         if batch.is_empty() {
@@ -163,12 +164,11 @@ async fn empty(queue: Arc<Queue>, client: reqwest::Client, tenant_header: Option
             continue;
         }
         match send(&client, tenant_header.as_deref(), &address, &batch).await {
-            Ok(()) => pause = FIRST_PAUSE,
+            Ok(()) => backoff.reset(),
             Err(Refused::Later(why)) => {
                 tracing::debug!(peer = url, "what rules wrote is told again later: {why}");
                 queue.waiting.lock().put_back(batch);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                tokio::time::sleep(backoff.next_pause()).await;
             }
             Err(Refused::Never(why)) => {
                 tracing::warn!(peer = url, "another member did not take all that rules wrote here: {why}");

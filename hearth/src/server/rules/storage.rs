@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::sample::Value;
 use model::source::Source;
 use model::tenant::TenantId;
+use rules::group::error::WriteError;
 use rules::group::{Row, Storage};
 use tokio::runtime::Handle;
 use tsdb::db::Db;
@@ -59,10 +60,10 @@ impl Storage for RuleStorage {
         self.db.source(tenant)
     }
 
-    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, String> {
+    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, WriteError> {
         let mut refused = Vec::new();
         self.runtime.block_on(async {
-            let mut appender = self.db.appender(tenant).await.map_err(|e| e.to_string())?;
+            let mut appender = self.db.appender(tenant).await.map_err(WriteError::new)?;
             let mut labels: Vec<(&str, &str)> = Vec::new();
             for row in rows {
                 labels.clear();
@@ -77,7 +78,7 @@ impl Storage for RuleStorage {
                     Value::Histogram(h) => appender.histogram(series, row.ts_ms, h.clone(), 0),
                 }
             }
-            appender.commit().await.map_err(|e| e.to_string())
+            appender.commit().await.map_err(WriteError::new)
         })?;
         if let Some(peers) = &self.peers {
             // With what was refused here, which they refuse as well.

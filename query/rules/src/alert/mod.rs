@@ -86,6 +86,15 @@ pub struct Outgoing {
     pub resolved: bool,
 }
 
+/// What a rule gave cannot be its alerts. The texts are upstream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AlertError {
+    #[error("vector contains metrics with the same labelset after applying alert labels")]
+    SameLabels,
+    #[error("exceeded limit of {limit} with {alerts} alerts")]
+    Limit { limit: i64, alerts: i64 },
+}
+
 /// All alerts of a rule.
 #[derive(Clone, Debug, Default)]
 pub struct Alerts {
@@ -96,13 +105,16 @@ impl Alerts {
     /// Moves on by the result of the evaluation at `slot_ms`. An error leaves the state as it was, but for
     /// the limit, past which all of it goes: a rule that gives more alerts than allowed must not fire some
     /// of them at random.
-    pub fn evaluate(&mut self, timing: &Timing, slot_ms: i64, result: Vec<Candidate>) -> Result<(), String> {
+    pub fn evaluate(
+        &mut self,
+        timing: &Timing,
+        slot_ms: i64,
+        result: Vec<Candidate>,
+    ) -> Result<(), AlertError> {
         let mut seen: HashMap<Labels, Candidate> = HashMap::with_capacity(result.len());
         for candidate in result {
             if seen.insert(candidate.labels.clone(), candidate).is_some() {
-                return Err(
-                    "vector contains metrics with the same labelset after applying alert labels".into()
-                );
+                return Err(AlertError::SameLabels);
             }
         }
         let mut gone = Vec::new();
@@ -131,7 +143,7 @@ impl Alerts {
         }
         if timing.limit > 0 && alive > timing.limit {
             self.active.clear();
-            return Err(format!("exceeded limit of {} with {alive} alerts", timing.limit));
+            return Err(AlertError::Limit { limit: timing.limit, alerts: alive });
         }
         Ok(())
     }

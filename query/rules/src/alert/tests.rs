@@ -108,10 +108,10 @@ fn too_many_alerts_take_the_whole_state_and_duplicates_leave_it() {
     let t = Timing { limit: 2, ..timing(0, 0) };
     let mut alerts = Alerts::default();
     alerts.evaluate(&t, 0, candidates(&["a", "b"])).unwrap();
-    let why = alerts.evaluate(&t, M, candidates(&["a", "a"])).unwrap_err();
+    let why = alerts.evaluate(&t, M, candidates(&["a", "a"])).unwrap_err().to_string();
     assert_eq!(why, "vector contains metrics with the same labelset after applying alert labels");
     assert_eq!(alerts.current().len(), 2);
-    let why = alerts.evaluate(&t, 2 * M, candidates(&["a", "b", "c"])).unwrap_err();
+    let why = alerts.evaluate(&t, 2 * M, candidates(&["a", "b", "c"])).unwrap_err().to_string();
     assert_eq!(why, "exceeded limit of 2 with 3 alerts");
     assert!(alerts.is_empty());
 }

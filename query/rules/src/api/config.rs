@@ -17,7 +17,7 @@ use model::tenant::TenantId;
 use query::api::TenantResolver;
 use query::parse::ParseOptions;
 
-use super::store::{MAX_NAME_BYTES, RuleStore, Stored};
+use super::store::{MAX_NAME_BYTES, RuleStore, StoreError, Stored};
 use crate::file::{FileOptions, parse_group, quoted, write_group};
 
 /// Largest group that is taken.
@@ -68,7 +68,7 @@ fn bad(text: impl Into<String>) -> Refused {
     Refused(StatusCode::BAD_REQUEST, text.into())
 }
 
-fn unavailable(why: String) -> Refused {
+fn unavailable(why: StoreError) -> Refused {
     Refused(
         StatusCode::SERVICE_UNAVAILABLE,
         format!("the rules' store does not answer, nothing was changed: {why}"),

@@ -2,14 +2,26 @@
 //! lose nothing.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::pin::Pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::tenant::TenantId;
 
+/// The store did not do what was asked of it. It is what the store says, whatever it is.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StoreError(Box<dyn Error + Send + Sync>);
+
+impl StoreError {
+    pub fn new(cause: impl Error + Send + Sync + 'static) -> StoreError {
+        StoreError(Box::new(cause))
+    }
+}
+
 /// Boxed, so that the trait can be an object.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Texts by namespace and group.
 pub type Stored = BTreeMap<String, BTreeMap<String, String>>;

@@ -9,6 +9,7 @@ use model::source::Source;
 use query::engine::{Engine, QueryRequest};
 use query::value::{InstantSample, QueryValue};
 
+use super::error::EvaluationError;
 use super::{CompiledRule, Row};
 use crate::alert::{ALERT_NAME, Candidate};
 use crate::file::RuleKind;
@@ -27,14 +28,14 @@ pub fn vector(
     source: &dyn Source,
     expr: &str,
     time_ms: i64,
-) -> Result<Evaluated<Vec<InstantSample>>, String> {
-    let answer = engine.run(source, &QueryRequest::instant(expr, time_ms)).map_err(|e| e.to_string())?;
+) -> Result<Evaluated<Vec<InstantSample>>, EvaluationError> {
+    let answer = engine.run(source, &QueryRequest::instant(expr, time_ms))?;
     let result = match answer.value {
         QueryValue::Vector { samples, .. } => samples,
         QueryValue::Scalar { value, .. } => {
             vec![InstantSample { labels: Labels::empty(), value: Value::Float(value) }]
         }
-        _ => return Err("rule result is not a vector or scalar".into()),
+        _ => return Err(EvaluationError::NotAVector),
     };
     Ok(Evaluated { result, samples_read: answer.stats.samples_read })
 }
@@ -45,26 +46,30 @@ pub fn recording(
     source: &dyn Source,
     rule: &CompiledRule,
     time_ms: i64,
-) -> Result<Evaluated<Vec<Row>>, String> {
+) -> Result<Evaluated<Vec<Row>>, EvaluationError> {
     let Evaluated { result, samples_read } = vector(engine, source, &rule.rule.expr, time_ms)?;
     let rows = recorded(rule, result, time_ms)?;
     Ok(Evaluated { result: rows, samples_read })
 }
 
 /// A result under the rule's name and labels.
-pub fn recorded(rule: &CompiledRule, result: Vec<InstantSample>, time_ms: i64) -> Result<Vec<Row>, String> {
+pub fn recorded(
+    rule: &CompiledRule,
+    result: Vec<InstantSample>,
+    time_ms: i64,
+) -> Result<Vec<Row>, EvaluationError> {
     let mut labels_seen = HashSet::with_capacity(result.len());
     let mut rows = Vec::with_capacity(result.len());
     for sample in result {
         let labels = recorded_labels(rule, &sample.labels);
         if !labels_seen.insert(labels.clone()) {
-            return Err("vector contains metrics with the same labelset after applying rule labels".into());
+            return Err(EvaluationError::SameLabels);
         }
         rows.push(Row { labels, ts_ms: time_ms, value: sample.value });
     }
     let limit = rule.timing.limit;
     if limit > 0 && rows.len() as i64 > limit {
-        return Err(format!("exceeded limit of {limit} with {} series", rows.len()));
+        return Err(EvaluationError::Limit { limit, series: rows.len() });
     }
     Ok(rows)
 }
@@ -87,10 +92,11 @@ pub fn alerting(
     query_ms: i64,
     slot_ms: i64,
     external: &External,
-) -> Result<Evaluated<Vec<Candidate>>, String> {
+) -> Result<Evaluated<Vec<Candidate>>, EvaluationError> {
     let Evaluated { result, samples_read } = vector(engine, source, &rule.rule.expr, query_ms)?;
     let ask = |text: &str| -> Result<Vec<Sample>, String> {
-        let answer = vector(engine, source, text, slot_ms)?;
+        // Read by whoever reads the template's own error.
+        let answer = vector(engine, source, text, slot_ms).map_err(|e| e.to_string())?;
         Ok(answer.result.iter().map(template_sample).collect())
     };
     let candidates = result.into_iter().map(|sample| candidate(rule, &sample, slot_ms, external, &ask));

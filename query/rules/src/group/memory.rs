@@ -6,6 +6,7 @@ use model::source::Source;
 use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 
+use super::error::WriteError;
 use super::{Row, Storage};
 
 /// One tenant's samples.
@@ -17,7 +18,7 @@ impl Storage for MemoryStorage {
         self.0.clone()
     }
 
-    fn write(&self, _: &TenantId, rows: &[Row]) -> Result<Vec<String>, String> {
+    fn write(&self, _: &TenantId, rows: &[Row]) -> Result<Vec<String>, WriteError> {
         for row in rows {
             self.0.append(&row.labels, row.ts_ms, row.value.clone(), 0);
         }

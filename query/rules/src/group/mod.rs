@@ -10,6 +10,7 @@
 pub mod backlog;
 mod counting;
 pub mod dependencies;
+pub mod error;
 pub mod evaluate;
 pub mod handover;
 pub mod load;
@@ -32,6 +33,7 @@ use model::source::Source;
 use model::tenant::TenantId;
 use query::parse::{ParseOptions, parse_expr};
 
+use self::error::WriteError;
 use crate::alert::{Outgoing, Timing};
 use crate::file::{Rule, RuleGroup, RuleKind};
 
@@ -135,7 +137,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Writes samples; when it returns they are durable, and every view that is taken from then on has
     /// them. Single samples that cannot be taken are said in the list, the others are stored.
-    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, String>;
+    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, WriteError>;
 }
 
 /// Where alerts go. Must not block.

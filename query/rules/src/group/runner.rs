@@ -10,6 +10,7 @@ use model::sample::{Value, stale_nan};
 use query::engine::Engine;
 
 use super::dependencies::batches;
+use super::error::{EvaluationError, WriteError};
 use super::evaluate::{Evaluated, alerting, recording};
 use super::handover::{self, AlertState, GroupState};
 use super::reload::predecessors;
@@ -77,6 +78,21 @@ struct Backfill {
     last_slot_ns: i64,
     /// Series of each rule at that slot.
     seen: Vec<HashSet<Labels>>,
+}
+
+/// Why a missed slot was not filled, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    /// One rule failed; those after it were evaluated all the same.
+    #[error("{rule}: {cause}")]
+    Rule {
+        rule: String,
+        #[source]
+        cause: EvaluationError,
+    },
+    /// Series that are gone were not marked stale.
+    #[error(transparent)]
+    NotEnded(#[from] WriteError),
 }
 
 /// Most missed slots that are taken up from another process.
@@ -188,7 +204,7 @@ impl Runner {
     }
 
     /// Ends all of its series: for a group that was taken out.
-    pub fn end(mut self, env: &Environment, now_ms: i64) -> Result<(), String> {
+    pub fn end(mut self, env: &Environment, now_ms: i64) -> Result<(), WriteError> {
         let rows = stale_rows(self.all_series(), now_ms);
         if rows.is_empty() {
             return Ok(());
@@ -242,7 +258,7 @@ impl Runner {
     }
 
     /// Evaluates the recording rules at a slot that was missed. Slots must come in ascending order.
-    pub fn fill(&mut self, env: &Environment, slot_ns: i64) -> Result<(), String> {
+    pub fn fill(&mut self, env: &Environment, slot_ns: i64) -> Result<(), FillError> {
         let group = self.group.clone();
         let time_ms = slot_ms(slot_ns) - group.query_offset_ms;
         let contiguous = self.backfill.last_slot_ns + self.slots.interval_ns == slot_ns;
@@ -254,8 +270,8 @@ impl Runner {
             let source = env.storage.source(&group.key.tenant);
             let filled = recording(&env.engine, &*source, rule, time_ms)
                 .and_then(|e| write(env, &group, e.result, &mut self.backfill.seen[at], time_ms));
-            if let Err(why) = filled {
-                failed = Err(format!("{}: {why}", rule.rule.name()));
+            if let Err(cause) = filled {
+                failed = Err(FillError::Rule { rule: rule.rule.name().to_owned(), cause });
             }
         }
         self.backfill.last_slot_ns = slot_ns;
@@ -266,7 +282,7 @@ impl Runner {
 
     /// Ends the series that stood at the last slot that was filled and are not there now. The marker stands
     /// just before the slot that was evaluated in time, where it hides no sample.
-    pub fn end_fill(&mut self, env: &Environment) -> Result<(), String> {
+    pub fn end_fill(&mut self, env: &Environment) -> Result<(), FillError> {
         let filled = std::mem::take(&mut self.backfill);
         let next_ms = slot_ms(filled.last_slot_ns + self.slots.interval_ns) - self.group.query_offset_ms - 1;
         let gone = filled
@@ -275,7 +291,8 @@ impl Runner {
             .zip(&self.rules)
             .flat_map(|(seen, rule)| seen.into_iter().filter(|l| !rule.seen.contains(l)))
             .collect();
-        env.storage.write(&self.group.key.tenant, &stale_rows(gone, next_ms)).map(|_| ())
+        env.storage.write(&self.group.key.tenant, &stale_rows(gone, next_ms))?;
+        Ok(())
     }
 
     /// Reads since when alerts were pending before the process started.
@@ -365,7 +382,7 @@ fn evaluate_rule(env: &Environment, group: &Group, rule: &CompiledRule, state: &
     let alerts = state.alerts.current().into_iter().cloned().collect();
     state.view = RuleView {
         health: if outcome.is_ok() { Health::Ok } else { Health::Err },
-        last_error: outcome.err(),
+        last_error: outcome.err().map(|why| why.to_string()),
         last_evaluation_ms: Some(env.clock.now_ms()),
         evaluation_s: begun.elapsed().as_secs_f64(),
         samples_read,
@@ -382,13 +399,13 @@ fn write(
     mut rows: Vec<Row>,
     seen: &mut HashSet<Labels>,
     time_ms: i64,
-) -> Result<(), String> {
+) -> Result<(), EvaluationError> {
     let now: HashSet<Labels> = rows.iter().map(|r| r.labels.clone()).collect();
     let gone = seen.difference(&now).cloned().collect();
     rows.extend(stale_rows(gone, time_ms));
     // A process that was paused may find that another has gone on with the group in the meantime.
     if !env.ownership.holds(&group.key) {
-        return Err("another process may evaluate the group by now, so nothing was written".into());
+        return Err(EvaluationError::NotOurs);
     }
     let refused = match rows.is_empty() {
         true => Vec::new(),
@@ -397,7 +414,7 @@ fn write(
     *seen = now;
     match refused.first() {
         None => Ok(()),
-        Some(first) => Err(format!("{} of its samples were not taken: {first}", refused.len())),
+        Some(first) => Err(EvaluationError::Refused { count: refused.len(), first: first.clone() }),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::backoff::Backoff;
 use model::clock::Clock;
 use parking_lot::{Mutex, RwLock};
 use reqwest::StatusCode;
@@ -221,7 +222,7 @@ fn told(e: &dyn std::error::Error) -> String {
 }
 
 async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let batch = shared.queue.lock().take(shared.batch);
         if batch.is_empty() {
@@ -234,7 +235,7 @@ async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         let count = batch.len() as u64;
         let failure = match shared.post(&batch).await {
             Ok(()) => {
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 shared.metrics.sent.get_or_create(&shared.labels).inc_by(count);
                 shared.show_length();
                 continue;
@@ -265,10 +266,9 @@ async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         if again {
             shared.metrics.retried.get_or_create(&shared.labels).inc_by(count - lost);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(backoff.next_pause()) => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backoff::Backoff;
 use crate::block::options::ReadOptions;
 use crate::block::read::plan::{Block, RowPlan};
 use crate::block::read::series_table::SeriesTable;
 use crate::block::read::store::BlockStore;
 use crate::block_meta::BlockMeta;
 use crate::deletion::{Cutter, Intervals, Visibility};
+use model::backoff::Backoff;
 use model::labels::Labels;
 use model::source::{Budget, SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// The pauses of one series of attempts.
 pub struct Backoff {
+    first: Duration,
     next: Duration,
     longest: Duration,
     random: RandomState,
@@ -14,7 +15,7 @@ pub struct Backoff {
 impl Backoff {
     /// Pauses from `first` on, doubled up to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Backoff {
-        Backoff { next: first, longest, random: RandomState::new() }
+        Backoff { first, next: first, longest, random: RandomState::new() }
     }
 
     /// The next pause: three quarters of it at least, the rest by chance.
@@ -25,10 +26,9 @@ impl Backoff {
         pause * 3 / 4 + pause / 4 * share as u32 / 256
     }
 
-    /// Waits for the next pause.
-    pub async fn pause(&mut self) {
-        let pause = self.next_pause();
-        tokio::time::sleep(pause).await;
+    /// Begins with the first pause again: an attempt worked.
+    pub fn reset(&mut self) {
+        self.next = self.first;
     }
 }
 
@@ -44,5 +44,7 @@ mod tests {
             assert!(pause <= Duration::from_millis(most_ms), "{pause:?}");
             assert!(pause >= Duration::from_millis(most_ms * 3 / 4), "{pause:?}");
         }
+        backoff.reset();
+        assert!(backoff.next_pause() <= Duration::from_millis(100), "what worked ends the series");
     }
 }
