@@ -1,5 +1,5 @@
-//! What a request says: the form it comes in, values as upstream writes them, and the replicas it wants to see
-//! as one.
+//! What a request says: the form it comes in, values as upstream writes them, and the replicas it wants
+//! to see as one.
 
 pub mod form;
 pub mod replicas;
