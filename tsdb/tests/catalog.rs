@@ -16,7 +16,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::{BlockMeta, BlockStats};
 use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
-use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, Quarantine, probe};
+use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, Quarantine, Snapshot, probe};
 use tsdb::layout;
 use ulid::Ulid;
 
@@ -82,6 +82,11 @@ async fn refresh_without_news_is_one_get_and_no_list() {
     assert_eq!((faulty.gets_so_far() - gets, faulty.lists.load(Ordering::Relaxed) - lists), (1, 0));
 }
 
+/// Blocks of a catalog that is large enough for changes to be smaller than all of it.
+fn many() -> Vec<BlockMeta> {
+    (0..60).map(|i| meta(Ulid::from_parts(i, 7))).collect()
+}
+
 /// Writers race; each PUT meets a fault by the seed; what was acknowledged must be there, once, and nothing
 /// else but what was unclear.
 fn race(seed: u64, failing_gets: u64) {
@@ -98,10 +103,22 @@ fn race(seed: u64, failing_gets: u64) {
         });
         faulty.failing_gets.store(failing_gets, Ordering::Relaxed);
         let store: Arc<dyn ObjectStore> = faulty.clone();
+        // Every other seed: from a catalog whose snapshots are stored as changes.
+        let large = seed % 2 == 1;
+        let options =
+            CatalogOptions { changes_from_bytes: if large { 1 << 10 } else { u64::MAX }, ..options() };
+        let mut sure = Vec::new();
+        if large {
+            let beside: Arc<dyn ObjectStore> = Arc::new(faulty.beside());
+            let first = open(&beside, "first").await;
+            first.commit(&Edit { add: many(), ..Edit::default() }).await.unwrap();
+            sure.extend(many().iter().map(|b| b.ulid));
+        }
         let writers = (0..6u64).map(|w| {
-            let store = store.clone();
+            let (store, options) = (store.clone(), options.clone());
             tokio::spawn(async move {
-                let catalog = open(&store, &format!("w{w}")).await;
+                let name = format!("w{w}");
+                let catalog = Catalog::open(store, TenantId::single(), name, options).await.unwrap();
                 let (mut sure, mut unclear) = (Vec::new(), Vec::new());
                 for i in 0..8 {
                     let ulid = Ulid::from_parts(1000 + w * 100 + i, u128::from(w));
@@ -117,7 +134,7 @@ fn race(seed: u64, failing_gets: u64) {
                 (sure, unclear)
             })
         });
-        let (mut sure, mut unclear) = (Vec::new(), Vec::new());
+        let mut unclear = Vec::new();
         for writer in writers.collect::<Vec<_>>() {
             let (s, u) = writer.await.unwrap();
             sure.extend(s);
@@ -139,22 +156,21 @@ fn race(seed: u64, failing_gets: u64) {
         }
         assert!(sure.len() >= 36, "seed {seed}: only {} of 48 commits were made", sure.len());
         // Every number has one snapshot, and each follows from the one before by one commit.
-        let mut before = Ulid::nil();
+        let mut before = None;
+        let mut as_changes = 0;
+        let reader = open(&store, "check").await;
         for number in 1..=last.number {
-            let text = store
-                .get(&layout::snapshot(&TenantId::single(), number))
-                .await
-                .unwrap()
-                .bytes()
-                .await
-                .unwrap();
+            let path = layout::snapshot(&TenantId::single(), number);
+            let text = store.get(&path).await.unwrap().bytes().await.unwrap();
             let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
-            let commits = json["commits"].as_array().unwrap();
+            as_changes += u32::from(json["version"] == 5);
+            let commits = reader.at(number).await.unwrap().unwrap().commits;
             if number > 1 {
-                assert_eq!(commits[commits.len() - 2].as_str().unwrap(), before.to_string(), "seed {seed}");
+                assert_eq!(commits.iter().rev().nth(1).copied(), before, "seed {seed}");
             }
-            before = Ulid::from_string(commits[commits.len() - 1].as_str().unwrap()).unwrap();
+            before = commits.last().copied();
         }
+        assert_eq!(as_changes > 20, large, "seed {seed}: {as_changes} of {} as changes", last.number);
     });
 }
 
@@ -175,13 +191,19 @@ fn commit_survives_each_request_when_reads_fail_too() {
 /// Two writers and a reader, one after the other and interleaved; the first of them meets a fault at its
 /// `at`-th request. What was acknowledged must be there once, what failed may be, and nothing else. Whether
 /// the fault was met at all.
-async fn one_fault(at: u64, fault: Fault, and_after: bool, through: bool) -> bool {
-    let told = format!("{fault:?} at request {at}, after it too: {and_after}");
+async fn one_fault(at: u64, fault: Fault, and_after: bool, through: bool, large: bool) -> bool {
+    let told = format!("{fault:?} at request {at}, after it too: {and_after}; a large catalog: {large}");
     let first = Arc::new(FaultyStore::default());
     let others: Arc<dyn ObjectStore> = Arc::new(first.beside());
+    let changes_from_bytes = if large { 1 << 10 } else { u64::MAX };
     let quick = CatalogOptions { attempts: 3, keep_snapshots: 3, keep_for: Duration::ZERO, ..options() };
+    let quick = CatalogOptions { changes_from_bytes, ..quick };
     let second = Catalog::open(others.clone(), TenantId::single(), "second", quick.clone()).await.unwrap();
     let (a, b, c) = (Ulid::from_parts(1, 1), Ulid::from_parts(2, 2), Ulid::from_parts(3, 3));
+    let old = if large { many() } else { Vec::new() };
+    if large {
+        second.commit(&Edit { add: old.clone(), ..Edit::default() }).await.unwrap();
+    }
     second.commit(&Edit::flush(Some(meta(a)), "second", 1)).await.unwrap();
     let reader = Catalog::open(others.clone(), TenantId::single(), "reader", quick.clone()).await.unwrap();
     let before = reader.snapshot();
@@ -207,14 +229,19 @@ async fn one_fault(at: u64, fault: Fault, and_after: bool, through: bool) -> boo
         catalog.prune().await;
     }
     // A reader across all that holds what it had, whole.
-    assert_eq!(before.blocks.iter().map(|m| m.ulid).collect::<Vec<_>>(), [a], "{told}");
+    let is_old = |ulid: &Ulid| old.iter().any(|b| b.ulid == *ulid);
+    let new_of = |snapshot: &Snapshot| -> Vec<Ulid> {
+        snapshot.blocks.iter().map(|m| m.ulid).filter(|ulid| !is_old(ulid)).collect()
+    };
+    assert_eq!(new_of(&before), [a], "{told}");
     tokio::time::sleep(Duration::from_millis(6)).await;
     let after =
         second.commit(&Edit::flush(None, "second", 9)).await.unwrap_or_else(|e| panic!("{told}: {e}"));
     let fresh = open(&others, "fresh").await.snapshot();
     assert_eq!(fresh, after, "{told}");
     assert_eq!(reader.refresh().await.unwrap(), after, "{told}");
-    let live: Vec<Ulid> = after.blocks.iter().map(|m| m.ulid).collect();
+    let live = new_of(&after);
+    assert_eq!(after.blocks.len() - live.len(), old.len(), "{told}");
     for ulid in &acknowledged {
         assert_eq!(live.iter().filter(|l| *l == ulid).count(), 1, "{told}: {ulid} in {live:?}");
     }
@@ -231,11 +258,11 @@ async fn one_fault(at: u64, fault: Fault, and_after: bool, through: bool) -> boo
 
 #[tokio::test]
 async fn commit_survives_each_request_that_fails_is_late_or_is_the_last() {
-    for through in [false, true] {
+    for (through, large) in [(false, false), (true, false), (false, true), (true, true)] {
         for fault in [Fault::Refused, Fault::AnswerLost, Fault::Repeated, Fault::Slow, Fault::Late] {
             for and_after in [false, true] {
                 let mut at = 0;
-                while one_fault(at, fault, and_after, through).await {
+                while one_fault(at, fault, and_after, through, large).await {
                     at += 1;
                     assert!(at < 200, "it never ends");
                 }

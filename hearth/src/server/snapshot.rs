@@ -2,14 +2,14 @@
 //! on.
 //!
 //! 1. The head becomes blocks, unless it is to be left out.
-//! 2. For each tenant the newest snapshot of the catalog is read, and what it names is linked, and then the
-//!    snapshot itself: whatever is written, replaced or removed meanwhile, the links hold what that one
-//!    snapshot needs.
+//! 2. For each tenant the newest snapshot of the catalog is read, what it names is linked, and then the
+//!    snapshot itself is written, all of it (in the store it may be what it changes of another): whatever is
+//!    written, replaced or removed meanwhile, the links hold what that one snapshot needs.
 //! 3. The folder gets its name when all of it is on the disk. It has no log and no writer's name, so a Hearth
 //!    that is started on it is another writer than the one it was taken from.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ async fn link_all(db: &Arc<Db>, from: &Path, to: &Path) -> Result<(), String> {
 
 type PathError = (PathBuf, io::Error);
 
-/// Links what a snapshot of the catalog names, and then the snapshot.
+/// Links what a snapshot of the catalog names, and writes the snapshot.
 fn link_tenant(tenant: &TenantId, snapshot: &Snapshot, from: &Path, to: &Path) -> Result<(), PathError> {
     if snapshot.number == 0 {
         return Ok(());
@@ -89,7 +89,18 @@ fn link_tenant(tenant: &TenantId, snapshot: &Snapshot, from: &Path, to: &Path) -
     if from.join(imports.as_ref() as &str).is_dir() {
         link_folder(from, to, &imports)?;
     }
-    link(from, to, layout::snapshot(tenant, snapshot.number).as_ref() as &str)
+    let target = to.join(layout::snapshot(tenant, snapshot.number).as_ref() as &str);
+    write(&target, &snapshot.to_json()).map_err(|e| (target, e))
+}
+
+/// Writes a file, durably but for its name.
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = fs::File::create(path)?;
+    file.write_all(text)?;
+    file.sync_all()
 }
 
 /// Links a folder and what is below it.

@@ -4,10 +4,12 @@
 //! The only thing asked of the store is that of several writers creating one key exactly one succeeds;
 //! [`probe`] finds out whether it keeps that promise. No object is ever changed after it was created, so a
 //! reader's snapshot stays true for as long as its blocks exist, and they are removed only long after the
-//! last snapshot that names them. For stores that do not keep it, [`arrange`] puts something before them that
+//! last snapshot that names them. Of a large catalog a snapshot's object holds what it changes, see
+//! [`stored`]. For stores that do not keep it, [`arrange`] puts something before them that
 //! does.
 
 mod arrange;
+mod changes;
 mod claims;
 mod create;
 mod error;
@@ -15,7 +17,9 @@ pub mod lease;
 mod owner;
 mod probe;
 mod snapshot;
+mod stored;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +40,8 @@ pub use owner::Owner;
 pub use probe::{ProbeError, probe};
 pub use snapshot::{Edit, ExpiredBlock, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Quarantine, Snapshot};
 
+use stored::{Object, Stored};
+
 /// Longest pause between two attempts at one request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -50,6 +56,9 @@ pub struct CatalogOptions {
     /// After so long without contact the newest snapshot is searched anew, because the next number may have
     /// come and been pruned. Must be much shorter than `keep_for`.
     pub trust_for: Duration,
+    /// Bytes of a whole snapshot from which on those after it are stored as changes. Below, a commit that
+    /// writes all costs no more than one that writes little, and a start reads one object only.
+    pub changes_from_bytes: u64,
     /// How often a request that failed is made again, and the first pause between two; it doubles each time.
     pub attempts: u32,
     pub pause: Duration,
@@ -62,6 +71,7 @@ impl Default for CatalogOptions {
             keep_snapshots: 100,
             keep_for: Duration::from_secs(24 * 3600),
             trust_for: Duration::from_secs(3600),
+            changes_from_bytes: 64 << 10,
             attempts: 5,
             pause: Duration::from_millis(100),
             clock: Arc::new(SystemClock),
@@ -82,8 +92,22 @@ pub struct Catalog {
 }
 
 struct Seen {
-    snapshot: Arc<Snapshot>,
+    newest: Stored,
     at_ms: i64,
+    /// Snapshots that others stand on and that were read lately, newest last.
+    lately: VecDeque<Arc<Snapshot>>,
+}
+
+/// How many of them are kept: those that the next of several snapshots in a row stands on, too.
+const LATELY: usize = 8;
+
+/// What was found of a snapshot.
+enum Found {
+    Stored(Stored),
+    /// There is no object of that number.
+    Nothing,
+    /// There is, and it stands on one of which there is none.
+    StandsOnNothing(u64),
 }
 
 /// What became of one attempt to create a snapshot.
@@ -93,14 +117,15 @@ enum Created {
 }
 
 impl Catalog {
-    /// Finds the newest snapshot: one LIST and one GET.
+    /// Finds the newest snapshot: one LIST, a GET of it, and GETs at once of up to three that it stands on.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         tenant: TenantId,
         writer: impl Into<String>,
         options: CatalogOptions,
     ) -> Result<Catalog, CatalogError> {
-        let seen = Seen { snapshot: Arc::new(Snapshot::empty()), at_ms: i64::MIN };
+        let newest = Stored::whole(Snapshot::empty(), 0);
+        let seen = Seen { newest, at_ms: i64::MIN, lately: VecDeque::new() };
         let catalog = Catalog {
             store,
             tenant,
@@ -130,12 +155,18 @@ impl Catalog {
 
     /// The newest snapshot seen so far; no request.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.seen.lock().snapshot.clone()
+        self.seen.lock().newest.snapshot.clone()
     }
 
     /// A snapshot by its number; `None` where it was pruned, or not written yet.
     pub async fn at(&self, number: u64) -> Result<Option<Snapshot>, CatalogError> {
-        self.get(number).await
+        let known = self.seen.lock().newest.clone();
+        match self.find(number, &known).await? {
+            Found::Stored(found) => Ok(Some(Arc::unwrap_or_clone(found.snapshot))),
+            // Those that are pruned go one by one, what others stand on first.
+            Found::StandsOnNothing(_) if number < known.snapshot.number => Ok(None),
+            other => other.or_broken(&self.tenant, number).map(|_| None),
+        }
     }
 
     /// Looks for commits of others: GET of the next number until there is none.
@@ -145,9 +176,14 @@ impl Catalog {
         if self.options.clock.now_ms().saturating_sub(at_ms) > trusted_ms {
             return self.find_newest().await;
         }
-        let mut last = self.snapshot();
-        while let Some(next) = self.get(last.number + 1).await? {
-            last = Arc::new(next);
+        let last = self.seen.lock().newest.clone();
+        self.follow(last).await
+    }
+
+    /// Reads on from a snapshot to the newest.
+    async fn follow(&self, mut last: Stored) -> Result<Arc<Snapshot>, CatalogError> {
+        while let Some(next) = self.get(last.snapshot.number + 1, &last).await? {
+            last = next;
         }
         Ok(self.advance(last))
     }
@@ -157,15 +193,17 @@ impl Catalog {
     /// later commits of others.
     pub async fn commit(&self, edit: &Edit) -> Result<Arc<Snapshot>, CatalogError> {
         let _one = self.committing.lock().await;
-        let mut base = self.refresh().await?;
+        self.refresh().await?;
         // Every lost race is another's progress; so many in a row means that something is wrong.
         for _ in 0..1000 {
             let commit = Ulid::new();
-            let next = base.apply(edit, &self.writer, commit)?;
-            match self.create(&next).await? {
+            let base = self.seen.lock().newest.clone();
+            let next = base.snapshot.apply(edit, &self.writer, commit)?;
+            let (text, next) = base.followed_by(next, self.options.changes_from_bytes);
+            match self.create(&next, text, &base).await? {
                 Created::Ours => {
-                    let done = match self.still_there(base.number).await? {
-                        true => Some(Arc::new(next)),
+                    let done = match self.still_there(base.snapshot.number).await? {
+                        true => Some(self.advance(next)),
                         // The base was pruned: our number may have existed before and been pruned too. The
                         // newest snapshot's list of commits tells.
                         false => {
@@ -174,15 +212,13 @@ impl Catalog {
                         }
                     };
                     if let Some(done) = done {
-                        let done = self.advance(done);
                         if done.number.is_multiple_of(16) {
                             self.prune().await;
                         }
                         return Ok(done);
                     }
-                    base = self.snapshot();
                 }
-                Created::Taken => base = self.refresh().await?,
+                Created::Taken => drop(self.refresh().await?),
             }
         }
         Err(CatalogError::unexpected(format!(
@@ -191,8 +227,8 @@ impl Catalog {
         )))
     }
 
-    /// Removes snapshots that are both beyond the number kept and older than the time kept, oldest first.
-    /// Nothing depends on it, so failures only show in the log.
+    /// Removes snapshots that are both beyond the number kept and older than the time kept, and that none of
+    /// those which stay stands on, oldest first. Nothing depends on it, so failures only show in the log.
     pub async fn prune(&self) {
         if let Err(e) = self.try_prune().await {
             tracing::warn!(tenant = %self.tenant, error = %e, "old catalog snapshots could not be removed; will be tried again");
@@ -211,11 +247,26 @@ impl Catalog {
         all.sort();
         let Some((newest, written, _)) = all.last().cloned() else { return Ok(()) };
         let keep_ms = i64::try_from(self.options.keep_for.as_millis()).unwrap_or(i64::MAX);
-        for (number, modified, path) in all {
-            let old = (written - modified).num_milliseconds() >= keep_ms;
-            if number + self.options.keep_snapshots.max(2) > newest || !old {
-                break;
-            }
+        let newest_ms = written.timestamp_millis();
+        let stays = |number: u64, written_ms: i64| {
+            let old = newest_ms - written_ms >= keep_ms;
+            number + self.options.keep_snapshots.max(2) > newest || !old
+        };
+        let Some(first) =
+            all.iter().position(|(number, modified, _)| stays(*number, modified.timestamp_millis()))
+        else {
+            return Ok(());
+        };
+        // Whatever is later stands on nothing older than what the first that stays stands on.
+        let needed = match first {
+            0 => return Ok(()),
+            _ => match self.object(all[first].0).await? {
+                Some(Object::Changes(changes, _)) => changes.stands_on[0],
+                Some(Object::Whole(..)) => all[first].0,
+                None => return Ok(()),
+            },
+        };
+        for (_, _, path) in all.into_iter().take(first).take_while(|(number, ..)| *number < needed) {
             // One by one and oldest first: that a snapshot exists must prove that all after it do.
             match self.store.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
@@ -225,10 +276,11 @@ impl Catalog {
         Ok(())
     }
 
-    /// Creates the object of a snapshot, or finds that its number is taken.
-    async fn create(&self, next: &Snapshot) -> Result<Created, CatalogError> {
-        let path = layout::snapshot(&self.tenant, next.number);
-        let payload = PutPayload::from(next.to_json());
+    /// Creates the object of the snapshot after `base`, or finds that its number is taken.
+    async fn create(&self, next: &Stored, text: Vec<u8>, base: &Stored) -> Result<Created, CatalogError> {
+        let (number, commit) = (next.snapshot.number, next.snapshot.commit());
+        let path = layout::snapshot(&self.tenant, number);
+        let payload = PutPayload::from(text);
         let mut backoff = self.backoff();
         let mut attempt = 0;
         loop {
@@ -249,8 +301,8 @@ impl Catalog {
             // Refused or unclear: either way what lies there now says who won. A request that seemed to fail
             // may have succeeded, and the client library's own retry of it is then refused because of us.
             attempt += 1;
-            match self.get(next.number).await {
-                Ok(Some(there)) if there.commit() == next.commit() => return Ok(Created::Ours),
+            match self.get(number, base).await {
+                Ok(Some(there)) if there.snapshot.commit() == commit => return Ok(Created::Ours),
                 Ok(Some(_)) => return Ok(Created::Taken),
                 Ok(None) | Err(_) if attempt < self.options.attempts => {}
                 Ok(None) => {
@@ -277,7 +329,18 @@ impl Catalog {
 
     /// Whether a snapshot still exists; of the empty one before the first that cannot be told.
     async fn still_there(&self, number: u64) -> Result<bool, CatalogError> {
-        Ok(number > 0 && self.get(number).await?.is_some())
+        if number == 0 {
+            return Ok(false);
+        }
+        let path = layout::snapshot(&self.tenant, number);
+        let found = self.retry(|| async {
+            match self.store.head(&path).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(e) => Err(e),
+            }
+        });
+        found.await.map_err(|e| CatalogError::store(format!("cannot look for {path}"), e))
     }
 
     async fn find_newest(&self) -> Result<Arc<Snapshot>, CatalogError> {
@@ -290,48 +353,101 @@ impl Catalog {
             .iter()
             .filter_map(|o: &object_store::ObjectMeta| layout::snapshot_number(&o.location))
             .max();
-        let mut last = Arc::new(Snapshot::empty());
+        let known = self.seen.lock().newest.clone();
+        let mut last = Stored::whole(Snapshot::empty(), 0);
         if let Some(number) = newest {
-            let found = self.get(number).await?;
-            last = Arc::new(found.ok_or_else(|| {
+            last = self.get(number, &known).await?.ok_or_else(|| {
                 CatalogError::unexpected(format!(
                     "{} was listed but is not there",
                     layout::snapshot(&self.tenant, number)
                 ))
-            })?);
+            })?;
         }
         // The listing may be older than the newest commit.
-        while let Some(next) = self.get(last.number + 1).await? {
-            last = Arc::new(next);
-        }
-        Ok(self.advance(last))
+        self.follow(last).await
     }
 
     /// Takes a snapshot as the newest seen, unless a newer one was seen meanwhile.
-    fn advance(&self, to: Arc<Snapshot>) -> Arc<Snapshot> {
+    fn advance(&self, to: Stored) -> Arc<Snapshot> {
         let mut seen = self.seen.lock();
         seen.at_ms = self.options.clock.now_ms();
-        if to.number > seen.snapshot.number {
-            seen.snapshot = to;
+        if to.snapshot.number > seen.newest.snapshot.number {
+            seen.newest = to;
         }
-        seen.snapshot.clone()
+        seen.newest.snapshot.clone()
     }
 
-    async fn get(&self, number: u64) -> Result<Option<Snapshot>, CatalogError> {
+    /// A snapshot by its number; one that stands on what is not there is damaged.
+    async fn get(&self, number: u64, known: &Stored) -> Result<Option<Stored>, CatalogError> {
+        self.find(number, known).await?.or_broken(&self.tenant, number)
+    }
+
+    /// A snapshot, and those that it stands on, which are read at once where they are not known.
+    async fn find(&self, number: u64, known: &Stored) -> Result<Found, CatalogError> {
+        let (changes, bytes) = match self.object(number).await? {
+            None => return Ok(Found::Nothing),
+            Some(Object::Whole(snapshot, bytes)) => return Ok(Found::Stored(Stored::whole(snapshot, bytes))),
+            Some(Object::Changes(changes, bytes)) => (changes, bytes),
+        };
+        let have = |number: u64| {
+            let is = |s: &&Arc<Snapshot>| s.number == number;
+            let seen = self.seen.lock();
+            known.known().find(is).or_else(|| seen.lately.iter().rev().find(is)).cloned()
+        };
+        let read = changes.stands_on.iter().map(|number| {
+            let had = have(*number);
+            async move {
+                match had {
+                    Some(snapshot) => Ok(Ok(snapshot)),
+                    None => self.object(*number).await.map(Err),
+                }
+            }
+        });
+        let mut path: Vec<Arc<Snapshot>> = Vec::with_capacity(changes.stands_on.len());
+        for (number, found) in changes.stands_on.iter().zip(futures::future::try_join_all(read).await?) {
+            let object = layout::snapshot(&self.tenant, *number);
+            let snapshot = match found {
+                Ok(known) => known,
+                Err(None) => return Ok(Found::StandsOnNothing(*number)),
+                Err(Some(Object::Whole(snapshot, _))) => Arc::new(snapshot),
+                Err(Some(Object::Changes(between, bytes))) => {
+                    Stored::changed(object.as_ref(), &between, bytes, path.clone())?.snapshot
+                }
+            };
+            path.push(snapshot);
+        }
+        let object = layout::snapshot(&self.tenant, number);
+        let found = Stored::changed(object.as_ref(), &changes, bytes, path)?;
+        self.remember(&found.stands_on);
+        Ok(Found::Stored(found))
+    }
+
+    /// Keeps what others may stand on too.
+    fn remember(&self, path: &[Arc<Snapshot>]) {
+        let mut seen = self.seen.lock();
+        for snapshot in path {
+            seen.lately.retain(|s| s.number != snapshot.number);
+            seen.lately.push_back(snapshot.clone());
+        }
+        let over = seen.lately.len().saturating_sub(LATELY);
+        seen.lately.drain(..over);
+    }
+
+    /// What lies under a snapshot's name.
+    async fn object(&self, number: u64) -> Result<Option<Object>, CatalogError> {
         let path = layout::snapshot(&self.tenant, number);
-        let understand = |text: &bytes::Bytes| Snapshot::from_json(path.as_ref(), text);
+        let understand = |text: &bytes::Bytes| Object::from_json(path.as_ref(), text);
         let read = || small_object::read(&*self.store, &path, understand);
         let found =
             self.retry(read).await.map_err(|e| CatalogError::store(format!("cannot read {path}"), e))?;
-        let Some(snapshot) = found else { return Ok(None) };
-        let snapshot = snapshot?;
-        if snapshot.number != number {
+        let Some(object) = found.transpose()? else { return Ok(None) };
+        if object.number() != number {
             return Err(CatalogError::Corrupt {
                 object: path.to_string(),
-                what: format!("it says it is snapshot {}", snapshot.number),
+                what: format!("it says it is snapshot {}", object.number()),
             });
         }
-        Ok(Some(snapshot))
+        Ok(Some(object))
     }
 
     async fn retry<T, F: Future<Output = object_store::Result<T>>>(
@@ -351,5 +467,21 @@ impl Catalog {
             }
         }
         request().await
+    }
+}
+
+impl Found {
+    /// What is there, or an error where only a part of it is.
+    fn or_broken(self, tenant: &TenantId, number: u64) -> Result<Option<Stored>, CatalogError> {
+        match self {
+            Found::Stored(found) => Ok(Some(found)),
+            Found::Nothing => Ok(None),
+            Found::StandsOnNothing(base) => Err(CatalogError::Corrupt {
+                object: layout::snapshot(tenant, base).to_string(),
+                what: format!(
+                    "it is gone, and snapshot {number} is stored as what it changes of it: restore it from a backup"
+                ),
+            }),
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::error::CatalogError;
-use crate::block::BlockMeta;
+use crate::block::{BlockError, BlockMeta};
 use crate::deletion::{Tombstone, Visibility, selector_text};
 use crate::sidecar::{Kind, Sidecar};
 use crate::ulid_text;
@@ -156,8 +156,9 @@ impl Snapshot {
         exemplars.chain(self.metadata.iter().map(|f| (Kind::Metadata, f)))
     }
 
-    /// The newest version of the text that this code reads and writes.
-    pub const VERSION: u32 = 4;
+    /// The newest version of a whole snapshot's text; what is stored as changes has the one above, see
+    /// [`Changes`](super::changes::Changes).
+    pub(super) const VERSION: u32 = Self::EXPIRED;
     /// The version of a snapshot that names nothing but blocks: older programs read it too.
     const PLAIN: u32 = 1;
     /// That of one that names more than blocks, and of one with blocks that are
@@ -225,21 +226,30 @@ impl Snapshot {
         let blocks = &next.blocks;
         next.quarantined.retain(|q, _| !edit.release.contains(q) && blocks.iter().any(|b| b.ulid == *q));
         next.edit_sidecars(edit)?;
-        // A program that does not know tombstones would show what was deleted, and one that does not know the
-        // rest would drop it with its next commit: they must refuse.
-        let no_sidecars = next.exemplars.is_empty() && next.metadata.is_none();
-        let plain = next.tombstones.is_empty() && next.quarantined.is_empty() && no_sidecars;
-        next.version = match plain {
-            _ if !next.expired.is_empty() => Self::EXPIRED,
-            _ if next.blocks.iter().any(|b| b.share.is_some()) => Self::SHARES,
+        next.version = next.lowest_version();
+        next.commits.push(commit);
+        next.commits = latest(next.commits);
+        Ok(next)
+    }
+
+    /// Puts its lists into their order; expired blocks stay in the order in which they came.
+    pub(super) fn arrange(&mut self) {
+        self.blocks.sort_by_key(|b| (b.order(), b.ulid));
+        self.tombstones.sort_by_key(|t| t.ulid);
+        self.exemplars.sort_by_key(|f| (f.min_t_ms, f.ulid));
+    }
+
+    /// The lowest version that says all. A program that does not know tombstones would show what was deleted,
+    /// and one that does not know the rest would drop it with its next commit: they must refuse.
+    pub(super) fn lowest_version(&self) -> u32 {
+        let no_sidecars = self.exemplars.is_empty() && self.metadata.is_none();
+        let plain = self.tombstones.is_empty() && self.quarantined.is_empty() && no_sidecars;
+        match plain {
+            _ if !self.expired.is_empty() => Self::EXPIRED,
+            _ if self.blocks.iter().any(|b| b.share.is_some()) => Self::SHARES,
             true => Self::PLAIN,
             false => Self::MORE,
-        };
-        if next.commits.len() >= RECENT_COMMITS {
-            next.commits.drain(..=next.commits.len() - RECENT_COMMITS);
         }
-        next.commits.push(commit);
-        Ok(next)
     }
 
     /// What readers of this snapshot's blocks must not see.
@@ -367,47 +377,64 @@ impl Snapshot {
         self.commits.last().copied()
     }
 
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        let mut sealed = self.clone();
-        sealed.crc32 = String::new();
-        let plain = serde_json::to_vec(&sealed).expect("numbers and strings always serialize");
-        sealed.crc32 = format!("{:08x}", crc32fast::hash(&plain));
-        serde_json::to_vec(&sealed).expect("numbers and strings always serialize")
+    /// The text of an object that holds all of it, whatever it was read from.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut plain = self.clone();
+        plain.crc32.clear();
+        sealed(&plain)
     }
 
     pub(super) fn from_json(object: &str, text: &[u8]) -> Result<Snapshot, CatalogError> {
-        let corrupt = |what: String| CatalogError::Corrupt { object: object.to_string(), what };
-        let not_one = |e: serde_json::Error| corrupt(format!("not a catalog snapshot: {e}"));
-        // Before anything else: of a newer version not even the checksum can be told.
-        let version = serde_json::from_slice::<OnlyVersion>(text).map_err(not_one)?.version;
-        if version == 0 || version > Self::VERSION {
-            return Err(corrupt(format!(
-                "catalog version {version}, this Hearth reads 1 to {}: upgrade it",
-                Self::VERSION
-            )));
-        }
-        let mut s: Snapshot = serde_json::from_slice(text).map_err(not_one)?;
+        let mut s: Snapshot = serde_json::from_slice(text).map_err(|e| not_a_snapshot(object, &e))?;
         let said = std::mem::take(&mut s.crc32);
-        let plain = serde_json::to_vec(&s).expect("numbers and strings always serialize");
-        let found = format!("{:08x}", crc32fast::hash(&plain));
-        if said != found {
-            return Err(corrupt(format!("its checksum is {found}, it says {said:?}")));
-        }
-        for b in s.blocks.iter().map(|b| &**b).chain(s.expired.iter().map(|e| &e.block)) {
-            b.check_version(object).map_err(|e| corrupt(e.to_string()))?;
-        }
+        check_seal(object, &s, &said)?;
+        check_blocks(object, s.blocks.iter().map(|b| &**b).chain(s.expired.iter().map(|e| &e.block)))?;
         Ok(s)
     }
 }
 
-/// The one field that every version has.
-#[derive(Deserialize)]
-struct OnlyVersion {
-    version: u32,
+/// As many of the latest commits as a snapshot names.
+pub(super) fn latest(mut commits: Vec<Ulid>) -> Vec<Ulid> {
+    commits.drain(..commits.len().saturating_sub(RECENT_COMMITS));
+    commits
+}
+
+/// That a text cannot be read as a snapshot.
+pub(super) fn not_a_snapshot(object: &str, e: &serde_json::Error) -> CatalogError {
+    CatalogError::Corrupt { object: object.to_string(), what: format!("not a catalog snapshot: {e}") }
+}
+
+/// The JSON of something whose last field is `crc32` and left out while it is empty, with that field.
+pub(super) fn sealed(plain: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(plain).expect("numbers and strings always serialize");
+    let crc32 = crc32fast::hash(&text);
+    text.pop();
+    text.extend_from_slice(format!(",\"crc32\":\"{crc32:08x}\"}}").as_bytes());
+    text
+}
+
+/// Whether something that was read, without its `crc32`, has the checksum that it said.
+pub(super) fn check_seal(object: &str, plain: &impl Serialize, said: &str) -> Result<(), CatalogError> {
+    let text = serde_json::to_vec(plain).expect("numbers and strings always serialize");
+    let found = format!("{:08x}", crc32fast::hash(&text));
+    if said != found {
+        let what = format!("its checksum is {found}, it says {said:?}");
+        return Err(CatalogError::Corrupt { object: object.to_string(), what });
+    }
+    Ok(())
+}
+
+/// Whether this program knows the versions of blocks.
+pub(super) fn check_blocks<'a>(
+    object: &str,
+    mut blocks: impl Iterator<Item = &'a BlockMeta>,
+) -> Result<(), CatalogError> {
+    let corrupt = |e: BlockError| CatalogError::Corrupt { object: object.to_string(), what: e.to_string() };
+    blocks.try_for_each(|b| b.check_version(object).map_err(corrupt))
 }
 
 /// Anything by ULID, which is written as a text.
-mod text_map {
+pub(super) mod text_map {
     use std::collections::BTreeMap;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -429,7 +456,7 @@ mod text_map {
 }
 
 /// ULIDs by ULID, as texts.
-mod ulid_map {
+pub(super) mod ulid_map {
     use std::collections::BTreeMap;
 
     use serde::{Deserialize, Deserializer, Serializer};
@@ -449,7 +476,7 @@ mod ulid_map {
 }
 
 /// What is shared among snapshots, as a plain list.
-mod shared_list {
+pub(super) mod shared_list {
     use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -483,6 +483,9 @@ impl Db {
     }
 }
 
+/// Catalogs that are read at once where those of all tenants are.
+const CATALOGS_AT_ONCE: usize = 16;
+
 /// A tenant's catalog as this process sees it.
 async fn open_catalog(
     options: &DbOptions,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::RwLock;
 use ulid::Ulid;
 
@@ -12,8 +13,8 @@ use super::folder::{sync_folder, take_folder};
 use super::local::sealing::Found;
 use super::progress::{Progress, emptied_segments, note_snapshots, refuse_older_catalog};
 use super::{
-    CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain, open_catalog,
-    sidecars,
+    CATALOGS_AT_ONCE, CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain,
+    open_catalog, sidecars,
 };
 use crate::bucket::BlockStore;
 use crate::bucket::store_clock::StoreClock;
@@ -136,12 +137,12 @@ async fn open_catalogs(
         let error = if e.passes() { OpenError::wait(text) } else { OpenError::mend(text) };
         error.caused_by(e)
     };
-    let mut catalogs = HashMap::new();
-    for tenant in Catalog::tenants(&*options.store).await.map_err(fail)? {
-        let catalog = open_catalog(options, writer, &tenant).await.map_err(fail)?;
-        catalogs.insert(tenant, catalog);
-    }
-    Ok(catalogs)
+    let tenants = Catalog::tenants(&*options.store).await.map_err(fail)?;
+    let opened = futures::stream::iter(tenants).map(|tenant| async {
+        let catalog = open_catalog(options, writer, &tenant).await?;
+        Ok((tenant, catalog))
+    });
+    opened.buffer_unordered(CATALOGS_AT_ONCE).try_collect().await.map_err(fail)
 }
 
 /// Replays what neither the bucket nor the local blocks have into the head, and begins a segment. Answers

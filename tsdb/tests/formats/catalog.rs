@@ -49,6 +49,47 @@ async fn snapshot_is_as_documented() {
     assert_eq!(whole, text);
 }
 
+#[tokio::test]
+async fn changes_are_as_documented() {
+    let text = compact(&example("catalog.md", "json changes"));
+    let tenant = TenantId::single();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let whole = compact(&example("catalog.md", "json snapshot"));
+    store.put(&layout::snapshot(&tenant, 17), PutPayload::from(whole.clone())).await.unwrap();
+    let options = CatalogOptions { changes_from_bytes: 1, ..CatalogOptions::default() };
+    let opened = Catalog::open(store.clone(), tenant.clone(), "01KDVA0000BBBBBBBBBBBBBBBB", options.clone());
+    let catalog = opened.await.unwrap();
+    let before = catalog.snapshot();
+    // What the page's example says, as an edit.
+    let gone = before.blocks[0].ulid;
+    let edit = tsdb::catalog::Edit {
+        remove: vec![gone],
+        watermarks: BTreeMap::from([("01KDVA0000BBBBBBBBBBBBBBBB".to_string(), 42)]),
+        ..Default::default()
+    };
+    let after = catalog.commit(&edit).await.unwrap();
+    let written = text_of(&*store, &layout::snapshot(&tenant, 18)).await;
+    // The commit's name is new each time, and with it the checksum.
+    let ours = after.commit().unwrap().to_string();
+    let documented: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let theirs = documented["commits"][0].as_str().unwrap();
+    let plain = |text: &str| text.split(",\"crc32\"").next().unwrap().to_string();
+    assert_eq!(plain(&written).replace(&ours, theirs), plain(&text), "{written}");
+    let crc = crc32fast::hash(format!("{}}}", plain(&text)).as_bytes());
+    assert_eq!(documented["crc32"].as_str(), Some(&*format!("{crc:08x}")));
+    // And the example itself is read.
+    let page: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    page.put(&layout::snapshot(&tenant, 17), PutPayload::from(whole)).await.unwrap();
+    page.put(&layout::snapshot(&tenant, 18), PutPayload::from(text)).await.unwrap();
+    let read = Catalog::open(page, tenant, "reader", options).await.unwrap().snapshot();
+    assert_eq!((read.number, read.blocks.len(), read.version), (18, 0, 2));
+    assert!(read.quarantined.is_empty() && read.tombstones.is_empty() && read.clean.is_empty());
+    assert_eq!(
+        (&read.exemplars, &read.metadata, read.commits.len()),
+        (&before.exemplars, &before.metadata, 3)
+    );
+}
+
 /// What `meta.json` holds of three blocks, one with a share, one with less: the versions that the page names.
 #[tokio::test]
 async fn snapshot_has_the_lowest_version_that_says_all() {

@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 use super::identity::fenced;
 use super::progress::note_snapshots;
-use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
+use super::{CATALOGS_AT_ONCE, Db, FlushError, FlushReport, ReadState, open_catalog};
 use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
 use crate::block::{
@@ -285,16 +285,16 @@ impl Db {
     }
 
     async fn read_catalogs(&self) -> Result<(), CatalogError> {
-        let mut found = Vec::new();
         let known: HashSet<TenantId> = self.catalogs.lock().await.keys().cloned().collect();
-        for tenant in
-            Catalog::tenants(&*self.options.store).await?.into_iter().chain(known).collect::<HashSet<_>>()
-        {
+        let tenants = Catalog::tenants(&*self.options.store).await?;
+        let all: HashSet<TenantId> = tenants.into_iter().chain(known).collect();
+        let reads = all.into_iter().map(|tenant| async move {
             let snapshot = self.catalog(&tenant).await?.refresh().await?;
-            if self.is_ours(&tenant, &snapshot) {
-                found.push((tenant, snapshot));
-            }
-        }
+            Ok((tenant, snapshot))
+        });
+        let read = futures::stream::iter(reads).buffer_unordered(CATALOGS_AT_ONCE);
+        let mut found: Vec<_> = read.try_collect().await?;
+        found.retain(|(tenant, snapshot)| self.is_ours(tenant, snapshot));
         self.install(|state| {
             for (tenant, snapshot) in found {
                 newer(&mut state.snapshots, tenant, snapshot);
