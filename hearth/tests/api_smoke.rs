@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
-use test_services::command_line::{Running, agent};
+use test_services::Running;
+use test_services::command_line::agent;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -313,7 +314,7 @@ fn own_metrics_outlive_a_restart() {
         json(&body)["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
     };
     assert_eq!(ask(&running).as_deref(), Some("1"));
-    assert_eq!(running.terminate().code(), Some(0));
+    assert_eq!(running.stop().code(), Some(0));
     let again = running.again();
     assert_eq!(ask(&again).as_deref(), Some("2"), "one of before and one of now");
     let replay = json(&again.get("/api/v1/status/walreplay").1)["data"].clone();

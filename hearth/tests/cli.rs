@@ -2,7 +2,8 @@
 
 mod test_services;
 
-use test_services::command_line::{Running, hearth, text};
+use test_services::Running;
+use test_services::command_line::{hearth, text};
 
 #[test]
 fn help_is_grouped_with_defaults_and_examples() {
@@ -43,7 +44,7 @@ fn server_starts_answers_and_stops() {
     for part in ["remote_write:", "/api/v1/write", "Grafana"] {
         assert!(out.contains(part), "what it prints at the start lacks {part:?}:\n{out}");
     }
-    assert_eq!(running.terminate().code(), Some(0), "{}", running.output());
+    assert_eq!(running.stop().code(), Some(0), "{}", running.output());
 }
 
 #[test]

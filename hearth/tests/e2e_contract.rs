@@ -66,8 +66,13 @@ fn native(at_ms: i64, n: f64) -> Native {
     }
 }
 
+/// The whole second before this one, in milliseconds: samples up to it lie in nobody's future.
+fn past_second_ms() -> i64 {
+    now_ms() / 1000 * 1000 - 1_000
+}
+
 fn pair() -> Pair {
-    pair_until(now_ms() / 1000 * 1000 - 1_000)
+    pair_until(past_second_ms())
 }
 
 /// A Prometheus and a Hearth with the same samples, the last at a time.
@@ -288,7 +293,7 @@ fn read_request(start_ms: i64, end_ms: i64, matchers: &[(u64, &str, &str)], acce
 #[test]
 fn contract_of_remote_read_in_samples_and_in_chunks() {
     // Upstream ends a chunk where two hours of the clock end.
-    let (now, two_hours) = (now_ms() / 1000 * 1000 - 1_000, 2 * 3_600_000);
+    let (now, two_hours) = (past_second_ms(), 2 * 3_600_000);
     let hours_began = now.div_euclid(two_hours) * two_hours;
     let pair = pair_until(if now - SAMPLES * EVERY_MS < hours_began { hours_began - 1_000 } else { now });
     let (end, start) = (pair.end_ms, pair.end_ms - SAMPLES * EVERY_MS);
@@ -397,7 +402,7 @@ fn fields(mut message: &[u8]) -> Vec<Vec<u8>> {
 fn contract_of_a_prometheus_that_reads_from_hearth() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = Start::at(folder.path()).config("self_metrics_interval: 0\n").ready();
-    let end_ms = now_ms() / 1000 * 1000 - 1_000;
+    let end_ms = past_second_ms();
     hearth.api.write(&all_series(end_ms));
     let reader = reader(folder.path(), hearth.start.port);
     for query in [
@@ -441,7 +446,7 @@ fn reader(folder: &Path, port: u16) -> Prometheus {
 fn contract_of_a_prometheus_that_federates_from_hearth() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = Start::at(folder.path()).config("self_metrics_interval: 0\n").ready();
-    let end_ms = now_ms() / 1000 * 1000 - 1_000;
+    let end_ms = past_second_ms();
     hearth.api.write(&all_series(end_ms));
     // As text, and, where native histograms are wanted, as protobuf.
     for (name, more) in [("text", &[][..]), ("protobuf", &["--enable-feature=native-histograms"])] {
@@ -484,7 +489,7 @@ fn contract_of_a_prometheus_that_federates_from_hearth() {
 fn contract_of_promtool() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hearth = Start::at(folder.path()).config("self_metrics_interval: 0\n").ready();
-    let end_ms = now_ms() / 1000 * 1000 - 1_000;
+    let end_ms = past_second_ms();
     hearth.api.write(&all_series(end_ms));
     let url = hearth.api.base.clone();
     let time = (end_ms / 1000).to_string();

@@ -5,7 +5,7 @@ mod test_services;
 use std::path::Path;
 
 use serde_json::Value;
-use test_services::command_line::Running;
+use test_services::Running;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))

@@ -8,7 +8,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use test_services::command_line::{self, Running, agent, hearth};
+use test_services::Running;
+use test_services::command_line::{self, agent, hearth};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text)

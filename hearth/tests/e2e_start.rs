@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use test_services::command_line::{Running, hearth, text};
+use test_services::Running;
+use test_services::command_line::{hearth, text};
 use test_services::plain_s3::PlainS3;
 use test_services::{Start, free_port, wait_for};
 

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use ::model::source::testing::rng::Rng;
 pub use api::{Api, Data, Labels};
-pub use hearth::{Hearth, Start};
+pub use hearth::{Hearth, Running, Start};
 pub use model::Model;
 pub use remote_write::{Series, series};
 

@@ -82,9 +82,14 @@ impl DedupSource {
             else {
                 continue;
             };
-            // Replicas of which only one was there at the time are one series' windows.
-            let series = self.inner.series(&LabelQuery { min_t_ms, max_t_ms, ..names.clone() })?;
-            if Plan::new(series, &self.replica_labels).merges() {
+            // Replicas of which only one was there at the time are one series' windows. Where all of the
+            // time is the windows', that is known already.
+            let is_all = min_t_ms <= names.min_t_ms && names.max_t_ms <= max_t_ms;
+            let merge = is_all || {
+                let series = self.inner.series(&LabelQuery { min_t_ms, max_t_ms, ..names.clone() })?;
+                Plan::new(series, &self.replica_labels).merges()
+            };
+            if merge {
                 parts.iter_mut().filter(|p| of_resolution(p)).for_each(|p| p.coarse = true);
             }
         }
