@@ -3,6 +3,7 @@
 
 mod faulty_store;
 mod recording;
+mod set_up;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -13,34 +14,18 @@ use model::sample::{Sample, Value};
 use model::source::memory::{Batches, MemorySource};
 use model::source::merge::MergedSource;
 use model::source::testing::conformance::{Given, check_conformance, drain};
-use model::source::{Budget, Hints, Selection, SeriesColumns, Source, SourceError};
+use model::source::{Selection, SeriesColumns, Source, SourceError};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
+use set_up::{everything, runtime};
 use tsdb::block::checksums::CRC_BLOCK_BYTES;
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, FileMeta, WriteOptions, write_block};
 use tsdb::bucket::{BlockStore, BucketSource};
 use tsdb::layout;
 use ulid::Ulid;
-
-fn runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-    })
-}
-
-fn everything() -> Selection {
-    Selection {
-        matchers: Vec::new(),
-        min_t_ms: i64::MIN,
-        max_t_ms: i64::MAX,
-        hints: Hints::default(),
-        budget: Budget::unlimited(),
-    }
-}
 
 fn model(given: &Given) -> MemorySource {
     let model = MemorySource::new();

@@ -2,8 +2,8 @@
 //! is there twice.
 
 mod faulty_store;
+mod set_up;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,32 +14,11 @@ use model::tenant::TenantId;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use tsdb::block::{BlockMeta, BlockStats};
-use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
+use set_up::meta;
+use tsdb::block::BlockMeta;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, ProbeError, Quarantine, Snapshot, probe};
 use tsdb::layout;
 use ulid::Ulid;
-
-fn meta(ulid: Ulid) -> BlockMeta {
-    BlockMeta {
-        version: FORMAT_VERSION,
-        ulid,
-        tenant: "default".to_string(),
-        min_t_ms: 0,
-        max_t_ms: 10,
-        resolution_ms: 0,
-        level: 0,
-        sources: Vec::new(),
-        downsampled_ms: Vec::new(),
-        approximate: false,
-        share: None,
-        writer: "test".to_string(),
-        external_labels: BTreeMap::from([("cluster".to_string(), "lab".to_string())]),
-        stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },
-        files: BlockFileMetas::default(),
-        crc32: String::new(),
-    }
-}
 
 fn options() -> CatalogOptions {
     CatalogOptions { pause: Duration::from_micros(100), ..CatalogOptions::default() }

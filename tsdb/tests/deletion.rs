@@ -2,6 +2,7 @@
 //! everybody, through flushes, restarts, races and a store that fails.
 
 mod faulty_store;
+mod set_up;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,11 +14,12 @@ use model::matcher::{MatchOp, Matcher};
 use model::sample::Value;
 use model::source::memory::MemorySource;
 use model::source::testing::conformance::{assert_same, check_conformance, drain};
-use model::source::{Budget, Hints, LabelQuery, Selection, SeriesColumns, Source};
+use model::source::{Budget, LabelQuery, SeriesColumns};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
+use set_up::{everything, runtime};
 use tsdb::block::upload::upload;
 use tsdb::block::{BlockMeta, BlockOrigin, BlockStats, WriteOptions, write_block};
 use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
@@ -27,23 +29,6 @@ use tsdb::db::{Db, DbOptions, DeleteError};
 use tsdb::deletion::{RetentionRule, RetentionRules, Tombstone, Visibility};
 use tsdb::layout;
 use ulid::Ulid;
-
-fn runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-    })
-}
-
-fn everything() -> Selection {
-    Selection {
-        matchers: Vec::new(),
-        min_t_ms: i64::MIN,
-        max_t_ms: i64::MAX,
-        hints: Hints::default(),
-        budget: Budget::unlimited(),
-    }
-}
 
 fn put_block(store: &Arc<dyn ObjectStore>, series: Vec<SeriesColumns>) -> Option<Arc<BlockMeta>> {
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! register, writers that die at any step.
 
 mod faulty_store;
+mod set_up;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,32 +13,10 @@ use faulty_store::{Fault, FaultyStore, scattered};
 use futures::TryStreamExt;
 use model::tenant::TenantId;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use tsdb::block::{BlockMeta, BlockStats};
-use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
+use set_up::meta;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Commits, Edit, Register, RegisterError, arrange};
 use tsdb::layout;
 use ulid::Ulid;
-
-fn meta(ulid: Ulid) -> BlockMeta {
-    BlockMeta {
-        version: FORMAT_VERSION,
-        ulid,
-        tenant: "default".to_string(),
-        min_t_ms: 0,
-        max_t_ms: 10,
-        resolution_ms: 0,
-        level: 0,
-        sources: Vec::new(),
-        downsampled_ms: Vec::new(),
-        approximate: false,
-        share: None,
-        writer: "test".to_string(),
-        external_labels: BTreeMap::new(),
-        stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },
-        files: BlockFileMetas::default(),
-        crc32: String::new(),
-    }
-}
 
 /// A coordinator in memory that fails as told by a seed; 0 for never.
 #[derive(Debug, Default)]

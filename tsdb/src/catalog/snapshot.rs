@@ -429,7 +429,7 @@ pub(super) fn check_blocks<'a>(
     object: &str,
     mut blocks: impl Iterator<Item = &'a BlockMeta>,
 ) -> Result<(), CatalogError> {
-    let corrupt = |e: BlockError| CatalogError::Corrupt { object: object.to_string(), what: e.to_string() };
+    let corrupt = |e: MetaError| CatalogError::Corrupt { object: object.to_string(), what: e.to_string() };
     blocks.try_for_each(|b| b.check_version(object).map_err(corrupt))
 }
 
