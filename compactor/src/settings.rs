@@ -154,3 +154,27 @@ impl Settings {
 pub(crate) fn millis(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_a_job_is_shared_out_and_its_parts_have_bounds() {
+        for bytes in [1 << 20, 512 << 20, 1 << 40] {
+            let settings = Settings { max_memory_bytes: bytes, ..Settings::new("scratch") };
+            let (raw, windows) = (settings.write_options(0), settings.write_options(300_000));
+            let all = [
+                settings.cache_bytes(),
+                settings.input_bytes() as usize,
+                raw.row_group_bytes + raw.timeline_memory_bytes,
+                2 * (windows.row_group_bytes + windows.timeline_memory_bytes),
+            ];
+            assert!(all.iter().sum::<usize>() as u64 <= bytes, "{bytes}: {all:?}");
+            for options in [raw, windows] {
+                assert!((64 << 10..=256 << 20).contains(&options.row_group_bytes), "{bytes}");
+                assert!((64 << 10..=8 << 20).contains(&options.batch_bytes), "{bytes}");
+            }
+        }
+    }
+}

@@ -28,7 +28,7 @@ pub struct MetaError {
 }
 
 /// A block's description; the same text is `meta.json` and the block's entry in the catalog.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockMeta {
     pub version: u32,
     #[serde(with = "ulid_text::one")]

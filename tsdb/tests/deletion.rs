@@ -14,7 +14,7 @@ use model::matcher::{MatchOp, Matcher};
 use model::sample::Value;
 use model::source::memory::MemorySource;
 use model::source::testing::conformance::{assert_same, check_conformance, drain};
-use model::source::{Budget, LabelQuery, SeriesColumns};
+use model::source::{Budget, LabelQuery, SeriesColumns, Source};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};

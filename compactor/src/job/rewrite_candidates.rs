@@ -125,3 +125,60 @@ fn look(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::matcher::Matcher;
+    use tsdb::deletion::{RetentionRule, Tombstone};
+
+    const DAY: i64 = 86_400_000;
+
+    fn block(n: u64, max_t_ms: i64, resolution_ms: i64) -> BlockMeta {
+        let ulid = Ulid::from_parts(n, 0);
+        BlockMeta { ulid, max_t_ms, resolution_ms, ..BlockMeta::default() }
+    }
+
+    fn with(blocks: Vec<BlockMeta>, bury: Vec<Tombstone>) -> Snapshot {
+        let added = blocks.into_iter().fold(Snapshot::empty(), |snapshot, block| {
+            let n = snapshot.number + 1;
+            snapshot
+                .apply(&Edit::flush(Some(block), "test", n), "test", Ulid::from_parts(100 + n, 0))
+                .unwrap()
+        });
+        let edit = Edit { bury, ..Edit::default() };
+        added.apply(&edit, "test", Ulid::from_parts(1000, 0)).unwrap()
+    }
+
+    #[test]
+    fn suspects_are_blocks_that_a_rule_has_run_out_for_once_for_each_number_of_rules() {
+        let rule = |days: i64| RetentionRule {
+            matchers: vec![Matcher::equal("job", "debug")],
+            keep_ms: Some(days * DAY),
+        };
+        let rules = RetentionRules { rules: vec![rule(1), rule(3)], otherwise_ms: None };
+        let snapshot = with(vec![block(1, 0, 0), block(2, 5 * DAY, 0)], vec![]);
+        let mut known = Remembered::default();
+        let at = |known: &Remembered, now_ms| {
+            let found = suspects(&snapshot, &rules, known, now_ms);
+            found.iter().map(|(b, run_out)| (b.ulid.timestamp_ms(), *run_out)).collect::<Vec<_>>()
+        };
+        assert!(at(&known, DAY).is_empty(), "to the millisecond it is kept");
+        assert_eq!(at(&known, DAY + 1), [(1, 1)]);
+        known.rules.insert(Ulid::from_parts(1, 0), (1, false));
+        assert!(at(&known, 2 * DAY).is_empty(), "it was looked through for that rule");
+        assert_eq!(at(&known, 3 * DAY + 1), [(1, 2)], "another rule has run out since");
+        assert_eq!(at(&known, 9 * DAY), [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn suspects_of_a_deletion_are_samples_and_windows_whose_samples_are_gone() {
+        let tombstone = Tombstone::new(vec![Matcher::equal("job", "x")], i64::MIN, i64::MAX, 0);
+        let of_samples = BlockMeta { sources: vec![Ulid::from_parts(1, 0)], ..block(2, 10, 300_000) };
+        let alone = BlockMeta { sources: vec![Ulid::from_parts(9, 0)], ..block(3, 10, 300_000) };
+        let snapshot = with(vec![block(1, 10, 0), of_samples, alone], vec![tombstone]);
+        let found = suspects(&snapshot, &RetentionRules::default(), &Remembered::default(), 0);
+        let numbers: Vec<u64> = found.iter().map(|(b, _)| b.ulid.timestamp_ms()).collect();
+        assert_eq!(numbers, [1, 3], "windows beside their samples are made anew with them");
+    }
+}

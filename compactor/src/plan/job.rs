@@ -187,3 +187,51 @@ pub fn windows_alone(blocks: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {
     let alone = |b: &&Arc<BlockMeta>| b.resolution_ms > 0 && sources_of(b).iter().all(|s| !raw.contains(s));
     blocks.iter().filter(alone).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_settings_that_cannot_work_are_refused_with_the_reason() {
+        let with = |change: fn(&mut PlanSettings)| {
+            let mut settings = PlanSettings::default();
+            change(&mut settings);
+            settings.check()
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        let refused = |change| with(change).unwrap_err();
+        assert!(refused(|s| s.levels_ms = vec![]).contains("at least one level"));
+        assert!(refused(|s| s.levels_ms = vec![-1]).contains("at least one level"));
+        assert!(refused(|s| s.levels_ms = vec![10, 25]).contains("25 ms is none of 10 ms"));
+        assert!(refused(|s| s.levels_ms = vec![10, 10]).contains("10 ms is none of 10 ms"));
+        assert!(refused(|s| s.resolutions_ms = vec![300_000, 7]).contains("window of 7 ms"));
+        assert!(refused(|s| s.max_inputs = 1).contains("two inputs"));
+    }
+
+    #[test]
+    fn windows_are_alone_when_no_samples_of_theirs_live() {
+        let block = |n: u64, resolution_ms, sources: &[u64]| {
+            let sources = sources.iter().map(|s| Ulid::from_parts(*s, 0)).collect();
+            Arc::new(BlockMeta {
+                ulid: Ulid::from_parts(n, 0),
+                resolution_ms,
+                sources,
+                ..BlockMeta::default()
+            })
+        };
+        let flushed = block(1, 0, &[]);
+        let beside = block(2, 300_000, &[1, 7]);
+        let left = block(3, 300_000, &[8, 9]);
+        let left_1h = block(4, 3_600_000, &[8, 9]);
+        let live = [flushed, beside, left, left_1h];
+        let alone: Vec<Ulid> = windows_alone(&live).iter().map(|b| b.ulid).collect();
+        assert_eq!(alone, [3, 4].map(|n| Ulid::from_parts(n, 0)), "one shared source is enough");
+        let (by_one, by_another) = (Job::same_again(unit(&live[2])), Job::same_again(unit(&live[2])));
+        assert_eq!(by_one.name(), by_another.name(), "the same work has one lease, whoever plans it");
+    }
+
+    fn unit(block: &Arc<BlockMeta>) -> Unit {
+        Unit::all_of([block]).pop().expect("one block is one unit")
+    }
+}

@@ -142,7 +142,7 @@ pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode
     let (first, last) =
         held.clone().fold((i64::MAX, i64::MIN), |(a, b), m| (a.min(m.min_t_ms), b.max(m.max_t_ms)));
     let total = held.filter(|b| b.resolution_ms == 0).map(|b| b.stats.samples).sum();
-    let mut run = Run {
+    let mut run = ExportRun {
         wanted: Wanted {
             min_t_ms: wanted.min_t_ms.max(first),
             max_t_ms: wanted.max_t_ms.min(last),
@@ -228,14 +228,14 @@ async fn flush(url: &str) -> Result<(), CommandError> {
     Err(if status.is_server_error() { CommandError::Failed(why) } else { CommandError::Mend(why) })
 }
 
-struct Run {
+struct ExportRun {
     wanted: Wanted,
     console: Console,
     done: Exported,
     stop: Arc<AtomicBool>,
 }
 
-impl Run {
+impl ExportRun {
     fn export(
         &mut self,
         source: &BucketSource,

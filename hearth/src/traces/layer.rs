@@ -16,7 +16,7 @@ use super::{Attribute, Context, Queue, Span, new_span_id, now_ns};
 pub const TRACE_ID: &str = "trace_id";
 pub const PARENT_ID: &str = "parent_id";
 
-/// See the module.
+/// Puts what it notes of traced requests into a queue, from which they are sent.
 pub struct TraceLayer {
     queue: Arc<Queue>,
 }

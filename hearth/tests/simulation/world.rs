@@ -148,7 +148,7 @@ fn series(size: Size) -> Vec<Spec> {
 /// A sample on its way.
 type Row = (Labels, i64, Value);
 
-/// See the module.
+/// The store, its model, and what has happened to both.
 pub struct World {
     pub size: Size,
     pub clock: ManualClock,

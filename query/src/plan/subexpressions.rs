@@ -201,3 +201,56 @@ fn is_whole(expr: &PlanExpr) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{ParseOptions, parse_expr};
+    use crate::plan::{Plan, Times, build};
+
+    fn plan(text: &str) -> Plan {
+        let expr = parse_expr(text, &ParseOptions::default()).unwrap();
+        let times = Times { start_ms: 0, end_ms: 60_000, step_ms: 15_000, default_subquery_step_ms: 60_000 };
+        build(&expr, times).unwrap()
+    }
+
+    const NONE: [u32; 0] = [];
+
+    /// How often each marked value stands in a plan, in the order of the text.
+    fn marks(text: &str) -> Vec<u32> {
+        fn walk(expr: &PlanExpr, out: &mut Vec<u32>) {
+            out.extend(expr.shared.as_ref().map(|s| s.uses));
+            match &expr.node {
+                PlanNode::Binary(b) => {
+                    walk(&b.lhs, out);
+                    walk(&b.rhs, out);
+                }
+                PlanNode::Subquery(s) => walk(&s.expr, out),
+                PlanNode::Call(call) => call.args.iter().for_each(|arg| walk(arg, out)),
+                PlanNode::Aggregate(a) => walk(&a.expr, out),
+                PlanNode::Negate(inner) | PlanNode::StepInvariant(inner) => walk(inner, out),
+                _ => {}
+            }
+        }
+        let mut out = Vec::new();
+        walk(&plan(text).root, &mut out);
+        out
+    }
+
+    #[test]
+    fn common_subexpressions_are_what_is_computed_whole_and_stands_more_than_once() {
+        assert_eq!(marks("sum(rate(a[5m])) / sum(rate(b[5m]))"), NONE);
+        assert_eq!(marks("sum(rate(a[5m])) / sum(rate(a[5m]))"), [2, 2]);
+        assert_eq!(marks("rate(a[5m]) / rate(a[5m])"), NONE, "rows pass one by one");
+        assert_eq!(marks("sum by (x) (a) + sum by (y) (a)"), NONE, "grouped otherwise");
+        assert_eq!(marks("sum(a) + sum(a offset 1m)"), NONE, "at other times");
+        assert_eq!(marks("sum(a @ 10) + sum(a @ 10)").len(), 2);
+    }
+
+    #[test]
+    fn common_subexpressions_inside_one_are_marked_where_they_stand_more_often() {
+        // Each max(a) inside the repeated sum goes with it, until one stands elsewhere too.
+        assert_eq!(marks("abs(max(a)) + abs(max(a))"), [2, 2]);
+        assert_eq!(marks("abs(max(a)) + abs(max(a)) + max(a)"), [2, 3, 2, 3, 3]);
+    }
+}

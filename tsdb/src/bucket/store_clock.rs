@@ -14,7 +14,7 @@ use model::clock::Clock;
 /// How long the store's clock is taken to go on as it was read.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
-/// See the module. Clones share what was read.
+/// Reads the time that the store gives an object it has just written. Clones share what was read.
 #[derive(Clone)]
 pub struct StoreClock {
     store: Arc<dyn ObjectStore>,

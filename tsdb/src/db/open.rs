@@ -2,6 +2,7 @@
 //! the log, in this order.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
@@ -11,7 +12,7 @@ use ulid::Ulid;
 
 use super::folder::{sync_folder, take_folder};
 use super::local::sealing::Found;
-use super::progress::{Progress, emptied_segments, note_snapshots, refuse_older_catalog};
+use super::progress::{Progress, State, emptied_segments, note_snapshots, refuse_older_catalog};
 use super::{
     CATALOGS_AT_ONCE, CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain,
     open_catalog, sidecars,
@@ -37,18 +38,9 @@ impl Db {
         let catalogs = open_catalogs(&options, &writer).await?;
         let snapshots: BTreeMap<TenantId, Arc<Snapshot>> =
             catalogs.iter().map(|(tenant, catalog)| (tenant.clone(), catalog.snapshot())).collect();
-        // An eighth for what stays: the rest is for series and samples.
-        let metadata_bytes = options.max_head_bytes.map_or(u64::MAX, |limit| limit / 8).min(256 << 20);
-        let head = Arc::new(Head::with_metadata_bytes(metadata_bytes));
+        let head = Arc::new(Head::with_metadata_bytes(metadata_bytes(&options)));
         let exemplars = Arc::new(Buffer::new(options.exemplar_bytes));
-        let (progress, known) = Progress::open(&options.dir);
-        if known.is_none() && wal::segments(&options.dir.join("log")).is_ok_and(|all| !all.is_empty()) {
-            tracing::warn!(
-                "{} is not there, although {} has a log: what else may be gone from the folder is not noticed. Folders of earlier versions do not have it",
-                progress.path().display(),
-                options.dir.display()
-            );
-        }
+        let (progress, known) = open_progress(&options.dir);
         refuse_older_catalog(&progress, known.as_ref(), &snapshots)?;
         let local = local::sealing::open_store(&options.dir, options.local_store.clone())?;
         let found = local::sealing::load(&options.dir, &*local, &snapshots, &writer, known.as_ref()).await?;
@@ -112,6 +104,25 @@ impl Db {
         }
         Ok(db)
     }
+}
+
+/// What metadata of metrics may take: an eighth of the head is for what stays, the rest for series and
+/// samples.
+fn metadata_bytes(options: &DbOptions) -> u64 {
+    options.max_head_bytes.map_or(u64::MAX, |limit| limit / 8).min(256 << 20)
+}
+
+/// What the folder remembers of itself; says so where it has a log and remembers nothing.
+fn open_progress(dir: &Path) -> (Progress, Option<State>) {
+    let (progress, known) = Progress::open(dir);
+    if known.is_none() && wal::segments(&dir.join("log")).is_ok_and(|all| !all.is_empty()) {
+        tracing::warn!(
+            "{} is not there, although {} has a log: what else may be gone from the folder is not noticed. Folders of earlier versions do not have it",
+            progress.path().display(),
+            dir.display()
+        );
+    }
+    (progress, known)
 }
 
 /// Sees to it that this process may commit to the bucket, under the name that its folder has there. Answers

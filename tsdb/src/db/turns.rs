@@ -18,7 +18,7 @@ pub(super) trait Instants: Send + Sync + 'static {
     fn all(&self) -> Vec<(u32, i64)>;
 }
 
-/// See the module. One for each log.
+/// The requests of a log that are on their way to the head, with what they write. One for each log.
 pub(super) struct Turns {
     inner: Mutex<Inner>,
     /// [`Inner::ended`], for those who wait.

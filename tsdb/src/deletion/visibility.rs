@@ -194,3 +194,63 @@ impl Resolved {
         Ok(Resolved { fate_of, fates })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deletion::{RetentionRule, RetentionRules};
+    use model::labels::Labels;
+    use std::collections::BTreeMap;
+    use ulid::Ulid;
+
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    fn tombstone(n: u64, name: &str, min_t_ms: i64, max_t_ms: i64) -> Arc<Tombstone> {
+        let new = Tombstone::new(vec![Matcher::equal("n", name)], min_t_ms, max_t_ms, 0);
+        Arc::new(Tombstone { ulid: Ulid::from_parts(n, 0), covers: Ulid::from_parts(n, 0), ..new })
+    }
+
+    fn meta() -> BlockMeta {
+        BlockMeta { ulid: Ulid::from_parts(5, 0), min_t_ms: 0, max_t_ms: 100, ..BlockMeta::default() }
+    }
+
+    fn at_present(visibility: &Visibility) -> Option<BlockVisibility> {
+        let concern = Concern::of(visibility, &meta())?;
+        let matching = |matchers: &[Matcher]| {
+            let series = NAMES.iter().enumerate().filter(|(_, name)| {
+                model::matcher::matches_all(&Labels::from_pairs([("n", **name)]), matchers)
+            });
+            series.map(|(number, _)| number as u32).collect()
+        };
+        let resolved = concern.resolve(NAMES.len(), matching, &Budget::unlimited()).unwrap();
+        concern.at_present(Arc::new(resolved))
+    }
+
+    #[test]
+    fn visibility_of_a_block_hides_of_each_series_what_any_tombstone_and_its_first_rule_hide() {
+        let tombstones = [tombstone(6, "a", 0, 10), tombstone(7, "a", 11, 20), tombstone(8, "b", 90, 200)];
+        let rule = |name: &str, keep_ms| RetentionRule {
+            matchers: vec![Matcher::equal("n", name)],
+            keep_ms: Some(keep_ms),
+        };
+        let retention = RetentionRules { rules: vec![rule("b", 60), rule("b", 10)], otherwise_ms: None };
+        let visibility = Visibility::of(&tombstones, &BTreeMap::new()).with_retention(retention.into(), 100);
+        let block = at_present(&visibility).unwrap();
+        assert!(block.covers(0, 0, 20) && !block.covers(0, 0, 21), "two deletions are one stretch");
+        assert!(block.covers(1, i64::MIN, 39) && !block.covers(1, 39, 40), "the first rule decides");
+        assert!(block.covers(1, 90, 100));
+        assert!(!block.touches(2));
+    }
+
+    #[test]
+    fn visibility_of_a_block_is_none_where_nothing_of_its_series_or_its_time_is_hidden() {
+        let of = |tombstones: &[Arc<Tombstone>]| Visibility::of(tombstones, &BTreeMap::new());
+        assert!(Concern::of(&of(&[tombstone(6, "a", 101, 200)]), &meta()).is_none(), "after its time");
+        assert!(Concern::of(&of(&[tombstone(4, "a", 0, 100)]), &meta()).is_none(), "written later");
+        assert!(at_present(&of(&[tombstone(6, "d", 0, 100)])).is_none(), "no such series");
+        let one = of(&[tombstone(6, "a", 0, 1)]);
+        let other = of(&[tombstone(7, "a", 0, 1)]);
+        let fingerprint = |v: &Visibility| Concern::of(v, &meta()).map(|c| c.fingerprint());
+        assert_ne!(fingerprint(&one), fingerprint(&other), "what was resolved for one is not the other's");
+    }
+}

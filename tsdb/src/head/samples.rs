@@ -57,14 +57,14 @@ struct Late {
     buffer_bytes: u32,
     /// Chunks of full buffers, run by run: at equal timestamps the later run wins.
     closed: Vec<Chunk>,
-    runs: Vec<Run>,
+    runs: Vec<LateRun>,
     /// Heap bytes of their contents.
     closed_bytes: u32,
 }
 
 /// Chunks of late samples that ascend.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct LateRun {
     chunks: usize,
     samples: usize,
 }
@@ -356,7 +356,7 @@ impl Late {
         let from = self.closed.len();
         pack(newest, &mut self.closed);
         self.closed_bytes += self.closed[from..].iter().map(chunk_bytes).sum::<u32>();
-        self.runs.push(Run { chunks: self.closed.len() - from, samples: newest.len() });
+        self.runs.push(LateRun { chunks: self.closed.len() - from, samples: newest.len() });
     }
 
     fn value_at(&self, t: i64) -> Option<(Value, i64)> {
@@ -375,7 +375,7 @@ impl Late {
     fn heap_bytes(&self) -> usize {
         self.closed.capacity() * std::mem::size_of::<Chunk>()
             + self.closed_bytes as usize
-            + self.runs.capacity() * std::mem::size_of::<Run>()
+            + self.runs.capacity() * std::mem::size_of::<LateRun>()
             + self.buffer.capacity() * std::mem::size_of::<(i64, Value, i64)>()
             + self.buffer_bytes as usize
     }

@@ -37,7 +37,7 @@ pub enum Fault {
     Racy,
 }
 
-/// See the module.
+/// A store with faults that a test scripts.
 #[derive(Debug)]
 pub struct FaultyStore {
     /// What stores: memory, unless another was given.

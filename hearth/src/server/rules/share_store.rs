@@ -38,7 +38,7 @@ pub enum ShareError {
     },
 }
 
-/// See the module.
+/// A bucket as the place of the table and of what members say.
 pub struct ShareStore {
     store: Arc<dyn ObjectStore>,
 }

@@ -39,7 +39,7 @@ struct Lease {
     until_ms: i64,
 }
 
-/// See the module.
+/// What this process holds of the shares, and the rounds by which it holds them.
 pub struct Sharing {
     store: ShareStore,
     me: String,

@@ -6,7 +6,7 @@ use super::{CompiledRule, Group, GroupKey};
 
 /// What becomes of each group; numbers are places in the two lists.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct ReloadPlan {
     /// Old ones that run on untouched.
     pub keep: Vec<usize>,
     /// New ones, each with the old one whose state it takes.
@@ -16,10 +16,10 @@ pub struct Plan {
 }
 
 /// Compares what runs with what was read.
-pub fn plan<'a>(old: impl IntoIterator<Item = &'a Group>, new: &[Group]) -> Plan {
+pub fn plan<'a>(old: impl IntoIterator<Item = &'a Group>, new: &[Group]) -> ReloadPlan {
     let old: Vec<&Group> = old.into_iter().collect();
     let mut by_key: HashMap<&GroupKey, usize> = old.iter().enumerate().map(|(i, g)| (&g.key, i)).collect();
-    let mut plan = Plan::default();
+    let mut plan = ReloadPlan::default();
     for (at, group) in new.iter().enumerate() {
         match by_key.remove(&group.key) {
             Some(before) if old[before].is_same(group) => plan.keep.push(before),

@@ -40,7 +40,7 @@ pub struct Re2 {
     hir: Option<Hir>,
     /// Compiled at once where values are matched by it, on demand (for captures) where they are not.
     regex: OnceLock<Regex>,
-    plan: Plan,
+    plan: Strategy,
     set: Option<Vec<String>>,
     prefixes: Vec<String>,
 }
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Re2 {
 
 /// How values are matched, cheapest first.
 #[derive(Debug)]
-enum Plan {
+enum Strategy {
     /// `.*`
     All,
     /// `.+`
@@ -75,7 +75,7 @@ enum Plan {
         ends: String,
     },
     /// Any of these: `foo.*|.*bar`.
-    AnyOf(Vec<Plan>),
+    AnyOf(Vec<Strategy>),
     Engine,
 }
 
@@ -97,10 +97,10 @@ impl Re2 {
             set
         });
         check_captures(&inner, expr)?;
-        let plan = if set.is_some() { Plan::Set } else { plan(&inner) };
+        let plan = if set.is_some() { Strategy::Set } else { plan(&inner) };
         let prefixes = shortest(beginnings(&inner).0);
         let hir = Hir::concat(vec![Hir::look(Look::Start), inner, Hir::look(Look::End)]);
-        if matches!(plan, Plan::Engine) {
+        if matches!(plan, Strategy::Engine) {
             let regex = compile(&hir, expr)?;
             return Ok(Re2 { hir: None, regex: OnceLock::from(regex), plan, set, prefixes });
         }
@@ -110,25 +110,25 @@ impl Re2 {
     #[inline]
     pub fn is_match(&self, value: &str) -> bool {
         match &self.plan {
-            Plan::Engine => self.regex().is_match(value),
+            Strategy::Engine => self.regex().is_match(value),
             plan => self.matches_plan(plan, value),
         }
     }
 
-    fn matches_plan(&self, plan: &Plan, value: &str) -> bool {
+    fn matches_plan(&self, plan: &Strategy, value: &str) -> bool {
         match plan {
-            Plan::All => true,
-            Plan::NonEmpty => !value.is_empty(),
-            Plan::Set => {
+            Strategy::All => true,
+            Strategy::NonEmpty => !value.is_empty(),
+            Strategy::Set => {
                 self.set.as_ref().is_some_and(|set| set.binary_search_by(|x| x.as_str().cmp(value)).is_ok())
             }
-            Plan::Exact(text) => value == text,
-            Plan::Longer { starts, ends } => {
+            Strategy::Exact(text) => value == text,
+            Strategy::Longer { starts, ends } => {
                 value.len() > starts.len() + ends.len()
                     && value.starts_with(starts.as_str())
                     && value.ends_with(ends.as_str())
             }
-            Plan::Pieces { starts, middles, ends } => {
+            Strategy::Pieces { starts, middles, ends } => {
                 let Some(mut rest) = value.strip_prefix(starts.as_str()) else { return false };
                 for middle in middles {
                     match rest.find(middle.as_str()) {
@@ -138,8 +138,8 @@ impl Re2 {
                 }
                 rest.ends_with(ends.as_str())
             }
-            Plan::AnyOf(plans) => plans.iter().any(|plan| self.matches_plan(plan, value)),
-            Plan::Engine => self.regex().is_match(value),
+            Strategy::AnyOf(plans) => plans.iter().any(|plan| self.matches_plan(plan, value)),
+            Strategy::Engine => self.regex().is_match(value),
         }
     }
 
@@ -157,7 +157,7 @@ impl Re2 {
 
     /// Whether it is known to match every value that is not empty: `.*`, `.+`.
     pub fn matches_all(&self) -> bool {
-        matches!(self.plan, Plan::All | Plan::NonEmpty)
+        matches!(self.plan, Strategy::All | Strategy::NonEmpty)
     }
 
     /// About how much memory it holds, in bytes: its program, its set and its prefixes.
@@ -171,7 +171,7 @@ impl Re2 {
 
     /// Whether values are matched by the engine, whose program took time to compile.
     pub(super) fn is_compiled(&self) -> bool {
-        matches!(self.plan, Plan::Engine)
+        matches!(self.plan, Strategy::Engine)
     }
 
     /// The engine, for captures.
@@ -364,12 +364,13 @@ fn anything(hir: &Hir) -> Option<u32> {
     (all && r.max.is_none() && r.min <= 1).then_some(r.min)
 }
 
-fn plan(hir: &Hir) -> Plan {
+fn plan(hir: &Hir) -> Strategy {
     let hir = strip_captures(hir);
     if let HirKind::Alternation(branches) = hir.kind() {
-        let plans: Vec<Plan> = branches.iter().map(plan).collect();
-        let cheap = plans.len() <= 32 && !plans.iter().any(|p| matches!(p, Plan::Engine | Plan::AnyOf(_)));
-        return if cheap { Plan::AnyOf(plans) } else { Plan::Engine };
+        let plans: Vec<Strategy> = branches.iter().map(plan).collect();
+        let cheap =
+            plans.len() <= 32 && !plans.iter().any(|p| matches!(p, Strategy::Engine | Strategy::AnyOf(_)));
+        return if cheap { Strategy::AnyOf(plans) } else { Strategy::Engine };
     }
     let mut parts = Vec::new();
     flatten(hir, &mut parts);
@@ -379,7 +380,7 @@ fn plan(hir: &Hir) -> Plan {
             HirKind::Empty => {}
             HirKind::Literal(l) => match std::str::from_utf8(&l.0) {
                 Ok(more) => text += more,
-                Err(_) => return Plan::Engine,
+                Err(_) => return Strategy::Engine,
             },
             _ => match anything(part) {
                 Some(min) => {
@@ -387,23 +388,23 @@ fn plan(hir: &Hir) -> Plan {
                     longer |= min == 1;
                     pieces.push(std::mem::take(&mut text));
                 }
-                None => return Plan::Engine,
+                None => return Strategy::Engine,
             },
         }
     }
     if wild == 0 {
-        return Plan::Exact(text);
+        return Strategy::Exact(text);
     }
     let ends = text;
     let middles: Vec<String> = pieces.drain(1..).filter(|p| !p.is_empty()).collect();
     let starts = pieces.pop().unwrap_or_default();
     let bare = starts.is_empty() && ends.is_empty() && middles.is_empty();
     match (longer, wild) {
-        (true, 1) if bare => Plan::NonEmpty,
-        (true, 1) => Plan::Longer { starts, ends },
-        (true, _) => Plan::Engine,
-        (false, _) if bare => Plan::All,
-        (false, _) => Plan::Pieces { starts, middles, ends },
+        (true, 1) if bare => Strategy::NonEmpty,
+        (true, 1) => Strategy::Longer { starts, ends },
+        (true, _) => Strategy::Engine,
+        (false, _) if bare => Strategy::All,
+        (false, _) => Strategy::Pieces { starts, middles, ends },
     }
 }
 

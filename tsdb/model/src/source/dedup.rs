@@ -87,7 +87,7 @@ impl DedupSource {
             let is_all = min_t_ms <= names.min_t_ms && names.max_t_ms <= max_t_ms;
             let merge = is_all || {
                 let series = self.inner.series(&LabelQuery { min_t_ms, max_t_ms, ..names.clone() })?;
-                Plan::new(series, &self.replica_labels).merges()
+                ReplicaGroups::new(series, &self.replica_labels).merges()
             };
             if merge {
                 parts.iter_mut().filter(|p| of_resolution(p)).for_each(|p| p.coarse = true);
@@ -146,7 +146,7 @@ impl Source for DedupSource {
                 false => Box::new(CutCursor { inner, keep, budget: selection.budget.clone() }),
             });
         }
-        let plan = Plan::new(series, &self.replica_labels);
+        let plan = ReplicaGroups::new(series, &self.replica_labels);
         let held = plan.bytes();
         selection.budget.reserve(held)?;
         if let Some(asked_report) = asked_report {
@@ -191,7 +191,7 @@ impl Source for DedupSource {
 }
 
 /// Which series make a group, and from where on in the cursor's order a group is complete.
-struct Plan {
+struct ReplicaGroups {
     /// As the inner cursor will name them, in its order.
     series: Vec<Labels>,
     /// By series.
@@ -204,8 +204,8 @@ struct Plan {
     plain: Vec<bool>,
 }
 
-impl Plan {
-    fn new(mut series: Vec<Labels>, replica_labels: &[String]) -> Plan {
+impl ReplicaGroups {
+    fn new(mut series: Vec<Labels>, replica_labels: &[String]) -> ReplicaGroups {
         series.sort_unstable_by(Labels::series_cmp);
         let mut stripped: Vec<(Labels, u32)> = series
             .iter()
@@ -213,7 +213,7 @@ impl Plan {
             .map(|(i, labels)| (without_replica(labels, replica_labels), i as u32))
             .collect();
         stripped.sort_unstable_by(|a, b| a.0.series_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let mut plan = Plan {
+        let mut plan = ReplicaGroups {
             group_of: vec![0; series.len()],
             groups: Vec::new(),
             complete_at: Vec::new(),
@@ -249,7 +249,7 @@ impl Plan {
 
 struct DedupCursor<'a> {
     inner: Box<dyn SeriesCursor + 'a>,
-    plan: Plan,
+    plan: ReplicaGroups,
     /// Series of the plan before this have passed.
     at: usize,
     /// The next group to hand out.

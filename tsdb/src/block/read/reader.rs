@@ -36,7 +36,7 @@ pub struct BlockReader {
     keep: Option<SeriesFilter>,
     budget: Arc<Budget>,
     next: u32,
-    run: Option<Run>,
+    run: Option<OpenTable>,
     hidden_samples: u64,
     read_samples: u64,
 }
@@ -44,7 +44,7 @@ pub struct BlockReader {
 /// Chooses series by their labels.
 pub type SeriesFilter = Box<dyn Fn(&Labels) -> bool + Send>;
 
-struct Run {
+struct OpenTable {
     table: SeriesTable,
     plan: RowPlan,
     /// Planned rows before this are done.
@@ -156,7 +156,7 @@ impl BlockReader {
         let (min, max) = self.options.range;
         let plan = again(&self.options, || self.block.plan(&ids, min, max))?;
         self.next += table.len() as u32;
-        self.run = Some(Run { table, plan, at: 0 });
+        self.run = Some(OpenTable { table, plan, at: 0 });
         Ok(true)
     }
 

@@ -142,7 +142,7 @@ fn tidy(series: &mut SeriesColumns) {
 
 /// Consecutive samples of one copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Run {
+struct CopyRun {
     copy: usize,
     range: Range<usize>,
 }
@@ -150,7 +150,7 @@ struct Run {
 /// Which samples of which copies, in the order of time.
 #[derive(Default)]
 struct Picks {
-    runs: Vec<Run>,
+    runs: Vec<CopyRun>,
     len: usize,
 }
 
@@ -160,7 +160,7 @@ impl Picks {
         match self.runs.last_mut() {
             Some(last) if last.copy == copy && last.range.end == range.start => last.range.end = range.end,
             _ if range.is_empty() => {}
-            _ => self.runs.push(Run { copy, range }),
+            _ => self.runs.push(CopyRun { copy, range }),
         }
     }
 
@@ -174,7 +174,7 @@ impl Picks {
                 break;
             }
             recent.len += run.range.end - start;
-            recent.runs.insert(0, Run { copy: run.copy, range: start..run.range.end });
+            recent.runs.insert(0, CopyRun { copy: run.copy, range: start..run.range.end });
         }
         recent.gather(Labels::empty(), copies)
     }
@@ -187,7 +187,9 @@ impl Picks {
         let runs = || self.runs.iter().map(|r| (&copies[r.copy], r.range.clone()));
         let ts_ms = match &self.runs[..] {
             // All of one copy: its timeline may be shared with other series.
-            [Run { copy, range }] if range.len() == copies[*copy].ts_ms.len() => copies[*copy].ts_ms.clone(),
+            [CopyRun { copy, range }] if range.len() == copies[*copy].ts_ms.len() => {
+                copies[*copy].ts_ms.clone()
+            }
             _ => {
                 let mut all = Vec::with_capacity(self.len);
                 runs().for_each(|(c, r)| all.extend_from_slice(&c.ts_ms[r]));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Picks, ReplicaRule, Run, SeriesColumns, cut, merge_samples, within};
+use super::{CopyRun, Picks, ReplicaRule, SeriesColumns, cut, merge_samples, within};
 use crate::labels::Labels;
 use crate::source::merge::replicas::grid::reach;
 use crate::span::Span;
@@ -67,7 +67,7 @@ pub fn merge(
     let mut picks = Picks::default();
     for (copy, piece) in pieces.iter().enumerate() {
         picks.len += piece.ts_ms.len();
-        picks.runs.push(Run { copy, range: 0..piece.ts_ms.len() });
+        picks.runs.push(CopyRun { copy, range: 0..piece.ts_ms.len() });
     }
     picks.gather(labels, &pieces)
 }
