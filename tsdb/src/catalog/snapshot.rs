@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::error::CatalogError;
-use crate::block::{BlockError, BlockMeta};
+use crate::block_meta::{BlockMeta, MetaError};
 use crate::deletion::{Tombstone, Visibility, selector_text};
 use crate::sidecar::{Kind, Sidecar};
 use crate::ulid_text;
