@@ -1,10 +1,22 @@
 //! The fleet: targets that are scraped, restarted, replaced and sometimes late, all from one seed.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::rng::Rng;
-use crate::target::{Exposed, Value, exposed, on_dashboards};
+use crate::target::{Exposed, Value, application, exposed, on_dashboards};
+
+/// What is scraped on each machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    /// A node exporter, 502 series.
+    Node,
+    /// Ten series of it, those that [`crate::queries::dashboards`] asks for.
+    Dashboards,
+    /// A node exporter and an application, 636 series, asked by [`crate::classes::classes`].
+    NodeAndApplication,
+}
 
 /// What kind of fleet; the same options give the same bytes on every machine.
 #[derive(Clone, Debug)]
@@ -23,8 +35,7 @@ pub struct FleetOptions {
     /// Share of the scrapes that come late, by up to `late_by_ms`.
     pub late: f64,
     pub late_by_ms: i64,
-    /// Ten series a target, those that [`crate::queries::dashboards`] asks for, instead of all.
-    pub narrow: bool,
+    pub exposition: Exposition,
 }
 
 impl FleetOptions {
@@ -34,8 +45,10 @@ impl FleetOptions {
 
     fn exposed(&self) -> Vec<Exposed> {
         let mut all = exposed();
-        if self.narrow {
-            all.retain(on_dashboards);
+        match self.exposition {
+            Exposition::Node => {}
+            Exposition::Dashboards => all.retain(on_dashboards),
+            Exposition::NodeAndApplication => all.extend(application()),
         }
         all
     }
@@ -96,6 +109,8 @@ struct Target {
 pub struct Fleet {
     options: FleetOptions,
     exposed: Vec<Exposed>,
+    /// The part of `exposed` that each job of a machine exposes, scraped one by one.
+    jobs: Vec<Range<usize>>,
     pub names: Names,
     targets: Vec<Target>,
     row: Vec<f64>,
@@ -110,9 +125,16 @@ const STALE: u64 = 0x7ff0_0000_0000_0002;
 impl Fleet {
     /// The part of the fleet whose numbers leave `part` when divided by `parts`.
     pub fn part(options: &FleetOptions, part: u32, parts: u32) -> Fleet {
+        let exposed = options.exposed();
+        let mut jobs: Vec<Range<usize>> = Vec::new();
+        for of_job in exposed.chunk_by(|a, b| a.job == b.job) {
+            let from = jobs.last().map_or(0, |before| before.end);
+            jobs.push(from..from + of_job.len());
+        }
         let mut fleet = Fleet {
             options: options.clone(),
-            exposed: options.exposed(),
+            exposed,
+            jobs,
             names: Names::default(),
             targets: Vec::new(),
             row: Vec::new(),
@@ -140,15 +162,16 @@ impl Fleet {
         if replica > 0 && !self.options.ha {
             return Vec::new();
         }
-        let instance = format!("node-{number:05}-{life}.eu-central-1.compute.internal:9100");
+        let host = format!("node-{number:05}-{life}.eu-central-1.compute.internal");
         let rack = format!("rack-{:03}", number / 40);
         let mut all = Vec::with_capacity(self.exposed.len());
         for e in &self.exposed {
+            let instance = format!("{host}:{}", e.job.port());
             let mut pairs: Vec<(&str, &str)> = vec![
                 ("__name__", &e.name),
                 ("cluster", "eu-central-1-production"),
                 ("instance", &instance),
-                ("job", "node-exporter"),
+                ("job", e.job.name()),
                 ("rack", &rack),
             ];
             pairs.extend(e.labels.iter().map(|(n, v)| (*n, v.as_str())));
@@ -189,18 +212,25 @@ impl Fleet {
             }
             self.row.clear();
             for (value, e) in target.values.iter_mut().zip(&self.exposed) {
-                self.row.push(value.step(e.class, &mut target.rng));
+                let below = if e.cumulative { self.row.last().copied().unwrap_or(0.0) } else { 0.0 };
+                self.row.push(below + value.step(e.class, &mut target.rng));
             }
             if target.rng.chance(self.options.late) {
                 begin -= target.rng.below(self.options.late_by_ms as u64) as i64;
             }
-            for replica in 0..replicas {
+            for (replica, (at, job)) in
+                (0..replicas).flat_map(|r| self.jobs.iter().enumerate().map(move |job| (r, job)))
+            {
                 // Most scrapes are on the dot: Prometheus aligns what is within 2 ms. The rest is a little
                 // late.
                 let jitter = if target.rng.chance(0.7) { 0 } else { target.rng.below(12) as i64 };
-                let ts_ms = begin + target.offset_ms[replica] + jitter;
-                self.samples += self.row.len() as u64;
-                take(&self.names, Scrape { ts_ms, labels: &target.labels[replica], values: &self.row });
+                // Each job is scraped at its own time.
+                let interval = self.options.interval_ms;
+                let apart = interval * at as i64 / self.jobs.len() as i64;
+                let ts_ms = begin + (target.offset_ms[replica] + apart) % interval + jitter;
+                self.samples += job.len() as u64;
+                let (labels, values) = (&target.labels[replica][job.clone()], &self.row[job.clone()]);
+                take(&self.names, Scrape { ts_ms, labels, values });
             }
         }
     }
@@ -222,7 +252,7 @@ mod tests {
             restarts_per_hour: 0.2,
             late: 0.1,
             late_by_ms: 1_800_000,
-            narrow: false,
+            exposition: Exposition::Node,
         }
     }
 
@@ -250,6 +280,25 @@ mod tests {
         assert_eq!(whole, everything(&options(), 1));
         assert_eq!(whole, everything(&options(), 3));
         assert_ne!(whole, everything(&FleetOptions { seed: 10, ..options() }, 1));
+    }
+
+    #[test]
+    fn applications_buckets_add_up_and_come_at_their_own_time() {
+        let mut options = FleetOptions { ha: false, exposition: Exposition::NodeAndApplication, ..options() };
+        (options.late, options.targets) = (0.0, 1);
+        assert_eq!(options.active_series(), 636);
+        let mut fleet = Fleet::part(&options, 0, 1);
+        let mut scrapes = Vec::new();
+        for step in 0..20 {
+            fleet.step(step, |_, scrape| scrapes.push((scrape.ts_ms, scrape.values.to_vec())));
+        }
+        let (node, application): (Vec<_>, Vec<_>) = scrapes.iter().partition(|(_, row)| row.len() == 502);
+        assert_eq!((node.len(), application.len()), (20, 20));
+        assert!(node.iter().zip(&application).all(|(a, b)| a.0 != b.0), "one time for both");
+        for (_, row) in application {
+            // Twelve buckets, then as many as are in the last of them.
+            assert!(row[..12].is_sorted() && row[11] == row[12], "{:?}", &row[..13]);
+        }
     }
 
     #[test]

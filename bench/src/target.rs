@@ -1,5 +1,5 @@
 //! What one machine of the fleet exposes: about 500 series as a node exporter has them, each with the kind of
-//! values it really has.
+//! values it really has; and 134 more of an application beside it ([`application`]).
 
 use crate::rng::Rng;
 
@@ -20,21 +20,48 @@ pub enum Class {
     Noisy(f64),
 }
 
+/// Who is scraped on a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    NodeExporter,
+    Application,
+}
+
+impl Job {
+    pub fn name(self) -> &'static str {
+        match self {
+            Job::NodeExporter => "node-exporter",
+            Job::Application => "checkout",
+        }
+    }
+
+    pub fn port(self) -> u16 {
+        match self {
+            Job::NodeExporter => 9100,
+            Job::Application => 8080,
+        }
+    }
+}
+
 /// One series of a target, without the labels that all of its series share.
 #[derive(Clone, Debug)]
 pub struct Exposed {
+    pub job: Job,
     /// The metric's name and its own labels.
     pub name: String,
     pub labels: Vec<(&'static str, String)>,
     pub class: Class,
+    /// It counts what the series before it counts, and more: the buckets of a classic histogram.
+    pub cumulative: bool,
 }
 
-/// All series of a target, 502 of them.
+/// All series of a node exporter, 502 of them.
 pub fn exposed() -> Vec<Exposed> {
     let mut all = Vec::new();
     let mut add = |name: &str, labels: &[(&'static str, &str)], class: Class| {
         let labels = labels.iter().map(|(n, v)| (*n, (*v).to_string())).collect();
-        all.push(Exposed { name: name.to_string(), labels, class });
+        let job = Job::NodeExporter;
+        all.push(Exposed { job, name: name.to_string(), labels, class, cumulative: false });
     };
     for cpu in 0..8 {
         let cpu = cpu.to_string();
@@ -279,6 +306,64 @@ pub fn exposed() -> Vec<Exposed> {
     all
 }
 
+/// Upper bounds of an application's buckets.
+const BOUNDS: [&str; 12] =
+    ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"];
+
+/// All series of an application, 134 of them: requests by handler and code in classic histograms, pools and
+/// queues, and what its runtime tells.
+pub fn application() -> Vec<Exposed> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, labels: &[(&'static str, &str)], class: Class, cumulative: bool| {
+        let labels = labels.iter().map(|(n, v)| (*n, (*v).to_string())).collect();
+        all.push(Exposed { job: Job::Application, name: name.to_string(), labels, class, cumulative });
+    };
+    for handler in ["/cart", "/checkout", "/items/:id", "/search"] {
+        for code in ["200", "500"] {
+            let own = [("code", code), ("handler", handler)];
+            let failed = code == "500";
+            for (i, le) in BOUNDS.into_iter().enumerate() {
+                // Most requests take 10 to 100 ms; few fail.
+                let class = match (failed, i) {
+                    (true, _) => Class::Slow,
+                    (false, 0 | 8..) => Class::Slow,
+                    (false, 1..=4) => Class::Fast(60),
+                    (false, _) => Class::Fast(8),
+                };
+                add("app_request_duration_seconds_bucket", &[own[0], own[1], ("le", le)], class, i > 0);
+            }
+            // As many as are in the last bucket.
+            add("app_request_duration_seconds_count", &own, Class::Constant(0.0), true);
+            let seconds = if failed { 0.001 } else { 4.0 };
+            add("app_request_duration_seconds_sum", &own, Class::Noisy(seconds), false);
+        }
+        add("app_requests_in_flight", &[("handler", handler)], Class::Level { start: 3.0, step: 1.0 }, false);
+    }
+    for state in ["idle", "used", "waiting"] {
+        add("app_db_connections", &[("state", state)], Class::Level { start: 12.0, step: 1.0 }, false);
+    }
+    for (name, class) in [
+        ("app_cache_hits_total", Class::Fast(2_000)),
+        ("app_cache_misses_total", Class::Fast(90)),
+        ("go_goroutines", Class::Level { start: 240.0, step: 1.0 }),
+        ("go_threads", Class::Constant(19.0)),
+        ("go_memstats_alloc_bytes", Class::Level { start: 8.1e7, step: 4096.0 * 311.0 }),
+        ("go_memstats_alloc_bytes_total", Class::Fast(300 << 20)),
+        ("go_memstats_heap_objects", Class::Level { start: 900_000.0, step: 1_217.0 }),
+        ("go_gc_duration_seconds_count", Class::Slow),
+        ("process_cpu_seconds_total", Class::Hundredths(900)),
+        ("process_open_fds", Class::Level { start: 180.0, step: 1.0 }),
+        ("process_max_fds", Class::Constant(1_048_576.0)),
+        ("process_resident_memory_bytes", Class::Level { start: 3.1e8, step: 4096.0 * 50.0 }),
+        ("process_start_time_seconds", Class::Constant(1_795_000_100.5)),
+        ("scrape_duration_seconds", Class::Noisy(0.0)),
+        ("up", Class::Constant(1.0)),
+    ] {
+        add(name, &[], class, false);
+    }
+    all
+}
+
 /// Ten of a target's series: four CPUs, two of memory, four buckets of one histogram.
 pub fn on_dashboards(e: &Exposed) -> bool {
     let label = |name: &str| e.labels.iter().find(|(n, _)| *n == name).map_or("", |(_, v)| v.as_str());
@@ -356,6 +441,15 @@ mod tests {
         assert!((480..=520).contains(&all.len()), "{} series", all.len());
         let names: HashSet<_> = all.iter().map(|e| (e.name.clone(), e.labels.clone())).collect();
         assert_eq!(names.len(), all.len(), "two series are the same");
+    }
+
+    #[test]
+    fn application_has_134_series_and_no_bucket_above_the_next() {
+        let all = application();
+        assert_eq!(all.len(), 134);
+        let buckets = all.iter().filter(|e| e.name.ends_with("_bucket"));
+        let first = buckets.clone().filter(|e| !e.cumulative).count();
+        assert_eq!((buckets.count(), first), (96, 8), "each histogram begins anew");
     }
 
     #[test]
