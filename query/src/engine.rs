@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::labels::Labels;
 use model::sample::Value;
+use model::source::at_once::may_wait;
 use model::source::{Budget, MemoryPool, ResolutionReport, Source};
 
 use crate::annotations::Annotations;
@@ -203,7 +204,10 @@ impl Engine {
         let run = || self.evaluate(source, request, prepared, budget, out, trace);
         let (value, annotations, mut stats) = match prepared.plan.depth > DEEP {
             false => run()?,
-            true => on_deep_stack(run)?,
+            true => {
+                may_wait()?;
+                on_deep_stack(run)?
+            }
         };
         stats.parse = prepared.parse;
         stats.prepare = prepared.prepare;

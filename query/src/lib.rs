@@ -13,7 +13,8 @@
 //!
 //! Around it, the [`api`]: a request's parameters are read as Prometheus reads them, the query waits for a
 //! permit, runs on a thread that may block, and its value is written as JSON piece by piece, as fast as the
-//! client takes it. A client that goes away cancels the query.
+//! client takes it. A client that goes away cancels the query. What looks small is tried where it came in,
+//! and given up there as soon as it would wait or grow ([`model::source::at_once`]).
 
 pub mod annotations;
 pub mod api;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::{Sample, Value};
+use model::source::at_once::{Refused, at_once};
 use model::source::memory::{Batches, MemorySource};
 use model::source::merge::MergedSource;
 use model::source::testing::conformance::{Given, check_conformance, drain};
@@ -464,6 +465,36 @@ fn samples_of_small_selections_are_kept_decoded() {
             let listed = series.iter().enumerate().filter(|(s, _)| s % 4 != 1 || s % 3 == 0).count() as u64;
             assert_eq!(hits[2].0 >= listed, kept, "{hits:?}");
             assert!(!kept || hits[2].1 == 0, "{hits:?}");
+        }
+    }
+}
+
+/// The second reading may not wait for the store, nor decode histograms, and yet gives all of them.
+#[test]
+fn native_histograms_of_small_selections_are_kept_decoded() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let native = || Selection { matchers: vec![Matcher::equal("__name__", "zz_native")], ..everything() };
+    for options in [WriteOptions::fresh(), tiny()] {
+        let meta = put_block(&store, Ulid::new(), options, mixed()).unwrap();
+        for (cache_bytes, kept) in [(64 << 20, true), (64 << 10, false)] {
+            let source = bucket(&store, cache_bytes, vec![meta.clone()]);
+            let read = |selection: &Selection| drain(&source, selection);
+            let want = read(&native()).unwrap();
+            assert!(
+                want[0].histograms.as_ref().is_some_and(|h| h.len() == 60 && h.iter().all(Option::is_some))
+            );
+            let (again, refused) = at_once(8, || read(&native()));
+            assert_eq!(refused, (!kept).then_some(Refused::Waits), "a cache of {cache_bytes} bytes");
+            if kept {
+                assert!(same(&again.unwrap(), &want));
+                // A part of a row.
+                let (from, to) = (want[0].ts_ms[7], want[0].ts_ms[41]);
+                let (part, refused) =
+                    at_once(8, || read(&Selection { min_t_ms: from, max_t_ms: to, ..native() }));
+                assert_eq!(refused, None);
+                let keep: Vec<usize> = (7..=41).collect();
+                assert!(same(&part.unwrap(), &[want[0].pick(&keep)]));
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`ApiConfig`].
 
 pub mod admission;
+mod at_once;
 mod endpoints;
 pub mod error;
 pub mod exposition;

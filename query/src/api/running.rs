@@ -192,6 +192,11 @@ impl Watch {
         self.span.clone().entered()
     }
 
+    /// Runs `work`; what it logs says which query it is about.
+    pub fn told_with<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.span.in_scope(work)
+    }
+
     pub fn failed(&mut self, error: &dyn std::fmt::Display) {
         let text = error.to_string();
         self.error = Some(text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned());

@@ -14,6 +14,7 @@ use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 use tokio::sync::Semaphore;
 
+use crate::api::at_once::LargeQueries;
 use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
 use crate::api::notifications::Notifications;
@@ -375,6 +376,8 @@ pub(in crate::api) struct Inner {
     pub lookups: Arc<Semaphore>,
     /// Queries that have given their permit back while their client does not read; each still has a thread.
     pub waiting: Arc<Semaphore>,
+    /// Queries that are not tried on the runtime's threads.
+    pub large: LargeQueries,
 }
 
 /// How many queries may wait for slow clients without a permit, for each permit.
@@ -389,6 +392,7 @@ impl ApiState {
         ApiState(Arc::new(Inner {
             engine,
             running: Arc::default(),
+            large: LargeQueries::default(),
             waiting: Arc::new(Semaphore::new(waiting)),
             queries: Arc::new(Semaphore::new(permits)),
             lookups: Arc::new(Semaphore::new(permits)),

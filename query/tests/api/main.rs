@@ -1,6 +1,7 @@
 //! The HTTP API from outside: every endpoint, every parameter's error, both methods, each status.
 
 mod admin;
+mod at_once;
 mod bounds;
 mod exemplars;
 mod federate;

@@ -12,6 +12,9 @@ use crate::quote::{is_legacy_label_name, quote};
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// How a set begins whose first label is the metric's name.
+const NAME_FIRST: &str = "\u{8}__name__";
+
 /// Longest name or value that [`Labels`] can hold: upstream's layout writes a length in three bytes.
 pub const MAX_LABEL_BYTES: usize = (1 << 24) - 1;
 
@@ -171,8 +174,9 @@ impl Labels {
     /// all labels. It keeps the series of one metric together, which plain label order does not (a label such
     /// as `A` sorts before `__name__`).
     pub fn series_cmp(&self, other: &Labels) -> Ordering {
-        if self.0 == other.0 {
-            return Ordering::Equal;
+        // Where the name comes first in both, as nearly always, the order of labels is that of series.
+        if self.0.starts_with(NAME_FIRST) && other.0.starts_with(NAME_FIRST) {
+            return self.cmp(other);
         }
         self.value(METRIC_NAME).cmp(other.value(METRIC_NAME)).then_with(|| self.cmp(other))
     }
@@ -216,12 +220,55 @@ fn put(text: &mut String, s: &str) {
 }
 
 /// The order upstream calls `labels.Compare`: pair by pair, name before value, a prefix first.
+///
+/// Neighbours of a sorted list share most of their text, so it is compared as a whole, and only the name or
+/// value in which the two part is looked for.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        if self.0 == other.0 {
-            return Ordering::Equal;
+        let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
+        let same = common_prefix(a, b);
+        if same == a.len() || same == b.len() {
+            // A set whose text the other begins with has the first of its pairs.
+            return a.len().cmp(&b.len());
         }
-        self.iter().cmp(other.iter())
+        let mut at = 0;
+        loop {
+            let (len, head) = length_at(&a[at..]);
+            if same < at + head {
+                // Of different lengths, so the one is not the other.
+                let (mut a, mut b) =
+                    (LabelsIter { rest: &self.0[at..] }, LabelsIter { rest: &other.0[at..] });
+                return a.next_text().cmp(b.next_text());
+            }
+            if same < at + head + len {
+                return a[same].cmp(&b[same]);
+            }
+            at += head + len;
+        }
+    }
+}
+
+/// How many bytes two texts begin with alike.
+#[inline]
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let (words_a, words_b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let mut at = 0;
+    for (x, y) in words_a.iter().zip(words_b) {
+        let differing = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differing != 0 {
+            return at + differing.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + a[at..].iter().zip(&b[at..]).take_while(|(x, y)| x == y).count()
+}
+
+/// The length that text begins with, and how many bytes say it.
+#[inline]
+fn length_at(bytes: &[u8]) -> (usize, usize) {
+    match bytes[0] {
+        LONG => (bytes[1..5].iter().fold(0, |len, &b| len << 7 | b as usize), 5),
+        n => (n as usize, 1),
     }
 }
 
@@ -274,11 +321,7 @@ impl<'a> LabelsIter<'a> {
     /// The next name or value. Never called at the end.
     #[inline]
     fn next_text(&mut self) -> &'a str {
-        let bytes = self.rest.as_bytes();
-        let (len, at) = match bytes[0] {
-            LONG => (bytes[1..5].iter().fold(0, |len, &b| len << 7 | b as usize), 5),
-            n => (n as usize, 1),
-        };
+        let (len, at) = length_at(self.rest.as_bytes());
         let (s, rest) = self.rest[at..].split_at(len);
         self.rest = rest;
         s
@@ -366,6 +409,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn labels_order_is_that_of_their_pairs(
+            shared in proptest::collection::btree_map("[_a-d]{1,9}", ".{1,12}|x{120,300}", 0..5),
+            own in proptest::array::uniform2(proptest::collection::btree_map("[A_a-d]{1,9}|__name__", "[ab]{1,9}|x{120,300}", 0..4)),
+        ) {
+            let [a, b] = own.map(|own| Labels::from_pairs(shared.iter().chain(&own)));
+            prop_assert_eq!(a.cmp(&b), a.iter().cmp(b.iter()));
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            let by_name = a.value(METRIC_NAME).cmp(b.value(METRIC_NAME));
+            prop_assert_eq!(a.series_cmp(&b), by_name.then_with(|| a.iter().cmp(b.iter())));
+        }
+
         #[test]
         fn labels_keep_their_pairs(pairs in proptest::collection::btree_map("[a-z_é]{1,9}", ".{1,20}|.{120,300}", 0..12)) {
             let labels = Labels::from_pairs(pairs.iter());

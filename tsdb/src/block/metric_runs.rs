@@ -107,6 +107,11 @@ impl MetricRuns {
         rest.is_empty().then_some(runs)
     }
 
+    /// The metrics, ascending; empty for series that have no name.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
     /// How many rows there are.
     pub fn rows(&self) -> u32 {
         self.starts.last().copied().unwrap_or(0)

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::block::BlockMeta;
+use crate::block::read::label_lists::LabelList;
 use crate::block::read::plan::{Block, RowPlan};
 use crate::block::read::series_table::SeriesTable;
 use crate::block::read::store::BlockStore as Store;
@@ -19,7 +20,8 @@ use crate::deletion::{BlockVisibility, Visibility};
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
 use model::rollup::Aggregates;
-use model::source::merge::MergeCursor;
+use model::source::at_once::{may_read_samples, may_read_series, may_wait};
+use model::source::merge::{MergeCursor, union_of_sorted};
 use model::source::{
     Budget, LabelQuery, ResolutionPart, RollupHints, Selection, SeriesColumns, SeriesCursor, Source,
     SourceError,
@@ -171,6 +173,9 @@ impl BucketSource {
                 cold.push((block, slot))
             }
         }
+        if !cold.is_empty() {
+            may_wait()?;
+        }
         if let [(block, slot)] = &mut cold[..] {
             **slot = Some(work(block));
         } else if !cold.is_empty() {
@@ -211,16 +216,8 @@ impl BucketSource {
     /// all).
     #[allow(clippy::type_complexity)]
     fn wished(&self, query: &LabelQuery) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
-        query.budget.check()?;
-        let parts = self.parts((query.min_t_ms, query.max_t_ms), &RollupHints::default(), &[]);
-        let may_hold = |b: &Arc<BlockMeta>| {
-            query.selectors.is_empty() || query.selectors.iter().any(|matchers| b.may_hold(matchers))
-        };
-        let mut blocks: Vec<Arc<BlockMeta>> = parts.into_iter().flat_map(|p| p.1).filter(may_hold).collect();
-        blocks.sort_by_key(|b| (b.order(), b.ulid));
-        blocks.dedup_by_key(|b| b.ulid);
         self.for_each(
-            &blocks,
+            &self.blocks_of(query)?,
             |b| b,
             |meta| {
                 query.budget.check()?;
@@ -235,6 +232,45 @@ impl BucketSource {
                 Ok((table, series))
             },
         )
+    }
+
+    /// The blocks that a query of labels may concern.
+    fn blocks_of(&self, query: &LabelQuery) -> Result<Vec<Arc<BlockMeta>>, SourceError> {
+        query.budget.check()?;
+        let parts = self.parts((query.min_t_ms, query.max_t_ms), &RollupHints::default(), &[]);
+        let may_hold = |b: &Arc<BlockMeta>| {
+            query.selectors.is_empty() || query.selectors.iter().any(|matchers| b.may_hold(matchers))
+        };
+        let mut blocks: Vec<Arc<BlockMeta>> = parts.into_iter().flat_map(|p| p.1).filter(may_hold).collect();
+        blocks.sort_by_key(|b| (b.order(), b.ulid));
+        blocks.dedup_by_key(|b| b.ulid);
+        Ok(blocks)
+    }
+
+    /// A list of each block whose series all count, made of lists that are kept; `None` where a query selects
+    /// series, or some are hidden.
+    fn lists_of_all(
+        &self,
+        query: &LabelQuery,
+        list: impl Fn(&Block) -> Result<Arc<LabelList>, SourceError> + Sync,
+    ) -> Result<Option<Vec<String>>, SourceError> {
+        if !query.selectors.is_empty() {
+            return Ok(None);
+        }
+        let blocks = self.blocks_of(query)?;
+        if blocks.iter().any(|meta| self.visibility.concerns(meta)) {
+            return Ok(None);
+        }
+        let lists = self.for_each(
+            &blocks,
+            |b| b,
+            |meta| {
+                query.budget.check()?;
+                list(&Block::open(&self.store, &self.tenant, meta, false)?)
+            },
+        )?;
+        let all = union_of_sorted(lists.iter().map(|list| list.texts()).collect());
+        Ok(Some(all.into_iter().map(str::to_string).collect()))
     }
 }
 
@@ -266,21 +302,26 @@ impl Source for BucketSource {
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
-        let mut all = Vec::new();
+        let mut lists = Vec::new();
         for (table, series) in self.wished(query)? {
             query.budget.check()?;
-            match series {
-                Some(series) => all.extend(series.into_iter().map(|s| table.labels(s))),
-                None => all.extend((0..table.len() as u32).map(|s| table.labels(s))),
-            }
+            may_read_series(series.as_ref().map_or(table.len(), Vec::len))?;
+            let mut labels: Vec<Labels> = match series {
+                Some(series) => series.into_iter().map(|s| table.labels(s)).collect(),
+                None => (0..table.len() as u32).map(|s| table.labels(s)).collect(),
+            };
+            // Ascending as a whole or, where a label comes before the metric's name, in runs: the stable sort
+            // merges them.
+            labels.sort();
+            lists.push(labels);
         }
-        // Ascending runs, one for each metric of each block: the stable sort merges them.
-        all.sort();
-        all.dedup();
-        Ok(all)
+        Ok(union_of_sorted(lists))
     }
 
     fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        if let Some(names) = self.lists_of_all(query, Block::label_names)? {
+            return Ok(names);
+        }
         let mut names = std::collections::BTreeSet::new();
         for (table, series) in self.wished(query)? {
             table.names(series.as_deref(), &mut |name| {
@@ -293,6 +334,9 @@ impl Source for BucketSource {
     }
 
     fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        if let Some(values) = self.lists_of_all(query, |block| block.label_values(name))? {
+            return Ok(values);
+        }
         let mut values = hashbrown::HashSet::new();
         for (table, series) in self.wished(query)? {
             table.values(name, series.as_deref(), &mut |value| {
@@ -338,12 +382,14 @@ impl BlockCursor {
         if series.is_empty() {
             return Ok(None);
         }
+        may_read_series(series.len())?;
         let visibility = block.visibility(&source.visibility, &table, &selection.budget)?;
         if let Some(visibility) = &visibility {
             let (min_t, max_t) = (range.0.max(meta.min_t_ms), range.1.min(meta.max_t_ms));
             series.retain(|s| !visibility.covers(*s, min_t, max_t));
         }
         let plan = block.plan(&series, range.0, range.1)?.keeping_rows(keep_bytes);
+        may_read_samples(plan.samples())?;
         let aggregates = selection.hints.rollups.aggregates;
         let budget = selection.budget.clone();
         let mut cursor =

@@ -53,7 +53,7 @@ impl Source for View {
             let (first, last) = (first.max(selection.min_t_ms), last.min(selection.max_t_ms));
             let mut late = Vec::new();
             if let Some(head) = &self.head {
-                late.extend(head.spans_ms(&selection.matchers, first, last));
+                late.extend(head.spans_ms(&selection.matchers, first, last)?);
             }
             if let Some(local) = &self.local {
                 late.extend(local.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
@@ -69,6 +69,10 @@ impl Source for View {
             return Ok(Box::new(MergeCursor::new(cursors)));
         }
         self.merged.select(selection)
+    }
+
+    fn gives_up_at_once(&self) -> bool {
+        true
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {

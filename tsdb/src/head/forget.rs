@@ -50,6 +50,7 @@ impl Head {
             self.forget_tenants();
         }
         if self.generation() > flushed {
+            self.time_bounds.forget(flushed);
             self.bytes.frozen_chunks.store(0, Ordering::Relaxed);
             self.bytes.frozen_out_of_order.store(0, Ordering::Relaxed);
         }
@@ -74,7 +75,7 @@ impl Head {
         let mut sets = self.labels.write();
         let mut postings = series.tenant.postings.write();
         let before = postings.heap_bytes() as i64;
-        postings.remove(series.id, &sets.pairs(series.labels).numbers());
+        postings.remove(series.id, &sets.pairs(series.labels).symbols().collect::<Vec<_>>());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
         drop(postings);
         let mut shard = self.shards[series.hash as usize % SHARDS].write();

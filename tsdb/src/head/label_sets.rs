@@ -186,10 +186,10 @@ pub struct LabelPairs<'a> {
     symbols: &'a Symbols,
 }
 
-impl LabelPairs<'_> {
+impl<'a> LabelPairs<'a> {
     /// The pairs that are left, by their numbers.
-    pub fn numbers(self) -> Vec<(Symbol, Symbol)> {
-        self.names.copied().zip(self.values.copied()).collect()
+    pub fn symbols(self) -> impl Iterator<Item = (Symbol, Symbol)> + 'a {
+        self.names.copied().zip(self.values.copied())
     }
 }
 

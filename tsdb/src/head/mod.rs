@@ -10,6 +10,7 @@ mod forget;
 pub mod label_sets;
 mod names;
 mod numbers;
+mod order;
 pub mod postings;
 pub mod samples;
 mod series;
@@ -17,10 +18,12 @@ pub mod source;
 mod stats;
 pub mod symbols;
 mod tenant;
+mod time_bounds;
 pub mod timelines;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -31,11 +34,14 @@ use roaring::RoaringBitmap;
 use label_sets::LabelSets;
 use model::labels::{Labels, METRIC_NAME};
 use model::sample::Value;
+use model::source::SourceError;
+use model::source::at_once::{may_read_series, may_wait};
 use model::tenant::TenantId;
 use numbers::{ById, spread};
 use samples::Put;
 use series::SERIES_BYTES;
 use tenant::{METADATA_BYTES, MetadataRoom, TENANT_BYTES};
+use time_bounds::TimeBounds;
 use timelines::Timelines;
 
 pub use forget::Forgotten;
@@ -66,6 +72,8 @@ pub struct Head {
     /// is late all the same.
     floor_t_ms: AtomicI64,
     samples_in_generation: AtomicU64,
+    /// Of all samples, late ones included.
+    time_bounds: TimeBounds,
     bytes: Bytes,
     timelines: Timelines,
 }
@@ -109,6 +117,7 @@ impl Head {
             first_t_ms: AtomicI64::new(i64::MIN),
             floor_t_ms: AtomicI64::new(i64::MIN),
             samples_in_generation: AtomicU64::new(0),
+            time_bounds: TimeBounds::default(),
             bytes: Bytes::default(),
             timelines: Timelines::default(),
         }
@@ -217,7 +226,7 @@ impl Head {
         self.count_labels(&sets);
         let mut postings = tenant.postings.write();
         let before = postings.heap_bytes() as i64;
-        postings.insert(id, &sets.pairs(series.labels).numbers());
+        postings.insert(id, &sets.pairs(series.labels).symbols().collect::<Vec<_>>());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
         series
     }
@@ -292,6 +301,7 @@ impl Head {
             samples: 0,
             first: i64::MIN,
             newest: i64::MIN,
+            bounds: None,
             chunks: 0,
             out_of_order: 0,
         }
@@ -312,26 +322,28 @@ impl Head {
         f(series.map(|s| (s.id, sets.pairs(s.labels).collect())).collect())
     }
 
+    /// Whether any series may have a sample of these generations in a range (milliseconds, ends included).
+    pub fn may_hold(&self, generations: &RangeInclusive<u64>, range: (i64, i64)) -> bool {
+        self.time_bounds.meet(generations, range)
+    }
+
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
     pub fn matching(
         &self,
         tenant: &TenantHead,
         matchers: &[model::matcher::Matcher],
-    ) -> Vec<(Labels, Arc<Series>)> {
-        let mut found = self.selected(tenant, matchers);
-        found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
-        found
-    }
-
-    /// The same in no order, for those who bring them into another one.
-    pub fn selected(
-        &self,
-        tenant: &TenantHead,
-        matchers: &[model::matcher::Matcher],
-    ) -> Vec<(Labels, Arc<Series>)> {
-        let sets = self.labels.read();
+    ) -> Result<Vec<(Labels, Arc<Series>)>, SourceError> {
+        let sets = match self.labels.try_read() {
+            Some(sets) => sets,
+            // Whoever lists a million series holds up those who add some, and they whoever comes next.
+            None => {
+                may_wait()?;
+                self.labels.read()
+            }
+        };
         let ids = tenant.postings.read().select(matchers, sets.symbols());
-        self.with_labels(&ids, &sets)
+        may_read_series(ids.len() as usize)?;
+        Ok(self.in_order(&ids, &sets))
     }
 
     /// The series of a tenant by metric, metrics in order, the series of one in no order; those without a
@@ -355,15 +367,24 @@ impl Head {
 
     /// The series of these numbers with their labels, in [`Labels::series_cmp`] order.
     pub fn numbered(&self, ids: &RoaringBitmap) -> Vec<(Labels, Arc<Series>)> {
-        let mut found = self.with_labels(ids, &self.labels.read());
-        found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
-        found
+        self.in_order(ids, &self.labels.read())
     }
 
-    fn with_labels(&self, ids: &RoaringBitmap, sets: &LabelSets) -> Vec<(Labels, Arc<Series>)> {
-        let by_id = self.by_id.read();
-        let series = ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone());
-        series.map(|s| (labels_with(&s, sets), s)).collect()
+    fn in_order(&self, ids: &RoaringBitmap, sets: &LabelSets) -> Vec<(Labels, Arc<Series>)> {
+        let series: Vec<Arc<Series>> = {
+            let by_id = self.by_id.read();
+            ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone()).collect()
+        };
+        let label_sets: Vec<_> = series.iter().map(|s| s.labels).collect();
+        let with_labels = |s: &Arc<Series>| (labels_with(s, sets), s.clone());
+        match order::sorted(sets, &label_sets, true) {
+            Some(order) => order.iter().map(|at| with_labels(&series[*at as usize])).collect(),
+            None => {
+                let mut found: Vec<_> = series.iter().map(with_labels).collect();
+                found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
+                found
+            }
+        }
     }
 
     /// Runs `f` for every series of a tenant, in no order that means anything. No lock is held meanwhile.
@@ -386,6 +407,8 @@ pub struct Writing<'a> {
     samples: u64,
     first: i64,
     newest: i64,
+    /// First and last timestamp, late ones included.
+    bounds: Option<(i64, i64)>,
     /// Heap bytes that came on top.
     chunks: i64,
     out_of_order: i64,
@@ -441,6 +464,8 @@ impl Writing<'_> {
     #[inline]
     fn note(&mut self, t: i64, put: Put) {
         self.samples += u64::from(put != Put::Duplicate);
+        let (first, last) = self.bounds.unwrap_or((t, t));
+        self.bounds = Some((first.min(t), last.max(t)));
         if put == Put::InOrder {
             if self.first == i64::MIN {
                 self.first = t;
@@ -452,6 +477,9 @@ impl Writing<'_> {
     /// Tells the head what was written.
     pub fn finish(self) {
         self.head.samples_in_generation.fetch_add(self.samples, Ordering::Relaxed);
+        if let Some(bounds) = self.bounds {
+            self.head.time_bounds.widen(self.generation, bounds);
+        }
         self.head.bytes.chunks.fetch_add(self.chunks, Ordering::Relaxed);
         self.head.bytes.out_of_order.fetch_add(self.out_of_order, Ordering::Relaxed);
         if self.newest != i64::MIN {

@@ -54,8 +54,17 @@ impl HeadSource {
         HeadCursor { rest, metrics: None, generations, min_t, max_t, budget, timelines }
     }
 
-    fn cursor(&self, matchers: &[Matcher], min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
-        let matching = self.head.matching(&self.tenant, matchers);
+    fn cursor(
+        &self,
+        matchers: &[Matcher],
+        min_t: i64,
+        max_t: i64,
+        budget: Arc<Budget>,
+    ) -> Result<HeadCursor, SourceError> {
+        if !self.head.may_hold(&self.generations, (min_t, max_t)) {
+            return Ok(self.walk(Vec::new(), min_t, max_t, budget));
+        }
+        let matching = self.head.matching(&self.tenant, matchers)?;
         let mut views = Vec::with_capacity(matching.len());
         for (labels, series) in matching {
             let kept =
@@ -69,39 +78,25 @@ impl HeadSource {
                 views.push((labels, Look::Taken(view, min_t)));
             }
         }
-        self.walk(views, min_t, max_t, budget)
+        Ok(self.walk(views, min_t, max_t, budget))
     }
 
     /// Where the samples of matching series lie, coarsely: ascending ranges, both ends included.
-    pub fn spans_ms(&self, matchers: &[Matcher], min_t: i64, max_t: i64) -> Vec<(i64, i64)> {
+    pub fn spans_ms(
+        &self,
+        matchers: &[Matcher],
+        min_t: i64,
+        max_t: i64,
+    ) -> Result<Vec<(i64, i64)>, SourceError> {
         let mut spans = Intervals::default();
-        if min_t <= max_t {
-            for (_, series) in self.head.matching(&self.tenant, matchers) {
+        if min_t <= max_t && self.head.may_hold(&self.generations, (min_t, max_t)) {
+            for (_, series) in self.head.matching(&self.tenant, matchers)? {
                 for view in series.view(self.generations.clone(), min_t, max_t) {
                     view.spans_ms().for_each(|(a, b)| spans.add(a, b));
                 }
             }
         }
-        spans.iter().collect()
-    }
-
-    /// Runs `f` for each series that the query touches, in no order.
-    fn for_each(&self, query: &LabelQuery, mut f: impl FnMut(Labels)) -> Result<(), SourceError> {
-        query.budget.check()?;
-        let every = [Vec::new()];
-        let selectors = if query.selectors.is_empty() { &every[..] } else { &query.selectors[..] };
-        for matchers in selectors {
-            for (i, (labels, series)) in self.head.selected(&self.tenant, matchers).into_iter().enumerate() {
-                if i % 1024 == 0 {
-                    query.budget.check()?;
-                }
-                let touches = series.range_ms(self.generations.clone());
-                if touches.is_some_and(|(a, b)| a <= query.max_t_ms && b >= query.min_t_ms) {
-                    f(labels);
-                }
-            }
-        }
-        Ok(())
+        Ok(spans.iter().collect())
     }
 }
 
@@ -113,16 +108,14 @@ impl Source for HeadSource {
             selection.min_t_ms,
             selection.max_t_ms,
             selection.budget.clone(),
-        );
+        )?;
         Ok(Box::new(cursor))
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
-        let mut found = Vec::new();
-        self.for_each(query, |labels| found.push(labels))?;
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
+        query.budget.check()?;
+        let (range, generations) = ((query.min_t_ms, query.max_t_ms), self.generations.clone());
+        self.head.series_labels(&self.tenant, &query.selectors, generations, range, &query.budget)
     }
 
     fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {

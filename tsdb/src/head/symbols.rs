@@ -30,6 +30,11 @@ impl Symbols {
         &self.strings[symbol as usize].text
     }
 
+    /// All numbers that were ever given out are below this.
+    pub fn len(&self) -> usize {
+        self.strings.len()
+    }
+
     /// The number of a text, if any series uses it.
     pub fn find(&self, text: &str) -> Option<Symbol> {
         self.by_text.find(self.hash_key.hash_one(text), |&s| &*self.strings[s as usize].text == text).copied()

@@ -1,27 +1,33 @@
 //! `query`, `query_range`, and what needs only the parser: `format_query` and `parse_query`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
 use model::quote::quote;
-use model::source::ResolutionReport;
+use model::source::at_once::{Refused, at_once, may_wait};
+use model::source::{Budget, ResolutionReport};
 
 use crate::api::admission::call::Call;
 use crate::api::admission::thanos::{self, Store};
+use crate::api::at_once::{LONGEST, most_series};
 use crate::api::error::{ApiError, ErrorType};
 use crate::api::parameters::form::Form;
+use crate::api::parameters::replicas::Replicas;
 use crate::api::parameters::values::Time;
-use crate::api::response::streamed::StreamedMatrix;
+use crate::api::response::streamed::{StreamStart, StreamedMatrix};
 use crate::api::response::{self, ResultWriter, Stats, TRUNCATED, Warnings};
 use crate::api::response::{resolution, syntax_tree};
 use crate::api::run::QueryClass;
+use crate::api::running::Watch;
 use crate::api::state::ApiState;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::stats::samples::SampleDetail;
 use crate::parse;
-use crate::value::{ErrorKind, QueryError};
+use crate::plan::resolution::MaxResolution;
+use crate::value::{ErrorKind, QueryError, QueryResult};
 
 /// At most this many warnings and this many infos are shown.
 pub(in crate::api) const MAX_WARNINGS: usize = 10;
@@ -125,68 +131,182 @@ async fn run(
     check_text(&state, call.form.get("query"))?;
     thanos::check(&call.form)?;
     let replicas = state.config().replicas.asked(&call.form)?;
-    let view = state.clone();
-    let inner = state.0.clone();
     let endpoint = if matches!(time, QueryTime::Instant { .. }) { "query" } else { "query_range" };
-    let mut watch = state.watch(&call, endpoint, time);
-    state
-        .run_streamed(QueryClass::Query, timeout, move |budget, queued, start| {
-            let _told_with = watch.begin(budget);
-            let text = call.form.get("query");
-            let stats = call.form.get("stats");
-            let Store { source, warning } = Store::asked(&view, &call, replicas)?;
-            let report = Arc::new(ResolutionReport::default());
-            let options = QueryOptions {
-                lookback_ms,
-                timeout,
-                budget: Some(budget.clone()),
-                samples: sample_detail(stats),
-                max_resolution,
-                resolution_report: Some(report.clone()),
-            };
-            let request = QueryRequest { text, time, options };
-            let mut rows = StreamedMatrix::new(limit, start, report.clone());
-            let from_bytes = inner.config.limits.stream_from_bytes;
-            let done = tracing::info_span!("evaluate").in_scope(|| {
-                inner
-                    .engine
-                    .run_streamed(&*source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s))
-            });
-            if let Err(e) = &done {
-                watch.failed(e);
-            }
-            let mut result = match done {
-                Err(e) if rows.begun() => {
+    let watch = state.watch(&call, endpoint, time);
+    let mut asked = Asked {
+        state: state.clone(),
+        call,
+        time,
+        limit,
+        timeout,
+        lookback_ms,
+        max_resolution,
+        replicas,
+        watch,
+        report: Arc::default(),
+    };
+    if let Some(answer) = asked.at_once() {
+        return Ok(answer);
+    }
+    let work = move |budget: &Arc<Budget>, queued, start| asked.streamed(budget, queued, start);
+    state.run_streamed(QueryClass::Query, timeout, work).await
+}
+
+/// A query that was read from its request.
+struct Asked {
+    state: ApiState,
+    call: Call,
+    time: QueryTime,
+    /// Series of the result; 0 for all.
+    limit: usize,
+    timeout: Option<Duration>,
+    lookback_ms: Option<i64>,
+    max_resolution: Option<MaxResolution>,
+    replicas: Replicas,
+    watch: Watch,
+    report: Arc<ResolutionReport>,
+}
+
+impl Asked {
+    fn request(&self, budget: &Arc<Budget>) -> QueryRequest<'_> {
+        let options = QueryOptions {
+            lookback_ms: self.lookback_ms,
+            timeout: self.timeout,
+            budget: Some(budget.clone()),
+            samples: sample_detail(self.call.form.get("stats")),
+            max_resolution: self.max_resolution,
+            resolution_report: Some(self.report.clone()),
+        };
+        QueryRequest { text: self.call.form.get("query"), time: self.time, options }
+    }
+
+    /// The answer, where the query is small and can be evaluated on this thread, which is the runtime's.
+    /// `None`: it has to be evaluated on another, whatever the reason; errors are found there again.
+    fn at_once(&mut self) -> Option<Response> {
+        let text = self.call.form.get("query");
+        let most_series = most_series(text, self.time)?;
+        let (inner, tenant) = (&self.state.0, &self.call.tenant);
+        let now_ms = inner.config.clock.now_ms();
+        // Which store is meant may have to be matched with regular expressions.
+        if self.call.form.all("storeMatch[]").next().is_some() || inner.large.knows(tenant, text, now_ms) {
+            return None;
+        }
+        let _permit = inner.queries.try_acquire().ok()?;
+        let longest = self.timeout.map_or(LONGEST, |t| t.min(LONGEST));
+        let budget = inner.engine.budget(Some(longest));
+        // A bug shows itself on the other thread again, where it fails one request only.
+        let attempt = catch_unwind(AssertUnwindSafe(|| at_once(most_series, || self.whole(&budget))));
+        let Ok((answer, refused)) = attempt else {
+            self.report = Arc::default();
+            return None;
+        };
+        let late = budget.deadline().is_some_and(|deadline| Instant::now() >= deadline);
+        if refused == Some(Refused::Large) || late {
+            inner.large.remember(tenant, text, now_ms);
+        }
+        let Ok(answer) = answer else {
+            // What it reported so far it reports again.
+            self.report = Arc::default();
+            return None;
+        };
+        drop(self.watch.begin(&budget));
+        inner.config.metrics.read_samples(budget.samples_read());
+        Some(answer)
+    }
+
+    /// The answer as a whole.
+    fn whole(&self, budget: &Arc<Budget>) -> Result<Response, ApiError> {
+        let Store { source, warning } = Store::asked(&self.state, &self.call, self.replicas.clone())?;
+        if !source.gives_up_at_once() {
+            may_wait()?;
+        }
+        let request = self.request(budget);
+        let mut result = self.watch.told_with(|| {
+            let evaluate = || self.state.0.engine.run(&*source, &request);
+            tracing::info_span!("evaluate").in_scope(evaluate)
+        })?;
+        let cut = self.limit > 0 && result.value.truncate(self.limit);
+        let warnings = self.warnings(&result, warning, cut);
+        self.written(result, &warnings, Duration::ZERO, budget)
+    }
+
+    /// The answer, or `None` where it has begun to be sent by means of `start`.
+    fn streamed(
+        &mut self,
+        budget: &Arc<Budget>,
+        queued: Duration,
+        start: StreamStart,
+    ) -> Result<Option<Response>, ApiError> {
+        let _told_with = self.watch.begin(budget);
+        let Store { source, warning } = Store::asked(&self.state, &self.call, self.replicas.clone())?;
+        let inner = self.state.0.clone();
+        let mut rows = StreamedMatrix::new(self.limit, start, self.report.clone());
+        let from_bytes = inner.config.limits.stream_from_bytes;
+        let request = self.request(budget);
+        let text = request.text;
+        let done = tracing::info_span!("evaluate").in_scope(|| {
+            inner.engine.run_streamed(&*source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s))
+        });
+        let mut result = match done {
+            Err(e) => {
+                if rows.begun() {
                     // The head of the answer is gone: all that is left is to break it off.
                     log_broken_off(&e, text);
-                    inner.config.metrics.failed("query_range", ApiError::from(e).kind);
+                }
+                self.watch.failed(&e);
+                let error = ApiError::from(e);
+                if rows.begun() {
+                    inner.config.metrics.failed("query_range", error.kind);
                     return Ok(None);
                 }
-                done => done?,
-            };
-            let (warnings, infos) = result.annotations.render(text, MAX_WARNINGS);
-            let mut warnings = Warnings { warnings, infos };
-            warnings.warnings.extend(warning);
-            if limit > 0 && (rows.cut() || result.value.truncate(limit)) {
-                warnings.warnings.push(TRUNCATED.into());
+                return Err(error);
             }
-            if !matches!(stats, "" | "true" | "all") {
-                warnings.warnings.push(format!(
-                    "value {} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"",
-                    quote(stats)
-                ));
-            }
-            let figures = (!stats.is_empty()).then(|| Stats::new(&result.stats, queued));
-            if rows.begun() {
-                rows.finish(figures.as_ref(), &warnings);
-                return Ok(None);
-            }
-            let writer = ResultWriter::new(result.value, figures.as_ref(), &warnings);
-            writer.reserve(budget)?;
-            let answer = response::reserving(response::streamed(writer), budget.clone())?;
-            Ok(Some(resolution::with_header(answer, &report)))
-        })
-        .await
+            Ok(result) => result,
+        };
+        let cut = self.limit > 0 && (rows.cut() || result.value.truncate(self.limit));
+        let warnings = self.warnings(&result, warning, cut);
+        if rows.begun() {
+            rows.finish(self.figures(&result, queued).as_ref(), &warnings);
+            return Ok(None);
+        }
+        self.written(result, &warnings, queued, budget).map(Some)
+    }
+
+    fn figures(&self, result: &QueryResult, queued: Duration) -> Option<Stats> {
+        (!self.call.form.get("stats").is_empty()).then(|| Stats::new(&result.stats, queued))
+    }
+
+    /// What is said beside a result; `cut`: that it was, to the limit.
+    fn warnings(&self, result: &QueryResult, of_store: Option<String>, cut: bool) -> Warnings {
+        let (warnings, infos) = result.annotations.render(self.call.form.get("query"), MAX_WARNINGS);
+        let mut warnings = Warnings { warnings, infos };
+        warnings.warnings.extend(of_store);
+        if cut {
+            warnings.warnings.push(TRUNCATED.into());
+        }
+        let stats = self.call.form.get("stats");
+        if !matches!(stats, "" | "true" | "all") {
+            warnings.warnings.push(format!(
+                "value {} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"",
+                quote(stats)
+            ));
+        }
+        warnings
+    }
+
+    fn written(
+        &self,
+        result: QueryResult,
+        warnings: &Warnings,
+        queued: Duration,
+        budget: &Arc<Budget>,
+    ) -> Result<Response, ApiError> {
+        let figures = self.figures(&result, queued);
+        let writer = ResultWriter::new(result.value, figures.as_ref(), warnings);
+        writer.reserve(budget)?;
+        let answer = response::reserving(response::streamed(writer), budget.clone())?;
+        Ok(resolution::with_header(answer, &self.report))
+    }
 }
 
 /// How closely samples are counted for `stats`.

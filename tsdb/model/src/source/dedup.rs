@@ -166,6 +166,10 @@ impl Source for DedupSource {
         }))
     }
 
+    fn gives_up_at_once(&self) -> bool {
+        self.inner.gives_up_at_once()
+    }
+
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         let mut all: Vec<Labels> = self.inner.series(query)?;
         for labels in &mut all {

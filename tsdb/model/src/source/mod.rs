@@ -4,6 +4,7 @@
 //! suite holds for all of them. Everything here is synchronous: it is called from threads that may block,
 //! never from the runtime's own.
 
+pub mod at_once;
 mod budget;
 pub mod dedup;
 pub mod memory;
@@ -87,6 +88,12 @@ pub trait Source: Send + Sync {
     /// each once. Time is taken coarsely: a series that the source holds near the range may be named without
     /// a sample inside it.
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError>;
+
+    /// Whether it asks [`at_once`] before it waits or reads much, so that small queries may be tried where
+    /// nothing may block.
+    fn gives_up_at_once(&self) -> bool {
+        false
+    }
 
     /// The names of labels on such series, ascending, each once.
     fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {

@@ -26,6 +26,10 @@ pub(crate) enum Key {
     SeriesTable(Ulid),
     /// Some runs of it, by their hash.
     SeriesRuns(Ulid, u64),
+    /// The names of all its labels.
+    LabelNames(Ulid),
+    /// The values of a label, by the hash of its name.
+    LabelValues(Ulid, u64),
     /// What of the block's series is hidden, under a fingerprint of what hides it.
     Visibility(Ulid, u64),
     /// The small columns of one row group of the samples.
@@ -46,6 +50,8 @@ impl Key {
             | Key::Index(block, _)
             | Key::SeriesTable(block)
             | Key::SeriesRuns(block, _)
+            | Key::LabelNames(block)
+            | Key::LabelValues(block, _)
             | Key::Visibility(block, _)
             | Key::SmallRows(block, _)
             | Key::Timeline(block, _)

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::small_rows::SmallRows;
 use crate::block::encode::Encoding;
+use crate::block::metric_runs::MetricRuns;
 use crate::block::read::cache::Key;
 use crate::block::read::file::BlockFile;
 use crate::block::read::lists::{self, ListRead, Wanted};
@@ -62,14 +63,25 @@ pub(crate) struct RowPlan {
     pub(crate) small: BTreeMap<u32, Arc<SmallRows>>,
     /// Whether rows are looked for in the cache, and left there whole when they have been decoded.
     pub(crate) keep_rows: bool,
+    /// What its native histograms may take there, which is not known before they are decoded.
+    keep_bytes: u64,
 }
 
 impl RowPlan {
     /// Has the rows of a block of samples kept in the cache if all of them fit into `bytes`: what is read
     /// once is often read again, and a selection that does not fit would only drive everything else out.
     pub fn keeping_rows(self, bytes: u64) -> RowPlan {
-        let samples: u64 = self.rows.iter().map(|r| u64::from(r.n)).sum();
-        RowPlan { keep_rows: samples.saturating_mul(8) <= bytes, ..self }
+        RowPlan { keep_rows: self.samples().saturating_mul(8) <= bytes, keep_bytes: bytes, ..self }
+    }
+
+    /// Whether so many native histograms are kept in the cache when they have been decoded.
+    pub fn keeps_histograms(&self, histograms: u64) -> bool {
+        self.keep_rows && histograms.saturating_mul(HISTOGRAM_BYTES) <= self.keep_bytes
+    }
+
+    /// Samples of its rows, those outside the range asked for included.
+    pub fn samples(&self) -> u64 {
+        self.rows.iter().map(|r| u64::from(r.n)).sum()
     }
 }
 
@@ -157,11 +169,15 @@ impl Block {
         Ok(table)
     }
 
+    /// The directory of its metrics, where it has one that fits the block: else it is as good as none.
+    pub(super) fn metrics(&self) -> Option<&MetricRuns> {
+        let metrics = self.series_file.index.metrics.as_ref();
+        metrics.filter(|m| u64::from(m.rows()) == self.meta.stats.series)
+    }
+
     /// The rows of the series table that selectors may match, `None` for all.
     fn runs_of(&self, selectors: &[&[Matcher]]) -> Option<Vec<Range<u32>>> {
-        let metrics = self.series_file.index.metrics.as_ref();
-        // What does not fit the block is as good as none.
-        let metrics = metrics.filter(|m| u64::from(m.rows()) == self.meta.stats.series)?;
+        let metrics = self.metrics()?;
         if selectors.is_empty() {
             return None;
         }
@@ -294,7 +310,7 @@ impl Block {
                 }
             }
         }
-        Ok(RowPlan { rows, small, keep_rows: false })
+        Ok(RowPlan { rows, small, keep_rows: false, keep_bytes: 0 })
     }
 
     /// Whether a row group's statistics allow for such rows; where there are none, they do.

@@ -15,20 +15,31 @@ use crate::block::read::series_table::SeriesTable;
 use crate::block::read::small_rows::SmallRows;
 use crate::block::schema::{self, FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS};
 use crate::deletion::BlockVisibility;
-use model::histogram::Histogram;
+use model::histogram::{BucketSpan, Histogram};
 use model::rollup::Aggregates;
+use model::source::at_once::may_wait;
 use model::source::{Budget, SeriesColumns, SourceError};
 
-/// The floats of one row and, where they are listed, its start timestamps: decoded, whole.
+/// The floats of one row, or its histograms and their sums, and, where they are listed, its start timestamps:
+/// decoded, whole.
 struct KeptRow {
     values: Vec<f64>,
+    histograms: Vec<Arc<Histogram>>,
     starts: Vec<i64>,
 }
 
 impl KeptRow {
     fn bytes(&self) -> usize {
-        8 * (self.values.len() + self.starts.len()) + size_of::<KeptRow>()
+        let histograms: usize = self.histograms.iter().map(|h| histogram_bytes(h)).sum();
+        8 * (self.values.len() + self.starts.len()) + histograms + size_of::<KeptRow>()
     }
+}
+
+/// What a histogram takes in memory; its custom bounds are shared along a row.
+fn histogram_bytes(h: &Histogram) -> usize {
+    let spans = h.positive_spans.len() + h.negative_spans.len();
+    let buckets = h.positive_buckets.len() + h.negative_buckets.len();
+    size_of::<Arc<Histogram>>() + size_of::<Histogram>() + 16 + spans * size_of::<BucketSpan>() + buckets * 8
 }
 
 impl Block {
@@ -48,6 +59,10 @@ impl Block {
         }
         let kept = self.kept_rows(plan, rows);
         let list = self.read_list(plan, rows, &kept);
+        if !list.histograms.is_empty() {
+            // Decompressing and decoding ten columns of them takes milliseconds.
+            may_wait()?;
+        }
         let (mut timelines, mut wanted) = self.find_timelines(list.tsrefs)?;
         let of_timelines = wanted.len();
         wanted.extend(list.lists);
@@ -89,7 +104,7 @@ impl Block {
             return vec![None; rows.len()];
         }
         let key = |r: &PlannedRow| {
-            let keeps = plan.small[&r.row_group].lists_floats(r.row as usize);
+            let keeps = plan.small[&r.row_group].lists_samples(r.row as usize);
             keeps.then_some(Key::Row(self.meta.ulid, r.row_group, r.row))
         };
         self.store.cache.get_each(rows.iter().map(key))
@@ -161,6 +176,9 @@ impl Block {
     ) -> Result<Samples<'p>, SourceError> {
         let mut places = Vec::with_capacity(rows.len());
         let mut values = Vec::new();
+        let is_histogram = |r: &PlannedRow| plan.small[&r.row_group].enc[r.row as usize] == Encoding::Hist;
+        let unread = rows.iter().zip(&kept).filter(|(r, kept)| kept.is_none() && is_histogram(r));
+        let keep_histograms = plan.keeps_histograms(unread.map(|(r, _)| u64::from(r.n)).sum());
         let mut kept = kept.into_iter();
         for (series, of_series) in rows.chunk_by(|a, b| a.series == b.series).enumerate() {
             let mut total = 0;
@@ -176,7 +194,12 @@ impl Block {
                 })?;
                 let (from, to) = (timeline.from, timeline.to.max(timeline.from));
                 let lists = small.lists_floats(at) && kept.is_none();
-                let keep = plan.keep_rows && from < to && lists;
+                let keeps = if small.enc[at] == Encoding::Hist {
+                    keep_histograms && kept.is_none()
+                } else {
+                    plan.keep_rows && lists
+                };
+                let keep = keeps && from < to;
                 in_order &= keep || !lists;
                 let row = RowPlace {
                     row,
@@ -188,6 +211,7 @@ impl Block {
                     kept,
                     keep,
                     whole: Vec::new(),
+                    histograms: Vec::new(),
                     starts: Vec::new(),
                     odd_at: Vec::new(),
                     odd: Vec::new(),
@@ -229,6 +253,7 @@ struct RowPlace<'p> {
     /// Whether it is decoded whole, into `whole`, for the cache.
     keep: bool,
     whole: Vec<f64>,
+    histograms: Vec<Arc<Histogram>>,
     starts: Vec<i64>,
     odd_at: Vec<i32>,
     odd: Vec<f64>,
@@ -376,8 +401,11 @@ impl Samples<'_> {
 
 /// Puts a row that was decoded whole into the cache.
 fn keep(block: &Block, place: &mut RowPlace<'_>) {
-    let kept =
-        KeptRow { values: std::mem::take(&mut place.whole), starts: std::mem::take(&mut place.starts) };
+    let kept = KeptRow {
+        values: std::mem::take(&mut place.whole),
+        histograms: std::mem::take(&mut place.histograms),
+        starts: std::mem::take(&mut place.starts),
+    };
     let (bytes, key) = (kept.bytes(), Key::Row(block.meta.ulid, place.row.row_group, place.row.row));
     block.store.cache.put(key, Arc::new(kept), bytes);
 }
@@ -393,7 +421,11 @@ fn finish(
     if let Some(kept) = &place.kept {
         let own = kept.values.get(from..to).ok_or("a row in the cache is of another length")?;
         place.put(values, own);
-        return Ok(None);
+        if place.small.enc[at] != Encoding::Hist {
+            return Ok(None);
+        }
+        let own = kept.histograms.get(from..to).ok_or("a row in the cache is of another length")?;
+        return Ok(Some(own.to_vec()));
     }
     match place.small.enc[at] {
         Encoding::Const if place.keep => place.whole.resize(n, place.small.constant[at]),
@@ -410,10 +442,17 @@ fn finish(
                 let found = histograms.get(&(column, place.row.row_group, place.row.row));
                 found.ok_or_else(|| format!("its column {name} was not read"))
             };
-            let all = histograms_of(n, from, to, &of).map_err(|what| place.wrong(&what))?;
+            let wanted = if place.keep { 0..n } else { from..to };
+            let all = histograms_of(n, wanted.start, wanted.end, &of).map_err(|what| place.wrong(&what))?;
             let sums: Vec<f64> = all.iter().map(|h| h.sum).collect();
-            place.put(values, &sums);
-            return Ok(Some(all));
+            if !place.keep {
+                place.put(values, &sums);
+                return Ok(Some(all));
+            }
+            place.put(values, &sums[from..to]);
+            let own = all[from..to].to_vec();
+            (place.whole, place.histograms) = (sums, all);
+            return Ok(Some(own));
         }
         Encoding::Vi | Encoding::Vb | Encoding::Vf | Encoding::Vp => {}
     }

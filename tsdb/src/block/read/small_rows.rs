@@ -41,6 +41,11 @@ impl SmallRows {
         }
     }
 
+    /// Whether a row's samples are read from lists: what is worth to be kept once it is decoded.
+    pub fn lists_samples(&self, at: usize) -> bool {
+        self.enc[at] == Encoding::Hist || self.lists_floats(at)
+    }
+
     /// Decodes the batches of a row group's small columns.
     pub fn decode(
         file: &BlockFile,

@@ -12,6 +12,7 @@ use ulid::Ulid;
 use super::cache::BlockCache;
 use crate::block::error::{BlockError, ReadFailed};
 use model::source::SourceError;
+use model::source::at_once::may_wait;
 
 /// Requests of one read that run at once.
 pub(crate) const CONCURRENT_GETS: usize = 16;
@@ -56,6 +57,7 @@ impl BlockStore {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, SourceError> {
+        may_wait()?;
         let (done, result) = std::sync::mpsc::sync_channel(1);
         self.runtime.spawn(async move {
             // Nobody waits any more only if the waiting thread is gone.

@@ -62,16 +62,59 @@ impl MergedSource {
         &self,
         of: impl Fn(&dyn Source) -> Result<Vec<T>, SourceError>,
     ) -> Result<Vec<T>, SourceError> {
-        let mut all = Vec::new();
-        for source in &self.sources {
-            all.extend(of(&**source)?);
+        let lists: Result<Vec<Vec<T>>, _> = self.sources.iter().map(|s| of(&**s)).collect();
+        Ok(union_of_sorted(lists?))
+    }
+}
+
+/// Ascending lists without doublets as one such list. Sources mostly name the same things: where one list has
+/// all of another's, that costs a comparison for each and moves nothing.
+pub fn union_of_sorted<T: Ord>(mut lists: Vec<Vec<T>>) -> Vec<T> {
+    lists.retain(|list| !list.is_empty());
+    // Pair by pair, so that an item of many lists of different things is moved seldom.
+    while lists.len() > 1 {
+        let mut merged = Vec::with_capacity(lists.len().div_ceil(2));
+        let mut rest = lists.into_iter();
+        while let Some(first) = rest.next() {
+            merged.push(match rest.next() {
+                Some(second) => union_of_two(first, second),
+                None => first,
+            });
         }
-        if self.sources.len() > 1 {
-            // Mostly ascending runs: the stable sort merges them.
-            all.sort();
-            all.dedup();
+        lists = merged;
+    }
+    lists.pop().unwrap_or_default()
+}
+
+fn union_of_two<T: Ord>(a: Vec<T>, b: Vec<T>) -> Vec<T> {
+    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
+    let mut walk = long.iter().peekable();
+    let mut lacks = |item: &T| {
+        while let Some(next) = walk.peek() {
+            match (*next).cmp(item) {
+                std::cmp::Ordering::Less => walk.next(),
+                std::cmp::Ordering::Equal => return false,
+                std::cmp::Ordering::Greater => break,
+            };
         }
-        Ok(all)
+        true
+    };
+    let new: Vec<T> = short.into_iter().filter(|item| lacks(item)).collect();
+    if new.is_empty() {
+        return long;
+    }
+    let mut all = Vec::with_capacity(long.len() + new.len());
+    let (mut long, mut new) = (long.into_iter().peekable(), new.into_iter().peekable());
+    loop {
+        let next = match (long.peek(), new.peek()) {
+            (Some(x), Some(y)) if x > y => new.next(),
+            (Some(_), _) => long.next(),
+            (None, _) => new.next(),
+        };
+        match next {
+            Some(next) => all.push(next),
+            None => return all,
+        }
     }
 }
 
@@ -301,6 +344,29 @@ mod tests {
             histograms: Some(samples.iter().map(|(_, h)| Some(h.clone())).collect()),
             start_ts_ms: None,
             windows: None,
+        }
+    }
+
+    #[test]
+    fn union_of_sorted_lists_has_everything_once() {
+        let mut state = 7u64;
+        let mut roll = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        for round in 0..200 {
+            let lists: Vec<Vec<u64>> = (0..roll(6))
+                .map(|_| {
+                    let mut list: Vec<u64> = (0..roll(30)).map(|_| roll(1 + round)).collect();
+                    list.sort_unstable();
+                    list.dedup();
+                    list
+                })
+                .collect();
+            let mut want: Vec<u64> = lists.concat();
+            want.sort_unstable();
+            want.dedup();
+            assert_eq!(union_of_sorted(lists), want);
         }
     }
 
