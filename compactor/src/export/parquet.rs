@@ -18,12 +18,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{
+use arrow_array::types::Int32Type;
+use arrow_array::{
     ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch,
     StringArray, StructArray, TimestampMillisecondArray, UInt32Array,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema, SchemaRef, TimeUnit};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use model::histogram::Histogram;
 use model::labels::METRIC_NAME;
 use model::sample::is_stale;
@@ -349,7 +350,7 @@ impl Rows {
     }
 
     fn batch(self, schema: SchemaRef, windows: bool) -> Result<RecordBatch, ExportError> {
-        let failed = |e: arrow::error::ArrowError| ExportError::Encode(e.to_string());
+        let failed = |e: arrow_schema::ArrowError| ExportError::Encode(e.to_string());
         let strings = Arc::new(StringArray::from_iter_values(self.strings.list.iter()));
         let texts = |numbers: Int32Array| {
             DictionaryArray::<Int32Type>::try_new(numbers, strings.clone()).map_err(failed)

@@ -27,7 +27,7 @@
 
 use std::sync::LazyLock;
 
-use arrow::datatypes::SchemaRef;
+use arrow_schema::SchemaRef;
 use parquet::file::properties::WriterProperties;
 
 use crate::block::columns::{self, Coding, Column, Kind, Pages};

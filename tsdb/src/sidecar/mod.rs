@@ -7,8 +7,8 @@ pub(crate) mod verify;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, SchemaRef};
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;

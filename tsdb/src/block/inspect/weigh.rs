@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::datatypes::UInt32Type;
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
 
 use crate::block::encode::Encoding;
 use crate::block::read::file::BlockFile;

@@ -1,6 +1,7 @@
 //! Items of Arrow's list arrays as plain slices.
 
-use arrow::array::{Array, ArrowPrimitiveType, AsArray, ListArray, PrimitiveArray};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrowPrimitiveType, ListArray, PrimitiveArray};
 
 /// One item of a list of numbers; `None` if it is null or of another type.
 pub(crate) fn primitives<T: ArrowPrimitiveType>(list: &ListArray, at: usize) -> Option<&[T::Native]> {

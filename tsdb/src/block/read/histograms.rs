@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ListArray};
-use arrow::datatypes::{Float64Type, Int32Type};
+use arrow_array::types::{Float64Type, Int32Type};
+use arrow_array::{Array, ListArray};
 
 use super::arrow_lists::{nested, primitives};
 use crate::block::schema::hint_of;

@@ -3,8 +3,10 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, AsArray, ListArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type};
+use arrow_array::{Array, ListArray, RecordBatch};
+use arrow_schema::DataType;
 use bytes::Bytes;
 
 use crate::block::read::arrow_lists::primitives;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ListArray, RecordBatch};
+use arrow_array::{ListArray, RecordBatch};
 use hashbrown::HashMap;
 use parquet::file::statistics::Statistics;
 use xxhash_rust::xxh3::xxh3_64;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use bytes::Bytes;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
@@ -80,7 +80,7 @@ impl<'a> Scan<'a> {
     /// The same, with text columns read as dictionaries.
     pub fn with_dictionaries(
         file: &'a BlockFile,
-        schema: arrow::datatypes::SchemaRef,
+        schema: arrow_schema::SchemaRef,
         row_group: usize,
         rows: Option<&[u32]>,
     ) -> Result<Scan<'a>, SourceError> {

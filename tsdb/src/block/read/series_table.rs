@@ -4,8 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, DictionaryArray, MapArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, UInt32Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, UInt32Type};
+use arrow_array::{Array, DictionaryArray, MapArray, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
 use hashbrown::HashMap;
 

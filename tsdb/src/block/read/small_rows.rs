@@ -1,7 +1,8 @@
 //! The small columns of a row group: what tells which rows a selection needs, without their values.
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt32Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, UInt32Type};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
 
 use super::file::BlockFile;
 use crate::block::encode::Encoding;

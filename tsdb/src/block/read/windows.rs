@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use arrow_array::types::{Float64Type, Int32Type, Int64Type};
 use hashbrown::HashMap;
 
 use crate::block::read::arrow_lists::primitives;
@@ -162,7 +162,7 @@ impl<'a> RowLists<'a> {
         format!("its column {} does not have {} numbers", column.name(), self.n)
     }
 
-    fn list(&self, column: usize) -> Result<&'a (arrow::array::ListArray, usize), String> {
+    fn list(&self, column: usize) -> Result<&'a (arrow_array::ListArray, usize), String> {
         let found = self.lists.columns.get(&(column, self.group, self.row));
         found.ok_or_else(|| format!("its column {} was not read", COLUMNS[column]))
     }

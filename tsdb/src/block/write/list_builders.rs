@@ -1,7 +1,7 @@
 //! Builders of list columns whose items are named as the schema names them.
 
-use arrow::array::{ArrayBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder};
-use arrow::datatypes::DataType;
+use arrow_array::builder::{ArrayBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder};
+use arrow_schema::DataType;
 
 use crate::block::columns::element;
 

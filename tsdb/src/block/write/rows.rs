@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayBuilder, ArrayRef, Float64Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
-    StringBuilder, UInt32Builder,
+use arrow_array::builder::{
+    ArrayBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder, StringBuilder, UInt32Builder,
 };
-use arrow::datatypes::DataType;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::DataType;
 
 use super::list_builders::{FloatLists, Int32Lists, float_lists, int_lists, int32_lists, nested};
 use crate::block::encode::{self, Encoded, Encoding, Payload};

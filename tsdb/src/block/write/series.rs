@@ -6,7 +6,8 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Builder};
+use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder, UInt32Builder};
+use arrow_array::{ArrayRef, RecordBatch};
 
 use super::file::ParquetFile;
 use crate::block::error::BlockError;

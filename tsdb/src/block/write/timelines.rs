@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Int64Builder, ListBuilder, RecordBatch, UInt32Builder};
+use arrow_array::RecordBatch;
+use arrow_array::builder::{Int64Builder, ListBuilder, UInt32Builder};
 use hashbrown::HashTable;
 use model::keyed_hash::keyed_hash;
 

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayBuilder, ArrayRef, Int64Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder,
-};
+use arrow_array::builder::{ArrayBuilder, Int64Builder, ListBuilder, StringBuilder, UInt32Builder};
+use arrow_array::{ArrayRef, RecordBatch};
 
 use super::list_builders::{FloatLists, Int32Lists, float_lists, int_lists, int32_lists};
 use super::rows::HistogramLists;
