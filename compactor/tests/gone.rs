@@ -67,7 +67,7 @@ async fn block_whose_file_is_gone_is_put_aside_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_removed_where_the_catalog_is_gone() {
+async fn garbage_is_left_where_the_catalog_is_gone() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let seen = two_blocks(&store).await;
     let tenant = TenantId::single();
@@ -91,7 +91,7 @@ async fn nothing_is_removed_where_the_catalog_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_removed_where_the_newest_snapshot_is_gone_or_another() {
+async fn garbage_is_left_where_the_newest_snapshot_is_gone_or_another() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let seen = two_blocks(&store).await;
     let tenant = TenantId::single();

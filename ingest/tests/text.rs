@@ -392,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in "([a-z{}\"=,#\\\\ \\n0-9.+-]|HELP|TYPE|EOF|é){0,80}") {
+    fn exposition_text_is_read_or_refused_whatever_it_is(text in "([a-z{}\"=,#\\\\ \\n0-9.+-]|HELP|TYPE|EOF|é){0,80}") {
         for format in [Format::Prometheus, Format::OpenMetrics] {
             if let Err(e) = parse_as(&text, format) {
                 let line = text.split('\n').nth(e.line - 1).expect("a line of the text");

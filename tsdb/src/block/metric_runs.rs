@@ -185,7 +185,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_directory_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn metric_runs_of_any_text_are_a_directory_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let mut own = vec![1];
             own.extend(bytes);
             if let Some(runs) = MetricRuns::from_text(&to_base64(&own)) {

@@ -581,7 +581,7 @@ mod tests {
 
         /// Any order of arrival reads back as a map in which the last write of a timestamp wins.
         #[test]
-        fn any_order_reads_as_a_map(writes in proptest::collection::vec((0i64..400, 0u8..4, any::<bool>()), 1..600), min_t in -10i64..410, len in 0i64..410) {
+        fn samples_in_any_order_read_as_a_map(writes in proptest::collection::vec((0i64..400, 0u8..4, any::<bool>()), 1..600), min_t in -10i64..410, len in 0i64..410) {
             let mut samples = Samples::default();
             let timelines = Timelines::default();
             let mut model: BTreeMap<i64, f64> = BTreeMap::new();

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_what_is_known() {
+    fn metadata_has_an_end_to_what_is_known() {
         let many = |n: usize| {
             let all: Vec<_> = (0..n).map(|i| format!("h{i}")).collect();
             let all: Vec<_> = all.iter().map(|h| ("m", h.as_str(), 0)).collect();

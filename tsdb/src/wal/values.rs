@@ -161,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bits_survive(bits in proptest::collection::vec(any::<u64>(), 0..50), small in proptest::collection::vec(-100_000i64..100_000, 0..50)) {
+        fn log_values_of_any_bits_read_back(bits in proptest::collection::vec(any::<u64>(), 0..50), small in proptest::collection::vec(-100_000i64..100_000, 0..50)) {
             round_trip(&bits.into_iter().map(f64::from_bits).collect::<Vec<_>>());
             round_trip(&small.into_iter().map(|v| v as f64 / 100.0).collect::<Vec<_>>());
         }

@@ -303,7 +303,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_samples_survive(mut samples in proptest::collection::vec((any::<i64>(), any::<u64>(), any::<i64>()), 1..200), sorted: bool, has_start: bool) {
+        fn float_chunks_of_any_samples_read_back(mut samples in proptest::collection::vec((any::<i64>(), any::<u64>(), any::<i64>()), 1..200), sorted: bool, has_start: bool) {
             if sorted {
                 samples.sort();
             }

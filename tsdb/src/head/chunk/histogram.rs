@@ -335,7 +335,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_histograms_survive(mut all in proptest::collection::vec((any::<i64>(), any_histogram(), any::<i64>(), any::<bool>()), 1..20)) {
+        fn histogram_chunks_of_any_histograms_read_back(mut all in proptest::collection::vec((any::<i64>(), any_histogram(), any::<i64>(), any::<bool>()), 1..20)) {
             for i in 1..all.len() {
                 if all[i].3 {
                     // The usual case: the layout of the one before with other counts.

@@ -166,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bits_survive(bits in proptest::collection::vec(any::<u64>(), 1..200)) {
+        fn packed_bits_read_back(bits in proptest::collection::vec(any::<u64>(), 1..200)) {
             round_trip(&bits.into_iter().map(f64::from_bits).collect::<Vec<_>>());
         }
 

@@ -564,7 +564,7 @@ proptest! {
     }
 
     #[test]
-    fn two_true_counters_make_no_false_reset(seed: u64) {
+    fn replicas_of_true_counters_make_no_false_reset(seed: u64) {
         let world = world(seed, false);
         let copies: Vec<_> = world.copies.iter().filter(|c| !c.ts_ms.is_empty()).cloned().collect();
         prop_assume!(!copies.is_empty());
