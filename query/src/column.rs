@@ -44,6 +44,13 @@ impl Column {
         Column { floats, present, histograms: Vec::new() }
     }
 
+    /// Fills a column that holds nothing: `floats` writes the floats, of which those count that have a bit in
+    /// `present`.
+    pub fn fill(&mut self, present: &[u64], floats: impl FnOnce(&mut [f64])) {
+        self.present.copy_from_slice(present);
+        floats(&mut self.floats);
+    }
+
     /// How many slots.
     pub fn steps(&self) -> usize {
         self.floats.len()
@@ -125,6 +132,11 @@ impl Column {
     /// The dense floats and their bitmap (bit `i % 64` of word `i / 64`), for loops that ignore histograms.
     pub fn floats(&self) -> (&[f64], &[u64]) {
         (&self.floats, &self.present)
+    }
+
+    /// The dense floats of a column, for those who know which of them count.
+    pub fn into_floats(self) -> Vec<f64> {
+        self.floats
     }
 
     /// The histograms by step, ascending.

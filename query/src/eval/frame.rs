@@ -49,6 +49,15 @@ impl Val {
     }
 }
 
+/// What is done with a metric's name, type and unit where an operation drops them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    Dropped,
+    /// Whoever takes the rows does not look at them, and they may be left: to drop them takes a label set of
+    /// its own for each row.
+    NotLookedAt,
+}
+
 /// Whether a label says what a metric is rather than whom it is about: the name and, with them, its type and
 /// unit.
 pub fn is_metadata_label(name: &str) -> bool {

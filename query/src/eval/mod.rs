@@ -7,7 +7,9 @@
 //! that an aggregation holds its groups and never all rows. Everything else is computed whole. [`stats`] is
 //! what a reader learns of all this.
 
+mod cores;
 pub mod evaluator;
+mod extrapolation;
 pub mod frame;
 pub mod functions;
 pub mod operators;

@@ -13,8 +13,8 @@ use crate::eval::stats::samples::SampleStats;
 /// or computed again.
 pub(super) const MAX_KEPT_PART: u64 = 8;
 
-/// Series of selections that are read more than once, by number of the selection and time range.
-pub(super) type SelectedSeries = HashMap<(usize, i64, i64), Arc<Vec<SeriesColumns>>>;
+/// Batches of selections that are read more than once, by number of the selection and time range.
+pub(super) type SelectedSeries = HashMap<(usize, i64, i64), Arc<Vec<Arc<Vec<SeriesColumns>>>>>;
 
 /// By number of the expression, and start, step and count of the steps it was evaluated for.
 pub(super) type SharedValues = HashMap<(u32, i64, i64, usize), SharedValue>;

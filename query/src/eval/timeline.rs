@@ -1,10 +1,12 @@
 //! From timestamps to the samples that each step sees; computed once for all series that share a timeline.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::eval::extrapolation::Extrapolation;
 use crate::plan::Steps;
 
 /// Which part of time a selector looks at, relative to the steps.
@@ -37,8 +39,8 @@ impl Reach {
 /// What was worked out for the timelines of a selection, shared by all cores: series of one scrape have one
 /// timeline, but seldom follow one another.
 pub struct Memo<T> {
-    /// Slots of one result.
-    steps: usize,
+    /// Slots of one result: what it takes in memory, eight bytes each.
+    slots: usize,
     state: Mutex<MemoState<T>>,
 }
 
@@ -55,9 +57,22 @@ struct MemoState<T> {
 /// over a day.
 const MEMO_SLOTS: usize = 4 << 20;
 
+impl Memo<Newest> {
+    pub fn of_newest(steps: Steps) -> Self {
+        Memo::new(steps.count)
+    }
+}
+
+impl Memo<StepWindows> {
+    /// With room for what is extrapolated.
+    pub fn of_windows(steps: Steps) -> Self {
+        Memo::new(steps.count * 5)
+    }
+}
+
 impl<T> Memo<T> {
-    pub fn new(steps: Steps) -> Self {
-        Memo { steps: steps.count, state: Mutex::new(MemoState { by_timeline: HashMap::new(), slots: 0 }) }
+    fn new(slots: usize) -> Self {
+        Memo { slots, state: Mutex::new(MemoState { by_timeline: HashMap::new(), slots: 0 }) }
     }
 
     pub fn get(&self, timeline: &Arc<[i64]>, make: impl FnOnce(&[i64]) -> T) -> Arc<T> {
@@ -67,7 +82,7 @@ impl<T> Memo<T> {
         }
         let made = Arc::new(make(timeline));
         let mut state = self.state.lock();
-        let slots = state.slots + timeline.len() + self.steps;
+        let slots = state.slots + timeline.len() + self.slots;
         // Only what somebody else holds too can come again. What is there stays: the rest comes in the same
         // order, series after series.
         if Arc::strong_count(timeline) > 1 && slots <= MEMO_SLOTS {
@@ -75,6 +90,107 @@ impl<T> Memo<T> {
             state.by_timeline.insert(key, (timeline.clone(), made.clone()));
         }
         made
+    }
+}
+
+/// The sample that each step sees.
+#[derive(Debug)]
+pub struct Newest {
+    /// Per step, its index; 0 where there is none.
+    index: Vec<u32>,
+    /// A bit per step that sees one.
+    present: Vec<u64>,
+    /// Whether every step sees the sample behind that of the step before.
+    sliding: bool,
+}
+
+impl Newest {
+    pub fn new(ts_ms: &[i64], reach: &Reach) -> Newest {
+        let mut walk = Walk::new(ts_ms, reach.steps.count);
+        let mut index = vec![0; reach.steps.count];
+        let mut present = vec![0u64; reach.steps.count.div_ceil(64)];
+        for (step, index) in index.iter_mut().enumerate() {
+            let end = reach.reference(step);
+            let n = walk.up_to(end);
+            if n > 0 && ts_ms[n - 1] > end.saturating_sub(reach.back_ms) {
+                *index = n as u32 - 1;
+                present[step >> 6] |= 1 << (step & 63);
+            }
+        }
+        let all = present.iter().map(|word| word.count_ones() as usize).sum::<usize>() == index.len();
+        let sliding = all && !index.is_empty() && index.windows(2).all(|w| w[0] + 1 == w[1]);
+        Newest { index, present, sliding }
+    }
+
+    /// The index of the sample that a step sees.
+    pub fn at(&self, step: usize) -> Option<usize> {
+        (self.present[step >> 6] >> (step & 63) & 1 == 1).then(|| self.index[step] as usize)
+    }
+
+    pub fn steps(&self) -> usize {
+        self.index.len()
+    }
+
+    /// A bit per step that sees a sample.
+    pub fn present(&self) -> &[u64] {
+        &self.present
+    }
+
+    /// Of values that belong to the timeline, at least one, that which each step sees; any where it sees
+    /// none.
+    pub fn pick(&self, values: &[f64]) -> Vec<f64> {
+        match (self.sliding, self.index.first()) {
+            (true, Some(first)) => values[*first as usize..][..self.index.len()].to_vec(),
+            _ => self.index.iter().map(|at| values[*at as usize]).collect(),
+        }
+    }
+}
+
+/// The samples `from..to` of each step's window, with what follows from them and their times alone.
+#[derive(Debug, Default)]
+pub struct StepWindows {
+    ranges: Vec<(u32, u32)>,
+    /// A bit per step whose window has a sample.
+    present: Vec<u64>,
+    samples: u64,
+    /// Of sums over the range, and per second.
+    extrapolation: [OnceLock<Extrapolation>; 2],
+}
+
+impl StepWindows {
+    /// A bit per step whose window has a sample.
+    pub fn present(&self) -> &[u64] {
+        &self.present
+    }
+
+    /// Samples in all windows together.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// How differences within the windows are carried on to the edges of their ranges; per second where
+    /// `rate`. The timeline and the reach are those the windows were made of.
+    pub fn extrapolation(&self, ts_ms: &[i64], reach: &Reach, rate: bool) -> &Extrapolation {
+        let end_ms = |step| reach.reference(step);
+        self.extrapolation[usize::from(rate)]
+            .get_or_init(|| Extrapolation::new(ts_ms, &self.ranges, end_ms, reach.back_ms, rate))
+    }
+}
+
+impl From<Vec<(u32, u32)>> for StepWindows {
+    fn from(ranges: Vec<(u32, u32)>) -> StepWindows {
+        let samples = ranges.iter().map(|(from, to)| u64::from(to - from)).sum();
+        let bit = |(bit, (from, to)): (usize, &(u32, u32))| u64::from(from < to) << bit;
+        let present = ranges.chunks(64).map(|word| word.iter().enumerate().map(bit).sum()).collect();
+        StepWindows { ranges, present, samples, extrapolation: Default::default() }
+    }
+}
+
+impl Deref for StepWindows {
+    type Target = [(u32, u32)];
+
+    fn deref(&self) -> &[(u32, u32)] {
+        &self.ranges
     }
 }
 
@@ -112,30 +228,19 @@ impl<'t> Walk<'t> {
     }
 }
 
-/// Per step, one more than the index of the newest sample within the window, 0 where there is none.
-pub fn newest(ts_ms: &[i64], reach: &Reach) -> Vec<u32> {
-    let mut walk = Walk::new(ts_ms, reach.steps.count);
-    (0..reach.steps.count)
-        .map(|step| {
-            let end = reach.reference(step);
-            let n = walk.up_to(end);
-            if n > 0 && ts_ms[n - 1] > end.saturating_sub(reach.back_ms) { n as u32 } else { 0 }
-        })
-        .collect()
-}
-
-/// Per step, the indices `from..to` of the samples within the window.
-pub fn windows(ts_ms: &[i64], reach: &Reach) -> Vec<(u32, u32)> {
+/// Per step, the samples within the window.
+pub fn windows(ts_ms: &[i64], reach: &Reach) -> StepWindows {
     let mut from = Walk::new(ts_ms, reach.steps.count);
     let mut to = Walk::new(ts_ms, reach.steps.count);
-    (0..reach.steps.count)
+    let ranges: Vec<(u32, u32)> = (0..reach.steps.count)
         .map(|step| {
             let end = reach.reference(step);
             let a = from.up_to(end.saturating_sub(reach.back_ms));
             let b = to.up_to(end.saturating_add(reach.ahead_ms));
             (a as u32, b.max(a) as u32)
         })
-        .collect()
+        .collect();
+    ranges.into()
 }
 
 #[cfg(test)]
@@ -149,19 +254,20 @@ mod tests {
     #[test]
     fn windows_are_open_on_the_left() {
         let ts = [0, 10, 20, 30];
-        assert_eq!(windows(&ts, &reach(10, 10, 4, 10)), [(1, 2), (2, 3), (3, 4), (4, 4)]);
-        assert_eq!(windows(&ts, &reach(10, 10, 2, 11)), [(0, 2), (1, 3)]);
-        assert_eq!(newest(&ts, &reach(5, 20, 3, 15)), [1, 3, 0]);
-        assert_eq!(
-            newest(&ts, &reach(40, 1, 1, 10)),
-            [0],
-            "a sample exactly as old as the lookback is too old"
-        );
+        assert_eq!(windows(&ts, &reach(10, 10, 4, 10))[..], [(1, 2), (2, 3), (3, 4), (4, 4)]);
+        assert_eq!(windows(&ts, &reach(10, 10, 2, 11))[..], [(0, 2), (1, 3)]);
+        let newest = |reach: Reach| {
+            let newest = Newest::new(&ts, &reach);
+            (0..newest.steps()).map(|step| newest.at(step)).collect::<Vec<_>>()
+        };
+        assert_eq!(newest(reach(5, 20, 3, 15)), [Some(0), Some(2), None]);
+        assert_eq!(newest(reach(10, 10, 3, 15)), [Some(1), Some(2), Some(3)]);
+        assert_eq!(newest(reach(40, 1, 1, 10)), [None], "a sample exactly as old as the lookback is too old");
     }
 
     #[test]
     fn timeline_is_worked_out_once_as_long_as_there_is_room() {
-        let memo = Memo::new(Steps { start_ms: 0, step_ms: 1, count: MEMO_SLOTS / 3 });
+        let memo = Memo::new(MEMO_SLOTS / 3);
         let timelines: Vec<Arc<[i64]>> = (0..4).map(|i| vec![i].into()).collect();
         let others = timelines.clone();
         let mut made = 0;
@@ -181,7 +287,7 @@ mod tests {
         let few = reach(100, 1013, 5, 500);
         let many = reach(100, 1013 / 8, 5 * 8, 500);
         let all = windows(&ts, &many);
-        for (i, w) in windows(&ts, &few).into_iter().enumerate() {
+        for (i, w) in windows(&ts, &few).iter().enumerate() {
             let by_hand =
                 ts.iter().filter(|t| **t > few.reference(i) - 500 && **t <= few.reference(i)).count();
             assert_eq!((w.1 - w.0) as usize, by_hand);

@@ -4,7 +4,7 @@
 use model::source::Reservation;
 
 use crate::eval::evaluator::{Evaluator, row_reservation, value_reservation};
-use crate::eval::frame::{Frame, Row, Val};
+use crate::eval::frame::{Frame, Names, Row, Val};
 use crate::eval::functions::{self, Kernel};
 use crate::eval::operators::streamed::spread_column;
 use crate::eval::stats::samples::{SampleDetail, SampleStats};
@@ -54,7 +54,7 @@ impl Evaluator<'_> {
     pub(crate) fn materialize(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
         let budget = self.budget.clone();
         let (mut rows, mut reserved) = (Vec::new(), Reservation::default());
-        self.stream(expr, &mut |row| {
+        self.stream(expr, Names::Dropped, &mut |row| {
             budget.reserve(row_reservation(&row))?;
             reserved += row_reservation(&row);
             rows.push(row);
@@ -150,12 +150,13 @@ impl Evaluator<'_> {
     pub fn stream(
         &mut self,
         expr: &PlanExpr,
+        names: Names,
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let Some(trace) = self.trace.clone() else { return self.stream_rows(expr, sink) };
+        let Some(trace) = self.trace.clone() else { return self.stream_rows(expr, names, sink) };
         let (own, outer) = (expr.id, trace.switch(expr.id));
         let counts = streams(expr) && self.steps.count > 0;
-        let streamed = self.stream_rows(expr, &mut |row| {
+        let streamed = self.stream_rows(expr, names, &mut |row| {
             if counts && !row.column.is_empty() {
                 trace.note(own, |f| f.series += 1);
             }
@@ -175,6 +176,7 @@ impl Evaluator<'_> {
     fn stream_rows(
         &mut self,
         expr: &PlanExpr,
+        names: Names,
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         self.budget.check()?;
@@ -182,7 +184,7 @@ impl Evaluator<'_> {
             match &expr.node {
                 PlanNode::Selector(s) => return self.instant_rows(s, sink),
                 PlanNode::Call(call) if call.func.kind == FunctionKind::PerWindow => {
-                    return self.window_rows(call, sink);
+                    return self.window_rows(call, names, sink);
                 }
                 _ => {}
             }

@@ -9,10 +9,12 @@ pub mod store_clock;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::block::BlockMeta;
 use crate::block::read::label_lists::LabelList;
 use crate::block::read::plan::{Block, RowPlan};
+use crate::block::read::samples::Carried;
 use crate::block::read::series_table::SeriesTable;
 use crate::block::read::store::BlockStore as Store;
 use crate::bucket::resolution::{Asked, Part, choose};
@@ -128,7 +130,8 @@ impl BucketSource {
             }
             wanted.extend(blocks.iter().filter(|b| b.may_hold(&selection.matchers)).map(|b| (at, b.clone())));
         }
-        let keep_bytes = self.store.cache.capacity_bytes() as u64 / KEPT_PART / wanted.len().max(1) as u64;
+        // For the blocks together, whichever of them hold most of it.
+        let keep_bytes = AtomicU64::new(self.store.cache.capacity_bytes() as u64 / KEPT_PART);
         let cursors = self.for_each(
             &wanted,
             |(_, b)| b,
@@ -136,7 +139,7 @@ impl BucketSource {
                 selection.budget.check()?;
                 let part = &parts[*at].0;
                 let range = (part.min_t_ms, part.max_t_ms);
-                Ok((*at, BlockCursor::open(self, meta, selection, range, keep_bytes)?))
+                Ok((*at, BlockCursor::open(self, meta, selection, range, &keep_bytes)?))
             },
         )?;
         let mut by_part: Vec<Vec<Box<dyn SeriesCursor + '_>>> = parts.iter().map(|_| Vec::new()).collect();
@@ -362,20 +365,21 @@ struct BlockCursor {
     visibility: Option<BlockVisibility>,
     /// What to read of windows.
     aggregates: Aggregates,
+    carried: Carried,
     budget: Arc<Budget>,
     /// Read while the block was opened, so that several blocks' first reads overlap.
     first: Option<Vec<SeriesColumns>>,
 }
 
 impl BlockCursor {
-    /// `None` if the block has nothing of it. Its samples stay in the cache if they take `keep_bytes` at
-    /// most.
+    /// `None` if the block has nothing of it. Its samples stay in the cache if they fit into what is left of
+    /// `keep_bytes`.
     fn open(
         source: &BucketSource,
         meta: &Arc<BlockMeta>,
         selection: &Selection,
         range: (i64, i64),
-        keep_bytes: u64,
+        keep_bytes: &AtomicU64,
     ) -> Result<Option<BlockCursor>, SourceError> {
         let (block, table) = source.open(meta, &[&selection.matchers], Some(range))?;
         let mut series = table.matching(&selection.matchers);
@@ -388,12 +392,17 @@ impl BlockCursor {
             let (min_t, max_t) = (range.0.max(meta.min_t_ms), range.1.min(meta.max_t_ms));
             series.retain(|s| !visibility.covers(*s, min_t, max_t));
         }
-        let plan = block.plan(&series, range.0, range.1)?.keeping_rows(keep_bytes);
+        let mut plan = block.plan(&series, range.0, range.1)?;
         may_read_samples(plan.samples())?;
+        if meta.resolution_ms == 0 {
+            plan = plan.keeping_rows(keep_bytes);
+        }
+        let carried = Carried::of_rows(plan.rows.len(), &selection.budget);
         let aggregates = selection.hints.rollups.aggregates;
         let budget = selection.budget.clone();
+        let (at, first) = (0, None);
         let mut cursor =
-            BlockCursor { block, table, plan, at: 0, range, visibility, aggregates, budget, first: None };
+            BlockCursor { block, table, plan, at, range, visibility, aggregates, carried, budget, first };
         cursor.first = cursor.read_more()?;
         Ok(cursor.first.is_some().then_some(cursor))
     }
@@ -414,7 +423,10 @@ impl BlockCursor {
             let (rows, visibility) = (&rows[..count], self.visibility.as_mut());
             let (block, range, budget) = (&self.block, self.range, &self.budget);
             let found = match block.meta.resolution_ms {
-                0 => block.read(&self.table, &self.plan, rows, range, visibility, budget)?,
+                0 => {
+                    let carried = &mut self.carried;
+                    block.read(&self.table, &self.plan, rows, range, visibility, carried)?
+                }
                 _ => block.read_windows(
                     &self.table,
                     &self.plan,

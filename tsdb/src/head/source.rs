@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -50,7 +51,7 @@ impl HeadSource {
 
     fn walk(&self, rest: Vec<(Labels, Look)>, min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
         let generations = self.generations.clone();
-        let (rest, timelines) = (rest.into_iter(), Vec::new());
+        let (rest, timelines) = (rest.into_iter(), SeenTimelines::default());
         HeadCursor { rest, metrics: None, generations, min_t, max_t, budget, timelines }
     }
 
@@ -148,20 +149,39 @@ pub struct HeadCursor {
     min_t: i64,
     max_t: i64,
     budget: Arc<Budget>,
-    /// Timestamps seen last: the series of one scrape share theirs.
-    timelines: Vec<Arc<[i64]>>,
+    timelines: SeenTimelines,
 }
 
-impl HeadCursor {
+/// Timestamps of timelines that a cursor keeps to be shared: two hours at 15 s of some thousand targets.
+const SHARED_TIMESTAMPS: usize = 1 << 20;
+
+/// Timelines that have length and ends in common.
+type Alike = Vec<Arc<[i64]>>;
+
+/// The timelines of the series seen, of which those of one scrape are one. By length and ends, because
+/// targets take turns and each of them has many series.
+#[derive(Default)]
+struct SeenTimelines {
+    by_ends: HashMap<(usize, i64, i64), Alike>,
+    timestamps: usize,
+}
+
+impl SeenTimelines {
+    /// At least one timestamp.
     fn share(&mut self, ts_ms: &[i64]) -> Arc<[i64]> {
-        if let Some(at) = self.timelines.iter().rposition(|t| **t == *ts_ms) {
-            return self.timelines[at].clone();
+        let key = (ts_ms.len(), ts_ms[0], ts_ms[ts_ms.len() - 1]);
+        if let Some(seen) = self.by_ends.get(&key).and_then(|all| all.iter().find(|t| ***t == *ts_ms)) {
+            return seen.clone();
         }
-        if self.timelines.len() >= 8 {
-            self.timelines.remove(0);
+        if self.timestamps + ts_ms.len() > SHARED_TIMESTAMPS {
+            *self = SeenTimelines::default();
         }
+        self.timestamps += ts_ms.len();
         let shared: Arc<[i64]> = ts_ms.into();
-        self.timelines.push(shared.clone());
+        let alike = self.by_ends.entry(key).or_default();
+        // Many that only look alike are not searched through.
+        alike.truncate(7);
+        alike.push(shared.clone());
         shared
     }
 }
@@ -210,7 +230,7 @@ impl SeriesCursor for HeadCursor {
                     continue;
                 }
                 self.budget.read_samples(c.len() as u64);
-                let ts_ms = self.share(&c.ts_ms);
+                let ts_ms = self.timelines.share(&c.ts_ms);
                 batch.push(SeriesColumns {
                     labels,
                     ts_ms,

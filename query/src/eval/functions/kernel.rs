@@ -14,7 +14,7 @@ use crate::annotations::Annotations;
 use crate::column::{Column, Point};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::Val;
-use crate::eval::timeline::Reach;
+use crate::eval::timeline::{Reach, StepWindows};
 use crate::parse::Span;
 use crate::plan::Call;
 use crate::value::QueryError;
@@ -83,8 +83,9 @@ pub type SeriesKernel = fn(&SeriesWindows<'_>, &mut Column) -> bool;
 pub struct SeriesWindows<'a> {
     pub ts_ms: &'a [i64],
     pub values: &'a [f64],
-    /// Samples `from..to` per step, both never descending; empty ones have no value.
-    pub windows: &'a [(u32, u32)],
+    /// Samples `from..to` per step, both never descending; empty ones have no value. Made of the timeline and
+    /// the reach beside it.
+    pub windows: &'a StepWindows,
     pub reach: &'a Reach,
     pub(crate) scalars: &'a Scalars,
     pub(crate) meter: &'a WorkMeter<'a>,

@@ -35,6 +35,22 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     quantile_of_sorted(q, values.len(), |i| values[i])
 }
 
+/// As [`quantile`], without bringing all values in order: for very many of them. Of zeros the negative
+/// comes first.
+pub fn quantile_of_many(q: f64, values: &mut [f64]) -> f64 {
+    if values.len() <= FEW || !(0.0..=1.0).contains(&q) {
+        return quantile(q, values);
+    }
+    let order =
+        |a: &f64, b: &f64| nan_first(a, b).then_with(|| b.is_sign_negative().cmp(&a.is_sign_negative()));
+    let n = values.len();
+    let lower = (q * (n as f64 - 1.0)).floor().max(0.0) as usize;
+    let (_, at_lower, above) = values.select_nth_unstable_by(lower.min(n - 1), order);
+    let at_lower = *at_lower;
+    let next = above.iter().copied().min_by(order).unwrap_or(at_lower);
+    quantile_of_sorted(q, n, |i| if i <= lower { at_lower } else { next })
+}
+
 /// The φ-quantile for φ from 0 to 1 of `n` values, at least one, that are in order.
 pub fn quantile_of_sorted(q: f64, n: usize, value: impl Fn(usize) -> f64) -> f64 {
     let n = n as f64;
@@ -131,6 +147,14 @@ mod tests {
                 want.sort_by(nan_first);
                 let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(window.move_to(&values, from, to)), bits(&want));
+            }
+        }
+
+        #[test]
+        fn quantile_of_many_is_the_quantile(values in prop::collection::vec(value(), 1..200), q in -0.1f64..1.1) {
+            for q in [q, 0.0, 0.5, 1.0] {
+                let (got, want) = (quantile_of_many(q, &mut values.clone()), quantile(q, &mut values.clone()));
+                prop_assert!(got == want || got.is_nan() && want.is_nan(), "{got} for {want}");
             }
         }
 

@@ -22,9 +22,9 @@ pub const ENTRIES: &[Entry] = &[
         "count_over_time",
         |_, s| Some(Value::Float(s.len() as f64)),
         Some(|w, out| {
-            for (step, (from, to)) in w.windows.iter().enumerate().filter(|(_, (a, b))| a < b) {
-                out.set_float(step, f64::from(to - from));
-            }
+            out.fill(w.windows.present(), |out| {
+                out.iter_mut().zip(&w.windows[..]).for_each(|(n, (from, to))| *n = f64::from(to - from));
+            });
             true
         }),
     ),

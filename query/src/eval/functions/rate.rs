@@ -10,6 +10,7 @@ use super::kernel::{
 };
 use crate::annotations::Annotations;
 use crate::column::Column;
+use crate::eval::extrapolation::{Extent, extent};
 use crate::parse::Span;
 
 pub const ENTRIES: &[Entry] = &[
@@ -89,63 +90,6 @@ fn start_overlap(prev_start: i64, prev_t: i64, start: i64) -> bool {
 
 fn start_at<T: AsRef<[i64]>>(starts: &Option<T>, i: usize) -> i64 {
     starts.as_ref().map_or(0, |s| s.as_ref()[i])
-}
-
-/// The two ends of what was measured and how the measure is carried on to the range's edges.
-pub(super) struct Extent {
-    pub range_start_ms: i64,
-    pub range_end_ms: i64,
-    pub first_t: i64,
-    pub last_t: i64,
-    /// Samples less one.
-    pub gaps: usize,
-}
-
-impl Extent {
-    /// What the difference must be multiplied with so that it stands for the whole range; per second where
-    /// `rate`. `zero_share`: the first value over the difference, where both say how far back the counter's
-    /// zero lies.
-    #[inline]
-    pub fn factor(&self, zero_share: Option<f64>, rate: bool) -> f64 {
-        let mut to_start = (self.first_t - self.range_start_ms) as f64 / 1000.0;
-        let mut to_end = (self.range_end_ms - self.last_t) as f64 / 1000.0;
-        let sampled = (self.last_t - self.first_t) as f64 / 1000.0;
-        let average = sampled / self.gaps as f64;
-        let threshold = average * 1.1;
-        if to_start >= threshold {
-            to_start = average / 2.0;
-        }
-        if let Some(share) = zero_share {
-            let to_zero = sampled * share;
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
-        }
-        if to_end >= threshold {
-            to_end = average / 2.0;
-        }
-        self.finish(sampled, to_start, to_end, rate)
-    }
-
-    /// The factor where a start timestamp inside the range stands for a first sample of zero.
-    fn factor_from(&self, start_ms: i64, rate: bool) -> f64 {
-        let mut to_end = (self.range_end_ms - self.last_t) as f64 / 1000.0;
-        let average =
-            if self.gaps > 0 { (self.last_t - self.first_t) as f64 / 1000.0 / self.gaps as f64 } else { 0.0 };
-        if to_end >= average * 1.1 {
-            to_end = average / 2.0;
-        }
-        self.finish((self.last_t - start_ms) as f64 / 1000.0, 0.0, to_end, rate)
-    }
-
-    #[inline]
-    fn finish(&self, sampled: f64, to_start: f64, to_end: f64, rate: bool) -> f64 {
-        let mut factor = if sampled != 0.0 { (sampled + to_start + to_end) / sampled } else { 1.0 };
-        if rate {
-            factor /= (self.range_end_ms - self.range_start_ms) as f64 / 1000.0;
-        }
-        factor
-    }
 }
 
 /// `rate`, `increase` and `delta` (upstream `extrapolatedRate`).
@@ -328,47 +272,52 @@ fn histogram_difference(c: &mut WindowContext<'_>, h: &Histograms<'_>, counter: 
     Some(result)
 }
 
-/// [`extrapolated`] over all windows of a series of floats. Resets are found once; each window adds up the
-/// few inside it, in order, so that the result has the bits of a fresh sum.
+/// [`extrapolated`] over all windows of a series of floats. What follows from the times is known for the
+/// whole timeline; resets are found once, and each window adds up the few inside it, in order, so that the
+/// result has the bits of a fresh sum.
 fn extrapolated_floats(w: &SeriesWindows<'_>, out: &mut Column, counter: bool, rate: bool) -> bool {
-    let values = w.values;
-    let mut resets: Vec<u32> = Vec::new();
-    if counter {
-        // Runs without any, which are nearly all, are seen to be such without a branch for each sample.
-        for from in (1..values.len()).step_by(64) {
-            let to = (from + 64).min(values.len());
-            let (before, after) = (&values[from - 1..to - 1], &values[from..to]);
-            if before.iter().zip(after).fold(false, |any, (a, b)| any | (b < a)) {
-                resets.extend((from..to).filter(|i| values[*i] < values[*i - 1]).map(|i| i as u32));
+    let (values, range_ms) = (w.values, w.reach.back_ms);
+    if values.is_empty() {
+        return true;
+    }
+    let carried = w.windows.extrapolation(w.ts_ms, w.reach, rate);
+    let resets = if counter { resets_of(values) } else { Vec::new() };
+    out.fill(carried.present(), |out| {
+        carried.differences(values, out);
+        let mut from_reset = 0;
+        for (result, &(from, to)) in out.iter_mut().zip(&w.windows[..]) {
+            while from_reset < resets.len() && resets[from_reset] <= from {
+                from_reset += 1;
+            }
+            if from_reset == resets.len() {
+                break;
+            }
+            for r in resets[from_reset..].iter().take_while(|r| **r < to) {
+                *result += values[*r as usize - 1];
             }
         }
-    }
-    let range_ms = w.reach.back_ms;
-    let mut from_reset = 0;
-    for (step, &(from, to)) in w.windows.iter().enumerate() {
-        if to - from < 2 {
-            continue;
-        }
-        let (first, last) = (from as usize, to as usize - 1);
-        let mut result = values[last] - values[first];
-        while from_reset < resets.len() && resets[from_reset] <= from {
-            from_reset += 1;
-        }
-        for r in resets[from_reset..].iter().take_while(|r| **r < to) {
-            result += values[*r as usize - 1];
-        }
-        let end = w.reach.reference(step);
-        let extent = Extent {
-            range_start_ms: end - range_ms,
-            range_end_ms: end,
-            first_t: w.ts_ms[first],
-            last_t: w.ts_ms[last],
-            gaps: last - first,
-        };
-        let share = (counter && result > 0.0 && values[first] >= 0.0).then(|| values[first] / result);
-        out.set_float(step, result * extent.factor(share, rate));
-    }
+        carried.apply(values, counter, out, |step, ends, result| {
+            let extent = extent(w.ts_ms, ends, w.reach.reference(step), range_ms);
+            let share =
+                (result > 0.0 && values[ends.0 as usize] >= 0.0).then(|| values[ends.0 as usize] / result);
+            result * extent.factor(share, rate)
+        });
+    });
     true
+}
+
+/// Where a counter fell, ascending.
+fn resets_of(values: &[f64]) -> Vec<u32> {
+    let mut resets = Vec::new();
+    // Runs without any, which are nearly all, are seen to be such without a branch for each sample.
+    for from in (1..values.len()).step_by(64) {
+        let to = (from + 64).min(values.len());
+        let (before, after) = (&values[from - 1..to - 1], &values[from..to]);
+        if before.iter().zip(after).fold(false, |any, (a, b)| any | (b < a)) {
+            resets.extend((from..to).filter(|i| values[*i] < values[*i - 1]).map(|i| i as u32));
+        }
+    }
+    resets
 }
 
 /// Linear interpolation; with `counter` a fall counts as a start from zero.
@@ -686,18 +635,24 @@ fn changes(c: &mut WindowContext<'_>, s: &Samples<'_>) -> Option<Value> {
 }
 
 /// How many neighbours within each window are a pair of interest, from running counts.
-fn count_pairs(w: &SeriesWindows<'_>, out: &mut Column, pair: fn(f64, f64) -> bool) -> bool {
+fn count_pairs(w: &SeriesWindows<'_>, out: &mut Column, pair: impl Fn(f64, f64) -> bool + Copy) -> bool {
     // running[i]: pairs that end at or before sample i.
-    let mut running = Vec::with_capacity(w.values.len());
-    let mut n = 0u32;
-    for i in 0..w.values.len() {
-        n += u32::from(i > 0 && pair(w.values[i - 1], w.values[i]));
-        running.push(n);
+    let mut running = vec![0u32; w.values.len()];
+    let mut n = 0;
+    for (running, ends) in running.iter_mut().skip(1).zip(w.values.windows(2)) {
+        n += u32::from(pair(ends[0], ends[1]));
+        *running = n;
     }
-    for (step, &(from, to)) in w.windows.iter().enumerate() {
-        if from < to {
-            out.set_float(step, f64::from(running[to as usize - 1] - running[from as usize]));
+    out.fill(w.windows.present(), |out| {
+        // Most series of most functions have none.
+        if n == 0 {
+            return;
         }
-    }
+        // An empty window has no value, whatever stands there.
+        let at = |i: u32| running[(i as usize).min(running.len() - 1)];
+        for (count, &(from, to)) in out.iter_mut().zip(&w.windows[..]) {
+            *count = f64::from(at(to.max(1) - 1).wrapping_sub(at(from)));
+        }
+    });
     true
 }

@@ -14,10 +14,11 @@ use model::source::SeriesColumns;
 use super::extremes::sliding_extreme;
 use super::kernel::{SeriesWindows, WindowContext};
 use super::rate::{
-    Extent, MIXED_KINDS, MIXED_SCHEMAS, RECONCILED_SUB, add_noting, mixed_kinds, mixed_schemas,
-    not_a_counter, not_a_gauge,
+    MIXED_KINDS, MIXED_SCHEMAS, RECONCILED_SUB, add_noting, mixed_kinds, mixed_schemas, not_a_counter,
+    not_a_gauge,
 };
 use crate::column::Column;
+use crate::eval::extrapolation::Extent;
 
 /// How a function runs over windows.
 #[derive(Clone, Copy)]

@@ -2,7 +2,10 @@
 //! aggregations; and results that are streamed row by row.
 
 mod aggregate;
+pub(crate) mod batches;
 mod binary;
+mod counts_only;
+mod in_order;
 pub(crate) mod range;
 mod rowwise;
 pub(crate) mod selector;

@@ -18,7 +18,7 @@ use super::rowwise::{RowOp, operand};
 use super::selector::instant_reach;
 use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes, row_reservation};
-use crate::eval::frame::{Frame, Row, Val, without_name};
+use crate::eval::frame::{Frame, Names, Row, Val, without_name};
 use crate::eval::functions::{self, Kernel};
 use crate::eval::series_to_come::SeriesToCome;
 use crate::parse::ValueType;
@@ -261,7 +261,7 @@ impl Evaluator<'_> {
             to_come.ask();
         }
         self.to_come = Some(to_come.clone());
-        let streamed = self.stream(leaf, &mut |row| {
+        let streamed = self.stream(leaf, Names::Dropped, &mut |row| {
             match to_come.take() {
                 None => {}
                 Some(Some(labels)) => gathered.look_at(true, labels)?,

@@ -4,6 +4,7 @@
 use model::histogram::Histogram;
 
 use crate::column::Column;
+use crate::eval::timeline::StepWindows;
 use crate::plan::Steps;
 
 /// How much is counted.
@@ -200,7 +201,7 @@ impl Windows {
     /// steps see the same one (`fixed`).
     pub fn count(
         detail: SampleDetail,
-        ranges: &[(u32, u32)],
+        ranges: &StepWindows,
         sizes: Option<&[u64]>,
         subquery: bool,
         fixed: bool,
@@ -218,7 +219,10 @@ impl Windows {
             Some(sums) => sums[to as usize] - sums[from as usize],
             None => u64::from(to - from),
         };
-        let total = ranges.iter().map(|(from, to)| between(*from, *to)).sum();
+        let total = match &sums {
+            Some(_) => ranges.iter().map(|(from, to)| between(*from, *to)).sum(),
+            None => ranges.samples(),
+        };
         let mut out = Windows { total, ..Windows::default() };
         if detail == SampleDetail::Total {
             return out;
@@ -248,13 +252,28 @@ mod tests {
 
     #[test]
     fn overlapping_windows_are_read_once() {
-        let w = Windows::count(SampleDetail::Steps, &[(0, 4), (2, 6), (6, 6), (8, 9)], None, false, false);
+        let w = Windows::count(
+            SampleDetail::Steps,
+            &vec![(0, 4), (2, 6), (6, 6), (8, 9)].into(),
+            None,
+            false,
+            false,
+        );
         assert_eq!((w.total, w.read), (9, 7));
         assert_eq!(w.steps, [(4, 4), (4, 2), (0, 0), (1, 1)]);
-        let w = Windows::count(SampleDetail::Steps, &[(0, 2), (1, 3)], Some(&[1, 10, 100]), false, false);
+        let w = Windows::count(
+            SampleDetail::Steps,
+            &vec![(0, 2), (1, 3)].into(),
+            Some(&[1, 10, 100]),
+            false,
+            false,
+        );
         assert_eq!((w.total, w.read), (121, 111));
-        assert_eq!(Windows::count(SampleDetail::Reads, &[(0, 2), (0, 2)], None, false, true).read, 2);
-        assert_eq!(Windows::count(SampleDetail::Reads, &[(0, 2)], None, true, false).read, 0);
+        assert_eq!(
+            Windows::count(SampleDetail::Reads, &vec![(0, 2), (0, 2)].into(), None, false, true).read,
+            2
+        );
+        assert_eq!(Windows::count(SampleDetail::Reads, &vec![(0, 2)].into(), None, true, false).read, 0);
     }
 
     #[test]

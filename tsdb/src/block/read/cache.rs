@@ -24,6 +24,8 @@ pub(crate) enum Key {
     /// Footer, page index and checksums.
     Index(Ulid, FileKind),
     SeriesTable(Ulid),
+    /// The labels of [`crate::block::read::kept_labels::CHUNK`] series of it, by number.
+    Labels(Ulid, u32),
     /// Some runs of it, by their hash.
     SeriesRuns(Ulid, u64),
     /// The names of all its labels.
@@ -52,6 +54,7 @@ impl Key {
             | Key::SeriesRuns(block, _)
             | Key::LabelNames(block)
             | Key::LabelValues(block, _)
+            | Key::Labels(block, _)
             | Key::Visibility(block, _)
             | Key::SmallRows(block, _)
             | Key::Timeline(block, _)

@@ -5,6 +5,7 @@ pub(crate) mod arrow_lists;
 pub(crate) mod cache;
 pub(crate) mod file;
 pub(crate) mod histograms;
+pub(crate) mod kept_labels;
 pub(crate) mod label_lists;
 pub(crate) mod lists;
 pub(crate) mod page;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{ListArray, RecordBatch};
 use hashbrown::HashMap;
@@ -68,10 +68,14 @@ pub(crate) struct RowPlan {
 }
 
 impl RowPlan {
-    /// Has the rows of a block of samples kept in the cache if all of them fit into `bytes`: what is read
-    /// once is often read again, and a selection that does not fit would only drive everything else out.
-    pub fn keeping_rows(self, bytes: u64) -> RowPlan {
-        RowPlan { keep_rows: self.samples().saturating_mul(8) <= bytes, keep_bytes: bytes, ..self }
+    /// Has the rows of a block of samples kept in the cache if there is room for all of them in what is
+    /// left of
+    /// `bytes`: what is read once is often read again, and a selection that does not fit would only drive
+    /// everything else out.
+    pub fn keeping_rows(self, bytes: &AtomicU64) -> RowPlan {
+        let wanted = self.samples().saturating_mul(8);
+        let left = bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(wanted));
+        RowPlan { keep_rows: left.is_ok(), keep_bytes: left.unwrap_or(0), ..self }
     }
 
     /// Whether so many native histograms are kept in the cache when they have been decoded.

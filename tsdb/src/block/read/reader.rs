@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::block::options::ReadOptions;
 use crate::block::read::plan::{Block, RowPlan};
+use crate::block::read::samples::Carried;
 use crate::block::read::series_table::SeriesTable;
 use crate::block::read::store::BlockStore;
 use crate::block_meta::BlockMeta;
@@ -140,7 +141,10 @@ impl BlockReader {
         let (min, max) = self.options.range;
         let table = again(&self.options, || self.block.series_run(id, 1))?;
         let plan = again(&self.options, || self.block.plan(&[id], min, max))?;
-        let read = || self.block.read(&table, &plan, &plan.rows, self.options.range, None, &self.budget);
+        let read = || {
+            let carried = &mut Carried::of_rows(0, &self.budget);
+            self.block.read(&table, &plan, &plan.rows, self.options.range, None, carried)
+        };
         let found = again(&self.options, read)?;
         Ok(self.hide(found).pop())
     }
@@ -174,7 +178,11 @@ impl BlockReader {
             bytes += more;
         }
         let rows = &rows[..count];
-        let read = || self.block.read(&run.table, &run.plan, rows, self.options.range, None, &self.budget);
+        let (table, plan) = (&run.table, &run.plan);
+        let read = || {
+            let carried = &mut Carried::of_rows(0, &self.budget);
+            self.block.read(table, plan, rows, self.options.range, None, carried)
+        };
         let found = again(&self.options, read)?;
         run.at += count;
         Ok(found)

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::block::encode::{Encoding, power};
 use crate::block::read::cache::Key;
 use crate::block::read::histograms::histograms_of;
+use crate::block::read::kept_labels::KeptLabels;
 use crate::block::read::lists::{self, ListRead, Wanted};
 use crate::block::read::page::list::PackedList;
 use crate::block::read::plan::{Block, ListsByRow, PlannedRow, RowPlan};
@@ -52,8 +53,9 @@ impl Block {
         rows: &[PlannedRow],
         range: (i64, i64),
         mut visibility: Option<&mut BlockVisibility>,
-        budget: &Budget,
+        carried: &mut Carried,
     ) -> Result<Vec<SeriesColumns>, SourceError> {
+        let Carried { labels, clipped, budget } = carried;
         if self.meta.resolution_ms != 0 {
             return self.read_windows(table, plan, rows, range, visibility, Aggregates::ALL, budget);
         }
@@ -71,7 +73,7 @@ impl Block {
         for read in reads.by_ref().take(of_timelines) {
             self.add_timelines(read, &mut timelines)?;
         }
-        let mut timelines = ClippedTimelines::new(timelines, range);
+        let mut timelines = ClippedTimelines::new(timelines, range, clipped);
         let mut samples = self.lay_out(plan, rows, kept, &timelines)?;
         for (read, whose) in reads.zip(&list.whose) {
             budget.check()?;
@@ -84,7 +86,7 @@ impl Block {
             budget.check()?;
             let own = at..at + of_series.len();
             at = own.end;
-            let labels = || table.labels(of_series[0].series);
+            let labels = || labels.get(self, table, of_series[0].series);
             let found = samples.series(number, own, &histograms, &mut timelines, labels);
             let Some(mut found) = found.map_err(|what| self.samples.damaged(what))? else { continue };
             if let Some(visibility) = &mut visibility
@@ -172,7 +174,7 @@ impl Block {
         plan: &'p RowPlan,
         rows: &'p [PlannedRow],
         kept: Vec<Option<Arc<KeptRow>>>,
-        timelines: &ClippedTimelines,
+        timelines: &ClippedTimelines<'_>,
     ) -> Result<Samples<'p>, SourceError> {
         let mut places = Vec::with_capacity(rows.len());
         let mut values = Vec::new();
@@ -337,7 +339,7 @@ impl Samples<'_> {
         number: usize,
         rows: std::ops::Range<usize>,
         histograms: &ListsByRow,
-        timelines: &mut ClippedTimelines,
+        timelines: &mut ClippedTimelines<'_>,
         labels: impl FnOnce() -> model::labels::Labels,
     ) -> Result<Option<SeriesColumns>, String> {
         let mut values = std::mem::take(&mut self.values[number]);
@@ -502,11 +504,36 @@ fn decode_values(
     }
 }
 
-/// Timelines of a batch, whole, and those cut to the range, shared among the series that have them.
-struct ClippedTimelines {
-    all: HashMap<u32, Timeline>,
+/// Timestamps of cut timelines that a cursor carries on: a day at 15 s of some hundred targets.
+const CARRIED_TIMESTAMPS: usize = 4 << 20;
+
+/// What is carried from one read of a selection to the next: the series of a target lie in many batches, and
+/// those who share a timeline still do.
+pub(crate) struct Carried {
+    labels: KeptLabels,
+    clipped: Clipped,
+    budget: Arc<Budget>,
+}
+
+impl Carried {
+    /// For a selection of so many rows.
+    pub fn of_rows(rows: usize, budget: &Arc<Budget>) -> Carried {
+        Carried { labels: KeptLabels::of_rows(rows), clipped: Clipped::default(), budget: budget.clone() }
+    }
+}
+
+/// Timelines that were cut to the range.
+#[derive(Default)]
+struct Clipped {
     /// By the timelines that a series' rows have, one after the other.
-    shared: HashMap<Vec<u32>, Arc<[i64]>>,
+    by_rows: HashMap<Vec<u32>, Arc<[i64]>>,
+    timestamps: usize,
+}
+
+/// Timelines of a batch, whole, and those cut to the range, shared among the series that have them.
+struct ClippedTimelines<'c> {
+    all: HashMap<u32, Timeline>,
+    shared: &'c mut Clipped,
     /// Those of the series at hand.
     key: Vec<u32>,
 }
@@ -518,20 +545,24 @@ struct Timeline {
     to: usize,
 }
 
-impl ClippedTimelines {
-    fn new(all: HashMap<u32, Arc<[i64]>>, range: (i64, i64)) -> ClippedTimelines {
+impl<'c> ClippedTimelines<'c> {
+    fn new(
+        all: HashMap<u32, Arc<[i64]>>,
+        range: (i64, i64),
+        shared: &'c mut Clipped,
+    ) -> ClippedTimelines<'c> {
         let clip = |(tsref, ts_ms): (u32, Arc<[i64]>)| {
             let from = ts_ms.partition_point(|t| *t < range.0);
             let to = ts_ms.partition_point(|t| *t <= range.1);
             (tsref, Timeline { ts_ms, from, to })
         };
         let all = all.into_iter().map(clip).collect();
-        ClippedTimelines { all, shared: HashMap::new(), key: Vec::new() }
+        ClippedTimelines { all, shared, key: Vec::new() }
     }
 
     /// What lies in the range of the timelines in `key`, `total` timestamps.
     fn joined(&mut self, total: usize) -> Arc<[i64]> {
-        if let Some(shared) = self.shared.get(&self.key[..]) {
+        if let Some(shared) = self.shared.by_rows.get(&self.key[..]) {
             return shared.clone();
         }
         // All of the key were found when the rows were laid out.
@@ -540,7 +571,11 @@ impl ClippedTimelines {
             [one] if of(one).ts_ms.len() == total => of(one).ts_ms.clone(),
             all => all.iter().flat_map(|t| of(t).ts_ms[of(t).from..of(t).to].iter().copied()).collect(),
         };
-        self.shared.insert(self.key.clone(), cut.clone());
+        if self.shared.timestamps + cut.len() > CARRIED_TIMESTAMPS {
+            *self.shared = Clipped::default();
+        }
+        self.shared.timestamps += cut.len();
+        self.shared.by_rows.insert(self.key.clone(), cut.clone());
         cut
     }
 }

@@ -1,11 +1,11 @@
 //! Aggregations that need no more of a group than some numbers per step: `sum`, `avg`, `count`, `min`, `max`,
 //! `group`, `stddev`, `stdvar`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::histogram::{CounterResetHint, Histogram, IncompatibleSchemas, compensated_add};
-use model::labels::Labels;
 use model::quote::quote;
 use model::source::Reservation;
 
@@ -23,13 +23,14 @@ impl Evaluator<'_> {
     pub(super) fn fold(&mut self, a: &Aggregate) -> Result<Val, QueryError> {
         let steps = self.steps.count;
         let mut groups = Groups::new(a);
+        let (names, delayed) = (groups.names(), self.options.delayed_name_removal);
         let mut states: Vec<State> = Vec::new();
         let mut notes = Annotations::new();
         let budget = self.budget.clone();
         let per_group = Reservation { bytes: 3 * column_bytes(steps), samples: steps as u64 };
         let mut reserved = Reservation::default();
         let span = a.expr.span;
-        self.stream(&a.expr, &mut |row| {
+        self.stream(&a.expr, names, &mut |row| {
             if row.column.is_empty() {
                 return Ok(());
             }
@@ -38,7 +39,7 @@ impl Evaluator<'_> {
                 let group = per_group + label_bytes(&groups.labels[at]).into();
                 budget.reserve(group)?;
                 reserved += group;
-                states.push(State::new(a.op, steps));
+                states.push(State::new(a.op, steps, delayed));
             }
             states[at].add(&row, span, &mut notes);
             Ok(())
@@ -61,6 +62,8 @@ impl Evaluator<'_> {
 struct State {
     op: AggregateOp,
     steps: usize,
+    /// Rows whose name is to be dropped still have it and are called by it.
+    delayed: bool,
     drop_name: bool,
     /// A bit per step that has a value.
     seen: Vec<u64>,
@@ -77,23 +80,44 @@ struct State {
     histograms: HashMap<usize, HistogramState>,
 }
 
-/// Calls `f` with step, value and whether the step was not yet seen, for every float; marks the steps as
-/// seen.
+/// Marks the steps of a row's floats as seen, and calls `run` for runs of them that are seen for the first
+/// time, or not: mostly whole words of 64.
 #[inline]
-fn each_float(values: &[f64], present: &[u64], seen: &mut [u64], mut f: impl FnMut(usize, f64, bool)) {
+fn each_run(present: &[u64], seen: &mut [u64], mut run: impl FnMut(Range<usize>, bool)) {
     for (word, (bits, seen)) in present.iter().zip(seen).enumerate() {
         let (mut rest, before) = (*bits, *seen);
         *seen |= rest;
         while rest != 0 {
-            let bit = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            f(word * 64 + bit, values[word * 64 + bit], before >> bit & 1 == 0);
+            let from = rest.trailing_zeros();
+            let first = before >> from & 1 == 0;
+            let alike = rest & if first { !before } else { before };
+            let length = (alike >> from).trailing_ones();
+            run(word * 64 + from as usize..word * 64 + (from + length) as usize, first);
+            rest &= u64::MAX.checked_shl(from + length).unwrap_or(0);
         }
     }
 }
 
+/// [`compensated_add`] of each value to the sum beside it, bit for bit, without branches: several at once.
+fn add_each(values: &[f64], sums: &mut [f64], rest: &mut [f64]) {
+    for ((v, sum), c) in values.iter().zip(sums).zip(rest) {
+        let t = *sum + v;
+        let (big, small) = if sum.abs() >= v.abs() { (*sum, *v) } else { (*v, *sum) };
+        let next = *c + ((big - t) + small);
+        *c = if t.is_infinite() { 0.0 } else { next };
+        *sum = t;
+    }
+}
+
+/// The better of each two, where `wins(old, new)` says that the new one is; NaN gives way to anything.
+fn best_each(values: &[f64], best: &mut [f64], first: bool, wins: impl Fn(f64, f64) -> bool) {
+    for (best, v) in best.iter_mut().zip(values) {
+        *best = if first | wins(*best, *v) | best.is_nan() { *v } else { *best };
+    }
+}
+
 impl State {
-    fn new(op: AggregateOp, steps: usize) -> Self {
+    fn new(op: AggregateOp, steps: usize, delayed: bool) -> Self {
         use AggregateOp::*;
         let words = steps.div_ceil(64);
         let of = |wanted: bool| if wanted { vec![0.0; steps] } else { Vec::new() };
@@ -101,6 +125,7 @@ impl State {
         State {
             op,
             steps,
+            delayed,
             drop_name: false,
             seen: vec![0; words],
             floats: marks(matches!(op, Sum | Avg)),
@@ -126,35 +151,29 @@ impl State {
         let mut seen = std::mem::take(&mut self.seen);
         // The commonest have loops of their own.
         match self.op {
-            Sum => {
-                let (sums, rest) = (&mut self.value, &mut self.compensation);
-                each_float(values, present, &mut seen, |step, v, first| {
-                    let (sum, c) = if first { (v, 0.0) } else { compensated_add(v, sums[step], rest[step]) };
-                    sums[step] = sum;
-                    rest[step] = c;
-                });
-            }
-            Count => {
-                let count = &mut self.count;
-                each_float(values, present, &mut seen, |step, _, _| count[step] += 1.0);
-            }
-            Max => {
-                let best = &mut self.value;
-                each_float(values, present, &mut seen, |step, v, first| {
-                    if first || best[step] < v || best[step].is_nan() {
-                        best[step] = v;
-                    }
-                });
-            }
-            Min => {
-                let best = &mut self.value;
-                each_float(values, present, &mut seen, |step, v, first| {
-                    if first || best[step] > v || best[step].is_nan() {
-                        best[step] = v;
-                    }
-                });
-            }
-            _ => each_float(values, present, &mut seen, |step, v, first| self.add_float(step, v, first)),
+            Sum => each_run(present, &mut seen, |run, first| {
+                let values = &values[run.clone()];
+                let (sums, rest) = (&mut self.value[run.clone()], &mut self.compensation[run]);
+                if first {
+                    sums.copy_from_slice(values);
+                    rest.fill(0.0);
+                } else {
+                    add_each(values, sums, rest);
+                }
+            }),
+            Count => each_run(present, &mut seen, |run, _| {
+                self.count[run].iter_mut().for_each(|n| *n += 1.0);
+            }),
+            Max => each_run(present, &mut seen, |run, first| {
+                best_each(&values[run.clone()], &mut self.value[run], first, |old, new| old < new);
+            }),
+            Min => each_run(present, &mut seen, |run, first| {
+                best_each(&values[run.clone()], &mut self.value[run], first, |old, new| old > new);
+            }),
+            Avg => each_run(present, &mut seen, |run, first| self.add_to_means(values, run, first)),
+            _ => each_run(present, &mut seen, |run, first| {
+                run.for_each(|step| self.add_float(step, values[step], first));
+            }),
         }
         self.seen = seen;
         if row.column.histogram_count() == 0 {
@@ -163,7 +182,11 @@ impl State {
         for (step, h) in row.column.histograms() {
             let step = *step as usize;
             match self.op {
-                Sum | Avg => self.add_histogram(step, h, &row.labels, span, notes),
+                Sum | Avg => {
+                    let named = self.delayed || !row.drop_name;
+                    let metric = if named { row.labels.metric_name().unwrap_or("") } else { "" };
+                    self.add_histogram(step, h, metric, span, notes);
+                }
                 Count => {
                     self.see(step);
                     self.count[step] += 1.0;
@@ -174,6 +197,17 @@ impl State {
                 op => notes.info(span, format!("ignored histogram in {} aggregation", op.as_str())),
             }
         }
+    }
+
+    /// Adds to the means of some steps: several at once as long as no sum overflows.
+    fn add_to_means(&mut self, values: &[f64], run: Range<usize>, first: bool) {
+        let (own, sums) = (&values[run.clone()], &mut self.value[run.clone()]);
+        let overflows = || sums.iter().zip(own).fold(false, |any, (a, b)| any | (a + b).is_infinite());
+        if first || !self.running.is_empty() || overflows() {
+            return run.for_each(|step| self.add_float(step, values[step], first));
+        }
+        add_each(own, sums, &mut self.compensation[run.clone()]);
+        self.count[run].iter_mut().for_each(|n| *n += 1.0);
     }
 
     /// Marks a step; true where it was not marked before.
@@ -238,7 +272,7 @@ impl State {
         &mut self,
         step: usize,
         h: &Histogram,
-        labels: &Labels,
+        metric: &str,
         span: Span,
         notes: &mut Annotations,
     ) {
@@ -272,7 +306,7 @@ impl State {
                     span,
                     format!(
                         "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
-                        quote(labels.metric_name().unwrap_or(""))
+                        quote(metric)
                     ),
                 );
             }

@@ -1,6 +1,7 @@
 //! Aggregations that pick rows: `topk`, `bottomk`, `limitk`, `limit_ratio`.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::groups::Groups;
 use super::parameter::Param;
@@ -28,19 +29,18 @@ impl Evaluator<'_> {
         let mut columns: Vec<Option<Column>> = vec![None; input.rows.len()];
         // Rows in the order in which they were picked first.
         let mut order = Vec::new();
-        for step in 0..steps {
+        for from in (0..steps).step_by(picker.steps_at_once) {
             self.budget.check()?;
-            if !picker.pick(step, param.values[step]) {
-                continue;
-            }
-            for (_, i) in picker.picked.iter().flatten() {
-                if columns[*i].is_none() {
+            let block = from..steps.min(from + picker.steps_at_once);
+            picker.pick(block.clone(), &param.values);
+            for (step, i) in block.flat_map(|step| picker.picked_at(step - from).map(move |i| (step, i))) {
+                if columns[i].is_none() {
                     self.budget.reserve(column_bytes(steps))?;
                     self.live += column_bytes(steps).into();
-                    order.push(*i);
+                    order.push(i);
                 }
-                let column = columns[*i].get_or_insert_with(|| Column::new(steps));
-                match input.rows[*i].column.get(step) {
+                let column = columns[i].get_or_insert_with(|| Column::new(steps));
+                match input.rows[i].column.get(step) {
                     Some(Point::Float(v)) => column.set_float(step, v),
                     Some(Point::Histogram(h)) => column.set_histogram(step, h.clone()),
                     None => {}
@@ -99,15 +99,24 @@ impl Evaluator<'_> {
     }
 }
 
-/// Picks rows at one step after the other.
+/// Picks at so many steps of so many groups together at most: what that takes stays in the processor's
+/// caches.
+const PICKED_AT_ONCE: usize = 1 << 12;
+
+/// Picks rows at some steps together: a row's values lie side by side, those of one step far apart.
 struct Picker<'r> {
     op: AggregateOp,
     rows: &'r [Row],
     group_of: Vec<usize>,
+    groups: usize,
+    steps_at_once: usize,
     /// For `limit_ratio`: where each row stands between 0 and 1.
     offsets: Vec<f64>,
-    /// By group: values and rows, the best first.
+    /// By group and step: values and rows, the best first when all were looked at.
     picked: Vec<Vec<(f64, usize)>>,
+    /// By group and step, for `topk` and `bottomk`: the worst of as many as are wanted; NaN where there are
+    /// not as many, or where NaN is among them.
+    worst: Vec<f64>,
     ignored_histograms: bool,
 }
 
@@ -119,50 +128,109 @@ impl<'r> Picker<'r> {
             }
             _ => Vec::new(),
         };
-        Picker { op, rows, group_of, offsets, picked: vec![Vec::new(); groups], ignored_histograms: false }
+        let steps_at_once = (PICKED_AT_ONCE / groups.max(1)).clamp(1, 64);
+        let (picked, worst) =
+            (vec![Vec::new(); groups * steps_at_once], vec![f64::NAN; groups * steps_at_once]);
+        Picker {
+            op,
+            rows,
+            group_of,
+            groups,
+            steps_at_once,
+            offsets,
+            picked,
+            worst,
+            ignored_histograms: false,
+        }
     }
 
-    /// Picks at a step, whose parameter is `p`; false where that picks nothing.
-    fn pick(&mut self, step: usize, p: f64) -> bool {
-        // Also where `p` is beyond 64 bits: the cast saturates.
-        let k = (p as i64).min(self.rows.len() as i64);
-        if (self.op == AggregateOp::LimitRatio && p == 0.0) || (self.op != AggregateOp::LimitRatio && k < 1) {
-            return false;
-        }
-        let k = k.max(0) as usize;
-        let ratio = p.clamp(-1.0, 1.0);
+    /// The rows picked at a step, counted from the first of those that were picked together.
+    fn picked_at(&self, within: usize) -> impl Iterator<Item = usize> {
+        let of_group = move |group: usize| &self.picked[group * self.steps_at_once + within];
+        (0..self.groups).flat_map(of_group).map(|(_, i)| *i)
+    }
+
+    /// Picks at some steps; `params` has the parameter of every step.
+    fn pick(&mut self, block: Range<usize>, params: &[f64]) {
         self.picked.iter_mut().for_each(Vec::clear);
-        for (i, row) in self.rows.iter().enumerate() {
-            let Some(point) = row.column.get(step) else { continue };
-            let group = &mut self.picked[self.group_of[i]];
-            match (self.op, point) {
-                (AggregateOp::Limitk, _) => {
-                    if group.len() < k {
-                        group.push((0.0, i));
-                    }
-                }
-                (AggregateOp::LimitRatio, _) => {
-                    let offset = self.offsets[i];
-                    if (ratio >= 0.0 && offset < ratio) || (ratio < 0.0 && offset >= 1.0 + ratio) {
-                        group.push((0.0, i));
-                    }
-                }
-                (_, Point::Histogram(_)) => self.ignored_histograms = true,
-                (AggregateOp::Topk, Point::Float(v)) => offer(group, k, (v, i), |a, b| a < b),
-                (_, Point::Float(v)) => offer(group, k, (v, i), |a, b| a > b),
+        self.worst.fill(f64::NAN);
+        // Also where a parameter is beyond 64 bits: the cast saturates.
+        let most = self.rows.len() as i64;
+        let counts: Vec<usize> =
+            params[block.clone()].iter().map(|p| (*p as i64).clamp(0, most) as usize).collect();
+        match self.op {
+            AggregateOp::Topk => {
+                self.offer_all(block.start, &counts, |new, worst| new <= worst, |a, b| a < b)
             }
+            AggregateOp::Bottomk => {
+                self.offer_all(block.start, &counts, |new, worst| new >= worst, |a, b| a > b)
+            }
+            _ => self.take_all(block.start, &counts, &params[block]),
         }
         // Best first, NaN last; equals in the order of the heap.
-        for group in &mut self.picked {
+        for picked in &mut self.picked {
             match self.op {
-                AggregateOp::Topk => group.sort_by(|a, b| best_first(b.0, a.0, a.0.is_nan(), b.0.is_nan())),
+                AggregateOp::Topk => picked.sort_by(|a, b| best_first(b.0, a.0, a.0.is_nan(), b.0.is_nan())),
                 AggregateOp::Bottomk => {
-                    group.sort_by(|a, b| best_first(a.0, b.0, a.0.is_nan(), b.0.is_nan()))
+                    picked.sort_by(|a, b| best_first(a.0, b.0, a.0.is_nan(), b.0.is_nan()))
                 }
                 _ => {}
             }
         }
-        true
+    }
+
+    /// Offers the values of all rows, in order, for the best `counts` of each step from `start` on.
+    fn offer_all(
+        &mut self,
+        start: usize,
+        counts: &[usize],
+        no_better: impl Fn(f64, f64) -> bool,
+        worse: fn(f64, f64) -> bool,
+    ) {
+        for (i, row) in self.rows.iter().enumerate() {
+            let at = self.group_of[i] * self.steps_at_once;
+            let values = &row.column.floats().0[start..start + counts.len()];
+            let worst = &self.worst[at..at + counts.len()];
+            let passes = |any: bool, (new, worst): (&f64, &f64)| any | !no_better(*new, *worst);
+            if values.iter().zip(worst).fold(false, passes) {
+                for (within, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                    let Some(v) = row.column.float(start + within) else { continue };
+                    if no_better(v, self.worst[at + within]) {
+                        continue;
+                    }
+                    let picked = &mut self.picked[at + within];
+                    offer(picked, *count, (v, i), worse);
+                    if picked.len() == *count {
+                        self.worst[at + within] = picked[0].0;
+                    }
+                }
+            }
+            let steps = start..start + counts.len();
+            let counts_at = |step: u32| steps.contains(&(step as usize)) && counts[step as usize - start] > 0;
+            self.ignored_histograms |= row.column.histograms().iter().any(|(step, _)| counts_at(*step));
+        }
+    }
+
+    /// Takes rows by their order (`limitk`) or by their labels (`limit_ratio`).
+    fn take_all(&mut self, start: usize, counts: &[usize], ratios: &[f64]) {
+        for (i, row) in self.rows.iter().enumerate() {
+            let at = self.group_of[i] * self.steps_at_once;
+            for (within, (count, ratio)) in counts.iter().zip(ratios).enumerate() {
+                if row.column.get(start + within).is_none() {
+                    continue;
+                }
+                let picked = &mut self.picked[at + within];
+                let ratio = ratio.clamp(-1.0, 1.0);
+                let taken = match self.op {
+                    AggregateOp::Limitk => picked.len() < *count,
+                    _ if ratio >= 0.0 => self.offsets[i] < ratio,
+                    _ => self.offsets[i] >= 1.0 + ratio,
+                };
+                if taken {
+                    picked.push((0.0, i));
+                }
+            }
+        }
     }
 }
 

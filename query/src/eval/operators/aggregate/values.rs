@@ -9,7 +9,7 @@ use crate::annotations::go_float;
 use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, column_bytes, label_bytes};
 use crate::eval::frame::{Frame, Row, Val};
-use crate::eval::functions::order::quantile;
+use crate::eval::functions::order::quantile_of_many;
 use crate::plan::Aggregate;
 use crate::value::QueryError;
 
@@ -47,18 +47,27 @@ impl Evaluator<'_> {
             self.notes.info(a.expr.span, "ignored histogram in quantile aggregation");
         }
         let mut rows = Vec::with_capacity(members.len());
-        let mut values = Vec::new();
+        // As many steps together as lie in one line of the processor's cache.
+        let mut values: [Vec<f64>; 8] = Default::default();
         for (labels, members) in groups.labels.into_iter().zip(members) {
-            self.budget.check()?;
             let mut column = Column::new(steps);
-            for step in 0..steps {
-                if step % 64 == 0 || members.len() > 64 {
+            for from in (0..steps).step_by(values.len()) {
+                if from % 64 == 0 || members.len() > 8 {
                     self.budget.check()?;
                 }
-                values.clear();
-                values.extend(members.iter().filter_map(|m| input.rows[*m].column.float(step)));
-                if !values.is_empty() {
-                    column.set_float(step, quantile(param.values[step], &mut values));
+                let at_once = values.len().min(steps - from);
+                for m in &members {
+                    let of_row = &input.rows[*m].column;
+                    for (within, values) in values[..at_once].iter_mut().enumerate() {
+                        values.extend(of_row.float(from + within));
+                    }
+                }
+                for (within, values) in values[..at_once].iter_mut().enumerate() {
+                    if !values.is_empty() {
+                        let value = quantile_of_many(param.values[from + within], values);
+                        column.set_float(from + within, value);
+                        values.clear();
+                    }
                 }
             }
             let drop_name = members.iter().any(|m| input.rows[*m].drop_name);

@@ -107,9 +107,13 @@ impl<'m> Matching<'m> {
         for other in candidates {
             let target = self.out.target(&row.labels, &other.labels)?;
             let floats = row.column.histogram_count() == 0 && other.column.histogram_count() == 0;
-            if floats && !track && !is_trim(op) {
+            if floats && !is_trim(op) {
                 let ((x, has_x), (y, has_y)) = (row.column.floats(), other.column.floats());
-                let both = has_x.iter().zip(has_y).zip(&self.active).map(|((a, b), c)| a & b & c).collect();
+                let both = has_x.iter().zip(has_y).zip(&self.active).map(|((a, b), c)| a & b & c);
+                let both: Vec<u64> = both.collect();
+                if track {
+                    self.matched.note_all(sig, &self.out.rows[target].labels, &both, self.one_to_one)?;
+                }
                 let (left, right) = if swapped { (y, x) } else { (x, y) };
                 self.out.put_all(target, dense(op, left, right, both, self.out.return_bool, false))?;
                 continue;
@@ -349,26 +353,42 @@ impl Matched {
     }
 
     fn note(&mut self, sig: usize, labels: &Labels, step: usize, one_to_one: bool) -> Result<(), QueryError> {
+        let mut steps = vec![0; self.words];
+        steps[step >> 6] = 1 << (step & 63);
+        self.note_all(sig, labels, &steps, one_to_one)
+    }
+
+    /// Notes a result at each of some steps, a bit for each.
+    fn note_all(
+        &mut self,
+        sig: usize,
+        labels: &Labels,
+        steps: &[u64],
+        one_to_one: bool,
+    ) -> Result<(), QueryError> {
         let words = self.words;
-        let (word, mask) = (step >> 6, 1u64 << (step & 63));
-        let bits = self.by_signature.entry(sig).or_insert_with(|| vec![0; words]);
-        let before = bits[word] & mask != 0;
-        bits[word] |= mask;
-        if one_to_one {
-            if before {
-                return Err(QueryError::execution(
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                ));
+        let clash = |bits: &mut Vec<u64>| {
+            let mut clash = 0;
+            for (bits, more) in bits.iter_mut().zip(steps) {
+                clash |= *bits & more;
+                *bits |= more;
             }
-            return Ok(());
+            clash != 0
+        };
+        let before = clash(self.by_signature.entry(sig).or_insert_with(|| vec![0; words]));
+        if one_to_one {
+            return match before {
+                true => Err(QueryError::execution(
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                )),
+                false => Ok(()),
+            };
         }
-        let bits = self.by_result.entry((sig, labels.clone())).or_insert_with(|| vec![0; words]);
-        if bits[word] & mask != 0 {
+        if clash(self.by_result.entry((sig, labels.clone())).or_insert_with(|| vec![0; words])) {
             return Err(QueryError::execution(
                 "multiple matches for labels: grouping labels must ensure unique matches",
             ));
         }
-        bits[word] |= mask;
         Ok(())
     }
 }

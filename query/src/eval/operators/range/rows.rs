@@ -1,16 +1,19 @@
 //! The rows of range functions.
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 use model::labels::Labels;
-use model::source::Budget;
+use model::source::SeriesColumns;
 
 use super::reach::{check_extended, matrix_reach};
 use super::windows::{SeriesResult, WindowJob};
 use crate::column::Column;
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET};
-use crate::eval::frame::{Frame, Row, Val, without_name};
+use crate::eval::frame::{Frame, Names, Row, Val, without_name};
 use crate::eval::functions::over_time::PRESENCE;
 use crate::eval::functions::{self, Extended, Kernel, Scalars, Window, windowed};
+use crate::eval::operators::batches::Batches;
 use crate::eval::timeline::{Memo, Reach};
 use crate::parse::Span;
 use crate::plan::resolution::window_needs;
@@ -26,15 +29,44 @@ fn range_argument(call: &Call) -> Result<(usize, &PlanExpr), QueryError> {
         .ok_or_else(|| QueryError::internal(format!("{} was planned without a range vector", call.func.name)))
 }
 
+/// Series of a subquery whose windows are computed together.
+const BATCH_SERIES: usize = 256;
+
 /// The way of a result to whoever asked for the rows: what it says is noted, its name dropped where it has to
 /// go.
 struct Results<'s> {
     keeps_name: bool,
     /// Names go at the very end, not here.
     delayed: bool,
-    /// Label sets that lost their name, each of which may come once.
-    nameless: HashSet<Labels>,
+    names: Names,
+    nameless: Nameless,
     sink: &'s mut dyn FnMut(Row) -> Result<(), QueryError>,
+}
+
+/// Label sets that lost their name, each of which may come once.
+enum Nameless {
+    /// All had one name and nothing else that goes with it, so that they differ as they did before.
+    OfOneName(Vec<Labels>),
+    Any(HashSet<Labels>),
+}
+
+impl Nameless {
+    /// Whether these labels, without the name, are new.
+    fn is_new(&mut self, labels: &Labels, names: Names) -> Option<Labels> {
+        if let Nameless::OfOneName(before) = self {
+            if labels.get("__type__").is_none() && labels.get("__unit__").is_none() {
+                before.push(labels.clone());
+                return Some(match names {
+                    Names::Dropped => without_name(labels),
+                    Names::NotLookedAt => labels.clone(),
+                });
+            }
+            *self = Nameless::Any(before.iter().map(without_name).collect());
+        }
+        let Nameless::Any(before) = self else { return None };
+        let nameless = without_name(labels);
+        before.insert(nameless.clone()).then_some(nameless)
+    }
 }
 
 impl Results<'_> {
@@ -56,14 +88,14 @@ impl Results<'_> {
             return Ok(());
         }
         let drop_name = !self.keeps_name || input_drops_name;
-        let mut row = Row { labels: labels.clone(), drop_name, column: result.column };
-        if drop_name && !self.delayed {
-            row.labels = without_name(labels);
-            if !self.nameless.insert(row.labels.clone()) {
-                return Err(QueryError::execution(SAME_LABELSET));
+        let labels = match drop_name && !self.delayed {
+            false => labels.clone(),
+            true => {
+                let nameless = self.nameless.is_new(labels, self.names);
+                nameless.ok_or_else(|| QueryError::execution(SAME_LABELSET))?
             }
-        }
-        (self.sink)(row)
+        };
+        (self.sink)(Row { labels, drop_name, column: result.column })
     }
 }
 
@@ -72,10 +104,11 @@ impl Evaluator<'_> {
     pub(in crate::eval) fn window_rows(
         &mut self,
         call: &Call,
+        names: Names,
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         match functions::kernel(call.func)? {
-            Kernel::Window(window) => self.rows_of_windows(call, window, sink),
+            Kernel::Window(window) => self.rows_of_windows(call, window, names, sink),
             _ => Err(QueryError::internal(format!("{} has no kernel for windows", call.func.name))),
         }
     }
@@ -83,33 +116,32 @@ impl Evaluator<'_> {
     fn rows_of_windows(
         &mut self,
         call: &Call,
-        window: &Window,
+        window: &'static Window,
+        names: Names,
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let (_, operand) = range_argument(call)?;
-        let budget = self.budget.clone();
-        let mut job = self.window_job(call, window, &budget)?;
+        let mut job = self.window_job(call, window)?;
         let mut results = Results {
             keeps_name: window.keeps_name,
             delayed: self.options.delayed_name_removal,
-            nameless: HashSet::new(),
+            names,
+            nameless: match operand.as_selector().and_then(Selector::metric_name) {
+                Some(_) => Nameless::OfOneName(Vec::new()),
+                None => Nameless::Any(HashSet::new()),
+            },
             sink,
         };
-        let memo = Memo::new(self.steps);
+        let memo = Memo::of_windows(self.steps);
         match &operand.node {
             PlanNode::Matrix { selector, range_ms } => {
                 job.range_ms = *range_ms;
                 (job.reach, job.extended) = matrix_reach(selector, *range_ms, self.steps, self.lookback_ms);
                 check_extended(call.func.name, job.extended)?;
                 let reach = job.reach;
-                self.select(selector, &reach, *range_ms, &mut |ev, batch| {
-                    let made = ev.per_series(batch, |s| job.series(&memo, s))?;
-                    // What was stopped on the way is not used.
-                    ev.budget.check()?;
-                    for (series, result) in batch.iter().zip(made) {
-                        results.take(ev, &series.labels, false, result)?;
-                    }
-                    Ok(())
+                let make = move |series: &SeriesColumns| job.series(&memo, series);
+                self.select_made(selector, &reach, *range_ms, make, &mut |ev, series, result| {
+                    results.take(ev, &series.labels, false, result)
                 })
             }
             PlanNode::Subquery(sub) => {
@@ -122,27 +154,22 @@ impl Evaluator<'_> {
                     ahead_ms: 0,
                 };
                 let (series, drops) = self.subquery_series(sub)?;
-                for (part, drops) in series.chunks(256).zip(drops.chunks(256)) {
-                    self.budget.check()?;
-                    let made = self.per_series(part, |s| job.series(&memo, s))?;
-                    self.budget.check()?;
-                    for ((series, drops_name), result) in part.iter().zip(drops).zip(made) {
-                        results.take(self, &series.labels, *drops_name, result)?;
-                    }
+                let (mut rest, mut batches) = (series.into_iter(), Vec::new());
+                while rest.len() > 0 {
+                    batches.push(Arc::new(rest.by_ref().take(BATCH_SERIES).collect()));
                 }
-                Ok(())
+                let mut drops = drops.into_iter();
+                let make = move |series: &SeriesColumns| job.series(&memo, series);
+                self.take_made(None, &mut Batches::held(batches), make, &mut |ev, series, result| {
+                    results.take(ev, &series.labels, drops.next().unwrap_or(false), result)
+                })
             }
             _ => Err(QueryError::internal("a range function was planned without a range vector")),
         }
     }
 
     /// What all series of a call share; what depends on the range vector is not filled in yet.
-    fn window_job<'c>(
-        &mut self,
-        call: &'c Call,
-        window: &'c Window,
-        budget: &'c Budget,
-    ) -> Result<WindowJob<'c>, QueryError> {
+    fn window_job(&mut self, call: &Call, window: &'static Window) -> Result<WindowJob, QueryError> {
         let name = call.func.name;
         let (range_at, operand) = range_argument(call)?;
         let mut columns = Vec::new();
@@ -165,7 +192,7 @@ impl Evaluator<'_> {
             range_ms: 0,
             extended: Extended::No,
             scalars,
-            budget,
+            budget: self.budget.clone(),
             arg_spans: call.args.iter().map(shown_at).collect(),
             start_timestamps: self.options.use_start_timestamps
                 && matches!(name, "rate" | "irate" | "increase" | "resets"),
@@ -182,7 +209,7 @@ impl Evaluator<'_> {
     pub(in crate::eval) fn absent_over_time(&mut self, call: &Call) -> Result<Val, QueryError> {
         let mut column = Column::full(vec![1.0; self.steps.count]);
         let (_, operand) = range_argument(call)?;
-        self.rows_of_windows(call, &PRESENCE, &mut |row| {
+        self.rows_of_windows(call, &PRESENCE, Names::Dropped, &mut |row| {
             for (step, _) in row.column.iter() {
                 column.clear(step);
             }

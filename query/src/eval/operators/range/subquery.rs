@@ -10,7 +10,7 @@ use super::reach::subquery_steps;
 use crate::column::{Column, Point};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::frame::{Frame, Row, Val};
-use crate::eval::operators::selector::series_reservation;
+use crate::eval::operators::batches::series_reservation;
 use crate::eval::stats::samples::SampleStats;
 use crate::plan::{Steps, Subquery};
 use crate::value::QueryError;
@@ -82,11 +82,10 @@ impl Evaluator<'_> {
 fn samples_of(row: Row, whole: &Arc<[i64]>) -> SeriesColumns {
     let column = row.column;
     if column.histogram_count() == 0 && column.float_count() == column.steps() {
-        let values = column.floats().0.to_vec();
         return SeriesColumns {
             labels: row.labels,
             ts_ms: whole.clone(),
-            values,
+            values: column.into_floats(),
             histograms: None,
             start_ts_ms: None,
             windows: None,

@@ -1,6 +1,8 @@
 //! All windows of one series: by its function's kernel for whole series where there is one, else window by
 //! window.
 
+use std::sync::Arc;
+
 use model::labels::Labels;
 use model::quote::quote;
 use model::rollup::{Aggregates, WindowColumns};
@@ -12,17 +14,17 @@ use crate::eval::functions::windowed::{FloatWindows, Windowed};
 use crate::eval::functions::{Extended, Samples, Scalars, SeriesWindows, Window, WindowContext, WorkMeter};
 use crate::eval::operators::selector::without_stale;
 use crate::eval::stats::samples::{self, SampleDetail};
-use crate::eval::timeline::{Memo, Reach, windows};
+use crate::eval::timeline::{Memo, Reach, StepWindows, windows};
 use crate::parse::Span;
 
 /// What all series of one call share.
-pub(super) struct WindowJob<'c> {
-    pub window: &'c Window,
+pub(super) struct WindowJob {
+    pub window: &'static Window,
     pub reach: Reach,
     pub range_ms: i64,
     pub extended: Extended,
     pub scalars: Scalars,
-    pub budget: &'c Budget,
+    pub budget: Arc<Budget>,
     pub arg_spans: Vec<Span>,
     pub start_timestamps: bool,
     /// `rate` and `increase` remark on names that do not look like a counter's.
@@ -45,13 +47,12 @@ pub(super) struct SeriesResult {
     pub samples: samples::Windows,
 }
 
-impl WindowJob<'_> {
+impl WindowJob {
     /// All windows of one series.
-    pub fn series(&self, memo: &Memo<Vec<(u32, u32)>>, series: &SeriesColumns) -> SeriesResult {
+    pub fn series(&self, memo: &Memo<StepWindows>, series: &SeriesColumns) -> SeriesResult {
         let labels = &series.labels;
         let series = without_stale(series);
         let ranges = memo.get(&series.ts_ms, |ts| windows(ts, &self.reach));
-        let ranges = &ranges[..];
         let sizes: Option<Vec<u64>> = series
             .histograms
             .as_ref()
@@ -61,13 +62,13 @@ impl WindowJob<'_> {
             column: Column::new(self.reach.steps.count),
             notes: Annotations::new(),
             error: None,
-            samples: samples::Windows::count(self.detail, ranges, sizes.as_deref(), self.subquery, fixed),
+            samples: samples::Windows::count(self.detail, &ranges, sizes.as_deref(), self.subquery, fixed),
         };
         match (&series.windows, &self.windowed) {
             (Some(w), Some((f, needs))) if self.extended == Extended::No && w.aggregates().has(*needs) => {
-                self.windows_of_series(&series, w, f, ranges, &mut result.column, &mut result.notes);
+                self.windows_of_series(&series, w, f, &ranges, &mut result.column, &mut result.notes);
             }
-            _ => self.samples_of_series(labels, &series, ranges, &mut result),
+            _ => self.samples_of_series(labels, &series, &ranges, &mut result),
         }
         if self.counter_names && result.column.float_count() > 0 {
             self.remark_on_name(labels, &mut result.notes);
@@ -81,11 +82,11 @@ impl WindowJob<'_> {
         &self,
         labels: &Labels,
         series: &SeriesColumns,
-        ranges: &[(u32, u32)],
+        ranges: &StepWindows,
         result: &mut SeriesResult,
     ) {
         let start_ts = if self.start_timestamps { series.start_ts_ms.as_deref() } else { None };
-        let meter = WorkMeter::new(self.budget);
+        let meter = WorkMeter::new(&self.budget);
         let plain = series.histograms.is_none() && start_ts.is_none() && self.extended == Extended::No;
         if let Some(kernel) = self.window.series.filter(|_| plain) {
             let w = SeriesWindows {
@@ -145,11 +146,11 @@ impl WindowJob<'_> {
         series: &SeriesColumns,
         columns: &WindowColumns,
         f: &Windowed,
-        ranges: &[(u32, u32)],
+        ranges: &StepWindows,
         column: &mut Column,
         notes: &mut Annotations,
     ) {
-        let meter = WorkMeter::new(self.budget);
+        let meter = WorkMeter::new(&self.budget);
         let view = SeriesWindows {
             ts_ms: &series.ts_ms,
             values: &series.values,

@@ -9,6 +9,7 @@
 
 pub mod replicas;
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -152,6 +153,40 @@ impl<'a> MergeCursor<'a> {
     }
 }
 
+/// What was read of the only input that has anything left, if there is only one.
+fn only_rest(inputs: &mut [Input<'_>]) -> Option<VecDeque<SeriesColumns>> {
+    let mut left = inputs.iter_mut().filter(|input| !input.ready.is_empty());
+    let only = left.next()?;
+    left.next().is_none().then(|| std::mem::take(&mut only.ready))
+}
+
+/// The input whose series comes next, and whether no other has it.
+fn first_of(inputs: &[Input<'_>]) -> Option<(usize, bool)> {
+    let mut first: Option<(usize, bool, &Labels)> = None;
+    for (at, series) in inputs.iter().enumerate().filter_map(|(at, i)| Some((at, i.ready.front()?))) {
+        let order = first.map_or(Ordering::Less, |(_, _, labels)| series.labels.series_cmp(labels));
+        match order {
+            Ordering::Less => first = Some((at, true, &series.labels)),
+            Ordering::Equal => first = first.map(|(at, _, labels)| (at, false, labels)),
+            Ordering::Greater => {}
+        }
+    }
+    first.map(|(at, alone, _)| (at, alone))
+}
+
+impl MergeCursor<'_> {
+    /// Takes the series that comes next, which several inputs have, out of all of them.
+    fn merge_front(&mut self, first: usize) -> Option<SeriesColumns> {
+        let labels = self.inputs[first].ready.front()?.labels.clone();
+        let same = |input: &mut Input<'_>| match input.ready.front() {
+            Some(series) if series.labels == labels => input.ready.pop_front(),
+            _ => None,
+        };
+        let copies: Vec<SeriesColumns> = self.inputs.iter_mut().filter_map(same).collect();
+        Some(merge_copies(copies, &mut self.timelines))
+    }
+}
+
 impl SeriesCursor for MergeCursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
         if let [only] = &mut self.inputs[..] {
@@ -162,19 +197,17 @@ impl SeriesCursor for MergeCursor<'_> {
             for input in &mut self.inputs {
                 input.fill()?;
             }
-            let mut first: Option<&Labels> = None;
-            for series in self.inputs.iter().filter_map(|i| i.ready.front()) {
-                if first.is_none_or(|f| series.labels.series_cmp(f).is_lt()) {
-                    first = Some(&series.labels);
-                }
+            if batch.is_empty()
+                && let Some(rest) = only_rest(&mut self.inputs)
+            {
+                return Ok(Some(rest.into()));
             }
-            let Some(first) = first.cloned() else { break };
-            let same = |input: &mut Input<'_>| match input.ready.front() {
-                Some(series) if series.labels == first => input.ready.pop_front(),
-                _ => None,
+            let Some((first, alone)) = first_of(&self.inputs) else { break };
+            let series = match alone {
+                true => self.inputs[first].ready.pop_front(),
+                false => self.merge_front(first),
             };
-            let copies: Vec<SeriesColumns> = self.inputs.iter_mut().filter_map(same).collect();
-            let series = merge_copies(copies, &mut self.timelines);
+            let Some(series) = series else { break };
             samples += series.ts_ms.len();
             batch.push(series);
         }
