@@ -59,6 +59,10 @@ pub fn command() -> Command {
             .help_heading(option.group)
             .help(option.help)
             .global(true);
+        // Prometheus' own name.
+        if option.key == "web.config_file" {
+            arg = arg.alias("web.config.file");
+        }
         if !option.default.is_empty() {
             arg = arg.default_value(option.default);
         }

@@ -6,6 +6,8 @@
 //! 2. It listens ([`http`]) before anything else, so that health checks have something to talk to; of the
 //!    rest, `/metrics`, `/version`, the page, and how far the log was replayed are answered too, and
 //!    everything else with 503.
+//!    Certificates and passwords ([`web_config`]) and who may do what ([`auth`]) are read before, and again
+//!    whenever their files change.
 //! 3. The object store is opened ([`objstore`]), with the coordinator of its commits where the settings name
 //!    one ([`coordinator`]), then the store itself, which replays its log.
 //! 4. The roles' routes are joined and `/-/ready` says yes. The first round of the process' own metrics
@@ -14,18 +16,21 @@
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes,
 //!    exit code 0.
 
+mod auth;
 mod cli;
 mod commands;
 mod config;
 mod coordinator;
 mod error_chain;
 mod http;
+mod live_file;
 mod logging;
 mod metrics;
 mod objstore;
 mod secrets;
 mod server;
 mod traces;
+mod web_config;
 
 use std::fmt::Display;
 use std::io::Write;

@@ -85,6 +85,7 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     let mut sources = String::new();
     for file in [
         "hearth/src/http/routes.rs",
+        "hearth/src/live_file.rs",
         "hearth/src/metrics/store.rs",
         "hearth/src/metrics/process.rs",
         "ingest/src/metrics.rs",

@@ -24,7 +24,7 @@ use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
-use crate::server::compaction;
+use crate::server::{compaction, identity};
 use crate::{logging, say};
 
 pub fn command() -> Command {
@@ -66,10 +66,12 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         round.errors.is_empty()
     } else {
         let (socket, address) = listener::bind(&settings.listen.host, settings.listen.port).await?;
-        let web = Server::new(registry, crate::server::guard(settings), RoutePrefix::of(settings));
+        let auth = identity::auth(settings, &mut registry)?;
+        let guard = crate::server::guard(settings);
+        let web = Server::new(registry, guard, RoutePrefix::of(settings), auth.clone());
         web.open_roles(compaction::router(compactor.clone()));
         let bounds = crate::server::bounds(settings);
-        tokio::spawn(listener::serve(socket, web.app(), bounds, std::future::pending()));
+        tokio::spawn(listener::serve(socket, web.app(), auth, bounds, std::future::pending()));
         say(format_args!("Hearth compacts {location}; metrics on http://{address}/metrics\n"));
         compactor.run(|| std::future::ready(())).await;
         true

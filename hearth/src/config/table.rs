@@ -98,6 +98,14 @@ options! {
             "Turn the head into blocks when stopping. Not needed for durability: the log has everything.";
         "tenant_header" tenant_header: HeaderOption = "",
             "Header that names the tenant of a request, such as X-Scope-OrgID; requests without it are refused. Empty: one tenant, `default`.";
+        "web.config_file" web_config_file: Path = "",
+            "File with certificates, client certificates, passwords, headers and a rate limit: that of Prometheus' `--web.config.file`. Read again when it or a file it names changes.";
+        "auth.file" auth_file: Path = "",
+            "File that says who may do what for which tenants: tokens, users of web.config_file, client certificates, issuers of JWTs (docs/security.md). Read again when it changes. Empty: everybody who gets in may do everything.";
+        "auth.audit_file" auth_audit_file: Path = "",
+            "File that calls of the admin API are written to, a line of JSON each; they are in the log as well.";
+        "auth.trust_tenant_header" auth_trust_tenant_header: bool = "false",
+            "Believe tenant_header on any address without auth.file: where a proxy in front sets it and lets no client's through.";
         "admin_api" admin_api: bool = "false",
             "Allow /api/v1/admin/tsdb/ to delete series. Off, as in Prometheus: whoever reaches the address could delete everything.";
         "self_metrics_interval" self_metrics_interval: Span = "15s",
@@ -284,6 +292,8 @@ options! {
             "How long a process that is gone keeps its groups, at most; at least 3s. The table in the bucket is written three times in it.";
         "rules.share_url" rules_share_url: Url = "",
             "Where the other processes reach this one, to write what their rules give. Empty: the address that is listened on.";
+        "rules.share_token_file" rules_share_token_file: Path = "",
+            "File with the token that this process shows the others, where their auth.file asks for one: with the right to write for all tenants. Read again when it changes.";
         "rules.config_api" rules_config_api: bool = "false",
             "Let tenants keep rules of their own in the bucket, over the API of Mimir and Cortex (mimirtool, Grafana's rule editor). Grafana then takes Hearth for a Mimir.";
     }

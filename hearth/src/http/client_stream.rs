@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::request_line::{BodyLength, MAX_TARGET_BYTES, Refusal, lenient, parse};
+use super::transport::Transport;
 
 /// Bytes of headers, without the query of the URL.
 pub const MAX_HEADER_BYTES: usize = 200 << 10;
@@ -109,7 +109,7 @@ enum State {
 
 /// The stream.
 pub struct ClientStream {
-    tcp: TcpStream,
+    transport: Transport,
     state: State,
     /// Bytes of a head that is not whole, and what came behind one.
     gathered: Vec<u8>,
@@ -132,7 +132,7 @@ pub struct ClientStream {
 
 impl ClientStream {
     pub fn new(
-        tcp: TcpStream,
+        transport: Transport,
         max_url_bytes: usize,
         write_timeout: Duration,
         memory: Arc<HeadMemory>,
@@ -140,7 +140,7 @@ impl ClientStream {
     ) -> ClientStream {
         use std::hash::{BuildHasher, RandomState};
         ClientStream {
-            tcp,
+            transport,
             state: State::Head,
             gathered: Vec::new(),
             searched: 0,
@@ -155,6 +155,14 @@ impl ClientStream {
             write_timeout,
             stalled: None,
         }
+    }
+
+    /// The same for a connection whose heads are nothing to look at, as HTTP/2's: only a client that does not
+    /// read is let go.
+    pub fn through(transport: Transport, write_timeout: Duration, memory: Arc<HeadMemory>) -> ClientStream {
+        let mut stream = ClientStream::new(transport, 0, write_timeout, memory, Arc::default());
+        stream.state = State::Through;
+        stream
     }
 
     /// The end of the head in what was gathered: behind its empty line.
@@ -299,7 +307,7 @@ impl ClientStream {
     fn gather(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut space = [0u8; 8 << 10];
         let mut buffer = ReadBuf::new(&mut space);
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer))?;
         self.gathered.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(!buffer.filled().is_empty()))
     }
@@ -388,10 +396,10 @@ impl AsyncRead for ClientStream {
                 State::Dropping(..) => {
                     ready!(this.step_dropping(cx))?;
                 }
-                State::Through => return Pin::new(&mut this.tcp).poll_read(cx, buf),
+                State::Through => return Pin::new(&mut this.transport).poll_read(cx, buf),
                 State::Body(left) => {
                     let before = buf.filled().len();
-                    ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+                    ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
                     let read = (buf.filled().len() - before) as u64;
                     if read >= left {
                         // What came behind the body is the next head's.
@@ -438,7 +446,7 @@ impl ClientStream {
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write(cx, buf);
+        let written = Pin::new(&mut this.transport).poll_write(cx, buf);
         this.watch(cx, written)
     }
 
@@ -448,19 +456,19 @@ impl AsyncWrite for ClientStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
+        let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
         this.watch(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
     }
 }

@@ -16,16 +16,20 @@ use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use parking_lot::Mutex;
 use query::api::LongQuery;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
 use super::client_stream::{Aside, ClientStream, HeadMemory, MAX_HEADER_BYTES};
+use super::error_json::error_json;
+use super::http2::{self, Activity, Patience};
 use super::request_line::{MAX_TARGET_BYTES, Refusal};
-use super::routes::error_json;
+use super::transport::{Accepted, handshake};
+use crate::auth::{Auth, ClientCertificate};
+use crate::web_config::ServerTls;
 
 /// What bounds a server.
 #[derive(Clone, Copy, Debug)]
@@ -53,20 +57,26 @@ const RESERVE_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection in the reserve may take to send a head.
 const RESERVE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a TLS handshake may take; a head's time bounds it as well.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The pause after an accept that failed for want of something (file handles above all), so that it does not
 /// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` is done, then drains. Returns how many connections were cut off at the deadline.
+/// What `auth` says of TLS counts for connections that come afterwards.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
+    auth: Auth,
     bounds: Bounds,
     stop: impl Future<Output = ()>,
 ) -> usize {
     let graceful = GracefulShutdown::new();
     let room = Room::new(bounds.max_connections);
-    let memory = Arc::new(HeadMemory::default());
+    let (stopped, stopping) = watch::channel(false);
+    let shared = Shared { app, bounds, memory: Arc::default(), stopping };
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -84,8 +94,8 @@ pub async fn serve(
             }
         };
         let seat = room.enter();
-        let connection =
-            graceful.watch(connection(stream, app.clone(), bounds, memory.clone(), seat.clone()));
+        let tls = auth.web_config().and_then(|web| web.tls.clone());
+        let connection = connection(stream, tls, shared.clone(), seat.clone(), graceful.watcher());
         tokio::spawn(async move {
             let served = async {
                 if let Err(e) = connection.await {
@@ -102,10 +112,20 @@ pub async fn serve(
     drop(listener);
     let open = graceful.count();
     tracing::debug!(open, "no longer listening");
+    let _ = stopped.send(true);
     match tokio::time::timeout(bounds.drain_timeout, graceful.shutdown()).await {
         Ok(()) => 0,
         Err(_) => room.taken(),
     }
+}
+
+/// What all connections share.
+#[derive(Clone)]
+struct Shared {
+    app: Router,
+    bounds: Bounds,
+    memory: Arc<HeadMemory>,
+    stopping: watch::Receiver<bool>,
 }
 
 /// Room for connections.
@@ -185,28 +205,45 @@ impl Seat {
     }
 }
 
-type Connection = hyper::server::conn::http1::Connection<TokioIo<ClientStream>, ConnectionService>;
-
-fn connection(
+/// One connection from its first byte to its last.
+async fn connection(
     stream: TcpStream,
-    app: Router,
-    bounds: Bounds,
-    memory: Arc<HeadMemory>,
+    tls: Option<ServerTls>,
+    shared: Shared,
     seat: Arc<Seat>,
-) -> Connection {
+    watcher: Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Shared { app, bounds, memory, mut stopping } = shared;
     // Answers are written whole: waiting to fill a packet would only add latency.
     let _ = stream.set_nodelay(true);
     let header_timeout = match seat.in_reserve.load(Ordering::Acquire) {
         true => bounds.header_timeout.min(RESERVE_HEADER_TIMEOUT),
         false => bounds.header_timeout,
     };
+    let accepted: Accepted = match tls {
+        None => stream.into(),
+        Some(tls) => tokio::select! {
+            accepted = handshake(stream, &tls, header_timeout.min(HANDSHAKE_TIMEOUT)) => accepted?,
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+        },
+    };
+    let Accepted { transport, is_http2, certificate } = accepted;
     let aside = Arc::new(Aside::default());
-    let stream = ClientStream::new(stream, bounds.max_url_bytes, bounds.write_timeout, memory, aside.clone());
-    hyper::server::conn::http1::Builder::new()
+    let activity = is_http2.then(Arc::<Activity>::default);
+    let service =
+        ConnectionService { app, aside: aside.clone(), seat, certificate, activity: activity.clone() };
+    if let Some(activity) = activity {
+        let stream = ClientStream::through(transport, bounds.write_timeout, memory);
+        let patience = Patience { idle: header_timeout, write: bounds.write_timeout };
+        return Ok(http2::serve(stream, service, activity, patience, watcher, stopping).await?);
+    }
+    let stream = ClientStream::new(transport, bounds.max_url_bytes, bounds.write_timeout, memory, aside);
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(READ_AHEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), ConnectionService { app, aside, seat })
+        .serve_connection(TokioIo::new(stream), service);
+    Ok(watcher.watch(connection).await?)
 }
 
 /// The application as one connection sees it.
@@ -214,6 +251,23 @@ struct ConnectionService {
     app: Router,
     aside: Arc<Aside>,
     seat: Arc<Seat>,
+    certificate: Option<ClientCertificate>,
+    /// Of HTTP/2.
+    activity: Option<Arc<Activity>>,
+}
+
+impl ConnectionService {
+    /// The request as routes of HTTP/1 know it: with a Host header, which names are checked by.
+    fn with_host(&self, request: &mut Request<Incoming>) {
+        let Some(activity) = &self.activity else { return };
+        activity.request_came();
+        if !request.headers().contains_key(header::HOST)
+            && let Some(authority) = request.uri().authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
+    }
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
@@ -228,7 +282,11 @@ impl Service<Request<Incoming>> for ConnectionService {
         if let Some(aside) = request.uri().query().and_then(|q| self.aside.take_query(q)) {
             request.extensions_mut().insert(LongQuery::new(aside.query, aside.reservation));
         }
-        let (app, seat) = (self.app.clone(), self.seat.clone());
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        self.with_host(&mut request);
+        let (app, seat, activity) = (self.app.clone(), self.seat.clone(), self.activity.clone());
         // Below any prefix.
         let health = ["/-/healthy", "/-/ready"].iter().any(|path| request.uri().path().ends_with(path));
         Box::pin(async move {
@@ -238,7 +296,11 @@ impl Service<Request<Incoming>> for ConnectionService {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
                 return Ok(response);
             }
-            app.oneshot(request.map(Body::new)).await
+            let response = app.oneshot(request.map(Body::new)).await?;
+            Ok(match activity {
+                Some(activity) => response.map(|body| activity.watched(body)),
+                None => response,
+            })
         })
     }
 }

@@ -34,10 +34,13 @@ use tower_http::compression::CompressionLayer;
 use tracing::{Instrument, Span};
 use tsdb::db::Db;
 
+use super::admission::identify;
+use super::error_json::{error_json, json_error};
 use super::exposition;
 use super::guard::Guard;
 use super::prefix::RoutePrefix;
 use super::request_line::{self, PathIs};
+use crate::auth::Auth;
 use crate::traces::{self, Context, TraceLabel};
 
 /// Where tenants' rules are: a namespace may have a slash, spelled `%2F`, so these paths are taken as sent.
@@ -57,6 +60,7 @@ struct Inner {
     roles: OnceLock<Router>,
     guard: Guard,
     prefix: RoutePrefix,
+    auth: Auth,
     notifications: Notifications,
     replay: Arc<ReplayProgress>,
     /// What the store could not be opened for so far.
@@ -66,8 +70,8 @@ struct Inner {
 }
 
 impl Server {
-    /// `prefix` is what all paths begin with.
-    pub fn new(mut registry: Registry, guard: Guard, prefix: RoutePrefix) -> Server {
+    /// `prefix` is what all paths begin with, `auth` what every request is asked.
+    pub fn new(mut registry: Registry, guard: Guard, prefix: RoutePrefix, auth: Auth) -> Server {
         let metrics = Metrics::register(&mut registry);
         let notifications = Notifications::default();
         notifications.add(notifications::STARTING, SystemClock.now_ms());
@@ -77,6 +81,7 @@ impl Server {
             roles: OnceLock::new(),
             guard,
             prefix,
+            auth,
             notifications,
             replay: Arc::default(),
             waiting_for: RwLock::default(),
@@ -168,6 +173,7 @@ impl Server {
             .fallback(to_roles)
             // Outermost last: a panic is caught inside of compression and counting, and becomes an answer
             // like any other.
+            .layer(middleware::from_fn_with_state(self.0.auth.clone(), identify))
             .layer(middleware::from_fn_with_state(self.clone(), admit))
             .layer(
                 CompressionLayer::new()
@@ -264,10 +270,6 @@ fn redirect(path: &str, query: Option<&str>) -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
 }
 
-fn json_error(status: StatusCode, kind: &str, text: &str) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], error_json(kind, text).to_string()).into_response()
-}
-
 async fn to_roles(State(server): State<Server>, request: Request) -> Response {
     match server.0.roles.get() {
         Some(roles) => {
@@ -309,10 +311,6 @@ async fn flush(State(db): State<Arc<Db>>) -> Response {
         ),
     };
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-pub(super) fn error_json(kind: &str, text: &str) -> serde_json::Value {
-    serde_json::json!({ "status": "error", "errorType": kind, "error": text })
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -554,7 +552,7 @@ mod tests {
 
     #[tokio::test]
     async fn panic_is_an_answer_and_the_server_lives_on() {
-        let server = Server::new(Registry::default(), Guard::default(), RoutePrefix::default());
+        let server = Server::new(Registry::default(), Guard::default(), RoutePrefix::default(), Auth::open());
         let app = server.app();
         assert_eq!(get_text(&app, "/-/healthy").await.0, StatusCode::OK);
         assert_eq!(get_text(&app, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
@@ -583,7 +581,8 @@ mod tests {
 
     #[tokio::test]
     async fn request_keeps_the_id_it_came_with() {
-        let app = Server::new(Registry::default(), Guard::default(), RoutePrefix::default()).app();
+        let app =
+            Server::new(Registry::default(), Guard::default(), RoutePrefix::default(), Auth::open()).app();
         for (sent, kept) in [("abc-1", true), ("has space", false)] {
             let request = Request::get("/-/healthy").header(REQUEST_ID, sent).body(Body::empty()).unwrap();
             let response = app.clone().oneshot(request).await.unwrap();

@@ -1,6 +1,7 @@
 //! One server process from listening to exit.
 
 pub mod compaction;
+pub mod identity;
 mod lifecycle;
 mod memory_limit;
 mod names;
@@ -16,15 +17,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, StatusCode};
 use compactor::worker::Compactor;
-use ingest::http::{IngestState, TenantRefused, TenantResolver};
+use ingest::http::IngestState;
 use model::backoff::Backoff;
 use model::clock::{Clock, SystemClock};
-use model::tenant::TenantId;
 use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiError, ApiState, CorsOrigins};
+use query::api::{ApiConfig, ApiState, CorsOrigins, TenantResolver};
 use query::engine::EngineOptions;
 use query::parse::ParseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -84,10 +83,11 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
         listener::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
     let mut registry = Registry::default();
     process::register(&mut registry);
-    let web = Server::new(registry, guard(settings), RoutePrefix::of(settings));
+    let auth = identity::auth(settings, &mut registry).map_err(Failure::Start)?;
+    let web = Server::new(registry, guard(settings), RoutePrefix::of(settings), auth.clone());
     let bounds = bounds(settings);
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(listener::serve(socket, web.app(), bounds, until(stopped)));
+    let serving = tokio::spawn(listener::serve(socket, web.app(), auth, bounds, until(stopped)));
 
     let quit = Arc::new(Notify::new());
     let opening = open_with_patience(loaded, &read, &location, &web, address, &quit);
@@ -222,10 +222,10 @@ async fn open(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let retention = Retention::new(settings);
     let db = open_db(settings, &retention, location, web, clock.clone()).await?;
-    let tenant = tenant_resolver(settings.tenant_header.0.clone());
+    let (tenant_of_write, tenants_of_query) = identity::resolvers();
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
     let ingest =
-        IngestState::new(db.clone(), limits(settings), clock.clone(), tenant.clone(), ingest_metrics);
+        IngestState::new(db.clone(), limits(settings), clock.clone(), tenant_of_write, ingest_metrics);
     let mut roles = ingest::http::router(ingest.clone());
     let mut compactor = None;
     if settings.compactor_enabled {
@@ -258,7 +258,7 @@ async fn open(
         status: Arc::default(),
         metrics: web.register(|r| reload::Metrics::register(r, &*clock)),
     });
-    let mut api = api_config(loaded, storage, web, clock.clone(), tenant);
+    let mut api = api_config(loaded, storage, web, clock.clone(), tenants_of_query);
     api.rules = Some(Arc::new(rules.clone()));
     api.reload = reload.status();
     api.addresses = names::addresses(settings, address);
@@ -377,7 +377,7 @@ fn api_config(
     storage: QueryStorage,
     web: &Server,
     clock: Arc<dyn Clock>,
-    tenant: TenantResolver,
+    tenants: TenantResolver,
 ) -> ApiConfig {
     let settings = &loaded.settings;
     let storage = Arc::new(storage);
@@ -397,9 +397,7 @@ fn api_config(
             ".*" => CorsOrigins::Any,
             _ => CorsOrigins::Matching(settings.cors_origin.matcher.clone()),
         },
-        tenants: Arc::new(move |headers| {
-            tenant(headers).map_err(|refused| ApiError::bad_data(refused.reason).with_status(refused.status))
-        }),
+        tenants,
         replicas: query::api::Replicas {
             labels: settings.query_replica_labels.0.clone(),
             mode: match settings.query_dedup_mode {
@@ -496,52 +494,27 @@ fn limits(settings: &Settings) -> ingest::Limits {
     }
 }
 
-/// The one place where a header becomes a tenant.
-fn tenant_resolver(header: Option<HeaderName>) -> TenantResolver {
-    Arc::new(move |headers: &HeaderMap| {
-        let Some(header) = &header else { return Ok(TenantId::single()) };
-        let refused = |status, reason| TenantRefused { status, reason };
-        let mut values = headers.get_all(header).iter();
-        let Some(value) = values.next() else {
-            return Err(refused(
-                StatusCode::UNAUTHORIZED,
-                format!("no tenant: the request has no {header} header"),
-            ));
-        };
-        if values.next().is_some() {
-            // Which of them a proxy checked is anybody's guess.
-            return Err(refused(
-                StatusCode::BAD_REQUEST,
-                format!("the request has more than one {header} header"),
-            ));
-        }
-        let name = value
-            .to_str()
-            .map_err(|_| refused(StatusCode::BAD_REQUEST, format!("the {header} header is not ASCII")))?;
-        Ok(TenantId::new(name)?)
-    })
-}
-
 /// What a person who starts it in a terminal wants to know next.
 fn banner(settings: &Settings, location: &Location, address: SocketAddr) -> String {
     let reach = match address {
         a if a.ip().is_unspecified() => format!("localhost:{}", a.port()),
         a => a.to_string(),
     };
+    let reach = format!("{}://{reach}", names::scheme(settings));
     let tenant = match &settings.tenant_header.0 {
         Some(header) => format!("\n             headers: {{{header}: default}}"),
         None => String::new(),
     };
     format!(
         "
-Hearth {version} is ready on http://{reach}
+Hearth {version} is ready on {reach}
 
   Data       {data} (log), {location} (blocks)
   Prometheus add to prometheus.yml:
              remote_write:
-               - url: http://{reach}/api/v1/write{tenant}
-  Grafana    add a data source of type Prometheus with the URL http://{reach}
-  Try        curl 'http://{reach}/api/v1/query?query=up'
+               - url: {reach}/api/v1/write{tenant}
+  Grafana    add a data source of type Prometheus with the URL {reach}
+  Try        curl '{reach}/api/v1/query?query=up'
 
 ",
         version = env!("CARGO_PKG_VERSION"),
@@ -587,26 +560,5 @@ impl Signals {
             _ = self.term.recv() => "SIGTERM",
             _ = self.int.recv() => "SIGINT",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tenant_is_named_by_one_header_where_one_is_configured() {
-        let one = tenant_resolver(None);
-        assert_eq!(one(&HeaderMap::new()), Ok(TenantId::single()));
-        let many = tenant_resolver(Some(HeaderName::from_static("x-scope-orgid")));
-        assert_eq!(many(&HeaderMap::new()).unwrap_err().status, StatusCode::UNAUTHORIZED);
-        let with = |value: &str| {
-            HeaderMap::from_iter([(HeaderName::from_static("x-scope-orgid"), value.parse().unwrap())])
-        };
-        assert_eq!(many(&with("team-a")), TenantId::new("team-a").map_err(TenantRefused::from));
-        assert_eq!(many(&with("../etc")).unwrap_err().status, StatusCode::BAD_REQUEST);
-        let mut two = with("team-a");
-        two.append("x-scope-orgid", "team-a".parse().unwrap());
-        assert_eq!(many(&two).unwrap_err().status, StatusCode::BAD_REQUEST);
     }
 }

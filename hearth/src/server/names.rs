@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::Settings;
+use crate::web_config;
 
 /// The URL under which people reach this process, without a slash at its end.
 pub fn external_url(settings: &Settings, address: SocketAddr) -> String {
@@ -16,10 +17,16 @@ pub fn external_url(settings: &Settings, address: SocketAddr) -> String {
 /// The address that is listened on, as another machine can write it.
 pub fn own_url(settings: &Settings, address: SocketAddr) -> String {
     let prefix = settings.route_prefix.0.trim_end_matches('/');
+    let scheme = scheme(settings);
     match address.ip().is_unspecified() {
-        true => format!("http://{}:{}{prefix}", host_name(), address.port()),
-        false => format!("http://{address}{prefix}"),
+        true => format!("{scheme}://{}:{}{prefix}", host_name(), address.port()),
+        false => format!("{scheme}://{address}{prefix}"),
     }
+}
+
+/// What URLs of this process begin with.
+pub fn scheme(settings: &Settings) -> &'static str {
+    if web_config::has_tls(&settings.web_config_file.0) { "https" } else { "http" }
 }
 
 /// Hosts with ports that mean this process.

@@ -71,6 +71,10 @@ impl query::api::Storage for QueryStorage {
         self.db.source(tenant)
     }
 
+    fn tenants(&self) -> Vec<TenantId> {
+        self.db.tenants()
+    }
+
     fn metadata(
         &self,
         tenant: &TenantId,

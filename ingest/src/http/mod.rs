@@ -10,6 +10,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -31,9 +32,9 @@ use crate::remote_write::series_cache::SeriesCache;
 use crate::remote_write::sink::{CachingSink, RequestMemory};
 use crate::remote_write::{Outcome, snappy, v1, v2};
 
-/// Turns a request's headers into its tenant. The one place where that happens is the closure that the binary
-/// hands in.
-pub type TenantResolver = Arc<dyn Fn(&HeaderMap) -> Result<TenantId, TenantRefused> + Send + Sync>;
+/// Tells the tenant of a request by its head. The one place where that is decided is the closure that the
+/// binary hands in.
+pub type TenantResolver = Arc<dyn Fn(&Parts) -> Result<TenantId, TenantRefused> + Send + Sync>;
 
 /// Why a request has no tenant: the status (400, 401 or 403) and the reason the client reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +134,7 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
     let (protocol, result) = match negotiate(&parts.headers) {
         Ok(protocol) => {
             let span = tracing::info_span!("write", tenant = field::Empty, samples = field::Empty);
-            let taken = take(&state, protocol, &parts.headers, &mut body, &mut written).instrument(span);
+            let taken = take(&state, protocol, &parts, &mut body, &mut written).instrument(span);
             (protocol, taken.await)
         }
         Err(refusal) => (Protocol::Unknown, Err(refusal)),
@@ -163,30 +164,28 @@ async fn write(State(state): State<IngestState>, request: Request) -> Response {
 async fn take(
     state: &IngestState,
     protocol: Protocol,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: &mut Body,
     written: &mut Written,
 ) -> Result<(), Refusal> {
-    let tenant = (state.tenant)(headers).map_err(|e| Refusal::new(e.status, e.reason))?;
+    let tenant = (state.tenant)(parts).map_err(|e| Refusal::new(e.status, e.reason))?;
     Span::current().record("tenant", tenant.as_str());
     // Before the body is read: an overloaded server must not spend itself on what it will not take.
     state.db.room()?;
     let limits = &state.limits();
-    let received =
-        match tokio::time::timeout(limits.max_body_time, body::receive(limits, &state.memory, headers, body))
-            .await
-        {
-            Ok(received) => received?,
-            Err(_) => {
-                // Not a 408, which senders take for final: the samples would be lost for a slow line.
-                let reason =
-                    format!("the body did not arrive within {} s", limits.max_body_time.as_secs_f64());
-                return Err(Refusal {
-                    gave_up: true,
-                    ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
-                });
-            }
-        };
+    let received = match tokio::time::timeout(
+        limits.max_body_time,
+        body::receive(limits, &state.memory, &parts.headers, body),
+    )
+    .await
+    {
+        Ok(received) => received?,
+        Err(_) => {
+            // Not a 408, which senders take for final: the samples would be lost for a slow line.
+            let reason = format!("the body did not arrive within {} s", limits.max_body_time.as_secs_f64());
+            return Err(Refusal { gave_up: true, ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason) });
+        }
+    };
     state.metrics.received(received.block.len(), received.decoded_len);
     let appender = state.db.appender(&tenant).await?;
     let Received { block, decoded_len, reservation } = received;

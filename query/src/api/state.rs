@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use model::clock::{Clock, SystemClock};
 use model::exemplar::SeriesExemplars;
 use model::head_stats::HeadStats;
+use model::identity::Tenants;
 use model::matcher::Matcher;
 use model::sample::Metadata;
 use model::source::{Budget, Source, SourceError};
@@ -19,7 +20,7 @@ use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
 use crate::api::notifications::Notifications;
 use crate::api::parameters::form::Form;
-use crate::api::parameters::replicas::{Replicas, deduplicated};
+use crate::api::parameters::replicas::Replicas;
 use crate::api::progress::{ReloadStatus, ReplayProgress};
 use crate::api::running::Running;
 use crate::api::upkeep::{CostOrder, StoredCardinality, Upkeep};
@@ -74,6 +75,11 @@ pub struct StoredHead {
 pub trait Storage: Send + Sync + 'static {
     /// One consistent view of all that a tenant has.
     fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
+
+    /// The tenants that have anything, for requests about all of them.
+    fn tenants(&self) -> Vec<TenantId> {
+        Vec::new()
+    }
 
     /// What is known of metrics, by name; `metric` narrows it to one. What the answer takes is reserved in
     /// the budget.
@@ -179,20 +185,21 @@ pub enum ChangeError {
     Refused(String),
 }
 
-/// From a request's headers to the tenant whose data it may see; the error is what the client is answered.
-pub type TenantResolver = Arc<dyn Fn(&HeaderMap) -> Result<TenantId, ApiError> + Send + Sync>;
+/// From a request's head to the tenants whose data it is about; the error is what the client is answered.
+/// Several only where [`crate::api::federates`] says that the route takes them.
+pub type TenantResolver = Arc<dyn Fn(&Parts) -> Result<Tenants, ApiError> + Send + Sync>;
 
 /// Every request belongs to the one default tenant.
 pub fn single_tenant() -> TenantResolver {
-    Arc::new(|_| Ok(TenantId::single()))
+    Arc::new(|_| Ok(Tenants::One(TenantId::single())))
 }
 
 /// `X-Scope-OrgID` names the tenant, as in Cortex and Mimir; without it the default tenant is meant.
 pub fn tenant_from_header() -> TenantResolver {
-    Arc::new(|headers| match headers.get("x-scope-orgid") {
-        None => Ok(TenantId::single()),
+    Arc::new(|parts| match parts.headers.get("x-scope-orgid") {
+        None => Ok(Tenants::One(TenantId::single())),
         Some(name) => match name.to_str() {
-            Ok(name) => TenantId::new(name).map_err(|e| ApiError::bad_data(e.to_string())),
+            Ok(name) => TenantId::new(name).map(Tenants::One).map_err(|e| ApiError::bad_data(e.to_string())),
             Err(_) => Err(ApiError::bad_data("header X-Scope-OrgID is not ASCII text")),
         },
     })
@@ -402,10 +409,5 @@ impl ApiState {
 
     pub(in crate::api) fn config(&self) -> &ApiConfig {
         &self.0.config
-    }
-
-    /// All that a tenant has, as a request wants to see it. May block.
-    pub(in crate::api) fn source(&self, tenant: &TenantId, replicas: Replicas) -> Arc<dyn Source> {
-        deduplicated(self.config().storage.source(tenant), replicas)
     }
 }

@@ -9,8 +9,9 @@
 //!    the same contract.
 //! 3. Several sources of the same samples become one by [`source::merge`], replicas of a series one by
 //!    [`source::dedup`].
-//! 4. Where it has grown old, a [`rollup`] of 5 minutes or an hour stands for it.
-//! 5. [`codec`] has the integers that chunks, logs and blocks are written with, [`keyed_hash`] the hash by
+//! 4. Those of several tenants become one by [`source::federation`], where an [`identity`] may read them all.
+//! 5. Where it has grown old, a [`rollup`] of 5 minutes or an hour stands for it.
+//! 6. [`codec`] has the integers that chunks, logs and blocks are written with, [`keyed_hash`] the hash by
 //!    which what comes from outside is found in tables, [`backoff`] the pauses between attempts.
 
 pub mod backoff;
@@ -20,6 +21,7 @@ pub mod columns;
 pub mod exemplar;
 pub mod head_stats;
 pub mod histogram;
+pub mod identity;
 pub mod keyed_hash;
 pub mod labels;
 pub mod matcher;

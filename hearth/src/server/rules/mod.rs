@@ -42,10 +42,11 @@ use tokio::task::JoinHandle;
 use tsdb::db::Db;
 
 use self::bucket::BucketRules;
-use self::peers::Peers;
+use self::peers::{Credentials, Peers};
 use self::share_store::ShareStore;
 use self::sharing::Sharing;
 use self::storage::RuleStorage;
+use crate::auth::tenants::USUAL;
 use crate::config::Settings;
 use crate::secrets::redacted;
 use crate::server::names;
@@ -392,8 +393,15 @@ fn sharing(
             "rules.share_lease: {lease:?} is too short: {SHORTEST_LEASE:?} or more is needed"
         ));
     }
-    let header = settings.tenant_header.0.as_ref().map(ToString::to_string);
-    let peers = Peers::new(header).map_err(|e| format!("cannot make a client for other members: {e}"))?;
+    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+    // Where identities are asked for, the usual header names the tenant as well.
+    let usual = file(&settings.auth_file.0).map(|_| USUAL[0].to_string());
+    let credentials = Credentials {
+        tenant_header: settings.tenant_header.0.as_ref().map(ToString::to_string).or(usual),
+        token_file: file(&settings.rules_share_token_file.0),
+    };
+    let peers =
+        Peers::new(credentials).map_err(|e| format!("cannot make a client for other members: {e}"))?;
     let url = match settings.rules_share_url.with_secrets() {
         "" => names::own_url(settings, address),
         given => given.to_owned(),

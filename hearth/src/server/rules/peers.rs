@@ -5,6 +5,7 @@
 //! some in its answers until then; nothing is lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use parking_lot::Mutex;
 use rules::group::Row;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+use crate::secrets::read_secret;
 
 /// Samples that may wait for one member; beyond it the oldest go.
 const MOST_WAITING: usize = 200_000;
@@ -36,8 +39,17 @@ pub struct Peers(Arc<Inner>);
 
 struct Inner {
     client: reqwest::Client,
-    tenant_header: Option<String>,
+    credentials: Arc<Credentials>,
     senders: Mutex<BTreeMap<String, Peer>>,
+}
+
+/// What requests to the others carry.
+#[derive(Default)]
+pub struct Credentials {
+    /// The header that names the tenant, where there is one.
+    pub tenant_header: Option<String>,
+    /// File with a bearer token; read for each request, so that another one counts at once.
+    pub token_file: Option<PathBuf>,
 }
 
 /// One member's queue and the task that empties it.
@@ -73,14 +85,14 @@ struct Write {
 }
 
 impl Peers {
-    /// None yet. `tenant_header` is the header that names the tenant, where there is one.
-    pub fn new(tenant_header: Option<String>) -> Result<Peers, reqwest::Error> {
+    /// None yet.
+    pub fn new(credentials: Credentials) -> Result<Peers, reqwest::Error> {
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .build()?;
-        Ok(Peers(Arc::new(Inner { client, tenant_header, senders: Mutex::default() })))
+        Ok(Peers(Arc::new(Inner { client, credentials: Arc::new(credentials), senders: Mutex::default() })))
     }
 
     /// These are the others from now on. Must be called within a runtime.
@@ -90,8 +102,8 @@ impl Peers {
         for url in urls {
             senders.entry(url.clone()).or_insert_with(|| {
                 let queue = Arc::new(Queue::default());
-                let (client, header) = (self.0.client.clone(), self.0.tenant_header.clone());
-                let task = tokio::spawn(empty(queue.clone(), client, header, url));
+                let (client, credentials) = (self.0.client.clone(), self.0.credentials.clone());
+                let task = tokio::spawn(empty(queue.clone(), client, credentials, url));
                 Peer { queue, task }
             });
         }
@@ -154,7 +166,7 @@ impl Waiting {
 }
 
 /// Sends what waits for one member, for as long as it is one.
-async fn empty(queue: Arc<Queue>, client: reqwest::Client, tenant_header: Option<String>, url: String) {
+async fn empty(queue: Arc<Queue>, client: reqwest::Client, credentials: Arc<Credentials>, url: String) {
     let address = format!("{}/api/v1/write", url.trim_end_matches('/'));
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
@@ -163,7 +175,7 @@ async fn empty(queue: Arc<Queue>, client: reqwest::Client, tenant_header: Option
             queue.grew.notified().await;
             continue;
         }
-        match send(&client, tenant_header.as_deref(), &address, &batch).await {
+        match send(&client, &credentials, &address, &batch).await {
             Ok(()) => backoff.reset(),
             Err(Refused::Later(why)) => {
                 tracing::debug!(peer = url, "what rules wrote is told again later: {why}");
@@ -199,7 +211,7 @@ fn bodies(batch: &[Write]) -> Result<Vec<Vec<u8>>, Refused> {
 
 async fn send(
     client: &reqwest::Client,
-    tenant_header: Option<&str>,
+    credentials: &Credentials,
     address: &str,
     batch: &[Write],
 ) -> Result<(), Refused> {
@@ -208,8 +220,11 @@ async fn send(
         for (name, value) in HEADERS {
             post = post.header(name, value);
         }
-        if let Some(header) = tenant_header {
+        if let Some(header) = &credentials.tenant_header {
             post = post.header(header, batch[0].tenant.as_str());
+        }
+        if let Some(file) = &credentials.token_file {
+            post = post.bearer_auth(read_secret("rules.share_token_file", file).map_err(Refused::Later)?);
         }
         let answer = post.send().await.map_err(|e| Refused::Later(e.to_string()))?;
         let status = answer.status();
@@ -217,7 +232,8 @@ async fn send(
             continue;
         }
         let why = format!("{status}: {}", answer.text().await.unwrap_or_default().trim());
-        match status.is_client_error() && status.as_u16() != 429 {
+        // A token may be about to come.
+        match status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 429) {
             true => return Err(Refused::Never(why)),
             false => return Err(Refused::Later(why)),
         }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use model::tenant::TenantId;
@@ -89,11 +90,20 @@ fn yaml(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/yaml")], text).into_response()
 }
 
-impl ConfigApi {
-    fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, Refused> {
-        (self.tenants)(headers).map_err(|e| Refused(e.status(), e.text))
-    }
+/// Whose rules a request is about.
+struct Tenant(TenantId);
 
+impl FromRequestParts<ConfigApi> for Tenant {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, api: &ConfigApi) -> Result<Tenant, Refused> {
+        let tenants = (api.tenants)(parts).map_err(|e| Refused(e.status(), e.text))?;
+        let one = tenants.one().cloned();
+        one.map(Tenant).ok_or_else(|| bad("rules are kept and changed for one tenant at a time"))
+    }
+}
+
+impl ConfigApi {
     async fn stored(&self, tenant: &TenantId) -> Result<Stored, Refused> {
         self.store.list(tenant).await.map_err(unavailable)
     }
@@ -119,18 +129,16 @@ fn write_stored(stored: &Stored, parse: &ParseOptions) -> String {
     if out.is_empty() { "{}\n".into() } else { out }
 }
 
-async fn all(State(api): State<ConfigApi>, headers: HeaderMap) -> Result<Response, Refused> {
-    let tenant = api.tenant(&headers)?;
+async fn all(State(api): State<ConfigApi>, Tenant(tenant): Tenant) -> Result<Response, Refused> {
     let stored = api.stored(&tenant).await?;
     Ok(yaml(write_stored(&stored, &api.parse)))
 }
 
 async fn of_namespace(
     State(api): State<ConfigApi>,
-    headers: HeaderMap,
+    Tenant(tenant): Tenant,
     Path(namespace): Path<String>,
 ) -> Result<Response, Refused> {
-    let tenant = api.tenant(&headers)?;
     let mut stored = api.stored(&tenant).await?;
     stored.retain(|name, _| *name == namespace);
     if stored.is_empty() {
@@ -141,10 +149,9 @@ async fn of_namespace(
 
 async fn one(
     State(api): State<ConfigApi>,
-    headers: HeaderMap,
+    Tenant(tenant): Tenant,
     Path((namespace, group)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let tenant = api.tenant(&headers)?;
     let stored = api.stored(&tenant).await?;
     let text = stored
         .get(&namespace)
@@ -160,11 +167,10 @@ async fn one(
 
 async fn put_group(
     State(api): State<ConfigApi>,
-    headers: HeaderMap,
+    Tenant(tenant): Tenant,
     Path(namespace): Path<String>,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let tenant = api.tenant(&headers)?;
     let text = std::str::from_utf8(&body).map_err(|_| bad("the body is not UTF-8"))?;
     let options = FileOptions { mimir_keys: true, strict: true, parse: api.parse };
     let group = parse_group(text, &options)
@@ -194,10 +200,9 @@ async fn put_group(
 
 async fn delete_group(
     State(api): State<ConfigApi>,
-    headers: HeaderMap,
+    Tenant(tenant): Tenant,
     Path((namespace, group)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let tenant = api.tenant(&headers)?;
     let stored = api.stored(&tenant).await?;
     if !stored.get(&namespace).is_some_and(|groups| groups.contains_key(&group)) {
         return Err(missing("group does not exist"));
@@ -209,10 +214,9 @@ async fn delete_group(
 
 async fn delete_namespace(
     State(api): State<ConfigApi>,
-    headers: HeaderMap,
+    Tenant(tenant): Tenant,
     Path(namespace): Path<String>,
 ) -> Result<Response, Refused> {
-    let tenant = api.tenant(&headers)?;
     let stored = api.stored(&tenant).await?;
     let groups = stored.get(&namespace).ok_or_else(|| missing("group namespace does not exist"))?;
     for group in groups.keys() {

@@ -24,6 +24,8 @@ pub struct AlertmanagerSet {
     pub login: Login,
     /// Certificates that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The certificate that is shown to the Alertmanager, and its key: both or neither.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
     pub insecure_skip_verify: bool,
     pub relabel: Vec<Relabel>,
     pub alert_relabel: Vec<Relabel>,
@@ -118,6 +120,7 @@ impl Default for AlertmanagerSet {
             timeout: Duration::from_secs(10),
             login: Login::None,
             ca_file: None,
+            client_certificate: None,
             insecure_skip_verify: false,
             relabel: Vec::new(),
             alert_relabel: Vec::new(),
@@ -236,15 +239,28 @@ fn alertmanager_set(node: &Node, folder: &Path) -> Result<AlertmanagerSet, FileE
 }
 
 fn tls(set: &mut AlertmanagerSet, node: &Node, folder: &Path) -> Result<(), FileError> {
+    let (mut cert, mut key) = (None, None);
     for (name, (place, value)) in node.fields("config.TLSConfig")? {
         match name.as_str() {
+            "cert_file" => cert = Some((place, folder.join(value.text()?))),
+            "key_file" => key = Some((place, folder.join(value.text()?))),
             "ca_file" => set.ca_file = Some(folder.join(value.text()?)),
             "insecure_skip_verify" => set.insecure_skip_verify = value.truth()?,
             other => {
-                let text =
-                    format!("tls_config: {other} is not supported: ca_file and insecure_skip_verify are");
+                let text = format!(
+                    "tls_config: {other} is not supported: ca_file, cert_file, key_file and insecure_skip_verify are"
+                );
                 return Err(FileError::at(place, text));
             }
+        }
+    }
+    match (cert, key) {
+        (Some((_, cert)), Some((_, key))) => set.client_certificate = Some((cert, key)),
+        (None, None) => {}
+        (Some((place, _)), None) | (None, Some((place, _))) => {
+            let text =
+                "exactly one of key or key_file must be configured when a client certificate is configured";
+            return Err(FileError::at(place, text.into()));
         }
     }
     Ok(())
@@ -386,6 +402,7 @@ alerting:
     path_prefix: /am/
     timeout: 3s
     basic_auth: {username: u, password_file: pw}
+    tls_config: {ca_file: ca, cert_file: crt, key_file: /k}
     static_configs:
     - targets: ['a:9093', b]
       labels: {dc: x}
@@ -401,6 +418,7 @@ scrape_configs: [{job_name: x, whatever: 1}]
         let set = &alerting.alertmanagers[0];
         assert_eq!((set.scheme.as_str(), set.path_prefix.as_str()), ("https", "/am"));
         assert_eq!(set.login, Login::Basic { user: "u".into(), password: Secret::File("/etc/p/pw".into()) });
+        assert_eq!(set.client_certificate, Some(("/etc/p/crt".into(), "/k".into())));
         assert_eq!(set.discoveries.len(), 4);
         let files =
             Discovery::File { patterns: vec!["/etc/p/am/*.json".into()], refresh: Duration::from_secs(10) };
@@ -417,6 +435,10 @@ scrape_configs: [{job_name: x, whatever: 1}]
             (
                 "alerting:\n  alertmanagers:\n  - consul_sd_configs: []\n",
                 "3:5: consul_sd_configs is not supported here: static_configs, dns_sd_configs and file_sd_configs are",
+            ),
+            (
+                "alerting:\n  alertmanagers:\n  - tls_config: {cert_file: a}\n",
+                "3:18: exactly one of key or key_file must be configured when a client certificate is configured",
             ),
             ("alerting:\n  alertmanager: []\n", "2:3: field alertmanager not found in type config.plain"),
             (

@@ -1,12 +1,12 @@
 //! One Alertmanager's queue and the task that empties it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use model::backoff::Backoff;
 use model::clock::Clock;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use reqwest::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -27,7 +27,7 @@ const MAX_ANSWER: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("{}: {cause}", path.display())]
-    CaFile {
+    File {
         path: PathBuf,
         #[source]
         cause: std::io::Error,
@@ -49,15 +49,61 @@ pub fn client(set: &AlertmanagerSet) -> Result<reqwest::Client, ClientError> {
         .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
         .no_proxy();
     if let Some(path) = &set.ca_file {
-        let pem = std::fs::read(path).map_err(|cause| ClientError::CaFile { path: path.clone(), cause })?;
+        let pem = read(path)?;
         let certificate = reqwest::Certificate::from_pem(&pem)
             .map_err(|cause| ClientError::Certificate { path: path.clone(), cause })?;
         builder = builder.add_root_certificate(certificate);
+    }
+    if let Some((cert, key)) = &set.client_certificate {
+        let pem = [read(cert)?, b"\n".to_vec(), read(key)?].concat();
+        let identity = reqwest::Identity::from_pem(&pem)
+            .map_err(|cause| ClientError::Certificate { path: cert.clone(), cause })?;
+        builder = builder.identity(identity);
     }
     if set.insecure_skip_verify {
         builder = builder.danger_accept_invalid_certs(true);
     }
     Ok(builder.build()?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
+    std::fs::read(path).map_err(|cause| ClientError::File { path: path.to_owned(), cause })
+}
+
+/// When the files were changed that a set's client is made of.
+fn changed(set: &AlertmanagerSet) -> Vec<Option<SystemTime>> {
+    let certificate = set.client_certificate.iter().flat_map(|(cert, key)| [cert, key]);
+    let files = set.ca_file.iter().chain(certificate);
+    files.map(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok()).collect()
+}
+
+/// How one Alertmanager is reached.
+struct Reach {
+    client: reqwest::Client,
+    set: Arc<AlertmanagerSet>,
+    /// As the files of the client were.
+    changed: Vec<Option<SystemTime>>,
+}
+
+impl Reach {
+    fn new(client: reqwest::Client, set: Arc<AlertmanagerSet>) -> Reach {
+        Reach { changed: changed(&set), client, set }
+    }
+
+    /// Makes the client anew where a certificate was rotated. In the middle of that, the old one may well
+    /// still work.
+    fn refresh(&mut self) {
+        let now = changed(&self.set);
+        if now == self.changed {
+            return;
+        }
+        match client(&self.set) {
+            Ok(client) => (self.client, self.changed) = (client, now),
+            Err(e) => tracing::warn!(
+                "an Alertmanager's certificates could not be read again, the old ones stay: {e}"
+            ),
+        }
+    }
 }
 
 /// Sends what waits for one Alertmanager. Dropped, it ends at once and lets go of what waits.
@@ -71,7 +117,7 @@ struct Shared {
     url: String,
     queue: Mutex<Queue>,
     grew: Notify,
-    with: RwLock<(reqwest::Client, Arc<AlertmanagerSet>)>,
+    reach: Mutex<Reach>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     labels: AlertmanagerLabels,
@@ -103,7 +149,7 @@ impl Sender {
             url: url.to_owned(),
             queue: Mutex::new(Queue::new(limits.queue_capacity)),
             grew: Notify::new(),
-            with: RwLock::new((client, set)),
+            reach: Mutex::new(Reach::new(client, set)),
             clock,
             metrics,
             labels,
@@ -115,7 +161,7 @@ impl Sender {
     }
 
     pub fn reconfigure(&self, client: reqwest::Client, set: Arc<AlertmanagerSet>) {
-        *self.shared.with.write() = (client, set);
+        *self.shared.reach.lock() = Reach::new(client, set);
     }
 
     pub fn push(&self, messages: impl IntoIterator<Item = Arc<Message>>) {
@@ -167,7 +213,12 @@ impl Shared {
     }
 
     async fn post(&self, batch: &[Arc<Message>]) -> Result<(), Failure> {
-        let (client, set) = self.with.read().clone();
+        let (client, set) = {
+            let mut reach = self.reach.lock();
+            // Some `stat`s of local files, on the way to a request over the network.
+            reach.refresh();
+            (reach.client.clone(), reach.set.clone())
+        };
         let mut request = client
             .post(&self.url)
             .header(reqwest::header::CONTENT_TYPE, "application/json")

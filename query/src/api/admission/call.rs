@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt;
+use model::identity::Tenants;
 use model::source::Budget;
 use model::tenant::TenantId;
 
@@ -29,7 +30,9 @@ impl LongQuery {
 
 /// Tenant and merged parameters of a request.
 pub struct Call {
+    /// The first of the tenants, and of all routes that do not federate the only one.
     pub tenant: TenantId,
+    pub tenants: Tenants,
     pub form: Form,
     /// The memory of the form counts as that of queries, from before its body is read.
     _form_memory: Arc<Budget>,
@@ -42,7 +45,7 @@ impl FromRequest<ApiState> for Call {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Call, ApiError> {
         let (parts, body) = request.into_parts();
-        let tenant = (state.config().tenants)(&parts.headers)?;
+        let tenants = (state.config().tenants)(&parts)?;
         let memory = state.0.engine.budget(None);
         let long = parts.extensions.get::<LongQuery>().map(|q| q.text.clone());
         let url_query = long.as_deref().unwrap_or(parts.uri.query().unwrap_or(""));
@@ -57,7 +60,13 @@ impl FromRequest<ApiState> for Call {
         let form = Form::parse(url_query, &body);
         let request_id =
             parts.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-        Ok(Call { tenant, form, request_id: request_id.to_owned(), _form_memory: memory })
+        Ok(Call {
+            tenant: tenants.first(),
+            tenants,
+            form,
+            request_id: request_id.to_owned(),
+            _form_memory: memory,
+        })
     }
 }
 

@@ -71,7 +71,7 @@ impl Store {
     ) -> Result<Store, ApiError> {
         let options = &state.0.engine.options().parse;
         if means_this_store(&call.form, options, &state.config().addresses)? {
-            return Ok(Store { source: state.source(&call.tenant, replicas), warning: None });
+            return Ok(Store { source: state.source(&call.tenants, replicas), warning: None });
         }
         Ok(Store { source: Arc::new(NoSeries), warning: Some(NO_STORE.into()) })
     }

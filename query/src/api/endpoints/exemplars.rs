@@ -33,8 +33,7 @@ pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Resp
             if selectors.is_empty() {
                 return Ok(response::no_content());
             }
-            let storage = &view.config().storage;
-            let series = storage.exemplars(&call.tenant, &selectors, start.ms(), end.ms(), budget)?;
+            let series = view.exemplars(&call.tenants, &selectors, start.ms(), end.ms(), budget)?;
             let bytes = |s: &SeriesExemplars| {
                 let exemplars = s.exemplars.iter().map(|e| e.labels.byte_len() + size_of_val(e));
                 (s.labels.byte_len() + size_of_val(s) + exemplars.sum::<usize>()) as u64

@@ -50,7 +50,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
         .run(QueryClass::Query, timeout, move |budget, queued| {
             let _told_with = watch.as_ref().map(|watch| watch.begin(budget));
             let text = call.form.get("query");
-            let source = view.source(&call.tenant, replicas);
+            let source = view.source(&call.tenants, replicas);
             let budget = Some(budget.clone());
             let samples = if analyze { SampleDetail::Reads } else { SampleDetail::Total };
             let options = QueryOptions {

@@ -55,7 +55,7 @@ pub async fn federate(
                 .map_err(|e| ApiError::bad_data(e.to_string()))?;
             let now_ms = view.config().clock.now_ms();
             let from_ms = now_ms.saturating_sub(view.0.engine.options().lookback_ms);
-            let source = view.source(&call.tenant, replicas);
+            let source = view.source(&call.tenants, replicas);
             let mut found = Vec::new();
             for matchers in selectors {
                 gather(&*source, matchers, (from_ms, now_ms), budget, &mut found)?;

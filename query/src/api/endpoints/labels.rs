@@ -137,11 +137,11 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     };
     let limit = number("limit")?;
     let limit_per_metric = number("limit_per_metric")?;
-    let inner = state.0.clone();
+    let view = state.clone();
     state
         .run(QueryClass::Lookup, None, move |budget, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
-            let metadata = inner.config.storage.metadata(&call.tenant, metric, budget)?;
+            let metadata = view.metadata(&call.tenants, metric, budget)?;
             let bytes = |m: &Metadata| m.kind.len() + m.unit.len() + m.help.len() + 64;
             // As JSON; as it lies there it is reserved already.
             budget.reserve(metadata.values().flatten().map(|m| bytes(m) as u64).sum::<u64>())?;

@@ -34,7 +34,7 @@ const FRAME_BYTES: usize = 1 << 20;
 /// its external labels already, so none are added here.
 pub async fn read(State(state): State<ApiState>, request: Request) -> Result<Response, PlainError> {
     let (parts, body) = request.into_parts();
-    let tenant = (state.config().tenants)(&parts.headers)?;
+    let tenants = (state.config().tenants)(&parts)?;
     let memory = state.0.engine.budget(None);
     let body = read_body(&state, body, MAX_REQUEST_BYTES, &memory).await.map_err(|e| match e.status {
         // Upstream knows but one code for a request it does not take.
@@ -51,7 +51,7 @@ pub async fn read(State(state): State<ApiState>, request: Request) -> Result<Res
             let decoded = decoded(&body, budget)?;
             let request = request::decode(&decoded).map_err(|e| ApiError::bad_data(e.to_string()))?;
             let _ = decided.set(request.response_type);
-            let source = view.source(&tenant, view.config().replicas.clone());
+            let source = view.source(&tenants, view.config().replicas.clone());
             match request.response_type {
                 ResponseType::Samples => whole(&*source, &request, budget).map(Some),
                 ResponseType::StreamedXorChunks => chunks(&*source, &request, budget, start),

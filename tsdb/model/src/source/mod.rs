@@ -7,6 +7,7 @@
 pub mod at_once;
 mod budget;
 pub mod dedup;
+pub mod federation;
 pub mod memory;
 pub mod merge;
 mod resolution_report;

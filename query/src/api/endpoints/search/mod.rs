@@ -79,7 +79,7 @@ async fn search(State(state): State<ApiState>, call: Call, among: Among) -> Resu
         .run(QueryClass::Lookup, None, move |budget, _| {
             let selectors =
                 selectors(&call.form, &view.0.engine.options().parse).map_err(ApiError::bad_data)?;
-            let source = view.source(&call.tenant, replicas);
+            let source = view.source(&call.tenants, replicas);
             let query = LabelQuery {
                 selectors,
                 min_t_ms: params.start_ms,
@@ -89,7 +89,7 @@ async fn search(State(state): State<ApiState>, call: Call, among: Among) -> Resu
             let found = candidates(&*source, &among, &label, &query)?;
             let (found, has_more) = chosen(found, &params, budget)?;
             let metadata = match with_metadata {
-                true => view.config().storage.metadata(&call.tenant, None, budget)?,
+                true => view.metadata(&call.tenants, None, budget)?,
                 false => BTreeMap::new(),
             };
             let is_value = matches!(among, Among::LabelValues);

@@ -1,0 +1,110 @@
+//! Requests about several tenants at once: `a|b` and `*`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::exemplar::SeriesExemplars;
+use model::identity::Tenants;
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::source::federation::{FederatedSource, matchers_for, with_tenant};
+use model::source::{Budget, Source, SourceError};
+use model::tenant::TenantId;
+
+use crate::api::parameters::replicas::{Replicas, deduplicated};
+use crate::api::state::ApiState;
+
+/// Whether a path answers for several tenants at once. All others are about one.
+pub fn federates(path: &str) -> bool {
+    const PATHS: [&str; 9] = [
+        "/api/v1/query",
+        "/api/v1/query_range",
+        "/api/v1/query_exemplars",
+        "/api/v1/explain",
+        "/api/v1/series",
+        "/api/v1/labels",
+        "/api/v1/metadata",
+        "/api/v1/read",
+        "/federate",
+    ];
+    PATHS.contains(&path)
+        || (path.starts_with("/api/v1/label/") && path.ends_with("/values"))
+        || path.starts_with("/api/v1/search/")
+}
+
+impl ApiState {
+    /// All that the tenants of a request have, as it wants to see it. May block.
+    pub(in crate::api) fn source(&self, tenants: &Tenants, replicas: Replicas) -> Arc<dyn Source> {
+        let storage = &self.config().storage;
+        let source = match tenants {
+            Tenants::One(tenant) => storage.source(tenant),
+            several => {
+                let members = self.tenants(several).into_iter();
+                let members = members.map(|tenant| (tenant.clone(), storage.source(&tenant)));
+                Arc::new(FederatedSource::new(members.collect()))
+            }
+        };
+        deduplicated(source, replicas)
+    }
+
+    /// What the tenants say of metrics, what two of them say alike once.
+    pub(in crate::api) fn metadata(
+        &self,
+        tenants: &Tenants,
+        metric: Option<&str>,
+        budget: &Budget,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
+        let storage = &self.config().storage;
+        let mut all: BTreeMap<String, Vec<Metadata>> = BTreeMap::new();
+        for tenant in self.tenants(tenants) {
+            for (name, entries) in storage.metadata(&tenant, metric, budget)? {
+                let known = all.entry(name).or_default();
+                for entry in entries {
+                    if !known.contains(&entry) {
+                        known.push(entry);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The tenants' exemplars, as [`crate::api::Storage::exemplars`] gives them of one.
+    pub(in crate::api) fn exemplars(
+        &self,
+        tenants: &Tenants,
+        selectors: &[Vec<Matcher>],
+        min_t_ms: i64,
+        max_t_ms: i64,
+        budget: &Budget,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        let storage = &self.config().storage;
+        if let Tenants::One(tenant) = tenants {
+            return storage.exemplars(tenant, selectors, min_t_ms, max_t_ms, budget);
+        }
+        let mut all = Vec::new();
+        for tenant in self.tenants(tenants) {
+            let own: Vec<Vec<Matcher>> =
+                selectors.iter().filter_map(|selector| matchers_for(selector, &tenant)).collect();
+            if own.is_empty() {
+                continue;
+            }
+            let found = storage.exemplars(&tenant, &own, min_t_ms, max_t_ms, budget)?;
+            all.extend(found.into_iter().map(|mut series| {
+                series.labels = with_tenant(&series.labels, &tenant);
+                series
+            }));
+        }
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(all)
+    }
+
+    /// The tenants one by one.
+    fn tenants(&self, tenants: &Tenants) -> Vec<TenantId> {
+        match tenants {
+            Tenants::One(tenant) => vec![tenant.clone()],
+            Tenants::Federated(tenants) => tenants.to_vec(),
+            Tenants::Every => self.config().storage.tenants(),
+        }
+    }
+}
