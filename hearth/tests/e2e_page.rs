@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use test_services::prometheus::{NodeExporter, Prometheus};
-use test_services::{hearth, installed, now_ms, series};
+use test_services::{hearth, installed, now_ms, recording, series};
 
 /// Where the page's sources, their tools and the scripts lie.
 fn sources() -> std::path::PathBuf {
@@ -76,6 +76,19 @@ fn page_works_in_a_browser() {
     all.push(series(&[("__name__", "nasty"), ("long", &long), ("markup", markup)], &samples(1.0)));
     hearth.api.write(&all);
     browse("browser.mjs", &hearth.api.base, end);
+}
+
+#[test]
+fn page_shows_a_recording_of_a_real_prometheus() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hearth = hearth::Start::at(folder.path()).config("self_metrics_interval: 0s\n").ready();
+    let requests = recording::requests();
+    for (n, body) in requests.iter().enumerate() {
+        let answer = hearth.api.try_write_raw(body).unwrap_or_else(|e| panic!("request {n}: {e}"));
+        assert_eq!(answer.status, 204, "request {n}: {}", answer.text());
+    }
+    let newest = hearth.api.get("/api/v1/status/tsdb", &[]).data()["headStats"]["maxTime"].as_i64();
+    browse("recording.mjs", &hearth.api.base, newest.expect("a time"));
 }
 
 /// A sample every 20 minutes of a year that ends at `end_s`, and a week of a metric that ended a month

@@ -1,16 +1,14 @@
 //! The recording of what a real Prometheus sent replays completely, and all of it is there, before and after
 //! a flush and a restart.
 //!
-//! The recording lies outside of the repository (`../shared/data/remote-write.rec.zst`); where it is absent,
-//! one of the same form is made here. A frame is the time of receipt (u64, milliseconds), a length (u32),
-//! both little-endian, and the body of one remote-write 1.0 request.
+//! Where the recording lies, and what takes its place where it is absent: `test_services/recording.rs`.
 
 mod test_services;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use test_services::recording::{self, STALE_BITS};
 use test_services::remote_write::bytes_field;
-use test_services::{Api, Hearth, Labels, Rng, Series, Start, series};
+use test_services::{Api, Hearth, Labels, Start};
 
 /// What is in a recording, decoded here by the specification alone.
 #[derive(Default)]
@@ -19,9 +17,6 @@ struct Contents {
     samples: BTreeMap<Labels, BTreeMap<i64, u64>>,
     requests: usize,
 }
-
-/// The quiet NaN that ends a series (Prometheus' `value.StaleNaN`).
-const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 impl Contents {
     fn read(frames: &[Vec<u8>]) -> Contents {
@@ -142,56 +137,11 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> &'a [u8] {
     head
 }
 
-fn frames(recording: &Path) -> Vec<Vec<u8>> {
-    let file = std::fs::File::open(recording).expect("the recording can be opened");
-    let mut decoder = zstd::Decoder::new(file).expect("the recording is zstd");
-    decoder.window_log_max(27).expect("a window of 128 MiB is allowed");
-    let mut all = Vec::new();
-    std::io::Read::read_to_end(&mut decoder, &mut all).expect("the recording is whole");
-    let mut rest = all.as_slice();
-    let mut out = Vec::new();
-    while !rest.is_empty() {
-        let (head, tail) = rest.split_at(12);
-        let length = u32::from_le_bytes(head[8..].try_into().expect("four bytes")) as usize;
-        out.push(tail[..length].to_vec());
-        rest = &tail[length..];
-    }
-    out
-}
-
-/// What a Prometheus might send in half an hour: counters, gauges and constants of 40 targets, with a few
-/// staleness markers.
-fn made_up() -> Vec<Vec<u8>> {
-    let mut rng = Rng(2026);
-    let from = test_services::now_ms() - 2_400_000;
-    let mut counters = vec![0.0; 400];
-    let scrape = |t: i64| {
-        let mut all: Vec<Series> = Vec::new();
-        for n in 0..400 {
-            counters[n] += rng.below(50) as f64;
-            let (instance, metric) =
-                (format!("host-{}", n % 40), ["requests_total", "load", "info", "ratio"][n % 4]);
-            let value = match n % 4 {
-                0 => counters[n],
-                1 => (rng.below(1_000) as f64) / 100.0,
-                2 => 1.0,
-                _ if t % 7 == 0 => f64::from_bits(STALE_BITS),
-                _ => rng.roll() as f64 / u64::MAX as f64,
-            };
-            let labels =
-                [("__name__", metric), ("cluster", "lab"), ("instance", &instance), ("n", &n.to_string())];
-            all.push(series(&labels, &[(t + (n % 40) as i64 * 13, value)]));
-        }
-        test_services::remote_write::snappy(&test_services::remote_write::write_request(&all))
-    };
-    (0..120).map(|i| from + i * 15_000).map(scrape).collect()
-}
-
 #[test]
 fn recording_replays_completely() {
-    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/remote-write.rec.zst");
+    let recording = recording::path();
     let real = recording.is_file();
-    let frames = if real { frames(&recording) } else { made_up() };
+    let frames = recording::requests();
     let contents = Contents::read(&frames);
     eprintln!(
         "replaying {}: {} requests, {} series, {} samples, {} of them staleness markers",

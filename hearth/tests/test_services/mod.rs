@@ -19,6 +19,7 @@ pub mod hearth;
 pub mod model;
 pub mod plain_s3;
 pub mod prometheus;
+pub mod recording;
 pub mod remote_write;
 pub mod roles;
 pub mod sigv4;

@@ -43,12 +43,18 @@ export async function visit(name, path, { width = 1440, height = 900, before, ac
     assert.deepEqual(complaints, [], 'errors in the console');
     console.log(`ok ${name}`);
   } catch (e) {
-    console.error(`not ok ${name} (${base}${path})\n${e.stack ?? e}\nconsole: ${complaints.join('\n')}\n${(await page.evaluate(() => document.body.innerText).catch(() => '')).slice(0, 1500)}`);
+    console.error(`not ok ${name} (${base}${path})\n${e.stack ?? e}\nconsole: ${complaints.join('\n')}\n${(await page.evaluate(() => document.body.innerText).catch(() => '')).slice(0, 1500)}\neditor: ${await editorSays(page)}`);
     await browser.close();
     process.exit(1);
   }
   await context.close();
 }
+/** What stands in the first query box and its lists, which lie in a shadow root, and where the keys go. */
+const editorSays = page => page.evaluate(() => JSON.stringify({
+  text: document.querySelector('.editor')?.shadowRoot?.querySelector('.cm-content')?.innerText,
+  lists: [...document.querySelector('.editor')?.shadowRoot?.querySelectorAll('.cm-tooltip') ?? []].map(e => e.innerText.slice(0, 300)),
+  focus: [document.hasFocus(), document.activeElement?.className],
+})).catch(e => String(e));
 export const shows = (page, text) => page.waitForFunction(t => document.body.innerText.includes(t), text);
 export const idle = page => page.waitForFunction(() => document.querySelector('.out') && !document.querySelector('.out[aria-busy=true]'));
 export const typed = async (page, text) => {

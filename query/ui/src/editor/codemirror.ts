@@ -6,7 +6,7 @@ import { EditorSelection, EditorState, Prec, StateEffect, StateField } from '@co
 import { Decoration, EditorView, drawSelection, hoverTooltip, keymap, placeholder, type DecorationSet } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
 import { parser } from '@prometheus-io/lezer-promql';
-import { completion, up } from './complete';
+import { completion } from './complete';
 import { TERM } from './functions';
 import { metadataOf, Source, type Checked, type Wrong } from './source';
 
@@ -133,7 +133,9 @@ export function create(o: EditorOptions): Editor {
   const source = new Source(o.span);
   // A label that was chosen opens its quotes, and with them the list of its values.
   source.chosen = () => setTimeout(() => startCompletion(view), 30);
-  const language = LRLanguage.define({ parser, languageData: { closeBrackets: { brackets: ['(', '[', '{', '"', "'", '`'] }, commentTokens: { line: '#' }, autocomplete: completion(source) } });
+  const language = LRLanguage.define({ parser });
+  // Not as the language's own data, which is asked of the syntax tree: what is offered depends on the text alone.
+  const data = [{ closeBrackets: { brackets: ['(', '[', '{', '"', "'", '`'] }, commentTokens: { line: '#' }, autocomplete: completion(source) }];
   let asked: AbortController | null = null, soon: ReturnType<typeof setTimeout> | undefined;
   const lookOver = () => {
     clearTimeout(soon);
@@ -157,24 +159,21 @@ export function create(o: EditorOptions): Editor {
           { key: 'Mod-Enter', run: () => (o.run(), true) },
           { key: 'Escape', run: v => closeCompletion(v) || (o.cancel(), false) },
         ])),
-        language, history(), drawSelection(), bracketMatching(), closeBrackets(), pointed, underlined, help, look,
+        language, EditorState.languageData.of(() => data), history(), drawSelection(), bracketMatching(), closeBrackets(), pointed, underlined, help, look,
         syntaxHighlighting(style),
         autocompletion({ icons: false, maxRenderedOptions: 80, activateOnTypingDelay: 80, defaultKeymap: true, interactionDelay: 20 }),
         keymap.of([...closeBracketsKeymap, ...completionKeymap, ...historyKeymap]),
         EditorView.lineWrapping, placeholder(o.placeholder),
         EditorView.contentAttributes.of({ tabindex: '0', 'aria-label': 'PromQL query', spellcheck: 'false', autocapitalize: 'off', autocorrect: 'off', enterkeyhint: 'go' }),
         typing,
-        // A list that scrolls can be reached and scrolled with keys: its options are walked with the arrows, the rest of it is not.
-        EditorView.updateListener.of(u => { if (completionStatus(u.state) === 'active') requestAnimationFrame(() => o.root.querySelector('.cm-tooltip-autocomplete > ul')?.setAttribute('tabindex', '0')); }),
         EditorView.updateListener.of(u => { if (u.docChanged) { o.changed(u.state.doc.toString()); lookOver(); } }),
       ],
     }),
   });
-  // `{` and `"` open lists of their own.
-  view.contentDOM.addEventListener('input', () => {
-    const at = view.state.selection.main.head, before = view.state.sliceDoc(Math.max(0, at - 1), at);
-    if (before === '{' || before === '"' || before === ',') setTimeout(() => { if (completionStatus(view.state) === null && up(syntaxTree(view.state).resolveInner(at, -1), 'LabelMatchers', 'GroupingLabels')) startCompletion(view); }, 60);
-  });
+  // A list that scrolls can be reached and scrolled with keys: its options are walked with the arrows, the rest of it is not. Every list that comes
+  // is a new element.
+  const lists = new MutationObserver(() => o.root.querySelectorAll('.cm-tooltip-autocomplete > ul:not([tabindex])').forEach(list => list.setAttribute('tabindex', '0')));
+  lists.observe(o.root, { childList: true, subtree: true });
   return {
     set(text) {
       if (text !== view.state.doc.toString()) view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: text }, selection: EditorSelection.cursor(text.length) });
@@ -186,6 +185,6 @@ export function create(o: EditorOptions): Editor {
       view.dispatch({ effects: [point.of({ from: Math.min(from, end), to: Math.min(to, end) }), EditorView.scrollIntoView(Math.min(from, end), { y: 'center' })] });
     },
     insert(text) { view.dispatch(view.state.replaceSelection(text)); view.focus(); },
-    destroy() { clearTimeout(soon); asked?.abort(); view.destroy(); },
+    destroy() { clearTimeout(soon); asked?.abort(); lists.disconnect(); view.destroy(); },
   };
 }

@@ -18,7 +18,7 @@ function selectorText(state: EditorState, node: SyntaxNode, pos: number): string
   const prefix = name && !(name.from < pos && pos <= name.to) ? state.sliceDoc(name.from, name.to) : '';
   return prefix || inside.length ? prefix + (inside.length ? `{${inside.join(',')}}` : '') : '';
 }
-export function up(node: SyntaxNode | null, ...names: string[]): SyntaxNode | null {
+function up(node: SyntaxNode | null, ...names: string[]): SyntaxNode | null {
   for (let n = node; n; n = n.parent) if (names.includes(n.name)) return n;
   return null;
 }

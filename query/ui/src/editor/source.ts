@@ -20,23 +20,31 @@ export class Source {
     return { start: Math.floor(start / round) * round, end: Math.ceil(end / round) * round };
   }
 
+  /** A list from the server. One lost answer would leave nothing to choose from until the next key, so it is asked for once more. */
+  private async list(path: string, form: Form): Promise<string[] | null> {
+    const first = await cached<string[]>(path, form);
+    if (first) return first;
+    await new Promise(f => setTimeout(f, 400));
+    return cached<string[]>(path, form);
+  }
+
   async labelNames(): Promise<string[]> {
-    const all = await cached<string[]>('labels', { 'match[]': this.around, limit: 1000, ...this.when() });
+    const all = await this.list('labels', { 'match[]': this.around, limit: 1000, ...this.when() });
     return (all ?? []).filter(n => n !== '__name__');
   }
 
   async labelValues(label: string): Promise<string[]> {
-    return await cached<string[]>(`label/${encodeURIComponent(label)}/values`, { 'match[]': this.around, limit: 1000, ...this.when() }) ?? [];
+    return await this.list(`label/${encodeURIComponent(label)}/values`, { 'match[]': this.around, limit: 1000, ...this.when() }) ?? [];
   }
 
   async metricNames(word: string): Promise<string[]> {
     const when = this.when();
-    const all = await cached<string[]>('label/__name__/values', { limit: MANY_NAMES + 1, ...when }) ?? [];
+    const all = await this.list('label/__name__/values', { limit: MANY_NAMES + 1, ...when }) ?? [];
     this.narrowed = all.length > MANY_NAMES;
     if (!this.narrowed) return all;
     const plain = word.replace(/[^\w:]/g, '');
     if (!plain) return all.slice(0, 500);
-    return await cached<string[]>('label/__name__/values', { 'match[]': `{__name__=~"(?i).*${plain}.*"}`, limit: 500, ...when }) ?? [];
+    return await this.list('label/__name__/values', { 'match[]': `{__name__=~"(?i).*${plain}.*"}`, limit: 500, ...when }) ?? [];
   }
 
   async metricMetadata(): Promise<Record<string, Metadata[]>> {

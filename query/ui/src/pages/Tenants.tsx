@@ -1,10 +1,68 @@
-/** Tenants: what each has and may have. */
-import { useAsk } from '../ask';
+/** Limits: what holds for every tenant, and for which tenants something else does. */
+import { useEffect, useState } from 'preact/hooks';
+import { base, Failure } from '../api';
+import type { Asked } from '../ask';
 import { grouped } from '../format';
 import { Got, Page } from '../Shell';
 
-interface Tenant { name: string; series?: number; limits?: Record<string, string | number | null> }
+/** Limits by name; a rule about queries is more than a line, and kept as it stands. */
+type Limits = [name: string, value: string][];
+interface Shown { defaults: Limits; tenants: { name: string; own: Limits }[] }
+
+/** Lines of `name: value` at one depth, with what is indented further behind them. */
+export function limitsOf(lines: string[], depth: number): Limits {
+  const out: Limits = [];
+  for (const line of lines) {
+    const m = new RegExp(`^ {${depth}}([\\w.]+):\\s*(.*)$`).exec(line);
+    if (m) out.push([m[1], m[2]]);
+    else if (out.length && line.trim()) { const last = out[out.length - 1]; last[1] += (last[1] ? '\n' : '') + line.slice(depth + 2); }
+  }
+  return out;
+}
+
+/** The tenants of `overrides:`, as the server writes them. */
+export function tenantsOf(text: string): Shown['tenants'] {
+  const out: { name: string; lines: string[] }[] = [];
+  for (const line of text.split('\n')) {
+    const m = /^ {2}("(?:[^"\\]|\\.)*"|[^\s"][^:]*):/.exec(line);
+    if (m) out.push({ name: m[1].startsWith('"') ? JSON.parse(m[1]) as string : m[1], lines: [] });
+    else if (line.startsWith('    ')) out[out.length - 1]?.lines.push(line);
+  }
+  return out.map(t => ({ name: t.name, own: limitsOf(t.lines, 4) }));
+}
+
+async function text(mode: string): Promise<string> {
+  const answer = await fetch(new URL('runtime_config?mode=' + mode, base)).catch(() => { throw new Failure('unreachable', 'No answer from ' + base.host + '.'); });
+  const said = await answer.text();
+  if (!answer.ok) throw new Failure(answer.status === 401 || answer.status === 403 ? 'unauthorized' : answer.status === 404 ? 'missing' : 'internal', said.slice(0, 2000), answer.status);
+  return said;
+}
+
+function useLimits(): Asked<Shown> {
+  const [data, setData] = useState<Shown | null>(null), [failure, setFailure] = useState<Failure | null>(null), [n, setN] = useState(0);
+  useEffect(() => {
+    Promise.all([text('defaults'), text('diff')]).then(([all, own]) => { setData({ defaults: limitsOf(all.split('\n'), 0), tenants: tenantsOf(own) }); setFailure(null); },
+      e => setFailure(e instanceof Failure ? e : new Failure('page', String(e))));
+  }, [n]);
+  return { data, failure, loading: !data && !failure, again: () => setN(n => n + 1) };
+}
+
 export default function Tenants() {
-  const asked = useAsk<{ tenants: Tenant[] }>('tenants');
-  return <Page title="Tenants"><Got asked={asked}>{({ tenants }) => <section class="card block"><table><thead><tr><th>Tenant</th><th class="v">Series now</th><th>Limits</th></tr></thead><tbody>{tenants.map(t => <tr key={t.name}><td class="mono">{t.name}</td><td class="v">{t.series === undefined ? '' : grouped(t.series)}</td><td>{Object.entries(t.limits ?? {}).map(([k, v]) => <div key={k}><span class="soft">{k}</span> {String(v)}</div>)}</td></tr>)}</tbody></table></section>}</Got></Page>;
+  const asked = useLimits(), [filter, setFilter] = useState('');
+  return <Page title="Tenants"><Got asked={asked}>{({ defaults, tenants }) => {
+    const shown = tenants.filter(t => t.name.toLowerCase().includes(filter.toLowerCase()));
+    return <>
+      <section class="card block"><h2>With limits of their own</h2>
+        {!tenants.length ? <p class="soft">None: all tenants have the limits below. A file that <code>limits.file</code> names can give some others, and is read again every ten seconds.</p> : <>
+          {tenants.length > 10 && <div class="filters"><input type="search" class="small" placeholder="Filter" aria-label="Filter tenants" value={filter} onInput={e => setFilter(e.currentTarget.value)} /><span class="soft">{grouped(shown.length)} of {grouped(tenants.length)}</span></div>}
+          <div class="scroll" tabIndex={0} role="region" aria-label="Tenants with limits of their own"><table class="roomy"><thead><tr><th>Tenant</th><th>Differs in</th></tr></thead><tbody>{shown.slice(0, 500).map(t => <tr key={t.name}><td class="mono">{t.name.slice(0, 200)}</td><td><List all={t.own} /></td></tr>)}</tbody></table></div></>}
+      </section>
+      <section class="card block" style={{ marginTop: '16px' }}><h2>For everybody else</h2><List all={defaults} /></section>
+    </>;
+  }}</Got></Page>;
+}
+
+function List({ all }: { all: Limits }) {
+  if (!all.length) return <span class="soft">nothing</span>;
+  return <dl class="kv">{all.map(([name, value]) => <><dt class="mono">{name}</dt><dd>{value.includes('\n') ? <pre class="yaml" tabIndex={0}>{value.slice(0, 5000)}</pre> : value === '0' ? <span class="soft">no limit</span> : value.slice(0, 500)}</dd></>)}</dl>;
 }

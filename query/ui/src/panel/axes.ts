@@ -165,7 +165,7 @@ export abstract class Axes {
 
   protected redraw() {
     this.width = Math.max(160, this.root.clientWidth);
-    this.height = innerWidth < 700 ? 290 : Math.max(300, Math.min(520, Math.round(innerHeight * 0.42)));
+    this.height = innerWidth < 700 ? 290 : Math.max(300, Math.min(600, Math.round(innerHeight * 0.46)));
     this.root.style.height = this.height + 'px';
     const c = this.context(this.lower);
     if (!c) return;
