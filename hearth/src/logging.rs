@@ -40,9 +40,10 @@ pub fn start_logging(settings: &Settings) {
     let (filter, handle) = reload::Layer::new(filter(&settings.log_level.0));
     // A line that cannot be written (standard error is a file on a disk that is full) is no reason to panic.
     let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
-    // What libraries do is not ours to tell.
+    // What libraries do is not ours to tell. Spans of work that nobody asked for are at `debug`, so that log
+    // lines, which name all spans they lie in, do not say everything twice.
     let own =
-        ["hearth", "ingest", "query", "rules", "tsdb", "compactor"].map(|name| (name, LevelFilter::INFO));
+        ["hearth", "ingest", "query", "rules", "tsdb", "compactor"].map(|name| (name, LevelFilter::DEBUG));
     let traces = traces::start(settings).map(|layer| layer.with_filter(Targets::new().with_targets(own)));
     let registry = tracing_subscriber::registry().with(traces);
     // A second start in one process (tests) keeps the first.

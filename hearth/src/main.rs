@@ -13,6 +13,8 @@
 //! 4. The roles' routes are joined and `/-/ready` says yes. The first round of the process' own metrics
 //!    ([`metrics`]) is already in the store. Compaction goes on beside them, unless it runs elsewhere
 //!    ([`server`]).
+//!    What the process works on can be looked at with profilers over HTTP, where that is allowed
+//!    ([`profiles`]), and spans of it go to a collector ([`traces`]).
 //! 5. SIGTERM or SIGINT: no new connections, requests in flight finish within a deadline, the store closes,
 //!    exit code 0.
 
@@ -27,6 +29,7 @@ mod live_file;
 mod logging;
 mod metrics;
 mod objstore;
+mod profiles;
 mod secrets;
 mod server;
 mod traces;

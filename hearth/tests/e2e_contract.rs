@@ -3,9 +3,9 @@
 //!
 //! Prometheus here is 2.42 and Hearth answers as 3.14 does; `CONTRACT_PROMETHEUS` names another program.
 //! Where the two differ, the request is not in the lists that are compared, and what 3.14 answers is asserted
-//! by itself: `escaping=` in content types, names in UTF-8, `limit` parameters, annotations, how quantiles of
-//! native histograms are interpolated, histograms in remote read of whole samples, and all endpoints that
-//! 2.42 does not have.
+//! by itself (and compared with a 3.14 where one is named, in `contract_of_what_only_3_14_has`): `escaping=`
+//! in content types, names in UTF-8, `limit` parameters, annotations, how quantiles of native histograms are
+//! interpolated, histograms in remote read of whole samples, and all endpoints that 2.42 does not have.
 
 mod test_services;
 
@@ -267,6 +267,86 @@ fn contract_of_federation() {
     }
 }
 
+/// Compares nothing without a 3.14 to compare with; what Hearth answers here `query/tests/api` holds too.
+#[test]
+fn contract_of_what_only_3_14_has() {
+    let Some(program) = std::env::var_os("CONTRACT_PROMETHEUS").map(std::path::PathBuf::from) else { return };
+    if Prometheus::version_of(&program) < (3, 14) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let of = folder.path().join("upstream");
+    std::fs::create_dir(&of).expect("a folder");
+    let prometheus = Prometheus::receiver(&of, &program, "search-api");
+    let config = "self_metrics_interval: 0\nenable_feature: [search-api]\n";
+    let hearth = Start::at(folder.path()).config(config).ready();
+    let end_ms = now_ms() / 1000 * 1000 - 1_000;
+    let mut all = all_series(end_ms);
+    all.push(series(&[("__name__", "köln.temp"), ("straße", "a")], &[(end_ms, 7.5)]));
+    prometheus.api.write(&all);
+    hearth.api.write(&all);
+    let pair = Pair { prometheus, hearth, end_ms, _folder: folder };
+    let (start, end) = (end_ms / 1000 - 593, end_ms / 1000 + 7);
+    let query = |text: &str| format!("/api/v1/query?time={end}&query={}", encoded(text));
+    for path in [
+        query("{\"köln.temp\"}"),
+        query("sum(latency)"),
+        query("histogram_quantile(0.9, latency)"),
+        query("histogram_quantile(0.9, up)"),
+        query("quantile(2, up)"),
+        query("rate(up[5m])"),
+        query("up offset 1"),
+        query("up and bool up"),
+        query("sum by (a,) (up)"),
+        format!("/api/v1/query?query=up&time={end}&limit=1"),
+        format!("/api/v1/query_range?query=up&start={start}&end={end}&step=60&limit=1"),
+        format!("/api/v1/query?query=up&time={end}&lookback_delta=x"),
+    ] {
+        same(&pair, &path);
+    }
+    for path in [
+        "parse_query?query=sum+by(a)(rate(up{a=~\"b|c\"}[5m]))>bool+2",
+        "parse_query?query=up{",
+        "labels?limit=2",
+        "labels?match[]=x{",
+        "series?match[]=up&limit=1",
+        "series?match[]=x{",
+        "label/job/values?limit=1",
+        "label/U__k_F6_ln_2E_temp/values",
+        "label/stra%C3%9Fe/values",
+        "search/metric_names?search[]=up",
+        "search/metric_names?search[]=cpsec&fuzz_threshold=50&include_score=true",
+        "search/metric_names?limit=0",
+        "search/metric_names?sort_by=x",
+        "search/label_names?search[]=inst",
+        "search/label_values?label=instance&search[]=a",
+        "search/label_values",
+        "scrape_pools",
+        "scrape_pools/config?scrapePool=x",
+        "targets/relabel_steps",
+        "notifications",
+        "rules?exclude_alerts=x",
+        "rules?group_limit=x",
+        "rules?group_next_token=x",
+        "rules?match[]=x{",
+        "status/tsdb?limit=0",
+        "nothing",
+    ] {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/?&=+%-_.~[]()!".contains(c);
+        let one = |c: char| if plain(c) { c.to_string() } else { encoded(&c.to_string()) };
+        same(&pair, &format!("/api/v1/{}", path.chars().map(one).collect::<String>()));
+    }
+    let features = |api: &Api| {
+        let mut all = api.get("/api/v1/features", &[]).data();
+        ["promql", "promql_operators", "promql_functions", "templating_functions"].map(|of| all[of].take())
+    };
+    let [ours, upstream] = [&pair.hearth.api, &pair.prometheus.api].map(features);
+    // Of the steps of a query Hearth always tells.
+    let mut upstream = upstream;
+    upstream[0]["per_step_stats"] = true.into();
+    assert_eq!(ours, upstream);
+}
+
 /// A `prometheus.ReadRequest` of one query; matchers are `(type, name, value)`.
 fn read_request(start_ms: i64, end_ms: i64, matchers: &[(u64, &str, &str)], accepted: &[u64]) -> Vec<u8> {
     let mut query = Vec::new();
@@ -483,6 +563,80 @@ fn contract_of_a_prometheus_that_federates_from_hearth() {
             _ => assert_eq!(histograms.as_array().map(Vec::len), Some(0), "{histograms}"),
         }
     }
+}
+
+#[test]
+fn contract_of_compression_by_the_encoding_that_is_named() {
+    let pair = pair();
+    for (accept, want) in [("gzip", Some("gzip")), ("deflate", Some("deflate")), ("br", None)] {
+        let ask = |api: &Api| {
+            let answer = api.get_with("/api/v1/series?match[]=up", &[("Accept-Encoding", accept)]);
+            let encoding = answer.headers.get("content-encoding").cloned();
+            let mut text = String::new();
+            let mut unpack: Box<dyn std::io::Read> = match encoding.as_deref() {
+                Some("gzip") => Box::new(flate2::read::GzDecoder::new(&answer.body[..])),
+                Some("deflate") => Box::new(flate2::read::ZlibDecoder::new(&answer.body[..])),
+                _ => Box::new(&answer.body[..]),
+            };
+            unpack.read_to_string(&mut text).expect("what the header says");
+            drop(unpack);
+            (encoding, serde_json::from_str::<Value>(&text).expect("JSON"))
+        };
+        let (ours, upstream) = (ask(&pair.hearth.api), ask(&pair.prometheus.api));
+        assert_eq!(ours.1, upstream.1, "{accept}");
+        assert_eq!((ours.0.as_deref(), upstream.0.as_deref()), (want, want), "{accept}");
+    }
+}
+
+#[test]
+fn contract_of_own_metrics_in_each_format_that_scrapers_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hearth = Start::at(folder.path()).config("self_metrics_interval: 0\n").ready();
+    let ask = |accept: &str| {
+        let answer = hearth.api.get_with("/metrics", &[("Accept", accept)]);
+        answer.headers["content-type"].clone()
+    };
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    assert!(
+        ask(accept).starts_with("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily")
+    );
+    assert!(ask("application/openmetrics-text;version=1.0.0").starts_with("application/openmetrics-text"));
+    assert!(ask("*/*").starts_with("text/plain; version=0.0.4"));
+    // As OpenMetrics, and, where native histograms are wanted, as protobuf.
+    let seen = [("text", &[][..]), ("protobuf", &["--enable-feature=native-histograms"])].map(|(name, more)| {
+        let of = folder.path().join(name);
+        std::fs::create_dir(&of).expect("a folder");
+        let config = format!(
+            "scrape_configs:\n  - job_name: hearth\n    scrape_interval: 1s\n    scrape_timeout: 1s\n    \
+             static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+            hearth.start.port
+        );
+        let reader = Prometheus::with_config(&of, &config, more);
+        let ask = |query: &str| reader.api.get("/api/v1/query", &[("query", query)]).data()["result"].clone();
+        wait_for("two scrapes", Duration::from_secs(30), || {
+            let counted = ask("count_over_time(hearth_http_requests_total{handler=\"/metrics\"}[1m]) >= 2");
+            counted.as_array().is_some_and(|all| !all.is_empty()).then_some(())
+        });
+        let names = reader.api.get("/api/v1/label/__name__/values", &[]).data();
+        let metadata = reader.api.get("/api/v1/targets/metadata", &[]).data();
+        let of = |name: &str| -> Vec<Value> {
+            let all = metadata.as_array().expect("a list").iter();
+            all.filter(|m| m["metric"].as_str().is_some_and(|m| m.trim_end_matches("_total") == name))
+                .map(|m| m["type"].clone())
+                .collect()
+        };
+        assert_eq!(of("hearth_http_requests"), ["counter"], "{name}");
+        assert_eq!(of("hearth_http_request_duration_seconds"), ["histogram"], "{name}");
+        let quantile = ask("histogram_quantile(0.5, hearth_http_request_duration_seconds_bucket{handler=\"/metrics\"}) > 0");
+        assert_eq!(quantile.as_array().map(Vec::len), Some(1), "{name}: {quantile}");
+        let own = |all: Value| -> Vec<String> {
+            let all = all.as_array().expect("a list").iter().filter_map(Value::as_str);
+            all.filter(|n| n.starts_with("hearth_") || n.starts_with("process_")).map(str::to_owned).collect()
+        };
+        own(names)
+    });
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].len() > 60, "{seen:?}");
 }
 
 #[test]

@@ -81,6 +81,73 @@ fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
 }
 
 #[test]
+fn traces_of_what_nobody_asked_for_reach_a_collector() {
+    let (collector, port) = Collector::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.yml");
+    let text = "groups:\n- name: g\n  interval: 1s\n  rules:\n  - {record: a, expr: 'sum(up)'}\n  - {record: b, expr: 'up * on() up'}\n";
+    std::fs::write(&rules, text).expect("a file");
+    let config = format!(
+        "traces: {{endpoint: 'http://127.0.0.1:{port}'}}\nself_metrics_interval: 0\nlog: {{level: warn}}\n\
+         rules: {{files: ['{}']}}\n",
+        rules.display()
+    );
+    let hearth = Start::at(folder.path()).config(&config).ready();
+    let up = |n: &str| series(&[("__name__", "up"), ("n", n)], &[(now_ms(), 1.0)]);
+    hearth.api.write(&[up("1"), up("2")]);
+    let whole = |name: &str, below: &[&str]| {
+        wait_for(&format!("{below:?} below {name}"), PATIENCE, || {
+            let spans = collector.0.lock().expect("a lock").clone();
+            let mut found = spans.iter().filter(|s| s["name"] == name);
+            found.find_map(|top| {
+                let of = |below: &&str| {
+                    spans.iter().find(|s| s["name"] == **below && s["traceId"] == top["traceId"]).cloned()
+                };
+                Some((top.clone(), below.iter().map(of).collect::<Option<Vec<Value>>>()?))
+            })
+        })
+    };
+    let (group, below) = whole("evaluate_group", &["evaluate_rule"]);
+    assert_eq!(attribute(&group, "group")["stringValue"], "g");
+    assert_eq!(below[0]["parentSpanId"], group["spanId"]);
+    let failed = wait_for("a rule that failed", PATIENCE, || {
+        let spans = collector.0.lock().expect("a lock").clone();
+        spans.into_iter().find(|s| s["name"] == "evaluate_rule" && s["status"]["code"] == 2)
+    });
+    assert_eq!(attribute(&failed, "rule")["stringValue"], "b");
+    hearth.api.flush();
+    let (flush, below) = whole("flush", &["seal", "flush_tenant"]);
+    assert_eq!(attribute(&flush, "blocks")["intValue"], "1");
+    assert!(below.iter().all(|s| s["parentSpanId"] == flush["spanId"]), "{below:?}");
+}
+
+#[test]
+fn exemplars_of_own_metrics_are_stored_and_lead_to_traces() {
+    let (_collector, port) = Collector::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = format!(
+        "traces: {{endpoint: 'http://127.0.0.1:{port}'}}\nself_metrics_interval: 1s\nlog: {{level: warn}}\n"
+    );
+    let hearth = Start::at(folder.path()).config(&config).ready();
+    assert_eq!(hearth.api.get("/api/v1/labels", &[]).status, 200);
+    let query = "hearth_http_request_duration_seconds_bucket{handler=\"/api/v1/labels\"}";
+    let (start, end) = ((now_ms() / 1000 - 60).to_string(), (now_ms() / 1000 + 60).to_string());
+    let ask = || {
+        let form = [("query", query), ("start", &start[..]), ("end", &end[..])];
+        hearth.api.get("/api/v1/query_exemplars", &form).data()
+    };
+    let found = wait_for("an exemplar of the request", PATIENCE, || {
+        Some(ask()).filter(|all| all.as_array().is_some_and(|all| !all.is_empty()))
+    });
+    let exemplars = &found[0]["exemplars"];
+    let trace = exemplars[0]["labels"]["trace_id"].as_str().expect("a trace");
+    assert!(trace.len() == 32 && exemplars[0]["timestamp"].as_f64().is_some(), "{found}");
+    // Every further round shows the same one.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(ask()[0]["exemplars"].as_array().map(Vec::len), Some(1), "{}", ask());
+}
+
+#[test]
 fn traces_of_queries_and_writes_reach_a_collector() {
     let (collector, port) = Collector::start();
     let folder = tempfile::tempdir().expect("a folder");

@@ -103,7 +103,9 @@ s{s="on"} 1
             r#"s{s="on"} 1"#
         ]
     );
-    assert_eq!(e.exemplars, 2);
+    let exemplars: Vec<_> =
+        e.exemplars.iter().map(|x| (x.sample, e.exemplar_labels(x).len(), x.value, x.ts_ms)).collect();
+    assert_eq!(exemplars, [(0, 1, 0.67, Some(1520879607100)), (2, 0, 1.0, None)]);
     let foo = &e.families[0];
     assert_eq!(
         (&*foo.name, foo.kind, &*foo.help, foo.unit),
@@ -311,8 +313,15 @@ impl Sink for Notes {
     fn histogram(&mut self, _: SeriesRef, _: i64, _: Arc<Histogram>, _: i64) {
         unreachable!("text has no native histograms");
     }
-    fn exemplar(&mut self, _: SeriesRef, _: i64, _: f64, _: &[(&str, &str)]) -> Result<Accepted, Refused> {
-        unreachable!("text hands on no exemplars")
+    fn exemplar(
+        &mut self,
+        series: SeriesRef,
+        ts_ms: i64,
+        value: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<Accepted, Refused> {
+        write!(self.0[series.0 as usize], " # {labels:?} {value} {ts_ms}").unwrap();
+        Ok(Accepted::New)
     }
     fn metadata(&mut self, metric: &str, m: Metadata) {
         self.0.push(format!("{metric}: {} {:?} {:?}", m.kind, m.help, m.unit));
@@ -335,6 +344,23 @@ fn exposition_is_appended_under_its_target() {
     );
     assert_eq!((outcome.series, outcome.samples, outcome.metadata), (2, 2, 1));
     assert!(outcome.rejected.told()[0].contains("before 1970"), "{:?}", outcome.rejected);
+}
+
+#[test]
+fn exemplars_of_a_text_go_with_their_series_and_have_its_time_where_they_name_none() {
+    let text = "# TYPE h histogram\nh_bucket{le=\"1.0\"} 1 # {trace_id=\"a\"} 0.5\nh_bucket{le=\"+Inf\"} 2 # {trace_id=\"b\",b=\"\"} 3 7.5\n\
+                h_count 2\n# EOF";
+    let mut notes = Notes::default();
+    let outcome = append(&parse(text).unwrap(), &[], &Limits::default(), 10_000, &mut notes);
+    assert_eq!(
+        notes.0[1..],
+        [
+            r#"[("__name__", "h_bucket"), ("le", "1.0")] 10000 1 # [("trace_id", "a")] 0.5 10000"#,
+            r#"[("__name__", "h_bucket"), ("le", "+Inf")] 10000 2 # [("trace_id", "b")] 3 7500"#,
+            r#"[("__name__", "h_count")] 10000 2"#,
+        ]
+    );
+    assert_eq!((outcome.samples, outcome.exemplars, outcome.exemplars_dropped), (3, 2, 0));
 }
 
 #[test]

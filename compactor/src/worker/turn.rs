@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+use tracing::field::Empty;
 use tsdb::block::BlockError;
 use tsdb::catalog::lease::Leases;
 use tsdb::catalog::{CatalogError, Edit, Quarantine, Snapshot};
@@ -159,7 +161,11 @@ impl Compactor {
         let visibility = snapshot.visibility().with_retention(rules, kept_at_ms);
         let catalog = of.catalog.clone();
         self.outlook.lock().working = Some((JobOutlook::of(catalog.tenant(), job, None), began_ms));
-        let work = self.runner.run(&catalog, snapshot, visibility, job);
+        let span = tracing::debug_span!(
+            "compact", tenant = %catalog.tenant(), why = job.kind.as_str(), inputs = job.inputs.len(),
+            outputs = Empty, samples_read = Empty, samples_written = Empty, error = Empty
+        );
+        let work = self.runner.run(&catalog, snapshot, visibility, job).instrument(span.clone());
         tokio::pin!(work);
         let mut lease = Some(lease);
         let result = loop {
@@ -178,6 +184,14 @@ impl Compactor {
             }
         };
         self.outlook.lock().working = None;
+        match &result {
+            Ok(done) => {
+                span.record("outputs", done.outputs.len()).record("samples_read", done.counts.read);
+                span.record("samples_written", done.counts.merged);
+            }
+            Err(e) => _ = span.record("error", e.to_string()),
+        }
+        drop(span);
         let outcome = self.conclude(of, job, began_ms, result).await;
         if let Some(lease) = lease {
             leases.give_back(lease).await;

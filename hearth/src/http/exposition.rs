@@ -1,19 +1,23 @@
-//! `/metrics` in the format that is asked for: OpenMetrics as it is encoded, or Prometheus' text made of it.
+//! `/metrics` in the format that is asked for: OpenMetrics as it is encoded, or Prometheus' text and protobuf
+//! made of it.
 
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use query::api::exposition::accept::{Format, Offered, negotiate};
+use query::api::exposition::own;
 
 /// The answer for an `Accept` header, of a text that is OpenMetrics.
 pub fn answer(open_metrics: String, headers: &HeaderMap) -> Response {
     let accept: Vec<&str> =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let agreed = negotiate(&accept.join(","), Offered { open_metrics: true, protobuf: false });
-    let text = match agreed.format {
-        Format::OpenMetrics { .. } => open_metrics,
-        Format::Text | Format::Protobuf => plain(&open_metrics),
+    let agreed = negotiate(&accept.join(","), Offered { open_metrics: true, protobuf: true });
+    let body = match agreed.format {
+        Format::OpenMetrics { .. } => Body::from(open_metrics),
+        Format::Text => Body::from(plain(&open_metrics)),
+        Format::Protobuf => Body::from(own::protobuf(&open_metrics)),
     };
-    ([(header::CONTENT_TYPE, agreed.content_type())], text).into_response()
+    ([(header::CONTENT_TYPE, agreed.content_type())], body).into_response()
 }
 
 /// Version 0.0.4 of the same metrics: counters have their suffix in the name of the family too, kinds that

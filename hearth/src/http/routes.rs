@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::body::HttpBody;
@@ -178,6 +178,7 @@ impl Server {
             .layer(
                 CompressionLayer::new()
                     .gzip(true)
+                    .deflate(true)
                     .zstd(true)
                     .quality(CompressionLevel::Fastest)
                     .compress_when(is_worth_compressing),
@@ -349,7 +350,8 @@ async fn observe(State(server): State<Server>, mut request: Request, next: Next)
         .get_or_create(&RequestLabels { handler, method: method_of(&method), code: status })
         .inc();
     let durations = server.0.metrics.durations.get_or_create(&HandlerLabels { handler });
-    durations.observe(took.as_secs_f64(), trace.map(TraceLabel::from), None);
+    // With its time, an exemplar that is scraped again is known to be the same.
+    durations.observe(took.as_secs_f64(), trace.map(TraceLabel::from), Some(SystemTime::now()));
     span.record("status", status);
     span.in_scope(|| tracing::debug!(%method, path, status, took_ms = took.as_millis() as u64, "request"));
     response.headers_mut().insert(REQUEST_ID, id);
@@ -480,7 +482,7 @@ impl Metrics {
 
 /// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner
 /// cannot make series.
-const HANDLERS: [&str; 31] = [
+const HANDLERS: [&str; 32] = [
     "/-/flush",
     "/-/healthy",
     "/-/quit",
@@ -509,6 +511,7 @@ const HANDLERS: [&str; 31] = [
     "/api/v1/status/",
     "/api/v1/write",
     "/config/v1/rules",
+    "/debug/pprof/",
     "/federate",
     "/metrics",
     "/version",

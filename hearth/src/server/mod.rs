@@ -47,6 +47,7 @@ use crate::metrics::process;
 use crate::metrics::self_metrics::SelfMetrics;
 use crate::metrics::store::StoreMetrics;
 use crate::objstore::{self, Location};
+use crate::profiles;
 use crate::secrets::redacted;
 use crate::traces;
 
@@ -265,6 +266,7 @@ async fn open(
     api.external_url = names::external_url(settings, address);
     roles = roles.merge(rules.config_router(api.tenants.clone()));
     roles = roles.merge(query::api::router(ApiState::new(api)));
+    roles = roles.merge(profiles::router(settings.admin_api, web.clone()));
     roles = roles.merge(lifecycle::router(Lifecycle {
         enabled: settings.enable_lifecycle,
         reload: reload.clone(),

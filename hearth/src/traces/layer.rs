@@ -19,11 +19,13 @@ pub const PARENT_ID: &str = "parent_id";
 /// Puts what it notes of traced requests into a queue, from which they are sent.
 pub struct TraceLayer {
     queue: Arc<Queue>,
+    /// Whether work of this name that nobody asked for begins a trace.
+    begins: fn(&str) -> Option<Context>,
 }
 
 impl TraceLayer {
-    pub fn new(queue: Arc<Queue>) -> TraceLayer {
-        TraceLayer { queue }
+    pub fn new(queue: Arc<Queue>, begins: fn(&str) -> Option<Context>) -> TraceLayer {
+        TraceLayer { queue, begins }
     }
 }
 
@@ -81,14 +83,16 @@ where
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: LayerContext<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let above = span.parent().and_then(|parent| {
+        let parent = span.parent();
+        let of_itself = if parent.is_none() { (self.begins)(span.name()) } else { None };
+        let above = parent.and_then(|parent| {
             let extensions = parent.extensions();
             extensions.get::<Span>().map(|s| Context { trace_id: s.context.trace_id, parent_id: s.id })
         });
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let begins = fields.trace_id.map(|trace_id| Context { trace_id, parent_id: fields.parent_id });
-        let Some(context) = above.or(begins) else { return };
+        let Some(context) = above.or(begins).or(of_itself) else { return };
         span.extensions_mut().insert(Span {
             context,
             id: new_span_id(),
@@ -127,7 +131,8 @@ mod tests {
     #[test]
     fn spans_below_a_traced_request_are_noted_with_their_fields() {
         let queue: Arc<Queue> = Arc::default();
-        let subscriber = tracing_subscriber::registry().with(TraceLayer::new(queue.clone()));
+        let begins = |name: &str| (name == "flush").then_some(Context { trace_id: 0xf1, parent_id: 0 });
+        let subscriber = tracing_subscriber::registry().with(TraceLayer::new(queue.clone(), begins));
         tracing::subscriber::with_default(subscriber, || {
             let other = tracing::info_span!("request", id = 6);
             other.in_scope(|| drop(tracing::info_span!("query")));
@@ -148,5 +153,22 @@ mod tests {
         let attributes = [("tenant", Attribute::Text("a".into())), ("samples", Attribute::Int(7))];
         assert_eq!(query.attributes, attributes);
         assert_eq!(evaluate.error.as_deref(), Some("too much"));
+    }
+
+    #[test]
+    fn work_that_nobody_asked_for_begins_a_trace_of_its_own() {
+        let queue: Arc<Queue> = Arc::default();
+        let begins = |name: &str| (name == "flush").then_some(Context { trace_id: 0xf1, parent_id: 0 });
+        let subscriber = tracing_subscriber::registry().with(TraceLayer::new(queue.clone(), begins));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info_span!("flush").in_scope(|| drop(tracing::info_span!("seal")));
+            // Of a request that is not traced, and of no name that is.
+            tracing::info_span!("request", id = 6).in_scope(|| drop(tracing::info_span!("flush")));
+            drop(tracing::info_span!("seal"));
+        });
+        let spans = queue.take();
+        let [seal, flush] = &spans[..] else { panic!("{spans:?}") };
+        assert_eq!((seal.name, flush.name, seal.context.parent_id), ("seal", "flush", flush.id));
+        assert_eq!((flush.context.trace_id, flush.context.parent_id), (0xf1, 0));
     }
 }

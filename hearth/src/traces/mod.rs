@@ -3,7 +3,8 @@
 //! 1. A request comes in, with a `traceparent` header of its client's trace or without, and [`begin`] says
 //!    whether it is traced.
 //! 2. Its span, and those that are opened below it (`query`, `evaluate`, `write`, `decode`, `commit`), are
-//!    noted by a layer of the process' subscriber ([`layer`]) and put into a queue when they close.
+//!    noted by a layer of the process' subscriber ([`layer`]) and put into a queue when they close. What the
+//!    process does unasked (evaluating rules, sealing, flushing, compacting) begins traces of its own.
 //! 3. A task sends what has gathered every few seconds to the collector ([`otlp`]). What the queue cannot
 //!    hold is let go of: traces must never hold up what they tell about.
 //!
@@ -28,6 +29,9 @@ const MOST_WAITING: usize = 20_000;
 
 /// Paths whose requests are traced only where their client wants it: they come every few seconds.
 const QUIET: [&str; 3] = ["/-/healthy", "/-/ready", "/metrics"];
+
+/// Spans of work that no request asks for.
+const UNASKED: [&str; 4] = ["compact", "evaluate_group", "flush", "seal"];
 
 /// Of this process, if it traces.
 static TRACES: OnceLock<Traces> = OnceLock::new();
@@ -115,7 +119,7 @@ pub fn start(settings: &Settings) -> Option<layer::TraceLayer> {
         one_of: one_of.max(1),
         count: AtomicU64::new(0),
     });
-    Some(layer::TraceLayer::new(traces.queue.clone()))
+    Some(layer::TraceLayer::new(traces.queue.clone(), begin_unasked))
 }
 
 /// Sends spans until the process ends; does nothing where there is no collector. `instance` tells processes
@@ -142,10 +146,20 @@ pub fn begin(path: &str, headers: &HeaderMap) -> Option<Context> {
         // Its client has decided that this one is not looked at.
         Some((_, false)) => None,
         None if QUIET.contains(&path) => None,
-        None => {
-            let number = traces.count.fetch_add(1, Ordering::Relaxed);
-            number.is_multiple_of(traces.one_of).then(|| Context { trace_id: new_trace_id(), parent_id: 0 })
-        }
+        None => traces.begin(),
+    }
+}
+
+/// Whether work of this name that nobody asked for is traced.
+fn begin_unasked(name: &str) -> Option<Context> {
+    if UNASKED.contains(&name) { TRACES.get()?.begin() } else { None }
+}
+
+impl Traces {
+    /// One of so many begins a trace.
+    fn begin(&self) -> Option<Context> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        number.is_multiple_of(self.one_of).then(|| Context { trace_id: new_trace_id(), parent_id: 0 })
     }
 }
 

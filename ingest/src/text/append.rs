@@ -7,7 +7,8 @@ use crate::remote_write::sink::Sink;
 use crate::remote_write::validate::{Float, Outcome, Validator};
 use model::labels::METRIC_NAME;
 
-/// Hands all samples and metadata of an exposition to `sink` (an appender, to be committed by the caller).
+/// Hands all samples, exemplars and metadata of an exposition to `sink` (an appender, to be committed by the
+/// caller).
 ///
 /// `target` are the labels of the target, `job` and `instance` above all. They win over labels of the same
 /// name in the text, which are kept under `exported_` and their name, as a scrape without `honor_labels`
@@ -21,12 +22,14 @@ pub fn append(
     sink: &mut impl Sink,
 ) -> Outcome {
     let exported: Vec<String> = target.iter().map(|(name, _)| format!("exported_{name}")).collect();
-    let mut validator = Validator::new(exposition.samples.len(), limits, now_ms, sink);
+    let most = exposition.samples.len() + exposition.exemplars.len();
+    let mut validator = Validator::new(most, limits, now_ms, sink);
     // A sink of text has memory for it: the text is in memory as a whole.
     for family in &exposition.families {
         let _ = validator.metadata(&family.name, family.kind, &family.help, family.unit);
     }
-    for sample in &exposition.samples {
+    let mut exemplars = exposition.exemplars.iter().peekable();
+    for (at, sample) in exposition.samples.iter().enumerate() {
         validator.label_str(METRIC_NAME, &sample.name);
         for (name, value) in target {
             validator.label_str(name, value);
@@ -39,12 +42,19 @@ pub fn append(
             validator.label_str(name, value);
         }
         let float = Float { ts_ms: sample.ts_ms.unwrap_or(now_ms), value: sample.value, start_ts_ms: 0 };
-        match validator.float(float, &[]).and_then(|()| validator.end_series()) {
+        let mut handed = validator.float(float, &[]);
+        while let Some(exemplar) = exemplars.next_if(|exemplar| exemplar.sample == at) {
+            for (name, value) in exposition.exemplar_labels(exemplar) {
+                validator.exemplar_label_str(name, value);
+            }
+            let ts_ms = exemplar.ts_ms.unwrap_or(float.ts_ms);
+            handed = handed.and_then(|()| validator.end_exemplar(ts_ms, exemplar.value, &[]).map(|_| ()));
+        }
+        match handed.and_then(|()| validator.end_series()) {
             Ok(_) => {}
-            // There is room for one sample a line; this only keeps a miscount from passing silently.
+            // There is room for what each line has; this only keeps a miscount from passing silently.
             Err(_) => validator.refuse_series(Reason::OutOfBounds, "more samples than were announced"),
         }
     }
-    validator.outcome.exemplars_dropped = exposition.exemplars;
     validator.outcome
 }

@@ -26,8 +26,8 @@ pub struct Exposition<'a> {
     /// In the order of their first mention.
     pub families: Vec<Family<'a>>,
     pub samples: Vec<Sample<'a>>,
-    /// Exemplars read; they are not kept.
-    pub exemplars: u64,
+    /// In the order of their samples.
+    pub exemplars: Vec<Exemplar>,
     labels: Labels<'a>,
 }
 
@@ -54,10 +54,26 @@ pub struct Sample<'a> {
     labels: Range<usize>,
 }
 
+/// What stands behind a sample, most often the trace of one request that it counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    /// The place of its sample in [`Exposition::samples`].
+    pub sample: usize,
+    pub value: f64,
+    /// `None` where it names no time: it is that of its sample.
+    pub ts_ms: Option<i64>,
+    labels: Range<usize>,
+}
+
 impl<'a> Exposition<'a> {
     /// A sample's labels in the order of the line, the name not among them.
     pub fn labels(&self, sample: &Sample<'a>) -> &[(Cow<'a, str>, Cow<'a, str>)] {
         &self.labels[sample.labels.clone()]
+    }
+
+    /// An exemplar's labels in the order of the line.
+    pub fn exemplar_labels(&self, exemplar: &Exemplar) -> &[(Cow<'a, str>, Cow<'a, str>)] {
+        &self.labels[exemplar.labels.clone()]
     }
 }
 
@@ -235,8 +251,9 @@ impl Parser {
             ts_ms = Some(line.timestamp()?);
         }
         if open_metrics && line.starts(" # ") {
-            exemplar(line)?;
-            out.exemplars += 1;
+            let sample = out.samples.len();
+            let exemplar = exemplar(line, sample, &mut out.labels)?;
+            out.exemplars.push(exemplar);
         }
         line.end()?;
         out.samples.push(Sample { name, value, ts_ms, labels });
@@ -329,24 +346,27 @@ fn series<'a>(line: &mut Line<'a>, labels: &mut Labels<'a>) -> Result<Cow<'a, st
     Ok(name)
 }
 
-/// What stands behind ` # `: labels, a value and perhaps a time.
-fn exemplar(line: &mut Line<'_>) -> Result<(), Problem> {
+/// What stands behind ` # `: labels, which go onto `labels`, a value and perhaps a time.
+fn exemplar<'a>(line: &mut Line<'a>, sample: usize, labels: &mut Labels<'a>) -> Result<Exemplar, Problem> {
     line.gap("#")?;
     line.eat('#');
     line.gap("the exemplar's labels")?;
     if !line.at('{') {
         return Err(line.problem("an exemplar starts with its labels in braces"));
     }
-    if line.labels(&mut Vec::new())?.is_some() {
+    let from = labels.len();
+    if line.labels(labels)?.is_some() {
         return Err(line.problem("an exemplar has no metric name"));
     }
+    let labels = from..labels.len();
     line.gap("the exemplar's value")?;
-    line.value()?;
+    let value = line.value()?;
+    let mut ts_ms = None;
     if !line.is_done() {
         line.gap("the exemplar's timestamp")?;
-        line.timestamp()?;
+        ts_ms = Some(line.timestamp()?);
     }
-    Ok(())
+    Ok(Exemplar { sample, value, ts_ms, labels })
 }
 
 fn check_unique(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> Result<(), String> {

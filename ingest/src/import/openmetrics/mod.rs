@@ -158,7 +158,7 @@ impl Spooling<'_> {
         exposition: &Exposition<'_>,
         refused: &dyn Fn(String) -> ImportError,
     ) -> Result<(), ImportError> {
-        self.counts.exemplars += exposition.exemplars;
+        self.counts.exemplars += exposition.exemplars.len() as u64;
         for sample in &exposition.samples {
             let Some(ts_ms) = sample.ts_ms else {
                 let name = &sample.name;

@@ -186,20 +186,21 @@ impl Filter {
         }
         let exclude_alerts = match form.get("exclude_alerts") {
             "" => false,
-            text => go_bool(text)
-                .map_err(|e| ApiError::bad_data(format!("error converting exclude_alerts: {e}")))?,
+            text => go_bool(text).map_err(|e| {
+                ApiError::parameter("exclude_alerts", format!("error converting exclude_alerts: {e}"))
+            })?,
         };
         let all = |name: &str| form.all(name).map(str::to_owned).collect::<Vec<_>>();
         let parse = |text: &str| {
             parse_metric_selector(text, &ParseOptions::default())
-                .map_err(|e| ApiError::parameter("match[]", e))
+                .map_err(|e| ApiError::bad_data(e.to_string()))
         };
         let token = form.get("group_next_token").to_owned();
         let limit = match form.get("group_limit") {
             "" if token.is_empty() => 0,
             "" => {
                 let text = "group_limit needs to be present in order to paginate over the groups";
-                return Err(ApiError::parameter("group_limit", text));
+                return Err(ApiError::parameter("group_next_token", text));
             }
             text => match text.parse::<i64>() {
                 Ok(n) if n > 0 => usize::try_from(n).unwrap_or(usize::MAX),

@@ -8,6 +8,7 @@ use model::clock::Clock;
 use model::labels::Labels;
 use model::sample::{Value, stale_nan};
 use query::engine::Engine;
+use tracing::field::Empty;
 
 use super::dependencies::batches;
 use super::error::{EvaluationError, WriteError};
@@ -220,11 +221,31 @@ impl Runner {
         let slot_ms = slot_ms(slot_ns);
         self.lag_s = (now_ms - slot_ms).max(0) as f64 / 1000.0;
         let group = self.group.clone();
+        let key = &group.key;
+        let span = tracing::debug_span!(
+            "evaluate_group",
+            tenant = key.tenant.as_str(),
+            file = key.file,
+            group = key.name,
+            slot_ms,
+            lag_s = self.lag_s,
+            rules = group.rules.len()
+        );
         for batch in &self.batches {
             let rules = group.rules.iter().zip(&mut self.rules).enumerate();
             let of_batch = rules.filter(|(at, _)| batch.binary_search(at).is_ok()).map(|(_, rule)| rule);
             env.spare.for_each(of_batch.collect(), |(rule, state)| {
-                evaluate_rule(env, &group, rule, state, slot_ms);
+                // By name: the threads that help are in no span.
+                let span = tracing::debug_span!(
+                    parent: &span, "evaluate_rule", rule = rule.rule.name(),
+                    samples_read = Empty, series_written = Empty, error = Empty
+                );
+                span.in_scope(|| evaluate_rule(env, &group, rule, state, slot_ms));
+                span.record("samples_read", state.view.samples_read);
+                span.record("series_written", state.view.series_written);
+                if let Some(error) = &state.view.last_error {
+                    span.record("error", error.as_str());
+                }
             });
         }
         if !env.ownership.holds(&self.group.key) {

@@ -18,27 +18,11 @@ pub async fn features(State(state): State<ApiState>) -> Response {
     response::small(&all)
 }
 
-const KEYWORDS: [&str; 16] = [
-    "and",
-    "atan2",
-    "bool",
-    "by",
-    "end",
-    "group_left",
-    "group_right",
-    "ignoring",
-    "offset",
-    "on",
-    "or",
-    "range",
-    "start",
-    "step",
-    "unless",
-    "without",
-];
+const KEYWORDS: [&str; 8] =
+    ["bool", "by", "group_left", "group_right", "ignoring", "offset", "on", "without"];
 
 const OPERATORS: [&str; 21] = [
-    "!=", "!~", "%", "*", "+", "-", "/", "</", "<", "<=", "=", "==", "=~", ">", ">/", ">=", "^", "and",
+    "!=", "!~", "%", "*", "+", "-", "/", "</", "<", "<=", "==", "=~", ">", ">/", ">=", "@", "^", "and",
     "atan2", "or", "unless",
 ];
 

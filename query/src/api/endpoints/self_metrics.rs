@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::admission::call::Call;
 use crate::api::error::ApiError;
+use crate::api::exposition::families::{Family, Histogram, Sample, families};
 use crate::api::response;
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
@@ -28,147 +29,48 @@ pub async fn self_metrics(State(state): State<ApiState>, call: Call) -> Result<R
             budget.reserve(16 * text.len() as u64)?;
             let families = families(&text);
             let named = |f: &&Family<'_>| pattern.as_ref().is_none_or(|p| p.matches(&f.name));
-            let shown: Vec<Value> = families.iter().filter(named).map(Family::json).collect();
+            let shown: Vec<Value> = families.iter().filter(named).map(family_json).collect();
             Ok(response::small(&shown))
         })
         .await
 }
 
-/// A metric of OpenMetrics text, its samples as they stand there.
-#[derive(Debug)]
-struct Family<'a> {
-    /// As Prometheus' text has it: counters with `_total`.
-    name: String,
-    kind: &'a str,
-    help: &'a str,
-    samples: Vec<Sample<'a>>,
-}
-
-#[derive(Debug)]
-struct Sample<'a> {
-    name: &'a str,
-    labels: Vec<(&'a str, String)>,
-    value: &'a str,
-}
-
-/// The families of text that this process wrote itself: nothing in it is surprising.
-fn families(text: &str) -> Vec<Family<'_>> {
-    let mut all: Vec<Family<'_>> = Vec::new();
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# ") {
-            let mut words = rest.splitn(3, ' ');
-            let (what, name, rest) = (words.next(), words.next().unwrap_or(""), words.next().unwrap_or(""));
-            if matches!(what, Some("HELP" | "TYPE")) && all.last().is_none_or(|f| f.name != name) {
-                all.push(Family { name: name.to_owned(), kind: "unknown", help: "", samples: Vec::new() });
-            }
-            match (what, all.last_mut()) {
-                (Some("HELP"), Some(family)) => family.help = rest,
-                (Some("TYPE"), Some(family)) => family.kind = rest,
-                _ => {}
-            }
-        } else if let (Some(sample), Some(family)) = (sample(line), all.last_mut()) {
-            family.samples.push(sample);
-        }
-    }
-    for family in &mut all {
-        if family.kind == "counter" {
-            family.name.push_str("_total");
-        }
-    }
-    all.retain(|f| !f.samples.is_empty());
-    all
-}
-
-fn sample(line: &str) -> Option<Sample<'_>> {
-    // An exemplar stands behind the value.
-    let line = line.split_once(" # ").map_or(line, |(sample, _)| sample);
-    let Some((name, rest)) = line.split_once('{') else {
-        let (name, value) = line.split_once(' ')?;
-        return Some(Sample { name, labels: Vec::new(), value: value.split(' ').next()? });
+fn family_json(family: &Family<'_>) -> Value {
+    let kind = match family.kind {
+        "counter" => "COUNTER",
+        "gauge" => "GAUGE",
+        "histogram" => "HISTOGRAM",
+        "summary" => "SUMMARY",
+        "info" | "stateset" => "GAUGE",
+        _ => "UNTYPED",
     };
-    let mut rest = rest;
-    let mut labels = Vec::new();
-    while !rest.starts_with('}') {
-        let (label, after) = rest.split_once("=\"")?;
-        let (value, after) = unquoted(after)?;
-        labels.push((label, value));
-        rest = after.strip_prefix(',').unwrap_or(after);
+    let metrics = match kind {
+        "HISTOGRAM" => family.histograms().iter().map(histogram_json).collect(),
+        _ => family.samples.iter().map(|s| single(s, kind)).collect(),
+    };
+    let mut json = Map::new();
+    json.insert("name".into(), family.name.clone().into());
+    if !family.help.is_empty() {
+        json.insert("help".into(), family.help.clone().into());
     }
-    Some(Sample { name, labels, value: rest[1..].trim_start().split(' ').next()? })
+    json.insert("type".into(), kind.into());
+    json.insert("metric".into(), metrics);
+    Value::Object(json)
 }
 
-/// Up to the closing quote, and what is behind it.
-fn unquoted(text: &str) -> Option<(String, &str)> {
-    let mut out = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((out, &text[at + 1..])),
-            '\\' => match chars.next()?.1 {
-                'n' => out.push('\n'),
-                c => out.push(c),
-            },
-            c => out.push(c),
-        }
+/// 64-bit integers are strings in protobuf's JSON.
+fn histogram_json(histogram: &Histogram<'_, '_>) -> Value {
+    let mut json = Map::new();
+    if let Some(sum) = histogram.sum {
+        json.insert("sampleSum".into(), number(sum));
     }
-    None
+    if let Some(count) = histogram.count {
+        json.insert("sampleCount".into(), count.into());
+    }
+    let bucket = |(le, sample): &(&str, &Sample<'_>)| json!({ "cumulativeCount": sample.value, "upperBound": number(le) });
+    json.insert("bucket".into(), histogram.buckets.iter().map(bucket).collect());
+    metric(&histogram.labels, "histogram", Value::Object(json))
 }
-
-impl Family<'_> {
-    fn json(&self) -> Value {
-        let kind = match self.kind {
-            "counter" => "COUNTER",
-            "gauge" => "GAUGE",
-            "histogram" => "HISTOGRAM",
-            "summary" => "SUMMARY",
-            "info" | "stateset" => "GAUGE",
-            _ => "UNTYPED",
-        };
-        let metrics = match kind {
-            "HISTOGRAM" => self.histograms(),
-            _ => self.samples.iter().map(|s| single(s, kind)).collect(),
-        };
-        let mut family = Map::new();
-        family.insert("name".into(), self.name.clone().into());
-        if !self.help.is_empty() {
-            family.insert("help".into(), self.help.into());
-        }
-        family.insert("type".into(), kind.into());
-        family.insert("metric".into(), metrics);
-        Value::Object(family)
-    }
-
-    /// Buckets, sum and count of the same labels are one metric.
-    fn histograms(&self) -> Value {
-        let mut metrics: Vec<(Pairs<'_>, Map<String, Value>)> = Vec::new();
-        for sample in &self.samples {
-            let labels: Pairs<'_> = sample.labels.iter().filter(|(name, _)| *name != "le").cloned().collect();
-            if metrics.last().is_none_or(|(last, _)| *last != labels) {
-                metrics.push((labels, Map::new()));
-            }
-            let Some((_, histogram)) = metrics.last_mut() else { continue };
-            // 64-bit integers are strings in protobuf's JSON.
-            match sample.name.strip_prefix(self.name.as_str()) {
-                Some("_sum") => drop(histogram.insert("sampleSum".into(), number(sample.value))),
-                Some("_count") => drop(histogram.insert("sampleCount".into(), sample.value.into())),
-                Some("_bucket") => {
-                    let le = sample.labels.iter().find(|(name, _)| *name == "le");
-                    let bound = le.map_or(Value::Null, |(_, le)| number(le));
-                    let bucket = json!({ "cumulativeCount": sample.value, "upperBound": bound });
-                    let buckets = histogram.entry("bucket").or_insert_with(|| json!([]));
-                    if let Value::Array(buckets) = buckets {
-                        buckets.push(bucket);
-                    }
-                }
-                _ => {}
-            }
-        }
-        metrics.into_iter().map(|(labels, h)| metric(&labels, "histogram", Value::Object(h))).collect()
-    }
-}
-
-/// Labels with their values.
-type Pairs<'a> = Vec<(&'a str, String)>;
 
 fn single(sample: &Sample<'_>, kind: &str) -> Value {
     metric(&sample.labels, &kind.to_ascii_lowercase(), json!({ "value": number(sample.value) }))
@@ -208,7 +110,7 @@ mod tests {
                     # TYPE hearth_s histogram\n# UNIT hearth_s seconds\n\
                     hearth_s_sum{h=\"/\"} 0.5\nhearth_s_count{h=\"/\"} 3\nhearth_s_bucket{le=\"0.1\",h=\"/\"} 2\n\
                     hearth_s_bucket{le=\"+Inf\",h=\"/\"} 3\n# EOF\n";
-        let all: Vec<Value> = families(text).iter().map(Family::json).collect();
+        let all: Vec<Value> = families(text).iter().map(family_json).collect();
         let want = json!([
             {"name": "hearth_up", "help": "Is it \"up\"?", "type": "GAUGE", "metric": [{"gauge": {"value": 1}}]},
             {"name": "hearth_x_total", "help": "Requests.", "type": "COUNTER", "metric": [

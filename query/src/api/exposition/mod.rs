@@ -2,6 +2,8 @@
 //! how a sample is written.
 
 pub mod accept;
+pub(in crate::api) mod families;
 pub mod names;
+pub mod own;
 pub(in crate::api) mod protobuf;
 pub(in crate::api) mod text;

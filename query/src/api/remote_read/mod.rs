@@ -7,5 +7,5 @@
 
 pub(in crate::api) mod chunk;
 pub(in crate::api) mod frames;
-pub(in crate::api) mod request;
+pub mod request;
 pub(in crate::api) mod samples;

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use tracing::Instrument;
+use tracing::field::Empty;
 use ulid::Ulid;
 
 use super::identity::fenced;
@@ -95,7 +97,16 @@ impl Db {
     /// the next call takes it up again.
     pub async fn flush(self: &Arc<Self>) -> Result<FlushReport, FlushError> {
         let _flushing = self.flushing.lock().await;
-        let result = self.flush_locked().await;
+        let span =
+            tracing::debug_span!("flush", blocks = Empty, samples = Empty, bytes = Empty, error = Empty);
+        let result = self.flush_locked().instrument(span.clone()).await;
+        match &result {
+            Ok(report) => {
+                span.record("blocks", report.blocks.len()).record("samples", report.samples);
+                span.record("bytes", report.bytes);
+            }
+            Err(e) => _ = span.record("error", e.to_string()),
+        }
         if result.is_ok() {
             self.keep_exemplars().await;
         }
@@ -126,7 +137,8 @@ impl Db {
         // flush.
         let mut flushes = Vec::with_capacity(tenants.len());
         for (tenant, last_segment) in &tenants {
-            flushes.push(self.flush_tenant(tenant, &state, *last_segment).boxed());
+            let span = tracing::debug_span!("flush_tenant", %tenant);
+            flushes.push(self.flush_tenant(tenant, &state, *last_segment).instrument(span).boxed());
         }
         let flushed: Vec<_> =
             futures::stream::iter(flushes).buffer_unordered(TENANTS_AT_ONCE).collect().await;

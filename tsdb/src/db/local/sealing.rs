@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use tracing::Instrument;
 use ulid::Ulid;
 
 use crate::block::read::store::BlockStore;
@@ -339,8 +340,12 @@ impl Db {
         // A head that is full of series alone takes no samples: an empty generation lets go of those that had
         // none.
         self.forget_retired(sealing).await?;
-        sealing.frozen = Some(self.freeze(exemplars).await?);
-        self.finish_seal(sealing).await
+        let span = tracing::debug_span!("seal");
+        let sealed = async {
+            sealing.frozen = Some(self.freeze(exemplars).await?);
+            self.finish_seal(sealing).await
+        };
+        sealed.instrument(span).await
     }
 
     /// Cuts the log and freezes the generation, while no writer is between the two.

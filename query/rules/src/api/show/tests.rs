@@ -133,7 +133,7 @@ fn rules_are_paged_by_groups() {
     for (query, want) in [
         (
             "group_next_token=x",
-            "invalid parameter \"group_limit\": group_limit needs to be present in order to paginate over the groups",
+            "invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups",
         ),
         (
             "group_limit=1&group_next_token=x",
@@ -141,13 +141,10 @@ fn rules_are_paged_by_groups() {
         ),
         ("group_limit=0", "invalid parameter \"group_limit\": group_limit needs to be greater than 0"),
         ("type=x", "invalid parameter \"type\": not supported value \"x\""),
-        (
-            "match[]={",
-            "invalid parameter \"match[]\": 1:2: parse error: unexpected end of input inside braces",
-        ),
+        ("match[]={", "1:2: parse error: unexpected end of input inside braces"),
         (
             "exclude_alerts=perhaps",
-            "error converting exclude_alerts: strconv.ParseBool: parsing \"perhaps\": invalid syntax",
+            "invalid parameter \"exclude_alerts\": error converting exclude_alerts: strconv.ParseBool: parsing \"perhaps\": invalid syntax",
         ),
     ] {
         assert_eq!(error(query), want);

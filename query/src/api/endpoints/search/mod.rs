@@ -38,6 +38,17 @@ enum Among {
     LabelValues,
 }
 
+impl Among {
+    /// Its name in the path.
+    fn endpoint(&self) -> &'static str {
+        match self {
+            Among::MetricNames => "metric_names",
+            Among::LabelNames => "label_names",
+            Among::LabelValues => "label_values",
+        }
+    }
+}
+
 /// `GET|POST /api/v1/search/metric_names`
 pub async fn metric_names(state: State<ApiState>, call: Call) -> Result<Response, ApiError> {
     search(state, call, Among::MetricNames).await
@@ -60,7 +71,7 @@ async fn search(State(state): State<ApiState>, call: Call, among: Among) -> Resu
     if let Some(e) = call.form.error() {
         return Err(ApiError::bad_data(format!("error parsing form values: {e}")));
     }
-    let params = SearchParams::read(&call.form, state.config().clock.now_ms())?;
+    let params = SearchParams::read(&call.form, among.endpoint(), state.config().clock.now_ms())?;
     let label = match among {
         Among::MetricNames => METRIC_NAME.to_owned(),
         Among::LabelNames => String::new(),

@@ -45,7 +45,8 @@ pub struct SearchParams {
 }
 
 impl SearchParams {
-    pub fn read(form: &Form, now_ms: i64) -> Result<SearchParams, ApiError> {
+    /// `endpoint` is its name below `search/`, for errors.
+    pub fn read(form: &Form, endpoint: &str, now_ms: i64) -> Result<SearchParams, ApiError> {
         let start = form.time_or("start", Time::from_ms(now_ms.saturating_sub(DEFAULT_RANGE_MS)))?;
         let end = form.time_or("end", Time::from_ms(now_ms))?;
         if end < start {
@@ -73,7 +74,7 @@ impl SearchParams {
             algorithm,
             case_sensitive: boolean(form, "case_sensitive", true)?,
             include_score: boolean(form, "include_score", false)?,
-            order: order(form, count)?,
+            order: order(form, endpoint, count)?,
             start_ms: start.ms(),
             end_ms: end.ms(),
             limit: limit(form)?,
@@ -92,7 +93,7 @@ fn threshold(form: &Form) -> Result<f64, ApiError> {
     }
 }
 
-fn order(form: &Form, terms: usize) -> Result<Order, ApiError> {
+fn order(form: &Form, endpoint: &str, terms: usize) -> Result<Order, ApiError> {
     let (by, direction) = (form.get("sort_by"), form.get("sort_dir"));
     let refused = |text: String| Err(ApiError::bad_data(text));
     if !direction.is_empty() && by.is_empty() {
@@ -109,7 +110,10 @@ fn order(form: &Form, terms: usize) -> Result<Order, ApiError> {
         "score" => Ok(Order::Score),
         "" | "alpha" if direction == "dsc" => Ok(Order::Descending),
         "" | "alpha" => Ok(Order::Ascending),
-        other => refused(format!("invalid sort_by {}: must be \"alpha\" or \"score\"", quote(other))),
+        other => refused(format!(
+            "invalid sort_by {} for {endpoint}: must be \"alpha\" or \"score\"",
+            quote(other)
+        )),
     }
 }
 
