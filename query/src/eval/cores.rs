@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use model::source::SeriesColumns;
@@ -78,6 +79,9 @@ pub(super) fn cores() -> usize {
 /// The core that is left beside helpers: one asker at a time makes pieces himself. With all of them at work a
 /// small query would wait behind as many threads as there are wide ones.
 static ASKERS_CORE: Mutex<()> = Mutex::new(());
+
+/// How long an asker waits for helpers, who may be at pieces that take very long.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Makes something of some series.
 type Make<T> = dyn Fn(&[SeriesColumns]) -> T + Send + Sync;
@@ -148,11 +152,12 @@ impl<T: Send + 'static> Spread<T> {
         if state.made.contains_key(&number) {
             return;
         }
-        let alone = state.offers == 0;
-        let core = if alone { None } else { ASKERS_CORE.try_lock() };
-        if state.waiting.is_empty() || !(alone || core.is_some()) {
-            drop(core);
+        if state.waiting.is_empty() {
             self.made.wait(&mut state);
+            return;
+        }
+        let core = ASKERS_CORE.try_lock();
+        if state.offers > 0 && core.is_none() && !self.made.wait_for(&mut state, PATIENCE).timed_out() {
             return;
         }
         drop(state);
@@ -261,6 +266,18 @@ mod tests {
         for asker in askers {
             let (from, sum) = asker.join().unwrap();
             assert_eq!(sum, (from..from + 5000).map(|i| i as f64).sum::<f64>());
+        }
+    }
+
+    #[test]
+    fn pieces_are_made_although_the_askers_core_is_taken() {
+        let _taken = ASKERS_CORE.lock();
+        let spread = Spread::new(first_values);
+        for number in spread.add(&batch(0, 20), 1, true) {
+            while !spread.state.lock().made.contains_key(&number) {
+                spread.work_or_wait_for(number);
+            }
+            assert_eq!(spread.take(number), Some(vec![number as f64]));
         }
     }
 

@@ -397,7 +397,7 @@ impl BlockCursor {
         if meta.resolution_ms == 0 {
             plan = plan.keeping_rows(keep_bytes);
         }
-        let carried = Carried::of_rows(plan.rows.len(), &selection.budget);
+        let carried = Carried::of(&series, &selection.budget);
         let aggregates = selection.hints.rollups.aggregates;
         let budget = selection.budget.clone();
         let (at, first) = (0, None);

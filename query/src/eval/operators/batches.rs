@@ -36,7 +36,7 @@ pub(super) enum BatchSource<'a> {
     Cursor(Box<dyn SeriesCursor + 'a>),
     /// A cursor that a thread of its own reads.
     Ahead(Receiver<Result<Vec<SeriesColumns>, SourceError>>),
-    Held(VecDeque<Arc<Vec<SeriesColumns>>>),
+    InMemory(VecDeque<Arc<Vec<SeriesColumns>>>),
 }
 
 /// A selection that is read from its source.
@@ -53,8 +53,8 @@ pub(super) struct Reading {
 
 impl<'a> Batches<'a> {
     /// Series that are there and charged.
-    pub fn held(batches: impl IntoIterator<Item = Arc<Vec<SeriesColumns>>>) -> Batches<'a> {
-        let source = BatchSource::Held(batches.into_iter().collect());
+    pub fn in_memory(batches: impl IntoIterator<Item = Arc<Vec<SeriesColumns>>>) -> Batches<'a> {
+        let source = BatchSource::InMemory(batches.into_iter().collect());
         Batches { source, unreserved: None, selection: None }
     }
 
@@ -63,7 +63,7 @@ impl<'a> Batches<'a> {
         match &self.source {
             BatchSource::Cursor(cursor) => cursor.labels_to_come(),
             BatchSource::Ahead(_) => None,
-            BatchSource::Held(rest) => {
+            BatchSource::InMemory(rest) => {
                 Some(rest.iter().flat_map(|b| b.iter()).map(|s| s.labels.clone()).collect())
             }
         }
@@ -77,7 +77,7 @@ impl<'a> Batches<'a> {
         }
         let cursor = match &mut self.source {
             BatchSource::Cursor(cursor) => cursor,
-            BatchSource::Held(_) => return Ok(NextRead::End),
+            BatchSource::InMemory(_) => return Ok(NextRead::End),
             BatchSource::Ahead(read) if wait => {
                 return Ok(read.recv().map_or(Ok(NextRead::End), |read| read.map(NextRead::Series))?);
             }
@@ -177,7 +177,7 @@ impl<'a> Evaluator<'a> {
                     f.reused = true;
                 });
             }
-            let batches = Batches::held(kept.iter().cloned());
+            let batches = Batches::in_memory(kept.iter().cloned());
             self.answer_to_come(s.id, || batches.labels_to_come());
             return Ok(batches);
         }
@@ -213,7 +213,7 @@ impl<'a> Evaluator<'a> {
         beside: bool,
     ) -> Result<NextBatch, QueryError> {
         self.budget.check()?;
-        if let BatchSource::Held(rest) = &mut batches.source {
+        if let BatchSource::InMemory(rest) = &mut batches.source {
             let batch = |series| NextBatch::Batch(Batch { series, reserved: Reservation::default() });
             return Ok(rest.pop_front().map_or(NextBatch::End, batch));
         }

@@ -76,7 +76,7 @@ struct Wanted<'b, 'a>(&'b mut Batches<'a>);
 
 impl Drop for Wanted<'_, '_> {
     fn drop(&mut self) {
-        self.0.source = BatchSource::Held(VecDeque::new());
+        self.0.source = BatchSource::InMemory(VecDeque::new());
     }
 }
 

@@ -14,6 +14,9 @@ pub(crate) const CHUNK: u32 = 256;
 /// Series from which on a selection keeps their labels: fewer are made sooner than they are looked up.
 const MANY_SERIES: usize = 64;
 
+/// At least one series in so many of a chunk is selected where they are kept.
+const DENSE: usize = 4;
+
 /// Made when they are asked for first, and charged as if all were.
 type Chunk = Vec<OnceLock<Labels>>;
 
@@ -24,9 +27,9 @@ pub(crate) struct KeptLabels {
 }
 
 impl KeptLabels {
-    /// For a selection of so many rows.
-    pub fn of_rows(rows: usize) -> KeptLabels {
-        KeptLabels { keep: rows >= MANY_SERIES, chunk: None }
+    /// For a selection of these series, ascending.
+    pub fn of(series: &[u32]) -> KeptLabels {
+        KeptLabels { keep: are_many_and_dense(series), chunk: None }
     }
 
     /// The labels of a series of the table, which is the block's.
@@ -43,6 +46,13 @@ impl KeptLabels {
     }
 }
 
+/// Whether a selection's labels are worth their place: a chunk is charged whole, so of series that lie far
+/// apart little would be kept for much.
+fn are_many_and_dense(series: &[u32]) -> bool {
+    let chunks = series.chunk_by(|a, b| a / CHUNK == b / CHUNK).count();
+    series.len() >= MANY_SERIES && series.len() * DENSE >= chunks * CHUNK as usize
+}
+
 fn find(block: &Block, table: &SeriesTable, series: u32, number: u32) -> Arc<Chunk> {
     let key = Key::Labels(block.meta.ulid, number);
     if let Some(chunk) = block.store.cache.get::<Chunk>(&key) {
@@ -53,4 +63,18 @@ fn find(block: &Block, table: &SeriesTable, series: u32, number: u32) -> Arc<Chu
     let each = table.labels(series).byte_len() + size_of::<OnceLock<Labels>>() + 32;
     block.store.cache.put(key, chunk.clone(), each * CHUNK as usize);
     chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_kept_of_many_series_that_lie_together() {
+        let every = |step: usize, n: u32| (0..n).step_by(step).collect::<Vec<u32>>();
+        assert!(are_many_and_dense(&every(1, 10_000)) && are_many_and_dense(&every(3, 10_000)));
+        assert!(!are_many_and_dense(&every(5, 10_000)) && !are_many_and_dense(&every(1, 63)));
+        let apart: Vec<u32> = (0..100).chain(1_000_000..1_000_300).collect();
+        assert!(are_many_and_dense(&apart) && !are_many_and_dense(&[]));
+    }
 }

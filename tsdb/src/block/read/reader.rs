@@ -142,7 +142,7 @@ impl BlockReader {
         let table = again(&self.options, || self.block.series_run(id, 1))?;
         let plan = again(&self.options, || self.block.plan(&[id], min, max))?;
         let read = || {
-            let carried = &mut Carried::of_rows(0, &self.budget);
+            let carried = &mut Carried::of(&[], &self.budget);
             self.block.read(&table, &plan, &plan.rows, self.options.range, None, carried)
         };
         let found = again(&self.options, read)?;
@@ -180,7 +180,7 @@ impl BlockReader {
         let rows = &rows[..count];
         let (table, plan) = (&run.table, &run.plan);
         let read = || {
-            let carried = &mut Carried::of_rows(0, &self.budget);
+            let carried = &mut Carried::of(&[], &self.budget);
             self.block.read(table, plan, rows, self.options.range, None, carried)
         };
         let found = again(&self.options, read)?;

@@ -516,9 +516,9 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// For a selection of so many rows.
-    pub fn of_rows(rows: usize, budget: &Arc<Budget>) -> Carried {
-        Carried { labels: KeptLabels::of_rows(rows), clipped: Clipped::default(), budget: budget.clone() }
+    /// For a selection of these series, ascending.
+    pub fn of(series: &[u32], budget: &Arc<Budget>) -> Carried {
+        Carried { labels: KeptLabels::of(series), clipped: Clipped::default(), budget: budget.clone() }
     }
 }
 

@@ -160,7 +160,7 @@ impl Evaluator<'_> {
                 }
                 let mut drops = drops.into_iter();
                 let make = move |series: &SeriesColumns| job.series(&memo, series);
-                self.take_made(None, &mut Batches::held(batches), make, &mut |ev, series, result| {
+                self.take_made(None, &mut Batches::in_memory(batches), make, &mut |ev, series, result| {
                     results.take(ev, &series.labels, drops.next().unwrap_or(false), result)
                 })
             }
