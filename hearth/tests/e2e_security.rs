@@ -131,17 +131,20 @@ impl Folder {
 
     /// Starts Hearth with these files, and waits for it.
     fn hearth(&self, grants: &str) -> Hearth {
-        self.write(
-            "web.yml",
-            "tls_server_config:
+        self.hearth_with("", grants)
+    }
+
+    /// The same with sections of the web configuration file beside that of TLS.
+    fn hearth_with(&self, sections: &str, grants: &str) -> Hearth {
+        let tls = "tls_server_config:
   cert_file: server.pem
   key_file: server.key
   client_auth_type: VerifyClientCertIfGiven
   client_ca_file: ca.pem
 http_server_config:
   headers: {X-Frame-Options: deny}
-",
-        );
+";
+        self.write("web.yml", &format!("{tls}{sections}"));
         self.write("auth.yml", grants);
         let config = format!(
             "web: {{config_file: {}}}\nauth: {{file: {}, audit_file: {}}}\nadmin_api: true\nrules: {{config_api: true}}\nself_metrics_interval: 0\n",
@@ -154,7 +157,7 @@ http_server_config:
             if let Some(status) = hearth.process.exited() {
                 panic!("hearth ended: {status}\n{}", hearth.process.log_tail());
             }
-            let ready = self.curl(hearth.start.port, "/-/ready", &[]);
+            let ready = self.curl(hearth.start.port, "/-/ready", &["-H", &bearer("root")]);
             (ready.status == 200).then_some(())
         });
         hearth
@@ -280,6 +283,32 @@ fn prometheus_writes_and_scrapes_with_tls_certificates_and_tokens() {
     assert_eq!(with("stranger").status, 403);
     assert_eq!(with("forged").status, 0);
     assert_ne!(with("client").status, 403);
+}
+
+#[test]
+fn prometheus_writes_and_scrapes_with_a_password_over_tls() {
+    let folder = Folder::new();
+    let hearth = folder.hearth_with(&format!("basic_auth_users: {{ann: {HASH}}}\n"), &grants());
+    folder.write("password", "open sesame");
+    let writes = format!(
+        "  - url: https://127.0.0.1:{{port}}/api/v1/write
+    basic_auth: {{username: ann, password_file: {}}}
+    tls_config: {{ca_file: {{ca}}}}
+    queue_config: {{batch_send_deadline: 1s}}
+",
+        folder.shown("password")
+    );
+    let _prometheus = prometheus(&folder, &hearth, &writes);
+    wait_for("samples of the user's tenant", PATIENCE, || {
+        let query = "/api/v1/query?query=up%7Bjob%3D%22hearth%22%7D%20%3D%3D%201";
+        let answer = folder.curl(hearth.start.port, query, &["-u", "ann:open sesame"]);
+        answer.body.contains(r#""job":"hearth""#).then_some(())
+    });
+    for (user, expected) in [("ann:open sesame", 200), ("ann:no", 401), ("eve:open sesame", 401)] {
+        let answer = folder.curl(hearth.start.port, "/api/v1/query?query=1", &["-u", user]);
+        assert_eq!(answer.status, expected, "{user}");
+    }
+    assert_eq!(folder.curl(hearth.start.port, "/-/ready", &[]).status, 401, "as upstream");
 }
 
 #[test]
