@@ -9,13 +9,13 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use model::labels::Labels;
-use model::matcher::Matcher;
+use model::matcher::{MatchOp, Matcher};
 use model::sample::{Sample, Value};
 use model::source::at_once::{Refused, at_once};
 use model::source::memory::{Batches, MemorySource};
 use model::source::merge::MergedSource;
 use model::source::testing::conformance::{Given, check_conformance, drain};
-use model::source::{Selection, SeriesColumns, Source, SourceError};
+use model::source::{Budget, LabelQuery, Selection, SeriesColumns, Source, SourceError};
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -495,6 +495,53 @@ fn native_histograms_of_small_selections_are_kept_decoded() {
                 let keep: Vec<usize> = (7..=41).collect();
                 assert!(same(&part.unwrap(), &[want[0].pick(&keep)]));
             }
+        }
+    }
+}
+
+/// Asked twice, so that the second answer is of lists that are kept; and without the series tables.
+#[test]
+fn label_lists_that_are_kept_are_those_of_the_series() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let series = |from: usize, to: usize| -> Vec<SeriesColumns> {
+        let one = |i: usize| SeriesColumns {
+            labels: Labels::from_pairs([
+                ("__name__", format!("m{}", i % 3)),
+                ("host", format!("h{i:02}")),
+                (["odd", "even"][i % 2], "x".to_string()),
+            ]),
+            ..mixed()[0].clone()
+        };
+        let mut all: Vec<SeriesColumns> = (from..to).map(one).collect();
+        all.sort_by(|a, b| a.labels.series_cmp(&b.labels));
+        all
+    };
+    let model = MemorySource::new();
+    for s in series(0, 30) {
+        model.append(&s.labels, s.ts_ms[0], Value::Float(1.0), 0);
+    }
+    let blocks = [(0, 20), (10, 30)]
+        .map(|(from, to)| put_block(&store, Ulid::new(), WriteOptions::fresh(), series(from, to)).unwrap());
+    let source = bucket(&store, 64 << 20, blocks.to_vec());
+    let metric = |op, name: &str| vec![Matcher::new(op, "__name__", name).unwrap()];
+    let by_host = vec![Matcher::new(MatchOp::NotRegex, "host", "h0.*").unwrap(), Matcher::equal("odd", "x")];
+    for selectors in [
+        vec![],
+        vec![metric(MatchOp::Equal, "m1")],
+        vec![metric(MatchOp::Regex, "m1")],
+        vec![metric(MatchOp::Equal, "m1"), metric(MatchOp::Equal, "m2")],
+        vec![by_host],
+        vec![metric(MatchOp::Equal, "nothing")],
+    ] {
+        let query =
+            LabelQuery { selectors, min_t_ms: i64::MIN, max_t_ms: i64::MAX, budget: Budget::unlimited() };
+        for _ in 0..2 {
+            assert_eq!(source.label_names(&query).unwrap(), model.label_names(&query).unwrap());
+            for name in ["__name__", "host", "odd", "nowhere"] {
+                let (got, want) = (source.label_values(name, &query), model.label_values(name, &query));
+                assert_eq!(got.unwrap(), want.unwrap(), "{name} {:?}", query.selectors);
+            }
+            assert_eq!(source.series(&query).unwrap(), model.series(&query).unwrap());
         }
     }
 }

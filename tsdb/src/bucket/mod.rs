@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::block::BlockMeta;
-use crate::block::read::label_lists::LabelList;
+use crate::block::read::label_lists::{LabelList, ListOf};
 use crate::block::read::plan::{Block, RowPlan};
 use crate::block::read::samples::Carried;
 use crate::block::read::series_table::SeriesTable;
@@ -250,26 +250,33 @@ impl BucketSource {
         Ok(blocks)
     }
 
-    /// A list of each block whose series all count, made of lists that are kept; `None` where a query selects
-    /// series, or some are hidden.
-    fn lists_of_all(
+    /// Names of labels (`label`: `None`) or values of one, of lists that are kept of each block; `None` where
+    /// some series are hidden.
+    fn label_list(
         &self,
+        label: Option<&str>,
         query: &LabelQuery,
-        list: impl Fn(&Block) -> Result<Arc<LabelList>, SourceError> + Sync,
     ) -> Result<Option<Vec<String>>, SourceError> {
-        if !query.selectors.is_empty() {
-            return Ok(None);
-        }
         let blocks = self.blocks_of(query)?;
         if blocks.iter().any(|meta| self.visibility.concerns(meta)) {
             return Ok(None);
         }
+        let of = ListOf::new(label, &query.selectors);
+        let selectors: Vec<&[Matcher]> = query.selectors.iter().map(|s| &s[..]).collect();
         let lists = self.for_each(
             &blocks,
             |b| b,
             |meta| {
                 query.budget.check()?;
-                list(&Block::open(&self.store, &self.tenant, meta, false)?)
+                if let Some(kept) = LabelList::kept(&self.store, meta.ulid, &of) {
+                    return Ok(kept);
+                }
+                if selectors.is_empty() {
+                    return Block::open(&self.store, &self.tenant, meta, false)?.label_list(&of);
+                }
+                let (block, table) = self.open(meta, &selectors, None)?;
+                let series = matching_any(&table, &query.selectors);
+                Ok(LabelList::of_table(&block, &of, &table, Some(&series)))
             },
         )?;
         let all = union_of_sorted(lists.iter().map(|list| list.texts()).collect());
@@ -322,7 +329,7 @@ impl Source for BucketSource {
     }
 
     fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
-        if let Some(names) = self.lists_of_all(query, Block::label_names)? {
+        if let Some(names) = self.label_list(None, query)? {
             return Ok(names);
         }
         let mut names = std::collections::BTreeSet::new();
@@ -337,7 +344,7 @@ impl Source for BucketSource {
     }
 
     fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
-        if let Some(values) = self.lists_of_all(query, |block| block.label_values(name))? {
+        if let Some(values) = self.label_list(Some(name), query)? {
             return Ok(values);
         }
         let mut values = hashbrown::HashSet::new();

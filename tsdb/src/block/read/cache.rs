@@ -28,10 +28,8 @@ pub(crate) enum Key {
     Labels(Ulid, u32),
     /// Some runs of it, by their hash.
     SeriesRuns(Ulid, u64),
-    /// The names of all its labels.
-    LabelNames(Ulid),
-    /// The values of a label, by the hash of its name.
-    LabelValues(Ulid, u64),
+    /// Names of its labels or values of one, by the hash of which are meant.
+    LabelList(Ulid, u64),
     /// What of the block's series is hidden, under a fingerprint of what hides it.
     Visibility(Ulid, u64),
     /// The small columns of one row group of the samples.
@@ -52,8 +50,7 @@ impl Key {
             | Key::Index(block, _)
             | Key::SeriesTable(block)
             | Key::SeriesRuns(block, _)
-            | Key::LabelNames(block)
-            | Key::LabelValues(block, _)
+            | Key::LabelList(block, _)
             | Key::Labels(block, _)
             | Key::Visibility(block, _)
             | Key::SmallRows(block, _)
