@@ -40,7 +40,7 @@ pub enum BackfillError {
         group: String,
         rule: String,
         #[source]
-        cause: EvaluationError,
+        cause: Box<EvaluationError>,
     },
     /// Whoever hears of the pieces said so.
     #[error("stopped")]
@@ -74,7 +74,7 @@ pub fn fill(
                     file: group.key.file.clone(),
                     group: group.key.name.clone(),
                     rule: rule.rule.name().to_owned(),
-                    cause,
+                    cause: Box::new(cause),
                 })?;
             }
         }

@@ -386,7 +386,9 @@ impl Catalog {
     async fn find(&self, number: u64, known: &Stored) -> Result<Found, CatalogError> {
         let (changes, bytes) = match self.object(number).await? {
             None => return Ok(Found::Nothing),
-            Some(Object::Whole(snapshot, bytes)) => return Ok(Found::Stored(Stored::whole(snapshot, bytes))),
+            Some(Object::Whole(snapshot, bytes)) => {
+                return Ok(Found::Stored(Stored::whole(*snapshot, bytes)));
+            }
             Some(Object::Changes(changes, bytes)) => (changes, bytes),
         };
         let have = |number: u64| {
@@ -409,7 +411,7 @@ impl Catalog {
             let snapshot = match found {
                 Ok(known) => known,
                 Err(None) => return Ok(Found::StandsOnNothing(*number)),
-                Err(Some(Object::Whole(snapshot, _))) => Arc::new(snapshot),
+                Err(Some(Object::Whole(snapshot, _))) => Arc::from(snapshot),
                 Err(Some(Object::Changes(between, bytes))) => {
                     Stored::changed(object.as_ref(), &between, bytes, path.clone())?.snapshot
                 }

@@ -24,8 +24,8 @@ const MAX_CHANGES: u64 = RADIX * RADIX * RADIX - 1;
 
 /// What one object holds.
 pub(super) enum Object {
-    Whole(Snapshot, u64),
-    Changes(Changes, u64),
+    Whole(Box<Snapshot>, u64),
+    Changes(Box<Changes>, u64),
 }
 
 /// The one field that every version has.
@@ -40,8 +40,12 @@ impl Object {
         // Before anything else: of a newer version not even the checksum can be told.
         let version = serde_json::from_slice::<OnlyVersion>(text).map_err(|e| not_a_snapshot(object, &e))?;
         match version.version {
-            1..=Snapshot::VERSION => Ok(Object::Whole(Snapshot::from_json(object, text)?, text.len() as u64)),
-            Changes::VERSION => Ok(Object::Changes(Changes::from_json(object, text)?, text.len() as u64)),
+            1..=Snapshot::VERSION => {
+                Ok(Object::Whole(Box::new(Snapshot::from_json(object, text)?), text.len() as u64))
+            }
+            Changes::VERSION => {
+                Ok(Object::Changes(Box::new(Changes::from_json(object, text)?), text.len() as u64))
+            }
             version => Err(CatalogError::Corrupt {
                 object: object.to_string(),
                 what: format!(

@@ -26,7 +26,7 @@ impl Keys {
 /// [`model::labels::Labels::series_cmp`]. `None` where there are so few of so many texts that comparing them
 /// is less work.
 pub(super) fn sorted(sets: &LabelSets, which: &[LabelSet], by_metric: bool) -> Option<Vec<u32>> {
-    let texts = sets.symbols().len();
+    let texts = sets.symbols().bound();
     if texts > which.len().saturating_mul(MOST_TEXTS_PER_SET) {
         return None;
     }

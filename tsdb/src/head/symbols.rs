@@ -31,7 +31,7 @@ impl Symbols {
     }
 
     /// All numbers that were ever given out are below this.
-    pub fn len(&self) -> usize {
+    pub fn bound(&self) -> usize {
         self.strings.len()
     }
 
