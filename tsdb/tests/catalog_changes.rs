@@ -158,7 +158,7 @@ async fn costs(blocks: u64) -> (usize, usize) {
     let sizes = objects(&store).await;
     let whole = sizes[&1].0;
     let written: usize = sizes.range(2..).map(|(_, (bytes, _))| bytes).sum();
-    println!(
+    eprintln!(
         "{blocks} blocks, {whole} bytes; 300 commits: {written} bytes, {} of them whole; a start: {gets} GETs",
         sizes.range(2..).filter(|(_, (_, version))| *version < 5).count()
     );
