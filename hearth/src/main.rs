@@ -55,6 +55,9 @@ fn main() -> ExitCode {
         Err(e) => return refuse(e),
     };
     install_tls();
+    if let Err(e) = server::many::check(&loaded.settings) {
+        return refuse(e);
+    }
     let checked = |location| objstore::check(&location, &loaded.settings).map(|()| location);
     let location = match objstore::locate(&loaded.settings).and_then(checked) {
         Ok(location) => location,
@@ -65,6 +68,9 @@ fn main() -> ExitCode {
     }
     if let Some((command, of_command)) = commands::asked(&matches) {
         return (command.run)(of_command, loaded, location);
+    }
+    if loaded.settings.role == config::value::Role::Compact {
+        return commands::compact(loaded, location);
     }
     logging::start_logging(&loaded.settings);
     let read: server::ReadSettings = Arc::new(move || {

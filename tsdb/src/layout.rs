@@ -18,6 +18,7 @@
 //! probe/<ulid>/…                                       short-lived, see `catalog::probe`
 //! staged/<ulid>                                        short-lived, on stores whose commits go through a register
 //! writers/<writer>/00000000000000000007.json           the last start of a data folder, see `db::identity`
+//! members/<name>.json                                  who takes part, and who owes samples
 //! register.json, owner.json                            what decides about commits where the store does not
 //! seals/00000000000000000042.json                      only in the local store of a data folder, see `db::local`
 //! ```
@@ -113,6 +114,21 @@ pub fn writer_epochs(writer: &str) -> Path {
 /// One start; named as snapshots are.
 pub fn writer_epoch(writer: &str, number: u64) -> Path {
     Path::from_iter(["writers", writer, &format!("{number:020}.json")])
+}
+
+/// The folder of what processes on this bucket say of themselves.
+pub fn members() -> Path {
+    Path::from("members")
+}
+
+/// What one process says of itself, under the name of its data folder or one of its own.
+pub fn member(name: &str) -> Path {
+    Path::from_iter(["members", &format!("{name}.json")])
+}
+
+/// The name of a process from the path of what it says; `None` for anything else that lies there.
+pub fn member_of_path(path: &Path) -> Option<String> {
+    path.filename()?.strip_suffix(".json").map(str::to_owned)
 }
 
 /// The epochs of a lease.

@@ -3,6 +3,7 @@
 //! What is named nowhere needs the most, so a route that somebody adds is closed until it is named here.
 
 use axum::http::Method;
+use members::routes::ASK;
 use model::identity::Right;
 use query::api::federates;
 use query::ui::PAGES;
@@ -32,6 +33,8 @@ pub fn of(method: &Method, path: &str) -> Access {
         // What browsers ask of origins carries no credentials.
         _ if *method == Method::OPTIONS => Need::Nothing,
         "/-/healthy" | "/-/ready" => Need::Nothing,
+        // Members show a secret of their own, which the route asks for.
+        ASK => Need::Nothing,
         "/metrics" => Need::Process(Right::Metrics),
         "/version" => Need::Tenant(Right::Read),
         "/federate" => Need::Tenant(Right::Read),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use compactor::metrics::Metrics;
 use compactor::worker::{Compactor, Round};
+use members::roster::Member;
 use model::backoff::Backoff;
-use model::clock::SystemClock;
+use model::clock::{Clock, SystemClock};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
@@ -17,6 +18,7 @@ use tsdb::catalog::Arranged;
 use ulid::Ulid;
 
 use super::one_shot::{self, CommandError};
+use crate::config::value::Role;
 use crate::config::{Loaded, Settings};
 use crate::http::Server;
 use crate::http::listener;
@@ -24,6 +26,7 @@ use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
+use crate::server::many::{self, Membership};
 use crate::server::{compaction, identity};
 use crate::{logging, say};
 
@@ -39,10 +42,14 @@ pub fn command() -> Command {
 }
 
 pub fn run(matches: &ArgMatches, loaded: Loaded, location: Location) -> ExitCode {
+    serve(&loaded, &location, matches.get_flag("once"))
+}
+
+/// Compacts: `once`, or until a signal.
+pub fn serve(loaded: &Loaded, location: &Location, once: bool) -> ExitCode {
     logging::start_logging(&loaded.settings);
-    let once = matches.get_flag("once");
     let threads = one_shot::threads().map_err(CommandError::from);
-    match threads.and_then(|threads| threads.block_on(work(&loaded, &location, once))) {
+    match threads.and_then(|threads| threads.block_on(work(loaded, location, once))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => e.end(),
@@ -56,7 +63,8 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
     process::register(&mut registry);
     let writer = format!("compactor-{}", Ulid::new());
     let arranged = open(location, settings, &writer, once).await?;
-    let maintenance = BucketMaintenance::new(arranged.store, Arc::new(SystemClock), Patience::default());
+    let maintenance =
+        BucketMaintenance::new(arranged.store.clone(), Arc::new(SystemClock), Patience::default());
     let metrics = Metrics::register(&mut registry);
     let compactor = Arc::new(Compactor::new(maintenance, compaction::settings(settings)?, &writer, metrics)?);
     let stop = stop_on_signals(&compactor)?;
@@ -69,11 +77,20 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         let auth = identity::auth(settings, &mut registry)?;
         let guard = crate::server::guard(settings);
         let web = Server::new(registry, guard, RoutePrefix::of(settings), auth.clone());
-        web.open_roles(compaction::router(compactor.clone()));
+        web.open_roles(compaction::router(compactor.clone()), Role::Compact);
         let bounds = crate::server::bounds(settings);
         tokio::spawn(listener::serve(socket, web.app(), auth, bounds, std::future::pending()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let member = many::member(settings, &writer, address, &*clock);
+        let member = Member { role: Role::Compact.to_string(), ..member };
+        let membership = Membership::begin(arranged.store.clone(), clock, member).await;
+        let membership = membership
+            .inspect_err(|e| tracing::warn!("other members are not told that this process is here: {e}"));
         say(format_args!("Hearth compacts {location}; metrics on http://{address}/metrics\n"));
         compactor.run(|| std::future::ready(())).await;
+        if let Ok(membership) = membership {
+            membership.leave().await;
+        }
         true
     };
     stop.abort();

@@ -43,6 +43,11 @@ pub static COMMANDS: &[CommandSpec] = &[
     CommandSpec { command: rules::command, run: rules::run },
 ];
 
+/// The role `compact`, which is what `hearth compact` does.
+pub fn compact(loaded: Loaded, location: Location) -> ExitCode {
+    compact::serve(&loaded, &location, false)
+}
+
 /// What the command line asks for; `None` where it names no command, which means to serve.
 pub fn asked(matches: &ArgMatches) -> Option<(&'static CommandSpec, &ArgMatches)> {
     let (name, of_command) = matches.subcommand()?;

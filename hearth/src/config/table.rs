@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::retention::{RetentionSelectors, TenantRetentions};
 use super::value::{
     Addressing, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, LabelPairs, Listen, LogFormat,
-    LogLevel, Origins, Path, PathPrefix, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Texts, Url,
-    Urls, Value,
+    LogLevel, Origins, Path, PathPrefix, Role, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Texts,
+    Url, Urls, Value,
 };
 
 /// One option as the outside knows it.
@@ -68,6 +68,8 @@ macro_rules! options {
 
 options! {
     "Server" {
+        "role" role: Role = "all",
+            "What this process does: `all` takes samples, answers queries and compacts out of one data folder. Several processes on one bucket share the work: `ingest` takes samples, `query` answers out of the bucket and of what ingesters have not flushed, `compact` compacts.";
         "listen" listen: Listen = "127.0.0.1:9494",
             "Where to listen for HTTP requests; `:9494` is every address of the machine.";
         "data_dir" data_dir: Path = "./hearth-data",
@@ -152,6 +154,20 @@ options! {
             "Different retention for single tenants: `team-a=30d`, or `team-a=30d/1y/5y` for raw samples, 5 minutes and an hour.";
         "retention_delay" retention_delay: Span = "1d",
             "How long what retention took stays in the store, unseen: a longer retention or `hearth bucket restore` brings it back. 0 for not at all.";
+    }
+    "Many processes" {
+        "members.token_file" members_token_file: Path = "",
+            "File with a secret that all processes on the bucket have and show one another; read again when it changes. Needed where an ingester listens on more than a loopback address.";
+        "members.advertise_address" members_advertise: Url = "",
+            "URL under which other members reach this process. Empty: the address that is listened on.";
+        "members.addresses" members_addresses: Texts = "",
+            "Addresses of members in the place of those that they advertise: `NAME=http://HOST:PORT`, names as `hearth bucket members` shows them.";
+        "members.zone" members_zone: String = "",
+            "Where this process runs, shown to people.";
+        "members.replica_group" members_replica_group: String = "",
+            "Name that ingesters have in common which each take the whole stream of samples: then a query needs one of them only. Empty: nobody else has what this one has.";
+        "members.interval" members_interval: Span = "10s",
+            "How often a process shows in the bucket that it is there, and looks who else is. The same for all. A new ingester waits three times as long before it takes samples.";
     }
     "Compaction" {
         "compactor.enabled" compactor_enabled: bool = "true",

@@ -430,6 +430,11 @@ words! {
 }
 
 words! {
+    /// What a process does of all that Hearth does.
+    Role: "all|ingest|query|compact" { All = "all", Ingest = "ingest", Query = "query", Compact = "compact" }
+}
+
+words! {
     /// How HA replicas become one series in queries.
     Dedup: "hearth|thanos" { Hearth = "hearth", Thanos = "thanos" }
 }

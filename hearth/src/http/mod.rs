@@ -14,6 +14,7 @@
 
 mod admission;
 mod client_stream;
+mod elsewhere;
 mod error_json;
 mod exposition;
 pub mod guard;

@@ -35,12 +35,14 @@ use tracing::{Instrument, Span};
 use tsdb::db::Db;
 
 use super::admission::identify;
+use super::elsewhere;
 use super::error_json::{error_json, json_error};
 use super::exposition;
 use super::guard::Guard;
 use super::prefix::RoutePrefix;
 use super::request_line::{self, PathIs};
 use crate::auth::Auth;
+use crate::config::value::Role;
 use crate::traces::{self, Context, TraceLabel};
 
 /// Where tenants' rules are: a namespace may have a slash, spelled `%2F`, so these paths are taken as sent.
@@ -127,14 +129,24 @@ impl Server {
 
     /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what
     /// `POST /-/flush` flushes.
-    pub fn open(&self, roles: Router, db: Arc<Db>) {
+    pub fn open(&self, roles: Router, db: Arc<Db>, role: Role) {
         let roles = Router::new().route("/-/flush", post(flush)).with_state(db).merge(roles);
-        self.open_roles(roles);
+        self.open_roles(roles, role);
     }
 
-    /// The same for a process without a store to flush.
-    pub fn open_roles(&self, roles: Router) {
-        let _ = self.0.roles.set(roles.fallback(query::ui::not_found(&SERVES)));
+    /// The same for a process without a store to flush. Paths of other roles are answered with a sentence
+    /// that says which.
+    pub fn open_roles(&self, roles: Router, role: Role) {
+        let nowhere = roles.fallback(query::ui::not_found(&SERVES));
+        let elsewhere = middleware::from_fn(move |request: Request, next: Next| async move {
+            let uri = request.uri().clone();
+            let answer = next.run(request).await;
+            match answer.status() {
+                StatusCode::NOT_FOUND => elsewhere::answer(role, &uri).unwrap_or(answer),
+                _ => answer,
+            }
+        });
+        let _ = self.0.roles.set(nowhere.layer(elsewhere));
         self.0.notifications.remove(notifications::STARTING);
     }
 
@@ -482,7 +494,7 @@ impl Metrics {
 
 /// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner
 /// cannot make series.
-const HANDLERS: [&str; 32] = [
+const HANDLERS: [&str; 33] = [
     "/-/flush",
     "/-/healthy",
     "/-/quit",
@@ -513,6 +525,7 @@ const HANDLERS: [&str; 32] = [
     "/config/v1/rules",
     "/debug/pprof/",
     "/federate",
+    "/internal/v1/ask",
     "/metrics",
     "/version",
 ];

@@ -3,6 +3,7 @@
 pub mod compaction;
 pub mod identity;
 mod lifecycle;
+pub mod many;
 mod memory_limit;
 mod names;
 mod prometheus_words;
@@ -33,12 +34,14 @@ use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
 use self::lifecycle::Lifecycle;
+use self::many::Membership;
 use self::query_storage::{QueryStorage, RecentHeads};
 pub use self::reload::ReadSettings;
 use self::reload::{Reload, Retention};
 use self::rules::Rules;
 use self::stored_cardinality::StoredCounts;
-use crate::config::{self, Loaded, Settings};
+use crate::config::value::Role;
+use crate::config::{self, Loaded, Origin, Settings};
 use crate::http::Server;
 use crate::http::guard::Guard;
 use crate::http::listener::{self, Bounds};
@@ -60,8 +63,12 @@ pub enum Failure {
 }
 
 /// Pauses between attempts to open the store.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How long an ingester has what a flush has committed: a querier's snapshot may be as old as twice the pause
+/// between two looks at the catalogs, and its query may take as long as queries may.
+pub const KEEP_COMMITTED: Duration = Duration::from_secs(300);
 
 /// Exit code after a second signal: 128 + SIGTERM, as a shell shows it.
 const EXIT_AT_ONCE: i32 = 143;
@@ -70,7 +77,10 @@ const EXIT_AT_ONCE: i32 = 143;
 pub fn run(loaded: Loaded, read: ReadSettings, location: Location) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
     let runtime = runtime.map_err(|e| Failure::Start(format!("cannot start threads: {e}")))?;
-    let result = runtime.block_on(serve(&loaded, read, location));
+    let result = match loaded.settings.role {
+        Role::Query => runtime.block_on(many::serve(&loaded, &location)),
+        _ => runtime.block_on(serve(&loaded, read, location)),
+    };
     // What still runs after the deadline (a query on a blocking thread) does not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -92,7 +102,7 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
 
     let quit = Arc::new(Notify::new());
     let opening = open_with_patience(loaded, &read, &location, &web, address, &quit);
-    let Opened { db, compactor, rules, reload } = tokio::select! {
+    let Opened { db, compactor, rules, reload, membership } = tokio::select! {
         opened = opening => opened.map_err(Failure::Start)?,
         name = signals.next() => {
             tracing::info!("{name} while opening: stopping");
@@ -127,6 +137,9 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
     web.stop();
     // A job that runs is given up: its inputs stay as they are.
     compactor.iter().for_each(|c| c.stop());
+    if let Some(membership) = membership {
+        hand_over(loaded, &db, &membership).await?;
+    }
     let _ = stop.send(true);
     match serving.await {
         Ok(0) => {}
@@ -135,6 +148,12 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
     }
     // After the last write that rules could have read, before the store that they write to.
     rules.stop(settings.shutdown_timeout.0).await;
+    if settings.role == Role::Ingest {
+        // It has handed over what it had.
+        traces::flush(&address.to_string()).await;
+        tracing::info!("stopped");
+        return Ok(());
+    }
     if settings.shutdown_flush {
         tracing::info!("turning the head into blocks");
     }
@@ -148,7 +167,43 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
     Ok(())
 }
 
-async fn until(mut stopped: watch::Receiver<bool>) {
+/// Ends taking samples while queriers still read what is here: it is flushed, and when the bucket has all,
+/// the others are told that nothing is owed any more.
+async fn hand_over(loaded: &Loaded, db: &Arc<Db>, membership: &Membership) -> Result<(), Failure> {
+    let flush = flushes_at_end(loaded);
+    if flush {
+        tracing::info!("no more writes: turning the head into blocks, so that nobody misses this process");
+    }
+    if let Err(e) = db.close(flush).await {
+        membership.fall_silent().await;
+        return Err(Failure::Stop(format!(
+            "what this process holds could not be handed over: {e}. Nothing acknowledged is lost: the log has it, and queries name this process until it is back"
+        )));
+    }
+    match flush {
+        false => membership.fall_silent().await,
+        true => {
+            if let Err(e) = membership.withdraw().await {
+                tracing::warn!("queries name this process until it is back, although it owes nothing: {e}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the head becomes blocks at the end: as the settings say, and where they say nothing in an
+/// ingester, whose samples others wait for.
+fn flushes_at_end(loaded: &Loaded) -> bool {
+    let at = config::TABLE.iter().position(|option| option.key == "shutdown.flush");
+    let is_said = at.and_then(|at| loaded.origins.get(at)).is_some_and(|origin| *origin != Origin::Default);
+    match loaded.settings.role {
+        Role::Ingest if !is_said => true,
+        _ => loaded.settings.shutdown_flush,
+    }
+}
+
+/// Ends when the process is to stop.
+pub async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is an end as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
@@ -179,6 +234,8 @@ struct Opened {
     compactor: Option<Arc<Compactor>>,
     rules: Rules,
     reload: Reload,
+    /// In a process that others read from.
+    membership: Option<Membership>,
 }
 
 /// Opens the store, again and again where what is in the way may pass by itself: an object store, a
@@ -229,7 +286,7 @@ async fn open(
         IngestState::new(db.clone(), limits(settings), clock.clone(), tenant_of_write, ingest_metrics);
     let mut roles = ingest::http::router(ingest.clone());
     let mut compactor = None;
-    if settings.compactor_enabled {
+    if settings.compactor_enabled && settings.role == Role::All {
         let worker = compactor_of(&db, compaction, web, clock.clone())?;
         roles = roles.merge(compaction::router(worker.clone()));
         compactor = Some(worker);
@@ -259,13 +316,17 @@ async fn open(
         status: Arc::default(),
         metrics: web.register(|r| reload::Metrics::register(r, &*clock)),
     });
-    let mut api = api_config(loaded, storage, web, clock.clone(), tenants_of_query);
-    api.rules = Some(Arc::new(rules.clone()));
-    api.reload = reload.status();
-    api.addresses = names::addresses(settings, address);
-    api.external_url = names::external_url(settings, address);
-    roles = roles.merge(rules.config_router(api.tenants.clone()));
-    roles = roles.merge(query::api::router(ApiState::new(api)));
+    if settings.role == Role::All {
+        let mut api = api_config(loaded, Arc::new(storage), web, clock.clone(), tenants_of_query);
+        api.rules = Some(Arc::new(rules.clone()));
+        api.reload = reload.status();
+        api.addresses = names::addresses(settings, address);
+        api.external_url = names::external_url(settings, address);
+        roles = roles.merge(rules.config_router(api.tenants.clone()));
+        roles = roles.merge(query::api::router(ApiState::new(api)));
+    } else {
+        roles = roles.merge(many::router(settings, &db));
+    }
     roles = roles.merge(profiles::router(settings.admin_api, web.clone()));
     roles = roles.merge(lifecycle::router(Lifecycle {
         enabled: settings.enable_lifecycle,
@@ -273,15 +334,39 @@ async fn open(
         quit,
         ending: Arc::default(),
     }));
+    let membership = match settings.role {
+        Role::Ingest => Some(join(settings, &db, web, address, &clock).await?),
+        _ => None,
+    };
     let own = SelfMetrics { server: web.clone(), db: db.clone(), clock, instance: address.to_string() };
     record(own, settings.self_metrics_interval.0).await;
     // Who asks once the process is ready sees the groups.
     rules.start(rule_files).await;
-    web.open(roles, db.clone());
+    web.open(roles, db.clone(), settings.role);
     if let Some(worker) = compactor.clone() {
         tokio::spawn(compact(worker, db.clone()));
     }
-    Ok(Opened { db, compactor, rules, reload })
+    Ok(Opened { db, compactor, rules, reload, membership })
+}
+
+/// Tells other members that this process holds samples from now on, before it takes any.
+async fn join(
+    settings: &Settings,
+    db: &Db,
+    web: &Server,
+    address: SocketAddr,
+    clock: &Arc<dyn Clock>,
+) -> Result<Membership, OpenError> {
+    let member = many::member(settings, db.writer(), address, &**clock);
+    let waiting = |patience: Duration| {
+        let text = format!(
+            "nobody knew of this ingester: it takes samples in {patience:?}, when all have read who takes part"
+        );
+        tracing::info!("{text}");
+        web.wait_for(&text);
+    };
+    let joined = Membership::owe(db.object_store(), clock.clone(), member, waiting).await;
+    joined.map_err(|e| OpenError::wait(e.to_string()))
 }
 
 /// Opens the store of samples in the bucket and the data folder, and shows what it holds.
@@ -359,6 +444,10 @@ fn db_options(
         max_head_bytes: memory_limit::head_limit(settings.head_max_memory.0),
         cache_bytes: settings.cache_bytes.bytes(),
         commits,
+        keep_committed: match settings.role {
+            Role::Ingest => KEEP_COMMITTED,
+            _ => Duration::ZERO,
+        },
         exemplar_bytes: settings.exemplars_max.bytes() as u64,
         exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
         retention_delay_ms: settings.retention_delay.ms(),
@@ -369,20 +458,20 @@ fn db_options(
 }
 
 /// The rules of retention that queries apply, by tenant.
-fn retention_rules(retention: &Retention) -> RetentionOf {
+pub fn retention_rules(retention: &Retention) -> RetentionOf {
     let retention = retention.clone();
     Arc::new(move |tenant| Arc::new(retention.get().rules_of(tenant)))
 }
 
-fn api_config(
+/// What the API is made of, over a storage.
+pub fn api_config(
     loaded: &Loaded,
-    storage: QueryStorage,
+    storage: Arc<dyn query::api::Storage>,
     web: &Server,
     clock: Arc<dyn Clock>,
     tenants: TenantResolver,
 ) -> ApiConfig {
     let settings = &loaded.settings;
-    let storage = Arc::new(storage);
     let metrics = web.register(query::api::Metrics::new);
     let own = web.clone();
     let retention = settings.retention.to_string();
@@ -533,14 +622,14 @@ enum Told {
 }
 
 /// SIGTERM and SIGINT, which end the process, and SIGHUP, which has files read again.
-struct Signals {
+pub struct Signals {
     term: Signal,
     int: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn install() -> std::io::Result<Signals> {
+    pub fn install() -> std::io::Result<Signals> {
         Ok(Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -557,7 +646,7 @@ impl Signals {
     }
 
     /// The next signal to end.
-    async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",
             _ = self.int.recv() => "SIGINT",

@@ -101,19 +101,10 @@ impl query::api::Storage for QueryStorage {
 
     fn stored(&self, tenant: &TenantId) -> Stored {
         let blocks = self.db.blocks(tenant);
-        let blocks = blocks.iter().map(|b| StoredBlock {
-            ulid: b.ulid.to_string(),
-            min_t_ms: b.min_t_ms,
-            max_t_ms: b.max_t_ms,
-            resolution_ms: b.resolution_ms,
-            level: b.level,
-            series: b.stats.series,
-            samples: b.stats.samples,
-            bytes: b.files.series.bytes + b.files.timelines.bytes + b.files.samples.bytes,
-            writer: b.writer.clone(),
-            approximate: b.approximate,
-        });
-        Stored { blocks: blocks.collect(), head: Some(self.heads.of(&self.db, tenant)) }
+        Stored {
+            blocks: blocks.iter().map(|b| stored_block(b)).collect(),
+            head: Some(self.heads.of(&self.db, tenant)),
+        }
     }
 
     fn upkeep(&self, tenant: &TenantId) -> Upkeep {
@@ -205,7 +196,24 @@ impl query::api::Storage for QueryStorage {
     }
 }
 
-fn deletion(tombstone: &Tombstone) -> Deletion {
+/// A block as the API shows it.
+pub fn stored_block(b: &BlockMeta) -> StoredBlock {
+    StoredBlock {
+        ulid: b.ulid.to_string(),
+        min_t_ms: b.min_t_ms,
+        max_t_ms: b.max_t_ms,
+        resolution_ms: b.resolution_ms,
+        level: b.level,
+        series: b.stats.series,
+        samples: b.stats.samples,
+        bytes: b.files.series.bytes + b.files.timelines.bytes + b.files.samples.bytes,
+        writer: b.writer.clone(),
+        approximate: b.approximate,
+    }
+}
+
+/// A deletion as the API shows it.
+pub fn deletion(tombstone: &Tombstone) -> Deletion {
     let matchers: Vec<String> = tombstone.matchers.iter().map(ToString::to_string).collect();
     Deletion {
         selector: format!("{{{}}}", matchers.join(",")),

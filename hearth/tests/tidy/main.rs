@@ -101,6 +101,7 @@ fn arrows_between_crates_point_down() {
             "tsdb/model",
             &[
                 "tsdb",
+                "members",
                 "ingest",
                 "query",
                 "compactor",
@@ -113,8 +114,12 @@ fn arrows_between_crates_point_down() {
                 "bytes",
             ][..],
         ),
-        ("tsdb", &["ingest", "query", "compactor", "hearth", "axum", "hyper", "promql-parser"][..]),
-        ("ingest", &["query", "compactor", "hearth", "object_store"]),
+        ("members", &["ingest", "query", "compactor", "hearth"]),
+        (
+            "tsdb",
+            &["members", "ingest", "query", "compactor", "hearth", "axum", "hyper", "promql-parser"][..],
+        ),
+        ("ingest", &["members", "query", "compactor", "hearth", "object_store"]),
         (
             "query",
             &[
@@ -129,7 +134,7 @@ fn arrows_between_crates_point_down() {
             ],
         ),
         ("query/rules", &["tsdb", "ingest", "compactor", "hearth", "arrow-array", "parquet", "object_store"]),
-        ("compactor", &["ingest", "query", "hearth", "axum", "object_store"]),
+        ("compactor", &["members", "ingest", "query", "hearth", "axum", "object_store"]),
         ("hearth", &["promql-parser"]),
         // It measures any server from outside, Hearth as little known to it as its peers.
         ("bench", &["tsdb", "ingest", "query", "compactor", "hearth"]),

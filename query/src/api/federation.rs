@@ -12,7 +12,7 @@ use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 
 use crate::api::parameters::replicas::{Replicas, deduplicated};
-use crate::api::state::ApiState;
+use crate::api::state::{ApiState, Gaps};
 
 /// Whether a path answers for several tenants at once. All others are about one.
 pub fn federates(path: &str) -> bool {
@@ -45,6 +45,27 @@ impl ApiState {
             }
         };
         deduplicated(source, replicas)
+    }
+
+    /// The same for who takes a part of it rather than an error where some cannot be read, and what lacks.
+    pub(in crate::api) fn source_in_part(
+        &self,
+        tenants: &Tenants,
+        replicas: Replicas,
+    ) -> (Arc<dyn Source>, Gaps) {
+        let storage = &self.config().storage;
+        if let Tenants::One(tenant) = tenants {
+            let (source, gaps) = storage.source_in_part(tenant);
+            return (deduplicated(source, replicas), gaps);
+        }
+        let (mut members, mut gaps) = (Vec::new(), Vec::new());
+        for tenant in self.tenants(tenants) {
+            let (source, of_tenant) = storage.source_in_part(&tenant);
+            members.push((tenant, source));
+            gaps.push(of_tenant);
+        }
+        let all: Gaps = Arc::new(move || gaps.iter().flat_map(|gaps| gaps()).collect());
+        (deduplicated(Arc::new(FederatedSource::new(members)), replicas), all)
     }
 
     /// What the tenants say of metrics, what two of them say alike once.

@@ -42,7 +42,7 @@ pub use metrics::Metrics;
 pub use parameters::replicas::Replicas;
 use routes::{DELETE, GET, GET_POST, POST, POST_PUT, Routes};
 pub use state::{
-    ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Features, Limits, ProcessInfo, Readiness,
+    ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Features, Gaps, Limits, ProcessInfo, Readiness,
     RulesView, Storage, Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
 };
 

@@ -71,6 +71,9 @@ pub struct StoredHead {
     pub bytes: u64,
 }
 
+/// What an answer lacks that is given all the same, a sentence for each part, as known so far.
+pub type Gaps = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// Storage as the API sees it. The calls may block; they are made from threads that may.
 pub trait Storage: Send + Sync + 'static {
     /// One consistent view of all that a tenant has.
@@ -79,6 +82,11 @@ pub trait Storage: Send + Sync + 'static {
     /// The tenants that have anything, for requests about all of them.
     fn tenants(&self) -> Vec<TenantId> {
         Vec::new()
+    }
+
+    /// The same for who takes a part of it rather than an error where some cannot be read, and what lacks.
+    fn source_in_part(&self, tenant: &TenantId) -> (Arc<dyn Source>, Gaps) {
+        (self.source(tenant), Arc::new(Vec::new))
     }
 
     /// What is known of metrics, by name; `metric` narrows it to one. What the answer takes is reserved in

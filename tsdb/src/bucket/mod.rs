@@ -4,6 +4,7 @@
 pub mod import_journal;
 pub mod maintenance;
 pub mod presence;
+pub mod reader;
 pub mod resolution;
 pub mod store_clock;
 
@@ -113,12 +114,12 @@ impl BucketSource {
     }
 
     /// [`Source::select`] where other samples lie in no block of the bucket yet: within `unsettled_ms`
-    /// (coarse ranges, ends included) windows do not tell all.
+    /// (coarse ranges, ends included) windows do not tell all. The cursor stands by itself.
     pub fn select_with_unsettled(
         &self,
         selection: &Selection,
         unsettled_ms: &[(i64, i64)],
-    ) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+    ) -> Result<Box<dyn SeriesCursor>, SourceError> {
         selection.budget.check()?;
         let parts =
             self.parts((selection.min_t_ms, selection.max_t_ms), &selection.hints.rollups, unsettled_ms);
@@ -142,7 +143,7 @@ impl BucketSource {
                 Ok((*at, BlockCursor::open(self, meta, selection, range, &keep_bytes)?))
             },
         )?;
-        let mut by_part: Vec<Vec<Box<dyn SeriesCursor + '_>>> = parts.iter().map(|_| Vec::new()).collect();
+        let mut by_part: Vec<Vec<Box<dyn SeriesCursor>>> = parts.iter().map(|_| Vec::new()).collect();
         for (at, cursor) in cursors {
             by_part[at].extend(cursor.map(|c| Box::new(c) as Box<dyn SeriesCursor>));
         }

@@ -45,6 +45,9 @@ use stored::{Object, Stored};
 /// Longest pause between two attempts at one request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Catalogs that are read at once where those of all tenants are.
+pub const CATALOGS_AT_ONCE: usize = 16;
+
 /// How a [`Catalog`] behaves; the defaults suit everything but tests.
 #[derive(Clone)]
 pub struct CatalogOptions {

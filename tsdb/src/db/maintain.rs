@@ -17,6 +17,9 @@ const RELIEF_TICKS: u64 = 5;
 /// How often other writers' commits are looked for.
 const REFRESH_TICKS: u64 = 60;
 
+/// How often it is looked whether what was kept for readers of older snapshots may go.
+const FORGET_TICKS: u64 = 10;
+
 /// How often it is looked whether data files are gone.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
 
@@ -50,6 +53,9 @@ pub(super) async fn maintain(db: Weak<Db>) {
             && let Err(e) = db.refresh().await
         {
             tracing::warn!("the catalog could not be read again, answers go on with what is known: {e}");
+        }
+        if tick % FORGET_TICKS == 0 {
+            db.forget_committed().await;
         }
         if !db.options.flush_when_due {
             continue;

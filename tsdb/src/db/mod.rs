@@ -4,6 +4,7 @@
 //! snapshot per tenant, the local blocks that are not in them, and the head's generations that are in
 //! neither. Sealing or a flush installs the next state in one step, so no query sees half of it.
 
+mod above;
 mod appender;
 mod deleting;
 pub mod flush;
@@ -23,6 +24,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use parking_lot::RwLock;
@@ -33,7 +35,7 @@ use crate::catalog::{self, Catalog, CatalogError, CatalogOptions, Commits, Owner
 use crate::cause::{AttemptError, Cause};
 use crate::db::local::{LocalBlock, SealedGeneration};
 use crate::db::plan::{Pressure, pressure};
-use crate::deletion::{RetentionRules, Visibility};
+use crate::deletion::Visibility;
 use crate::head::Head;
 use crate::head::source::HeadSource;
 use crate::sidecar::exemplars::buffer::{Buffer, BufferCounts};
@@ -47,12 +49,11 @@ use model::tenant::TenantId;
 use progress::Progress;
 use view::View;
 
+pub use crate::deletion::RetentionOf;
 pub use crate::wal::LogSync;
+pub use above::{Above, FloorTooLow};
 pub use appender::{Appender, SeriesRef};
 pub use deleting::DeleteError;
-
-/// The rules of retention of a tenant.
-pub type RetentionOf = Arc<dyn Fn(&TenantId) -> Arc<RetentionRules> + Send + Sync>;
 
 /// How a [`Db`] is opened.
 #[derive(Clone)]
@@ -92,6 +93,9 @@ pub struct DbOptions {
     /// How far this machine's clock may be ahead of the newest sample and of the store's clock where it
     /// decides what is deleted; `None`: it is always believed.
     pub max_clock_lead_ms: Option<i64>,
+    /// How long what a flush has committed stays here to be read by other processes, whose snapshots may be
+    /// older than the commit (see [`Db::above`]).
+    pub keep_committed: Duration,
     /// Flush by itself when a window is complete, and look for data files that are gone. Tests switch it off.
     pub flush_when_due: bool,
     /// Told the first, the last and the current segment of the log while a start replays it.
@@ -117,6 +121,7 @@ impl DbOptions {
             metadata_keep_ms: None,
             retention_delay_ms: 24 * 3600 * 1000,
             max_clock_lead_ms: Some(24 * 3600 * 1000),
+            keep_committed: Duration::ZERO,
             flush_when_due: true,
             replaying: Arc::new(|_, _, _| {}),
         }
@@ -292,7 +297,18 @@ pub(crate) struct ReadState {
     generations: Arc<Generations>,
     /// Oldest first; what of a tenant's is at or below the watermark of its snapshot is in blocks.
     sealed: Vec<Arc<SealedGeneration>>,
+    /// In the object store for all tenants, and kept for readers of older snapshots; oldest first.
+    committed: Vec<Committed>,
+    /// Tenant → up to which segment of the log local blocks of its are gone: never beyond its watermark.
+    gone: Arc<BTreeMap<TenantId, u64>>,
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+}
+
+/// A sealed generation that is in the object store, and when its files may go.
+#[derive(Clone)]
+struct Committed {
+    sealed: Arc<SealedGeneration>,
+    until: std::time::Instant,
 }
 
 /// Stands for the head's generations that a state reads: as long as somebody holds it they stay.
@@ -350,16 +366,28 @@ impl Db {
         let snapshot = state.snapshots.get(tenant).filter(|s| !s.blocks.is_empty());
         let bucket = snapshot.map(|snapshot| {
             let blocks = snapshot.blocks.clone();
-            let visibility = snapshot.visibility().with_retention(rules.clone(), now_ms);
+            let visibility = snapshot.visibility().with_retention(rules, now_ms);
             BucketSource::new(self.bucket.clone(), tenant.clone(), blocks).with_visibility(visibility)
         });
         let pending: Vec<&LocalBlock> =
             state.local_blocks(tenant, &self.writer).map(|(_, block)| block).collect();
-        let sealed = (!pending.is_empty()).then(|| {
-            let blocks = pending.iter().map(|b| b.meta.clone()).collect();
+        Arc::new(self.view(tenant, bucket, &pending, state.clone()))
+    }
+
+    /// Blocks of the bucket, local blocks, and what of the head a state reads.
+    fn view(
+        &self,
+        tenant: &TenantId,
+        bucket: Option<BucketSource>,
+        local: &[&LocalBlock],
+        state: Arc<ReadState>,
+    ) -> View {
+        let (rules, now_ms) = ((self.options.rules)(tenant), self.options.clock.now_ms());
+        let sealed = (!local.is_empty()).then(|| {
+            let blocks = local.iter().map(|b| b.meta.clone()).collect();
             let visibility = Visibility::default().with_retention(rules.clone(), now_ms);
             let source = BucketSource::new(self.local.blocks.clone(), tenant.clone(), blocks);
-            let ends = pending.iter().flat_map(|b| b.windows.keys());
+            let ends = local.iter().flat_map(|b| b.windows.keys());
             let spans = ends.map(|end| (end.saturating_sub(self.options.window_ms) + 1, *end)).collect();
             (source.with_visibility(visibility), spans)
         });
@@ -368,7 +396,7 @@ impl Db {
             .find_tenant(tenant)
             .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX))
             .map(|head| head.with_retention(rules, now_ms));
-        Arc::new(View::new(bucket, sealed, head, state))
+        View::new(bucket, sealed, head, state)
     }
 
     /// Tenants with anything in head or blocks.
@@ -482,9 +510,6 @@ impl Db {
         flushed
     }
 }
-
-/// Catalogs that are read at once where those of all tenants are.
-const CATALOGS_AT_ONCE: usize = 16;
 
 /// A tenant's catalog as this process sees it.
 async fn open_catalog(

@@ -14,12 +14,12 @@ use super::folder::{sync_folder, take_folder};
 use super::local::sealing::Found;
 use super::progress::{Progress, State, emptied_segments, note_snapshots, refuse_older_catalog};
 use super::{
-    CATALOGS_AT_ONCE, CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain,
-    open_catalog, sidecars,
+    CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain, open_catalog,
+    sidecars,
 };
 use crate::bucket::BlockStore;
 use crate::bucket::store_clock::StoreClock;
-use crate::catalog::{self, Catalog, Owner, Snapshot};
+use crate::catalog::{self, CATALOGS_AT_ONCE, Catalog, Owner, Snapshot};
 use crate::head::Head;
 use crate::sidecar::exemplars::buffer::Buffer;
 use crate::wal::replay::{Replayed, replay};
@@ -60,6 +60,7 @@ impl Db {
         });
         let bucket =
             BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
+        let gone = snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let db = Arc::new(Db {
             watermarks: identity::Watermarks::of(&snapshots, &writer),
             writer,
@@ -73,6 +74,9 @@ impl Db {
                 first_generation: 0,
                 generations: Arc::default(),
                 sealed,
+                committed: Vec::new(),
+                // What was committed before the start is in local blocks no more.
+                gone: Arc::new(gone),
                 snapshots,
             })),
             catalogs: tokio::sync::Mutex::new(catalogs),

@@ -12,7 +12,7 @@ use crate::block::BlockError;
 use crate::block::read::cache::Key;
 use crate::catalog::{CatalogError, Edit, Snapshot};
 use crate::layout;
-use crate::sidecar::exemplars::load::load;
+use crate::sidecar::exemplars::load::{Wanted, load, select};
 use crate::sidecar::exemplars::{file, retention};
 use crate::sidecar::metadata::{self, MetricMetadata};
 use crate::sidecar::{self, Sidecar};
@@ -92,21 +92,8 @@ impl Db {
         self.exemplars.select(tenant, selectors, min_t_ms, max_t_ms, &mut all);
         let state = self.state.read().clone();
         let files = state.snapshots.get(tenant).map(|s| s.exemplars.as_slice()).unwrap_or_default();
-        let wanted: Vec<_> = files.iter().filter(|f| f.overlaps(min_t_ms, max_t_ms)).cloned().collect();
-        for some in wanted.chunks(16) {
-            budget.check()?;
-            for file in load(&self.bucket, tenant, some)? {
-                budget.check()?;
-                for series in file.iter() {
-                    if selectors.iter().any(|m| model::matcher::matches_all(&series.labels, m)) {
-                        let inside = |t: i64| min_t_ms <= t && t <= max_t_ms;
-                        let found = series.exemplars.iter().filter(|e| inside(e.ts_ms));
-                        budget.read_samples(found.clone().count() as u64);
-                        all.add(&series.labels, found.cloned());
-                    }
-                }
-            }
-        }
+        let of = Wanted { tenant, selectors, range_ms: (min_t_ms, max_t_ms) };
+        select(&self.bucket, files, of, budget, &mut all)?;
         Ok(all.finish())
     }
 
@@ -143,19 +130,7 @@ impl Db {
 
     /// A file of metadata, from the cache of blocks or read and decoded.
     fn stored_metadata(&self, tenant: &TenantId, file: &Sidecar) -> Result<Arc<MetricMetadata>, SourceError> {
-        let (cache, key) = (&self.bucket.cache, Key::Metadata(file.ulid));
-        if let Some(known) = cache.get(&key) {
-            return Ok(known);
-        }
-        let path = layout::metadata(tenant, file.ulid);
-        let bytes = sidecar::read_all(&self.bucket, vec![(path.clone(), file.clone())])?.remove(0);
-        let _alone = self.metadata_work.decoding.lock();
-        if let Some(known) = cache.get(&key) {
-            return Ok(known);
-        }
-        let known = Arc::new(metadata::decode(path.as_ref(), bytes).map_err(SourceError::storage)?);
-        cache.put(key, known.clone(), metadata::heap_bytes(&known) as usize);
-        Ok(known)
+        metadata::load(&self.bucket, tenant, file, &self.metadata_work.decoding)
     }
 
     /// Writes down in the object store what was heard of metrics, where it is more than is there.

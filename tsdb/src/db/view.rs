@@ -7,6 +7,7 @@ use super::ReadState;
 use crate::bucket::BucketSource;
 use crate::head::source::HeadSource;
 use model::labels::Labels;
+use model::matcher::Matcher;
 use model::source::merge::{MergeCursor, MergedSource};
 use model::source::{LabelQuery, RollupHints, Selection, SeriesCursor, Source, SourceError};
 
@@ -42,6 +43,25 @@ impl View {
         sources.extend(head.clone().map(|h| h as Arc<dyn Source>));
         View { bucket, local, head, merged: MergedSource::new(sources), _state: state }
     }
+
+    /// Where samples of local blocks and head lie, coarsely: ranges with both ends included, ascending by
+    /// their first.
+    pub fn unsettled_ms(
+        &self,
+        matchers: &[Matcher],
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<(i64, i64)>, SourceError> {
+        let mut spans = Vec::new();
+        if let Some(head) = &self.head {
+            spans.extend(head.spans_ms(matchers, first, last)?);
+        }
+        if let Some(local) = &self.local {
+            spans.extend(local.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
+            spans.sort_unstable();
+        }
+        Ok(spans)
+    }
 }
 
 impl Source for View {
@@ -51,15 +71,9 @@ impl Source for View {
         {
             // What came late and is still in local blocks or in the head is in no window.
             let (first, last) = (first.max(selection.min_t_ms), last.min(selection.max_t_ms));
-            let mut late = Vec::new();
-            if let Some(head) = &self.head {
-                late.extend(head.spans_ms(&selection.matchers, first, last)?);
-            }
-            if let Some(local) = &self.local {
-                late.extend(local.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
-                late.sort_unstable();
-            }
-            let mut cursors = vec![bucket.select_with_unsettled(selection, &late)?];
+            let late = self.unsettled_ms(&selection.matchers, first, last)?;
+            let mut cursors: Vec<Box<dyn SeriesCursor + '_>> =
+                vec![bucket.select_with_unsettled(selection, &late)?];
             if let Some(local) = &self.local {
                 cursors.push(local.select(selection)?);
             }

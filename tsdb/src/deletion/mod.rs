@@ -27,9 +27,13 @@ use crate::ulid_text;
 use model::labels::Labels;
 use model::matcher::matches_all;
 use model::matcher::{MatchOp, Matcher};
+use model::tenant::TenantId;
 
 pub use intervals::{Cutter, Intervals};
 pub(crate) use visibility::{BlockVisibility, Concern, Resolved};
+
+/// The rules of retention of a tenant.
+pub type RetentionOf = Arc<dyn Fn(&TenantId) -> Arc<RetentionRules> + Send + Sync>;
 
 /// A deletion: the samples of some series in a range of time, in blocks that were there when it was asked
 /// for.

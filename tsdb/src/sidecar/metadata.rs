@@ -8,10 +8,16 @@ use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::block::BlockError;
+use crate::block::read::cache::Key;
+use crate::block::read::store::BlockStore;
+use crate::layout;
 use crate::sidecar::{self, Sidecar};
 use model::sample::Metadata;
+use model::source::SourceError;
+use model::tenant::TenantId;
 
 /// Metrics of a tenant whose metadata is kept, and different entries for one; what comes beyond is passed
 /// over.
@@ -37,6 +43,29 @@ pub fn heap_bytes(known: &MetricMetadata) -> u64 {
 /// About what a file becomes in memory, as far as can be told without reading it: texts compress well.
 pub fn expected_bytes(file: &Sidecar) -> u64 {
     file.rows.saturating_mul(ENTRY_BYTES).saturating_add(file.bytes.saturating_mul(16))
+}
+
+/// A file, from the cache of blocks or read and decoded. Of several that ask for one file the others find it
+/// decoded: `decoding` is held meanwhile, so that what decoding needs beside the result is needed once.
+pub(crate) fn load(
+    blocks: &BlockStore,
+    tenant: &TenantId,
+    file: &Sidecar,
+    decoding: &Mutex<()>,
+) -> Result<Arc<MetricMetadata>, SourceError> {
+    let (cache, key) = (&blocks.cache, Key::Metadata(file.ulid));
+    if let Some(known) = cache.get(&key) {
+        return Ok(known);
+    }
+    let path = layout::metadata(tenant, file.ulid);
+    let bytes = sidecar::read_all(blocks, vec![(path.clone(), file.clone())])?.remove(0);
+    let _alone = decoding.lock();
+    if let Some(known) = cache.get(&key) {
+        return Ok(known);
+    }
+    let known = Arc::new(decode(path.as_ref(), bytes).map_err(SourceError::storage)?);
+    cache.put(key, known.clone(), heap_bytes(&known) as usize);
+    Ok(known)
 }
 
 /// Metric → what was said of it → when that was last heard, in milliseconds.

@@ -210,6 +210,7 @@ fn paths_are_those_of_the_page() {
         layout::rule_table(42),
         layout::rule_state("WRITER"),
         layout::writer_epoch("WRITER", 42),
+        layout::member("NAME"),
         layout::register(),
         layout::owner(),
         layout::staged(ulid),

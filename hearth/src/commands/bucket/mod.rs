@@ -4,6 +4,7 @@
 mod cleanup;
 mod inspect;
 mod ls;
+mod members;
 mod restore;
 mod rewrite;
 mod stats;
@@ -57,6 +58,11 @@ pub fn command() -> Command {
         .subcommand(cleanup_command())
         .subcommand(restore_command())
         .subcommand(rewrite_command())
+        .subcommand(sub(
+            "members",
+            "List the processes on the bucket, and which of them hold samples that it does not have",
+        ))
+        .subcommand(forget_command())
 }
 
 /// A subcommand with what all of them take.
@@ -160,6 +166,18 @@ fn rewrite_command() -> Command {
         .arg(blocks())
 }
 
+fn forget_command() -> Command {
+    Command::new("forget")
+        .about("Give up what a process that is gone for good has not flushed: queries answer without it from then on")
+        .arg(Arg::new("member").value_name("MEMBER").required(true).help("Its name, as `hearth bucket members` shows it"))
+        .arg(
+            Arg::new("force")
+                .long("force")
+                .action(ArgAction::SetTrue)
+                .help("Also one that was there a moment ago"),
+        )
+}
+
 /// What a subcommand works with.
 struct Bucket {
     runtime: tokio::runtime::Runtime,
@@ -204,6 +222,14 @@ fn dispatch(
     } else {
         (runtime.block_on(one_shot::open(location, settings))?, None)
     };
+    match name {
+        "members" => return members::list(&runtime, &*store, of.get_flag("json")),
+        "forget" => {
+            let member = of.get_one::<String>("member").map_or("", String::as_str);
+            return members::forget(&runtime, &*store, member, of.get_flag("force"));
+        }
+        _ => {}
+    }
     let maintenance = BucketMaintenance::new(store, Arc::new(SystemClock), Patience::default());
     let all = runtime.block_on(maintenance.tenants()).map_err(CommandError::failed)?;
     let tenants = match of.get_many::<String>("tenant") {

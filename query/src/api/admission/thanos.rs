@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::quote::quote;
@@ -13,7 +15,7 @@ use crate::api::error::ApiError;
 use crate::api::parameters::form::Form;
 use crate::api::parameters::replicas::Replicas;
 use crate::api::parameters::values::parse_bool;
-use crate::api::state::ApiState;
+use crate::api::state::{ApiState, Gaps};
 use crate::parse::{ParseOptions, parse_metric_selectors};
 
 /// The label by which `storeMatch[]` knows a store.
@@ -32,7 +34,6 @@ pub fn check(form: &Form) -> Result<(), ApiError> {
         let why = "series are not answered by shards here: an answer that ignored it would be added up several times. Switch sharding off in the query frontend (--query-frontend.vertical-shards)";
         return Err(ApiError::parameter("shard_info", why));
     }
-    // Taken and without effect: what this process answers is complete, or an error.
     match form.get("partial_response") {
         "" => {}
         text if parse_bool(text).is_some() => {}
@@ -59,7 +60,21 @@ pub fn check(form: &Form) -> Result<(), ApiError> {
 pub(in crate::api) struct Store {
     pub source: Arc<dyn Source>,
     /// To be shown beside the answer.
-    pub warning: Option<String>,
+    warning: Option<&'static str>,
+    /// What the answer lacks, where the client takes a part of it rather than an error.
+    gaps: Option<Gaps>,
+}
+
+/// Whether a part of the answer will do (`partial_response`). Unlike Thanos' querier, Hearth takes no for an
+/// answer where nothing is said: what is not marked as partial is complete.
+pub(in crate::api) fn takes_part(form: &Form) -> bool {
+    parse_bool(form.get("partial_response")) == Some(true)
+}
+
+/// An answer to who takes a part of it: caches must not keep what is perhaps incomplete.
+pub(in crate::api) fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 impl Store {
@@ -71,9 +86,20 @@ impl Store {
     ) -> Result<Store, ApiError> {
         let options = &state.0.engine.options().parse;
         if means_this_store(&call.form, options, &state.config().addresses)? {
-            return Ok(Store { source: state.source(&call.tenants, replicas), warning: None });
+            if takes_part(&call.form) {
+                let (source, gaps) = state.source_in_part(&call.tenants, replicas);
+                return Ok(Store { source, warning: None, gaps: Some(gaps) });
+            }
+            return Ok(Store { source: state.source(&call.tenants, replicas), warning: None, gaps: None });
         }
-        Ok(Store { source: Arc::new(NoSeries), warning: Some(NO_STORE.into()) })
+        Ok(Store { source: Arc::new(NoSeries), warning: Some(NO_STORE), gaps: None })
+    }
+
+    /// What is to be shown beside the answer, once it is known.
+    pub(in crate::api) fn warnings(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.warning.iter().map(|w| (*w).to_owned()).collect();
+        all.extend(self.gaps.iter().flat_map(|gaps| gaps()));
+        all
     }
 }
 

@@ -76,23 +76,25 @@ async fn look_up<T: Send + 'static>(
     thanos::check(&call.form)?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
-    state
+    let takes_part = thanos::takes_part(&call.form);
+    let answer = state
         .run(QueryClass::Lookup, None, move |budget, _| {
             let selectors = selectors(&call.form, &view.0.engine.options().parse).map_err(refuse)?;
-            let Store { source, warning } = Store::asked(&view, &call, replicas)?;
+            let store = Store::asked(&view, &call, replicas)?;
             let query = LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() };
-            let mut labels = find(&*source, &query)?;
+            let mut labels = find(&*store.source, &query)?;
             let mut warnings = Warnings::default();
             if limit > 0 && labels.len() > limit {
                 labels.truncate(limit);
                 warnings = Warnings::truncated();
             }
-            warnings.warnings.extend(warning);
+            warnings.warnings.extend(store.warnings());
             budget.reserve(labels.iter().map(items.bytes).sum::<u64>())?;
             let write = items.write;
             Ok(response::streamed(Listed { items: labels.into_iter(), begun: false, warnings, write }))
         })
-        .await
+        .await;
+    answer.map(|answer| if takes_part { thanos::not_stored(answer) } else { answer })
 }
 
 /// `GET|POST /api/v1/series`

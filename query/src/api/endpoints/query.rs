@@ -133,6 +133,7 @@ async fn run(
     let replicas = state.config().replicas.asked(&call.form)?;
     let endpoint = if matches!(time, QueryTime::Instant { .. }) { "query" } else { "query_range" };
     let watch = state.watch(&call, endpoint, time);
+    let takes_part = thanos::takes_part(&call.form);
     let mut asked = Asked {
         state: state.clone(),
         call,
@@ -145,11 +146,14 @@ async fn run(
         watch,
         report: Arc::default(),
     };
-    if let Some(answer) = asked.at_once() {
-        return Ok(answer);
-    }
-    let work = move |budget: &Arc<Budget>, queued, start| asked.streamed(budget, queued, start);
-    state.run_streamed(QueryClass::Query, timeout, work).await
+    let answer = match asked.at_once() {
+        Some(answer) => answer,
+        None => {
+            let work = move |budget: &Arc<Budget>, queued, start| asked.streamed(budget, queued, start);
+            state.run_streamed(QueryClass::Query, timeout, work).await?
+        }
+    };
+    Ok(if takes_part { thanos::not_stored(answer) } else { answer })
 }
 
 /// A query that was read from its request.
@@ -216,17 +220,17 @@ impl Asked {
 
     /// The answer as a whole.
     fn whole(&self, budget: &Arc<Budget>) -> Result<Response, ApiError> {
-        let Store { source, warning } = Store::asked(&self.state, &self.call, self.replicas.clone())?;
-        if !source.gives_up_at_once() {
+        let store = Store::asked(&self.state, &self.call, self.replicas.clone())?;
+        if !store.source.gives_up_at_once() {
             may_wait()?;
         }
         let request = self.request(budget);
         let mut result = self.watch.told_with(|| {
-            let evaluate = || self.state.0.engine.run(&*source, &request);
+            let evaluate = || self.state.0.engine.run(&*store.source, &request);
             tracing::info_span!("evaluate").in_scope(evaluate)
         })?;
         let cut = self.limit > 0 && result.value.truncate(self.limit);
-        let warnings = self.warnings(&result, warning, cut);
+        let warnings = self.warnings(&result, store.warnings(), cut);
         self.written(result, &warnings, Duration::ZERO, budget)
     }
 
@@ -238,14 +242,16 @@ impl Asked {
         start: StreamStart,
     ) -> Result<Option<Response>, ApiError> {
         let _told_with = self.watch.begin(budget);
-        let Store { source, warning } = Store::asked(&self.state, &self.call, self.replicas.clone())?;
+        let store = Store::asked(&self.state, &self.call, self.replicas.clone())?;
         let inner = self.state.0.clone();
         let mut rows = StreamedMatrix::new(self.limit, start, self.report.clone());
         let from_bytes = inner.config.limits.stream_from_bytes;
         let request = self.request(budget);
         let text = request.text;
         let done = tracing::info_span!("evaluate").in_scope(|| {
-            inner.engine.run_streamed(&*source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s))
+            inner
+                .engine
+                .run_streamed(&*store.source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s))
         });
         let mut result = match done {
             Err(e) => {
@@ -264,7 +270,7 @@ impl Asked {
             Ok(result) => result,
         };
         let cut = self.limit > 0 && (rows.cut() || result.value.truncate(self.limit));
-        let warnings = self.warnings(&result, warning, cut);
+        let warnings = self.warnings(&result, store.warnings(), cut);
         if rows.begun() {
             rows.finish(self.figures(&result, queued).as_ref(), &warnings);
             return Ok(None);
@@ -277,7 +283,7 @@ impl Asked {
     }
 
     /// What is said beside a result; `cut`: that it was, to the limit.
-    fn warnings(&self, result: &QueryResult, of_store: Option<String>, cut: bool) -> Warnings {
+    fn warnings(&self, result: &QueryResult, of_store: Vec<String>, cut: bool) -> Warnings {
         let (warnings, infos) = result.annotations.render(self.call.form.get("query"), MAX_WARNINGS);
         let mut warnings = Warnings { warnings, infos };
         warnings.warnings.extend(of_store);

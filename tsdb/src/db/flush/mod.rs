@@ -19,13 +19,13 @@ use ulid::Ulid;
 
 use super::identity::fenced;
 use super::progress::note_snapshots;
-use super::{CATALOGS_AT_ONCE, Db, FlushError, FlushReport, ReadState, open_catalog};
+use super::{Db, FlushError, FlushReport, ReadState, open_catalog};
 use crate::block::read::store::BlockStore;
 use crate::block::upload::upload;
 use crate::block::{
     BlockError, BlockFiles, BlockMeta, BlockOrigin, BlockReader, ReadOptions, WriteOptions, write_block,
 };
-use crate::catalog::{Catalog, CatalogError, Edit, Snapshot};
+use crate::catalog::{CATALOGS_AT_ONCE, Catalog, CatalogError, Edit, Snapshot};
 use crate::db::local;
 use crate::db::local::sealing::{Rows, watermark};
 use crate::db::plan::{MAX_SEALED_GENERATIONS, is_due, plan};
@@ -345,6 +345,8 @@ impl Db {
             first_generation: state.first_generation,
             generations: state.generations.clone(),
             sealed: state.sealed.clone(),
+            committed: state.committed.clone(),
+            gone: state.gone.clone(),
             snapshots: state.snapshots.clone(),
         };
         change(&mut next);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 use object_store::ObjectStore;
@@ -25,7 +25,7 @@ use crate::catalog::Snapshot;
 use crate::db::local::{self, LocalBlock, SealedGeneration};
 use crate::db::plan::{HeadState, Pressure, seal_is_due, window_of};
 use crate::db::progress::{self, State};
-use crate::db::{Db, FlushError, Generations, OpenError, ReadState};
+use crate::db::{Committed, Db, FlushError, Generations, OpenError, ReadState};
 use crate::head::chunk::Columns;
 use crate::head::source::HeadSource;
 use crate::head::{Head, TenantHead};
@@ -515,22 +515,49 @@ impl Db {
     }
 
     /// Lets go of sealed generations that a flush has brought to the object store for all tenants: no query
-    /// sees them from now on, and the files go with the last that does.
+    /// of this process sees them from now on. Those of others may for [`DbOptions::keep_committed`]; then the
+    /// files go with the last reader.
+    ///
+    /// [`DbOptions::keep_committed`]: crate::db::DbOptions::keep_committed
     pub(crate) async fn forget_flushed(self: &Arc<Self>) {
         let mut sealing = self.sealing.lock().await;
-        let mut spent = Vec::new();
+        let until = Instant::now() + self.options.keep_committed;
         self.install(|state| {
             let snapshots = &state.snapshots;
-            state.sealed.retain(|sealed| {
-                let pending = is_pending(sealed, snapshots, &self.writer);
-                if !pending {
-                    spent.push(sealed.clone());
-                }
-                pending
-            });
+            let (pending, committed): (Vec<_>, Vec<_>) = std::mem::take(&mut state.sealed)
+                .into_iter()
+                .partition(|sealed| is_pending(sealed, snapshots, &self.writer));
+            state.sealed = pending;
+            state.committed.extend(committed.into_iter().map(|sealed| Committed { sealed, until }));
         });
-        sealing.spent.extend(spent);
-        self.remove_spent(&mut sealing).await;
+        self.forget_committed_locked(&mut sealing).await;
+    }
+
+    /// Lets go of what was kept for readers of older snapshots and whose time is over. While a generation is
+    /// being sealed it waits for the next call.
+    pub(crate) async fn forget_committed(self: &Arc<Self>) {
+        let Ok(mut sealing) = self.sealing.try_lock() else { return };
+        self.forget_committed_locked(&mut sealing).await;
+    }
+
+    async fn forget_committed_locked(&self, sealing: &mut Sealing) {
+        let now = Instant::now();
+        if self.state.read().committed.iter().any(|c| c.until <= now) {
+            self.install(|state| {
+                let (over, kept): (Vec<_>, Vec<_>) =
+                    std::mem::take(&mut state.committed).into_iter().partition(|c| c.until <= now);
+                state.committed = kept;
+                let gone = Arc::make_mut(&mut state.gone);
+                for Committed { sealed, .. } in over {
+                    for tenant in sealed.tenants() {
+                        let to = gone.entry(tenant).or_insert(0);
+                        *to = (*to).max(sealed.last_segment);
+                    }
+                    sealing.spent.push(sealed);
+                }
+            });
+        }
+        self.remove_spent(sealing).await;
     }
 
     /// Removes the files of spent generations that nobody reads any more.

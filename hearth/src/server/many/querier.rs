@@ -1,0 +1,202 @@
+//! The role `query`: no data folder, no lock, no log, no head. It answers out of the bucket and of what
+//! members have not flushed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use members::client::HttpTransport;
+use members::ingesters::{Ingesters, Options, RefreshError};
+use model::backoff::Backoff;
+use model::clock::{Clock, SystemClock};
+use object_store::ObjectStore;
+use prometheus_client::registry::Registry;
+use query::api::ApiState;
+use serde_json::json;
+use tokio::sync::watch;
+use tsdb::bucket::reader::{BucketReader, ReaderOptions};
+use ulid::Ulid;
+
+use super::membership::Membership;
+use super::storage::FreshStorage;
+use super::{addresses, member, token};
+use crate::config::{Loaded, Settings};
+use crate::http::Server;
+use crate::http::listener;
+use crate::http::prefix::RoutePrefix;
+use crate::metrics::process;
+use crate::objstore::{self, Location};
+use crate::secrets::redacted;
+use crate::server::reload::Retention;
+use crate::server::{self, Failure, Signals, identity, names};
+use crate::traces;
+
+/// How often the catalogs of all tenants are read. With twice this and the longest query, what a member has
+/// committed is still to be had of it (see [`crate::server::KEEP_COMMITTED`]).
+const CATALOGS_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs until a signal.
+pub async fn serve(loaded: &Loaded, location: &Location) -> Result<(), Failure> {
+    let settings = &loaded.settings;
+    let mut signals =
+        Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
+    let (socket, address) =
+        listener::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
+    let mut registry = Registry::default();
+    process::register(&mut registry);
+    let auth = identity::auth(settings, &mut registry).map_err(Failure::Start)?;
+    let web = Server::new(registry, server::guard(settings), RoutePrefix::of(settings), auth.clone());
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(listener::serve(
+        socket,
+        web.app(),
+        auth,
+        server::bounds(settings),
+        server::until(stopped),
+    ));
+    let membership = tokio::select! {
+        opened = open_with_patience(loaded, location, &web, address) => opened.map_err(Failure::Start)?,
+        name = signals.next() => {
+            tracing::info!("{name} while opening: stopping");
+            return Ok(());
+        }
+    };
+    crate::say(format_args!("Hearth answers queries over {location} on http://{address}\n"));
+    tokio::spawn(traces::export(address.to_string()));
+    let name = signals.next().await;
+    tracing::info!("{name}: stopping, requests in flight have {}", settings.shutdown_timeout);
+    web.stop();
+    membership.leave().await;
+    let _ = stop.send(true);
+    if let Err(e) = serving.await {
+        tracing::error!("the HTTP server ended unexpectedly: {e}");
+    }
+    traces::flush(&address.to_string()).await;
+    Ok(())
+}
+
+/// Opens the bucket and the roster, again and again where what is in the way may pass by itself.
+async fn open_with_patience(
+    loaded: &Loaded,
+    location: &Location,
+    web: &Server,
+    address: SocketAddr,
+) -> Result<Membership, String> {
+    let mut backoff = Backoff::new(server::FIRST_PAUSE, server::LONGEST_PAUSE);
+    loop {
+        match open(loaded, location, web, address).await {
+            Ok(membership) => return Ok(membership),
+            Err(Unopened::Mend(why)) => return Err(redacted(&why)),
+            Err(Unopened::Wait(why)) => {
+                let why = redacted(&why);
+                tracing::warn!("the bucket cannot be read yet, trying again: {why}");
+                web.wait_for(&why);
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+        }
+    }
+}
+
+/// Why it could not be opened: something to mend, or something that may pass by itself.
+enum Unopened {
+    Mend(String),
+    Wait(String),
+}
+
+impl From<RefreshError> for Unopened {
+    fn from(e: RefreshError) -> Unopened {
+        match &e {
+            RefreshError::Catalog(c) if !c.passes() => Unopened::Mend(e.to_string()),
+            _ => Unopened::Wait(e.to_string()),
+        }
+    }
+}
+
+async fn open(
+    loaded: &Loaded,
+    location: &Location,
+    web: &Server,
+    address: SocketAddr,
+) -> Result<Membership, Unopened> {
+    let settings = &loaded.settings;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = objstore::open(location, settings).map_err(Unopened::Mend)?;
+    objstore::reach(location, settings).await.map_err(|e| match e.passes() {
+        true => Unopened::Wait(e.to_string()),
+        false => Unopened::Mend(e.to_string()),
+    })?;
+    let name = format!("query-{}", Ulid::new());
+    let reader = reader(settings, &store, &clock, &name).await?;
+    let transport = HttpTransport::new(token(settings)).map_err(|e| Unopened::Mend(e.to_string()))?;
+    let ingesters = Ingesters::open(Options {
+        store: store.clone(),
+        reader,
+        transport: Arc::new(transport),
+        clock: clock.clone(),
+        interval: settings.members_interval.0,
+        addresses: addresses(settings).map_err(Unopened::Mend)?,
+    })
+    .await?;
+    tokio::spawn(ingesters.clone().follow(CATALOGS_EVERY));
+    let storage = FreshStorage { ingesters: ingesters.clone(), web: web.clone() };
+    let (_, tenants) = identity::resolvers();
+    let mut api = server::api_config(loaded, Arc::new(storage), web, clock.clone(), tenants);
+    api.addresses = names::addresses(settings, address);
+    api.external_url = names::external_url(settings, address);
+    web.open_roles(query::api::router(ApiState::new(api)).merge(router(ingesters)), settings.role);
+    let own = member(settings, &name, address, &*clock);
+    Membership::begin(store, clock, own).await.map_err(|e| Unopened::Wait(e.to_string()))
+}
+
+async fn reader(
+    settings: &Settings,
+    store: &Arc<dyn ObjectStore>,
+    clock: &Arc<dyn Clock>,
+    name: &str,
+) -> Result<Arc<BucketReader>, Unopened> {
+    let some = |ms: i64| Some(ms).filter(|ms| *ms > 0);
+    let opened = BucketReader::open(ReaderOptions {
+        store: store.clone(),
+        clock: clock.clone(),
+        name: name.to_owned(),
+        cache_bytes: settings.cache_bytes.bytes(),
+        rules: server::retention_rules(&Retention::new(settings)),
+        exemplar_keep_ms: some(settings.exemplars_retention.ms()),
+        metadata_keep_ms: some(settings.metadata_retention.ms()),
+    });
+    opened.await.map_err(|e| Unopened::from(RefreshError::from(e)))
+}
+
+/// `GET /api/v1/status/members`: who takes part, as this process knows it.
+fn router(ingesters: Arc<Ingesters>) -> Router {
+    Router::new().route("/api/v1/status/members", get(status)).with_state(ingesters)
+}
+
+async fn status(State(ingesters): State<Arc<Ingesters>>) -> Response {
+    let known = ingesters.known();
+    let members: Vec<_> = known
+        .all()
+        .map(|seen| {
+            let m = &seen.member;
+            json!({
+                "name": m.name,
+                "role": m.role,
+                "address": ingesters.address(m),
+                "zone": m.zone,
+                "replicaGroup": m.replica_group,
+                "owesSamples": m.owes,
+                "late": seen.is_late(),
+                "started": m.started_ms as f64 / 1000.0,
+                "lastBeat": m.beat_ms as f64 / 1000.0,
+                "version": m.hearth,
+            })
+        })
+        .collect();
+    let data = json!({ "members": members, "error": ingesters.failure() });
+    let body = json!({ "status": "success", "data": data }).to_string();
+    ([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,126 @@
+//! Questions over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::source::{Budget, SourceError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::ask::{Reply, Transport, Waiting};
+use crate::error::AskError;
+use crate::routes::{ASK, Token, bearer};
+use crate::wire::decode::Pieces;
+
+/// How long a connection may take, and the beginning of an answer. The rest has the query's time.
+const CONNECT: Duration = Duration::from_secs(1);
+const BEGIN: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a query that waits is over.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Pieces that wait to be read.
+const PIECES: usize = 8;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpTransport {
+    client: reqwest::Client,
+    runtime: Handle,
+    token: Token,
+}
+
+impl HttpTransport {
+    /// Must be made within a runtime, which it uses. `token` is what members show one another.
+    pub fn new(token: Token) -> Result<HttpTransport, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(HttpTransport { client, runtime: Handle::current(), token })
+    }
+}
+
+/// Ends when the query is over, with the reason.
+async fn over(budget: &Budget) -> SourceError {
+    loop {
+        if let Err(e) = budget.check() {
+            return e;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// An error of the client with its causes: the outermost says little.
+fn told(e: &reqwest::Error) -> AskError {
+    let mut text = e.to_string();
+    let mut cause = std::error::Error::source(e);
+    while let Some(e) = cause {
+        text += &format!(": {e}");
+        cause = e.source();
+    }
+    AskError::Away(text)
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Waiting {
+        let (begun, wait) = std::sync::mpsc::sync_channel(1);
+        let (pieces, arrived) = mpsc::channel(PIECES);
+        let mut request = self.client.post(format!("{address}{ASK}")).body(question);
+        if let Some(token) = (self.token)() {
+            request = request.header("authorization", bearer(&token));
+        }
+        let budget = budget.clone();
+        self.runtime.spawn(async move {
+            let sent = async {
+                let too_long = || AskError::Away(format!("it did not begin an answer within {BEGIN:?}"));
+                tokio::select! {
+                    sent = tokio::time::timeout(BEGIN, request.send()) => {
+                        sent.map_err(|_| too_long())?.map_err(|e| told(&e))
+                    }
+                    e = over(&budget) => Err(AskError::Query(e)),
+                }
+            };
+            let mut response = match sent.await {
+                Ok(response) => response,
+                Err(e) => return drop(begun.send(Err(e))),
+            };
+            if begun.send(Ok(response.status().as_u16())).is_err() {
+                return;
+            }
+            loop {
+                let piece = tokio::select! {
+                    piece = response.chunk() => piece.map_err(|e| told(&e)),
+                    e = over(&budget) => Err(AskError::Query(e)),
+                    // Who does not read on does not want the rest: the connection is closed.
+                    () = pieces.closed() => return,
+                };
+                let piece = match piece {
+                    Ok(Some(piece)) => Ok(piece),
+                    Ok(None) => return,
+                    Err(e) => Err(e),
+                };
+                let is_last = piece.is_err();
+                if pieces.send(piece).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Box::new(move || {
+            let status = wait.recv().unwrap_or_else(|_| Err(AskError::Query(SourceError::Canceled)))?;
+            Ok(Reply { status, pieces: Box::new(Arrived(arrived)) })
+        })
+    }
+}
+
+/// Pieces as they arrive.
+struct Arrived(mpsc::Receiver<Result<Bytes, AskError>>);
+
+impl Pieces for Arrived {
+    fn next(&mut self) -> Option<Result<Bytes, AskError>> {
+        self.0.blocking_recv()
+    }
+}

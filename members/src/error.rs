@@ -1,0 +1,52 @@
+//! What may come back of a member instead of an answer.
+
+use model::source::SourceError;
+
+/// Why a member's answer cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AskError {
+    /// What was asked for is in the bucket by now: this snapshot of the tenant's catalog has it.
+    #[error("what it held is in the bucket, in snapshot {snapshot}")]
+    Committed { snapshot: u64 },
+    /// It did not answer, or broke off.
+    #[error("{0}")]
+    Away(String),
+    /// It answered something else.
+    #[error("its answer cannot be used: {0}")]
+    Wrong(String),
+    /// The query is over, or may not use so much.
+    #[error(transparent)]
+    Query(SourceError),
+}
+
+/// A member that did not answer as it should; what to do is said once for all.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{member} takes part and {why}. Without it the answer would lack what it has not flushed: ask again when it is there; `partial_response=true` answers without it; if it is gone for good, `hearth bucket forget` it"
+)]
+pub struct MemberFailed {
+    pub member: String,
+    pub why: String,
+}
+
+impl AskError {
+    /// As a query sees it; `member` is who was asked.
+    pub fn of(self, member: &str) -> SourceError {
+        match self {
+            AskError::Query(e) => e,
+            e => SourceError::storage(MemberFailed { member: member.to_owned(), why: e.sentence() }),
+        }
+    }
+
+    /// What the member did, as the second half of a sentence.
+    pub fn sentence(&self) -> String {
+        match self {
+            AskError::Committed { snapshot } => {
+                format!("says that snapshot {snapshot} has all, which is not there")
+            }
+            AskError::Away(why) => format!("does not answer: {why}"),
+            AskError::Wrong(why) => format!("gives an answer that cannot be used: {why}"),
+            AskError::Query(e) => e.to_string(),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! All that a tenant has, as one source: a snapshot's blocks, and what every member holds above its floor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::exemplar::{Gathered, SeriesExemplars};
+use model::labels::Labels;
+use model::matcher::Matcher;
+use model::sample::Metadata;
+use model::source::merge::MergeCursor;
+use model::source::{Budget, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::tenant::TenantId;
+use parking_lot::Mutex;
+use tsdb::catalog::Snapshot;
+
+use crate::PROTOCOL;
+use crate::ask::{self, Reply, SamplesAnswer};
+use crate::error::{AskError, MemberFailed};
+use crate::ingesters::{Ingesters, KnownMembers};
+use crate::roster::Member;
+use crate::wire::request::{Label, Question, What, labels};
+
+/// How often a query begins again because the bucket was ahead of its snapshot, or a member withdrew. Each
+/// time is another's progress.
+const ATTEMPTS: usize = 8;
+
+/// What an answer that was to be given all the same lacks, a sentence for each part.
+#[derive(Debug, Default)]
+pub struct Missing(Mutex<BTreeSet<String>>);
+
+impl Missing {
+    fn note(&self, what: String) {
+        self.0.lock().insert(what);
+    }
+
+    pub fn sentences(&self) -> Vec<String> {
+        self.0.lock().iter().cloned().collect()
+    }
+}
+
+/// What one query holds on to.
+#[derive(Clone)]
+struct Pinned {
+    known: Arc<KnownMembers>,
+    snapshot: Arc<Snapshot>,
+}
+
+/// See the module.
+pub struct FreshSource {
+    ingesters: Arc<Ingesters>,
+    tenant: TenantId,
+    pinned: Mutex<Pinned>,
+    missing: Option<Arc<Missing>>,
+}
+
+/// What is asked of every member.
+struct Asking {
+    what: What,
+    selectors: Vec<Vec<Label>>,
+    range_ms: (i64, i64),
+    budget: Arc<Budget>,
+}
+
+impl Asking {
+    fn new(what: What, selectors: &[Vec<Matcher>], range_ms: (i64, i64), budget: &Arc<Budget>) -> Asking {
+        let selectors = selectors.iter().map(|matchers| labels(matchers)).collect();
+        Asking { what, selectors, range_ms, budget: budget.clone() }
+    }
+}
+
+/// What all members said, by name, and the state that it belongs to.
+struct Answers<T> {
+    pinned: Pinned,
+    of_members: Vec<(String, T)>,
+}
+
+/// Who takes part and a snapshot, in this order: what a member withdrew is in a snapshot that is taken later.
+fn pin(ingesters: &Ingesters, tenant: &TenantId) -> Pinned {
+    let known = ingesters.known();
+    Pinned { known, snapshot: ingesters.reader().snapshot(tenant) }
+}
+
+impl FreshSource {
+    /// All that a tenant has, in the bucket and at all members. Without `missing` a member that does not
+    /// answer fails the query, with it what is missing is noted there.
+    pub fn new(ingesters: Arc<Ingesters>, tenant: TenantId, missing: Option<Arc<Missing>>) -> FreshSource {
+        let pinned = Mutex::new(pin(&ingesters, &tenant));
+        FreshSource { ingesters, tenant, pinned, missing }
+    }
+
+    fn question(&self, asking: &Asking, member: &Member, pinned: &Pinned) -> Question {
+        let left = asking.budget.deadline().map(|at| at.saturating_duration_since(std::time::Instant::now()));
+        Question {
+            version: PROTOCOL,
+            writer: member.name.clone(),
+            tenant: self.tenant.to_string(),
+            floor: pinned.snapshot.watermark(&member.name).unwrap_or(0),
+            selectors: asking.selectors.clone(),
+            min_t_ms: asking.range_ms.0,
+            max_t_ms: asking.range_ms.1,
+            timeout_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            what: asking.what.clone(),
+        }
+    }
+
+    /// Asks all members at once and takes what they say, again on a newer snapshot where that is needed.
+    fn ask<T>(
+        &self,
+        asking: impl Fn(&Pinned) -> Asking,
+        understand: impl Fn(Reply, &Question, &str) -> Result<T, AskError>,
+    ) -> Result<Answers<T>, SourceError> {
+        for _ in 0..ATTEMPTS {
+            let mut pinned = self.pinned.lock().clone();
+            self.check_age(&mut pinned)?;
+            let wanted = asking(&pinned);
+            wanted.budget.check()?;
+            let mut waiting = Vec::new();
+            for member in pinned.known.owing() {
+                let question = self.question(&wanted, member, &pinned);
+                let address = self.ingesters.address(member);
+                let reply = self.ingesters.transport().send(address, question.to_text(), &wanted.budget);
+                waiting.push((member, question, reply));
+            }
+            let (mut answers, mut failed, mut needs) = (Vec::new(), Vec::new(), 0);
+            for (member, question, reply) in waiting {
+                match reply().and_then(|reply| understand(reply, &question, &shown(&self.ingesters, member)))
+                {
+                    Ok(answer) => answers.push((member.clone(), answer)),
+                    Err(AskError::Query(e)) => return Err(e),
+                    Err(AskError::Committed { snapshot }) => needs = needs.max(snapshot),
+                    Err(e) => failed.push((member.clone(), e)),
+                }
+            }
+            if needs > 0 {
+                self.go_on(&pinned, needs)?;
+                continue;
+            }
+            let uncovered = uncovered(failed, &answers);
+            if !uncovered.is_empty() && self.ingesters.look_again(&pinned.known)? {
+                // One that did not answer has flushed and withdrawn, or moved.
+                *self.pinned.lock() = pin(&self.ingesters, &self.tenant);
+                continue;
+            }
+            for (member, why) in uncovered {
+                let member = shown(&self.ingesters, &member);
+                match &self.missing {
+                    None => return Err(why.of(&member)),
+                    Some(missing) => missing.note(MemberFailed { member, why: why.sentence() }.to_string()),
+                }
+            }
+            let of_members = answers.into_iter().map(|(member, answer)| (member.name, answer)).collect();
+            return Ok(Answers { pinned, of_members });
+        }
+        Err(SourceError::storage(format!(
+            "members flushed {ATTEMPTS} times while a query began: try again, and look whether the bucket is slow"
+        )))
+    }
+
+    /// A roster that is too old may lack a member that came since.
+    fn check_age(&self, pinned: &mut Pinned) -> Result<(), SourceError> {
+        if self.ingesters.known().is_stale().is_none() {
+            return Ok(());
+        }
+        self.ingesters.look_again(&pinned.known)?;
+        let Some(age) = self.ingesters.known().is_stale() else {
+            *pinned = pin(&self.ingesters, &self.tenant);
+            *self.pinned.lock() = pinned.clone();
+            return Ok(());
+        };
+        let why = self.ingesters.failure().unwrap_or_else(|| "the bucket does not answer".to_owned());
+        let sentence = format!(
+            "who takes part could not be read for {age:.0?}, so a member that is new may be missing: {why}"
+        );
+        match &self.missing {
+            None => Err(SourceError::storage(sentence)),
+            Some(missing) => {
+                missing.note(sentence);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on with a snapshot that is at least as new as its number.
+    fn go_on(&self, from: &Pinned, number: u64) -> Result<(), SourceError> {
+        let snapshot = self.ingesters.newer(&self.tenant, number)?.ok_or_else(|| {
+            SourceError::storage(format!(
+                "a member has committed snapshot {number} of tenant {}, and the bucket does not show it: do all use the same bucket?",
+                self.tenant
+            ))
+        })?;
+        *self.pinned.lock() = Pinned { known: from.known.clone(), snapshot };
+        Ok(())
+    }
+
+    fn look_up<T: Ord>(
+        &self,
+        query: &LabelQuery,
+        what: What,
+        of_bucket: impl Fn(&dyn Source) -> Result<Vec<T>, SourceError>,
+        understand: impl Fn(Reply, &Question) -> Result<Vec<T>, AskError>,
+    ) -> Result<Vec<T>, SourceError> {
+        let range_ms = (query.min_t_ms, query.max_t_ms);
+        let asking = |_: &Pinned| Asking::new(what.clone(), &query.selectors, range_ms, &query.budget);
+        let answers = self.ask(asking, |reply, question, _| understand(reply, question))?;
+        let mut all = match self.ingesters.reader().source(&self.tenant, &answers.pinned.snapshot) {
+            Some(bucket) => of_bucket(&bucket)?,
+            None => Vec::new(),
+        };
+        answers.of_members.into_iter().for_each(|(_, found)| all.extend(found));
+        // Ascending runs: the stable sort merges them.
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// Exemplars of series that match any of the selectors, from `range_ms.0` to `range_ms.1`, both included.
+    pub fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range_ms: (i64, i64),
+        budget: &Arc<Budget>,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        let asking = |_: &Pinned| Asking::new(What::Exemplars, selectors, range_ms, budget);
+        let answers = self.ask(asking, |reply, question, _| ask::exemplars(reply, question, budget))?;
+        let mut all = Gathered::default();
+        self.ingesters.reader().exemplars(&self.tenant, selectors, range_ms, budget, &mut all)?;
+        for (_, found) in answers.of_members {
+            found.into_iter().for_each(|s| all.add(&s.labels, s.exemplars));
+        }
+        Ok(all.finish())
+    }
+
+    /// What is known of metrics, by name; `metric` narrows it to one.
+    pub fn metadata(
+        &self,
+        metric: Option<&str>,
+        budget: &Arc<Budget>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
+        let what = What::Metadata(metric.map(str::to_owned));
+        let asking = |_: &Pinned| Asking::new(what.clone(), &[], (i64::MIN, i64::MAX), budget);
+        let answers = self.ask(asking, |reply, question, _| ask::metadata(reply, question, budget))?;
+        let mut known: BTreeMap<String, BTreeSet<Metadata>> = BTreeMap::new();
+        let mut add = |name: String, all: Vec<Metadata>| known.entry(name).or_default().extend(all);
+        let stored = self.ingesters.reader().metadata(&self.tenant)?;
+        let wanted = stored.into_iter().filter(|(name, _)| metric.is_none_or(|metric| name == metric));
+        wanted.for_each(|(name, all)| add(name, all.into_keys().collect()));
+        for (_, found) in answers.of_members {
+            found.into_iter().for_each(|(name, all)| add(name, all));
+        }
+        Ok(known.into_iter().map(|(name, all)| (name, all.into_iter().collect())).collect())
+    }
+}
+
+/// Failures of members whose samples nobody else has: those of a replica group are covered by any other of
+/// it.
+fn uncovered<T>(failed: Vec<(Member, AskError)>, answers: &[(Member, T)]) -> Vec<(Member, AskError)> {
+    let covered = |m: &Member| {
+        !m.replica_group.is_empty() && answers.iter().any(|(a, _)| a.replica_group == m.replica_group)
+    };
+    failed.into_iter().filter(|(member, _)| !covered(member)).collect()
+}
+
+/// A member as errors and warnings name it.
+fn shown(ingesters: &Ingesters, member: &Member) -> String {
+    let seen_ms = ingesters.clock().now_ms().saturating_sub(member.beat_ms).max(0);
+    format!("ingester {} at {} (last seen {} s ago)", member.name, ingesters.address(member), seen_ms / 1000)
+}
+
+impl Source for FreshSource {
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        selection.budget.check()?;
+        let selectors = [selection.matchers.clone()];
+        let range_ms = (selection.min_t_ms, selection.max_t_ms);
+        let asking = |pinned: &Pinned| {
+            let bucket = self.ingesters.reader().source(&self.tenant, &pinned.snapshot);
+            let windows = bucket.and_then(|b| b.windows_span_ms(range_ms.0, range_ms.1));
+            let unsettled_in_ms = windows.map(|(first, last)| (first.max(range_ms.0), last.min(range_ms.1)));
+            Asking::new(What::Samples { unsettled_in_ms }, &selectors, range_ms, &selection.budget)
+        };
+        let answers =
+            self.ask(asking, |reply, question, from| ask::samples(reply, question, from, &selection.budget))?;
+        let snapshot = &answers.pinned.snapshot;
+        if answers.of_members.iter().any(|(_, begun)| begun.snapshot > snapshot.number) {
+            self.ingesters.refresh_soon(&self.tenant);
+        }
+        let mut unsettled_ms: Vec<(i64, i64)> =
+            answers.of_members.iter().flat_map(|(_, begun)| begun.unsettled_ms.iter().copied()).collect();
+        unsettled_ms.sort_unstable();
+        // Oldest first, as far as can be told: what is not flushed stands over blocks, and of members the one
+        // whose name sorts last.
+        let mut cursors: Vec<Box<dyn SeriesCursor>> = Vec::new();
+        if let Some(bucket) = self.ingesters.reader().source(&self.tenant, snapshot) {
+            cursors.push(bucket.select_with_unsettled(selection, &unsettled_ms)?);
+        }
+        for (_, SamplesAnswer { cursor, .. }) in answers.of_members {
+            cursors.push(match &self.missing {
+                None => cursor,
+                Some(missing) => Box::new(Tolerant { cursor, missing: missing.clone(), is_over: false }),
+            });
+        }
+        Ok(Box::new(MergeCursor::new(cursors)))
+    }
+
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        let of_bucket = |bucket: &dyn Source| bucket.series(query);
+        self.look_up(query, What::Series, of_bucket, |reply, q| ask::series(reply, q, &query.budget))
+    }
+
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        let of_bucket = |bucket: &dyn Source| bucket.label_names(query);
+        self.look_up(query, What::LabelNames, of_bucket, |reply, q| ask::texts(reply, q, &query.budget))
+    }
+
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        let of_bucket = |bucket: &dyn Source| bucket.label_values(name, query);
+        let what = What::LabelValues(name.to_owned());
+        self.look_up(query, what, of_bucket, |reply, q| ask::texts(reply, q, &query.budget))
+    }
+}
+
+/// Ends where a member breaks off, and says so, for who wants a part rather than an error.
+struct Tolerant {
+    cursor: Box<dyn SeriesCursor>,
+    missing: Arc<Missing>,
+    is_over: bool,
+}
+
+impl SeriesCursor for Tolerant {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        match self.cursor.next_batch() {
+            Err(SourceError::Storage(why)) => {
+                self.missing.note(why.to_string());
+                self.is_over = true;
+                Ok(None)
+            }
+            next => next,
+        }
+    }
+
+    fn labels_to_come(&self) -> Option<Vec<Labels>> {
+        if self.is_over { Some(Vec::new()) } else { self.cursor.labels_to_come() }
+    }
+}
