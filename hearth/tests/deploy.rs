@@ -88,6 +88,7 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
         "hearth/src/live_file.rs",
         "hearth/src/metrics/store.rs",
         "hearth/src/metrics/process.rs",
+        "hearth/src/metrics/limits.rs",
         "ingest/src/metrics.rs",
         "query/src/api/metrics.rs",
         "compactor/src/metrics.rs",

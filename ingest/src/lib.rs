@@ -4,7 +4,8 @@
 //!
 //! 1. It arrives at [`http::router`]. Content type and encoding say which protocol it speaks (else 415), a
 //!    header or the absence of one says whose it is.
-//! 2. The first bytes of the body declare its decoded length. If that is within the [`limits::Limits`], the
+//! 2. Who sends faster than its tenant may is told to come again (503). The first bytes of the body declare
+//!    its decoded length. If that is within the [`limits::Limits`], which a tenant may have of its own, the
 //!    rest of the body is read; memory for what has arrived, and then for what it becomes, is reserved from
 //!    what all requests share (else 503).
 //! 3. Snappy is undone; a hand-written parser walks the message once ([`remote_write::v1`],
@@ -30,6 +31,7 @@ pub mod limits;
 pub mod memory;
 pub mod metrics;
 pub mod protocol;
+mod rate;
 pub mod reject;
 pub mod remote_write;
 pub mod text;

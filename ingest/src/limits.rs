@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use model::tenant_limits::{Limit, TenantLimits};
+use tsdb::head::SeriesLimits;
+
 /// The limits of the write path. Every one of them answers a client with the number it ran into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -38,6 +41,10 @@ pub struct Limits {
     pub max_ahead_ms: i64,
     /// How old a sample may be; `None` for as old as 1970.
     pub retention_ms: Option<i64>,
+    /// How old a sample may be when it comes, whatever the retention; `None` for no such limit.
+    pub past_grace_ms: Option<i64>,
+    /// How many series a tenant may have in the head.
+    pub series: SeriesLimits,
 }
 
 impl Default for Limits {
@@ -56,14 +63,38 @@ impl Default for Limits {
             max_metadata_bytes: 4096,
             max_ahead_ms: 10 * 60 * 1000,
             retention_ms: None,
+            past_grace_ms: None,
+            series: SeriesLimits::default(),
         }
     }
 }
 
 impl Limits {
+    /// With what a tenant may instead: where it has a limit, that holds, be it higher or lower.
+    pub(crate) fn of_tenant(&self, tenant: &TenantLimits) -> Limits {
+        let size = |limit, otherwise: usize| match tenant.bound(limit) {
+            Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            None => otherwise,
+        };
+        let ms = |limit| tenant.bound(limit).map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        Limits {
+            // Never more than what memory was set aside for.
+            max_decoded_bytes: size(Limit::MaxRequestSize, self.max_decoded_bytes)
+                .min(self.max_decoded_bytes),
+            max_labels: size(Limit::MaxLabelNames, self.max_labels),
+            max_label_name_bytes: size(Limit::MaxLabelNameLength, self.max_label_name_bytes),
+            max_label_value_bytes: size(Limit::MaxLabelValueLength, self.max_label_value_bytes),
+            max_ahead_ms: ms(Limit::CreationGracePeriod).unwrap_or(self.max_ahead_ms),
+            past_grace_ms: ms(Limit::PastGracePeriod).or(self.past_grace_ms),
+            series: SeriesLimits::of(tenant),
+            ..self.clone()
+        }
+    }
+
     /// First and last timestamp that is taken at this moment, both included.
     pub(crate) fn accepted_ms(&self, now_ms: i64) -> std::ops::RangeInclusive<i64> {
-        let oldest = self.retention_ms.map_or(0, |r| now_ms.saturating_sub(r).max(0));
+        let back = [self.retention_ms, self.past_grace_ms].into_iter().flatten().min();
+        let oldest = back.map_or(0, |r| now_ms.saturating_sub(r).max(0));
         oldest..=now_ms.saturating_add(self.max_ahead_ms)
     }
 }

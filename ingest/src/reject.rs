@@ -1,6 +1,9 @@
 //! What was not stored and why: counted by reason, the first few in words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+
+use model::tenant_limits::Limit;
 
 /// Why a series, a sample or a metric's metadata was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,10 +29,12 @@ pub enum Reason {
     OutOfOrderExemplar,
     /// An exemplar for which there is no memory (2.0 only), because the object store takes less than comes.
     NoRoom,
+    /// A new series of a tenant, or of one of its metrics, that has as many as it may.
+    TooManySeries,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 12] = [
+    pub const ALL: [Reason; 13] = [
         Reason::InvalidUtf8,
         Reason::EmptyLabelName,
         Reason::DuplicateLabelName,
@@ -42,6 +47,7 @@ impl Reason {
         Reason::InvalidHistogram,
         Reason::OutOfOrderExemplar,
         Reason::NoRoom,
+        Reason::TooManySeries,
     ];
 
     /// As the `reason` label of `hearth_ingest_rejected_total` has it.
@@ -59,6 +65,7 @@ impl Reason {
             Reason::InvalidHistogram => "invalid_histogram",
             Reason::OutOfOrderExemplar => "out_of_order_exemplar",
             Reason::NoRoom => "no_room",
+            Reason::TooManySeries => "too_many_series",
         }
     }
 }
@@ -72,9 +79,22 @@ pub struct Rejections {
     items: [u64; Reason::ALL.len()],
     samples: [u64; Reason::ALL.len()],
     told: Vec<String>,
+    /// Of these, what a limit of the tenant refused: samples, or items where there were none.
+    by_limit: BTreeMap<Limit, u64>,
 }
 
 impl Rejections {
+    /// Counts samples (at least one) that a limit of the tenant refused; [`Rejections::add`] has told of
+    /// them.
+    pub(crate) fn note_limit(&mut self, limit: Limit, samples: u64) {
+        *self.by_limit.entry(limit).or_default() += samples.max(1);
+    }
+
+    /// What limits of the tenant refused.
+    pub fn by_limit(&self) -> impl Iterator<Item = (Limit, u64)> + '_ {
+        self.by_limit.iter().map(|(limit, n)| (*limit, *n))
+    }
+
     /// Counts one refused item (a series, a sample, a metadata entry) that held `samples` samples; `tell` is
     /// only called for the first few.
     #[cold]

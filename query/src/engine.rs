@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use model::labels::Labels;
 use model::sample::Value;
 use model::source::at_once::may_wait;
-use model::source::{Budget, MemoryPool, ResolutionReport, Source};
+use model::source::{Budget, BudgetBounds, MemoryPool, ResolutionReport, Source};
+use model::tenant_limits::TenantLimits;
 
 use crate::annotations::Annotations;
 use crate::column::{Column, Point};
@@ -113,13 +114,30 @@ impl Engine {
 
     /// A budget with the engine's limits and a deadline `timeout` (at most the engine's own) from now.
     pub fn budget(&self, timeout: Option<Duration>) -> Arc<Budget> {
+        Budget::within_bounds(self.memory.clone(), self.bounds(timeout))
+    }
+
+    /// A budget for a query of a tenant, which may be called off where memory is short: for a thread that may
+    /// wait.
+    pub fn tenant_budget(&self, timeout: Option<Duration>, limits: &TenantLimits) -> Arc<Budget> {
+        let bounds = BudgetBounds { evictable: true, ..self.bounds(timeout) };
+        Budget::within_bounds(self.memory.clone(), bounds.of_tenant(limits))
+    }
+
+    /// The same for a query that is over soon, on a thread that must not wait.
+    pub fn tenant_budget_at_once(&self, timeout: Option<Duration>, limits: &TenantLimits) -> Arc<Budget> {
+        Budget::within_bounds(self.memory.clone(), self.bounds(timeout).of_tenant(limits))
+    }
+
+    /// What a query may that is of no tenant.
+    fn bounds(&self, timeout: Option<Duration>) -> BudgetBounds {
         let timeout = timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
-        Budget::within(
-            self.memory.clone(),
-            self.options.max_samples,
-            self.options.max_memory_bytes,
-            Instant::now().checked_add(timeout),
-        )
+        BudgetBounds {
+            max_samples: self.options.max_samples,
+            max_bytes: self.options.max_memory_bytes,
+            deadline: Instant::now().checked_add(timeout),
+            ..BudgetBounds::default()
+        }
     }
 
     /// Parses, plans and evaluates one query.

@@ -19,15 +19,17 @@ use ulid::Ulid;
 
 use super::one_shot::{self, CommandError};
 use crate::config::value::Role;
-use crate::config::{Loaded, Settings};
+use crate::config::{self, Loaded, Settings};
+use crate::error_chain::error_chain;
 use crate::http::Server;
 use crate::http::listener;
 use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
+use crate::server::limits::watch_retention;
 use crate::server::many::{self, Membership};
-use crate::server::{compaction, identity};
+use crate::server::{compaction, identity, retention};
 use crate::{logging, say};
 
 pub fn command() -> Command {
@@ -66,7 +68,10 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
     let maintenance =
         BucketMaintenance::new(arranged.store.clone(), Arc::new(SystemClock), Patience::default());
     let metrics = Metrics::register(&mut registry);
-    let compactor = Arc::new(Compactor::new(maintenance, compaction::settings(settings)?, &writer, metrics)?);
+    let limits = config::limits::load(settings).map_err(|e| error_chain(&e))?;
+    let keep = retention::with_limits(compaction::keep(settings), &limits.limits);
+    let compaction_settings = compaction::settings(settings, keep)?;
+    let compactor = Arc::new(Compactor::new(maintenance, compaction_settings, &writer, metrics)?);
     let stop = stop_on_signals(&compactor)?;
     let fine = if once {
         let round = compactor.round().await;
@@ -78,6 +83,7 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         let guard = crate::server::guard(settings);
         let web = Server::new(registry, guard, RoutePrefix::of(settings), auth.clone());
         web.open_roles(compaction::router(compactor.clone()), Role::Compact);
+        tokio::spawn(watch_retention(compactor.clone(), settings.clone()));
         let bounds = crate::server::bounds(settings);
         tokio::spawn(listener::serve(socket, web.app(), auth, bounds, std::future::pending()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -23,7 +23,7 @@ pub struct Malformed {
     pub what: String,
 }
 
-enum Node {
+pub(super) enum Node {
     Text(String),
     List(Vec<Spanned<Node>>),
     Map(Vec<(Spanned<String>, Spanned<Node>)>),
@@ -99,14 +99,18 @@ pub fn read(text: &str) -> Result<Vec<Entry>, Malformed> {
     if only_comments {
         return Ok(Vec::new());
     }
-    let root: Spanned<Node> = serde_saphyr::from_str(text).map_err(|e| Malformed {
+    let mut out = Vec::new();
+    flatten("", tree(text)?, &mut out)?;
+    Ok(out)
+}
+
+/// A file's text as a tree.
+pub(super) fn tree(text: &str) -> Result<Spanned<Node>, Malformed> {
+    serde_saphyr::from_str(text).map_err(|e| Malformed {
         line: e.location().map(|at| at.line()),
         column: e.location().map(|at| at.column()),
         what: e.without_snippet().to_string(),
-    })?;
-    let mut out = Vec::new();
-    flatten("", root, &mut out)?;
-    Ok(out)
+    })
 }
 
 fn flatten(key: &str, node: Spanned<Node>, out: &mut Vec<Entry>) -> Result<(), Malformed> {

@@ -2,6 +2,7 @@
 //! place.
 
 pub mod file;
+pub mod limits;
 pub mod retention;
 pub mod table;
 pub mod value;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::retention::{RetentionSelectors, TenantRetentions};
 use super::value::{
-    Addressing, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, LabelPairs, Listen, LogFormat,
-    LogLevel, Origins, Path, PathPrefix, Role, S3Checksum, Size, SourceResolution, Span, Spans, Sync, Texts,
-    Url, Urls, Value,
+    Addressing, Bound, Count, Dedup, Features, HeaderOption, HostNames, LabelNames, LabelPairs, Listen,
+    LogFormat, LogLevel, MemorySize, Origins, Path, PathPrefix, Role, S3Checksum, Size, SourceResolution,
+    Span, Spans, Sync, Texts, Url, Urls, Value,
 };
 
 /// One option as the outside knows it.
@@ -112,6 +112,8 @@ options! {
             "Allow /api/v1/admin/tsdb/ to delete series. Off, as in Prometheus: whoever reaches the address could delete everything.";
         "self_metrics_interval" self_metrics_interval: Span = "15s",
             "How often Hearth writes its own metrics into itself (tenant `default`, job `hearth`); 0 for never.";
+        "memory.limit" memory_limit: MemorySize = "80%",
+            "Memory that the settings in percent are shares of: itself a size, or a share of the machine's or the container's memory. A start warns where all of them together may hold more.";
         "log.level" log_level: LogLevel = "info",
             "What is logged to standard error: error, warn, info, debug, trace, or per crate as in `info,tsdb=debug`.";
         "log.format" log_format: LogFormat = "text",
@@ -136,9 +138,9 @@ options! {
             "This process alone writes to the bucket: lets it use a store without conditional writes and without a coordinator. Two such processes lose data.";
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
-        "head.max_memory_bytes" head_max_memory: Size = "0",
-            "Memory the head may hold. Close to it, samples are written to the local disk early; at it, writes are refused with 503, and senders try again. 0: two fifths of the machine's or the container's memory.";
-        "cache_bytes" cache_bytes: Size = "256MiB",
+        "head.max_memory_bytes" head_max_memory: MemorySize = "50%",
+            "Memory the head may hold: a size, or a share of memory.limit. Close to it, samples are written to the local disk early; at it, writes are refused with 503, and senders try again. 0 is the default.";
+        "cache_bytes" cache_bytes: MemorySize = "8% up to 256MiB",
             "Memory for what is read of blocks: indexes, small columns, pages, exemplars and metadata beside them, and the decoded samples of selections that fit into a quarter of it.";
         "wal.sync" wal_sync: Sync = "always",
             "When a write is acknowledged: after fsync (`always`), or at once with an fsync every so often (`100ms`), which a power loss may cost.";
@@ -184,7 +186,7 @@ options! {
             "Write rollups of 5 minutes and an hour in the same pass.";
         "compactor.dedup_replica_labels" compactor_dedup_replica_labels: LabelNames = "",
             "Labels that tell HA replicas apart: compaction drops them and makes the replicas one series, for good.";
-        "compactor.max_memory_bytes" compactor_max_memory: Size = "512MiB",
+        "compactor.max_memory_bytes" compactor_max_memory: MemorySize = "8% up to 512MiB",
             "Memory that compaction may hold, whatever the size of blocks.";
         "compactor.max_scratch_bytes" compactor_max_scratch: Size = "16GiB",
             "Disk that compaction may use below the data folder at a time: it writes smaller blocks rather than more.";
@@ -202,7 +204,7 @@ options! {
             "How long objects must have been there before they may be deleted as garbage: longer than any upload takes.";
     }
     "Exemplars and metadata" {
-        "exemplars.max_bytes" exemplars_max: Size = "64MiB",
+        "exemplars.max_bytes" exemplars_max: MemorySize = "2% up to 64MiB",
             "Memory for exemplars that are not in the object store yet: at half of it the head is flushed; beyond it new ones are refused.";
         "exemplars.retention" exemplars_retention: Span = "30d",
             "How long exemplars are kept; 0 for ever. They point at traces, which are seldom kept longer.";
@@ -256,8 +258,8 @@ options! {
             "Samples and points of results one query may hold at once, as Prometheus counts for its `--query.max-samples`.";
         "query.max_memory_bytes" query_max_memory: Size = "1GiB",
             "Memory the samples and results of one query may hold.";
-        "query.max_total_memory_bytes" query_max_total_memory: Size = "4GiB",
-            "Memory that all queries may hold together; one that would need more ends with an error.";
+        "query.max_total_memory_bytes" query_max_total_memory: MemorySize = "25% up to 4GiB",
+            "Memory that all queries may hold together. For one that needs more, the heaviest that is older than 10 s is called off; where there is none, it ends with an error itself.";
         "query.max_points" query_max_points: Count = "11000",
             "Steps one range query may have.";
         "query.max_text_bytes" query_max_text: Size = "1MiB",
@@ -318,8 +320,8 @@ options! {
             "The largest body of a write, compressed.";
         "ingest.max_decoded_bytes" ingest_max_decoded: Size = "32MiB",
             "The largest body of a write, decompressed; checked before anything is allocated.";
-        "ingest.max_in_flight_bytes" ingest_max_in_flight: Size = "512MiB",
-            "Memory that all writes in flight may hold together; beyond it, writes are refused with 503, and senders try again.";
+        "ingest.max_in_flight_bytes" ingest_max_in_flight: MemorySize = "8% up to 512MiB",
+            "Memory that all writes in flight may hold together; beyond it, writes are refused with 503, and senders try again. Never less than one write of the largest kind needs.";
         "ingest.max_ahead" ingest_max_ahead: Span = "10m",
             "How far ahead of the clock a sample may be.";
         "ingest.max_labels" ingest_max_labels: Count = "64",
@@ -330,6 +332,32 @@ options! {
             "Length of a label's value.";
         "ingest.max_series_bytes" ingest_max_series: Size = "32KiB",
             "Length of all names and values of one series together.";
+    }
+    "Limits of tenants" {
+        "limits.file" limits_file: Path = "",
+            "File with other limits for single tenants (`overrides: {team-a: {ingestion_rate: 50000}}`), by the names of Mimir. Read again every 10 s; shown at /runtime_config.";
+        "limits.ingestion_rate" limits_ingestion_rate: Bound = "0",
+            "Samples that a tenant may send in a second; faster ones are put off with 503. 0 for no limit, as with all limits here.";
+        "limits.ingestion_burst_size" limits_ingestion_burst_size: Bound = "0",
+            "Samples that may come at once, above the rate. 0: twenty seconds of it.";
+        "limits.max_global_series_per_user" limits_max_series: Bound = "0",
+            "Series that a tenant may have in the head of this process; samples of further ones are left out, the others are taken.";
+        "limits.max_global_series_per_metric" limits_max_series_per_metric: Bound = "0",
+            "Series that one metric of a tenant may have there.";
+        "limits.past_grace_period" limits_past_grace_period: Span = "0",
+            "How old a sample may be when it comes. 0: as old as the retention.";
+        "limits.max_fetched_series_per_query" limits_max_fetched_series: Bound = "0",
+            "Series that one query may read.";
+        "limits.max_fetched_chunks_per_query" limits_max_fetched_chunks: Bound = "0",
+            "Chunks that one query may read, each of 120 samples, which is what Prometheus' and Mimir's chunks have.";
+        "limits.max_total_query_length" limits_max_total_query_length: Span = "0",
+            "The longest time from start to end of a range query.";
+        "limits.max_partial_query_length" limits_max_partial_query_length: Span = "0",
+            "The longest time that one selector of a query may read, its range and the query's steps together.";
+        "limits.max_query_lookback" limits_max_query_lookback: Span = "0",
+            "How far back from now queries see; what is older is as if it were not there.";
+        "limits.max_outstanding_requests_per_tenant" limits_max_outstanding: Bound = "1000",
+            "Queries of a tenant that may wait for their turn; further ones are refused with 429.";
     }
 }
 

@@ -145,6 +145,58 @@ impl fmt::Display for Size {
     }
 }
 
+/// An amount of memory: a size, or a share of what there is, which may have an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemorySize {
+    Bytes(u64),
+    Share { percent: u64, most: Option<u64> },
+}
+
+impl MemorySize {
+    /// In bytes, where `all` are there; `None`: nobody knows how many, and a share of them has no end.
+    pub fn of(self, all: Option<u64>) -> Option<u64> {
+        match self {
+            MemorySize::Bytes(bytes) => Some(bytes),
+            MemorySize::Share { percent, most } => {
+                let share = all.map(|all| (u128::from(all) * u128::from(percent) / 100) as u64);
+                share.into_iter().chain(most).min()
+            }
+        }
+    }
+}
+
+impl Value for MemorySize {
+    const NAME: &'static str = "SIZE|PERCENT";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let Some((percent, rest)) = text.split_once('%') else {
+            return Size::parse(text)
+                .map(|size| MemorySize::Bytes(size.0))
+                .map_err(|why| format!("{why}; or a share, such as 25% or 25% up to 4GiB"));
+        };
+        let percent = percent.trim().parse().ok().filter(|p| (1..=100).contains(p));
+        let percent = percent.ok_or("is no share: write 1% to 100%")?;
+        let most = match rest.trim() {
+            "" => None,
+            rest => {
+                let size = rest.strip_prefix("up to").ok_or("is no share: write 25% or 25% up to 4GiB")?;
+                Some(Size::parse(size.trim())?.0)
+            }
+        };
+        Ok(MemorySize::Share { percent, most })
+    }
+}
+
+impl fmt::Display for MemorySize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemorySize::Bytes(bytes) => Size(*bytes).fmt(f),
+            MemorySize::Share { percent, most: None } => write!(f, "{percent}%"),
+            MemorySize::Share { percent, most: Some(most) } => write!(f, "{percent}% up to {}", Size(*most)),
+        }
+    }
+}
+
 /// A number of things, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u64);
@@ -167,6 +219,25 @@ impl Value for Count {
 }
 
 impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A number that bounds something; 0 for no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bound(pub u64);
+
+impl Value for Bound {
+    const NAME: &'static str = "NUMBER";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = text.replace('_', "").parse();
+        number.map(Bound).map_err(|_| "is not a whole number, or 0 for no limit".into())
+    }
+}
+
+impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

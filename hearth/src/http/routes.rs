@@ -494,7 +494,7 @@ impl Metrics {
 
 /// Prefixes of the paths that are counted by name. Whatever else is asked for is `other`, so that a scanner
 /// cannot make series.
-const HANDLERS: [&str; 33] = [
+const HANDLERS: [&str; 34] = [
     "/-/flush",
     "/-/healthy",
     "/-/quit",
@@ -527,6 +527,7 @@ const HANDLERS: [&str; 33] = [
     "/federate",
     "/internal/v1/ask",
     "/metrics",
+    "/runtime_config",
     "/version",
 ];
 

@@ -15,6 +15,7 @@ use compactor::settings::{RetentionSettings, Settings as CompactorSettings};
 use compactor::worker::{Compactor, JobReport};
 use serde_json::{Value, json};
 
+use super::memory_limit;
 use crate::config::Settings;
 
 /// Windows that are made when downsampling is on, in milliseconds.
@@ -36,15 +37,14 @@ pub fn keep(settings: &Settings) -> RetentionSettings {
 
 /// The longest that any raw sample is kept, in milliseconds; `None` for ever. Older ones are refused on
 /// arrival.
-pub fn longest_raw_ms(settings: &Settings) -> Option<i64> {
-    let keep = keep(settings);
+pub fn longest_raw_ms(keep: &RetentionSettings) -> Option<i64> {
     let tenants = keep.tenants.values().filter_map(|t| t.raw_ms);
     let rules = keep.rules.iter().map(|r| r.rule.keep_ms);
     tenants.chain(rules).fold(keep.raw_ms, |a, b| Some(a?.max(b?)))
 }
 
-/// What the compactor goes by.
-pub fn settings(from: &Settings) -> Result<CompactorSettings, String> {
+/// What the compactor goes by; `keep` is how long things are kept.
+pub fn settings(from: &Settings, keep: RetentionSettings) -> Result<CompactorSettings, String> {
     let plan = PlanSettings {
         levels_ms: from.compactor_levels.0.iter().map(|s| s.ms()).collect(),
         grace_ms: from.compactor_grace.ms(),
@@ -57,10 +57,10 @@ pub fn settings(from: &Settings) -> Result<CompactorSettings, String> {
     plan.check().map_err(|why| format!("compactor.levels: {why}"))?;
     Ok(CompactorSettings {
         plan,
-        max_memory_bytes: from.compactor_max_memory.0,
+        max_memory_bytes: memory_limit::compaction_bytes(from),
         max_block_bytes: from.compactor_max_block.0,
         max_scratch_bytes: from.compactor_max_scratch.0,
-        keep: keep(from),
+        keep,
         expired_delay: from.retention_delay.0,
         replica_labels: from.compactor_dedup_replica_labels.0.clone(),
         delete_delay: from.compactor_delete_delay.0,

@@ -3,18 +3,22 @@
 pub mod compaction;
 pub mod identity;
 mod lifecycle;
+pub mod limits;
 pub mod many;
 mod memory_limit;
+mod memory_watch;
 mod names;
 mod prometheus_words;
 mod query_storage;
 mod reload;
+pub mod retention;
 mod rules;
 mod snapshot;
 mod stored_cardinality;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +26,11 @@ use compactor::worker::Compactor;
 use ingest::http::IngestState;
 use model::backoff::Backoff;
 use model::clock::{Clock, SystemClock};
+use model::tenant_limits::LimitsByTenant;
 use object_store::ObjectStore;
+use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
+use query::api::active_queries::ActiveQueries;
 use query::api::{ApiConfig, ApiState, CorsOrigins, TenantResolver};
 use query::engine::EngineOptions;
 use query::parse::ParseOptions;
@@ -34,18 +41,23 @@ use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
 use self::lifecycle::Lifecycle;
+use self::limits::LiveLimits;
 use self::many::Membership;
+use self::memory_limit::MemoryPlan;
 use self::query_storage::{QueryStorage, RecentHeads};
 pub use self::reload::ReadSettings;
-use self::reload::{Reload, Retention};
+use self::reload::Reload;
+use self::retention::Retention;
 use self::rules::Rules;
 use self::stored_cardinality::StoredCounts;
 use crate::config::value::Role;
 use crate::config::{self, Loaded, Origin, Settings};
+use crate::error_chain::error_chain;
 use crate::http::Server;
 use crate::http::guard::Guard;
 use crate::http::listener::{self, Bounds};
 use crate::http::prefix::RoutePrefix;
+use crate::metrics::limits::{FileStatus, LimitMetrics};
 use crate::metrics::process;
 use crate::metrics::self_metrics::SelfMetrics;
 use crate::metrics::store::StoreMetrics;
@@ -274,16 +286,24 @@ async fn open(
 ) -> Result<Opened, OpenError> {
     let settings = &loaded.settings;
     // What is wrong with it should be said before anything is opened.
-    let compaction = compaction::settings(settings).map_err(OpenError::mend)?;
+    if let Some(warning) = MemoryPlan::of(settings).warning() {
+        tracing::warn!("{warning}");
+    }
+    let read_limits = config::limits::load(settings).map_err(|e| OpenError::mend(error_chain(&e)))?;
+    read_limits.warnings.iter().take(20).for_each(|warning| tracing::warn!("{warning}"));
+    let keep = retention::with_limits(compaction::keep(settings), &read_limits.limits);
+    let tenant_limits = LimitsByTenant::new(read_limits.limits);
+    let compaction = compaction::settings(settings, keep.clone()).map_err(OpenError::mend)?;
     let engine = engine_options(settings);
     let rule_files = rules::read_files(settings, &engine.parse).map_err(OpenError::mend)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let retention = Retention::new(settings);
+    let base_limits = ingest_limits(settings, compaction::longest_raw_ms(&keep));
+    let retention = Retention::new(keep);
     let db = open_db(settings, &retention, location, web, clock.clone()).await?;
     let (tenant_of_write, tenants_of_query) = identity::resolvers();
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
-    let ingest =
-        IngestState::new(db.clone(), limits(settings), clock.clone(), tenant_of_write, ingest_metrics);
+    let ingest = IngestState::new(db.clone(), base_limits, clock.clone(), tenant_of_write, ingest_metrics)
+        .with_tenant_limits(tenant_limits.clone());
     let mut roles = ingest::http::router(ingest.clone());
     let mut compactor = None;
     if settings.compactor_enabled && settings.role == Role::All {
@@ -304,13 +324,26 @@ async fn open(
     let rule_metrics = web.register(::rules::metrics::Metrics::register);
     let rules = Rules::new(settings, engine, &db, clock.clone(), rule_metrics, address);
     let rules = rules.map_err(OpenError::mend)?;
+    let file: Arc<FileStatus> = Arc::default();
+    let metrics = LimitMetrics { limits: tenant_limits.clone(), file: file.clone() };
+    web.register(|r| r.register_collector(Box::new(metrics)));
+    web.register(|r| MemoryPlan::of(settings).register(r));
+    let live_limits = LiveLimits::new(limits::Parts {
+        limits: tenant_limits.clone(),
+        settings: RwLock::new(settings.clone()),
+        file,
+        retention,
+        ingest,
+        compactor: compactor.clone(),
+        clock: clock.clone(),
+    });
+    roles = roles.merge(live_limits.router());
+    tokio::spawn(live_limits.clone().watch());
     let reload = Reload::new(reload::Parts {
         started: settings.clone(),
         read: read.clone(),
         rules: rules.clone(),
-        retention,
-        ingest,
-        compactor: compactor.clone(),
+        limits: live_limits,
         clock: clock.clone(),
         notifications: web.notifications().clone(),
         status: Arc::default(),
@@ -319,11 +352,15 @@ async fn open(
     if settings.role == Role::All {
         let mut api = api_config(loaded, Arc::new(storage), web, clock.clone(), tenants_of_query);
         api.rules = Some(Arc::new(rules.clone()));
+        api.tenant_limits = tenant_limits;
+        api.active_queries = active_queries(&settings.data_dir.0);
         api.reload = reload.status();
         api.addresses = names::addresses(settings, address);
         api.external_url = names::external_url(settings, address);
         roles = roles.merge(rules.config_router(api.tenants.clone()));
-        roles = roles.merge(query::api::router(ApiState::new(api)));
+        let api = ApiState::new(api);
+        tokio::spawn(memory_watch::watch(MemoryPlan::of(settings), api.query_memory().clone()));
+        roles = roles.merge(query::api::router(api));
     } else {
         roles = roles.merge(many::router(settings, &db));
     }
@@ -367,6 +404,32 @@ async fn join(
     };
     let joined = Membership::owe(db.object_store(), clock.clone(), member, waiting).await;
     joined.map_err(|e| OpenError::wait(e.to_string()))
+}
+
+/// The file of queries at work; says which ones the process before was at when it crashed. Queries run
+/// without it too.
+fn active_queries(data_dir: &Path) -> Option<ActiveQueries> {
+    let path = data_dir.join("queries.active");
+    let file = match ActiveQueries::open(&path) {
+        Ok(file) => file,
+        Err(e) => {
+            tracing::warn!(
+                "{} cannot be used, a crash will not leave its queries there: {e}",
+                path.display()
+            );
+            return None;
+        }
+    };
+    for query in file.unfinished() {
+        tracing::warn!(
+            tenant = query.tenant,
+            endpoint = query.endpoint,
+            started_ms = query.started_ms,
+            "this query did not end in the last run: {}",
+            query.query
+        );
+    }
+    Some(file)
 }
 
 /// Opens the store of samples in the bucket and the data folder, and shows what it holds.
@@ -437,18 +500,19 @@ fn db_options(
     commits: Commits,
     clock: Arc<dyn Clock>,
 ) -> DbOptions {
+    let memory = MemoryPlan::of(settings);
     DbOptions {
         window_ms: settings.head_window.ms(),
         log_sync: settings.wal_sync.0,
         clock,
-        max_head_bytes: memory_limit::head_limit(settings.head_max_memory.0),
-        cache_bytes: settings.cache_bytes.bytes(),
+        max_head_bytes: memory.head,
+        cache_bytes: usize::try_from(memory.cache).unwrap_or(usize::MAX),
         commits,
         keep_committed: match settings.role {
             Role::Ingest => KEEP_COMMITTED,
             _ => Duration::ZERO,
         },
-        exemplar_bytes: settings.exemplars_max.bytes() as u64,
+        exemplar_bytes: memory.exemplars,
         exemplar_keep_ms: Some(settings.exemplars_retention.ms()).filter(|ms| *ms > 0),
         retention_delay_ms: settings.retention_delay.ms(),
         metadata_keep_ms: Some(settings.metadata_retention.ms()).filter(|ms| *ms > 0),
@@ -553,7 +617,7 @@ pub fn engine_options(settings: &Settings) -> EngineOptions {
         lookback_ms: settings.query_lookback.ms(),
         max_samples: settings.query_max_samples.0,
         max_memory_bytes: settings.query_max_memory.0,
-        max_total_memory_bytes: settings.query_max_total_memory.0,
+        max_total_memory_bytes: MemoryPlan::of(settings).queries,
         timeout: settings.query_timeout.0,
         delayed_name_removal: on("promql-delayed-name-removal"),
         use_start_timestamps: on("use-start-timestamps"),
@@ -570,17 +634,18 @@ pub fn engine_options(settings: &Settings) -> EngineOptions {
     }
 }
 
-fn limits(settings: &Settings) -> ingest::Limits {
+/// What one request and one series may cost; samples older than `retention_ms` are refused.
+fn ingest_limits(settings: &Settings, retention_ms: Option<i64>) -> ingest::Limits {
     ingest::Limits {
         max_body_bytes: settings.ingest_max_body.bytes(),
         max_decoded_bytes: settings.ingest_max_decoded.bytes(),
-        max_in_flight_bytes: settings.ingest_max_in_flight.bytes(),
+        max_in_flight_bytes: usize::try_from(MemoryPlan::of(settings).writes).unwrap_or(usize::MAX),
         max_labels: settings.ingest_max_labels.get(),
         max_label_name_bytes: settings.ingest_max_label_name.bytes(),
         max_label_value_bytes: settings.ingest_max_label_value.bytes(),
         max_series_bytes: settings.ingest_max_series.bytes(),
         max_ahead_ms: settings.ingest_max_ahead.ms(),
-        retention_ms: compaction::longest_raw_ms(settings),
+        retention_ms,
         ..ingest::Limits::default()
     }
 }

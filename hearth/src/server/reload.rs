@@ -3,27 +3,36 @@
 
 use std::sync::Arc;
 
-use compactor::settings::RetentionSettings;
-use compactor::worker::Compactor;
-use ingest::http::IngestState;
 use model::clock::Clock;
-use parking_lot::RwLock;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use query::api::notifications::{Notifications, RELOAD_FAILED};
 use query::api::progress::{ReloadStatus, Reloaded};
 
-use super::compaction;
+use super::limits::{self, LiveLimits};
 use super::prometheus_words;
 use super::rules::Rules;
 use crate::config::{ConfigError, Loaded, Settings, TABLE};
+use crate::error_chain::error_chain;
 use crate::logging;
 
 /// Reads flags, variables and file once more.
 pub type ReadSettings = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 
 /// What a reload changes; everything else waits for the next start.
-const CHANGES: [&str; 12] = [
+const CHANGES: [&str; 24] = [
+    "limits.file",
+    "limits.ingestion_rate",
+    "limits.ingestion_burst_size",
+    "limits.max_global_series_per_user",
+    "limits.max_global_series_per_metric",
+    "limits.past_grace_period",
+    "limits.max_fetched_series_per_query",
+    "limits.max_fetched_chunks_per_query",
+    "limits.max_total_query_length",
+    "limits.max_partial_query_length",
+    "limits.max_query_lookback",
+    "limits.max_outstanding_requests_per_tenant",
     "log.level",
     "retention",
     "retention_5m",
@@ -37,20 +46,6 @@ const CHANGES: [&str; 12] = [
     "rules.alertmanagers",
     "rules.alerting_file",
 ];
-
-/// How long things are kept, for queries, while a reload may change it. Cheap to clone.
-#[derive(Clone)]
-pub struct Retention(Arc<RwLock<Arc<RetentionSettings>>>);
-
-impl Retention {
-    pub fn new(settings: &Settings) -> Retention {
-        Retention(Arc::new(RwLock::new(Arc::new(compaction::keep(settings)))))
-    }
-
-    pub fn get(&self) -> Arc<RetentionSettings> {
-        self.0.read().clone()
-    }
-}
 
 /// Whether the last reload worked and when one did, under upstream's names.
 #[derive(Clone, Debug, Default)]
@@ -93,9 +88,7 @@ pub struct Parts {
     pub started: Settings,
     pub read: ReadSettings,
     pub rules: Rules,
-    pub retention: Retention,
-    pub ingest: IngestState,
-    pub compactor: Option<Arc<Compactor>>,
+    pub limits: LiveLimits,
     pub clock: Arc<dyn Clock>,
     pub notifications: Notifications,
     pub status: Arc<ReloadStatus>,
@@ -141,15 +134,11 @@ impl Reload {
             .map_err(|e| format!("reading the settings ended unexpectedly: {e}"))?
             .map_err(|e| e.to_string())?;
         let settings = loaded.settings.clone();
-        parts.rules.reload(&settings).await?;
-        let keep = compaction::keep(&settings);
-        *parts.retention.0.write() = Arc::new(keep.clone());
-        parts.ingest.set_retention_ms(compaction::longest_raw_ms(&settings));
-        if let Some(compactor) = &parts.compactor {
-            compactor.set_retention(keep);
-        }
-        logging::set_level(&settings.log_level.0)?;
         let loaded = in_force(&parts.started, loaded);
+        let limits = limits::read(loaded.settings.clone()).await.map_err(|e| error_chain(&e))?;
+        parts.rules.reload(&settings).await?;
+        parts.limits.put(loaded.settings.clone(), limits);
+        logging::set_level(&settings.log_level.0)?;
         parts.status.put_in_force(Reloaded {
             config_yaml: prometheus_words::config(&loaded),
             external_labels: loaded.settings.rules_external_labels.0.into_iter().collect(),

@@ -55,7 +55,7 @@ pub(super) async fn receive(
     };
     if decoded_len > limits.max_decoded_bytes {
         let reason = format!(
-            "the body declares {decoded_len} decoded bytes, more than {} (ingest.max_decoded_bytes): send smaller batches",
+            "the body declares {decoded_len} decoded bytes, more than {} (ingest.max_decoded_bytes, or max_request_size_bytes of the tenant): send smaller batches",
             limits.max_decoded_bytes
         );
         return Err(Refusal::bad(reason));

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use model::clock::Clock;
 use model::tenant::{InvalidTenant, TenantId};
+use model::tenant_limits::{Limit, LimitsByTenant, TenantLimits};
 use parking_lot::RwLock;
 use tracing::{Instrument, Span, field};
 use tsdb::db::{Appended, Appender, Db};
@@ -28,6 +29,7 @@ use crate::limits::Limits;
 use crate::memory::{MemoryPool, Reservation};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
+use crate::rate::{RateLimiter, TooFast};
 use crate::remote_write::series_cache::SeriesCache;
 use crate::remote_write::sink::{CachingSink, RequestMemory};
 use crate::remote_write::{Outcome, snappy, v1, v2};
@@ -61,6 +63,8 @@ pub struct IngestState {
     /// Series by how they came before.
     series_cache: Arc<SeriesCache>,
     memory: MemoryPool,
+    tenant_limits: LimitsByTenant,
+    rates: RateLimiter,
 }
 
 impl IngestState {
@@ -84,13 +88,36 @@ impl IngestState {
             metrics,
             series_cache,
             memory,
+            tenant_limits: LimitsByTenant::default(),
+            rates: RateLimiter::default(),
         }
+    }
+
+    /// With limits of single tenants, beside those for all.
+    pub fn with_tenant_limits(self, tenant_limits: LimitsByTenant) -> Self {
+        IngestState { tenant_limits, ..self }
     }
 }
 
 impl IngestState {
-    fn limits(&self) -> Arc<Limits> {
-        self.limits.read().clone()
+    /// What a tenant may, for one request.
+    fn limits_of(&self, tenant: &TenantLimits) -> Arc<Limits> {
+        Arc::new(self.limits.read().of_tenant(tenant))
+    }
+
+    /// Takes samples out of what a tenant may send now; counts what is refused.
+    fn take_from_rate(
+        &self,
+        tenant: &TenantId,
+        of_tenant: &TenantLimits,
+        samples: u64,
+    ) -> Result<(), TooFast> {
+        let taken = self.rates.take(tenant, of_tenant, self.clock.now_ms(), samples);
+        if taken.is_err() {
+            // Of a request that was not read nobody knows how many samples it has.
+            self.tenant_limits.refused(tenant, Limit::IngestionRate, samples.max(1));
+        }
+        taken
     }
 
     /// Samples older than this are refused from now on; `None`: none are.
@@ -172,7 +199,9 @@ async fn take(
     Span::current().record("tenant", tenant.as_str());
     // Before the body is read: an overloaded server must not spend itself on what it will not take.
     state.db.room()?;
-    let limits = &state.limits();
+    let of_tenant = state.tenant_limits.of(&tenant);
+    state.take_from_rate(&tenant, &of_tenant, 0)?;
+    let limits = &state.limits_of(&of_tenant);
     let received = match tokio::time::timeout(
         limits.max_body_time,
         body::receive(limits, &state.memory, &parts.headers, body),
@@ -200,6 +229,10 @@ async fn take(
         ran.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding ended unexpectedly"))??
     };
     state.metrics.refused(&outcome);
+    for (limit, samples) in outcome.rejected.by_limit() {
+        state.tenant_limits.refused(&tenant, limit, samples);
+    }
+    state.take_from_rate(&tenant, &of_tenant, outcome.samples + outcome.histograms)?;
     state.metrics.series_cache_bytes.set(state.series_cache.heap_bytes() as i64);
     let appended = if outcome.samples + outcome.histograms + outcome.exemplars + outcome.metadata > 0 {
         // What is committed is held to the end even if the client leaves, and so is the memory for it.

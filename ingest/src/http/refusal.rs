@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use tsdb::db::WriteError;
 
 use crate::memory::{NoMemory, RETRY_AFTER_SECONDS};
+use crate::rate::TooFast;
 use crate::remote_write::DecodeError;
 
 /// A request that was not stored, or not all of it.
@@ -15,11 +16,13 @@ pub(super) struct Refusal {
     pub(super) reason: String,
     /// The body did not come in time: what is left of it would be read as the next request.
     pub(super) gave_up: bool,
+    /// When a sender should come again, where the answer asks it to.
+    pub(super) retry_after_s: u32,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Refusal { status, reason: reason.into(), gave_up: false }
+        Refusal { status, reason: reason.into(), gave_up: false, retry_after_s: RETRY_AFTER_SECONDS }
     }
 
     pub(super) fn bad(reason: impl Into<String>) -> Self {
@@ -42,7 +45,7 @@ impl IntoResponse for Refusal {
         let body = format!(r#"{{"status":"error","errorType":"{}","error":{reason}}}"#, self.error_type());
         let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+            response.headers_mut().insert(header::RETRY_AFTER, self.retry_after_s.into());
         }
         if self.gave_up {
             response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
@@ -61,6 +64,15 @@ impl From<WriteError> for Refusal {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
             }
         }
+    }
+}
+
+/// A 503 and no 429 for the reason above: Prometheus throws away what a 429 answers, unless it is told to try
+/// again (`retry_on_http_429`), and who sends too much for a minute should lose nothing.
+impl From<TooFast> for Refusal {
+    fn from(e: TooFast) -> Self {
+        let retry_after_s = e.retry_after_s;
+        Refusal { retry_after_s, ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()) }
     }
 }
 

@@ -7,7 +7,7 @@ use model::histogram::Histogram;
 use model::keyed_hash::keyed_hash;
 use model::sample::Metadata;
 use tsdb::db::{Appender, Db, SeriesRef};
-use tsdb::head::LabelPairs;
+use tsdb::head::{LabelPairs, SeriesLimits, TooManySeries};
 
 use super::series_cache::SeriesCache;
 use crate::memory::{NoMemory, Reservation};
@@ -16,6 +16,16 @@ use crate::memory::{NoMemory, Reservation};
 pub trait Sink {
     /// `labels` are ascending by name, unique, valid UTF-8 and without empty values.
     fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef;
+
+    /// The same, where a new series is made only within the tenant's limits.
+    fn series_within(
+        &mut self,
+        labels: &[(&str, &str)],
+        _limits: &SeriesLimits,
+    ) -> Result<SeriesRef, TooManySeries> {
+        Ok(self.series(labels))
+    }
+
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64);
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64);
     /// `labels` are ascending by name, unique and without empty values. What is a duplicate or late is for
@@ -101,6 +111,14 @@ impl CachingSink {
 impl Sink for CachingSink {
     fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
         self.appender.series(labels)
+    }
+
+    fn series_within(
+        &mut self,
+        labels: &[(&str, &str)],
+        limits: &SeriesLimits,
+    ) -> Result<SeriesRef, TooManySeries> {
+        self.appender.series_within(labels, limits)
     }
 
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64) {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use model::exemplar::{MAX_LABEL_CHARS, Refused};
 use model::labels::METRIC_NAME;
 use model::sample::Metadata;
+use model::tenant_limits::Limit;
 use tsdb::db::SeriesRef;
-use tsdb::head::LabelPairs;
+use tsdb::head::{LabelPairs, TooManySeries};
 
 use super::histogram::HistogramSample;
 use super::sink::Sink;
@@ -77,6 +78,8 @@ pub(crate) struct Validator<'a, 'p, S> {
     histograms: Vec<HistogramSample>,
     /// The series at hand, where it was recognised; its labels are then not read.
     known: Option<SeriesRef>,
+    /// Why the series at hand is not made, once that was found.
+    too_many: Option<TooManySeries>,
     /// The key under which the series at hand is to be known.
     key: Option<u64>,
     found: Vec<Option<SeriesRef>>,
@@ -111,6 +114,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             floats: Vec::new(),
             histograms: Vec::new(),
             known: None,
+            too_many: None,
             key: None,
             found: Vec::new(),
             dropped_before: 0,
@@ -339,7 +343,11 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
                 self.hand_on()?;
                 true
             }
-            Err((reason, why)) => {
+            Err(LabelFault { reason, limit, why }) => {
+                if let Some(limit) = limit {
+                    let samples = (self.floats.len() + self.histograms.len()) as u64;
+                    self.outcome.rejected.note_limit(limit, samples);
+                }
                 self.refuse_series(reason, &why);
                 false
             }
@@ -360,6 +368,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         self.floats.clear();
         self.histograms.clear();
         self.known = None;
+        self.too_many = None;
         self.key = None;
         self.exemplars.clear();
         self.exemplar_labels.clear();
@@ -368,16 +377,20 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     /// Upstream's rules (UTF-8 names; a metric name; no name empty or twice) and our limits. Sorts where the
     /// sender did not and drops empty values, which mean "no such label". Answers the bytes of all names and
     /// values.
-    fn check_labels(&mut self) -> Result<usize, (Reason, String)> {
+    fn check_labels(&mut self) -> Result<usize, LabelFault> {
         let limits = self.limits;
         if let Some(bytes) = self.not_utf8 {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
-            return Err((Reason::InvalidUtf8, format!("the label name or value {shown:?} is not UTF-8")));
+            let why = format!("the label name or value {shown:?} is not UTF-8");
+            return Err(LabelFault::new(Reason::InvalidUtf8, why));
         }
         if self.more_labels > 0 {
             let have = self.labels.len() + self.more_labels;
-            let why = format!("{have} labels, more than {} (ingest.max_labels)", limits.max_labels);
-            return Err((Reason::TooManyLabels, why));
+            let why = format!(
+                "{have} labels, more than {} (ingest.max_labels, or max_label_names_per_series of the tenant)",
+                limits.max_labels
+            );
+            return Err(LabelFault::by_limit(Reason::TooManyLabels, Limit::MaxLabelNames, why));
         }
         let (mut sorted, mut any_empty, mut named, mut bytes) = (true, false, false, 0);
         let mut last = "";
@@ -394,7 +407,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
                 "{bytes} bytes of labels, more than {} (ingest.max_series_bytes)",
                 limits.max_series_bytes
             );
-            return Err((Reason::LabelTooLong, why));
+            return Err(LabelFault::new(Reason::LabelTooLong, why));
         }
         if !sorted || any_empty {
             // What comes in such a form never compares equal with what is stored.
@@ -404,14 +417,13 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             self.labels.sort_by_key(|(name, _)| *name);
             // Before empty values go: upstream counts these as duplicates too.
             if let Some(pair) = self.labels.windows(2).find(|w| w[0].0 == w[1].0) {
-                return Err((
-                    Reason::DuplicateLabelName,
-                    format!("the label name {:?} appears twice", cut(pair[0].0, 80)),
-                ));
+                let why = format!("the label name {:?} appears twice", cut(pair[0].0, 80));
+                return Err(LabelFault::new(Reason::DuplicateLabelName, why));
             }
         }
         if !named {
-            return Err((Reason::MissingMetricName, "no metric name (the label __name__)".into()));
+            let why = "no metric name (the label __name__)".to_owned();
+            return Err(LabelFault::new(Reason::MissingMetricName, why));
         }
         if any_empty {
             self.labels.retain(|(_, value)| !value.is_empty());
@@ -425,15 +437,21 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         let before = handed_on(&self.outcome);
         self.request_needs(FLOAT_BYTES * self.floats.len())?;
         let mut series = self.known;
-        for f in &self.floats {
+        let mut floats = std::mem::take(&mut self.floats);
+        for f in floats.drain(..) {
             if !self.accepted_ms.contains(&f.ts_ms) {
                 out_of_bounds(&mut self.outcome, &self.labels, f.ts_ms, self.now_ms, self.limits);
                 continue;
             }
-            let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
+            let Some(series) = self.stored_series(&mut series) else {
+                self.refuse_new_series(1);
+                continue;
+            };
             self.sink.float(series, f.ts_ms, f.value, f.start_ts_ms);
             self.outcome.samples += 1;
         }
+        // Emptied, but with its room.
+        self.floats = floats;
         if !self.histograms.is_empty() {
             self.hand_on_histograms(&mut series);
         }
@@ -447,6 +465,29 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             self.sink.remember(key, series);
         }
         Ok(())
+    }
+
+    /// The series at hand in the store, made where it is new; `None` where the tenant has as many as it may.
+    #[inline]
+    fn stored_series(&mut self, series: &mut Option<SeriesRef>) -> Option<SeriesRef> {
+        if series.is_none() && self.too_many.is_none() {
+            match self.sink.series_within(&self.labels, &self.limits.series) {
+                Ok(made) => *series = Some(made),
+                Err(too_many) => self.too_many = Some(too_many),
+            }
+        }
+        *series
+    }
+
+    /// Leaves out samples of a series that the tenant may not have.
+    #[cold]
+    fn refuse_new_series(&mut self, samples: u64) {
+        let Some(too_many) = self.too_many else { return };
+        self.outcome.rejected.note_limit(too_many.limit, samples);
+        let labels = &self.labels;
+        self.outcome
+            .rejected
+            .add(Reason::TooManySeries, samples, || format!("series {}: {too_many}", show(labels)));
     }
 
     fn hand_on_histograms(&mut self, series: &mut Option<SeriesRef>) {
@@ -466,7 +507,10 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
                 out_of_bounds(&mut self.outcome, &self.labels, h.ts_ms, self.now_ms, self.limits);
                 continue;
             }
-            let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
+            let Some(series) = self.stored_series(series) else {
+                self.refuse_new_series(1);
+                continue;
+            };
             self.sink.histogram(series, h.ts_ms, Arc::new(value), h.start_ts_ms);
             self.outcome.histograms += 1;
         }
@@ -479,8 +523,14 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             let labels = &self.exemplar_labels[e.labels.clone()];
             let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
             self.request_needs(EXEMPLAR_BYTES + 2 * label_bytes)?;
-            let kept = if self.accepted_ms.contains(&e.ts_ms) {
-                let series = *series.get_or_insert_with(|| self.sink.series(&self.labels));
+            let kept = if let Some(too_many) = self.too_many {
+                Err((Reason::TooManySeries, too_many.to_string()))
+            } else if self.accepted_ms.contains(&e.ts_ms) {
+                let Some(series) = self.stored_series(series) else {
+                    self.outcome.exemplars_dropped += 1;
+                    self.refuse_new_series(0);
+                    continue;
+                };
                 self.sink.exemplar(series, e.ts_ms, e.value, &self.exemplar_labels[e.labels]).map_err(|why| {
                     let reason = match why {
                         Refused::TooLong => Reason::LabelTooLong,
@@ -532,31 +582,47 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     }
 }
 
+/// What is wrong with the labels of a series.
+struct LabelFault {
+    reason: Reason,
+    /// The limit of the tenant that it is about.
+    limit: Option<Limit>,
+    why: String,
+}
+
+impl LabelFault {
+    fn new(reason: Reason, why: String) -> LabelFault {
+        LabelFault { reason, limit: None, why }
+    }
+
+    fn by_limit(reason: Reason, limit: Limit, why: String) -> LabelFault {
+        LabelFault { reason, limit: Some(limit), why }
+    }
+}
+
 /// A name and a value alone.
-fn check_label(name: &str, value: &str, limits: &Limits) -> Result<(), (Reason, String)> {
+fn check_label(name: &str, value: &str, limits: &Limits) -> Result<(), LabelFault> {
     if name.is_empty() {
-        return Err((
-            Reason::EmptyLabelName,
-            format!("a label with the value {:?} has no name", cut(value, 80)),
-        ));
+        let why = format!("a label with the value {:?} has no name", cut(value, 80));
+        return Err(LabelFault::new(Reason::EmptyLabelName, why));
     }
     if name.len() > limits.max_label_name_bytes {
         let why = format!(
-            "the label name {:?}… has {} bytes, more than {} (ingest.max_label_name_bytes)",
+            "the label name {:?}… has {} bytes, more than {} (ingest.max_label_name_bytes, or max_label_name_length of the tenant)",
             cut(name, 80),
             name.len(),
             limits.max_label_name_bytes
         );
-        return Err((Reason::LabelTooLong, why));
+        return Err(LabelFault::by_limit(Reason::LabelTooLong, Limit::MaxLabelNameLength, why));
     }
     if value.len() > limits.max_label_value_bytes {
         let why = format!(
-            "the value of label {:?} has {} bytes, more than {} (ingest.max_label_value_bytes)",
+            "the value of label {:?} has {} bytes, more than {} (ingest.max_label_value_bytes, or max_label_value_length of the tenant)",
             cut(name, 80),
             value.len(),
             limits.max_label_value_bytes
         );
-        return Err((Reason::LabelTooLong, why));
+        return Err(LabelFault::by_limit(Reason::LabelTooLong, Limit::MaxLabelValueLength, why));
     }
     Ok(())
 }
@@ -575,13 +641,23 @@ fn out_of_bounds(outcome: &mut Outcome, labels: &[(&str, &str)], ts_ms: i64, now
             "before 1970".to_string()
         } else if ts_ms > now_ms {
             format!(
-                "{} s in the future, more than {} s are not taken",
+                "{} s in the future, more than {} s are not taken (ingest.max_ahead, or creation_grace_period of the tenant)",
                 ts_ms.saturating_sub(now_ms) / 1000,
                 limits.max_ahead_ms / 1000
             )
+        } else if let Some(grace_ms) =
+            limits.past_grace_ms.filter(|grace| *grace < limits.retention_ms.unwrap_or(i64::MAX))
+        {
+            format!("older than {} s, the limit of this tenant (past_grace_period)", grace_ms / 1000)
         } else {
             format!("older than the retention of {} s", limits.retention_ms.unwrap_or(0) / 1000)
         };
         format!("series {}: timestamp {ts_ms} ms is out of bounds: {what}", show(labels))
     });
+    let grace = limits.past_grace_ms.unwrap_or(i64::MAX);
+    if ts_ms > now_ms {
+        outcome.rejected.note_limit(Limit::CreationGracePeriod, 1);
+    } else if ts_ms >= 0 && grace < limits.retention_ms.unwrap_or(i64::MAX) {
+        outcome.rejected.note_limit(Limit::PastGracePeriod, 1);
+    }
 }

@@ -18,6 +18,8 @@ pub enum ErrorType {
     Unavailable,
     NotFound,
     NotAcceptable,
+    /// The tenant has too many waiting already; Mimir's word.
+    TooManyRequests,
 }
 
 impl ErrorType {
@@ -31,6 +33,7 @@ impl ErrorType {
             ErrorType::Unavailable => "unavailable",
             ErrorType::NotFound => "not_found",
             ErrorType::NotAcceptable => "not_acceptable",
+            ErrorType::TooManyRequests => "too_many_requests",
         }
     }
 
@@ -44,6 +47,7 @@ impl ErrorType {
             ErrorType::Internal | ErrorType::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            ErrorType::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }

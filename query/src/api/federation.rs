@@ -13,6 +13,7 @@ use model::tenant::TenantId;
 
 use crate::api::parameters::replicas::{Replicas, deduplicated};
 use crate::api::state::{ApiState, Gaps};
+use crate::api::tenant_limits;
 
 /// Whether a path answers for several tenants at once. All others are about one.
 pub fn federates(path: &str) -> bool {
@@ -35,12 +36,11 @@ pub fn federates(path: &str) -> bool {
 impl ApiState {
     /// All that the tenants of a request have, as it wants to see it. May block.
     pub(in crate::api) fn source(&self, tenants: &Tenants, replicas: Replicas) -> Arc<dyn Source> {
-        let storage = &self.config().storage;
         let source = match tenants {
-            Tenants::One(tenant) => storage.source(tenant),
+            Tenants::One(tenant) => self.source_of(tenant),
             several => {
                 let members = self.tenants(several).into_iter();
-                let members = members.map(|tenant| (tenant.clone(), storage.source(&tenant)));
+                let members = members.map(|tenant| (tenant.clone(), self.source_of(&tenant)));
                 Arc::new(FederatedSource::new(members.collect()))
             }
         };
@@ -53,19 +53,34 @@ impl ApiState {
         tenants: &Tenants,
         replicas: Replicas,
     ) -> (Arc<dyn Source>, Gaps) {
-        let storage = &self.config().storage;
         if let Tenants::One(tenant) = tenants {
-            let (source, gaps) = storage.source_in_part(tenant);
+            let (source, gaps) = self.part_of(tenant);
             return (deduplicated(source, replicas), gaps);
         }
         let (mut members, mut gaps) = (Vec::new(), Vec::new());
         for tenant in self.tenants(tenants) {
-            let (source, of_tenant) = storage.source_in_part(&tenant);
+            let (source, of_tenant) = self.part_of(&tenant);
             members.push((tenant, source));
             gaps.push(of_tenant);
         }
         let all: Gaps = Arc::new(move || gaps.iter().flat_map(|gaps| gaps()).collect());
         (deduplicated(Arc::new(FederatedSource::new(members)), replicas), all)
+    }
+
+    /// All that one tenant has, as far as its limits let it be seen.
+    fn source_of(&self, tenant: &TenantId) -> Arc<dyn Source> {
+        self.bounded(tenant, self.config().storage.source(tenant))
+    }
+
+    /// The same, and what lacks.
+    fn part_of(&self, tenant: &TenantId) -> (Arc<dyn Source>, Gaps) {
+        let (source, gaps) = self.config().storage.source_in_part(tenant);
+        (self.bounded(tenant, source), gaps)
+    }
+
+    fn bounded(&self, tenant: &TenantId, source: Arc<dyn Source>) -> Arc<dyn Source> {
+        let config = self.config();
+        tenant_limits::within(source, &config.tenant_limits.of(tenant), config.clock.now_ms())
     }
 
     /// What the tenants say of metrics, what two of them say alike once.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::source::MemoryPool;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
@@ -68,7 +68,10 @@ impl Collector for Memory {
             let metric = ConstGauge::new(bytes);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
-        Ok(())
+        let evicted = ConstCounter::new(pool.evictions());
+        let help = "Queries that were called off because memory was short and they held the most";
+        let name = "hearth_query_evictions";
+        evicted.encode(encoder.encode_descriptor(name, help, None, evicted.metric_type())?)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Followed to the letter: upstream's `web/api/v1` of 3.14. The one seam to the rest of the process is
 //! [`ApiConfig`].
 
+pub mod active_queries;
 pub mod admission;
 mod at_once;
 mod endpoints;
@@ -15,12 +16,14 @@ pub mod notifications;
 pub mod parameters;
 pub mod progress;
 pub mod protobuf;
+pub mod queue;
 pub mod remote_read;
 pub mod response;
 pub mod routes;
 mod run;
 mod running;
 pub mod state;
+mod tenant_limits;
 pub mod upkeep;
 
 use std::time::Instant;
@@ -71,6 +74,8 @@ fn routes() -> Routes<ApiState> {
         .add("/api/v1/estimate", GET_POST, estimate::estimate)
         .add("/api/v1/queries", GET, running::list)
         .add("/api/v1/queries/{id}", DELETE, running::cancel)
+        .add("/api/v1/status/queries", GET, running::list)
+        .add("/api/v1/status/queries/{id}", DELETE, running::cancel)
         .add("/api/v1/storage", GET, storage::storage)
         .add("/api/v1/storage/cardinality", GET, stored_cardinality::stored_cardinality)
         .add("/api/v1/format_query", GET_POST, query::format)

@@ -6,23 +6,54 @@ use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use model::source::Budget;
-use tokio::sync::Semaphore;
+use model::tenant::TenantId;
+use model::tenant_limits::{Limit, TenantLimits};
 
 use crate::api::admission::call::Call;
 use crate::api::admission::permit::Permit;
 use crate::api::error::{ApiError, ErrorType};
+use crate::api::queue::{Place, QueueFull};
 use crate::api::response;
 use crate::api::response::streamed::{self, CancelOnDrop, StreamStart};
 use crate::api::running::{Arrival, Watch};
 use crate::api::state::ApiState;
+use crate::api::tenant_limits;
 use crate::engine::QueryTime;
 
-/// What a piece of work waits its turn among: label lookups have permits of their own, so that a dashboard's
-/// menus open while its panels compute.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What a piece of work waits its turn among. Label lookups have permits of their own, so that a dashboard's
+/// menus open while its panels compute; and of the others, those that reach far back do not take all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryClass {
-    Query,
+    Recent,
+    Long,
     Lookup,
+}
+
+/// How far back a query is one of recent times.
+const RECENT_MS: i64 = 24 * 3600 * 1000;
+
+impl QueryClass {
+    /// Of a query that is evaluated at these times.
+    pub fn of(time: QueryTime, now_ms: i64) -> QueryClass {
+        let (QueryTime::Instant { time_ms: from_ms } | QueryTime::Range { start_ms: from_ms, .. }) = time;
+        match from_ms < now_ms.saturating_sub(RECENT_MS) {
+            true => QueryClass::Long,
+            false => QueryClass::Recent,
+        }
+    }
+}
+
+/// Whose a piece of work is, and of which kind.
+pub(in crate::api) struct WorkOf {
+    pub tenant: TenantId,
+    pub class: QueryClass,
+}
+
+impl Call {
+    /// Work for this call.
+    pub(in crate::api) fn work(&self, class: QueryClass) -> WorkOf {
+        WorkOf { tenant: self.tenant.clone(), class }
+    }
 }
 
 impl ApiState {
@@ -44,7 +75,7 @@ impl ApiState {
     /// others waiting.
     pub(in crate::api) async fn run<F>(
         &self,
-        class: QueryClass,
+        of: WorkOf,
         timeout: Option<Duration>,
         work: F,
     ) -> Result<Response, ApiError>
@@ -55,7 +86,7 @@ impl ApiState {
             let answer = work(budget, queued)?;
             Ok(Some(response::reserving(answer, budget.clone())?))
         };
-        self.run_streamed(class, timeout, work).await
+        self.run_streamed(of, timeout, work).await
     }
 
     /// As [`ApiState::run`], for work that may begin its answer before it is done, by means of the
@@ -63,7 +94,7 @@ impl ApiState {
     /// read it gives its permit to others (see [`Permit::without`]).
     pub(in crate::api) async fn run_streamed<F>(
         &self,
-        class: QueryClass,
+        of: WorkOf,
         timeout: Option<Duration>,
         work: F,
     ) -> Result<Response, ApiError>
@@ -71,26 +102,21 @@ impl ApiState {
         F: FnOnce(&Arc<Budget>, Duration, StreamStart) -> Result<Option<Response>, ApiError> + Send + 'static,
     {
         let arrived = Instant::now();
-        let budget = self.0.engine.budget(timeout);
+        let WorkOf { tenant, class } = of;
+        let all = &self.config().tenant_limits;
+        let limits = all.of(&tenant);
+        let budget = self.0.engine.tenant_budget(timeout, &limits);
         let cancel = CancelOnDrop::new(budget.clone());
-        let longest = self.0.engine.options().timeout;
-        let timeout = timeout.map_or(longest, |t| t.min(longest));
-        let permits: &Arc<Semaphore> =
-            if class == QueryClass::Query { &self.0.queries } else { &self.0.lookups };
-        let permit = {
-            let _queued = self.config().metrics.queue();
-            match tokio::time::timeout(timeout, permits.clone().acquire_owned()).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) => return Err(ApiError::new(ErrorType::Unavailable, "the server is stopping")),
-                Err(_) => return Err(ApiError::new(ErrorType::Timeout, "query timed out in query queue")),
-            }
-        };
+        let permit = self.permit(&tenant, class, timeout, &limits).await?;
         let metrics = self.config().metrics.clone();
-        let permit = Permit::new(permit, permits.clone(), self.0.waiting.clone());
         let (start, started) = streamed::start(budget.clone(), permit);
+        let all = all.clone();
         let job = tokio::task::spawn_blocking(move || {
             let answer = work(&budget, arrived.elapsed(), start);
             metrics.read_samples(budget.samples_read());
+            if let Some(limit) = budget.exceeded().filter(|_| answer.is_err()) {
+                all.refused(&tenant, limit, 1);
+            }
             answer
         });
         // Comes to an end with the work at the latest, whose end of the line is dropped then.
@@ -104,6 +130,32 @@ impl ApiState {
                 ErrorType::Internal,
                 "the query failed for a reason that is a bug in Hearth: please report the query",
             )),
+        }
+    }
+
+    /// Waits for a permit in the tenant's queue, for `timeout` at most.
+    async fn permit(
+        &self,
+        tenant: &TenantId,
+        class: QueryClass,
+        timeout: Option<Duration>,
+        limits: &TenantLimits,
+    ) -> Result<Permit, ApiError> {
+        let longest = self.0.engine.options().timeout;
+        let timeout = timeout.map_or(longest, |t| t.min(longest));
+        let queue = if class == QueryClass::Lookup { &self.0.lookups } else { &self.0.queries };
+        let place = Place { tenant: tenant.clone(), long: class == QueryClass::Long };
+        let bounds = tenant_limits::queue_bounds(limits);
+        let _queued = self.config().metrics.queue();
+        match tokio::time::timeout(timeout, queue.turn(place.clone(), bounds)).await {
+            Ok(Ok(turn)) => Ok(Permit::new(turn, queue.clone(), place, bounds, self.0.waiting.clone())),
+            Ok(Err(QueueFull { waiting })) => {
+                let limit = Limit::MaxOutstandingRequests;
+                self.config().tenant_limits.refused(tenant, limit, 1);
+                let what = format!("{waiting} queries of the tenant wait for their turn");
+                Err(ApiError::new(ErrorType::TooManyRequests, limit.refusal(what, bounds.max_waiting)))
+            }
+            Err(_) => Err(ApiError::new(ErrorType::Timeout, "query timed out in query queue")),
         }
     }
 }

@@ -9,6 +9,7 @@ use model::source::Budget;
 use model::tenant::TenantId;
 use parking_lot::Mutex;
 
+use crate::api::active_queries::{ActiveQueries, ActiveQuery, Noted};
 use crate::engine::QueryTime;
 
 /// How many that ended are remembered, of all tenants together.
@@ -18,7 +19,11 @@ const MAX_TEXT_BYTES: usize = 2048;
 
 /// All of a process.
 #[derive(Default)]
-pub struct Running(Mutex<Lists>);
+pub struct Running {
+    lists: Mutex<Lists>,
+    /// Where those at work are noted for after a crash.
+    file: Option<ActiveQueries>,
+}
 
 #[derive(Default)]
 struct Lists {
@@ -94,6 +99,28 @@ impl Query {
         self.arrived.elapsed()
     }
 
+    /// As the file of active queries has it.
+    fn active(&self) -> ActiveQuery {
+        let (start_ms, end_ms, step_ms) = match self.time {
+            QueryTime::Instant { time_ms } => (time_ms, time_ms, 0),
+            QueryTime::Range { start_ms, end_ms, step_ms } => (start_ms, end_ms, step_ms),
+        };
+        ActiveQuery {
+            tenant: self.tenant.as_str().to_owned(),
+            endpoint: self.endpoint.to_owned(),
+            started_ms: self.arrived_ms,
+            start_ms,
+            end_ms,
+            step_ms,
+            query: self.text.clone(),
+        }
+    }
+
+    /// What it holds now; 0 while it waits and when it has ended.
+    pub fn bytes_held(&self) -> u64 {
+        self.budget.get().and_then(Weak::upgrade).map_or(0, |b| b.bytes_held())
+    }
+
     /// Samples read so far, and most bytes held at once.
     pub fn figures(&self) -> (u64, u64) {
         let so_far = || self.budget.get()?.upgrade().map(|b| (b.samples_read(), b.bytes_peak()));
@@ -114,6 +141,8 @@ pub struct Watch {
     query: Arc<Query>,
     budget: OnceLock<Arc<Budget>>,
     error: Option<String>,
+    /// Its line in the file, while it runs.
+    noted: OnceLock<Option<Noted>>,
     /// What every log line of its evaluation is told with.
     span: tracing::Span,
 }
@@ -128,8 +157,18 @@ pub struct Arrival {
 }
 
 impl Running {
+    pub fn new(file: Option<ActiveQueries>) -> Running {
+        Running { lists: Mutex::default(), file }
+    }
+
+    /// A tenant's queries that a process before this one was at when it crashed.
+    pub fn unfinished(&self, tenant: &TenantId) -> Vec<&ActiveQuery> {
+        let all = self.file.iter().flat_map(|file| file.unfinished());
+        all.filter(|q| q.tenant == tenant.as_str()).collect()
+    }
+
     pub fn watch(self: &Arc<Running>, text: &str, arrival: Arrival) -> Watch {
-        let mut lists = self.0.lock();
+        let mut lists = self.lists.lock();
         lists.next += 1;
         let Arrival { request_id, tenant, endpoint, time, arrived_ms } = arrival;
         let query = Arc::new(Query {
@@ -157,12 +196,19 @@ impl Running {
             samples = tracing::field::Empty,
             error = tracing::field::Empty,
         );
-        Watch { running: self.clone(), query, budget: OnceLock::new(), error: None, span }
+        Watch {
+            running: self.clone(),
+            query,
+            budget: OnceLock::new(),
+            error: None,
+            noted: OnceLock::new(),
+            span,
+        }
     }
 
     /// Those of a tenant: at work by arrival, and ended, the latest first.
     pub fn of(&self, tenant: &TenantId) -> (Vec<Arc<Query>>, Vec<Ended>) {
-        let lists = self.0.lock();
+        let lists = self.lists.lock();
         let at_work = lists.at_work.values().filter(|q| q.tenant == *tenant).cloned().collect();
         let ended = lists.ended.iter().rev().filter(|e| e.query.tenant == *tenant).cloned().collect();
         (at_work, ended)
@@ -170,7 +216,7 @@ impl Running {
 
     /// Calls off a tenant's query; `false` where it has none of this number at work.
     pub fn cancel(&self, tenant: &TenantId, number: u64) -> bool {
-        let found = self.0.lock().at_work.get(&number).filter(|q| q.tenant == *tenant).cloned();
+        let found = self.lists.lock().at_work.get(&number).filter(|q| q.tenant == *tenant).cloned();
         found.is_some_and(|query| {
             query.cancel();
             true
@@ -184,12 +230,21 @@ impl Watch {
     pub fn begin(&self, budget: &Arc<Budget>) -> tracing::span::EnteredSpan {
         let _ = self.query.budget.set(Arc::downgrade(budget));
         let _ = self.budget.set(budget.clone());
+        let noted = self.running.file.as_ref().and_then(|file| file.note(self.query.active()));
+        let _ = self.noted.set(noted);
         // It may have been called off while it waited.
         if self.query.cancelled.load(Ordering::Relaxed) {
             budget.cancel();
         }
         self.span.record("queued_s", self.query.elapsed().as_secs_f64());
         self.span.clone().entered()
+    }
+
+    /// The query has run, and was over before anybody could have looked: it charged this budget.
+    pub fn was_at_once(&self, budget: &Arc<Budget>) {
+        let _ = self.query.budget.set(Arc::downgrade(budget));
+        let _ = self.budget.set(budget.clone());
+        self.span.record("queued_s", 0.0);
     }
 
     /// Runs `work`; what it logs says which query it is about.
@@ -230,7 +285,7 @@ impl Drop for Watch {
                 ended.query.text
             );
         });
-        let mut lists = self.running.0.lock();
+        let mut lists = self.running.lists.lock();
         lists.at_work.remove(&ended.query.number);
         lists.ended.push_back(ended);
         if lists.ended.len() > REMEMBERED {

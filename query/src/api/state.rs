@@ -11,10 +11,12 @@ use model::head_stats::HeadStats;
 use model::identity::Tenants;
 use model::matcher::Matcher;
 use model::sample::Metadata;
-use model::source::{Budget, Source, SourceError};
+use model::source::{Budget, MemoryPool, Source, SourceError};
 use model::tenant::TenantId;
+use model::tenant_limits::LimitsByTenant;
 use tokio::sync::Semaphore;
 
+use crate::api::active_queries::ActiveQueries;
 use crate::api::at_once::LargeQueries;
 use crate::api::error::ApiError;
 use crate::api::metrics::Metrics;
@@ -22,6 +24,7 @@ use crate::api::notifications::Notifications;
 use crate::api::parameters::form::Form;
 use crate::api::parameters::replicas::Replicas;
 use crate::api::progress::{ReloadStatus, ReplayProgress};
+use crate::api::queue::Queue;
 use crate::api::running::Running;
 use crate::api::upkeep::{CostOrder, StoredCardinality, Upkeep};
 use crate::engine::{Engine, EngineOptions};
@@ -318,6 +321,10 @@ pub struct ApiConfig {
     pub engine: EngineOptions,
     pub limits: Limits,
     pub tenants: TenantResolver,
+    /// Limits of single tenants, beside those above for all.
+    pub tenant_limits: LimitsByTenant,
+    /// Where queries at work are noted, so that a crash leaves them behind; `None`: nowhere.
+    pub active_queries: Option<ActiveQueries>,
     pub clock: Arc<dyn Clock>,
     pub cors: CorsOrigins,
     pub build: BuildInfo,
@@ -356,6 +363,8 @@ impl ApiConfig {
             engine: EngineOptions::default(),
             limits: Limits::default(),
             tenants: tenant_from_header(),
+            tenant_limits: LimitsByTenant::default(),
+            active_queries: None,
             clock: Arc::new(SystemClock),
             cors: CorsOrigins::default(),
             build: BuildInfo::default(),
@@ -387,8 +396,8 @@ pub(in crate::api) struct Inner {
     pub running: Arc<Running>,
     /// Permits for queries, and others for label lookups, so that a dashboard's menus open while its panels
     /// compute.
-    pub queries: Arc<Semaphore>,
-    pub lookups: Arc<Semaphore>,
+    pub queries: Arc<Queue>,
+    pub lookups: Arc<Queue>,
     /// Queries that have given their permit back while their client does not read; each still has a thread.
     pub waiting: Arc<Semaphore>,
     /// Queries that are not tried on the runtime's threads.
@@ -400,19 +409,24 @@ const WAITING_PER_PERMIT: usize = 4;
 
 impl ApiState {
     pub fn new(config: ApiConfig) -> ApiState {
-        let permits = config.limits.max_concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let permits = config.limits.max_concurrency.max(1);
         let waiting = permits.saturating_mul(WAITING_PER_PERMIT).min(Semaphore::MAX_PERMITS);
         let engine = Engine::new(config.engine.clone());
         config.metrics.watch(engine.memory());
         ApiState(Arc::new(Inner {
             engine,
-            running: Arc::default(),
+            running: Arc::new(Running::new(config.active_queries.clone())),
             large: LargeQueries::default(),
             waiting: Arc::new(Semaphore::new(waiting)),
-            queries: Arc::new(Semaphore::new(permits)),
-            lookups: Arc::new(Semaphore::new(permits)),
+            queries: Queue::new(permits),
+            lookups: Queue::new(permits),
             config,
         }))
+    }
+
+    /// The memory that queries hold, for whoever watches the process.
+    pub fn query_memory(&self) -> &Arc<MemoryPool> {
+        self.0.engine.memory()
     }
 
     pub(in crate::api) fn config(&self) -> &ApiConfig {

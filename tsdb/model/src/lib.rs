@@ -32,3 +32,4 @@ pub mod source;
 pub mod span;
 pub mod stale;
 pub mod tenant;
+pub mod tenant_limits;

@@ -9,7 +9,7 @@ use tokio::sync::OwnedRwLockReadGuard;
 use super::turns::{Instants, Turn};
 use super::{Appended, Db, WriteError};
 use crate::head::samples::Put;
-use crate::head::{LabelPairs, MAX_ENTRY_BYTES, Series, TenantHead};
+use crate::head::{LabelPairs, MAX_ENTRY_BYTES, Series, SeriesLimits, TenantHead, TooManySeries};
 use crate::sidecar::metadata::{MAX_PER_METRIC, entry_bytes};
 use crate::wal::record::{
     FloatRow, HistogramRow, TooLong, put_exemplars, put_floats, put_histograms, put_metadata, put_series,
@@ -111,6 +111,16 @@ impl Appender {
     pub fn series(&mut self, labels: &[(&str, &str)]) -> SeriesRef {
         self.rows.series.push(self.db.head.series(&self.tenant, labels));
         SeriesRef(self.rows.series.len() as u32 - 1)
+    }
+
+    /// The same, where a new one is made only within the tenant's limits.
+    pub fn series_within(
+        &mut self,
+        labels: &[(&str, &str)],
+        limits: &SeriesLimits,
+    ) -> Result<SeriesRef, TooManySeries> {
+        self.rows.series.push(self.db.head.series_within(&self.tenant, labels, limits)?);
+        Ok(SeriesRef(self.rows.series.len() as u32 - 1))
     }
 
     /// The number by which [`Appender::lookup`] finds a series again, in this process and as long as it is in

@@ -14,6 +14,7 @@ mod order;
 pub mod postings;
 pub mod samples;
 mod series;
+mod series_limits;
 pub mod source;
 mod stats;
 pub mod symbols;
@@ -47,6 +48,7 @@ use timelines::Timelines;
 pub use forget::Forgotten;
 pub use label_sets::LabelPairs;
 pub use series::Series;
+pub use series_limits::{SeriesLimits, TooManySeries};
 pub use tenant::{MAX_ENTRY_BYTES, TenantHead};
 
 /// Locks over the label-set table; a power of two.
@@ -195,18 +197,33 @@ impl Head {
 
     /// The series of a label set (ascending by name, unique, no empty values), made where it is new.
     pub fn series(&self, tenant: &Arc<TenantHead>, labels: &[(&str, &str)]) -> Arc<Series> {
+        let unlimited = self.series_within(tenant, labels, &SeriesLimits::default());
+        unlimited.expect("without limits there are never too many series")
+    }
+
+    /// The same, where a new one is made only within the tenant's limits.
+    pub fn series_within(
+        &self,
+        tenant: &Arc<TenantHead>,
+        labels: &[(&str, &str)],
+        limits: &SeriesLimits,
+    ) -> Result<Arc<Series>, TooManySeries> {
         let hash = self.hash_of(labels);
         let shard = &self.shards[hash as usize % SHARDS];
         {
             let (sets, shard, by_id) = (self.labels.read(), shard.read(), self.by_id.read());
             if let Some(s) = by_id.find(&shard, hash, tenant, labels, &sets) {
-                return s.clone();
+                return Ok(s.clone());
             }
         }
-        let (mut sets, mut shard, mut by_id) = (self.labels.write(), shard.write(), self.by_id.write());
+        let mut sets = self.labels.write();
+        // Whoever makes a series has the label sets to itself until it is in the index: the count is exact.
+        let room = limits.check(tenant, labels, &sets);
+        let (mut shard, mut by_id) = (shard.write(), self.by_id.write());
         if let Some(s) = by_id.find(&shard, hash, tenant, labels, &sets) {
-            return s.clone();
+            return Ok(s.clone());
         }
+        room?;
         let tables = by_id.heap_bytes() + shard.allocation_size();
         let id = by_id.give();
         let series = Arc::new(Series {
@@ -228,7 +245,7 @@ impl Head {
         let before = postings.heap_bytes() as i64;
         postings.insert(id, &sets.pairs(series.labels).symbols().collect::<Vec<_>>());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);
-        series
+        Ok(series)
     }
 
     /// Keyed, because labels come from outside: whoever does not know the key cannot choose label sets that

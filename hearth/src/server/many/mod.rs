@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 pub use self::membership::Membership;
 pub use self::querier::serve;
+use super::memory_limit::MemoryPlan;
 use super::names;
 use crate::config::Settings;
 use crate::config::value::Role;
@@ -114,7 +115,7 @@ pub fn member(settings: &Settings, name: &str, address: SocketAddr, clock: &dyn 
 pub fn router(settings: &Settings, db: &Arc<tsdb::db::Db>) -> axum::Router {
     let answerer = members::answer::Answerer {
         db: db.clone(),
-        memory: model::source::MemoryPool::new(settings.query_max_total_memory.0),
+        memory: model::source::MemoryPool::new(MemoryPlan::of(settings).queries),
         longest: settings.query_timeout.0,
     };
     members::routes::router(answerer, token(settings))

@@ -13,6 +13,7 @@ use members::client::HttpTransport;
 use members::ingesters::{Ingesters, Options, RefreshError};
 use model::backoff::Backoff;
 use model::clock::{Clock, SystemClock};
+use model::tenant_limits::LimitsByTenant;
 use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
 use query::api::ApiState;
@@ -25,14 +26,16 @@ use super::membership::Membership;
 use super::storage::FreshStorage;
 use super::{addresses, member, token};
 use crate::config::{Loaded, Settings};
+use crate::error_chain::error_chain;
 use crate::http::Server;
 use crate::http::listener;
 use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
-use crate::server::reload::Retention;
-use crate::server::{self, Failure, Signals, identity, names};
+use crate::server::memory_limit::MemoryPlan;
+use crate::server::retention::Retention;
+use crate::server::{self, Failure, Signals, compaction, identity, limits, memory_watch, names};
 use crate::traces;
 
 /// How often the catalogs of all tenants are read. With twice this and the longest query, what a member has
@@ -144,10 +147,16 @@ async fn open(
     tokio::spawn(ingesters.clone().follow(CATALOGS_EVERY));
     let storage = FreshStorage { ingesters: ingesters.clone(), web: web.clone() };
     let (_, tenants) = identity::resolvers();
+    let limits = limits::read(settings.clone()).await.map_err(|e| Unopened::Mend(error_chain(&e)))?;
+    let limits = LimitsByTenant::new(limits.limits);
+    tokio::spawn(limits::watch_queries(limits.clone(), settings.clone()));
     let mut api = server::api_config(loaded, Arc::new(storage), web, clock.clone(), tenants);
     api.addresses = names::addresses(settings, address);
     api.external_url = names::external_url(settings, address);
-    web.open_roles(query::api::router(ApiState::new(api)).merge(router(ingesters)), settings.role);
+    api.tenant_limits = limits;
+    let api = ApiState::new(api);
+    tokio::spawn(memory_watch::watch(MemoryPlan::of(settings), api.query_memory().clone()));
+    web.open_roles(query::api::router(api).merge(router(ingesters)), settings.role);
     let own = member(settings, &name, address, &*clock);
     Membership::begin(store, clock, own).await.map_err(|e| Unopened::Wait(e.to_string()))
 }
@@ -163,8 +172,8 @@ async fn reader(
         store: store.clone(),
         clock: clock.clone(),
         name: name.to_owned(),
-        cache_bytes: settings.cache_bytes.bytes(),
-        rules: server::retention_rules(&Retention::new(settings)),
+        cache_bytes: usize::try_from(MemoryPlan::of(settings).cache).unwrap_or(usize::MAX),
+        rules: server::retention_rules(&Retention::new(compaction::keep(settings))),
         exemplar_keep_ms: some(settings.exemplars_retention.ms()),
         metadata_keep_ms: some(settings.metadata_retention.ms()),
     });

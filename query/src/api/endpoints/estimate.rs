@@ -54,7 +54,7 @@ pub async fn estimate(State(state): State<ApiState>, call: Call) -> Result<Respo
     let view = state.clone();
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, Some(2 * PATIENCE), move |_, _| {
+        .run(call.work(QueryClass::Lookup), Some(2 * PATIENCE), move |_, _| {
             let source = view.source(&call.tenants, replicas);
             let options = QueryOptions { lookback_ms, ..QueryOptions::default() };
             let request = QueryRequest { text: call.form.get("query"), time, options };

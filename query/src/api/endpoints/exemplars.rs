@@ -26,7 +26,7 @@ pub async fn exemplars(State(state): State<ApiState>, call: Call) -> Result<Resp
     check_text(&state, call.form.get("query"))?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(call.work(QueryClass::Lookup), None, move |budget, _| {
             let expr = parsed(&view, &call.form).map_err(|e| ApiError::bad_data(e.to_string()))?;
             let mut selectors = Vec::new();
             gather(&expr, &mut selectors);

@@ -13,6 +13,7 @@ use crate::api::response::resolution;
 use crate::api::response::{self, Warnings};
 use crate::api::run::QueryClass;
 use crate::api::state::ApiState;
+use crate::api::tenant_limits;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::stats::samples::SampleDetail;
 use crate::explain::{Done, Explained, Node, Reads, Tree, Window};
@@ -42,12 +43,14 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
     let max_resolution = resolution::max_source_resolution(form)?;
     check_text(&state, form.get("query"))?;
     thanos::check(form)?;
+    tenant_limits::check(&state.config().tenant_limits, &call.tenants, form.get("query"), time)?;
+    let class = QueryClass::of(time, state.config().clock.now_ms());
     let replicas = state.config().replicas.asked(form)?;
     let view = state.clone();
     let inner = state.0.clone();
     let mut watch = analyze.then(|| state.watch(&call, "explain", time));
     state
-        .run(QueryClass::Query, timeout, move |budget, queued| {
+        .run(call.work(class), timeout, move |budget, queued| {
             let _told_with = watch.as_ref().map(|watch| watch.begin(budget));
             let text = call.form.get("query");
             let source = view.source(&call.tenants, replicas);

@@ -50,7 +50,7 @@ pub async fn federate(
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     let answer = state
-        .run(QueryClass::Query, None, move |budget, _| {
+        .run(call.work(QueryClass::Recent), None, move |budget, _| {
             let selectors = parse_metric_selectors(call.form.all("match[]"), &view.0.engine.options().parse)
                 .map_err(|e| ApiError::bad_data(e.to_string()))?;
             let now_ms = view.config().clock.now_ms();

@@ -78,7 +78,7 @@ async fn look_up<T: Send + 'static>(
     let view = state.clone();
     let takes_part = thanos::takes_part(&call.form);
     let answer = state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(call.work(QueryClass::Lookup), None, move |budget, _| {
             let selectors = selectors(&call.form, &view.0.engine.options().parse).map_err(refuse)?;
             let store = Store::asked(&view, &call, replicas)?;
             let query = LabelQuery { selectors, min_t_ms, max_t_ms, budget: budget.clone() };
@@ -141,7 +141,7 @@ pub async fn metadata(State(state): State<ApiState>, call: Call) -> Result<Respo
     let limit_per_metric = number("limit_per_metric")?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(call.work(QueryClass::Lookup), None, move |budget, _| {
             let metric = Some(call.form.get("metric")).filter(|m| !m.is_empty());
             let metadata = view.metadata(&call.tenants, metric, budget)?;
             let bytes = |m: &Metadata| m.kind.len() + m.unit.len() + m.help.len() + 64;

@@ -17,12 +17,14 @@ use crate::api::error::{ApiError, ErrorType};
 use crate::api::parameters::form::Form;
 use crate::api::parameters::replicas::Replicas;
 use crate::api::parameters::values::Time;
+use crate::api::queue::Place;
 use crate::api::response::streamed::{StreamStart, StreamedMatrix};
 use crate::api::response::{self, ResultWriter, Stats, TRUNCATED, Warnings};
 use crate::api::response::{resolution, syntax_tree};
 use crate::api::run::QueryClass;
 use crate::api::running::Watch;
 use crate::api::state::ApiState;
+use crate::api::tenant_limits;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::stats::samples::SampleDetail;
 use crate::parse;
@@ -130,6 +132,7 @@ async fn run(
     let max_resolution = resolution::max_source_resolution(&call.form)?;
     check_text(&state, call.form.get("query"))?;
     thanos::check(&call.form)?;
+    tenant_limits::check(&state.config().tenant_limits, &call.tenants, call.form.get("query"), time)?;
     let replicas = state.config().replicas.asked(&call.form)?;
     let endpoint = if matches!(time, QueryTime::Instant { .. }) { "query" } else { "query_range" };
     let watch = state.watch(&call, endpoint, time);
@@ -146,11 +149,13 @@ async fn run(
         watch,
         report: Arc::default(),
     };
-    let answer = match asked.at_once() {
+    let class = QueryClass::of(time, state.config().clock.now_ms());
+    let answer = match asked.at_once(class) {
         Some(answer) => answer,
         None => {
+            let of = asked.call.work(class);
             let work = move |budget: &Arc<Budget>, queued, start| asked.streamed(budget, queued, start);
-            state.run_streamed(QueryClass::Query, timeout, work).await?
+            state.run_streamed(of, timeout, work).await?
         }
     };
     Ok(if takes_part { thanos::not_stored(answer) } else { answer })
@@ -186,7 +191,7 @@ impl Asked {
 
     /// The answer, where the query is small and can be evaluated on this thread, which is the runtime's.
     /// `None`: it has to be evaluated on another, whatever the reason; errors are found there again.
-    fn at_once(&mut self) -> Option<Response> {
+    fn at_once(&mut self, class: QueryClass) -> Option<Response> {
         let text = self.call.form.get("query");
         let most_series = most_series(text, self.time)?;
         let (inner, tenant) = (&self.state.0, &self.call.tenant);
@@ -195,9 +200,11 @@ impl Asked {
         if self.call.form.all("storeMatch[]").next().is_some() || inner.large.knows(tenant, text, now_ms) {
             return None;
         }
-        let _permit = inner.queries.try_acquire().ok()?;
+        let limits = inner.config.tenant_limits.of(tenant);
+        let place = Place { tenant: tenant.clone(), long: class == QueryClass::Long };
+        let _turn = inner.queries.turn_at_once(place, tenant_limits::queue_bounds(&limits))?;
         let longest = self.timeout.map_or(LONGEST, |t| t.min(LONGEST));
-        let budget = inner.engine.budget(Some(longest));
+        let budget = inner.engine.tenant_budget_at_once(Some(longest), &limits);
         // A bug shows itself on the other thread again, where it fails one request only.
         let attempt = catch_unwind(AssertUnwindSafe(|| at_once(most_series, || self.whole(&budget))));
         let Ok((answer, refused)) = attempt else {
@@ -213,7 +220,7 @@ impl Asked {
             self.report = Arc::default();
             return None;
         };
-        drop(self.watch.begin(&budget));
+        self.watch.was_at_once(&budget);
         inner.config.metrics.read_samples(budget.samples_read());
         Some(answer)
     }
@@ -354,7 +361,7 @@ pub async fn format(State(state): State<ApiState>, call: Call) -> Result<Respons
     check_text(&state, call.form.get("query"))?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(call.work(QueryClass::Lookup), None, move |_, _| {
             let expr = parsed(&view, &call.form).map_err(|e| ApiError::parameter("query", e))?;
             Ok(response::small(&parse::prettify(&expr)))
         })
@@ -366,7 +373,7 @@ pub async fn syntax_tree(State(state): State<ApiState>, call: Call) -> Result<Re
     check_text(&state, call.form.get("query"))?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(call.work(QueryClass::Lookup), None, move |_, _| {
             let expr = parsed(&view, &call.form).map_err(|e| ApiError::parameter("query", e))?;
             Ok(response::success(&Warnings::default(), |out| syntax_tree::expr(out, &expr)))
         })

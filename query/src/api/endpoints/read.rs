@@ -18,7 +18,7 @@ use crate::api::remote_read::samples;
 use crate::api::response;
 use crate::api::response::streamed::StreamStart;
 use crate::api::response::streamed::frames::FrameSender;
-use crate::api::run::QueryClass;
+use crate::api::run::{QueryClass, WorkOf};
 use crate::api::state::ApiState;
 
 /// Longest request, compressed and not, as upstream.
@@ -44,8 +44,10 @@ pub async fn read(State(state): State<ApiState>, request: Request) -> Result<Res
     let view = state.clone();
     let kind = Arc::new(OnceLock::new());
     let decided = kind.clone();
+    // It may ask for any time, and who asks for raw samples asks for much.
+    let of = WorkOf { tenant: tenants.first(), class: QueryClass::Long };
     let mut answer = state
-        .run_streamed(QueryClass::Query, None, move |budget, _, start| {
+        .run_streamed(of, None, move |budget, _, start| {
             // The request's own memory, until it was read.
             let _request_memory = memory;
             let decoded = decoded(&body, budget)?;

@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::api::active_queries::ActiveQuery;
 use crate::api::admission::call::Call;
 use crate::api::error::{ApiError, ErrorType};
 use crate::api::parameters::values::rfc3339;
@@ -23,7 +24,9 @@ struct Row<'a> {
     started: String,
     seconds: f64,
     samples_read: u64,
+    /// Most that it held at once.
     bytes: u64,
+    held_bytes: u64,
     state: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     error: &'a str,
@@ -48,6 +51,7 @@ fn row<'a>(q: &'a Query, state: &'a str, seconds: f64, error: &'a str) -> Row<'a
         seconds,
         samples_read,
         bytes,
+        held_bytes: q.bytes_held(),
         state,
         error,
         start: start as f64 / 1e3,
@@ -56,12 +60,40 @@ fn row<'a>(q: &'a Query, state: &'a str, seconds: f64, error: &'a str) -> Row<'a
     }
 }
 
-/// `GET /api/v1/queries`: those of the caller's tenant.
+/// A query that a process was at when it crashed.
+#[derive(Serialize)]
+struct Unfinished<'a> {
+    query: &'a str,
+    endpoint: &'a str,
+    tenant: &'a str,
+    started: String,
+    start: f64,
+    end: f64,
+    step: f64,
+}
+
+impl<'a> Unfinished<'a> {
+    fn new(q: &'a ActiveQuery) -> Unfinished<'a> {
+        Unfinished {
+            query: &q.query,
+            endpoint: &q.endpoint,
+            tenant: &q.tenant,
+            started: rfc3339(q.started_ms),
+            start: q.start_ms as f64 / 1e3,
+            end: q.end_ms as f64 / 1e3,
+            step: q.step_ms as f64 / 1e3,
+        }
+    }
+}
+
+/// `GET /api/v1/queries`, `GET /api/v1/status/queries`: those of the caller's tenant.
 pub async fn list(State(state): State<ApiState>, call: Call) -> Response {
     #[derive(Serialize)]
     struct Answer<'a> {
         running: Vec<Row<'a>>,
         recent: Vec<Row<'a>>,
+        /// Of the process before, which ended without ending them.
+        unfinished: Vec<Unfinished<'a>>,
     }
     let (running, recent) = state.0.running.of(&call.tenant);
     response::small(&Answer {
@@ -70,6 +102,7 @@ pub async fn list(State(state): State<ApiState>, call: Call) -> Response {
             .iter()
             .map(|e| row(&e.query, e.state.name(), e.took.as_secs_f64(), &e.error))
             .collect(),
+        unfinished: state.0.running.unfinished(&call.tenant).into_iter().map(Unfinished::new).collect(),
     })
 }
 

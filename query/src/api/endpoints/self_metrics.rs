@@ -18,7 +18,7 @@ use crate::api::state::ApiState;
 pub async fn self_metrics(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(call.work(QueryClass::Lookup), None, move |budget, _| {
             let pattern = call.form.get("metric_name_pattern");
             let pattern =
                 (!pattern.is_empty()).then(|| Matcher::new(MatchOp::Regex, "name", pattern)).transpose();

@@ -133,7 +133,7 @@ pub async fn tsdb(State(state): State<ApiState>, call: Call) -> Result<Response,
     }
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(call.work(QueryClass::Lookup), None, move |_, _| {
             let s = inner.config.storage.head_stats(&call.tenant, limit as usize);
             // An empty head has its ends the wrong way round upstream.
             let (min_time, max_time) =
@@ -242,7 +242,7 @@ struct BlockCompaction<'a> {
 pub async fn tsdb_blocks(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(call.work(QueryClass::Lookup), None, move |_, _| {
             let stored = inner.config.storage.stored(&call.tenant);
             let raw = stored.blocks.iter().filter(|b| b.resolution_ms == 0);
             let blocks: Vec<BlockMeta<'_>> = raw

@@ -19,7 +19,7 @@ use crate::api::upkeep::{BlockTotals, Upkeep};
 pub async fn storage(State(state): State<ApiState>, call: Call) -> Result<Response, ApiError> {
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(call.work(QueryClass::Lookup), None, move |_, _| {
             let mut stored = inner.config.storage.stored(&call.tenant);
             match call.form.get("blocks") {
                 "" | "true" | "1" => {}

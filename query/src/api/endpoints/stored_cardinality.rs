@@ -34,7 +34,7 @@ pub async fn stored_cardinality(State(state): State<ApiState>, call: Call) -> Re
     };
     let inner = state.0.clone();
     state
-        .run(QueryClass::Lookup, None, move |_, _| {
+        .run(call.work(QueryClass::Lookup), None, move |_, _| {
             match inner.config.storage.stored_cardinality(&call.tenant, limit, by) {
                 Some(stored) => Ok(answer(&stored)),
                 None => Err(ApiError::new(ErrorType::NotFound, "this process does not count its blocks")),

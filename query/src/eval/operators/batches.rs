@@ -224,7 +224,10 @@ impl<'a> Evaluator<'a> {
         };
         let reserved: Reservation = read.iter().map(series_reservation).sum();
         match self.budget.reserve(reserved) {
-            Ok(()) => Ok(NextBatch::Batch(Batch { series: Arc::new(read), reserved })),
+            Ok(()) => {
+                self.budget.read_series(read.len() as u64);
+                Ok(NextBatch::Batch(Batch { series: Arc::new(read), reserved }))
+            }
             Err(_) if beside => {
                 batches.unreserved = Some(read);
                 Ok(NextBatch::Later)

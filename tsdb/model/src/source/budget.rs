@@ -1,32 +1,13 @@
 //! What a query may use: memory of its own and of what all queries share, samples, time; and whether its
 //! client is still there.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use super::SourceError;
-
-/// Memory that all queries of a process may hold together.
-#[derive(Debug)]
-pub struct MemoryPool {
-    max_bytes: u64,
-    held: AtomicU64,
-}
-
-impl MemoryPool {
-    pub fn new(max_bytes: u64) -> Arc<MemoryPool> {
-        Arc::new(MemoryPool { max_bytes, held: AtomicU64::new(0) })
-    }
-
-    /// What the queries at work hold now.
-    pub fn reserved_bytes(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    pub fn max_bytes(&self) -> u64 {
-        self.max_bytes
-    }
-}
+use super::memory_pool::{Evictable, MemoryPool};
+use crate::tenant_limits::{Limit, TenantLimits};
 
 /// What a part of a query holds. From a number it is so many bytes and no samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,10 +49,16 @@ impl std::iter::Sum for Reservation {
 #[derive(Debug)]
 pub struct Budget {
     pool: Option<Arc<MemoryPool>>,
-    cancelled: AtomicBool,
-    deadline: Option<std::time::Instant>,
-    max_samples: u64,
-    max_bytes: u64,
+    /// By which the pool knows it.
+    number: u64,
+    begun: Instant,
+    state: AtomicU8,
+    bounds: BudgetBounds,
+    /// The limit of its tenant that it ran into.
+    exceeded: OnceLock<Limit>,
+    /// What it held when it was called off for it.
+    evicted_bytes: AtomicU64,
+    series_read: AtomicU64,
     samples_read: AtomicU64,
     samples_held: AtomicU64,
     samples_peak: AtomicU64,
@@ -79,10 +66,60 @@ pub struct Budget {
     bytes_peak: AtomicU64,
 }
 
+/// What one query may at most; the default is anything.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetBounds {
+    /// Samples and points of results that it holds at once.
+    pub max_samples: u64,
+    /// Memory that its samples and results take at once.
+    pub max_bytes: u64,
+    pub deadline: Option<Instant>,
+    /// Series and samples that it reads one after the other.
+    pub max_series_read: u64,
+    pub max_samples_read: u64,
+    /// Whether it may be called off where memory is short and it holds the most.
+    pub evictable: bool,
+}
+
+impl Default for BudgetBounds {
+    fn default() -> Self {
+        BudgetBounds {
+            max_samples: u64::MAX,
+            max_bytes: u64::MAX,
+            deadline: None,
+            max_series_read: u64::MAX,
+            max_samples_read: u64::MAX,
+            evictable: false,
+        }
+    }
+}
+
+/// Samples that count as one chunk: as many as chunks of Prometheus and Mimir have.
+pub const SAMPLES_PER_CHUNK: u64 = 120;
+
+impl BudgetBounds {
+    /// With what a tenant may instead.
+    pub fn of_tenant(self, limits: &TenantLimits) -> BudgetBounds {
+        let bound = |limit, otherwise| limits.bound(limit).unwrap_or(otherwise);
+        let samples = bound(Limit::MaxFetchedChunks, u64::MAX).saturating_mul(SAMPLES_PER_CHUNK);
+        BudgetBounds {
+            max_bytes: bound(Limit::MaxQueryMemory, self.max_bytes),
+            max_series_read: bound(Limit::MaxFetchedSeries, self.max_series_read),
+            max_samples_read: samples.min(self.max_samples_read),
+            ..self
+        }
+    }
+}
+
+/// States of a budget.
+const RUNNING: u8 = 0;
+const CANCELLED: u8 = 1;
+const EVICTED: u8 = 2;
+
 impl Budget {
     /// `max_samples` and `max_bytes` bound what a query's samples and results may be and take at once.
-    pub fn new(max_samples: u64, max_bytes: u64, deadline: Option<std::time::Instant>) -> Arc<Budget> {
-        Arc::new(Budget::plain(None, max_samples, max_bytes, deadline))
+    pub fn new(max_samples: u64, max_bytes: u64, deadline: Option<Instant>) -> Arc<Budget> {
+        Budget::made(None, BudgetBounds { max_samples, max_bytes, deadline, ..BudgetBounds::default() })
     }
 
     /// As [`Budget::new`], with its memory out of what all queries share.
@@ -90,29 +127,39 @@ impl Budget {
         pool: Arc<MemoryPool>,
         max_samples: u64,
         max_bytes: u64,
-        deadline: Option<std::time::Instant>,
+        deadline: Option<Instant>,
     ) -> Arc<Budget> {
-        Arc::new(Budget::plain(Some(pool), max_samples, max_bytes, deadline))
+        let bounds = BudgetBounds { max_samples, max_bytes, deadline, ..BudgetBounds::default() };
+        Budget::within_bounds(pool, bounds)
     }
 
-    fn plain(
-        pool: Option<Arc<MemoryPool>>,
-        max_samples: u64,
-        max_bytes: u64,
-        deadline: Option<std::time::Instant>,
-    ) -> Budget {
-        Budget {
+    /// With its memory out of what all queries share.
+    pub fn within_bounds(pool: Arc<MemoryPool>, bounds: BudgetBounds) -> Arc<Budget> {
+        Budget::made(Some(pool), bounds)
+    }
+
+    fn made(pool: Option<Arc<MemoryPool>>, bounds: BudgetBounds) -> Arc<Budget> {
+        let number = pool.as_ref().map_or(0, |pool| pool.number());
+        let budget = Arc::new(Budget {
             pool,
-            cancelled: AtomicBool::new(false),
-            deadline,
-            max_samples,
-            max_bytes,
+            number,
+            begun: Instant::now(),
+            state: AtomicU8::new(RUNNING),
+            bounds,
+            exceeded: OnceLock::new(),
+            evicted_bytes: AtomicU64::new(0),
+            series_read: AtomicU64::new(0),
             samples_read: AtomicU64::new(0),
             samples_held: AtomicU64::new(0),
             samples_peak: AtomicU64::new(0),
             bytes_held: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
+        });
+        if let Some(pool) = budget.pool.as_ref().filter(|_| bounds.evictable) {
+            let query: Weak<Budget> = Arc::downgrade(&budget);
+            pool.enter(number, query);
         }
+        budget
     }
 
     /// No limits: for tests and for the server's own reads.
@@ -122,18 +169,71 @@ impl Budget {
 
     /// Makes every later [`Budget::check`] fail; called when the client goes away.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        // What was evicted stays so: its client should learn why.
+        let _ = self.state.compare_exchange(RUNNING, CANCELLED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// To be asked at least once per series or few thousand samples.
     pub fn check(&self) -> Result<(), SourceError> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(SourceError::Canceled);
+        match self.state.load(Ordering::Relaxed) {
+            RUNNING => {}
+            EVICTED => return Err(self.eviction()),
+            _ => return Err(SourceError::Canceled),
         }
-        match self.deadline {
-            Some(d) if std::time::Instant::now() >= d => Err(SourceError::TimedOut),
+        let (series, samples) = (self.series_read(), self.samples_read());
+        if series > self.bounds.max_series_read {
+            let what = format!("the query reads {series} series and more");
+            return Err(self.exceeds(Limit::MaxFetchedSeries, what, self.bounds.max_series_read));
+        }
+        if samples > self.bounds.max_samples_read {
+            let chunks = samples / SAMPLES_PER_CHUNK;
+            let what = format!("the query reads {chunks} chunks of {SAMPLES_PER_CHUNK} samples and more");
+            let allowed = self.bounds.max_samples_read / SAMPLES_PER_CHUNK;
+            return Err(self.exceeds(Limit::MaxFetchedChunks, what, allowed));
+        }
+        match self.bounds.deadline {
+            Some(d) if Instant::now() >= d => Err(SourceError::TimedOut),
             _ => Ok(()),
         }
+    }
+
+    #[cold]
+    fn exceeds(&self, limit: Limit, what: String, allowed: u64) -> SourceError {
+        self.note_exceeded(limit);
+        SourceError::Limit(limit.refusal(what, allowed))
+    }
+
+    /// Notes which limit of its tenant ends the query.
+    pub fn note_exceeded(&self, limit: Limit) {
+        let _ = self.exceeded.set(limit);
+    }
+
+    /// The limit of its tenant that ended the query, if one did.
+    pub fn exceeded(&self) -> Option<Limit> {
+        self.exceeded.get().copied()
+    }
+
+    #[cold]
+    fn eviction(&self) -> SourceError {
+        let held = self.evicted_bytes.load(Ordering::Relaxed);
+        SourceError::Limit(format!(
+            "the query was called off after {:.0} s because the server was short of memory and no other query held as much, {held} bytes (query.max_total_memory_bytes): ask for fewer series, a shorter range or a longer step",
+            self.begun.elapsed().as_secs_f64()
+        ))
+    }
+
+    /// What it holds now.
+    pub fn bytes_held(&self) -> u64 {
+        self.bytes_held.load(Ordering::Relaxed)
+    }
+
+    /// Counts series that were read.
+    pub fn read_series(&self, n: u64) {
+        self.series_read.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn series_read(&self) -> u64 {
+        self.series_read.load(Ordering::Relaxed)
     }
 
     /// Counts samples that were read.
@@ -145,42 +245,52 @@ impl Budget {
     pub fn reserve(&self, what: impl Into<Reservation>) -> Result<(), SourceError> {
         let Reservation { bytes, samples } = what.into();
         let held = self.samples_held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
-        if held > self.max_samples {
+        if held > self.bounds.max_samples {
             self.samples_held.fetch_sub(samples, Ordering::Relaxed);
             return Err(SourceError::Limit(format!(
                 "query processing would load too many samples into memory in query execution: it needs more than {} at once, the limit of one query (query.max_samples)",
-                self.max_samples
+                self.bounds.max_samples
             )));
         }
         self.samples_peak.fetch_max(held, Ordering::Relaxed);
         let held = self.bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if held > self.max_bytes {
-            self.samples_held.fetch_sub(samples, Ordering::Relaxed);
-            self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
+        if held > self.bounds.max_bytes {
+            self.give_back(bytes, samples);
+            self.note_exceeded(Limit::MaxQueryMemory);
             return Err(SourceError::Limit(format!(
-                "query needs more than {} bytes of memory, the limit of one query (query.max_memory_bytes): ask for fewer series, a shorter range or a longer step",
-                self.max_bytes
+                "query needs more than {} bytes of memory, the limit of one query (query.max_memory_bytes, or max_estimated_memory_consumption_per_query of the tenant): ask for fewer series, a shorter range or a longer step",
+                self.bounds.max_bytes
+            )));
+        }
+        let Some(pool) = &self.pool else {
+            self.bytes_peak.fetch_max(held, Ordering::Relaxed);
+            return Ok(());
+        };
+        let taken = pool.take(bytes) || (self.bounds.evictable && pool.make_room(self, bytes));
+        if !taken {
+            self.give_back(bytes, samples);
+            // It may have been the heaviest itself meanwhile.
+            self.check()?;
+            return Err(SourceError::Limit(format!(
+                "all queries together need more than {} bytes of memory, the limit of the server (query.max_total_memory_bytes): ask again when it is less busy, or for less",
+                pool.max_bytes()
             )));
         }
         self.bytes_peak.fetch_max(held, Ordering::Relaxed);
-        let Some(pool) = &self.pool else { return Ok(()) };
-        let all = pool.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if all > pool.max_bytes {
-            self.release(Reservation { bytes, samples });
-            return Err(SourceError::Limit(format!(
-                "all queries together need more than {} bytes of memory, the limit of the server (query.max_total_memory_bytes): ask again when it is less busy, or for less",
-                pool.max_bytes
-            )));
-        }
         Ok(())
+    }
+
+    /// Takes back what was counted for this query alone.
+    fn give_back(&self, bytes: u64, samples: u64) {
+        self.samples_held.fetch_sub(samples, Ordering::Relaxed);
+        self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub fn release(&self, what: impl Into<Reservation>) {
         let Reservation { bytes, samples } = what.into();
-        self.samples_held.fetch_sub(samples, Ordering::Relaxed);
-        self.bytes_held.fetch_sub(bytes, Ordering::Relaxed);
+        self.give_back(bytes, samples);
         if let Some(pool) = &self.pool {
-            pool.held.fetch_sub(bytes, Ordering::Relaxed);
+            pool.give_back(bytes);
         }
     }
 
@@ -190,8 +300,8 @@ impl Budget {
     }
 
     /// When the query has to be done.
-    pub fn deadline(&self) -> Option<std::time::Instant> {
-        self.deadline
+    pub fn deadline(&self) -> Option<Instant> {
+        self.bounds.deadline
     }
 
     /// The peak until now; from now on it is counted anew, from what is held at the moment.
@@ -213,10 +323,36 @@ impl Budget {
     }
 }
 
+impl Evictable for Budget {
+    fn bytes_held(&self) -> u64 {
+        Budget::bytes_held(self)
+    }
+
+    fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn evict(&self) -> bool {
+        self.evicted_bytes.store(self.bytes_held(), Ordering::Relaxed);
+        self.state.compare_exchange(RUNNING, EVICTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn is_running(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == RUNNING && self.check().is_ok()
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == EVICTED
+    }
+}
+
 impl Drop for Budget {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
-            pool.held.fetch_sub(self.bytes_held.load(Ordering::Relaxed), Ordering::Relaxed);
+            pool.give_back(self.bytes_held());
+            if self.bounds.evictable {
+                pool.leave(self.number);
+            }
         }
     }
 }
@@ -236,6 +372,28 @@ mod tests {
         budget.release(some(100));
         budget.reserve(some(70)).unwrap();
         assert_eq!((budget.samples_peak(), budget.samples_read(), budget.bytes_peak()), (100, 1_000, 1_600));
+    }
+
+    #[test]
+    fn budget_ends_a_query_that_reads_more_than_its_tenant_may() {
+        let mut limits = TenantLimits::default();
+        limits.set(Limit::MaxFetchedSeries, 10);
+        limits.set(Limit::MaxFetchedChunks, 2);
+        let budget = || {
+            let bounds = BudgetBounds::default().of_tenant(&limits);
+            Budget::within_bounds(MemoryPool::new(100), bounds)
+        };
+        let (by_series, by_samples) = (budget(), budget());
+        by_series.read_series(10);
+        by_series.read_samples(240);
+        assert!(by_series.check().is_ok() && by_series.exceeded().is_none());
+        by_series.read_series(1);
+        let text = by_series.check().unwrap_err().to_string();
+        assert!(text.contains("11 series") && text.contains("(max_fetched_series_per_query)"), "{text}");
+        assert_eq!(by_series.exceeded(), Some(Limit::MaxFetchedSeries));
+        by_samples.read_samples(241);
+        let text = by_samples.check().unwrap_err().to_string();
+        assert!(text.contains("is 2 (max_fetched_chunks_per_query)"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod budget;
 pub mod dedup;
 pub mod federation;
 pub mod memory;
+mod memory_pool;
 pub mod merge;
 mod resolution_report;
 #[cfg(any(test, feature = "testing"))]
@@ -21,7 +22,8 @@ use crate::labels::Labels;
 use crate::matcher::Matcher;
 
 pub use crate::columns::SeriesColumns;
-pub use budget::{Budget, MemoryPool, Reservation};
+pub use budget::{Budget, BudgetBounds, Reservation};
+pub use memory_pool::MemoryPool;
 pub use resolution_report::{ResolutionPart, ResolutionReport};
 
 /// What one selector asks for.

@@ -87,7 +87,7 @@ async fn search(State(state): State<ApiState>, call: Call, among: Among) -> Resu
     let replicas = state.config().replicas.asked(&call.form)?;
     let view = state.clone();
     state
-        .run(QueryClass::Lookup, None, move |budget, _| {
+        .run(call.work(QueryClass::Lookup), None, move |budget, _| {
             let selectors =
                 selectors(&call.form, &view.0.engine.options().parse).map_err(ApiError::bad_data)?;
             let source = view.source(&call.tenants, replicas);
