@@ -96,7 +96,8 @@ impl Block {
             let names = metrics.names().filter(|name| !name.is_empty()).map(Box::from).collect();
             return Ok(LabelList::keep(self, of, names));
         }
-        Ok(LabelList::of_table(self, of, &*self.series_table()?, None))
+        let table = self.series_table()?;
+        Ok(LabelList::of_table(self, of, &table, None))
     }
 }
 
