@@ -158,8 +158,9 @@ impl Answerer {
         budget.reserve(bytes).map_err(refused)?;
         let mut header = self.header(question, above, labels.len());
         if let Some((first, last)) = unsettled_in_ms {
-            header.unsettled_ms =
-                few(above.unsettled_ms(&selection.matchers, first, last).map_err(refused)?);
+            header.unsettled_ms = few(above
+                .unsettled_ms(&selection.matchers, first, last, &selection.budget)
+                .map_err(refused)?);
         }
         let mut out = Out::begin(&header, sink)?;
         out.finish_with(|out| {

@@ -111,27 +111,39 @@ impl<'a> Evaluator<'a> {
         let mut seen: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
         let mut out: Vec<Row> = Vec::with_capacity(rows.len());
         for row in rows {
-            if row.column.is_empty() {
-                continue;
-            }
-            match seen.get(&row.labels) {
-                Some(&at) => {
-                    if self.steps.is_instant() {
-                        if !self.options.delayed_name_removal {
-                            return Err(QueryError::execution(SAME_LABELSET));
-                        }
-                        out.push(row);
-                    } else if !out[at].column.absorb(row.column) {
-                        return Err(QueryError::execution(SAME_LABELSET));
-                    }
-                }
-                None => {
-                    seen.insert(row.labels.clone(), out.len());
-                    out.push(row);
-                }
-            }
+            self.collect_into(row, &mut out, &mut seen)?;
         }
         Ok(Frame { rows: out })
+    }
+
+    /// Puts one more row where [`Evaluator::collect`] would; `seen` says where the row of a label set is.
+    pub(crate) fn collect_into(
+        &self,
+        row: Row,
+        out: &mut Vec<Row>,
+        seen: &mut HashMap<Labels, usize>,
+    ) -> Result<(), QueryError> {
+        if row.column.is_empty() {
+            return Ok(());
+        }
+        match seen.get(&row.labels) {
+            Some(_) if self.steps.is_instant() => {
+                if !self.options.delayed_name_removal {
+                    return Err(QueryError::execution(SAME_LABELSET));
+                }
+                out.push(row);
+            }
+            Some(&at) => {
+                if !out[at].column.absorb(row.column) {
+                    return Err(QueryError::execution(SAME_LABELSET));
+                }
+            }
+            None => {
+                seen.insert(row.labels.clone(), out.len());
+                out.push(row);
+            }
+        }
+        Ok(())
     }
 
     /// The end of every evaluation: with delayed name removal the marked names go now.

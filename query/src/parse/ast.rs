@@ -228,7 +228,7 @@ pub enum Cardinality {
     ManyToMany,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VectorMatching {
     pub card: Cardinality,
     /// `on (…)` or `ignoring (…)`.

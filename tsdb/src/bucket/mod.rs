@@ -227,8 +227,10 @@ impl BucketSource {
                 query.budget.check()?;
                 let selectors: Vec<&[Matcher]> = query.selectors.iter().map(|s| &s[..]).collect();
                 let (block, table) = self.open(meta, &selectors, None)?;
-                let mut series =
-                    (!query.selectors.is_empty()).then(|| matching_any(&table, &query.selectors));
+                let mut series = match query.selectors.is_empty() {
+                    true => None,
+                    false => Some(matching_any(&table, query)?),
+                };
                 if let Some(visibility) = block.visibility(&self.visibility, &table, &query.budget)? {
                     let every = || (0..table.len() as u32).collect();
                     series = Some(block.visible(series.unwrap_or_else(every), &visibility)?);
@@ -276,7 +278,7 @@ impl BucketSource {
                     return Block::open(&self.store, &self.tenant, meta, false)?.label_list(&of);
                 }
                 let (block, table) = self.open(meta, &selectors, None)?;
-                let series = matching_any(&table, &query.selectors);
+                let series = matching_any(&table, query)?;
                 Ok(LabelList::of_table(&block, &of, &table, Some(&series)))
             },
         )?;
@@ -298,13 +300,16 @@ fn names_few(m: &Matcher) -> bool {
         }
 }
 
-fn matching_any(table: &SeriesTable, selectors: &[Vec<Matcher>]) -> Vec<u32> {
-    let mut series: Vec<u32> = selectors.iter().flat_map(|s| table.matching(s)).collect();
-    if selectors.len() > 1 {
+fn matching_any(table: &SeriesTable, query: &LabelQuery) -> Result<Vec<u32>, SourceError> {
+    let mut series: Vec<u32> = Vec::new();
+    for matchers in &query.selectors {
+        series.append(&mut table.matching(matchers, &query.budget)?);
+    }
+    if query.selectors.len() > 1 {
         series.sort_unstable();
         series.dedup();
     }
-    series
+    Ok(series)
 }
 
 impl Source for BucketSource {
@@ -390,7 +395,7 @@ impl BlockCursor {
         keep_bytes: &AtomicU64,
     ) -> Result<Option<BlockCursor>, SourceError> {
         let (block, table) = source.open(meta, &[&selection.matchers], Some(range))?;
-        let mut series = table.matching(&selection.matchers);
+        let mut series = table.matching(&selection.matchers, &selection.budget)?;
         if series.is_empty() {
             return Ok(None);
         }

@@ -9,7 +9,7 @@
 //! [`DbOptions::keep_committed`]: super::DbOptions::keep_committed
 
 use model::matcher::Matcher;
-use model::source::{Source, SourceError};
+use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 
 use super::Db;
@@ -47,8 +47,9 @@ impl Above {
         matchers: &[Matcher],
         first_ms: i64,
         last_ms: i64,
+        budget: &Budget,
     ) -> Result<Vec<(i64, i64)>, SourceError> {
-        self.view.unsettled_ms(matchers, first_ms, last_ms)
+        self.view.unsettled_ms(matchers, first_ms, last_ms, budget)
     }
 
     pub fn source(&self) -> &dyn Source {

@@ -9,7 +9,7 @@ use crate::head::source::HeadSource;
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::merge::{MergeCursor, MergedSource};
-use model::source::{LabelQuery, RollupHints, Selection, SeriesCursor, Source, SourceError};
+use model::source::{Budget, LabelQuery, RollupHints, Selection, SeriesCursor, Source, SourceError};
 
 /// Blocks, local blocks and head as one source, which keeps the state it was taken from alive.
 pub(super) struct View {
@@ -51,10 +51,11 @@ impl View {
         matchers: &[Matcher],
         first: i64,
         last: i64,
+        budget: &Budget,
     ) -> Result<Vec<(i64, i64)>, SourceError> {
         let mut spans = Vec::new();
         if let Some(head) = &self.head {
-            spans.extend(head.spans_ms(matchers, first, last)?);
+            spans.extend(head.spans_ms(matchers, first, last, budget)?);
         }
         if let Some(local) = &self.local {
             spans.extend(local.spans_ms.iter().filter(|(a, b)| *a <= last && *b >= first));
@@ -71,7 +72,7 @@ impl Source for View {
         {
             // What came late and is still in local blocks or in the head is in no window.
             let (first, last) = (first.max(selection.min_t_ms), last.min(selection.max_t_ms));
-            let late = self.unsettled_ms(&selection.matchers, first, last)?;
+            let late = self.unsettled_ms(&selection.matchers, first, last, &selection.budget)?;
             let mut cursors: Vec<Box<dyn SeriesCursor + '_>> =
                 vec![bucket.select_with_unsettled(selection, &late)?];
             if let Some(local) = &self.local {

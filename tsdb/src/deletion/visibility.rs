@@ -62,7 +62,7 @@ impl<'v> Concern<'v> {
     pub fn resolve(
         &self,
         series: usize,
-        matching: impl Fn(&[Matcher]) -> Vec<u32>,
+        matching: impl Fn(&[Matcher]) -> Result<Vec<u32>, SourceError>,
         budget: &Budget,
     ) -> Result<Resolved, SourceError> {
         Resolved::new(self.visibility, &self.tombstones, self.expires, series, matching, budget)
@@ -148,7 +148,7 @@ impl Resolved {
         tombstones: &[Arc<Tombstone>],
         expires: bool,
         series: usize,
-        matching: impl Fn(&[Matcher]) -> Vec<u32>,
+        matching: impl Fn(&[Matcher]) -> Result<Vec<u32>, SourceError>,
         budget: &Budget,
     ) -> Result<Resolved, SourceError> {
         let mut fate_of = vec![0u32; series];
@@ -157,7 +157,7 @@ impl Resolved {
             budget.check()?;
             // From the fate before to the fate with this tombstone as well.
             let mut next: HashMap<u32, u32> = HashMap::new();
-            for series in matching(&t.matchers) {
+            for series in matching(&t.matchers)? {
                 let fate = &mut fate_of[series as usize];
                 *fate = *next.entry(*fate).or_insert_with(|| {
                     let mut deleted = (*fates[*fate as usize].deleted).clone();
@@ -174,7 +174,7 @@ impl Resolved {
             for rule in 0..=rules.len() {
                 budget.check()?;
                 let matching = match rules.get(rule) {
-                    Some(r) => matching(&r.matchers),
+                    Some(r) => matching(&r.matchers)?,
                     None => every.clone().collect(),
                 };
                 let mut next: HashMap<u32, u32> = HashMap::new();
@@ -220,7 +220,7 @@ mod tests {
             let series = NAMES.iter().enumerate().filter(|(_, name)| {
                 model::matcher::matches_all(&Labels::from_pairs([("n", **name)]), matchers)
             });
-            series.map(|(number, _)| number as u32).collect()
+            Ok(series.map(|(number, _)| number as u32).collect())
         };
         let resolved = concern.resolve(NAMES.len(), matching, &Budget::unlimited()).unwrap();
         concern.at_present(Arc::new(resolved))

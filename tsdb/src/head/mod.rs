@@ -15,6 +15,7 @@ pub mod postings;
 pub mod samples;
 mod series;
 mod series_limits;
+mod settle;
 pub mod source;
 mod stats;
 pub mod symbols;

@@ -65,7 +65,8 @@ impl HeadSource {
         if !self.head.may_hold(&self.generations, (min_t, max_t)) {
             return Ok(self.walk(Vec::new(), min_t, max_t, budget));
         }
-        let matching = self.head.matching(&self.tenant, matchers)?;
+        let matchers = self.head.settled(&self.tenant, matchers, &budget)?;
+        let matching = self.head.matching(&self.tenant, &matchers)?;
         let mut views = Vec::with_capacity(matching.len());
         for (labels, series) in matching {
             let kept =
@@ -88,16 +89,24 @@ impl HeadSource {
         matchers: &[Matcher],
         min_t: i64,
         max_t: i64,
+        budget: &Budget,
     ) -> Result<Vec<(i64, i64)>, SourceError> {
         let mut spans = Intervals::default();
         if min_t <= max_t && self.head.may_hold(&self.generations, (min_t, max_t)) {
-            for (_, series) in self.head.matching(&self.tenant, matchers)? {
+            let matchers = self.head.settled(&self.tenant, matchers, budget)?;
+            for (_, series) in self.head.matching(&self.tenant, &matchers)? {
                 for view in series.view(self.generations.clone(), min_t, max_t) {
                     view.spans_ms().for_each(|(a, b)| spans.add(a, b));
                 }
             }
         }
         Ok(spans.iter().collect())
+    }
+
+    /// A query's selectors without expressions that take long.
+    fn settled(&self, query: &LabelQuery) -> Result<Vec<Vec<Matcher>>, SourceError> {
+        let one = |s: &Vec<Matcher>| Ok(self.head.settled(&self.tenant, s, &query.budget)?.into_owned());
+        query.selectors.iter().map(one).collect()
     }
 }
 
@@ -116,19 +125,19 @@ impl Source for HeadSource {
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
         query.budget.check()?;
         let (range, generations) = ((query.min_t_ms, query.max_t_ms), self.generations.clone());
-        self.head.series_labels(&self.tenant, &query.selectors, generations, range, &query.budget)
+        self.head.series_labels(&self.tenant, &self.settled(query)?, generations, range, &query.budget)
     }
 
     fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         query.budget.check()?;
         let range = (query.min_t_ms, query.max_t_ms);
-        Ok(self.head.label_names(&self.tenant, &query.selectors, self.generations.clone(), range))
+        Ok(self.head.label_names(&self.tenant, &self.settled(query)?, self.generations.clone(), range))
     }
 
     fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         query.budget.check()?;
         let range = (query.min_t_ms, query.max_t_ms);
-        Ok(self.head.label_values(&self.tenant, name, &query.selectors, self.generations.clone(), range))
+        Ok(self.head.label_values(&self.tenant, name, &self.settled(query)?, self.generations.clone(), range))
     }
 }
 

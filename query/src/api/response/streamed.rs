@@ -154,7 +154,7 @@ impl StreamedMatrix {
     fn begin(&mut self, steps: &Steps) -> Result<(), QueryError> {
         // Those that wait, the one being written, and the one that the connection has. Before the answer
         // begins: where there is no room, that can still be told.
-        let pieces = (WAITING + 2) * (PIECE_BYTES + (8 << 10));
+        let pieces = (WAITING + 2) * (PIECE_BYTES + (16 << 10));
         let texts_bytes = self.matrix.reserve_texts(steps);
         self.start.budget.reserve(texts_bytes + pieces as u64 + SENDING_BYTES)?;
         let (to, from) = mpsc::channel(WAITING);

@@ -88,6 +88,13 @@ impl Matcher {
         self.matches("")
     }
 
+    /// The same matcher where `values` are all that its regex matches of those there are, and perhaps the
+    /// empty one.
+    pub fn with_values(&self, values: Vec<String>) -> Matcher {
+        let re = self.re.as_ref().map(|_| Arc::new(Re2::of_values(values)));
+        Matcher { re, ..self.clone() }
+    }
+
     /// The regex of `=~` and `!~`.
     pub fn regex(&self) -> Option<&Re2> {
         self.re.as_deref()

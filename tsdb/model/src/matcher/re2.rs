@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use aho_corasick::AhoCorasick;
 use regex_automata::meta::{Config, Regex};
 use regex_automata::nfa::thompson;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
@@ -29,6 +30,18 @@ const MAX_SET_BYTES: usize = 256 << 10;
 /// pods of a cluster. A value is sought among them, where a program would have a state for each letter.
 const MAX_WRITTEN: usize = 200_000;
 const MAX_WRITTEN_BYTES: usize = 16 << 20;
+
+/// Most ways through an expression's alternations that are matched without the engine, and parts they have
+/// together.
+const MAX_WAYS: usize = 4096;
+const MAX_PARTS: usize = 32_768;
+/// Most of them that begin with a text.
+const FEW_BRANCHES: usize = 32;
+/// Texts up to which looking for each costs less than looking for all at once.
+const FEW_TEXTS: usize = 4;
+
+/// Bytes of programs, by values, from which on matching is slow: some tenths of a second at the worst.
+const SLOW_BYTES: usize = 256 << 20;
 
 /// Most prefixes that are told apart; of more, what they have in common is all that is known.
 const MAX_PREFIXES: usize = 64;
@@ -75,8 +88,16 @@ enum Strategy {
         ends: String,
     },
     /// Any of these: `foo.*|.*bar`.
-    AnyOf(Vec<Strategy>),
+    AnyOf(Branches),
     Engine,
+}
+
+/// Branches that are each matched without the engine.
+#[derive(Debug)]
+struct Branches {
+    /// The texts of those that are a text with `.*` before and after, sought all at once.
+    within: Option<AhoCorasick>,
+    others: Vec<Strategy>,
 }
 
 impl Re2 {
@@ -138,7 +159,10 @@ impl Re2 {
                 }
                 rest.ends_with(ends.as_str())
             }
-            Strategy::AnyOf(plans) => plans.iter().any(|plan| self.matches_plan(plan, value)),
+            Strategy::AnyOf(branches) => {
+                branches.within.as_ref().is_some_and(|texts| texts.is_match(value))
+                    || branches.others.iter().any(|plan| self.matches_plan(plan, value))
+            }
             Strategy::Engine => self.regex().is_match(value),
         }
     }
@@ -155,6 +179,25 @@ impl Re2 {
         &self.prefixes
     }
 
+    /// Whether matching so many values may take longer than others should wait for: about so many bytes of
+    /// programs are walked through for each letter.
+    pub fn is_slow_for(&self, values: usize) -> bool {
+        let bytes = match &self.plan {
+            Strategy::Engine => self.regex().memory_usage(),
+            Strategy::AnyOf(branches) => branches.others.len() * 64,
+            _ => 0,
+        };
+        bytes.saturating_mul(values) > SLOW_BYTES
+    }
+
+    /// One that matches these values and no others; it has no groups.
+    pub(super) fn of_values(mut values: Vec<String>) -> Re2 {
+        values.sort_unstable();
+        values.dedup();
+        let (regex, prefixes) = (OnceLock::new(), Vec::new());
+        Re2 { hir: Some(Hir::fail()), regex, plan: Strategy::Set, set: Some(values), prefixes }
+    }
+
     /// Whether it is known to match every value that is not empty: `.*`, `.+`.
     pub fn matches_all(&self) -> bool {
         matches!(self.plan, Strategy::All | Strategy::NonEmpty)
@@ -167,11 +210,28 @@ impl Re2 {
             + texts(self.set.as_deref().unwrap_or_default())
             + texts(&self.prefixes)
             + self.regex.get().map_or(0, Regex::memory_usage)
+            + self.branches().map_or(0, |b| {
+                b.within.as_ref().map_or(0, AhoCorasick::memory_usage)
+                    + b.others.len() * size_of::<Strategy>()
+            })
     }
 
-    /// Whether values are matched by the engine, whose program took time to compile.
-    pub(super) fn is_compiled(&self) -> bool {
+    /// Whether values are matched by the engine.
+    #[cfg(test)]
+    pub(super) fn uses_engine(&self) -> bool {
         matches!(self.plan, Strategy::Engine)
+    }
+
+    fn branches(&self) -> Option<&Branches> {
+        match &self.plan {
+            Strategy::AnyOf(branches) => Some(branches),
+            _ => None,
+        }
+    }
+
+    /// Whether values are matched by something that took time to compile.
+    pub(super) fn is_compiled(&self) -> bool {
+        matches!(self.plan, Strategy::Engine) || self.branches().is_some_and(|b| b.within.is_some())
     }
 
     /// The engine, for captures.
@@ -365,15 +425,107 @@ fn anything(hir: &Hir) -> Option<u32> {
 }
 
 fn plan(hir: &Hir) -> Strategy {
-    let hir = strip_captures(hir);
-    if let HirKind::Alternation(branches) = hir.kind() {
-        let plans: Vec<Strategy> = branches.iter().map(plan).collect();
-        let cheap =
-            plans.len() <= 32 && !plans.iter().any(|p| matches!(p, Strategy::Engine | Strategy::AnyOf(_)));
-        return if cheap { Strategy::AnyOf(plans) } else { Strategy::Engine };
+    let Some(Ways { all, .. }) = ways(hir) else { return Strategy::Engine };
+    if let [parts] = &all[..] {
+        return plan_of_parts(parts);
     }
-    let mut parts = Vec::new();
-    flatten(hir, &mut parts);
+    let (mut within, mut others, mut led) = (Vec::new(), Vec::new(), 0);
+    for parts in &all {
+        match plan_of_parts(parts) {
+            Strategy::Engine => return Strategy::Engine,
+            Strategy::All => return Strategy::All,
+            Strategy::Pieces { starts, mut middles, ends }
+                if starts.is_empty() && ends.is_empty() && middles.len() == 1 =>
+            {
+                within.append(&mut middles);
+            }
+            plan => {
+                led += usize::from(plan.begins_with_text());
+                others.push(plan);
+            }
+        }
+    }
+    // The engine is good at telling many beginnings apart, and bad where each branch may begin anywhere.
+    if led > FEW_BRANCHES {
+        return Strategy::Engine;
+    }
+    if within.len() <= FEW_TEXTS {
+        let pieces =
+            |text| Strategy::Pieces { starts: String::new(), middles: vec![text], ends: String::new() };
+        others.extend(within.drain(..).map(pieces));
+    }
+    let within = match within.is_empty() {
+        true => None,
+        false => match AhoCorasick::new(&within) {
+            Ok(program) if program.memory_usage() <= MAX_PROGRAM_BYTES => Some(program),
+            _ => return Strategy::Engine,
+        },
+    };
+    Strategy::AnyOf(Branches { within, others })
+}
+
+impl Strategy {
+    fn begins_with_text(&self) -> bool {
+        match self {
+            Strategy::Exact(_) | Strategy::Set => true,
+            Strategy::Pieces { starts, .. } | Strategy::Longer { starts, .. } => !starts.is_empty(),
+            _ => false,
+        }
+    }
+}
+
+/// The ways through a tree's alternations, each as a list of what must follow one another, and how many parts
+/// they have together.
+struct Ways<'a> {
+    all: Vec<Vec<&'a Hir>>,
+    parts: usize,
+}
+
+/// All ways through a tree: `a(b|c.*)` is `a b` and `a c .*`. `None` where they are more than [`MAX_WAYS`],
+/// or have more than [`MAX_PARTS`] together. Nesting is bounded by the translator.
+fn ways(hir: &Hir) -> Option<Ways<'_>> {
+    let hir = strip_captures(hir);
+    match hir.kind() {
+        HirKind::Alternation(branches) => {
+            let mut found = Ways { all: Vec::new(), parts: 0 };
+            for branch in branches {
+                let mut of_branch = ways(branch)?;
+                found.all.append(&mut of_branch.all);
+                found.parts += of_branch.parts;
+                if found.all.len() > MAX_WAYS || found.parts > MAX_PARTS {
+                    return None;
+                }
+            }
+            Some(found)
+        }
+        HirKind::Concat(parts) => {
+            let mut found = Ways { all: vec![Vec::new()], parts: 0 };
+            for part in parts {
+                let next = ways(part)?;
+                let (ways, parts) = (
+                    found.all.len() * next.all.len(),
+                    found.parts * next.all.len() + next.parts * found.all.len(),
+                );
+                // One way is as long as the text, and no longer.
+                if ways > MAX_WAYS || (ways > 1 && parts > MAX_PARTS) {
+                    return None;
+                }
+                found.parts = parts;
+                if let [only] = &next.all[..] {
+                    found.all.iter_mut().for_each(|way| way.extend(only));
+                } else {
+                    let both = |way: &[_], more: &[_]| [way, more].concat();
+                    let product = found.all.iter().flat_map(|way| next.all.iter().map(|n| both(way, n)));
+                    found.all = product.collect();
+                }
+            }
+            Some(found)
+        }
+        _ => Some(Ways { all: vec![vec![hir]], parts: 1 }),
+    }
+}
+
+fn plan_of_parts(parts: &[&Hir]) -> Strategy {
     let (mut text, mut pieces, mut wild, mut longer) = (String::new(), Vec::new(), 0, false);
     for part in parts {
         match part.kind() {
@@ -405,14 +557,5 @@ fn plan(hir: &Hir) -> Strategy {
         (true, _) => Strategy::Engine,
         (false, _) if bare => Strategy::All,
         (false, _) => Strategy::Pieces { starts, middles, ends },
-    }
-}
-
-/// The parts of a concatenation, groups opened; nesting is bounded by the translator.
-fn flatten<'a>(hir: &'a Hir, out: &mut Vec<&'a Hir>) {
-    let hir = strip_captures(hir);
-    match hir.kind() {
-        HirKind::Concat(parts) => parts.iter().for_each(|part| flatten(part, out)),
-        _ => out.push(hir),
     }
 }

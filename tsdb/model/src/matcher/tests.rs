@@ -250,11 +250,36 @@ fn matchers_print_as_they_are_written() {
     assert!(m(MatchOp::NotEqual, "é", "é") == r#""é"!="é""#);
 }
 
+/// Substrings that many branches look for are sought all at once: what is counted is that none of it needs
+/// the engine, whose states hold all branches.
+#[test]
+fn regex_of_many_substrings_needs_no_engine() {
+    let names: Vec<String> = (0..2000).map(|i| format!("name-{i}x")).collect();
+    let within = names.iter().map(|n| format!(".*{n}.*")).collect::<Vec<_>>().join("|");
+    let ends = names.iter().map(|n| format!(".*{n}")).collect::<Vec<_>>().join("|");
+    let inside = format!(".*({}).*", names.join("|"));
+    for (expr, tail) in [(&within, true), (&ends, false), (&inside, true)] {
+        let re = Re2::anchored_without_groups(expr).unwrap();
+        assert!(!re.uses_engine());
+        assert!(re.is_match("a-name-1999x") && !re.is_match("a-name-2000x") && !re.is_match(""));
+        assert_eq!(re.is_match("a-name-7x-b"), tail);
+        assert!(re.size_bytes() < 4 << 20, "{}", re.size_bytes());
+    }
+    // Branches that multiply go to the engine, or are refused, and take no memory by their product.
+    let product = "(a.*|b.*)".repeat(40);
+    assert!(
+        Re2::anchored_without_groups(&product)
+            .is_ok_and(|re| re.uses_engine() && re.is_match(&"b".repeat(40)))
+    );
+    let long = "a.*".repeat(10_000);
+    assert!(Re2::anchored_without_groups(&long).is_ok_and(|re| re.is_match(&"a".repeat(10_000))));
+}
+
 proptest! {
     /// The short ways of matching agree with the engine, and sets and prefixes say the truth.
     #[test]
     fn regex_plans_agree_with_the_engine(
-        pattern in "([ab-]|\\.\\*|\\.\\+|\\||\\(a\\|b\\)|\\(ab\\)|[ab]\\?|\\(a\\.\\*\\)|\\[ab\\]|日){0,7}",
+        pattern in "([ab-]|\\(\\.\\*a\\.\\*\\|\\.\\*b\\)|\\.\\*|\\.\\+|\\||\\(a\\|b\\)|\\(ab\\)|[ab]\\?|\\(a\\.\\*\\)|\\[ab\\]|日){0,7}",
         values in proptest::collection::vec("[ab日\n-]{0,6}", 12),
     ) {
         // Two repetitions in a row are refused, rightly.

@@ -240,7 +240,7 @@ impl Block {
         let resolved = match self.store.cache.get::<Resolved>(&key) {
             Some(resolved) => resolved,
             None => {
-                let resolved = concern.resolve(table.len(), |m| table.matching(m), budget)?;
+                let resolved = concern.resolve(table.len(), |m| table.matching(m, budget), budget)?;
                 let resolved = Arc::new(resolved);
                 self.store.cache.put(key, resolved.clone(), resolved.memory_bytes());
                 resolved

@@ -21,7 +21,10 @@ use crate::block::schema;
 use crate::block_meta::BlockMeta;
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
-use model::source::SourceError;
+use model::source::{Budget, SourceError};
+
+/// Values that are matched between two looks at the clock.
+const LOOKED_AT: usize = 64;
 
 /// Code of a label that a series lacks.
 const ABSENT: u32 = u32::MAX;
@@ -448,17 +451,17 @@ impl SeriesTable {
     }
 
     /// The ids of the series for which all matchers hold, ascending.
-    pub fn matching(&self, matchers: &[Matcher]) -> Vec<u32> {
-        let mut found = self.numbers_matching(matchers);
+    pub fn matching(&self, matchers: &[Matcher], budget: &Budget) -> Result<Vec<u32>, SourceError> {
+        let mut found = self.numbers_matching(matchers, budget)?;
         match &self.runs[..] {
             [Range { start: 0, .. }] => {}
             [one] => found.iter_mut().for_each(|n| *n += one.start),
             _ => found.iter_mut().for_each(|n| *n = self.id(*n)),
         }
-        found
+        Ok(found)
     }
 
-    fn numbers_matching(&self, matchers: &[Matcher]) -> Vec<u32> {
+    fn numbers_matching(&self, matchers: &[Matcher], budget: &Budget) -> Result<Vec<u32>, SourceError> {
         // Series are sorted by metric name first, so an equality on it is a range.
         let mut range = 0..self.len as u32;
         for m in matchers {
@@ -470,7 +473,7 @@ impl SeriesTable {
             }
         }
         if range.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         // The range rules out most series at once; the rest are asked label by label.
         let mut left: Option<Vec<u32>> = None;
@@ -482,11 +485,15 @@ impl SeriesTable {
             left = match (self.column(&m.name), self.other_names.numbers.get(&*m.name)) {
                 // One value: its code is looked up and no other value is.
                 (Some(column), _) if m.op == MatchOp::Equal && !m.value.is_empty() => {
-                    let Some(code) = column.symbols.numbers.get(&*m.value) else { return Vec::new() };
+                    let Some(code) = column.symbols.numbers.get(&*m.value) else { return Ok(Vec::new()) };
                     Some(keep(left, &range, |s| column.codes[s as usize] == *code))
                 }
                 (Some(column), _) => {
-                    let fits: Vec<bool> = column.symbols.strings.iter().map(|v| m.matches(v)).collect();
+                    let mut fits: Vec<bool> = Vec::with_capacity(column.symbols.strings.len());
+                    for some in column.symbols.strings.chunks(LOOKED_AT) {
+                        budget.check()?;
+                        fits.extend(some.iter().map(|v| m.matches(v)));
+                    }
                     let holds = |s: u32| match column.codes[s as usize] {
                         ABSENT => empty,
                         code => fits[code as usize],
@@ -502,7 +509,11 @@ impl SeriesTable {
                         own.is_some_and(|(_, v)| *known.entry(*v).or_insert_with_key(fits) != empty)
                     };
                     let carriers = within(&self.carriers[name as usize], &range);
-                    let differing: Vec<u32> = carriers.iter().copied().filter(&mut differs).collect();
+                    let mut differing: Vec<u32> = Vec::new();
+                    for some in carriers.chunks(LOOKED_AT) {
+                        budget.check()?;
+                        differing.extend(some.iter().copied().filter(&mut differs));
+                    }
                     let mut walk = differing.iter().peekable();
                     let mut is_one = |s: u32| {
                         while walk.next_if(|d| **d < s).is_some() {}
@@ -513,14 +524,14 @@ impl SeriesTable {
                         (left, _) => Some(keep(left, &range, |s| is_one(s) != empty)),
                     }
                 }
-                (None, None) if !empty => return Vec::new(),
+                (None, None) if !empty => return Ok(Vec::new()),
                 (None, None) => left,
             };
             if left.as_ref().is_some_and(Vec::is_empty) {
-                return Vec::new();
+                return Ok(Vec::new());
             }
         }
-        left.unwrap_or_else(|| range.collect())
+        Ok(left.unwrap_or_else(|| range.collect()))
     }
 
     /// Adds the label names that occur on some series.
@@ -679,8 +690,8 @@ mod tests {
                 let wanted = [Matcher::equal(name, value)];
                 let want: Vec<u32> =
                     pages.ids().filter(|id| labels[*id as usize].value(name) == value).collect();
-                assert_eq!(pages.matching(&wanted), want, "{name}");
-                assert_eq!(arrow.matching(&wanted), want, "{name}");
+                assert_eq!(pages.matching(&wanted, &Budget::unlimited()).unwrap(), want, "{name}");
+                assert_eq!(arrow.matching(&wanted, &Budget::unlimited()).unwrap(), want, "{name}");
             }
         }
     }

@@ -8,7 +8,8 @@ use model::labels::{Labels, METRIC_NAME};
 use model::sample::Value;
 use model::source::Budget;
 
-use super::{Signatures, StepNotes, bit, changes_meaning, dense, is_trim, pair_op, presence};
+use super::set::{bit, presence};
+use super::{Signatures, StepNotes, changes_meaning, dense, is_trim, pair_op};
 use crate::column::{Column, Point};
 use crate::eval::evaluator::{Evaluator, SAME_LABELSET, column_bytes, label_bytes};
 use crate::eval::frame::{Frame, Row, Val, is_metadata_label};

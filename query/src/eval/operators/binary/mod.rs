@@ -1,6 +1,7 @@
 //! Binary operators: scalars, a vector with a scalar, and two vectors matched by their labels.
 
 mod matching;
+mod set;
 
 use std::sync::Arc;
 
@@ -10,13 +11,48 @@ use model::labels::{Labels, METRIC_NAME};
 use model::quote::quote;
 use model::sample::Value;
 
+use set::Union;
+
 use crate::annotations::{Annotations, Severity};
 use crate::column::{Column, Point};
 use crate::eval::evaluator::Evaluator;
-use crate::eval::frame::{Frame, Val};
+use crate::eval::frame::Val;
 use crate::parse::{BinaryOp, Cardinality, Span, VectorMatching};
 use crate::plan::{Binary, PlanExpr, PlanNode};
 use crate::value::QueryError;
+
+/// How vectors are matched where the query does not say: by all labels.
+static NOTHING_SAID: VectorMatching = VectorMatching {
+    card: Cardinality::ManyToMany,
+    labels: Vec::new(),
+    on: false,
+    include: Vec::new(),
+    fill_left: None,
+    fill_right: None,
+};
+
+/// The left side of the next operator of a chain.
+enum Left<'p> {
+    Val(Val),
+    /// Of several `or`, one after the other: what was found of the rows is kept for the next.
+    Union(Union<'p>),
+}
+
+impl Left<'_> {
+    fn series(&self) -> u64 {
+        match self {
+            Left::Val(val) => val.series(),
+            Left::Union(union) => union.series(),
+        }
+    }
+
+    fn into_val(self) -> Val {
+        match self {
+            Left::Val(val) => val,
+            Left::Union(union) => Val::Vector(union.into_frame()),
+        }
+    }
+}
 
 /// What is to be said of one pair of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,23 +349,48 @@ impl Evaluator<'_> {
                 break;
             }
         }
-        let mut lhs = self.eval(leftmost)?;
+        let mut left = Left::Val(self.eval(leftmost)?);
         for (b, whole) in chain.into_iter().rev() {
             let rhs = self.eval(&b.rhs)?;
             let outer = self.trace.as_ref().map(|t| t.switch(whole.id));
-            lhs = self.binary(b, lhs, rhs, whole.span)?;
+            left = self.binary_after(b, left, rhs, whole.span)?;
             if let (Some(trace), Some(outer)) = (&self.trace, outer) {
                 trace.switch(outer);
                 // The outermost is counted where all nodes are.
                 if whole.id != expr.id {
                     trace.note(whole.id, |f| {
                         f.runs += 1;
-                        f.series += lhs.series();
+                        f.series += left.series();
                     });
                 }
             }
         }
-        Ok(lhs)
+        Ok(left.into_val())
+    }
+
+    /// One operator of a chain. A union goes on where the operators before it were of the same kind.
+    fn binary_after<'p>(
+        &mut self,
+        b: &'p Binary,
+        left: Left<'p>,
+        rhs: Val,
+        span: Span,
+    ) -> Result<Left<'p>, QueryError> {
+        let matching = b.matching.as_ref().unwrap_or(&NOTHING_SAID);
+        match (left, rhs) {
+            (Left::Union(mut union), Val::Vector(r)) if b.op == BinaryOp::Or && union.goes_on(matching) => {
+                self.budget.check()?;
+                self.add_to_union(&mut union, r)?;
+                Ok(Left::Union(union))
+            }
+            (Left::Val(Val::Vector(l)), Val::Vector(r)) if b.op == BinaryOp::Or => {
+                self.budget.check()?;
+                let mut union = self.union_of(l, matching)?;
+                self.add_to_union(&mut union, r)?;
+                Ok(Left::Union(union))
+            }
+            (left, rhs) => self.binary(b, left.into_val(), rhs, span).map(Left::Val),
+        }
     }
 
     fn binary(&mut self, b: &Binary, lhs: Val, rhs: Val, span: Span) -> Result<Val, QueryError> {
@@ -352,21 +413,8 @@ impl Evaluator<'_> {
                 self.with_scalar(WithScalar::new(b, l, true, span, self.steps.count), r.rows)
             }
             (Val::Vector(l), Val::Vector(r)) => {
-                let fallback;
-                let matching = match &b.matching {
-                    Some(m) => m,
-                    None => {
-                        fallback = VectorMatching {
-                            card: if b.op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne },
-                            labels: vec![],
-                            on: false,
-                            include: vec![],
-                            fill_left: None,
-                            fill_right: None,
-                        };
-                        &fallback
-                    }
-                };
+                let fallback = VectorMatching { card: Cardinality::OneToOne, ..NOTHING_SAID.clone() };
+                let matching = b.matching.as_ref().unwrap_or(&fallback);
                 if b.op.is_set() {
                     self.set_op(b.op, l, r, matching)
                 } else {
@@ -376,71 +424,6 @@ impl Evaluator<'_> {
             _ => Err(QueryError::internal("a binary operator over strings was planned")),
         }
     }
-
-    fn set_op(&mut self, op: BinaryOp, l: Frame, r: Frame, m: &VectorMatching) -> Result<Val, QueryError> {
-        let mut signatures = Signatures::new(m);
-        let left: Vec<usize> = l.rows.iter().map(|row| signatures.of(&row.labels)).collect();
-        self.budget.check()?;
-        let right: Vec<usize> = r.rows.iter().map(|row| signatures.of(&row.labels)).collect();
-        self.budget.check()?;
-        let words = self.steps.count.div_ceil(64);
-        // The steps at which a signature is present on the side that decides.
-        let mut present: HashMap<usize, Vec<u64>> = HashMap::new();
-        let deciding = if op == BinaryOp::Or { l.rows.iter().zip(&left) } else { r.rows.iter().zip(&right) };
-        for (row, sig) in deciding {
-            let bits = present.entry(*sig).or_insert_with(|| vec![0; words]);
-            for (word, mask) in bits.iter_mut().zip(presence(&row.column)) {
-                *word |= mask;
-            }
-        }
-        let mut rows = Vec::with_capacity(l.rows.len());
-        match op {
-            BinaryOp::Or => {
-                rows.extend(l.rows);
-                for (mut row, sig) in r.rows.into_iter().zip(right) {
-                    if let Some(bits) = present.get(&sig) {
-                        remove(&mut row.column, bits, true);
-                    }
-                    rows.push(row);
-                }
-            }
-            _ => {
-                let unless = op == BinaryOp::Unless;
-                for (mut row, sig) in l.rows.into_iter().zip(left) {
-                    match present.get(&sig) {
-                        Some(bits) => remove(&mut row.column, bits, unless),
-                        None if unless => {}
-                        None => continue,
-                    }
-                    rows.push(row);
-                }
-            }
-        }
-        rows.retain(|r| !r.column.is_empty());
-        self.collect(rows).map(Val::Vector)
-    }
-}
-
-#[inline]
-fn bit(bits: &[u64], step: usize) -> bool {
-    bits[step >> 6] >> (step & 63) & 1 == 1
-}
-
-/// The filled slots of a column as words of bits, histograms included.
-fn presence(c: &Column) -> impl Iterator<Item = u64> + '_ {
-    let mut histograms = c.histograms().iter().peekable();
-    c.floats().1.iter().enumerate().map(move |(w, bits)| {
-        let mut bits = *bits;
-        while let Some((step, _)) = histograms.next_if(|(s, _)| *s as usize >> 6 == w) {
-            bits |= 1 << (step & 63);
-        }
-        bits
-    })
-}
-
-/// Empties the slots whose bit is `when`.
-fn remove(c: &mut Column, bits: &[u64], when: bool) {
-    c.retain(|step| bit(bits, step) != when);
 }
 
 /// Label sets reduced to what a match looks at, numbered.
