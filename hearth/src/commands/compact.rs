@@ -81,8 +81,8 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         let (socket, address) = listener::bind(&settings.listen.host, settings.listen.port).await?;
         let auth = identity::auth(settings, &mut registry)?;
         let guard = crate::server::guard(settings);
-        let web = Server::new(registry, guard, RoutePrefix::of(settings), auth.clone());
-        web.open_roles(compaction::router(compactor.clone()), Role::Compact);
+        let web = Server::new(registry, guard, RoutePrefix::of(settings), auth.clone(), Role::Compact);
+        web.open_roles(compaction::router(compactor.clone()));
         tokio::spawn(watch_retention(compactor.clone(), settings.clone()));
         let bounds = crate::server::bounds(settings);
         tokio::spawn(listener::serve(socket, web.app(), auth, bounds, std::future::pending()));

@@ -48,8 +48,14 @@ use crate::traces::{self, Context, TraceLabel};
 /// Where tenants' rules are: a namespace may have a slash, spelled `%2F`, so these paths are taken as sent.
 const RULE_PATHS: [&str; 3] = ["/config/v1/rules/", "/api/prom/rules/", "/api/v1/rules/"];
 
-/// The APIs beyond Prometheus' that the page shows views of.
-const SERVES: [&str; 4] = ["cardinality", "estimate", "queries", "storage"];
+/// The APIs beyond Prometheus' that a process of this role serves, and the page shows views of.
+fn serves(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::All => &["cardinality", "estimate", "queries", "storage", "tenants"],
+        Role::Query => &["cardinality", "estimate", "queries", "storage", "members"],
+        Role::Ingest | Role::Compact => &[],
+    }
+}
 
 /// What the server knows of itself; clones share it.
 #[derive(Clone)]
@@ -63,6 +69,7 @@ struct Inner {
     guard: Guard,
     prefix: RoutePrefix,
     auth: Auth,
+    role: Role,
     notifications: Notifications,
     replay: Arc<ReplayProgress>,
     /// What the store could not be opened for so far.
@@ -72,8 +79,8 @@ struct Inner {
 }
 
 impl Server {
-    /// `prefix` is what all paths begin with, `auth` what every request is asked.
-    pub fn new(mut registry: Registry, guard: Guard, prefix: RoutePrefix, auth: Auth) -> Server {
+    /// `prefix` is what all paths begin with, `auth` what every request is asked, `role` which part of Hearth it is.
+    pub fn new(mut registry: Registry, guard: Guard, prefix: RoutePrefix, auth: Auth, role: Role) -> Server {
         let metrics = Metrics::register(&mut registry);
         let notifications = Notifications::default();
         notifications.add(notifications::STARTING, SystemClock.now_ms());
@@ -84,6 +91,7 @@ impl Server {
             guard,
             prefix,
             auth,
+            role,
             notifications,
             replay: Arc::default(),
             waiting_for: RwLock::default(),
@@ -129,15 +137,16 @@ impl Server {
 
     /// From here on the server is ready: `roles` are the routes of ingest and query, `db` is what
     /// `POST /-/flush` flushes.
-    pub fn open(&self, roles: Router, db: Arc<Db>, role: Role) {
+    pub fn open(&self, roles: Router, db: Arc<Db>) {
         let roles = Router::new().route("/-/flush", post(flush)).with_state(db).merge(roles);
-        self.open_roles(roles, role);
+        self.open_roles(roles);
     }
 
     /// The same for a process without a store to flush. Paths of other roles are answered with a sentence
     /// that says which.
-    pub fn open_roles(&self, roles: Router, role: Role) {
-        let nowhere = roles.fallback(query::ui::not_found(&SERVES));
+    pub fn open_roles(&self, roles: Router) {
+        let role = self.0.role;
+        let nowhere = roles.fallback(query::ui::not_found(serves(role)));
         let elsewhere = middleware::from_fn(move |request: Request, next: Next| async move {
             let uri = request.uri().clone();
             let answer = next.run(request).await;
@@ -181,7 +190,7 @@ impl Server {
         let app = app
             .router
             // The page is there while the store opens, and says so.
-            .merge(query::ui::router(&SERVES))
+            .merge(query::ui::router(serves(self.0.role)))
             .fallback(to_roles)
             // Outermost last: a panic is caught inside of compression and counting, and becomes an answer
             // like any other.
@@ -569,7 +578,13 @@ mod tests {
 
     #[tokio::test]
     async fn panic_is_an_answer_and_the_server_lives_on() {
-        let server = Server::new(Registry::default(), Guard::default(), RoutePrefix::default(), Auth::open());
+        let server = Server::new(
+            Registry::default(),
+            Guard::default(),
+            RoutePrefix::default(),
+            Auth::open(),
+            Role::All,
+        );
         let app = server.app();
         assert_eq!(get_text(&app, "/-/healthy").await.0, StatusCode::OK);
         assert_eq!(get_text(&app, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
@@ -598,8 +613,14 @@ mod tests {
 
     #[tokio::test]
     async fn request_keeps_the_id_it_came_with() {
-        let app =
-            Server::new(Registry::default(), Guard::default(), RoutePrefix::default(), Auth::open()).app();
+        let app = Server::new(
+            Registry::default(),
+            Guard::default(),
+            RoutePrefix::default(),
+            Auth::open(),
+            Role::All,
+        )
+        .app();
         for (sent, kept) in [("abc-1", true), ("has space", false)] {
             let request = Request::get("/-/healthy").header(REQUEST_ID, sent).body(Body::empty()).unwrap();
             let response = app.clone().oneshot(request).await.unwrap();

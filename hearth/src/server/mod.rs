@@ -107,7 +107,7 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
     let mut registry = Registry::default();
     process::register(&mut registry);
     let auth = identity::auth(settings, &mut registry).map_err(Failure::Start)?;
-    let web = Server::new(registry, guard(settings), RoutePrefix::of(settings), auth.clone());
+    let web = Server::new(registry, guard(settings), RoutePrefix::of(settings), auth.clone(), settings.role);
     let bounds = bounds(settings);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(listener::serve(socket, web.app(), auth, bounds, until(stopped)));
@@ -379,7 +379,7 @@ async fn open(
     record(own, settings.self_metrics_interval.0).await;
     // Who asks once the process is ready sees the groups.
     rules.start(rule_files).await;
-    web.open(roles, db.clone(), settings.role);
+    web.open(roles, db.clone());
     if let Some(worker) = compactor.clone() {
         tokio::spawn(compact(worker, db.clone()));
     }

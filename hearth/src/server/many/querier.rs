@@ -52,7 +52,13 @@ pub async fn serve(loaded: &Loaded, location: &Location) -> Result<(), Failure> 
     let mut registry = Registry::default();
     process::register(&mut registry);
     let auth = identity::auth(settings, &mut registry).map_err(Failure::Start)?;
-    let web = Server::new(registry, server::guard(settings), RoutePrefix::of(settings), auth.clone());
+    let web = Server::new(
+        registry,
+        server::guard(settings),
+        RoutePrefix::of(settings),
+        auth.clone(),
+        settings.role,
+    );
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(listener::serve(
         socket,
@@ -156,7 +162,7 @@ async fn open(
     api.tenant_limits = limits;
     let api = ApiState::new(api);
     tokio::spawn(memory_watch::watch(MemoryPlan::of(settings), api.query_memory().clone()));
-    web.open_roles(query::api::router(api).merge(router(ingesters)), settings.role);
+    web.open_roles(query::api::router(api).merge(router(ingesters)));
     let own = member(settings, &name, address, &*clock);
     Membership::begin(store, clock, own).await.map_err(|e| Unopened::Wait(e.to_string()))
 }

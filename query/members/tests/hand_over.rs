@@ -1,7 +1,7 @@
 //! Two ingesters and a querier against a map in memory: every acknowledged sample is there once, while the
 //! ingesters seal, flush, restart, hand over and die, and the store fails.
 
-#[path = "../../tsdb/tests/faulty_store/mod.rs"]
+#[path = "../../../tsdb/tests/faulty_store/mod.rs"]
 mod faulty_store;
 mod in_process;
 
