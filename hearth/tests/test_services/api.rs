@@ -129,11 +129,15 @@ impl Api {
 
     /// GET with headers; the path may have a query.
     pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.try_get_with(path, headers).unwrap_or_else(|e| panic!("GET {path}: {e}"))
+    }
+
+    pub fn try_get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, ureq::Error> {
         let mut request = self.agent.get(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.call().and_then(answer).unwrap_or_else(|e| panic!("GET {path}: {e}"))
+        request.call().and_then(answer)
     }
 
     /// POST of a form.

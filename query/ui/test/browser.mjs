@@ -45,7 +45,14 @@ for (const width of [1440, 390]) {
 }
 await visit('nobody has limits of its own', 'tenants', { before: served('tenants', { ...LIMITS, 'runtime_config?mode=diff': 'overrides: {}\n' }), look: false, act: page => shows(page, 'all tenants have the limits below') });
 await visit('limits are refused', 'tenants', { expected: ['401'], look: false, before: async page => { await served('tenants', {})(page); await page.route('**/runtime_config**', r => r.fulfill({ status: 401, body: 'who are you?' })); }, act: page => shows(page, 'wants to know who asks') });
-for (const name of ['tenants', 'members']) await visit(`${name} where nobody serves them`, name, { width: 390, act: async page => {
+await visit('limits of this server', 'tenants', { act: async page => {
+  await shows(page, 'max_label_names_per_series');
+  await page.getByRole('link', { name: /tenants/i }).first().waitFor();
+} });
+const unserved = name => async page => {
+  await page.route('**/' + name, async r => { const a = await r.fetch(); await r.fulfill({ response: a, body: (await a.text()).replace(new RegExp(`(name="serves" content="[^"]*)\\b${name}\\b`), '$1') }); });
+};
+for (const name of ['tenants', 'members']) await visit(`${name} where nobody serves them`, name, { width: 390, before: unserved(name), act: async page => {
   await shows(page, 'does not serve that view');
   assert.equal(await page.getByRole('link', { name: new RegExp(name, 'i') }).count(), 0, 'nothing leads there');
 } });
