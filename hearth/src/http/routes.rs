@@ -79,7 +79,8 @@ struct Inner {
 }
 
 impl Server {
-    /// `prefix` is what all paths begin with, `auth` what every request is asked, `role` which part of Hearth it is.
+    /// `prefix` is what all paths begin with, `auth` what every request is asked, `role` what part of Hearth
+    /// this is.
     pub fn new(mut registry: Registry, guard: Guard, prefix: RoutePrefix, auth: Auth, role: Role) -> Server {
         let metrics = Metrics::register(&mut registry);
         let notifications = Notifications::default();

@@ -114,7 +114,7 @@ fn arrows_between_crates_point_down() {
                 "bytes",
             ][..],
         ),
-        ("members", &["ingest", "query", "compactor", "hearth"]),
+        ("query/members", &["ingest", "query", "compactor", "hearth"]),
         (
             "tsdb",
             &["members", "ingest", "query", "compactor", "hearth", "axum", "hyper", "promql-parser"][..],
@@ -124,6 +124,7 @@ fn arrows_between_crates_point_down() {
             "query",
             &[
                 "tsdb",
+                "members",
                 "ingest",
                 "compactor",
                 "hearth",
