@@ -3,7 +3,7 @@
 //! 1. `GET /debug/pprof/profile?seconds=30` samples the stacks of all threads that work ([`cpu`]), a hundred
 //!    times in each second of processor time, and counts them.
 //! 2. `GET /debug/pprof/heap` shows what memory is for ([`heap`]).
-//! 3. Stacks become functions, and what was counted a message of pprof's format ([`format`]), packed.
+//! 3. Stacks become functions, and what was counted a message of pprof's format ([`mod@format`]), packed.
 //!
 //! All of it is off unless `admin_api` is set: a profile costs time, and its names tell what runs here.
 

@@ -1,9 +1,9 @@
 //! The file of `web.config_file`, which is that of Prometheus' `--web.config.file` and of all exporters:
 //! certificates, passwords, headers and a limit on requests.
 //!
-//! 1. [`file`] reads it, strictly, and says what is wrong without showing a secret.
+//! 1. [`mod@file`] reads it, strictly, and says what is wrong without showing a secret.
 //! 2. [`tls`] makes rustls' configuration of its `tls_server_config`, [`client_certificates`] what it asks of
-//!    clients, and [`subject_names`] reads the names of a client's certificate.
+//!    clients, and [`mod@subject_names`] reads the names of a client's certificate.
 //! 3. [`rate_limit`] is the bucket of its `rate_limit`.
 //!
 //! All files it names are read again while the process runs. A connection lives on with what it began with.

@@ -5,7 +5,7 @@
 //! [`probe`] finds out whether it keeps that promise. No object is ever changed after it was created, so a
 //! reader's snapshot stays true for as long as its blocks exist, and they are removed only long after the
 //! last snapshot that names them. Of a large catalog a snapshot's object holds what it changes, see
-//! [`stored`]. For stores that do not keep it, [`arrange`] puts something before them that
+//! `stored`. For stores that do not keep it, [`arrange`] puts something before them that
 //! does.
 
 mod arrange;
