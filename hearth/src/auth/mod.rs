@@ -2,8 +2,8 @@
 //! alike. The life of that question:
 //!
 //! 1. [`access`] says by method and path what a request needs: a right, over its tenants or over the process.
-//! 2. [`mod@credential`] reads what it shows: a user with a password, a bearer token, or the certificate of its
-//!    connection.
+//! 2. [`mod@credential`] reads what it shows: a user with a password, a bearer token, or the certificate
+//!    of its connection.
 //! 3. [`passwords`] compares with the bcrypt hashes of `web.config_file`; [`grants`] has the file of
 //!    `auth.file`, with the hashes of tokens and who may do what; [`jwt`] checks tokens that an issuer
 //!    signed. What comes out is a [`model::identity::Identity`].
