@@ -2,6 +2,7 @@
 //! where a part of it is gone or damaged.
 
 mod faulty_store;
+mod set_up;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +15,7 @@ use model::matcher::Matcher;
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use tsdb::block::{BlockMeta, BlockStats};
-use tsdb::block_meta::{BlockFileMetas, FORMAT_VERSION};
+use tsdb::block::BlockMeta;
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, Quarantine, Snapshot};
 use tsdb::deletion::Tombstone;
 use tsdb::layout;
@@ -23,24 +23,9 @@ use tsdb::sidecar::Sidecar;
 use ulid::Ulid;
 
 fn meta(number: u64) -> BlockMeta {
-    BlockMeta {
-        version: FORMAT_VERSION,
-        ulid: Ulid::from_parts(number, u128::from(number)),
-        tenant: "default".to_string(),
-        min_t_ms: number as i64 * 10,
-        max_t_ms: number as i64 * 10 + 9,
-        resolution_ms: 0,
-        level: 0,
-        sources: Vec::new(),
-        downsampled_ms: Vec::new(),
-        approximate: false,
-        share: None,
-        writer: "test".to_string(),
-        external_labels: BTreeMap::from([("cluster".to_string(), "lab".to_string())]),
-        stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },
-        files: BlockFileMetas::default(),
-        crc32: String::new(),
-    }
+    let first_ms = number as i64 * 10;
+    let whole = set_up::meta(Ulid::from_parts(number, u128::from(number)));
+    BlockMeta { min_t_ms: first_ms, max_t_ms: first_ms + 9, ..whole }
 }
 
 fn sidecar(number: u64) -> Sidecar {
