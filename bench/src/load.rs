@@ -36,12 +36,13 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Sends everything, one thread per file of the spool, each request after the acknowledgement of the one
-/// before.
-pub fn send(server: &Server, spool: &Spool, protocol: Protocol) -> Sent {
+/// before, and not before its time if all connections together shall send so many samples a second.
+pub fn send(server: &Server, spool: &Spool, protocol: Protocol, samples_per_second: Option<f64>) -> Sent {
     let cpu = server.cpu_seconds();
     let begun = Instant::now();
     let done = AtomicU64::new(0);
     let (mut peak, mut whole) = (0, Sent::default());
+    let of_one = samples_per_second.map(|all| all / spool.files.len().max(1) as f64);
     std::thread::scope(|scope| {
         let done = &done;
         let threads: Vec<_> = spool
@@ -50,7 +51,7 @@ pub fn send(server: &Server, spool: &Spool, protocol: Protocol) -> Sent {
             .map(|file| {
                 let url = format!("{}/api/v1/write", server.url);
                 scope.spawn(move || {
-                    let sent = connection(&url, file, protocol);
+                    let sent = connection(&url, file, protocol, of_one);
                     done.fetch_add(1, Ordering::Relaxed);
                     sent
                 })
@@ -77,8 +78,9 @@ pub fn send(server: &Server, spool: &Spool, protocol: Protocol) -> Sent {
     whole
 }
 
-fn connection(url: &str, file: &Path, protocol: Protocol) -> Sent {
+fn connection(url: &str, file: &Path, protocol: Protocol, samples_per_second: Option<f64>) -> Sent {
     let mut sent = Sent::default();
+    let first = Instant::now();
     let fail = |sent: &mut Sent, why: String| {
         sent.failed += 1;
         sent.first_failure.get_or_insert(why);
@@ -100,6 +102,10 @@ fn connection(url: &str, file: &Path, protocol: Protocol) -> Sent {
                 return sent;
             }
         };
+        if let Some(pace) = samples_per_second {
+            let due = Duration::from_secs_f64(sent.samples as f64 / pace);
+            std::thread::sleep(due.saturating_sub(first.elapsed()));
+        }
         let begun = Instant::now();
         loop {
             let request = agent

@@ -106,6 +106,10 @@ struct Options {
     /// Remote write 1 or 2
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     protocol: u8,
+    /// How many times faster than real scrapes the samples are sent, such as 1: sizes of a server that works
+    /// in the background are others than those of one that is flooded; 0 sends as fast as is acknowledged
+    #[arg(long, default_value_t = 0.0)]
+    pace: f64,
     /// How often all servers are measured; the table shows medians
     #[arg(long, default_value_t = 1)]
     repeat: u32,
@@ -180,6 +184,11 @@ impl Options {
             late_by_ms: self.late_minutes * 60_000,
             exposition,
         }
+    }
+
+    /// Samples a second, if they shall come at a pace.
+    fn samples_per_second(&self, spool: &Spool) -> Option<f64> {
+        (self.pace > 0.0).then(|| self.pace * spool.samples as f64 / (self.minutes as f64 * 60.0))
     }
 
     fn protocol(&self) -> Protocol {
@@ -284,7 +293,7 @@ fn measure_rules(
     std::fs::write(&file, rules::file(rules.groups, rules.options.targets, rules.every))?;
     let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &rules.options.hearth_arg } else { &[] };
     let server = Server::start_with_rules(kind, dir, more, &file)?;
-    let sent = load::send(&server, spool, rules.options.protocol());
+    let sent = load::send(&server, spool, rules.options.protocol(), rules.options.samples_per_second(spool));
     if sent.failed > 0 {
         into.notes.push(format!(
             "{} requests failed: {}",
@@ -309,7 +318,7 @@ fn measure(
 ) -> io::Result<Vec<Vec<TimedAnswer>>> {
     let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &options.hearth_arg } else { &[] };
     let mut server = Server::start(kind, dir, more)?;
-    let sent = load::send(&server, spool, options.protocol());
+    let sent = load::send(&server, spool, options.protocol(), options.samples_per_second(spool));
     into.add("samples/s", Better::More, sent.samples as f64 / sent.wall_seconds);
     into.add("samples per CPU second", Better::More, sent.samples as f64 / sent.cpu_seconds.max(0.01));
     into.add("acknowledged after, p50 ms", Better::Less, quantile(&sent.ack_ms, 0.5));
