@@ -28,6 +28,7 @@ fn block(n: u64, min_t_ms: i64, max_t_ms: i64, bytes: u64) -> BlockMeta {
         approximate: false,
         share: None,
         writer: "test".to_string(),
+        writers: Vec::new(),
         external_labels: BTreeMap::new(),
         stats: BlockStats { samples: bytes, ..BlockStats::default() },
         files: BlockFileMetas {

@@ -46,6 +46,7 @@ fn block_at(n: u64, t_ms: i64) -> Arc<BlockMeta> {
         approximate: false,
         share: None,
         writer: "test".to_string(),
+        writers: Vec::new(),
         external_labels: BTreeMap::new(),
         stats: BlockStats::default(),
         files: BlockFileMetas::default(),

@@ -8,6 +8,7 @@ use ulid::Ulid;
 use crate::ulid_text;
 use model::labels::METRIC_NAME;
 use model::matcher::{MatchOp, Matcher};
+use model::source::merge::conflict::Origin;
 
 /// The newest version of the format that this code reads. Each kind of block is written in the oldest version
 /// that has it.
@@ -57,6 +58,10 @@ pub struct BlockMeta {
     pub share: Option<Share>,
     /// Who wrote it: the ingester's or compactor's own name.
     pub writer: String,
+    /// Ingesters whose samples it holds, by name; empty where nobody says: what is imported, and blocks from
+    /// before this was written down. See [`BlockMeta::origin`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writers: Vec<String>,
     /// Labels that hold for all its series without being part of them.
     #[serde(default)]
     pub external_labels: BTreeMap<String, String>,
@@ -126,10 +131,19 @@ pub struct FileMeta {
 }
 
 impl BlockMeta {
-    /// What decides between two blocks that disagree about a sample: the later written wins. A compacted
-    /// block counts as its newest source, so that compaction never changes an answer.
+    /// What decides between two blocks of one writer that disagree about a sample: the later written wins. A
+    /// compacted block counts as its newest source, so that compaction never changes an answer.
     pub fn order(&self) -> Ulid {
         self.sources.iter().copied().max().unwrap_or(self.ulid)
+    }
+
+    /// Whose samples it holds: where two blocks of different writers disagree, the greater sample stands.
+    pub fn origin(&self) -> Origin {
+        match &self.writers[..] {
+            [] => Origin::Unknown,
+            [only] => Origin::writer(only),
+            _ => Origin::Of(self.whole().0 as u64),
+        }
     }
 
     /// What it is a share of; its own name where it is a whole.

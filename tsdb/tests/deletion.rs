@@ -158,6 +158,7 @@ fn meta(order: u64, min_t_ms: i64, max_t_ms: i64, sources: &[Ulid]) -> BlockMeta
         approximate: false,
         share: None,
         writer: "test".to_string(),
+        writers: Vec::new(),
         external_labels: BTreeMap::new(),
         stats: BlockStats::default(),
         files: BlockFileMetas::default(),

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use model::labels::Labels;
-use model::source::merge::{SharedTimelines, merge_copies};
+use model::source::merge::conflict::Origin;
+use model::source::merge::{SharedTimelines, merge_copies_of};
 use model::source::{SeriesColumns, SeriesCursor, SourceError};
 use model::tenant::TenantId;
 use tsdb::block::{BlockMeta, BlockReader, ReadOptions};
@@ -66,19 +67,28 @@ fn samples_of(series: &[(usize, SeriesColumns)]) -> u64 {
     series.iter().map(|(_, s)| s.ts_ms.len() as u64).sum()
 }
 
+/// A copy of a series, and of which replica and origin it is.
+struct Copy {
+    replica: usize,
+    origin: Origin,
+    series: SeriesColumns,
+}
+
+fn samples_of_copies(copies: &[Copy]) -> u64 {
+    copies.iter().map(|copy| copy.series.ts_ms.len() as u64).sum()
+}
+
 /// The copies of each replica as one; `found` by replica, and of each its copies, oldest first.
-fn by_replica(
-    mut found: Vec<(usize, SeriesColumns)>,
-    timelines: &mut SharedTimelines,
-) -> Vec<(usize, SeriesColumns)> {
+fn by_replica(mut found: Vec<Copy>, timelines: &mut SharedTimelines) -> Vec<(usize, SeriesColumns)> {
     // Stable: within a replica the order of blocks stays.
-    found.sort_by_key(|(replica, _)| *replica);
+    found.sort_by_key(|copy| copy.replica);
     let mut out = Vec::new();
-    while let Some((replica, _)) = found.first() {
+    while let Some(Copy { replica, .. }) = found.first() {
         let replica = *replica;
-        let rest = found.split_off(found.partition_point(|(r, _)| *r == replica));
-        let copies = std::mem::replace(&mut found, rest).into_iter().map(|(_, s)| s).collect();
-        out.push((replica, merge_copies(copies, timelines)));
+        let rest = found.split_off(found.partition_point(|copy| copy.replica == replica));
+        let (origins, copies): (Vec<Origin>, Vec<SeriesColumns>) =
+            std::mem::replace(&mut found, rest).into_iter().map(|copy| (copy.origin, copy.series)).unzip();
+        out.push((replica, merge_copies_of(copies, &origins, timelines)));
     }
     out
 }
@@ -136,6 +146,7 @@ impl Opener {
 struct Input {
     cursor: Source,
     block: Ulid,
+    origin: Origin,
     /// The shares that come after it.
     rest: VecDeque<Arc<BlockMeta>>,
     /// Of shares that have ended: samples read, and those of them that were hidden.
@@ -161,6 +172,7 @@ impl Input {
         Input {
             cursor,
             block: block.ulid,
+            origin: block.origin(),
             rest: rest.iter().cloned().collect(),
             ended_counts: (0, 0),
             replica,
@@ -288,7 +300,7 @@ impl Merge {
     /// What was said last before the range of a series.
     fn said(&mut self, labels: &Labels) -> Option<SeriesColumns> {
         let (said, _) = replicas::before(self.range)?;
-        let mut found: Vec<(usize, SeriesColumns)> = Vec::new();
+        let mut found: Vec<Copy> = Vec::new();
         // Not of the samples that are merged.
         let mut aside = Counts::default();
         for input in &mut self.before {
@@ -304,7 +316,9 @@ impl Merge {
                 if order.is_gt() {
                     break;
                 }
-                found.extend(input.ready.pop_front().filter(|_| order.is_eq()).map(|s| (input.replica, s)));
+                let (replica, origin) = (input.replica, input.origin);
+                let series = input.ready.pop_front().filter(|_| order.is_eq());
+                found.extend(series.map(|series| Copy { replica, origin, series }));
             }
         }
         if found.is_empty() {
@@ -328,14 +342,14 @@ impl Merge {
             }
             let Some(first) = first.cloned() else { return Ok(None) };
             // By replica, and of each its copies, oldest first.
-            let mut found: Vec<(usize, SeriesColumns)> = Vec::new();
+            let mut found: Vec<Copy> = Vec::new();
             for input in &mut self.inputs {
                 // A block may hold several series that become one when labels are taken out; they are of
                 // different replicas.
                 while input.ready.front().is_some_and(|s| s.labels == first) {
                     let series = input.ready.pop_front().expect("it was looked at");
                     input.ready_bytes = input.ready_bytes.saturating_sub(series.memory_bytes());
-                    found.push((input.replica, series));
+                    found.push(Copy { replica: input.replica, origin: input.origin, series });
                     if input.ready.is_empty() {
                         break;
                     }
@@ -353,8 +367,8 @@ impl Merge {
         }
     }
 
-    fn merge_copies(&mut self, found: Vec<(usize, SeriesColumns)>) -> Option<SeriesColumns> {
-        let before = samples_of(&found);
+    fn merge_copies(&mut self, found: Vec<Copy>) -> Option<SeriesColumns> {
+        let before = samples_of_copies(&found);
         let merged = by_replica(found, &mut self.timelines).pop().map(|(_, s)| s)?;
         self.counts.duplicates += before - merged.ts_ms.len() as u64;
         Some(merged)
@@ -363,10 +377,10 @@ impl Merge {
     fn merge_replicas(
         &mut self,
         labels: Labels,
-        found: Vec<(usize, SeriesColumns)>,
+        found: Vec<Copy>,
         unnamed: Option<usize>,
     ) -> Option<SeriesColumns> {
-        let all = samples_of(&found);
+        let all = samples_of_copies(&found);
         let mut replicas = by_replica(found, &mut self.timelines);
         let before = samples_of(&replicas);
         self.counts.duplicates += all - before;

@@ -138,6 +138,7 @@ fn write(
         ulid: Ulid::new(),
         tenant: tenant.clone(),
         writer: runner.writer.clone(),
+        writers: meta.writers.clone(),
         resolution_ms: meta.resolution_ms,
         level: meta.level,
         sources: sources_of(meta),

@@ -24,7 +24,7 @@ use super::merge::Counts;
 use super::replicas;
 use super::verify::read_back;
 use super::write::{Lineage, MergeWriter, OutputOptions, WriteError};
-use crate::plan::{Job, sources_of};
+use crate::plan::{Job, sources_of, writers_of};
 use crate::settings::Settings;
 
 /// Why a job was not done. Nothing was replaced, but see [`JobError::Unclear`].
@@ -157,6 +157,7 @@ impl JobRunner {
     ) -> Result<(), JobError> {
         let lineage = Lineage {
             writer: self.writer.clone(),
+            writers: writers_of(&job.inputs),
             resolution_ms: job.resolution_ms,
             level: 1 + job.inputs.iter().map(|b| b.level).max().unwrap_or(0),
             sources: job

@@ -43,6 +43,8 @@ pub enum WriteError {
 #[derive(Clone, Debug)]
 pub struct Lineage {
     pub writer: String,
+    /// Whose samples the inputs hold; see [`tsdb::block::BlockMeta::writers`].
+    pub writers: Vec<String>,
     /// Of inputs and output: 0 for raw samples.
     pub resolution_ms: i64,
     pub level: u32,
@@ -181,6 +183,7 @@ impl MergeWriter {
             ulid: Ulid::new(),
             tenant: self.output.tenant.clone(),
             writer: lineage.writer.clone(),
+            writers: lineage.writers.clone(),
             resolution_ms,
             level: lineage.level,
             sources: lineage.sources.clone(),

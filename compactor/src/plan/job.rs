@@ -179,6 +179,15 @@ pub fn sources_of(block: &BlockMeta) -> Vec<Ulid> {
     if block.sources.is_empty() { vec![block.ulid] } else { block.sources.clone() }
 }
 
+/// Whose samples blocks hold together; none where of one of them nobody says.
+pub fn writers_of(blocks: &[Arc<BlockMeta>]) -> Vec<String> {
+    if blocks.iter().any(|b| b.writers.is_empty()) {
+        return Vec::new();
+    }
+    let all: BTreeSet<&String> = blocks.iter().flat_map(|b| &b.writers).collect();
+    all.into_iter().cloned().collect()
+}
+
 /// Downsampled blocks whose samples are gone: no live block of samples shares a source with them, so that
 /// nothing will ever replace them.
 pub fn windows_alone(blocks: &[Arc<BlockMeta>]) -> Vec<Arc<BlockMeta>> {

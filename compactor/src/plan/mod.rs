@@ -32,7 +32,7 @@ use ulid::Ulid;
 
 use self::unit::Unit;
 
-pub use job::{BlockStates, Job, JobKind, PlanSettings, sources_of, windows_alone};
+pub use job::{BlockStates, Job, JobKind, PlanSettings, sources_of, windows_alone, writers_of};
 
 /// What to do now.
 #[derive(Clone, Debug, Default)]

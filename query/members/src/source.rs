@@ -8,6 +8,7 @@ use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::Metadata;
 use model::source::merge::MergeCursor;
+use model::source::merge::conflict::Origin;
 use model::source::{Budget, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 use model::tenant::TenantId;
 use parking_lot::Mutex;
@@ -286,19 +287,18 @@ impl Source for FreshSource {
         let mut unsettled_ms: Vec<(i64, i64)> =
             answers.of_members.iter().flat_map(|(_, begun)| begun.unsettled_ms.iter().copied()).collect();
         unsettled_ms.sort_unstable();
-        // Oldest first, as far as can be told: what is not flushed stands over blocks, and of members the one
-        // whose name sorts last.
-        let mut cursors: Vec<Box<dyn SeriesCursor>> = Vec::new();
-        if let Some(bucket) = self.ingesters.reader().source(&self.tenant, snapshot) {
-            cursors.push(bucket.select_with_unsettled(selection, &unsettled_ms)?);
-        }
-        for (_, SamplesAnswer { cursor, .. }) in answers.of_members {
-            cursors.push(match &self.missing {
+        let mut fresh: Vec<(Origin, Box<dyn SeriesCursor>)> = Vec::new();
+        for (name, SamplesAnswer { cursor, .. }) in answers.of_members {
+            let cursor = match &self.missing {
                 None => cursor,
                 Some(missing) => Box::new(Tolerant { cursor, missing: missing.clone(), is_over: false }),
-            });
+            };
+            fresh.push((Origin::writer(&name), cursor));
         }
-        Ok(Box::new(MergeCursor::new(cursors)))
+        match self.ingesters.reader().source(&self.tenant, snapshot) {
+            Some(bucket) => bucket.select_beside(selection, &unsettled_ms, fresh),
+            None => Ok(Box::new(MergeCursor::of_origins(fresh))),
+        }
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {

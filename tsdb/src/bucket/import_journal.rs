@@ -168,7 +168,9 @@ impl ImportJournal {
             Entry::Pending(blocks) => blocks.push(block),
             Entry::Done => {}
         }
-        Ok(BlockOrigin::flushed(block, self.tenant().clone(), self.catalog.writer()))
+        let flushed = BlockOrigin::flushed(block, self.tenant().clone(), self.catalog.writer());
+        // What is imported counts by when, not by who had it.
+        Ok(BlockOrigin { writers: Vec::new(), ..flushed })
     }
 
     /// Uploads a finished block and answers a source that reads it back from the store. It is not visible to

@@ -24,6 +24,7 @@ use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
 use model::rollup::Aggregates;
 use model::source::at_once::{may_read_samples, may_read_series, may_wait};
+use model::source::merge::conflict::Origin;
 use model::source::merge::{MergeCursor, union_of_sorted};
 use model::source::{
     Budget, LabelQuery, ResolutionPart, RollupHints, Selection, SeriesColumns, SeriesCursor, Source,
@@ -113,13 +114,15 @@ impl BucketSource {
         parts
     }
 
-    /// [`Source::select`] where other samples lie in no block of the bucket yet: within `unsettled_ms`
-    /// (coarse ranges, ends included) windows do not tell all. The cursor stands by itself.
-    pub fn select_with_unsettled(
+    /// [`Source::select`] together with samples that lie in no block of the bucket yet, `beside`, oldest
+    /// first and each with whose they are. Within `unsettled_ms` (coarse ranges, ends included) windows do
+    /// not tell all.
+    pub fn select_beside<'a>(
         &self,
         selection: &Selection,
         unsettled_ms: &[(i64, i64)],
-    ) -> Result<Box<dyn SeriesCursor>, SourceError> {
+        beside: Vec<(Origin, Box<dyn SeriesCursor + 'a>)>,
+    ) -> Result<Box<dyn SeriesCursor + 'a>, SourceError> {
         selection.budget.check()?;
         let parts =
             self.parts((selection.min_t_ms, selection.max_t_ms), &selection.hints.rollups, unsettled_ms);
@@ -143,20 +146,20 @@ impl BucketSource {
                 Ok((*at, BlockCursor::open(self, meta, selection, range, &keep_bytes)?))
             },
         )?;
-        let mut by_part: Vec<Vec<Box<dyn SeriesCursor>>> = parts.iter().map(|_| Vec::new()).collect();
-        for (at, cursor) in cursors {
-            by_part[at].extend(cursor.map(|c| Box::new(c) as Box<dyn SeriesCursor>));
+        let mut by_part: Vec<Vec<(Origin, Box<dyn SeriesCursor + 'a>)>> =
+            parts.iter().map(|_| Vec::new()).collect();
+        for ((_, meta), (at, cursor)) in wanted.iter().zip(cursors) {
+            by_part[at].extend(cursor.map(|c| (meta.origin(), Box::new(c) as Box<dyn SeriesCursor>)));
         }
         by_part.retain(|p| !p.is_empty());
-        let mut merged = by_part.into_iter().map(MergeCursor::new);
-        Ok(match (merged.next(), merged.len()) {
-            (None, _) => Box::new(MergeCursor::new(Vec::new())),
-            (Some(only), 0) => Box::new(only),
-            (Some(first), _) => {
-                let all = std::iter::once(first).chain(merged).map(|c| Box::new(c) as Box<dyn SeriesCursor>);
-                Box::new(MergeCursor::new(all.collect()))
-            }
-        })
+        // Blocks of one part are best merged with what is beside them in one pass, which knows of each sample
+        // whose it is.
+        let mut all = match by_part.len() {
+            0 | 1 => by_part.pop().unwrap_or_default(),
+            _ => by_part.into_iter().enumerate().map(part_as_one).collect(),
+        };
+        all.extend(beside);
+        Ok(Box::new(MergeCursor::of_origins(all)))
     }
 
     /// Runs `work` for each item, those whose block needs the network at the same time; results in the items'
@@ -287,6 +290,14 @@ impl BucketSource {
     }
 }
 
+/// The cursors of a part as one, and whose samples these are.
+fn part_as_one<'a>(
+    (number, cursors): (usize, Vec<(Origin, Box<dyn SeriesCursor + 'a>)>),
+) -> (Origin, Box<dyn SeriesCursor + 'a>) {
+    let origin = Origin::joined(cursors.iter().map(|(origin, _)| *origin), number as u64);
+    (origin, Box::new(MergeCursor::of_origins(cursors)))
+}
+
 /// Whether a matcher asks for metrics by what their names are, not by what they are not.
 fn names_few(m: &Matcher) -> bool {
     let begins =
@@ -314,7 +325,7 @@ fn matching_any(table: &SeriesTable, query: &LabelQuery) -> Result<Vec<u32>, Sou
 
 impl Source for BucketSource {
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        self.select_with_unsettled(selection, &[])
+        self.select_beside(selection, &[], Vec::new())
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {

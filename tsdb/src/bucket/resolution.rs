@@ -322,6 +322,7 @@ mod tests {
             approximate: false,
             share: None,
             writer: String::new(),
+            writers: Vec::new(),
             external_labels: Default::default(),
             stats: BlockStats::default(),
             files: BlockFileMetas::default(),

@@ -44,6 +44,7 @@ use crate::wal::replay::Replayed;
 use model::clock::{Clock, SystemClock};
 use model::head_stats::{HeadBytes, HeadStats};
 use model::source::Source;
+use model::source::merge::conflict::Origin;
 use model::tenant::TenantId;
 
 use progress::Progress;
@@ -396,7 +397,7 @@ impl Db {
             .find_tenant(tenant)
             .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX))
             .map(|head| head.with_retention(rules, now_ms));
-        View::new(bucket, sealed, head, state)
+        View::new(bucket, sealed, head, Origin::writer(&self.writer), state)
     }
 
     /// Tenants with anything in head or blocks.

@@ -8,6 +8,7 @@ use crate::bucket::BucketSource;
 use crate::head::source::HeadSource;
 use model::labels::Labels;
 use model::matcher::Matcher;
+use model::source::merge::conflict::Origin;
 use model::source::merge::{MergeCursor, MergedSource};
 use model::source::{Budget, LabelQuery, RollupHints, Selection, SeriesCursor, Source, SourceError};
 
@@ -17,6 +18,8 @@ pub(super) struct View {
     local: Option<Arc<LocalBlocks>>,
     head: Option<Arc<HeadSource>>,
     merged: MergedSource,
+    /// Whose samples local blocks and head hold.
+    own: Origin,
     /// Generations that this state reads from the head stay there until it is dropped.
     _state: Arc<ReadState>,
 }
@@ -33,6 +36,7 @@ impl View {
         bucket: Option<BucketSource>,
         local: Option<(BucketSource, Vec<(i64, i64)>)>,
         head: Option<HeadSource>,
+        own: Origin,
         state: Arc<ReadState>,
     ) -> View {
         let (bucket, head) = (bucket.map(Arc::new), head.map(Arc::new));
@@ -41,7 +45,7 @@ impl View {
         sources.extend(bucket.clone().map(|b| b as Arc<dyn Source>));
         sources.extend(local.clone().map(|l| l as Arc<dyn Source>));
         sources.extend(head.clone().map(|h| h as Arc<dyn Source>));
-        View { bucket, local, head, merged: MergedSource::new(sources), _state: state }
+        View { bucket, local, head, merged: MergedSource::new(sources), own, _state: state }
     }
 
     /// Where samples of local blocks and head lie, coarsely: ranges with both ends included, ascending by
@@ -67,23 +71,21 @@ impl View {
 
 impl Source for View {
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
-        if let Some(bucket) = &self.bucket
-            && let Some((first, last)) = bucket.windows_span_ms(selection.min_t_ms, selection.max_t_ms)
-        {
+        let Some(bucket) = &self.bucket else { return self.merged.select(selection) };
+        let mut late = Vec::new();
+        if let Some((first, last)) = bucket.windows_span_ms(selection.min_t_ms, selection.max_t_ms) {
             // What came late and is still in local blocks or in the head is in no window.
             let (first, last) = (first.max(selection.min_t_ms), last.min(selection.max_t_ms));
-            let late = self.unsettled_ms(&selection.matchers, first, last, &selection.budget)?;
-            let mut cursors: Vec<Box<dyn SeriesCursor + '_>> =
-                vec![bucket.select_with_unsettled(selection, &late)?];
-            if let Some(local) = &self.local {
-                cursors.push(local.select(selection)?);
-            }
-            if let Some(head) = &self.head {
-                cursors.push(head.select(selection)?);
-            }
-            return Ok(Box::new(MergeCursor::new(cursors)));
+            late = self.unsettled_ms(&selection.matchers, first, last, &selection.budget)?;
         }
-        self.merged.select(selection)
+        let mut own: Vec<(Origin, Box<dyn SeriesCursor + '_>)> = Vec::new();
+        if let Some(local) = &self.local {
+            own.push((self.own, local.select(selection)?));
+        }
+        if let Some(head) = &self.head {
+            own.push((self.own, head.select(selection)?));
+        }
+        bucket.select_beside(selection, &late, own)
     }
 
     fn gives_up_at_once(&self) -> bool {

@@ -26,6 +26,7 @@ pub fn meta(ulid: Ulid) -> BlockMeta {
         approximate: false,
         share: None,
         writer: "test".to_string(),
+        writers: Vec::new(),
         external_labels: BTreeMap::from([("cluster".to_string(), "lab".to_string())]),
         stats: BlockStats { series: 1, samples: 2, ..BlockStats::default() },
         files: BlockFileMetas::default(),

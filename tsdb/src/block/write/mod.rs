@@ -43,6 +43,8 @@ pub struct BlockOrigin {
     pub tenant: TenantId,
     /// Name of the process that writes.
     pub writer: String,
+    /// See [`BlockMeta::writers`].
+    pub writers: Vec<String>,
     /// 0 for raw samples.
     pub resolution_ms: i64,
     pub level: u32,
@@ -55,10 +57,12 @@ pub struct BlockOrigin {
 impl BlockOrigin {
     /// A block of raw samples as an ingester flushes it.
     pub fn flushed(ulid: Ulid, tenant: TenantId, writer: impl Into<String>) -> Self {
+        let writer = writer.into();
         BlockOrigin {
             ulid,
             tenant,
-            writer: writer.into(),
+            writers: vec![writer.clone()],
+            writer,
             resolution_ms: 0,
             level: 0,
             sources: Vec::new(),
@@ -419,6 +423,7 @@ impl BlockWriter {
             approximate: origin.approximate,
             share: None,
             writer: origin.writer,
+            writers: origin.writers,
             external_labels: origin.external_labels,
             stats: self.stats,
             files: BlockFileMetas { series, timelines, samples },

@@ -1,12 +1,12 @@
-//! Several sources as one: series in order, each once; of samples that two sources have, the later source's
-//! stands.
+//! Several sources as one: series in order, each once, and of each timestamp one sample.
 //!
 //! This is the rule for *copies*, the same samples sent or stored twice: union by exact timestamp, and where
-//! values differ the last written wins. Sources are therefore given oldest first: blocks by age, the head
-//! last.
+//! values differ the last that one writer wrote stands, and of different writers' the greater ([`conflict`]).
+//! Sources are therefore given oldest first: blocks by age, the head last.
 //!
 //! The other rule, for *replicas* (two Prometheus servers that scrape the same targets), is in [`replicas`].
 
+pub mod conflict;
 pub mod replicas;
 
 use std::cmp::Ordering;
@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use crate::histogram::Histogram;
 use crate::labels::Labels;
 use crate::rollup;
+use crate::source::merge::conflict::{Origin, standing};
 use crate::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
 /// Series per batch of a merged cursor.
@@ -126,6 +127,7 @@ pub struct MergeCursor<'a> {
 }
 
 struct Input<'a> {
+    origin: Origin,
     cursor: Box<dyn SeriesCursor + 'a>,
     ready: VecDeque<SeriesColumns>,
     ended: bool,
@@ -144,10 +146,16 @@ impl Input<'_> {
 }
 
 impl<'a> MergeCursor<'a> {
+    /// Of whom the samples are does not matter: the last stands.
     pub fn new(oldest_first: Vec<Box<dyn SeriesCursor + 'a>>) -> MergeCursor<'a> {
+        MergeCursor::of_origins(oldest_first.into_iter().map(|cursor| (Origin::Unknown, cursor)).collect())
+    }
+
+    /// Cursors, oldest first, with whose samples they give.
+    pub fn of_origins(oldest_first: Vec<(Origin, Box<dyn SeriesCursor + 'a>)>) -> MergeCursor<'a> {
         let inputs = oldest_first
             .into_iter()
-            .map(|cursor| Input { cursor, ready: VecDeque::new(), ended: false })
+            .map(|(origin, cursor)| Input { origin, cursor, ready: VecDeque::new(), ended: false })
             .collect();
         MergeCursor { inputs, timelines: SharedTimelines::default() }
     }
@@ -179,11 +187,12 @@ impl MergeCursor<'_> {
     fn merge_front(&mut self, first: usize) -> Option<SeriesColumns> {
         let labels = self.inputs[first].ready.front()?.labels.clone();
         let same = |input: &mut Input<'_>| match input.ready.front() {
-            Some(series) if series.labels == labels => input.ready.pop_front(),
+            Some(series) if series.labels == labels => Some((input.origin, input.ready.pop_front()?)),
             _ => None,
         };
-        let copies: Vec<SeriesColumns> = self.inputs.iter_mut().filter_map(same).collect();
-        Some(merge_copies(copies, &mut self.timelines))
+        let (origins, copies): (Vec<Origin>, Vec<SeriesColumns>) =
+            self.inputs.iter_mut().filter_map(same).unzip();
+        Some(merge_copies_of(copies, &origins, &mut self.timelines))
     }
 }
 
@@ -259,8 +268,18 @@ impl SharedTimelines {
     }
 }
 
-/// One series out of several copies of it, oldest first; there must be at least one.
-pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimelines) -> SeriesColumns {
+/// One series out of several copies of it, oldest first; there must be at least one. The last copy of a
+/// sample stands.
+pub fn merge_copies(copies: Vec<SeriesColumns>, timelines: &mut SharedTimelines) -> SeriesColumns {
+    merge_copies_of(copies, &[], timelines)
+}
+
+/// The same of copies whose origins are known, one for each (none: nobody knows any).
+pub fn merge_copies_of(
+    mut copies: Vec<SeriesColumns>,
+    origins: &[Origin],
+    timelines: &mut SharedTimelines,
+) -> SeriesColumns {
     if copies.len() == 1 {
         return copies.pop().expect("one copy");
     }
@@ -276,7 +295,10 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
         }
         return concatenate(copies, timelines);
     }
+    // Where all is one writer's, or nobody says, the last stands.
+    let by_place = origins.windows(2).all(|w| w[0] == w[1]);
     if copies.iter().any(|c| c.windows.is_some()) {
+        let copies = if by_place { copies } else { samples_as_one(copies, origins, timelines) };
         return rollup::merge_overlapping(copies);
     }
     let newest_first = |c: &usize| std::cmp::Reverse(*c);
@@ -286,8 +308,20 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
         .enumerate()
         .flat_map(|(c, s)| s.ts_ms.iter().enumerate().map(move |(i, t)| (*t, c, i)))
         .collect();
-    order.sort_unstable_by_key(|(t, c, _)| (*t, newest_first(c)));
-    order.dedup_by_key(|(t, _, _)| *t);
+    if by_place {
+        order.sort_unstable_by_key(|(t, c, _)| (*t, newest_first(c)));
+        order.dedup_by_key(|(t, _, _)| *t);
+    } else {
+        order.sort_unstable_by_key(|(t, c, _)| (*t, *c));
+        let stands = |same: &[(i64, usize, usize)]| match same {
+            [only] => *only,
+            all => {
+                let (copy, at) = standing(all, &copies, origins);
+                (all[0].0, copy, at)
+            }
+        };
+        order = order.chunk_by(|a, b| a.0 == b.0).map(stands).collect();
+    }
     let histograms = copies.iter().any(|s| s.histograms.is_some());
     let starts = copies.iter().any(|s| s.start_ts_ms.is_some());
     let picked = || order.iter().map(|(_, c, i)| (&copies[*c], *i));
@@ -303,6 +337,27 @@ pub fn merge_copies(mut copies: Vec<SeriesColumns>, timelines: &mut SharedTimeli
         start_ts_ms: starts.filter(|s| s.iter().any(|t| *t != 0)),
         windows: None,
     }
+}
+
+/// Copies of samples put together by their origins, so that none of them disagree; windows as they are.
+fn samples_as_one(
+    copies: Vec<SeriesColumns>,
+    origins: &[Origin],
+    timelines: &mut SharedTimelines,
+) -> Vec<SeriesColumns> {
+    let (mut windows, mut samples, mut of_samples) = (Vec::new(), Vec::new(), Vec::new());
+    for (copy, origin) in copies.into_iter().zip(origins) {
+        if copy.windows.is_some() {
+            windows.push(copy);
+        } else {
+            samples.push(copy);
+            of_samples.push(*origin);
+        }
+    }
+    if !samples.is_empty() {
+        windows.push(merge_copies_of(samples, &of_samples, timelines));
+    }
+    windows
 }
 
 /// The histograms of picked samples. What one says of the sample before it (whether the counter was reset)
