@@ -388,3 +388,19 @@ fn snapshots_are_what_a_server_starts_on_and_answers_from() {
     assert_eq!(left.len(), 4, "nothing half made stays: {left:?}");
     assert_eq!(agent().get(running.url("/-/ready")).call().expect("an answer").status(), 200);
 }
+
+#[test]
+fn connection_that_is_old_ends_with_an_answer() {
+    let running = Running::start(&["--http-max-connection-age", "2s"]);
+    let mut stream = connect(&running);
+    let mut ask = || {
+        stream.write_all(&get("/api/v1/query?query=1")).expect("a request can be sent");
+        read_answer(&mut stream)
+    };
+    let (status, head, _) = ask();
+    assert!(status == 200 && !head.contains("connection: close"), "{head}");
+    std::thread::sleep(Duration::from_millis(2300));
+    let (status, head, _) = ask();
+    assert!(status == 200 && head.contains("connection: close"), "{head}");
+    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+}

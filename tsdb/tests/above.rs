@@ -113,3 +113,56 @@ async fn samples_that_were_committed_long_ago_are_in_the_bucket_only() {
     write(&db, 2).await;
     assert_eq!(above(&db, watermark(&db)).await, Some(vec![2]));
 }
+
+/// Notes what others are told, or cannot tell them.
+#[derive(Default)]
+struct Told {
+    from_ms: std::sync::Mutex<Vec<i64>>,
+    is_away: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl tsdb::db::owed::TellOwed for Told {
+    async fn tell_owed_from(&self, t_ms: i64) -> Result<(), String> {
+        if self.is_away.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err("the bucket is away".to_owned());
+        }
+        self.from_ms.lock().unwrap().push(t_ms);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn write_that_is_older_than_was_promised_waits_until_others_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let db = Db::open(options(dir.path(), &store, Duration::ZERO)).await.unwrap();
+    let told = Arc::new(Told::default());
+    db.tell_owed(told.clone());
+    write(&db, 1).await;
+    assert_eq!(db.owed_from_ms(), None, "nothing was promised");
+    db.raise_owed_from().await;
+    assert_eq!(db.owed_from_ms(), Some(T0), "one sample is here alone");
+    db.seal().await.unwrap();
+    db.raise_owed_from().await;
+    assert_eq!(db.owed_from_ms(), Some(T0), "in a local block as well");
+    db.flush().await.unwrap();
+    db.raise_owed_from().await;
+    let raised = db.owed_from_ms().unwrap();
+    assert!(raised > T0 + 24 * 3_600_000, "the bucket has all: {raised}");
+    assert!(told.from_ms.lock().unwrap().is_empty());
+
+    told.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut appender = db.appender(&tenant()).await.unwrap();
+    let series = appender.series(&[("__name__", "m")]);
+    appender.float(series, T0 + 2, 2.0, 0);
+    let refused = appender.commit().await.unwrap_err().to_string();
+    assert!(refused.contains("the bucket is away"), "{refused}");
+    assert_eq!(above(&db, watermark(&db)).await, Some(vec![]), "nothing of it was taken");
+
+    told.is_away.store(false, std::sync::atomic::Ordering::Relaxed);
+    write(&db, 2).await;
+    let from_ms = told.from_ms.lock().unwrap().clone();
+    assert!(from_ms.len() == 1 && from_ms[0] <= T0 + 2 && from_ms[0] > T0 - 86_400_000, "{from_ms:?}");
+    assert_eq!(above(&db, watermark(&db)).await, Some(vec![2]));
+}

@@ -21,15 +21,13 @@ use super::one_shot::{self, CommandError};
 use crate::config::value::Role;
 use crate::config::{self, Loaded, Settings};
 use crate::error_chain::error_chain;
-use crate::http::Server;
-use crate::http::listener;
-use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
 use crate::server::limits::watch_retention;
+use crate::server::listening::Listening;
 use crate::server::many::{self, Membership};
-use crate::server::{compaction, identity, retention};
+use crate::server::{compaction, retention};
 use crate::{logging, say};
 
 pub fn command() -> Command {
@@ -78,14 +76,10 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
         say(summary(&round));
         round.errors.is_empty()
     } else {
-        let (socket, address) = listener::bind(&settings.listen.host, settings.listen.port).await?;
-        let auth = identity::auth(settings, &mut registry)?;
-        let guard = crate::server::guard(settings);
-        let web = Server::new(registry, guard, RoutePrefix::of(settings), auth.clone(), Role::Compact);
-        web.open_roles(compaction::router(compactor.clone()));
+        let listening = Listening::begin(settings, registry, Role::Compact).await?;
+        let address = listening.address;
+        listening.web.open_roles(compaction::router(compactor.clone()));
         tokio::spawn(watch_retention(compactor.clone(), settings.clone()));
-        let bounds = crate::server::bounds(settings);
-        tokio::spawn(listener::serve(socket, web.app(), auth, bounds, std::future::pending()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let member = many::member(settings, &writer, address, &*clock);
         let member = Member { role: Role::Compact.to_string(), ..member };
@@ -94,9 +88,11 @@ async fn work(loaded: &Loaded, location: &Location, once: bool) -> Result<bool, 
             .inspect_err(|e| tracing::warn!("other members are not told that this process is here: {e}"));
         say(format_args!("Hearth compacts {location}; metrics on http://{address}/metrics\n"));
         compactor.run(|| std::future::ready(())).await;
+        listening.web.stop();
         if let Ok(membership) = membership {
             membership.leave().await;
         }
+        listening.drain().await;
         true
     };
     stop.abort();

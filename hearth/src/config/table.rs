@@ -80,6 +80,8 @@ options! {
             "How long a connection may take to send a request's head, idle time before it included.";
         "http.write_timeout" write_timeout: Span = "30s",
             "How long a client may read nothing of its answer; then its connection is closed.";
+        "http.max_connection_age" max_connection_age: Span = "5m",
+            "How long a connection is kept, a tenth more or less: it ends with an answer, so that writers behind a load balancer reach new ingesters too. 0: as long as the client likes.";
         "http.max_url_bytes" max_url: Size = "1MiB",
             "Length of a URL. Longer queries are sent as a form, with POST.";
         "http.cors_origin" cors_origin: Origins = ".*",
@@ -168,6 +170,8 @@ options! {
             "Where this process runs, shown to people.";
         "members.replica_group" members_replica_group: String = "",
             "Name that ingesters have in common which each take the whole stream of samples: then a query needs one of them only. Empty: nobody else has what this one has.";
+        "members.hedge_delay" members_hedge_delay: Span = "3s",
+            "How long a querier waits for an ingester that another of its replica group has answered for.";
         "members.interval" members_interval: Span = "10s",
             "How often a process shows in the bucket that it is there, and looks who else is. The same for all. A new ingester waits three times as long before it takes samples.";
     }

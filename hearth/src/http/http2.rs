@@ -111,6 +111,8 @@ pub struct Patience {
     pub idle: Duration,
     /// With an answer that nobody reads.
     pub write: Duration,
+    /// When it has been kept for long enough.
+    pub ends_at: Option<Instant>,
 }
 
 /// Serves a connection to its end.
@@ -150,7 +152,8 @@ where
                     break Ok(());
                 }
                 let idle = activity.idle_since(begun).map(|since| since.elapsed());
-                if !ending && idle.is_some_and(|idle| idle > patience.idle) {
+                let is_old = patience.ends_at.is_some_and(|end| Instant::now() >= end);
+                if !ending && (is_old || idle.is_some_and(|idle| idle > patience.idle)) {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -40,6 +40,8 @@ pub struct Bounds {
     pub header_timeout: Duration,
     /// How long a client may take nothing of what is written to it.
     pub write_timeout: Duration,
+    /// How long a connection is kept, about: it ends with an answer. Zero: as long as the client likes.
+    pub max_connection_age: Duration,
     /// Bytes of a URL.
     pub max_url_bytes: usize,
     /// How long requests in flight may go on once the server stops.
@@ -65,18 +67,20 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` is done, then drains. Returns how many connections were cut off at the deadline.
-/// What `auth` says of TLS counts for connections that come afterwards.
+/// What `auth` says of TLS counts for connections that come afterwards. While `leaving` says so, connections
+/// end with their next answer, so that clients go elsewhere.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
     auth: Auth,
     bounds: Bounds,
+    leaving: Arc<dyn Fn() -> bool + Send + Sync>,
     stop: impl Future<Output = ()>,
 ) -> usize {
     let graceful = GracefulShutdown::new();
     let room = Room::new(bounds.max_connections);
     let (stopped, stopping) = watch::channel(false);
-    let shared = Shared { app, bounds, memory: Arc::default(), stopping };
+    let shared = Shared { app, bounds, memory: Arc::default(), leaving, stopping };
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -125,6 +129,7 @@ struct Shared {
     app: Router,
     bounds: Bounds,
     memory: Arc<HeadMemory>,
+    leaving: Arc<dyn Fn() -> bool + Send + Sync>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -213,7 +218,8 @@ async fn connection(
     seat: Arc<Seat>,
     watcher: Watcher,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let Shared { app, bounds, memory, mut stopping } = shared;
+    let Shared { app, bounds, memory, leaving, mut stopping } = shared;
+    let ends_at = ends_at(Instant::now(), bounds.max_connection_age);
     // Answers are written whole: waiting to fill a packet would only add latency.
     let _ = stream.set_nodelay(true);
     let header_timeout = match seat.in_reserve.load(Ordering::Acquire) {
@@ -230,11 +236,18 @@ async fn connection(
     let Accepted { transport, is_http2, certificate } = accepted;
     let aside = Arc::new(Aside::default());
     let activity = is_http2.then(Arc::<Activity>::default);
-    let service =
-        ConnectionService { app, aside: aside.clone(), seat, certificate, activity: activity.clone() };
+    let service = ConnectionService {
+        app,
+        aside: aside.clone(),
+        seat,
+        certificate,
+        activity: activity.clone(),
+        leaving,
+        ends_at,
+    };
     if let Some(activity) = activity {
         let stream = ClientStream::through(transport, bounds.write_timeout, memory);
-        let patience = Patience { idle: header_timeout, write: bounds.write_timeout };
+        let patience = Patience { idle: header_timeout, write: bounds.write_timeout, ends_at };
         return Ok(http2::serve(stream, service, activity, patience, watcher, stopping).await?);
     }
     let stream = ClientStream::new(transport, bounds.max_url_bytes, bounds.write_timeout, memory, aside);
@@ -254,6 +267,8 @@ struct ConnectionService {
     certificate: Option<ClientCertificate>,
     /// Of HTTP/2.
     activity: Option<Arc<Activity>>,
+    leaving: Arc<dyn Fn() -> bool + Send + Sync>,
+    ends_at: Option<Instant>,
 }
 
 impl ConnectionService {
@@ -287,6 +302,7 @@ impl Service<Request<Incoming>> for ConnectionService {
         }
         self.with_host(&mut request);
         let (app, seat, activity) = (self.app.clone(), self.seat.clone(), self.activity.clone());
+        let (leaving, ends_at) = (self.leaving.clone(), self.ends_at);
         // Below any prefix.
         let health = ["/-/healthy", "/-/ready"].iter().any(|path| request.uri().path().ends_with(path));
         Box::pin(async move {
@@ -296,13 +312,26 @@ impl Service<Request<Incoming>> for ConnectionService {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
                 return Ok(response);
             }
-            let response = app.oneshot(request.map(Body::new)).await?;
+            let mut response = app.oneshot(request.map(Body::new)).await?;
             Ok(match activity {
                 Some(activity) => response.map(|body| activity.watched(body)),
-                None => response,
+                None => {
+                    if leaving() || ends_at.is_some_and(|end| Instant::now() >= end) {
+                        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    response
+                }
             })
         })
     }
+}
+
+/// When a connection has been kept for long enough: a tenth sooner or later, so that those which began
+/// together do not end together.
+fn ends_at(began: Instant, age: Duration) -> Option<Instant> {
+    use std::hash::{BuildHasher, RandomState};
+    let spread = (RandomState::new().hash_one(began) % 2001) as f64 / 10_000.0;
+    if age.is_zero() { None } else { began.checked_add(age.mul_f64(0.9 + spread)) }
 }
 
 /// The answer to what never reached a route; the connection ends with it.
@@ -363,6 +392,16 @@ pub fn connections_that_fit(asked: usize, file_limit: Option<u64>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connection_ends_at_about_its_age() {
+        let (began, age) = (Instant::now(), Duration::from_secs(300));
+        let ages: Vec<Duration> = (0..200).filter_map(|_| Some(ends_at(began, age)? - began)).collect();
+        assert_eq!(ages.len(), 200);
+        assert!(ages.iter().all(|a| (269..=331).contains(&a.as_secs())), "{ages:?}");
+        assert!(ages.iter().max().unwrap() > ages.iter().min().unwrap(), "they are spread");
+        assert_eq!(ends_at(began, Duration::ZERO), None);
+    }
 
     #[test]
     fn connections_leave_files_for_storage() {

@@ -4,6 +4,7 @@ pub mod compaction;
 pub mod identity;
 mod lifecycle;
 pub mod limits;
+pub mod listening;
 pub mod many;
 mod memory_limit;
 mod memory_watch;
@@ -42,6 +43,7 @@ use tsdb::db::{Db, DbOptions, OpenError, RetentionOf};
 
 use self::lifecycle::Lifecycle;
 use self::limits::LiveLimits;
+use self::listening::Listening;
 use self::many::Membership;
 use self::memory_limit::MemoryPlan;
 use self::query_storage::{QueryStorage, RecentHeads};
@@ -56,7 +58,6 @@ use crate::error_chain::error_chain;
 use crate::http::Server;
 use crate::http::guard::Guard;
 use crate::http::listener::{self, Bounds};
-use crate::http::prefix::RoutePrefix;
 use crate::metrics::limits::{FileStatus, LimitMetrics};
 use crate::metrics::process;
 use crate::metrics::self_metrics::SelfMetrics;
@@ -102,16 +103,10 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
     let settings = &loaded.settings;
     let mut signals =
         Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
-    let (socket, address) =
-        listener::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
     let mut registry = Registry::default();
     process::register(&mut registry);
-    let auth = identity::auth(settings, &mut registry).map_err(Failure::Start)?;
-    let web = Server::new(registry, guard(settings), RoutePrefix::of(settings), auth.clone(), settings.role);
-    let bounds = bounds(settings);
-    let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(listener::serve(socket, web.app(), auth, bounds, until(stopped)));
-
+    let listening = Listening::begin(settings, registry, settings.role).await.map_err(Failure::Start)?;
+    let (web, address) = (listening.web.clone(), listening.address);
     let quit = Arc::new(Notify::new());
     let opening = open_with_patience(loaded, &read, &location, &web, address, &quit);
     let Opened { db, compactor, rules, reload, membership } = tokio::select! {
@@ -152,12 +147,7 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
     if let Some(membership) = membership {
         hand_over(loaded, &db, &membership).await?;
     }
-    let _ = stop.send(true);
-    match serving.await {
-        Ok(0) => {}
-        Ok(cut) => tracing::warn!("{cut} connections were cut off at the deadline"),
-        Err(e) => tracing::error!("the HTTP server ended unexpectedly: {e}"),
-    }
+    listening.drain().await;
     // After the last write that rules could have read, before the store that they write to.
     rules.stop(settings.shutdown_timeout.0).await;
     if settings.role == Role::Ingest {
@@ -229,6 +219,7 @@ pub fn bounds(settings: &Settings) -> Bounds {
         ),
         header_timeout: settings.header_timeout.0,
         write_timeout: settings.write_timeout.0,
+        max_connection_age: settings.max_connection_age.0,
         max_url_bytes: settings.max_url.bytes(),
         drain_timeout: settings.shutdown_timeout.0,
     }
@@ -389,7 +380,7 @@ async fn open(
 /// Tells other members that this process holds samples from now on, before it takes any.
 async fn join(
     settings: &Settings,
-    db: &Db,
+    db: &Arc<Db>,
     web: &Server,
     address: SocketAddr,
     clock: &Arc<dyn Clock>,
@@ -403,7 +394,9 @@ async fn join(
         web.wait_for(&text);
     };
     let joined = Membership::owe(db.object_store(), clock.clone(), member, waiting).await;
-    joined.map_err(|e| OpenError::wait(e.to_string()))
+    let membership = joined.map_err(|e| OpenError::wait(e.to_string()))?;
+    membership.say_what_is_owed(db);
+    Ok(membership)
 }
 
 /// The file of queries at work; says which ones the process before was at when it crashed. Queries run

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
 
 use model::exemplar::SeriesExemplars;
 use model::labels::Labels;
 use model::sample::Metadata;
-use model::source::{Budget, SeriesCursor};
+use model::source::{Budget, SeriesCursor, SourceError};
 
 use crate::error::AskError;
 use crate::wire::decode::{Answer, Expected, Pieces, RemoteCursor};
@@ -23,14 +25,32 @@ pub struct Reply {
     pub pieces: Box<dyn Pieces>,
 }
 
-/// The reply once it has begun; blocks.
-pub type Waiting = Box<dyn FnOnce() -> Result<Reply, AskError> + Send>;
+/// A reply that is on its way. Dropped, it is given up.
+pub trait Waiting: Send {
+    /// The reply once it has begun, or `None` where it has not until then; blocks. To be called again only
+    /// after `None`.
+    fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<Reply, AskError>>;
+}
+
+/// Waits for the first of what is to be sent through a channel; an asker that is gone has cancelled.
+pub fn receive<T>(
+    wait: &Receiver<Result<T, AskError>>,
+    until: Option<Instant>,
+) -> Option<Result<T, AskError>> {
+    let gone = || Err(AskError::Query(SourceError::Canceled));
+    let Some(until) = until else { return Some(wait.recv().unwrap_or_else(|_| gone())) };
+    match wait.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        Ok(received) => Some(received),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(gone()),
+    }
+}
 
 /// The way to members.
 pub trait Transport: Send + Sync {
     /// Sends a question, as [`Question::to_text`] has it, to the member at an address; several can be under
     /// way at once. What is dropped is given up: the member stops working on it.
-    fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Waiting;
+    fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Box<dyn Waiting>;
 }
 
 /// The beginning of an answer with samples.

@@ -1,14 +1,14 @@
 //! Questions over HTTP.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::source::{Budget, SourceError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::ask::{Reply, Transport, Waiting};
+use crate::ask::{Reply, Transport, Waiting, receive};
 use crate::error::AskError;
 use crate::routes::{ASK, Token, bearer};
 use crate::wire::decode::Pieces;
@@ -66,7 +66,7 @@ fn told(e: &reqwest::Error) -> AskError {
 }
 
 impl Transport for HttpTransport {
-    fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Waiting {
+    fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Box<dyn Waiting> {
         let (begun, wait) = std::sync::mpsc::sync_channel(1);
         let (pieces, arrived) = mpsc::channel(PIECES);
         let mut request = self.client.post(format!("{address}{ASK}")).body(question);
@@ -82,6 +82,8 @@ impl Transport for HttpTransport {
                         sent.map_err(|_| too_long())?.map_err(|e| told(&e))
                     }
                     e = over(&budget) => Err(AskError::Query(e)),
+                    // Given up, for want of another's answer or because an equal one was faster.
+                    () = pieces.closed() => Err(AskError::Query(SourceError::Canceled)),
                 }
             };
             let mut response = match sent.await {
@@ -109,10 +111,21 @@ impl Transport for HttpTransport {
                 }
             }
         });
-        Box::new(move || {
-            let status = wait.recv().unwrap_or_else(|_| Err(AskError::Query(SourceError::Canceled)))?;
-            Ok(Reply { status, pieces: Box::new(Arrived(arrived)) })
-        })
+        Box::new(Begun { wait, arrived: Some(arrived) })
+    }
+}
+
+/// A request that is under way.
+struct Begun {
+    wait: std::sync::mpsc::Receiver<Result<u16, AskError>>,
+    arrived: Option<mpsc::Receiver<Result<Bytes, AskError>>>,
+}
+
+impl Waiting for Begun {
+    fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<Reply, AskError>> {
+        let status = receive(&self.wait, until)?;
+        let arrived = self.arrived.take().ok_or(AskError::Query(SourceError::Canceled));
+        Some(status.and_then(|status| Ok(Reply { status, pieces: Box::new(Arrived(arrived?)) })))
     }
 }
 

@@ -22,19 +22,34 @@ pub enum AskError {
 /// A member that did not answer as it should; what to do is said once for all.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{member} takes part and {why}. Without it the answer would lack what it has not flushed: ask again when it is there; `partial_response=true` answers without it; if it is gone for good, `hearth bucket forget` it"
+    "{member} takes part and {why}. Without it the answer may lack samples {span}, which it has not flushed: ask again when it is there; `partial_response=true` answers without it; if it is gone for good, `hearth bucket forget` it"
 )]
 pub struct MemberFailed {
     pub member: String,
     pub why: String,
+    /// Of which times samples may be missing, as the end of a sentence.
+    pub span: String,
+}
+
+/// What an answer over a range (milliseconds, both ends included) may lack, as the end of a sentence.
+pub fn span_text((first_ms, last_ms): (i64, i64)) -> String {
+    // Beyond these years nobody means a time.
+    let time =
+        |ms| jiff::Timestamp::from_millisecond(ms).ok().filter(|t| (0..1 << 33).contains(&t.as_second()));
+    match (time(first_ms), time(last_ms)) {
+        (Some(first), Some(last)) => format!("of {first} to {last}"),
+        (Some(first), None) => format!("of {first} and later"),
+        (None, Some(last)) => format!("up to {last}"),
+        (None, None) => "of all times".to_owned(),
+    }
 }
 
 impl AskError {
-    /// As a query sees it; `member` is who was asked.
-    pub fn of(self, member: &str) -> SourceError {
+    /// As a query sees it; `member` is who was asked, `span` of which times.
+    pub fn of(self, member: &str, span: String) -> SourceError {
         match self {
             AskError::Query(e) => e,
-            e => SourceError::storage(MemberFailed { member: member.to_owned(), why: e.sentence() }),
+            e => SourceError::storage(MemberFailed { member: member.to_owned(), why: e.sentence(), span }),
         }
     }
 

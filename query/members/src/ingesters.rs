@@ -46,6 +46,17 @@ impl KnownMembers {
         (age > self.interval * NEWCOMERS_WAIT).then_some(age)
     }
 
+    /// Whether it was read after a moment.
+    pub fn read_since(&self, moment: Instant) -> bool {
+        self.read >= moment
+    }
+
+    /// Whether a member holds no sample up to a time, in milliseconds, by its own word.
+    pub fn owes_nothing_to(&self, name: &str, last_ms: i64) -> bool {
+        let from_ms = self.members.get(name).and_then(|seen| seen.member.owes_from_ms);
+        from_ms.is_some_and(|from_ms| from_ms > last_ms)
+    }
+
     /// All members, by name.
     pub fn all(&self) -> impl Iterator<Item = &Seen> {
         self.members.values()
@@ -62,6 +73,8 @@ pub struct Options {
     pub interval: Duration,
     /// Addresses of members by name, in the place of those in the roster.
     pub addresses: BTreeMap<String, String>,
+    /// How long a member is waited for that another of its replica group has answered for.
+    pub hedge_delay: Duration,
 }
 
 /// See the module. Share it behind an `Arc`.
@@ -117,8 +130,14 @@ impl Ingesters {
     async fn refresh_locked(&self) -> Result<(), RefreshError> {
         let known = read(&self.options).await?;
         let before = self.known();
-        let owes = |name: &str| known.members.get(name).is_some_and(|seen| seen.member.owes);
-        if before.owing().any(|m| !owes(&m.name)) {
+        // Less is owed where the rest was committed: what is read from now on has it.
+        let owes_as_much = |m: &Member| {
+            known.members.get(&m.name).is_some_and(|now| {
+                now.member.owes
+                    && now.member.owes_from_ms.unwrap_or(i64::MIN) <= m.owes_from_ms.unwrap_or(i64::MIN)
+            })
+        };
+        if before.owing().any(|m| !owes_as_much(m)) {
             self.options.reader.refresh().await?;
         }
         let all: Vec<Seen> = known.members.values().cloned().collect();
@@ -162,6 +181,10 @@ impl Ingesters {
 
     pub fn transport(&self) -> &dyn Transport {
         &*self.options.transport
+    }
+
+    pub fn hedge_delay(&self) -> Duration {
+        self.options.hedge_delay
     }
 
     pub fn clock(&self) -> &dyn Clock {

@@ -40,6 +40,10 @@ pub struct Member {
     pub replica_group: String,
     /// Whether it holds, or may hold, samples that are not in the bucket.
     pub owes: bool,
+    /// Nothing older than this, in milliseconds, is among them; `None`: they may be of all times. It is taken
+    /// back before an older sample is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owes_from_ms: Option<i64>,
     /// When it started and when it wrote this, in milliseconds by its own clock.
     pub started_ms: i64,
     pub beat_ms: i64,
@@ -60,6 +64,7 @@ impl Member {
             zone: String::new(),
             replica_group: String::new(),
             owes: false,
+            owes_from_ms: None,
             started_ms: 0,
             beat_ms: 0,
             interval_ms: 10_000,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use model::exemplar::{Gathered, SeriesExemplars};
 use model::labels::Labels;
@@ -15,8 +16,8 @@ use parking_lot::Mutex;
 use tsdb::catalog::Snapshot;
 
 use crate::PROTOCOL;
-use crate::ask::{self, Reply, SamplesAnswer};
-use crate::error::{AskError, MemberFailed};
+use crate::ask::{self, Reply, SamplesAnswer, Waiting};
+use crate::error::{AskError, MemberFailed, span_text};
 use crate::ingesters::{Ingesters, KnownMembers};
 use crate::roster::Member;
 use crate::wire::request::{Label, Question, What, labels};
@@ -67,6 +68,26 @@ impl Asking {
         let selectors = selectors.iter().map(|matchers| labels(matchers)).collect();
         Asking { what, selectors, range_ms, budget: budget.clone() }
     }
+
+    /// Whether the answer follows from samples within the range.
+    fn is_of_samples(&self) -> bool {
+        !matches!(self.what, What::Exemplars | What::Metadata(_))
+    }
+}
+
+/// A member that was asked.
+struct Asked<'m> {
+    member: &'m Member,
+    question: Question,
+    reply: Box<dyn Waiting>,
+}
+
+/// What came of asking all.
+struct Gathering<T> {
+    answers: Vec<(Member, T)>,
+    failed: Vec<(Member, AskError)>,
+    /// The newest snapshot that one of them wants to be read; 0: none.
+    needs: u64,
 }
 
 /// What all members said, by name, and the state that it belongs to.
@@ -110,43 +131,51 @@ impl FreshSource {
         asking: impl Fn(&Pinned) -> Asking,
         understand: impl Fn(Reply, &Question, &str) -> Result<T, AskError>,
     ) -> Result<Answers<T>, SourceError> {
+        // Members that do not answer, and have nothing of the range.
+        let mut excused = BTreeSet::new();
         for _ in 0..ATTEMPTS {
+            let begun = Instant::now();
             let mut pinned = self.pinned.lock().clone();
             self.check_age(&mut pinned)?;
             let wanted = asking(&pinned);
             wanted.budget.check()?;
-            let mut waiting = Vec::new();
-            for member in pinned.known.owing() {
-                let question = self.question(&wanted, member, &pinned);
-                let address = self.ingesters.address(member);
-                let reply = self.ingesters.transport().send(address, question.to_text(), &wanted.budget);
-                waiting.push((member, question, reply));
-            }
-            let (mut answers, mut failed, mut needs) = (Vec::new(), Vec::new(), 0);
-            for (member, question, reply) in waiting {
-                match reply().and_then(|reply| understand(reply, &question, &shown(&self.ingesters, member)))
-                {
-                    Ok(answer) => answers.push((member.clone(), answer)),
-                    Err(AskError::Query(e)) => return Err(e),
-                    Err(AskError::Committed { snapshot }) => needs = needs.max(snapshot),
-                    Err(e) => failed.push((member.clone(), e)),
-                }
-            }
+            let asked: Vec<Asked<'_>> = pinned
+                .known
+                .owing()
+                .filter(|member| !excused.contains(&member.name))
+                .map(|member| self.send(member, &wanted, &pinned))
+                .collect();
+            let Gathering { answers, failed, needs } = self.gather(asked, &understand)?;
             if needs > 0 {
                 self.go_on(&pinned, needs)?;
                 continue;
             }
             let uncovered = uncovered(failed, &answers);
-            if !uncovered.is_empty() && self.ingesters.look_again(&pinned.known)? {
-                // One that did not answer has flushed and withdrawn, or moved.
-                *self.pinned.lock() = pin(&self.ingesters, &self.tenant);
-                continue;
+            if !uncovered.is_empty() {
+                let changed = self.ingesters.look_again(&pinned.known)?;
+                let known = self.ingesters.known();
+                let owes_nothing = |m: &Member| {
+                    known.read_since(begun)
+                        && wanted.is_of_samples()
+                        && known.owes_nothing_to(&m.name, wanted.range_ms.1)
+                };
+                let more: Vec<_> = uncovered.iter().filter(|(m, _)| owes_nothing(m)).collect();
+                excused.extend(more.iter().map(|(member, _)| member.name.clone()));
+                if changed || !more.is_empty() {
+                    // One that did not answer has flushed and withdrawn, or moved, or has nothing of it.
+                    *self.pinned.lock() = pin(&self.ingesters, &self.tenant);
+                    continue;
+                }
             }
             for (member, why) in uncovered {
-                let member = shown(&self.ingesters, &member);
+                let first_ms = wanted.range_ms.0.max(member.owes_from_ms.unwrap_or(i64::MIN));
+                let span = span_text((first_ms, wanted.range_ms.1));
+                let shown = shown(&self.ingesters, &member);
                 match &self.missing {
-                    None => return Err(why.of(&member)),
-                    Some(missing) => missing.note(MemberFailed { member, why: why.sentence() }.to_string()),
+                    None => return Err(why.of(&shown, span)),
+                    Some(missing) => {
+                        missing.note(MemberFailed { member: shown, why: why.sentence(), span }.to_string());
+                    }
                 }
             }
             let of_members = answers.into_iter().map(|(member, answer)| (member.name, answer)).collect();
@@ -155,6 +184,60 @@ impl FreshSource {
         Err(SourceError::storage(format!(
             "members flushed {ATTEMPTS} times while a query began: try again, and look whether the bucket is slow"
         )))
+    }
+
+    fn send<'m>(&self, member: &'m Member, wanted: &Asking, pinned: &Pinned) -> Asked<'m> {
+        let question = self.question(wanted, member, pinned);
+        let address = self.ingesters.address(member);
+        let reply = self.ingesters.transport().send(address, question.to_text(), &wanted.budget);
+        Asked { member, question, reply }
+    }
+
+    /// Waits for all that were asked. One that is slow is given up after a while where another of its
+    /// replica group has answered: that one has the same.
+    fn gather<T>(
+        &self,
+        asked: Vec<Asked<'_>>,
+        understand: &impl Fn(Reply, &Question, &str) -> Result<T, AskError>,
+    ) -> Result<Gathering<T>, SourceError> {
+        let mut gathering = Gathering { answers: Vec::new(), failed: Vec::new(), needs: 0 };
+        let patience = Instant::now() + self.ingesters.hedge_delay();
+        let mut slow = Vec::new();
+        for mut one in asked {
+            let until = (!one.member.replica_group.is_empty()).then_some(patience);
+            match one.reply.wait_until(until) {
+                Some(reply) => self.take(&mut gathering, &one, reply, understand)?,
+                None => slow.push(one),
+            }
+        }
+        for mut one in slow {
+            if is_covered(one.member, &gathering.answers) {
+                tracing::debug!(member = one.member.name, "slow, and an equal one has answered");
+                continue;
+            }
+            if let Some(reply) = one.reply.wait_until(None) {
+                self.take(&mut gathering, &one, reply, understand)?;
+            }
+        }
+        Ok(gathering)
+    }
+
+    fn take<T>(
+        &self,
+        gathering: &mut Gathering<T>,
+        asked: &Asked<'_>,
+        reply: Result<Reply, AskError>,
+        understand: &impl Fn(Reply, &Question, &str) -> Result<T, AskError>,
+    ) -> Result<(), SourceError> {
+        let member = asked.member;
+        let from = shown(&self.ingesters, member);
+        match reply.and_then(|reply| understand(reply, &asked.question, &from)) {
+            Ok(answer) => gathering.answers.push((member.clone(), answer)),
+            Err(AskError::Query(e)) => return Err(e),
+            Err(AskError::Committed { snapshot }) => gathering.needs = gathering.needs.max(snapshot),
+            Err(e) => gathering.failed.push((member.clone(), e)),
+        }
+        Ok(())
     }
 
     /// A roster that is too old may lack a member that came since.
@@ -255,10 +338,13 @@ impl FreshSource {
 /// Failures of members whose samples nobody else has: those of a replica group are covered by any other of
 /// it.
 fn uncovered<T>(failed: Vec<(Member, AskError)>, answers: &[(Member, T)]) -> Vec<(Member, AskError)> {
-    let covered = |m: &Member| {
-        !m.replica_group.is_empty() && answers.iter().any(|(a, _)| a.replica_group == m.replica_group)
-    };
-    failed.into_iter().filter(|(member, _)| !covered(member)).collect()
+    failed.into_iter().filter(|(member, _)| !is_covered(member, answers)).collect()
+}
+
+/// Whether another of a member's replica group has answered.
+fn is_covered<T>(member: &Member, answers: &[(Member, T)]) -> bool {
+    let group = &member.replica_group;
+    !group.is_empty() && answers.iter().any(|(answered, _)| answered.replica_group == *group)
 }
 
 /// A member as errors and warnings name it.

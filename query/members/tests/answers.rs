@@ -44,6 +44,7 @@ async fn world() -> (Arc<InProcess>, Ingester, Arc<Ingesters>) {
         clock: Arc::new(SystemClock),
         interval: Duration::from_secs(3600),
         addresses: BTreeMap::new(),
+        hedge_delay: Duration::from_secs(3),
     };
     (transport, ingester, Ingesters::open(options).await.unwrap())
 }

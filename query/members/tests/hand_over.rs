@@ -63,20 +63,25 @@ async fn querier(store: &Arc<dyn ObjectStore>, transport: &Arc<InProcess>) -> Ar
         clock: Arc::new(SystemClock),
         interval: Duration::from_secs(3600),
         addresses: BTreeMap::new(),
+        hedge_delay: Duration::from_millis(300),
     };
     Ingesters::open(options).await.unwrap()
 }
 
-fn selection() -> Selection {
-    let (min_t_ms, max_t_ms) = (i64::MIN, i64::MAX);
+fn selection((min_t_ms, max_t_ms): (i64, i64)) -> Selection {
     let (hints, budget) = (Hints::default(), Budget::unlimited());
     Selection { matchers: vec![], min_t_ms, max_t_ms, hints, budget }
 }
 
 /// All that a source has, which must come in order and each series once.
 fn all(source: &dyn Source) -> Result<Model, SourceError> {
+    in_range(source, (i64::MIN, i64::MAX))
+}
+
+/// The same of a range, both ends included.
+fn in_range(source: &dyn Source, range_ms: (i64, i64)) -> Result<Model, SourceError> {
     let mut model = Model::new();
-    let mut cursor = source.select(&selection())?;
+    let mut cursor = source.select(&selection(range_ms))?;
     while let Some(batch) = cursor.next_batch()? {
         for s in batch {
             assert!(s.ts_ms.windows(2).all(|w| w[0] < w[1]), "{:?} of {:?}", s.ts_ms, s.labels);
@@ -391,4 +396,63 @@ async fn replica_labels_are_taken_off_what_members_hold_too() {
     let model = tokio::task::spawn_blocking(move || all(&one).unwrap()).await.unwrap();
     assert_eq!(model.len(), 2);
     assert!(model.values().all(|samples| samples.len() == 20), "{model:?}");
+}
+
+/// Writes one sample at a time into an ingester.
+async fn one_sample(ingester: &Ingester, t_ms: i64) {
+    let db = ingester.db.clone().unwrap();
+    let mut appender = db.appender(&tenant()).await.unwrap();
+    let series = appender.series(&[("__name__", "m"), ("n", "1")]);
+    appender.float(series, t_ms, 1.0, 0);
+    appender.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn member_that_is_away_fails_only_queries_of_what_it_may_hold() {
+    let mut world = World::new(13).await;
+    let now = T0 + 100 * 24 * 3600 * 1000;
+    one_sample(&world.ingesters[0], T0).await;
+    one_sample(&world.ingesters[1], T0).await;
+    // What was flushed is in the bucket, and the first holds nothing older than its newest sample.
+    world.ingesters[0].db.as_ref().unwrap().flush().await.unwrap();
+    one_sample(&world.ingesters[0], now).await;
+    world.ingesters[0].owes_from_ms = Some(now);
+    world.ingesters[0].tell(&world.store).await;
+    world.ingesters[0].die(&world.transport).await;
+    let read = async |range_ms: (i64, i64), missing: Option<Arc<Missing>>| {
+        let source = FreshSource::new(world.querier.clone(), tenant(), missing);
+        tokio::task::spawn_blocking(move || in_range(&source, range_ms)).await.unwrap()
+    };
+    let before = read((T0 - 1, now - 1), None).await.unwrap();
+    assert_eq!(before.values().map(|samples| samples.len()).sum::<usize>(), 1, "{before:?}");
+    let why = read((T0 - 1, now), None).await.unwrap_err().to_string();
+    assert!(
+        why.contains(&world.ingesters[0].name) && why.contains("of 2025-09-19T00:00:00Z to 2025"),
+        "{why}"
+    );
+    let missing = Arc::new(Missing::default());
+    read((T0 - 1, now), Some(missing.clone())).await.unwrap();
+    let told = missing.sentences();
+    assert!(told.len() == 1 && told[0].contains("samples of 2025-09-19T00:00:00Z to 2025"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_replica_is_given_up_when_its_equal_has_answered() {
+    let mut world = World::new(17).await;
+    for ingester in &mut world.ingesters {
+        ingester.join_group(&world.store, "pair").await;
+    }
+    world.querier.refresh().await.unwrap();
+    for ingester in &world.ingesters {
+        one_sample(ingester, T0).await;
+    }
+    let slow = Duration::from_secs(30);
+    let delay = |at: usize| {
+        world.transport.delay.lock().unwrap().insert(world.ingesters[at].address.clone(), slow);
+    };
+    delay(0);
+    let begun = std::time::Instant::now();
+    let found = read(&world.querier, None).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(begun.elapsed() < slow, "the slow one was not waited for");
 }

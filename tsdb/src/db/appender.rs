@@ -71,6 +71,11 @@ impl Rows {
         &self.series[at as usize]
     }
 
+    fn oldest_ms(&self) -> Option<i64> {
+        let floats = self.floats.iter().map(|r| r.ts_ms);
+        floats.chain(self.histograms.iter().map(|r| r.ts_ms)).min()
+    }
+
     /// Floats and histograms, batch by batch.
     fn batches(&self) -> impl Iterator<Item = (&[FloatRow], &[HistogramRow])> {
         let end = (self.floats.len(), self.histograms.len());
@@ -232,6 +237,11 @@ impl Appender {
     }
 
     async fn log_and_apply(self) -> Result<Appended, WriteError> {
+        if self.db.owed.is_promised()
+            && let Some(oldest_ms) = self.rows.oldest_ms()
+        {
+            self.db.owed.allow(oldest_ms).await?;
+        }
         let (pending, turn) = self.log()?;
         match tokio::time::timeout(PATIENCE, pending.durable()).await {
             Ok(Ok(())) => {}

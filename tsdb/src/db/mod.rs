@@ -13,6 +13,7 @@ mod identity;
 pub mod local;
 mod maintain;
 mod open;
+pub mod owed;
 pub mod plan;
 mod progress;
 mod sidecars;
@@ -260,6 +261,7 @@ pub struct Db {
     metadata_work: sidecars::MetadataWork,
     log: Log,
     turns: Arc<turns::Turns>,
+    owed: owed::Owed,
     /// Held for reading by every writer from its first look-up until its samples are in the head; for writing
     /// while the log is cut.
     gate: Arc<tokio::sync::RwLock<()>>,

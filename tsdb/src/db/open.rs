@@ -15,7 +15,7 @@ use super::local::sealing::Found;
 use super::progress::{Progress, State, emptied_segments, note_snapshots, refuse_older_catalog};
 use super::{
     CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain, open_catalog,
-    sidecars,
+    owed, sidecars,
 };
 use crate::bucket::BlockStore;
 use crate::bucket::store_clock::StoreClock;
@@ -69,6 +69,7 @@ impl Db {
             metadata_work: sidecars::MetadataWork::default(),
             log,
             turns: Arc::default(),
+            owed: owed::Owed::default(),
             gate: Arc::default(),
             state: RwLock::new(Arc::new(ReadState {
                 first_generation: 0,

@@ -345,6 +345,11 @@ impl Head {
         self.time_bounds.meet(generations, range)
     }
 
+    /// Not after the oldest sample in the head.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.time_bounds.first_ms()
+    }
+
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
     pub fn matching(
         &self,

@@ -38,6 +38,11 @@ impl TimeBounds {
         known.iter().any(|(g, (a, b))| generations.contains(g) && *a <= max_t_ms && *b >= min_t_ms)
     }
 
+    /// The first timestamp of all generations.
+    pub fn first_ms(&self) -> Option<i64> {
+        self.by_generation.read().iter().map(|(_, (first, _))| *first).min()
+    }
+
     /// Generations up to this one have left the head.
     pub fn forget(&self, generation: u64) {
         self.by_generation.write().retain(|(g, _)| *g > generation);
@@ -58,6 +63,7 @@ mod tests {
         assert!(bounds.meet(&(1..=1), (200, 500)) && !bounds.meet(&(1..=1), (201, 500)));
         assert!(bounds.meet(&(2..=9), (0, 150)) && !bounds.meet(&(2..=9), (0, 149)), "late ones count");
         assert!(!bounds.meet(&(3..=9), (i64::MIN, i64::MAX)));
+        assert_eq!(bounds.first_ms(), Some(100));
         bounds.forget(1);
         assert!(!bounds.meet(&(1..=1), (0, 500)) && bounds.meet(&(1..=2), (0, 500)));
     }

@@ -1,13 +1,18 @@
 //! This process in the roster: its record is written before it does anything that others have to know of,
 //! again and again, and withdrawn when nothing is owed any more.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use members::ingesters::NEWCOMERS_WAIT;
 use members::roster::{self, Member, RosterError};
 use model::clock::Clock;
 use object_store::ObjectStore;
+use tsdb::db::Db;
+use tsdb::db::owed::TellOwed;
+
+/// How long a write waits until others are told that it is older than what they know of.
+const TELL_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +25,8 @@ struct Inner {
     record: tokio::sync::Mutex<Option<Member>>,
     interval: Duration,
     name: String,
+    /// What this process holds that is not in the bucket.
+    db: OnceLock<Weak<Db>>,
 }
 
 impl Membership {
@@ -32,7 +39,8 @@ impl Membership {
         let interval = Duration::from_millis(member.interval_ms.max(100));
         let name = member.name.clone();
         let record = tokio::sync::Mutex::new(Some(member));
-        let membership = Membership(Arc::new(Inner { store, clock, record, interval, name }));
+        let membership =
+            Membership(Arc::new(Inner { store, clock, record, interval, name, db: OnceLock::new() }));
         membership.beat().await?;
         let beating = Arc::downgrade(&membership.0);
         tokio::spawn(async move {
@@ -66,10 +74,28 @@ impl Membership {
         Ok(membership)
     }
 
+    /// From now on the record says from which time on this process may hold samples: others can do without
+    /// it, where it is away, for what is older.
+    pub fn say_what_is_owed(&self, db: &Arc<Db>) {
+        if self.0.db.set(Arc::downgrade(db)).is_ok() {
+            db.tell_owed(Arc::new(self.clone()));
+        }
+    }
+
+    fn db(&self) -> Option<Arc<Db>> {
+        self.0.db.get().and_then(Weak::upgrade)
+    }
+
     async fn beat(&self) -> Result<(), RosterError> {
+        let db = self.db();
+        if let Some(db) = &db {
+            // Before the record is held: a write may wait for that while it keeps this from going on.
+            db.raise_owed_from().await;
+        }
         let mut record = self.0.record.lock().await;
         let Some(member) = &mut *record else { return Ok(()) };
         member.beat_ms = self.0.clock.now_ms();
+        member.owes_from_ms = db.and_then(|db| db.owed_from_ms());
         roster::write(&*self.0.store, member).await
     }
 
@@ -92,6 +118,26 @@ impl Membership {
         if let Err(e) = roster::forget(&*self.0.store, &self.0.name).await {
             tracing::debug!("the record of this process stays for an hour: {e}");
         }
+    }
+}
+
+#[async_trait::async_trait]
+impl TellOwed for Membership {
+    async fn tell_owed_from(&self, t_ms: i64) -> Result<(), String> {
+        let told = async {
+            let mut record = self.0.record.lock().await;
+            let Some(member) = &mut *record else { return Ok(()) };
+            let before = member.owes_from_ms.unwrap_or(i64::MIN);
+            member.owes_from_ms = Some(before.min(t_ms));
+            roster::write(&*self.0.store, member).await?;
+            if let Some(db) = self.db() {
+                db.lower_owed_from(t_ms);
+            }
+            Ok::<_, RosterError>(())
+        };
+        let told = tokio::time::timeout(TELL_WITHIN, told).await;
+        let late = |_| format!("the bucket did not answer within {TELL_WITHIN:?}");
+        told.map_err(late)?.map_err(|e| e.to_string())
     }
 }
 

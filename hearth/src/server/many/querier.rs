@@ -18,7 +18,6 @@ use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
 use query::api::ApiState;
 use serde_json::json;
-use tokio::sync::watch;
 use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 use ulid::Ulid;
 
@@ -28,11 +27,10 @@ use super::{addresses, member, token};
 use crate::config::{Loaded, Settings};
 use crate::error_chain::error_chain;
 use crate::http::Server;
-use crate::http::listener;
-use crate::http::prefix::RoutePrefix;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
+use crate::server::listening::Listening;
 use crate::server::memory_limit::MemoryPlan;
 use crate::server::retention::Retention;
 use crate::server::{self, Failure, Signals, compaction, identity, limits, memory_watch, names};
@@ -47,26 +45,10 @@ pub async fn serve(loaded: &Loaded, location: &Location) -> Result<(), Failure> 
     let settings = &loaded.settings;
     let mut signals =
         Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
-    let (socket, address) =
-        listener::bind(&settings.listen.host, settings.listen.port).await.map_err(Failure::Start)?;
     let mut registry = Registry::default();
     process::register(&mut registry);
-    let auth = identity::auth(settings, &mut registry).map_err(Failure::Start)?;
-    let web = Server::new(
-        registry,
-        server::guard(settings),
-        RoutePrefix::of(settings),
-        auth.clone(),
-        settings.role,
-    );
-    let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(listener::serve(
-        socket,
-        web.app(),
-        auth,
-        server::bounds(settings),
-        server::until(stopped),
-    ));
+    let listening = Listening::begin(settings, registry, settings.role).await.map_err(Failure::Start)?;
+    let (web, address) = (listening.web.clone(), listening.address);
     let membership = tokio::select! {
         opened = open_with_patience(loaded, location, &web, address) => opened.map_err(Failure::Start)?,
         name = signals.next() => {
@@ -80,10 +62,7 @@ pub async fn serve(loaded: &Loaded, location: &Location) -> Result<(), Failure> 
     tracing::info!("{name}: stopping, requests in flight have {}", settings.shutdown_timeout);
     web.stop();
     membership.leave().await;
-    let _ = stop.send(true);
-    if let Err(e) = serving.await {
-        tracing::error!("the HTTP server ended unexpectedly: {e}");
-    }
+    listening.drain().await;
     traces::flush(&address.to_string()).await;
     Ok(())
 }
@@ -148,6 +127,7 @@ async fn open(
         clock: clock.clone(),
         interval: settings.members_interval.0,
         addresses: addresses(settings).map_err(Unopened::Mend)?,
+        hedge_delay: settings.members_hedge_delay.0,
     })
     .await?;
     tokio::spawn(ingesters.clone().follow(CATALOGS_EVERY));

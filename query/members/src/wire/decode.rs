@@ -14,7 +14,7 @@ use model::labels::Labels;
 use model::source::{Budget, SeriesColumns, SeriesCursor, SourceError};
 
 use super::{END, End, FIELDS, Failure, HEADER_KEY, Header, MAX_BATCH_BYTES, NAME, SAMPLES, TIMELINES};
-use crate::error::AskError;
+use crate::error::{AskError, span_text};
 
 /// Where the pieces of an answer come from; `None` at the end. Blocks.
 pub trait Pieces: Send {
@@ -461,7 +461,7 @@ impl SeriesCursor for RemoteCursor {
         if self.is_over && self.open.is_none() {
             return Ok(None);
         }
-        let complete = self.read().map_err(|e| e.of(&self.from))?;
+        let complete = self.read().map_err(|e| e.of(&self.from, span_text(self.range_ms)))?;
         Ok((!complete.is_empty()).then_some(complete))
     }
 

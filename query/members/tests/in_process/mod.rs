@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use members::answer::{Answerer, Refusal, Sink};
@@ -28,6 +28,8 @@ pub type Meddle = Arc<dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync>;
 pub struct InProcess {
     pub open: Mutex<HashMap<String, Arc<Db>>>,
     pub meddle: Mutex<Option<Meddle>>,
+    /// How long members at an address take to begin an answer.
+    pub delay: Mutex<HashMap<String, Duration>>,
 }
 
 struct Channel {
@@ -64,10 +66,12 @@ impl Pieces for Changed {
 }
 
 impl Transport for InProcess {
-    fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Waiting {
+    fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Box<dyn Waiting> {
         let Some(db) = self.open.lock().unwrap().get(address).cloned() else {
-            return Box::new(|| Err(AskError::Away("connection refused".to_owned())));
+            let refused = || Err(AskError::Away("connection refused".to_owned()));
+            return Box::new(Begun { reply: Some(Box::new(refused)), ready_at: Instant::now() });
         };
+        let delay = self.delay.lock().unwrap().get(address).copied().unwrap_or_default();
         let (begun, wait) = sync_channel(1);
         let (pieces, arrived) = sync_channel(4);
         let budget = budget.clone();
@@ -84,7 +88,7 @@ impl Transport for InProcess {
             }
         });
         let meddle = self.meddle.lock().unwrap().clone();
-        Box::new(move || {
+        let reply = move || {
             let status = wait.recv().map_err(|_| AskError::Away("it broke off".to_owned()))??;
             let Some(meddle) = meddle else {
                 return Ok(Reply { status, pieces: Box::new(Arrived(arrived)) });
@@ -92,7 +96,25 @@ impl Transport for InProcess {
             let whole: Vec<u8> = arrived.into_iter().flat_map(|piece| piece.to_vec()).collect();
             let pieces: Vec<Bytes> = meddle(whole).chunks(1000).map(Bytes::copy_from_slice).collect();
             Ok(Reply { status, pieces: Box::new(Changed(pieces.into_iter())) })
-        })
+        };
+        Box::new(Begun { reply: Some(Box::new(reply)), ready_at: Instant::now() + delay })
+    }
+}
+
+/// A reply that is on its way, perhaps for a while.
+struct Begun {
+    reply: Option<Box<dyn FnOnce() -> Result<Reply, AskError> + Send>>,
+    ready_at: Instant,
+}
+
+impl Waiting for Begun {
+    fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<Reply, AskError>> {
+        let end = until.map_or(self.ready_at, |until| until.min(self.ready_at));
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        if until.is_some_and(|until| until < self.ready_at) {
+            return None;
+        }
+        Some(self.reply.take().expect("a reply is taken once")())
     }
 }
 
@@ -103,6 +125,7 @@ pub struct Ingester {
     pub db: Option<Arc<Db>>,
     /// Whether its record in the roster says so.
     pub owes: bool,
+    pub owes_from_ms: Option<i64>,
     group: String,
     folder: tempfile::TempDir,
 }
@@ -133,6 +156,7 @@ impl Ingester {
             address: format!("http://ingester-{n}"),
             db: None,
             owes: false,
+            owes_from_ms: None,
             group: String::new(),
             folder: tempfile::tempdir().unwrap(),
         };
@@ -140,9 +164,10 @@ impl Ingester {
         ingester
     }
 
-    async fn tell(&self, store: &Arc<dyn ObjectStore>) {
+    pub async fn tell(&self, store: &Arc<dyn ObjectStore>) {
         let member = Member {
             owes: self.owes,
+            owes_from_ms: self.owes_from_ms,
             replica_group: self.group.clone(),
             ..Member::new(&self.name, "ingest", &self.address)
         };
@@ -161,7 +186,7 @@ impl Ingester {
         }
         let db = open(self.folder.path(), store).await;
         self.name = db.writer().to_owned();
-        self.owes = true;
+        (self.owes, self.owes_from_ms) = (true, None);
         self.tell(store).await;
         transport.open.lock().unwrap().insert(self.address.clone(), db.clone());
         self.db = Some(db);
