@@ -111,17 +111,17 @@ impl Transport for HttpTransport {
                 }
             }
         });
-        Box::new(Begun { wait, arrived: Some(arrived) })
+        Box::new(UnderWay { wait, arrived: Some(arrived) })
     }
 }
 
 /// A request that is under way.
-struct Begun {
+struct UnderWay {
     wait: std::sync::mpsc::Receiver<Result<u16, AskError>>,
     arrived: Option<mpsc::Receiver<Result<Bytes, AskError>>>,
 }
 
-impl Waiting for Begun {
+impl Waiting for UnderWay {
     fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<Reply, AskError>> {
         let status = receive(&self.wait, until)?;
         let arrived = self.arrived.take().ok_or(AskError::Query(SourceError::Canceled));

@@ -69,7 +69,7 @@ impl Transport for InProcess {
     fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Box<dyn Waiting> {
         let Some(db) = self.open.lock().unwrap().get(address).cloned() else {
             let refused = || Err(AskError::Away("connection refused".to_owned()));
-            return Box::new(Begun { reply: Some(Box::new(refused)), ready_at: Instant::now() });
+            return Box::new(UnderWay { reply: Some(Box::new(refused)), ready_at: Instant::now() });
         };
         let delay = self.delay.lock().unwrap().get(address).copied().unwrap_or_default();
         let (begun, wait) = sync_channel(1);
@@ -97,17 +97,17 @@ impl Transport for InProcess {
             let pieces: Vec<Bytes> = meddle(whole).chunks(1000).map(Bytes::copy_from_slice).collect();
             Ok(Reply { status, pieces: Box::new(Changed(pieces.into_iter())) })
         };
-        Box::new(Begun { reply: Some(Box::new(reply)), ready_at: Instant::now() + delay })
+        Box::new(UnderWay { reply: Some(Box::new(reply)), ready_at: Instant::now() + delay })
     }
 }
 
 /// A reply that is on its way, perhaps for a while.
-struct Begun {
+struct UnderWay {
     reply: Option<Box<dyn FnOnce() -> Result<Reply, AskError> + Send>>,
     ready_at: Instant,
 }
 
-impl Waiting for Begun {
+impl Waiting for UnderWay {
     fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<Reply, AskError>> {
         let end = until.map_or(self.ready_at, |until| until.min(self.ready_at));
         std::thread::sleep(end.saturating_duration_since(Instant::now()));
