@@ -476,3 +476,42 @@ fn spans_with_few_samples_become_one_block_a_year() {
         jobs.iter().find(|j| j.inputs.iter().any(|b| b.stats.samples > 1)).expect("its span is one");
     assert!(with_many.inputs.len() <= 15 && jobs.len() <= 20, "{} jobs", jobs.len());
 }
+
+/// Blocks and merged bytes while writers flush every so often for half a day, and blocks when it is over.
+fn half_day(writers: u64, every_minutes: i64) -> (usize, u64, usize) {
+    const MINUTE: i64 = 60_000;
+    let mut model = Model::new(PlanSettings { grace_ms: H, ..PlanSettings::default() }, 1 << 40);
+    let (mut number, mut most, mut merged_bytes) = (0, 0, 0);
+    let mut settle = |model: &mut Model, now_ms: i64| {
+        loop {
+            let jobs = plan(&model.blocks(), &BlockStates::default(), &model.settings, now_ms).jobs;
+            model.check_jobs(&jobs, &BlockStates::default());
+            let Some(job) = jobs.first() else { return };
+            merged_bytes += job.bytes();
+            model.run(job);
+        }
+    };
+    for flush in 1..=12 * 60 / every_minutes {
+        let end = flush * every_minutes * MINUTE;
+        for writer in 0..writers {
+            number += 1;
+            let first = end - every_minutes * MINUTE + 1 + writer as i64;
+            model.add(number, BTreeSet::from([first, end - writer as i64]), MIB);
+        }
+        settle(&mut model, end);
+        most = most.max(model.blocks().len());
+    }
+    settle(&mut model, 15 * H);
+    assert_eq!(model.instants().len() as u64, 2 * number, "no sample is lost");
+    (most, merged_bytes / (number * MIB), model.blocks().len())
+}
+
+#[test]
+fn writers_that_flush_often_leave_few_blocks_and_each_is_merged_a_few_times() {
+    // 16 writers with flushes of two hours left 96 blocks.
+    assert_eq!(half_day(16, 120), (6, 2, 1));
+    // Flushes of ten minutes are twelve times as many.
+    assert_eq!(half_day(1, 10), (16, 2, 1));
+    let (most, rewritten, after) = half_day(16, 10);
+    assert!(most <= 24 && rewritten <= 5 && after == 1, "{most} blocks, {rewritten} times, {after}");
+}

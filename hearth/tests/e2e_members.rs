@@ -5,29 +5,15 @@
 mod test_services;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use test_services::ceph::Ceph;
 use test_services::prometheus::{NodeExporter, Prometheus};
-use test_services::{Data, Hearth, Labels, Start, now_ms, series, wait_for};
+use test_services::split::{TOKEN, start};
+use test_services::{Data, Hearth, Labels, now_ms, series, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const TOKEN: &str = "a-secret-of-the-members";
-
-/// A process of a role. `more` is added to its settings.
-fn start(folder: &Path, name: &str, role: &str, ceph: &Ceph, more: &str) -> Start {
-    let folder = folder.join(name);
-    std::fs::create_dir_all(&folder).expect("a folder for a Hearth");
-    std::fs::write(folder.join("token"), TOKEN).expect("a token can be written");
-    let mut start = Start::at(&folder).config(&format!(
-        "role: {role}\nmembers: {{token_file: token, interval: 2s{more}}}\ncompactor: {{interval: 2s, late_wait: 0s}}\nself_metrics_interval: 0\n"
-    ));
-    start.objstore = Some("s3://split/prod".to_owned());
-    start.env = ceph.environment();
-    start
-}
 
 /// What `hearth bucket …` says, and its exit code.
 fn bucket(ceph: &Ceph, args: &[&str]) -> (i32, String) {

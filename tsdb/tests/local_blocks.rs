@@ -402,3 +402,29 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_that_is_lost_costs_what_came_since_the_last_seal_where_seals_are_flushed() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+    let flush_sealed = DbOptions { flush_sealed: true, flush_when_due: true, ..options(dir.path(), &store) };
+    let db = Db::open(flush_sealed).await.unwrap();
+    let mut models = [Model::new(), Model::new()];
+    // Eleven minutes of data, where a window has two hours.
+    let rows: Vec<_> = (0..12).map(|minute| (minute as usize, T0 + 1 + minute * 60_000, 1.0)).collect();
+    write(&db, &mut models, &rows).await;
+    let in_bucket = |db: &Arc<Db>| (0..2).all(|of| !db.blocks(&tenant(of)).is_empty());
+    let begun = std::time::Instant::now();
+    while !in_bucket(&db) {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "nothing was flushed");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let kept = models.clone();
+    write(&db, &mut models, &[(0, T0 + 12 * 60_000, 2.0), (1, T0 + 12 * 60_000, 2.0)]).await;
+    assert_eq!(read(&db).await, models);
+    drop(db);
+    drop(dir);
+    // Another machine, with nothing but the bucket.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let db = Db::open(options(elsewhere.path(), &store)).await.unwrap();
+    assert_eq!(read(&db).await, kept);
+}

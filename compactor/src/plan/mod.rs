@@ -6,7 +6,8 @@
 //! - In every finished span of the longest level that is finished, all raw blocks become one (*overlapping*
 //!   ones, late data and copies included), and the same pass makes the downsampled blocks. A block that is
 //!   alone is rewritten too where its downsampled blocks are missing.
-//! - In a span that is not finished, blocks are merged only where many lie over one another.
+//! - In a span that is not finished, blocks are merged only where many lie over one another, or more side by
+//!   side than one job may read.
 //! - A block that crosses the boundaries it should keep (imports, changed settings) is first cut at them.
 //! - A span whose blocks together are too large stays at the level below: merging late samples into it writes
 //!   all of it again.
@@ -332,6 +333,10 @@ impl Planner<'_> {
             // Its turn comes when what crosses its boundaries is cut.
         } else if depth(inside) >= self.settings.overlap_blocks.max(2) {
             let job = self.job(JobKind::Overlap, span, self.window(inside), false);
+            self.found.jobs.push(job);
+        } else if inside.len() > self.settings.max_inputs.max(2) {
+            // The cheapest of them, so what was merged is not merged again with every few that come.
+            let job = self.job(JobKind::Merge, span, self.window(inside), false);
             self.found.jobs.push(job);
         } else {
             for unit in inside.iter().filter(|u| u.is_any_of(&self.states.rewrite_candidates)) {

@@ -140,6 +140,8 @@ options! {
             "This process alone writes to the bucket: lets it use a store without conditional writes and without a coordinator. Two such processes lose data.";
         "head.window" head_window: Span = "2h",
             "Data time the head gathers before it becomes a block.";
+        "head.flush_sealed" head_flush_sealed: bool = "false",
+            "Flush every ten minutes of data instead of keeping them on the local disk until the window ends: a lost disk costs that much. Twelve times as many small blocks until compaction merges them.";
         "head.max_memory_bytes" head_max_memory: MemorySize = "50%",
             "Memory the head may hold: a size, or a share of memory.limit. Close to it, samples are written to the local disk early; at it, writes are refused with 503, and senders try again. 0 is the default.";
         "cache_bytes" cache_bytes: MemorySize = "8% up to 256MiB",

@@ -15,6 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt;
+use members::routes::ASK;
 use model::clock::{Clock, SystemClock};
 use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -66,6 +67,8 @@ struct Inner {
     metrics: Metrics,
     /// The routes that need the store, once it is open.
     roles: OnceLock<Router>,
+    /// What other members may ask while this one waits to be known, before the rest is open.
+    for_members: RwLock<Option<Router>>,
     guard: Guard,
     prefix: RoutePrefix,
     auth: Auth,
@@ -95,6 +98,7 @@ impl Server {
             role,
             notifications,
             replay: Arc::default(),
+            for_members: RwLock::default(),
             waiting_for: RwLock::default(),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(0),
@@ -157,7 +161,13 @@ impl Server {
             }
         });
         let _ = self.0.roles.set(nowhere.layer(elsewhere));
+        self.open_to_members(None);
         self.0.notifications.remove(notifications::STARTING);
+    }
+
+    /// Answers other members' questions although the rest is not open yet; `None`: no more.
+    pub fn open_to_members(&self, routes: Option<Router>) {
+        *self.0.for_members.write() = routes;
     }
 
     /// Has `/-/ready` say what the start waits for.
@@ -294,10 +304,9 @@ fn redirect(path: &str, query: Option<&str>) -> Response {
 }
 
 async fn to_roles(State(server): State<Server>, request: Request) -> Response {
-    match server.0.roles.get() {
-        Some(roles) => {
-            roles.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {})
-        }
+    let of_members = || server.0.for_members.read().clone().filter(|_| request.uri().path() == ASK);
+    match server.0.roles.get().cloned().or_else(of_members) {
+        Some(roles) => roles.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {}),
         None => opening(&server, &request),
     }
 }

@@ -256,6 +256,8 @@ async fn open_with_patience(
         match open(loaded, read, location, web, address, quit.clone()).await {
             Ok(opened) => return Ok(opened),
             Err(e) if e.passes() => {
+                // The next attempt opens the folder anew.
+                web.open_to_members(None);
                 let why = redacted(&e.to_string());
                 tracing::warn!("the store cannot be opened yet, trying again: {why}");
                 web.wait_for(&why);
@@ -393,6 +395,8 @@ async fn join(
         tracing::info!("{text}");
         web.wait_for(&text);
     };
+    // Whoever hears of this process asks it, also while it waits.
+    web.open_to_members(Some(many::router(settings, db)));
     let joined = Membership::owe(db.object_store(), clock.clone(), member, waiting).await;
     let membership = joined.map_err(|e| OpenError::wait(e.to_string()))?;
     membership.say_what_is_owed(db);
@@ -496,6 +500,7 @@ fn db_options(
     let memory = MemoryPlan::of(settings);
     DbOptions {
         window_ms: settings.head_window.ms(),
+        flush_sealed: settings.head_flush_sealed,
         log_sync: settings.wal_sync.0,
         clock,
         max_head_bytes: memory.head,

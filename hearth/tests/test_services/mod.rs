@@ -11,6 +11,7 @@
 
 pub mod alertmanager;
 pub mod api;
+pub mod balancer;
 pub mod ceph;
 pub mod command_line;
 pub mod coordinators;
@@ -23,6 +24,7 @@ pub mod recording;
 pub mod remote_write;
 pub mod roles;
 pub mod sigv4;
+pub mod split;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

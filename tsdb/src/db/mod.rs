@@ -69,6 +69,9 @@ pub struct DbOptions {
     /// Data time after which a generation is sealed: its samples leave memory for the local disk, see
     /// [`crate::db::local`].
     pub seal_ms: i64,
+    /// Flush what would be sealed: it goes into the object store at once, and a lost disk costs what came
+    /// since.
+    pub flush_sealed: bool,
     /// Where local blocks go; `None` for a folder in `dir`.
     pub local_store: Option<Arc<dyn ObjectStore>>,
     pub log_sync: LogSync,
@@ -111,6 +114,7 @@ impl DbOptions {
             store,
             window_ms: 2 * 3600 * 1000,
             seal_ms: 10 * 60 * 1000,
+            flush_sealed: false,
             local_store: None,
             log_sync: LogSync::Always,
             clock: Arc::new(SystemClock),

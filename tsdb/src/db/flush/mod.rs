@@ -88,6 +88,7 @@ impl Db {
             self.exemplars.is_half_full() || (alone && state.age_ms >= 2 * self.options.window_ms);
         self.counts.unfinished.load(Ordering::Relaxed)
             || exemplars_due
+            || (self.options.flush_sealed && self.has_sealed_or_should())
             || self.state.read().sealed.len() >= MAX_SEALED_GENERATIONS
             || is_due(state, self.options.window_ms)
     }

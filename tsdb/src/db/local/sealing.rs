@@ -293,6 +293,12 @@ impl Db {
             || seal_is_due(self.generation_state(), &self.head.bytes(), self.options.seal_ms)
     }
 
+    /// Whether something is on the local disk alone, or its time to go there has come.
+    pub(crate) fn has_sealed_or_should(&self) -> bool {
+        !self.state.read().sealed.is_empty()
+            || seal_is_due(self.generation_state(), &self.head.bytes(), self.options.seal_ms)
+    }
+
     fn generation_state(&self) -> HeadState {
         HeadState {
             span_ms: self.head.span_ms(),
