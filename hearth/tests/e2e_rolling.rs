@@ -1,8 +1,8 @@
 //! Two ingesters, two queriers and two compactors on a real S3 service, written to through a plain TCP
 //! balancer by an HA pair of Prometheus servers and a writer that counts.
 //!
-//! Each process is restarted and killed in turn while all goes on. Answers for closed ranges never change, and
-//! every acknowledged sample is there once.
+//! Each process is restarted and killed in turn while all goes on. Answers for closed ranges never change,
+//! and every acknowledged sample is there once.
 
 mod test_services;
 
