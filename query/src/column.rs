@@ -193,6 +193,30 @@ impl Column {
         }
     }
 
+    /// `count` slots from one on, as a column.
+    pub fn part(&self, from: usize, count: usize) -> Column {
+        let mut part = Column::new(count);
+        part.copy_part(0, self, from, count);
+        part
+    }
+
+    /// Fills `count` slots from `to` on with those of another column from `from` on, whatever they held.
+    pub fn copy_part(&mut self, to: usize, other: &Column, from: usize, count: usize) {
+        self.floats[to..to + count].copy_from_slice(&other.floats[from..from + count]);
+        for i in 0..count {
+            let bit = other.present[(from + i) >> 6] >> ((from + i) & 63) & 1;
+            let word = &mut self.present[(to + i) >> 6];
+            *word = *word & !(1 << ((to + i) & 63)) | bit << ((to + i) & 63);
+        }
+        let within = |step: u32, first: usize| (first..first + count).contains(&(step as usize));
+        if self.histograms.iter().any(|(step, _)| within(*step, to)) {
+            self.histograms.retain(|(step, _)| !within(*step, to));
+        }
+        for (step, histogram) in other.histograms.iter().filter(|(step, _)| within(*step, from)) {
+            self.set_histogram(*step as usize - from + to, histogram.clone());
+        }
+    }
+
     /// Bytes held, for the query's budget.
     pub fn bytes(&self) -> u64 {
         let histograms: usize = self.histograms.iter().map(|(_, h)| h.size_bytes() + 16).sum();
@@ -231,6 +255,11 @@ mod tests {
         assert!(matches!(c.get(64), Some(Point::Histogram(_))));
         assert_eq!(Column::full(vec![1.0; 65]).len(), 65);
         assert_eq!(Column::full(vec![1.0; 64]).len(), 64);
+        let part = c.part(3, 127);
+        assert_eq!(part.iter().map(|(s, _)| s).collect::<Vec<_>>(), [0, 61, 126]);
+        let mut copy = c.clone();
+        copy.copy_part(2, &part, 1, 100);
+        assert_eq!(copy.iter().map(|(s, _)| s).collect::<Vec<_>>(), [0, 62, 129]);
         let mut other = Column::new(130);
         other.set_float(1, 2.0);
         assert!(c.absorb(other.clone()));

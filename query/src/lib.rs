@@ -25,6 +25,7 @@ pub mod explain;
 pub mod options;
 pub mod parse;
 pub mod plan;
+pub mod results_cache;
 pub mod steps;
 pub mod ui;
 pub mod value;

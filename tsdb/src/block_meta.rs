@@ -12,12 +12,15 @@ use model::source::merge::conflict::Origin;
 
 /// The newest version of the format that this code reads. Each kind of block is written in the oldest version
 /// that has it.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The version that blocks of a resolution are written in: 1 has samples, 2 has windows as well.
 pub fn version_of(resolution_ms: i64) -> u32 {
     if resolution_ms == 0 { 1 } else { 2 }
 }
+
+/// The version of a description that says when its sources have samples.
+pub const VERSION_WITH_SOURCE_SPANS: u32 = 3;
 
 /// A text that describes no block, or one that only a newer Hearth reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +48,10 @@ pub struct BlockMeta {
     /// The blocks it was made of; empty as flushed.
     #[serde(with = "ulid_text::list", default)]
     pub sources: Vec<Ulid>,
+    /// First and last timestamp of each of `sources`, in their order. Empty where that is not known, or where
+    /// the block holds less than its sources did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_spans_ms: Vec<(i64, i64)>,
     /// Windows, in milliseconds, for which downsampled blocks were made in the pass that wrote this block of
     /// raw samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -144,6 +151,16 @@ impl BlockMeta {
             [only] => Origin::writer(only),
             _ => Origin::Of(self.whole().0 as u64),
         }
+    }
+
+    /// All that it is made of, each with its first and last timestamp: itself, as it was flushed or imported.
+    /// `None` where it does not hold what these blocks held.
+    pub fn origins(&self) -> Option<Vec<(Ulid, (i64, i64))>> {
+        if self.sources.is_empty() {
+            return Some(vec![(self.ulid, (self.min_t_ms, self.max_t_ms))]);
+        }
+        let known = self.source_spans_ms.len() == self.sources.len();
+        known.then(|| self.sources.iter().copied().zip(self.source_spans_ms.iter().copied()).collect())
     }
 
     /// What it is a share of; its own name where it is a whole.

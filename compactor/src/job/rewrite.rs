@@ -142,6 +142,8 @@ fn write(
         resolution_ms: meta.resolution_ms,
         level: meta.level,
         sources: sources_of(meta),
+        // It holds less than they did.
+        source_spans_ms: Vec::new(),
         approximate: meta.approximate,
         external_labels: meta.external_labels.clone(),
     };

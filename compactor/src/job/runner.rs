@@ -4,7 +4,7 @@
 //! Whatever fails or ends before the commit leaves the catalog as it was, and objects that no snapshot names.
 //! Whoever else did the same work meanwhile wins: the commit demands that all inputs are still live.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -155,18 +155,14 @@ impl JobRunner {
         peak_memory: &Arc<PeakMemory>,
         done: &mut Done,
     ) -> Result<(), JobError> {
+        let (sources, source_spans_ms) = self.sources_of_inputs(&job.inputs, visibility);
         let lineage = Lineage {
             writer: self.writer.clone(),
             writers: writers_of(&job.inputs),
             resolution_ms: job.resolution_ms,
             level: 1 + job.inputs.iter().map(|b| b.level).max().unwrap_or(0),
-            sources: job
-                .inputs
-                .iter()
-                .flat_map(|b| sources_of(b))
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
+            sources,
+            source_spans_ms,
             approximate: job.inputs.iter().any(|b| b.approximate),
             external_labels: common_labels(&job.inputs),
         };
@@ -314,6 +310,29 @@ impl JobRunner {
             Err(CatalogError::Conflict(why)) => Err(JobError::Lost(why)),
             Err(e) => Err(JobError::Unclear(e)),
         }
+    }
+
+    /// All sources of a job's inputs, and when each has samples: not where the output will hold less than they
+    /// did, so that nobody takes it for the same.
+    fn sources_of_inputs(
+        &self,
+        inputs: &[Arc<BlockMeta>],
+        visibility: &Visibility,
+    ) -> (Vec<Ulid>, Vec<(i64, i64)>) {
+        let all: BTreeMap<Ulid, ()> = inputs.iter().flat_map(|b| sources_of(b)).map(|s| (s, ())).collect();
+        // Samples that were merged before meet others now.
+        let met = |b: &Arc<BlockMeta>| {
+            let meets = |o: &Arc<BlockMeta>| o.ulid != b.ulid && o.overlaps(b.min_t_ms, b.max_t_ms);
+            b.writers.len() != 1 && !b.sources.is_empty() && inputs.iter().any(meets)
+        };
+        let changes = |b: &Arc<BlockMeta>| visibility.concerns(b) || met(b);
+        let whole = self.settings.replica_labels.is_empty() && !inputs.iter().any(changes);
+        let origins = || inputs.iter().map(|b| b.origins()).collect::<Option<Vec<_>>>();
+        let Some(origins) = whole.then(origins).flatten() else {
+            return (all.into_keys().collect(), Vec::new());
+        };
+        let spans: BTreeMap<Ulid, (i64, i64)> = origins.into_iter().flatten().collect();
+        spans.into_iter().unzip()
     }
 
     /// Removes what was uploaded and will not be committed.

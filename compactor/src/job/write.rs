@@ -49,6 +49,8 @@ pub struct Lineage {
     pub resolution_ms: i64,
     pub level: u32,
     pub sources: Vec<Ulid>,
+    /// First and last timestamp of each source; empty where the outputs will hold less than the sources did.
+    pub source_spans_ms: Vec<(i64, i64)>,
     /// Whether any input is [approximate](tsdb::block::BlockMeta::approximate).
     pub approximate: bool,
     pub external_labels: BTreeMap<String, String>,
@@ -187,6 +189,7 @@ impl MergeWriter {
             resolution_ms,
             level: lineage.level,
             sources: lineage.sources.clone(),
+            source_spans_ms: lineage.source_spans_ms.clone(),
             approximate: lineage.approximate,
             external_labels: lineage.external_labels.clone(),
         };

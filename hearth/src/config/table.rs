@@ -266,6 +266,8 @@ options! {
             "Memory the samples and results of one query may hold.";
         "query.max_total_memory_bytes" query_max_total_memory: MemorySize = "25% up to 4GiB",
             "Memory that all queries may hold together. For one that needs more, the heaviest that is older than 10 s is called off; where there is none, it ends with an error itself.";
+        "query.results_cache_bytes" query_results_cache: MemorySize = "2% up to 64MiB",
+            "Memory for results of range queries, which are kept until what they were computed from changes. 0 keeps none.";
         "query.max_points" query_max_points: Count = "11000",
             "Steps one range query may have.";
         "query.max_text_bytes" query_max_text: Size = "1MiB",

@@ -20,6 +20,7 @@ pub struct MemoryPlan {
     pub head: Option<u64>,
     pub queries: u64,
     pub cache: u64,
+    pub results_cache: u64,
     pub writes: u64,
     pub compaction: u64,
     pub exemplars: u64,
@@ -47,6 +48,7 @@ impl MemoryPlan {
             head: head.of(limit),
             queries: part(settings.query_max_total_memory),
             cache: part(settings.cache_bytes),
+            results_cache: part(settings.query_results_cache),
             writes: part(settings.ingest_max_in_flight),
             compaction: if compacts { part(settings.compactor_max_memory) } else { 0 },
             exemplars: part(settings.exemplars_max),
@@ -54,11 +56,12 @@ impl MemoryPlan {
     }
 
     /// The parts by name, with the setting of each.
-    pub fn parts(&self) -> [(&'static str, &'static str, u64); 6] {
+    pub fn parts(&self) -> [(&'static str, &'static str, u64); 7] {
         [
             ("head", "head.max_memory_bytes", self.head.unwrap_or(u64::MAX)),
             ("queries", "query.max_total_memory_bytes", self.queries),
             ("cache", "cache_bytes", self.cache),
+            ("results_cache", "query.results_cache_bytes", self.results_cache),
             ("writes", "ingest.max_in_flight_bytes", self.writes),
             ("compaction", "compactor.max_memory_bytes", self.compaction),
             ("exemplars", "exemplars.max_bytes", self.exemplars),

@@ -542,6 +542,7 @@ pub fn api_config(
         limits: query::api::Limits {
             max_concurrency: settings.query_max_concurrency.get(),
             max_points: settings.query_max_points.0.into(),
+            results_cache_bytes: MemoryPlan::of(settings).results_cache,
             // Three bytes of a form for each of a text, and something for the other parameters.
             max_body_bytes: settings.query_max_text.bytes().saturating_mul(3).saturating_add(1 << 20),
             ..query::api::Limits::default()

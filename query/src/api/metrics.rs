@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::api::error::ErrorType;
+use crate::results_cache::ResultsCache;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Endpoint {
@@ -44,6 +45,39 @@ pub struct Metrics {
     queued: Gauge,
     samples: Counter,
     memory: Memory,
+    results: Results,
+}
+
+/// Tells what the results that are kept take and have saved, as soon as there are any.
+#[derive(Clone, Debug, Default)]
+struct Results(Arc<OnceLock<Arc<ResultsCache>>>);
+
+impl Collector for Results {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let Some(counts) = self.0.get().map(|results| results.counts()) else { return Ok(()) };
+        for (name, help, n) in [
+            ("bytes", "Memory that results of range queries take which are kept", counts.bytes),
+            ("limit_bytes", "Memory that they may take, from where on the oldest go", counts.max_bytes),
+            ("extents", "Parts of results that are kept", counts.extents),
+        ] {
+            let (name, metric) = (format!("hearth_query_results_cache_{name}"), ConstGauge::new(n));
+            metric.encode(encoder.encode_descriptor(&name, help, None, metric.metric_type())?)?;
+        }
+        for (name, help, n) in [
+            ("hits", "Range queries that were answered from kept results alone", counts.hits),
+            ("partial_hits", "Range queries of which a part was kept", counts.partial_hits),
+            ("misses", "Range queries that could have been kept and were not", counts.misses),
+            ("cached_steps", "Steps of range queries that were kept", counts.cached_steps),
+            ("computed_steps", "Steps that were computed beside or instead of them", counts.computed_steps),
+            ("shared_runs", "Range queries that took what another computed just then", counts.shared),
+            ("evictions", "Parts of results that went because others needed the memory", counts.evicted),
+            ("outdated", "Parts of results that went because their samples had changed", counts.outdated),
+        ] {
+            let (name, metric) = (format!("hearth_query_results_cache_{name}"), ConstCounter::new(n));
+            metric.encode(encoder.encode_descriptor(&name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
+    }
 }
 
 /// Tells what the queries at work hold, as soon as there is an engine that knows.
@@ -85,7 +119,9 @@ impl Metrics {
             queued: Gauge::default(),
             samples: Counter::default(),
             memory: Memory::default(),
+            results: Results::default(),
         };
+        registry.register_collector(Box::new(m.results.clone()));
         registry.register_collector(Box::new(m.memory.clone()));
         registry.register(
             "hearth_query_duration_seconds",
@@ -110,6 +146,11 @@ impl Metrics {
     /// Whose memory is told; the first one stays.
     pub(in crate::api) fn watch(&self, pool: &Arc<MemoryPool>) {
         self.memory.0.get_or_init(|| pool.clone());
+    }
+
+    /// Whose kept results are told; the first ones stay.
+    pub(in crate::api) fn watch_results(&self, results: &Arc<ResultsCache>) {
+        self.results.0.get_or_init(|| results.clone());
     }
 
     pub(in crate::api) fn observe(&self, endpoint: &str, took: Duration, failed: Option<ErrorType>) {

@@ -28,6 +28,7 @@ use crate::api::queue::Queue;
 use crate::api::running::Running;
 use crate::api::upkeep::{CostOrder, StoredCardinality, Upkeep};
 use crate::engine::{Engine, EngineOptions};
+use crate::results_cache::ResultsCache;
 
 /// Whether the process can answer queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,6 +256,8 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Longest time for a form body to arrive.
     pub body_timeout: Duration,
+    /// Bytes that results of range queries may take that are kept for the next time; 0: none are kept.
+    pub results_cache_bytes: u64,
 }
 
 impl Default for Limits {
@@ -265,6 +268,7 @@ impl Default for Limits {
             stream_from_bytes: 8 << 20,
             max_body_bytes: 4 << 20,
             body_timeout: Duration::from_secs(30),
+            results_cache_bytes: 0,
         }
     }
 }
@@ -402,6 +406,8 @@ pub(in crate::api) struct Inner {
     pub waiting: Arc<Semaphore>,
     /// Queries that are not tried on the runtime's threads.
     pub large: LargeQueries,
+    /// Results that are kept, if any are.
+    pub results: Option<Arc<ResultsCache>>,
 }
 
 /// How many queries may wait for slow clients without a permit, for each permit.
@@ -413,10 +419,16 @@ impl ApiState {
         let waiting = permits.saturating_mul(WAITING_PER_PERMIT).min(Semaphore::MAX_PERMITS);
         let engine = Engine::new(config.engine.clone());
         config.metrics.watch(engine.memory());
+        let results = match config.limits.results_cache_bytes {
+            0 => None,
+            bytes => Some(Arc::new(ResultsCache::new(bytes))),
+        };
+        results.iter().for_each(|results| config.metrics.watch_results(results));
         ApiState(Arc::new(Inner {
             engine,
             running: Arc::new(Running::new(config.active_queries.clone())),
             large: LargeQueries::default(),
+            results,
             waiting: Arc::new(Semaphore::new(waiting)),
             queries: Queue::new(permits),
             lookups: Queue::new(permits),

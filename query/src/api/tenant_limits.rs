@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use model::identity::Tenants;
-use model::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::source::{
+    Budget, LabelQuery, Mark, Read, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+};
 use model::tenant::TenantId;
 use model::tenant_limits::{Limit, LimitsByTenant, TenantLimits};
 
@@ -117,6 +119,20 @@ impl Source for Bounded {
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<model::labels::Labels>, SourceError> {
         self.label_query(query).map_or(Ok(Vec::new()), |query| self.source.series(&query))
+    }
+
+    fn marks(&self, groups: &[Vec<Read>], budget: &Arc<Budget>) -> Result<Vec<Option<Mark>>, SourceError> {
+        if self.longest_ms.is_some() {
+            // A part of a query must not get through where the whole would be refused.
+            return Ok(vec![None; groups.len()]);
+        }
+        let mut marks = self.source.marks(groups, budget)?;
+        for (mark, group) in marks.iter_mut().zip(groups) {
+            if group.iter().any(|read| read.min_t_ms < self.from_ms) {
+                *mark = None;
+            }
+        }
+        Ok(marks)
     }
 
     fn gives_up_at_once(&self) -> bool {

@@ -9,11 +9,36 @@ use model::source::{ResolutionPart, ResolutionReport, RollupHints, SeriesColumns
 
 use crate::eval::evaluator::Evaluator;
 use crate::eval::timeline::Reach;
+use crate::options::EngineOptions;
 use crate::plan::Selector;
 use crate::plan::resolution::{Looks, MaxResolution, Needs, rollup_hints};
 
 /// Parts of time that are listed at most; a query whose parts are more has them joined.
 const MOST_PARTS: usize = 16;
+
+/// What a source is asked for on behalf of a selector; `selection_needs` are the plan's.
+pub(crate) fn rollup_hints_for(
+    selection_needs: &[Needs],
+    options: &EngineOptions,
+    max_resolution: MaxResolution,
+    s: &Selector,
+    reach: &Reach,
+    range_ms: i64,
+) -> (RollupHints, Needs, Looks) {
+    let unknown = Needs { samples: true, ..Needs::default() };
+    let mut needs = selection_needs.get(s.selection).copied().unwrap_or(unknown);
+    // Windows do not keep start timestamps.
+    needs.samples |= options.use_start_timestamps && matches!(s.func, "rate" | "increase" | "resets");
+    let fixed = reach.at_ms.is_some();
+    let looks = Looks {
+        first_ms: reach.reference(0),
+        step_ms: if fixed { 0 } else { reach.steps.step_ms },
+        count: if fixed { 1 } else { reach.steps.count },
+        range_ms,
+    };
+    let report = Some(Arc::new(ResolutionReport::default()));
+    (RollupHints { report, ..rollup_hints(needs, looks, max_resolution) }, needs, looks)
+}
 
 impl Evaluator<'_> {
     /// What to ask the source for on behalf of a selector.
@@ -23,23 +48,8 @@ impl Evaluator<'_> {
         reach: &Reach,
         range_ms: i64,
     ) -> (RollupHints, Needs, Looks) {
-        let mut needs = self
-            .selection_needs
-            .get(s.selection)
-            .copied()
-            .unwrap_or(Needs { samples: true, ..Needs::default() });
-        // Windows do not keep start timestamps.
-        needs.samples |=
-            self.options.use_start_timestamps && matches!(s.func, "rate" | "increase" | "resets");
-        let fixed = reach.at_ms.is_some();
-        let looks = Looks {
-            first_ms: reach.reference(0),
-            step_ms: if fixed { 0 } else { self.steps.step_ms },
-            count: if fixed { 1 } else { self.steps.count },
-            range_ms,
-        };
-        let report = Some(Arc::new(ResolutionReport::default()));
-        (RollupHints { report, ..rollup_hints(needs, looks, self.max_resolution) }, needs, looks)
+        let (needs, options) = (self.selection_needs, self.options);
+        rollup_hints_for(needs, options, self.max_resolution, s, reach, range_ms)
     }
 
     /// Notes which resolutions answered, and warns where that is not what the samples would have said.

@@ -11,7 +11,7 @@ use model::rollup::{Aggregates, RESOLUTIONS_MS};
 use model::source::RollupHints;
 
 /// Evaluations up to which the edges of ranges are told to the source one by one.
-const FEW: usize = 16;
+pub(crate) const FEW: usize = 16;
 
 /// The coarsest resolution a query may be answered from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -3,6 +3,7 @@
 
 pub mod import_journal;
 pub mod maintenance;
+mod marks;
 pub mod presence;
 pub mod reader;
 pub mod resolution;

@@ -352,6 +352,10 @@ impl Appender {
             }
         }
         head.finish();
+        // After they are in the head, and before the write is acknowledged.
+        let floats = rows.floats.iter().map(|r| r.ts_ms);
+        let written = floats.chain(rows.histograms.iter().map(|r| r.ts_ms));
+        self.db.changes.of(&self.tenant.id).wrote(written, self.db.head.generation());
         let now_ms = self.db.options.clock.now_ms();
         for (metric, metadata) in &self.metadata {
             metadata.iter().for_each(|entry| self.tenant.learn(metric, entry, now_ms));

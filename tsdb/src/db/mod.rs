@@ -6,6 +6,7 @@
 
 mod above;
 mod appender;
+mod changes;
 mod deleting;
 pub mod flush;
 mod folder;
@@ -266,6 +267,7 @@ pub struct Db {
     log: Log,
     turns: Arc<turns::Turns>,
     owed: owed::Owed,
+    changes: Arc<changes::Changes>,
     /// Held for reading by every writer from its first look-up until its samples are in the head; for writing
     /// while the log is cut.
     gate: Arc<tokio::sync::RwLock<()>>,
@@ -403,7 +405,8 @@ impl Db {
             .find_tenant(tenant)
             .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX))
             .map(|head| head.with_retention(rules, now_ms));
-        View::new(bucket, sealed, head, Origin::writer(&self.writer), state)
+        let own = Origin::writer(&self.writer);
+        View::new(bucket, sealed, head, own, state).with_changes(self.changes.clone(), tenant.clone())
     }
 
     /// Tenants with anything in head or blocks.

@@ -14,8 +14,8 @@ use super::folder::{sync_folder, take_folder};
 use super::local::sealing::Found;
 use super::progress::{Progress, State, emptied_segments, note_snapshots, refuse_older_catalog};
 use super::{
-    CatalogContact, Db, DbOptions, OpenError, ReadState, flush, identity, local, maintain, open_catalog,
-    owed, sidecars,
+    CatalogContact, Db, DbOptions, OpenError, ReadState, changes, flush, identity, local, maintain,
+    open_catalog, owed, sidecars,
 };
 use crate::bucket::BlockStore;
 use crate::bucket::store_clock::StoreClock;
@@ -61,6 +61,10 @@ impl Db {
         let bucket =
             BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
         let gone = snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
+        let changes = Arc::new(changes::Changes::default());
+        let unflushed = head.tenants().into_iter().map(|t| t.id.clone());
+        let of_local = sealed.iter().flat_map(|s| s.tenants()).collect::<Vec<_>>();
+        unflushed.chain(of_local).for_each(|tenant| changes.of(&tenant).wrote_anywhere(head.generation()));
         let db = Arc::new(Db {
             watermarks: identity::Watermarks::of(&snapshots, &writer),
             writer,
@@ -70,6 +74,7 @@ impl Db {
             log,
             turns: Arc::default(),
             owed: owed::Owed::default(),
+            changes,
             gate: Arc::default(),
             state: RwLock::new(Arc::new(ReadState {
                 first_generation: 0,

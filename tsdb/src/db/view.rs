@@ -4,13 +4,17 @@
 use std::sync::Arc;
 
 use super::ReadState;
+use super::changes::Changes;
 use crate::bucket::BucketSource;
 use crate::head::source::HeadSource;
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::merge::conflict::Origin;
 use model::source::merge::{MergeCursor, MergedSource};
-use model::source::{Budget, LabelQuery, RollupHints, Selection, SeriesCursor, Source, SourceError};
+use model::source::{
+    Budget, LabelQuery, Mark, MarkBuilder, Read, RollupHints, Selection, SeriesCursor, Source, SourceError,
+};
+use model::tenant::TenantId;
 
 /// Blocks, local blocks and head as one source, which keeps the state it was taken from alive.
 pub(super) struct View {
@@ -20,8 +24,10 @@ pub(super) struct View {
     merged: MergedSource,
     /// Whose samples local blocks and head hold.
     own: Origin,
+    /// What writes change of the tenant.
+    changes: Option<(Arc<Changes>, TenantId)>,
     /// Generations that this state reads from the head stay there until it is dropped.
-    _state: Arc<ReadState>,
+    state: Arc<ReadState>,
 }
 
 /// Local blocks, and where their samples lie: ranges with both ends included.
@@ -45,7 +51,41 @@ impl View {
         sources.extend(bucket.clone().map(|b| b as Arc<dyn Source>));
         sources.extend(local.clone().map(|l| l as Arc<dyn Source>));
         sources.extend(head.clone().map(|h| h as Arc<dyn Source>));
-        View { bucket, local, head, merged: MergedSource::new(sources), own, _state: state }
+        View { bucket, local, head, merged: MergedSource::new(sources), own, changes: None, state }
+    }
+
+    /// The same, which can tell [`Mark`]s.
+    pub fn with_changes(self, changes: Arc<Changes>, tenant: TenantId) -> View {
+        View { changes: Some((changes, tenant)), ..self }
+    }
+
+    fn may_be_unsettled(&self, changes: &Changes, tenant: &TenantId, (first, last): (i64, i64)) -> bool {
+        let spans = self.local.iter().flat_map(|local| &local.spans_ms);
+        spans.into_iter().any(|(a, b)| *a <= last && *b >= first)
+            || changes.any_since(tenant, (first, last), self.state.first_generation)
+    }
+
+    /// What a group of reads depends on; `None` where that is not known.
+    fn mark(&self, group: &[Read]) -> Option<Mark> {
+        let (changes, tenant) = self.changes.as_ref()?;
+        let mut mark = MarkBuilder::default();
+        for read in group {
+            let range = (read.min_t_ms, read.max_t_ms);
+            mark.time(range.0).time(range.1);
+            if let Some(bucket) = &self.bucket {
+                let beside = changes.any_since(tenant, range, 0);
+                if !bucket.add_marks(read, beside, &mut mark) {
+                    return None;
+                }
+                let windows = bucket.windows_span_ms(range.0, range.1);
+                if windows.is_some() && self.may_be_unsettled(changes, tenant, range) {
+                    // Which windows answer depends on where unflushed samples lie.
+                    return None;
+                }
+            }
+            changes.add_marks(tenant, range, &mut mark);
+        }
+        Some(mark.build())
     }
 
     /// Where samples of local blocks and head lie, coarsely: ranges with both ends included, ascending by
@@ -86,6 +126,10 @@ impl Source for View {
             own.push((self.own, head.select(selection)?));
         }
         bucket.select_beside(selection, &late, own)
+    }
+
+    fn marks(&self, groups: &[Vec<Read>], _: &Arc<Budget>) -> Result<Vec<Option<Mark>>, SourceError> {
+        Ok(groups.iter().map(|group| self.mark(group)).collect())
     }
 
     fn gives_up_at_once(&self) -> bool {

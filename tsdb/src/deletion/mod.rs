@@ -165,6 +165,11 @@ impl Visibility {
         !self.tombstones_of(block).is_empty() || self.expires_in(block)
     }
 
+    /// Samples before this have expired, or some of them have; `None` where all are kept for ever.
+    pub fn expires_before_ms(&self) -> Option<i64> {
+        self.retention.shortest_ms().map(|keep| self.now_ms.saturating_sub(keep))
+    }
+
     /// Whether rules of retention hide something of a block's time.
     fn expires_in(&self, block: &BlockMeta) -> bool {
         self.retention.shortest_ms().is_some_and(|keep| block.min_t_ms < self.now_ms.saturating_sub(keep))

@@ -79,7 +79,7 @@ pub async fn explain(State(state): State<ApiState>, call: Call) -> Result<Respon
                 if let Some(ran) = &explained.ran {
                     out.pop();
                     raw(out, ",\"stats\":");
-                    json::small(out, &response::Stats::new(&ran.stats, queued));
+                    json::small(out, &response::Stats::new(&ran.stats, queued, None));
                     out.push(b'}');
                 }
             }))

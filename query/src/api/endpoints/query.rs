@@ -20,7 +20,7 @@ use crate::api::parameters::values::Time;
 use crate::api::queue::Place;
 use crate::api::response::streamed::{StreamStart, StreamedMatrix};
 use crate::api::response::{self, ResultWriter, Stats, TRUNCATED, Warnings};
-use crate::api::response::{resolution, syntax_tree};
+use crate::api::response::{cache, resolution, syntax_tree};
 use crate::api::run::QueryClass;
 use crate::api::running::Watch;
 use crate::api::state::ApiState;
@@ -28,7 +28,9 @@ use crate::api::tenant_limits;
 use crate::engine::{QueryOptions, QueryRequest, QueryTime};
 use crate::eval::stats::samples::SampleDetail;
 use crate::parse;
+use crate::plan::Steps;
 use crate::plan::resolution::MaxResolution;
+use crate::results_cache::{CacheUse, ResultsCache};
 use crate::value::{ErrorKind, QueryError, QueryResult};
 
 /// At most this many warnings and this many infos are shown.
@@ -177,6 +179,15 @@ struct Asked {
 }
 
 impl Asked {
+    /// Where results are kept, if any of this query may be.
+    fn results(&self) -> Option<(Arc<ResultsCache>, String)> {
+        let results = self.state.0.results.clone()?;
+        let form = &self.call.form;
+        let asked = !matches!(form.get("nocache"), "" | "0" | "false");
+        let plain = !asked && !thanos::takes_part(form) && form.all("storeMatch[]").next().is_none();
+        plain.then(|| (results, format!("{:?} {:?}", self.call.tenants, self.replicas)))
+    }
+
     fn request(&self, budget: &Arc<Budget>) -> QueryRequest<'_> {
         let options = QueryOptions {
             lookback_ms: self.lookback_ms,
@@ -232,13 +243,17 @@ impl Asked {
             may_wait()?;
         }
         let request = self.request(budget);
-        let mut result = self.watch.told_with(|| {
-            let evaluate = || self.state.0.engine.run(&*store.source, &request);
+        let (engine, results) = (&self.state.0.engine, self.results());
+        let (mut result, cache_use) = self.watch.told_with(|| {
+            let evaluate = || match &results {
+                None => Ok((engine.run(&*store.source, &request)?, None)),
+                Some((results, scope)) => results.run(engine, &*store.source, &request, scope, None),
+            };
             tracing::info_span!("evaluate").in_scope(evaluate)
         })?;
         let cut = self.limit > 0 && result.value.truncate(self.limit);
         let warnings = self.warnings(&result, store.warnings(), cut);
-        self.written(result, &warnings, Duration::ZERO, budget)
+        self.written(result, &warnings, Duration::ZERO, budget, cache_use)
     }
 
     /// The answer, or `None` where it has begun to be sent by means of `start`.
@@ -255,12 +270,17 @@ impl Asked {
         let from_bytes = inner.config.limits.stream_from_bytes;
         let request = self.request(budget);
         let text = request.text;
+        let results = self.results();
         let done = tracing::info_span!("evaluate").in_scope(|| {
-            inner
-                .engine
-                .run_streamed(&*store.source, &request, from_bytes, &mut |steps, s| rows.series(steps, &s))
+            let (engine, take) = (&inner.engine, &mut |steps: &Steps, s| rows.series(steps, &s));
+            match &results {
+                None => Ok((engine.run_streamed(&*store.source, &request, from_bytes, take)?, None)),
+                Some((results, scope)) => {
+                    results.run(engine, &*store.source, &request, scope, Some((from_bytes, take)))
+                }
+            }
         });
-        let mut result = match done {
+        let (mut result, cache_use) = match done {
             Err(e) => {
                 if rows.begun() {
                     // The head of the answer is gone: all that is left is to break it off.
@@ -279,14 +299,14 @@ impl Asked {
         let cut = self.limit > 0 && (rows.cut() || result.value.truncate(self.limit));
         let warnings = self.warnings(&result, store.warnings(), cut);
         if rows.begun() {
-            rows.finish(self.figures(&result, queued).as_ref(), &warnings);
+            rows.finish(self.figures(&result, queued, cache_use).as_ref(), &warnings);
             return Ok(None);
         }
-        self.written(result, &warnings, queued, budget).map(Some)
+        self.written(result, &warnings, queued, budget, cache_use).map(Some)
     }
 
-    fn figures(&self, result: &QueryResult, queued: Duration) -> Option<Stats> {
-        (!self.call.form.get("stats").is_empty()).then(|| Stats::new(&result.stats, queued))
+    fn figures(&self, result: &QueryResult, queued: Duration, cache_use: Option<CacheUse>) -> Option<Stats> {
+        (!self.call.form.get("stats").is_empty()).then(|| Stats::new(&result.stats, queued, cache_use))
     }
 
     /// What is said beside a result; `cut`: that it was, to the limit.
@@ -313,12 +333,13 @@ impl Asked {
         warnings: &Warnings,
         queued: Duration,
         budget: &Arc<Budget>,
+        cache_use: Option<CacheUse>,
     ) -> Result<Response, ApiError> {
-        let figures = self.figures(&result, queued);
+        let figures = self.figures(&result, queued, cache_use);
         let writer = ResultWriter::new(result.value, figures.as_ref(), warnings);
         writer.reserve(budget)?;
         let answer = response::reserving(response::streamed(writer), budget.clone())?;
-        Ok(resolution::with_header(answer, &self.report))
+        Ok(cache::with_header(resolution::with_header(answer, &self.report), cache_use))
     }
 }
 

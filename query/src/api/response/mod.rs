@@ -1,6 +1,7 @@
 //! Successful answers: the envelope around small data, and lists and query results written piece by piece as
 //! the client takes them.
 
+pub(in crate::api) mod cache;
 pub(in crate::api) mod matrix;
 pub(in crate::api) mod resolution;
 pub(in crate::api) mod stats;

@@ -1,6 +1,7 @@
 //! The `stats` object of an answer, as upstream lays it out.
 
 use crate::api::response::resolution;
+use crate::results_cache::CacheUse;
 use crate::value::{QueryStats, SamplesPerStep};
 
 /// Upstream's `stats` object (`util/stats.BuiltinStats`).
@@ -11,6 +12,17 @@ pub struct Stats {
     /// Hearth's own: which resolution answered which part of time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resolutions: Vec<resolution::Part>,
+    /// Hearth's own: how much of a range query's result was kept from before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<Cache>,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cache {
+    cached_steps: u64,
+    computed_steps: u64,
+    shared: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -50,7 +62,7 @@ impl serde::Serialize for Seconds {
 }
 
 impl Stats {
-    pub fn new(stats: &QueryStats, queued: std::time::Duration) -> Stats {
+    pub fn new(stats: &QueryStats, queued: std::time::Duration, cache: Option<CacheUse>) -> Stats {
         let per_step = |of: fn(&SamplesPerStep) -> &Vec<u64>| match &stats.samples_per_step {
             None => Vec::new(),
             Some(all) => {
@@ -76,6 +88,11 @@ impl Stats {
                 peak_samples: stats.samples_peak,
             },
             resolutions: resolution::parts(&stats.resolutions),
+            cache: cache.map(|CacheUse { cached_steps, computed_steps, shared }| Cache {
+                cached_steps,
+                computed_steps,
+                shared,
+            }),
         }
     }
 }

@@ -15,8 +15,8 @@ use hashbrown::HashMap;
 use crate::labels::Labels;
 use crate::source::merge::replicas::{ReplicaRule, cut, grid, merge_replicas};
 use crate::source::{
-    Budget, LabelQuery, ResolutionPart, ResolutionReport, Selection, SeriesColumns, SeriesCursor, Source,
-    SourceError,
+    Budget, LabelQuery, Mark, Read, ResolutionPart, ResolutionReport, Selection, SeriesColumns, SeriesCursor,
+    Source, SourceError,
 };
 
 /// How replicas become one in queries.
@@ -164,6 +164,18 @@ impl Source for DedupSource {
             held,
             budget: selection.budget.clone(),
         }))
+    }
+
+    fn marks(&self, groups: &[Vec<Read>], budget: &Arc<Budget>) -> Result<Vec<Option<Mark>>, SourceError> {
+        // Which of a selection and its wider range is read depends on the series: both count.
+        let both = |group: &Vec<Read>| -> Vec<Read> {
+            let wider = group.iter().filter(|r| r.min_t_ms <= r.max_t_ms).map(|r| {
+                let (min_t_ms, max_t_ms) = grid::reach((r.min_t_ms, r.max_t_ms));
+                Read { min_t_ms, max_t_ms, ..r.clone() }
+            });
+            group.iter().cloned().chain(wider).collect()
+        };
+        self.inner.marks(&groups.iter().map(both).collect::<Vec<_>>(), budget)
     }
 
     fn gives_up_at_once(&self) -> bool {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::labels::Labels;
 use crate::matcher::Matcher;
-use crate::source::{Budget, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::source::{
+    Budget, LabelQuery, Mark, MarkBuilder, Read, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+};
 use crate::tenant::TenantId;
 
 /// The label that names the tenant.
@@ -85,6 +87,21 @@ impl Source for FederatedSource {
             merged.advance(at)?;
         }
         Ok(Box::new(merged))
+    }
+
+    fn marks(&self, groups: &[Vec<Read>], budget: &Arc<Budget>) -> Result<Vec<Option<Mark>>, SourceError> {
+        let mut all: Vec<Option<MarkBuilder>> = vec![Some(MarkBuilder::default()); groups.len()];
+        for (tenant, source) in &self.members {
+            for (whole, of_tenant) in all.iter_mut().zip(source.marks(groups, budget)?) {
+                match (whole.as_mut(), of_tenant) {
+                    (Some(mark), Some(of_tenant)) => {
+                        mark.text(tenant.as_str()).mark(of_tenant);
+                    }
+                    _ => *whole = None,
+                }
+            }
+        }
+        Ok(all.into_iter().map(|mark| mark.map(|m| m.build())).collect())
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {

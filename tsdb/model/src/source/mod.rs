@@ -8,6 +8,7 @@ pub mod at_once;
 mod budget;
 pub mod dedup;
 pub mod federation;
+mod marks;
 pub mod memory;
 mod memory_pool;
 pub mod merge;
@@ -23,6 +24,7 @@ use crate::matcher::Matcher;
 
 pub use crate::columns::SeriesColumns;
 pub use budget::{Budget, BudgetBounds, Reservation};
+pub use marks::{Mark, MarkBuilder, Read};
 pub use memory_pool::MemoryPool;
 pub use resolution_report::{ResolutionPart, ResolutionReport};
 
@@ -91,6 +93,13 @@ pub trait Source: Send + Sync {
     /// each once. Time is taken coarsely: a series that the source holds near the range may be named without
     /// a sample inside it.
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError>;
+
+    /// A mark for what is held of each group of reads (see [`Mark`]); `None` where it cannot be told or is
+    /// about to change by itself. Must not read samples. Samples that are written while this is asked may or
+    /// may not count; those acknowledged before do.
+    fn marks(&self, groups: &[Vec<Read>], _budget: &Arc<Budget>) -> Result<Vec<Option<Mark>>, SourceError> {
+        Ok(vec![None; groups.len()])
+    }
 
     /// Whether it asks [`at_once`] before it waits or reads much, so that small queries may be tried where
     /// nothing may block.

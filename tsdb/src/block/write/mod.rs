@@ -26,7 +26,7 @@ use crate::block::error::BlockError;
 use crate::block::options::WriteOptions;
 use crate::block::schema;
 use crate::block::window_schema;
-use crate::block_meta::{BlockFileMetas, BlockMeta, BlockStats, version_of};
+use crate::block_meta::{BlockFileMetas, BlockMeta, BlockStats, VERSION_WITH_SOURCE_SPANS, version_of};
 use crate::layout;
 use model::labels::Labels;
 use model::source::{SeriesColumns, SourceError};
@@ -49,6 +49,8 @@ pub struct BlockOrigin {
     pub resolution_ms: i64,
     pub level: u32,
     pub sources: Vec<Ulid>,
+    /// See [`BlockMeta::source_spans_ms`].
+    pub source_spans_ms: Vec<(i64, i64)>,
     /// See [`BlockMeta::approximate`].
     pub approximate: bool,
     pub external_labels: BTreeMap<String, String>,
@@ -66,6 +68,7 @@ impl BlockOrigin {
             resolution_ms: 0,
             level: 0,
             sources: Vec::new(),
+            source_spans_ms: Vec::new(),
             approximate: false,
             external_labels: BTreeMap::new(),
         }
@@ -411,7 +414,10 @@ impl BlockWriter {
         fs::remove_file(&self.spool_path).map_err(|e| disk(&self.spool_path, e))?;
         let origin = self.origin;
         let meta = BlockMeta {
-            version: version_of(origin.resolution_ms),
+            version: match origin.source_spans_ms.is_empty() {
+                true => version_of(origin.resolution_ms),
+                false => VERSION_WITH_SOURCE_SPANS,
+            },
             ulid: origin.ulid,
             tenant: origin.tenant.to_string(),
             min_t_ms: self.min_t_ms,
@@ -419,6 +425,7 @@ impl BlockWriter {
             resolution_ms: origin.resolution_ms,
             level: origin.level,
             sources: origin.sources,
+            source_spans_ms: origin.source_spans_ms,
             downsampled_ms: Vec::new(),
             approximate: origin.approximate,
             share: None,
