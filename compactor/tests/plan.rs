@@ -24,6 +24,7 @@ fn block(n: u64, min_t_ms: i64, max_t_ms: i64, bytes: u64) -> BlockMeta {
         resolution_ms: 0,
         level: 0,
         sources: Vec::new(),
+        source_spans_ms: Vec::new(),
         downsampled_ms: Vec::new(),
         approximate: false,
         share: None,

@@ -42,6 +42,7 @@ fn block_at(n: u64, t_ms: i64) -> Arc<BlockMeta> {
         resolution_ms: 0,
         level: 0,
         sources: Vec::new(),
+        source_spans_ms: Vec::new(),
         downsampled_ms: Vec::new(),
         approximate: false,
         share: None,

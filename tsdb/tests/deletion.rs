@@ -154,6 +154,7 @@ fn meta(order: u64, min_t_ms: i64, max_t_ms: i64, sources: &[Ulid]) -> BlockMeta
         resolution_ms: 0,
         level: 0,
         sources: sources.to_vec(),
+        source_spans_ms: Vec::new(),
         downsampled_ms: Vec::new(),
         approximate: false,
         share: None,

@@ -312,8 +312,8 @@ impl JobRunner {
         }
     }
 
-    /// All sources of a job's inputs, and when each has samples: not where the output will hold less than they
-    /// did, so that nobody takes it for the same.
+    /// All sources of a job's inputs, and when each has samples: not where the output will hold less than
+    /// they did, so that nobody takes it for the same.
     fn sources_of_inputs(
         &self,
         inputs: &[Arc<BlockMeta>],
@@ -322,7 +322,7 @@ impl JobRunner {
         let all: BTreeMap<Ulid, ()> = inputs.iter().flat_map(|b| sources_of(b)).map(|s| (s, ())).collect();
         // Samples that were merged before meet others now.
         let met = |b: &Arc<BlockMeta>| {
-            let meets = |o: &Arc<BlockMeta>| o.ulid != b.ulid && o.overlaps(b.min_t_ms, b.max_t_ms);
+            let meets = |o: &Arc<BlockMeta>| o.whole() != b.whole() && o.overlaps(b.min_t_ms, b.max_t_ms);
             b.writers.len() != 1 && !b.sources.is_empty() && inputs.iter().any(meets)
         };
         let changes = |b: &Arc<BlockMeta>| visibility.concerns(b) || met(b);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::labels::Labels;
-use model::source::{Budget, ResolutionPart};
+use model::source::{Budget, Mark, ResolutionPart};
 
 use crate::column::Column;
 use crate::eval::evaluator::{column_bytes, label_bytes};
-use crate::results_cache::extents::{Grid, StepRange};
+use crate::results_cache::extents::{EXTENT_STEPS, Grid, StepRange};
 use crate::results_cache::runs::Run;
 use crate::results_cache::store::Extent;
 use crate::value::{QueryError, StepSeries};
@@ -51,6 +51,15 @@ impl Piece {
                 (run.labels.clone(), run.columns.iter().enumerate().map(|(i, c)| (i as u32, c)).collect())
             }
         }
+    }
+
+    /// Cuts an extent out of a piece that holds it whole.
+    pub fn cut(&self, grid: &Grid, index: i64, mark: Mark) -> Extent {
+        let from = (grid.extent(index).first - self.range(grid).first) as usize;
+        let (labels, rows) = self.rows();
+        let parts = rows.into_iter().map(|(row, column)| (row, column.part(from, EXTENT_STEPS)));
+        let columns = parts.filter(|(_, part)| !part.is_empty()).collect();
+        Extent::new(mark, labels, columns, self.resolutions().to_vec())
     }
 
     pub fn resolutions(&self) -> &[ResolutionPart] {

@@ -82,8 +82,8 @@ impl Grid {
         range.first <= extent.first && extent.last <= range.last
     }
 
-    /// What to compute so that all steps are there, ascending: runs of at least so many steps as an extent has
-    /// (the query has more), which may overlap with what is kept.
+    /// What to compute so that all steps are there, ascending: runs of at least so many steps as an extent
+    /// has (the query has more), which may overlap with what is kept.
     pub fn missing(&self, is_kept: impl Fn(i64) -> bool) -> Vec<StepRange> {
         let mut runs: Vec<StepRange> = Vec::new();
         for index in self.extents().filter(|index| !is_kept(*index)) {

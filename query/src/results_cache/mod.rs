@@ -31,7 +31,7 @@ use crate::results_cache::assemble::{Assembled, Piece};
 use crate::results_cache::extents::{EXTENT_STEPS, Grid};
 use crate::results_cache::reads::Reader;
 use crate::results_cache::runs::{Flights, Flown, Run};
-use crate::results_cache::store::{Extent, Store};
+use crate::results_cache::store::Store;
 use crate::value::{QueryError, QueryResult, QueryValue};
 
 pub use store::StoreCounts;
@@ -70,7 +70,7 @@ impl ResultsCache {
     }
 
     /// As [`Engine::run_streamed`] (without `out` as [`Engine::run`]), with what is kept in the place of what
-    /// would be computed; and what came of it, `None` where the query cannot be kept.
+    /// would be computed; and how much of it was, `None` where the query cannot be kept.
     ///
     /// `scope` is all that decides what `source` shows: tenants, replicas.
     pub fn run(
@@ -157,7 +157,7 @@ impl ResultsCache {
         let after = source.marks(&groups, budget)?;
         for ((index, at, piece), after) in computed.into_iter().zip(after) {
             if let Some(mark) = after.filter(|after| marks[at] == Some(*after)) {
-                self.store.put(&question.key, index, Extent::cut(piece, &question.grid, index, mark));
+                self.store.put(&question.key, index, piece.cut(&question.grid, index, mark));
             }
         }
         Ok(())

@@ -12,8 +12,6 @@ use parking_lot::Mutex;
 use crate::column::Column;
 use crate::eval::evaluator::label_bytes;
 use crate::results_cache::CacheUse;
-use crate::results_cache::assemble::Piece;
-use crate::results_cache::extents::{EXTENT_STEPS, Grid};
 
 /// What an extent takes beside its columns.
 const EXTENT_BYTES: u64 = 300;
@@ -28,33 +26,27 @@ pub struct Extent {
     mark: Mark,
     /// Label sets, shared by the extents of one run.
     pub labels: Arc<Vec<Labels>>,
-    /// By place among the labels, ascending; a column has [`EXTENT_STEPS`] slots and one of them is filled.
+    /// By place among the labels, ascending; a column has a slot for each step.
     pub columns: Vec<(u32, Column)>,
     pub resolutions: Vec<ResolutionPart>,
     bytes: u64,
 }
 
 impl Extent {
-    /// Cuts an extent out of a run that holds it whole.
-    pub fn cut(piece: &Piece, grid: &Grid, index: i64, mark: Mark) -> Extent {
-        let from = (grid.extent(index).first - piece.range(grid).first) as usize;
-        let (labels, all) = piece.rows();
-        let mut columns = Vec::new();
-        for (row, column) in all {
-            let part = column.part(from, EXTENT_STEPS);
-            if !part.is_empty() {
-                columns.push((row, part));
-            }
-        }
-        let resolutions = piece.resolutions().to_vec();
-        let mut extent = Extent { mark, labels, columns, resolutions, bytes: 0 };
+    /// Columns by place among the labels, ascending, none of them empty.
+    pub fn new(
+        mark: Mark,
+        labels: Arc<Vec<Labels>>,
+        columns: Vec<(u32, Column)>,
+        resolutions: Vec<ResolutionPart>,
+    ) -> Extent {
         // Labels are counted with each extent although they may be shared: who is last holds them.
-        let columns = extent
-            .columns
-            .iter()
-            .map(|(row, column)| column.bytes() + COLUMN_BYTES + label_bytes(&extent.labels[*row as usize]));
-        extent.bytes = EXTENT_BYTES + columns.sum::<u64>() + 48 * extent.resolutions.len() as u64;
-        extent
+        let of_column = |(row, column): &(u32, Column)| {
+            column.bytes() + COLUMN_BYTES + label_bytes(&labels[*row as usize])
+        };
+        let of_columns: u64 = columns.iter().map(of_column).sum();
+        let bytes = EXTENT_BYTES + of_columns + 48 * resolutions.len() as u64;
+        Extent { mark, labels, columns, resolutions, bytes }
     }
 }
 

@@ -53,7 +53,8 @@ fn mark_part(
         }
     }
     // Which of two samples of one time stands depends on how they were merged, where several writers' were.
-    let conflicts = beside || here.len() > 1;
+    let whole = here.first().map(|(first, _)| first.whole());
+    let conflicts = beside || here.iter().any(|(block, _)| Some(block.whole()) != whole);
     for (block, of_block) in here {
         match conflicts && block.writers.len() != 1 {
             true => drop(origins.insert((block.resolution_ms, block.ulid))),

@@ -318,6 +318,7 @@ mod tests {
             resolution_ms,
             level: 0,
             sources: sources.iter().map(|s| Ulid(*s)).collect(),
+            source_spans_ms: Vec::new(),
             downsampled_ms: Vec::new(),
             approximate: false,
             share: None,

@@ -15,7 +15,8 @@ use ulid::Ulid;
 /// Length of a span. A read that reaches into the span that is being written is not kept for long.
 const SPAN_MS: i64 = 60_000;
 
-/// Spans that are told apart of a tenant, some 40 bytes each: eleven days. With more of them all have changed.
+/// Spans that are told apart of a tenant, some 40 bytes each: eleven days. With more of them all have
+/// changed.
 const MAX_SPANS: usize = 16 * 1024;
 
 /// See the module.

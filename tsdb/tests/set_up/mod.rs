@@ -22,6 +22,7 @@ pub fn meta(ulid: Ulid) -> BlockMeta {
         resolution_ms: 0,
         level: 0,
         sources: Vec::new(),
+        source_spans_ms: Vec::new(),
         downsampled_ms: Vec::new(),
         approximate: false,
         share: None,
