@@ -145,7 +145,7 @@ options! {
         "head.max_memory_bytes" head_max_memory: MemorySize = "50%",
             "Memory the head may hold: a size, or a share of memory.limit. Close to it, samples are written to the local disk early; at it, writes are refused with 503, and senders try again. 0 is the default.";
         "cache_bytes" cache_bytes: MemorySize = "8% up to 256MiB",
-            "Memory for what is read of blocks: indexes, small columns, pages, exemplars and metadata beside them, and the decoded samples of selections that fit into a quarter of it.";
+            "Memory for what is read of blocks: indexes, small columns, pages, exemplars and metadata beside them, the decoded samples of selections that fit into a quarter of it, and which series of the head selectors pick.";
         "wal.sync" wal_sync: Sync = "always",
             "When a write is acknowledged: after fsync (`always`), or at once with an fsync every so often (`100ms`), which a power loss may cost.";
         "retention" retention: Span = "0",

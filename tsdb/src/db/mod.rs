@@ -404,7 +404,7 @@ impl Db {
             .head
             .find_tenant(tenant)
             .map(|head| HeadSource::new(self.head.clone(), head, state.first_generation..=u64::MAX))
-            .map(|head| head.with_retention(rules, now_ms));
+            .map(|head| head.with_retention(rules, now_ms).with_cache(self.bucket.cache.clone()));
         let own = Origin::writer(&self.writer);
         View::new(bucket, sealed, head, own, state).with_changes(self.changes.clone(), tenant.clone())
     }

@@ -74,6 +74,7 @@ impl Head {
     fn remove(&self, series: &Series) {
         let mut sets = self.labels.write();
         let mut postings = series.tenant.postings.write();
+        series.tenant.went.fetch_add(1, Ordering::Relaxed);
         let before = postings.heap_bytes() as i64;
         postings.remove(series.id, &sets.pairs(series.labels).symbols().collect::<Vec<_>>());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 
 pub mod chunk;
 mod forget;
+mod kept;
 pub mod label_sets;
 mod names;
 mod numbers;
@@ -65,6 +66,7 @@ pub struct Head {
     shards: Vec<RwLock<HashTable<u32>>>,
     by_id: RwLock<ById>,
     tenants: RwLock<HashMap<TenantId, Arc<TenantHead>>>,
+    tenants_made: AtomicU64,
     /// The generation that writes go to, from 1.
     generation: AtomicU64,
     /// Newest in-order timestamp of the current generation, `i64::MIN` when it is empty.
@@ -115,6 +117,7 @@ impl Head {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             by_id: RwLock::default(),
             tenants: RwLock::default(),
+            tenants_made: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             newest_t_ms: AtomicI64::new(i64::MIN),
             first_t_ms: AtomicI64::new(i64::MIN),
@@ -137,6 +140,9 @@ impl Head {
             self.bytes.tenants.fetch_add(TENANT_BYTES, Ordering::Relaxed);
             Arc::new(TenantHead {
                 id: id.clone(),
+                number: self.tenants_made.fetch_add(1, Ordering::Relaxed),
+                came: AtomicU64::new(0),
+                went: AtomicU64::new(0),
                 postings: RwLock::default(),
                 metadata: RwLock::default(),
                 metadata_bytes: AtomicU64::new(0),
@@ -243,6 +249,7 @@ impl Head {
         self.bytes.series.fetch_add(SERIES_BYTES, Ordering::Relaxed);
         self.count_labels(&sets);
         let mut postings = tenant.postings.write();
+        tenant.came.fetch_add(1, Ordering::Relaxed);
         let before = postings.heap_bytes() as i64;
         postings.insert(id, &sets.pairs(series.labels).symbols().collect::<Vec<_>>());
         self.bytes.postings.fetch_add(postings.heap_bytes() as i64 - before, Ordering::Relaxed);

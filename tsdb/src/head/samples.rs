@@ -1,7 +1,7 @@
 //! The samples of one series in one generation: a row of closed chunks, one that grows, and what came late.
 
 use super::timelines::Timelines;
-use crate::head::chunk::{Chunk, Columns, OpenChunk};
+use crate::head::chunk::{Chunk, Columns, DecodedTimes, OpenChunk};
 use model::sample::Value;
 
 /// Late samples after which their buffer becomes a chunk: a buffered one takes 32 bytes, a packed one 1 to 9.
@@ -69,6 +69,24 @@ struct LateRun {
     samples: usize,
 }
 
+/// A float with its time and start timestamp (0: unknown), both in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatSample {
+    pub t_ms: i64,
+    pub value: f64,
+    pub start_ms: i64,
+}
+
+/// What can be told without decoding of the newest sample within a range.
+#[derive(Clone, Copy, Debug)]
+pub enum Newest {
+    /// There is no sample in it.
+    Nothing,
+    Float(FloatSample),
+    /// It has to be looked for.
+    NotAtHand,
+}
+
 /// A moment's view of [`Samples`], free of locks.
 #[derive(Clone, Debug, Default)]
 pub struct SamplesView {
@@ -85,6 +103,25 @@ impl Samples {
     /// The newest timestamp that came in order.
     pub fn newest_t_ms(&self) -> Option<i64> {
         self.open.as_ref().map(|o| o.last_t_ms())
+    }
+
+    /// The newest sample within `min_t..=max_t`, where it is the last that was written.
+    pub fn newest(&self, min_t: i64, max_t: i64) -> Newest {
+        let Some(open) = &self.open else { return Newest::Nothing };
+        if self.late().is_some() {
+            return Newest::NotAtHand;
+        }
+        let t_ms = open.last_t_ms();
+        if t_ms < min_t {
+            return Newest::Nothing;
+        }
+        let (value, start_ms) = match open {
+            _ if t_ms > max_t => return Newest::NotAtHand,
+            OpenChunk::Histogram(_) => return Newest::NotAtHand,
+            OpenChunk::Float(e) => (e.last_value(), 0),
+            OpenChunk::FloatWithStart(e) => (e.floats.last_value(), e.last_start_ms()),
+        };
+        Newest::Float(FloatSample { t_ms, value, start_ms })
     }
 
     fn closed(&self) -> &[Chunk] {
@@ -213,7 +250,7 @@ impl Samples {
         let mut known = Columns::default();
         let at_once = there / 256 <= rows.len();
         if at_once {
-            view.decode(min_t, max_t, &mut known);
+            view.decode(&DecodedTimes::default(), min_t, max_t, &mut known);
         }
         drop(view);
         let (mut at, mut new) = (0, Vec::with_capacity(rows.len()));
@@ -476,11 +513,12 @@ impl SamplesView {
         }
     }
 
-    /// Appends the samples within the range, ascending, each timestamp once.
-    pub fn decode(&self, min_t: i64, max_t: i64, out: &mut Columns) {
+    /// Appends the samples within the range, ascending, each timestamp once. `times` knows the timestamps
+    /// that other series have too.
+    pub fn decode(&self, times: &DecodedTimes, min_t: i64, max_t: i64, out: &mut Columns) {
         let begin = out.len();
         for c in &self.in_order {
-            c.decode(min_t, max_t, out);
+            c.decode_beside(Some(times), min_t, max_t, out);
         }
         if self.late.is_empty() && self.buffer.is_empty() {
             return;
@@ -572,7 +610,7 @@ mod tests {
                 prop_assert_eq!(puts, want);
                 let read = |samples: &Samples| {
                     let mut all = Columns::default();
-                    samples.view(i64::MIN, i64::MAX).decode(i64::MIN, i64::MAX, &mut all);
+                    samples.view(i64::MIN, i64::MAX).decode(&DecodedTimes::default(), i64::MIN, i64::MAX, &mut all);
                     (0..all.len()).map(|i| format!("{} {:?} {}", all.ts_ms[i], all.value(i), all.start(i))).collect::<Vec<_>>()
                 };
                 prop_assert_eq!(read(&at_once), read(&singly));
@@ -595,7 +633,7 @@ mod tests {
             }
             let max_t = min_t + len;
             let mut got = Columns::default();
-            samples.view(min_t, max_t).decode(min_t, max_t, &mut got);
+            samples.view(min_t, max_t).decode(&DecodedTimes::default(), min_t, max_t, &mut got);
             let got: Vec<_> = got.ts_ms.iter().copied().zip(got.values.iter().copied()).collect();
             let want: Vec<_> = model.range(min_t..=max_t).map(|(t, v)| (*t, *v)).collect();
             prop_assert_eq!(got, want);
@@ -620,7 +658,7 @@ mod tests {
 
     fn hints(samples: &Samples) -> Vec<(i64, CounterResetHint)> {
         let mut all = Columns::default();
-        samples.view(i64::MIN, i64::MAX).decode(i64::MIN, i64::MAX, &mut all);
+        samples.view(i64::MIN, i64::MAX).decode(&DecodedTimes::default(), i64::MIN, i64::MAX, &mut all);
         let hints = all.histograms.iter().flatten().map(|h| h.counter_reset_hint);
         all.ts_ms.iter().copied().zip(hints).collect()
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::label_sets::LabelSet;
-use super::samples::{Samples, SamplesView};
+use super::samples::{Newest, Samples, SamplesView};
 use super::tenant::TenantHead;
 
 /// One series of one tenant. There are millions: with the counts of its `Arc` it fills two lines of the cache
@@ -91,6 +91,28 @@ impl Series {
             views[1] = state.active.view(min_t, max_t);
         }
         views
+    }
+
+    /// The newest sample of generations within the range, where it is at hand.
+    pub(super) fn newest(
+        &self,
+        generations: std::ops::RangeInclusive<u64>,
+        min_t: i64,
+        max_t: i64,
+    ) -> Newest {
+        let state = self.state.lock();
+        let frozen = state.frozen.as_deref().filter(|(g, _)| generations.contains(g));
+        let frozen = frozen.map_or(Newest::Nothing, |(_, s)| s.newest(min_t, max_t));
+        if !generations.contains(&self.generation(&state)) {
+            return frozen;
+        }
+        match (frozen, state.active.newest(min_t, max_t)) {
+            (Newest::NotAtHand, _) | (_, Newest::NotAtHand) => Newest::NotAtHand,
+            (older, Newest::Nothing) => older,
+            // What was written later stands where both are of one time.
+            (Newest::Float(older), Newest::Float(newer)) if older.t_ms > newer.t_ms => Newest::Float(older),
+            (_, newer) => newer,
+        }
     }
 
     /// First and last timestamp of what it holds in these generations.

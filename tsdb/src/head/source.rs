@@ -8,16 +8,20 @@ use hashbrown::HashMap;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
-use super::samples::{SamplesView, union};
+use super::samples::{FloatSample, Newest, SamplesView, union};
 use super::{Head, Series, TenantHead};
+use crate::block::read::cache::BlockCache;
 use crate::deletion::{Intervals, RetentionRules};
-use crate::head::chunk::Columns;
+use crate::head::chunk::{Columns, DecodedTimes};
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::{Budget, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
 
 /// Series decoded at once: enough work for all cores, little enough to hold.
 const BATCH: usize = 256;
+
+/// Series that are looked at sooner than other cores take part.
+const FEW_LOOKS: usize = 1024;
 
 /// A tenant's series and samples in memory, of some generations.
 pub struct HeadSource {
@@ -26,11 +30,13 @@ pub struct HeadSource {
     generations: RangeInclusive<u64>,
     /// Rules of retention, and the hour they are applied at.
     retention: Option<(Arc<RetentionRules>, i64)>,
+    /// Where series that selectors pick are kept.
+    cache: Option<Arc<BlockCache>>,
 }
 
 impl HeadSource {
     pub fn new(head: Arc<Head>, tenant: Arc<TenantHead>, generations: RangeInclusive<u64>) -> Self {
-        HeadSource { head, tenant, generations, retention: None }
+        HeadSource { head, tenant, generations, retention: None, cache: None }
     }
 
     /// The same without what rules of retention hide at `now_ms`, as in blocks: late samples may be older
@@ -38,6 +44,11 @@ impl HeadSource {
     pub fn with_retention(self, rules: Arc<RetentionRules>, now_ms: i64) -> Self {
         let retention = (!rules.is_endless()).then_some((rules, now_ms));
         HeadSource { retention, ..self }
+    }
+
+    /// The same, which keeps what selectors pick in a cache.
+    pub(crate) fn with_cache(self, cache: Arc<BlockCache>) -> Self {
+        HeadSource { cache: Some(cache), ..self }
     }
 
     /// A cursor over all series: what sealing reads. Its generations are frozen, so it looks at each metric
@@ -51,36 +62,53 @@ impl HeadSource {
 
     fn walk(&self, rest: Vec<(Labels, Look)>, min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
         let generations = self.generations.clone();
-        let (rest, timelines) = (rest.into_iter(), SeenTimelines::default());
-        HeadCursor { rest, metrics: None, generations, min_t, max_t, budget, timelines }
+        let (times, timelines) = (DecodedTimes::default(), SeenTimelines::default());
+        let rest = rest.into_iter();
+        HeadCursor { rest, metrics: None, generations, min_t, max_t, budget, times, timelines }
     }
 
-    fn cursor(
-        &self,
-        matchers: &[Matcher],
-        min_t: i64,
-        max_t: i64,
-        budget: Arc<Budget>,
-    ) -> Result<HeadCursor, SourceError> {
+    fn cursor(&self, selection: &Selection) -> Result<HeadCursor, SourceError> {
+        let (min_t, max_t, budget) = (selection.min_t_ms, selection.max_t_ms, selection.budget.clone());
         if !self.head.may_hold(&self.generations, (min_t, max_t)) {
             return Ok(self.walk(Vec::new(), min_t, max_t, budget));
         }
-        let matchers = self.head.settled(&self.tenant, matchers, &budget)?;
-        let matching = self.head.matching(&self.tenant, &matchers)?;
-        let mut views = Vec::with_capacity(matching.len());
-        for (labels, series) in matching {
-            let kept =
-                self.retention.as_ref().and_then(|(rules, now_ms)| rules.first_kept_ms(&labels, *now_ms));
-            let min_t = kept.map_or(min_t, |first| first.max(min_t));
-            if min_t > max_t {
-                continue;
-            }
-            let view = series.view(self.generations.clone(), min_t, max_t);
-            if !view.iter().all(SamplesView::is_empty) {
-                views.push((labels, Look::Taken(view, min_t)));
+        let matchers = &selection.matchers;
+        let selected = self.head.selected(&self.tenant, matchers, &budget, self.cache.as_deref())?;
+        let newest_only = selection.hints.newest_only;
+        let look = |(labels, series): (Labels, Arc<Series>)| {
+            let look = self.look(&labels, &series, (min_t, max_t), newest_only)?;
+            Some((labels, look))
+        };
+        // Each series and its samples lie somewhere else: what is waited for is memory.
+        let looks = match selected.len() < FEW_LOOKS {
+            true => selected.into_iter().filter_map(look).collect(),
+            false => selected.into_par_iter().filter_map(look).collect(),
+        };
+        Ok(self.walk(looks, min_t, max_t, budget))
+    }
+
+    /// A look at the samples of a series at this moment, if there are any.
+    fn look(
+        &self,
+        labels: &Labels,
+        series: &Series,
+        (min_t, max_t): (i64, i64),
+        newest_only: bool,
+    ) -> Option<Look> {
+        let kept = self.retention.as_ref().and_then(|(rules, now_ms)| rules.first_kept_ms(labels, *now_ms));
+        let min_t = kept.map_or(min_t, |first| first.max(min_t));
+        if min_t > max_t {
+            return None;
+        }
+        if newest_only {
+            match series.newest(self.generations.clone(), min_t, max_t) {
+                Newest::Nothing => return None,
+                Newest::Float(sample) => return Some(Look::Newest(sample)),
+                Newest::NotAtHand => {}
             }
         }
-        Ok(self.walk(views, min_t, max_t, budget))
+        let view = series.view(self.generations.clone(), min_t, max_t);
+        (!view.iter().all(SamplesView::is_empty)).then_some(Look::Taken(view, min_t))
     }
 
     /// Where the samples of matching series lie, coarsely: ascending ranges, both ends included.
@@ -113,13 +141,7 @@ impl HeadSource {
 impl Source for HeadSource {
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
         selection.budget.check()?;
-        let cursor = self.cursor(
-            &selection.matchers,
-            selection.min_t_ms,
-            selection.max_t_ms,
-            selection.budget.clone(),
-        )?;
-        Ok(Box::new(cursor))
+        Ok(Box::new(self.cursor(selection)?))
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
@@ -145,6 +167,8 @@ impl Source for HeadSource {
 enum Look {
     /// Seen when the cursor was made: a query sees one moment. With the first timestamp that is wanted of it.
     Taken([SamplesView; 2], i64),
+    /// The one sample that is wanted.
+    Newest(FloatSample),
     /// Seen when its turn comes.
     Later(Arc<Series>),
 }
@@ -158,6 +182,7 @@ pub struct HeadCursor {
     min_t: i64,
     max_t: i64,
     budget: Arc<Budget>,
+    times: DecodedTimes,
     timelines: SeenTimelines,
 }
 
@@ -209,26 +234,35 @@ impl SeriesCursor for HeadCursor {
                 continue;
             }
             let (min_t, max_t) = (self.min_t, self.max_t);
-            let generations = self.generations.clone();
+            let (generations, times) = (self.generations.clone(), &self.times);
             let decode = |(labels, look): (Labels, Look)| {
+                let mut columns = Columns::default();
                 let ([older, newer], min_t) = match look {
+                    Look::Newest(FloatSample { t_ms, value, start_ms }) => {
+                        columns.push_float(t_ms, value, start_ms);
+                        return (labels, columns);
+                    }
                     Look::Taken(views, min_t) => (views, min_t),
                     Look::Later(series) => (series.view(generations.clone(), min_t, max_t), min_t),
                 };
-                let mut columns = Columns::default();
-                if newer.is_empty() || older.is_empty() {
-                    older.decode(min_t, max_t, &mut columns);
-                    newer.decode(min_t, max_t, &mut columns);
+                older.decode(times, min_t, max_t, &mut columns);
+                if columns.is_empty() || newer.is_empty() {
+                    newer.decode(times, min_t, max_t, &mut columns);
                 } else {
-                    let (mut a, mut b) = (Columns::default(), Columns::default());
-                    older.decode(min_t, max_t, &mut a);
-                    newer.decode(min_t, max_t, &mut b);
-                    union(&a, &b, &mut columns);
+                    let mut of_newer = Columns::default();
+                    newer.decode(times, min_t, max_t, &mut of_newer);
+                    if columns.ts_ms.last() < of_newer.ts_ms.first() {
+                        columns.append(of_newer);
+                    } else {
+                        let of_older = std::mem::take(&mut columns);
+                        union(&of_older, &of_newer, &mut columns);
+                    }
                 }
                 (labels, columns)
             };
             // A handful of series is decoded sooner than a second thread wakes.
-            let decoded: Vec<_> = if views.len() < 16 {
+            let to_decode = views.iter().filter(|(_, look)| !matches!(look, Look::Newest(_))).count();
+            let decoded: Vec<_> = if to_decode < 16 {
                 views.into_iter().map(decode).collect()
             } else {
                 views.into_par_iter().map(decode).collect()
@@ -264,8 +298,13 @@ impl SeriesCursor for HeadCursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::histogram::Histogram;
+    use model::matcher::MatchOp;
+    use model::sample::Value;
+    use model::source::Hints;
     use model::source::testing::conformance::{Given, check_conformance};
     use model::tenant::TenantId;
+    use proptest::prelude::*;
 
     /// A head with the samples in it, in any order; those for which `early` holds come before the log is cut.
     fn head(given: Given, early: impl Fn(usize) -> bool, reverse: bool) -> Box<dyn Source> {
@@ -289,6 +328,56 @@ mod tests {
             }
         }
         Box::new(HeadSource::new(head, tenant, 0..=u64::MAX))
+    }
+
+    proptest! {
+        /// Whether a series' newest sample is at hand or looked for: it is the last of all that are there.
+        #[test]
+        fn newest_sample_asked_for_alone_is_the_last_of_all(
+            writes in proptest::collection::vec((0i64..60, any::<bool>(), 0u8..12), 1..200),
+            frozen_at in 0usize..400,
+            min_t in -5i64..2000,
+            len in 0i64..700,
+        ) {
+            let head = Arc::new(Head::default());
+            let tenant = head.tenant(&TenantId::single());
+            let mut clock = 0;
+            for (i, (back, in_order, kind)) in writes.iter().enumerate() {
+                if i == frozen_at {
+                    head.freeze();
+                }
+                clock += 10;
+                let t_ms = if *in_order { clock } else { clock - back };
+                let value = match kind {
+                    0 => Value::Histogram(Arc::new(Histogram { sum: i as f64, ..Histogram::default() })),
+                    _ => Value::Float(i as f64),
+                };
+                let series = head.series(&tenant, &[("pod", if i % 2 == 0 { "a" } else { "b" })]);
+                head.put(&series, t_ms, value, i64::from(kind / 10)).unwrap();
+            }
+            let source = HeadSource::new(head, tenant, 0..=u64::MAX);
+            let last = |newest_only| {
+                let selection = Selection {
+                    matchers: vec![Matcher::new(MatchOp::Regex, "pod", ".+").unwrap()],
+                    min_t_ms: min_t,
+                    max_t_ms: min_t + len,
+                    hints: Hints { newest_only, ..Hints::default() },
+                    budget: Budget::unlimited(),
+                };
+                let mut cursor = source.select(&selection).unwrap();
+                let mut all = Vec::new();
+                while let Some(batch) = cursor.next_batch().unwrap() {
+                    all.extend(batch.into_iter().map(|s| {
+                        let at = s.ts_ms.len() - 1;
+                        let histogram = s.histograms.as_ref().and_then(|h| h[at].clone());
+                        let start_ms = s.start_ts_ms.as_ref().map_or(0, |starts| starts[at]);
+                        (s.labels.clone(), s.ts_ms[at], s.values[at].to_bits(), histogram, start_ms)
+                    }));
+                }
+                format!("{all:?}")
+            };
+            prop_assert_eq!(last(true), last(false));
+        }
     }
 
     #[test]

@@ -14,6 +14,11 @@ use model::tenant::TenantId;
 /// What the head holds of one tenant.
 pub struct TenantHead {
     pub id: TenantId,
+    /// Of all tenants that the head ever had, one that came back included, another for each.
+    pub(super) number: u64,
+    /// Series that were made and series that left, ever; changed while label sets are locked for writing.
+    pub(super) came: AtomicU64,
+    pub(super) went: AtomicU64,
     pub(super) postings: RwLock<Postings>,
     /// With the time each entry was heard last, in milliseconds.
     pub(super) metadata: RwLock<BTreeMap<String, BTreeMap<Metadata, AtomicI64>>>,

@@ -182,13 +182,16 @@ impl<'a> Evaluator<'a> {
             return Ok(batches);
         }
         let (rollups, needs, looks) = self.rollup_hints_of(s, reach, range_ms);
-        let selection = Selection {
+        let mut selection = Selection {
             matchers: s.matchers.clone(),
             min_t_ms,
             max_t_ms,
             hints: Hints { rollups, ..hints(s, self.steps, range_ms) },
             budget: self.budget.clone(),
         };
+        let uses = self.selection_uses.get(s.selection).copied().unwrap_or_default();
+        // Others may look at more of what is kept for them.
+        selection.hints.newest_only &= uses <= 1;
         let source = self.source;
         let turns = Turns::begin(self.trace.clone(), s.id);
         let cursor = source.select(&selection)?;
@@ -200,7 +203,7 @@ impl<'a> Evaluator<'a> {
             turns,
             counts_only: s.counts_only,
             max_resolution_ms: selection.hints.rollups.max_resolution_ms,
-            kept: self.selection_uses.get(s.selection).is_some_and(|n| *n > 1).then(Vec::new),
+            kept: (uses > 1).then(Vec::new),
             kept_reserved: Reservation::default(),
         };
         Ok(Batches { source: BatchSource::Cursor(cursor), unreserved: None, selection: Some(reading) })

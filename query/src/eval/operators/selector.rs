@@ -36,6 +36,7 @@ pub(crate) fn hints(s: &Selector, steps: Steps, range_ms: i64) -> Hints {
         range_ms,
         counter: s.reads_counter(),
         labels_only: false,
+        newest_only: range_ms == 0 && steps.count == 1 && !s.smoothed,
         rollups: Default::default(),
     }
 }

@@ -201,6 +201,58 @@ impl<'a> BitReader<'a> {
     }
 }
 
+/// Reads bits, most significant first, from any place: a load for each look, and no state but the place. Past
+/// the end there are zeros.
+#[derive(Clone, Debug)]
+pub struct BitCursor<'a> {
+    bytes: &'a [u8],
+    /// The next bit.
+    at: usize,
+}
+
+impl<'a> BitCursor<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        BitCursor { bytes, at: 0 }
+    }
+
+    /// The next bits, the first of them topmost: at least 57.
+    #[inline]
+    pub fn peek(&self) -> u64 {
+        let byte = self.at / 8;
+        let word = match self.bytes.get(byte..).and_then(<[u8]>::first_chunk) {
+            Some(eight) => u64::from_be_bytes(*eight),
+            None => self.last_word(byte),
+        };
+        word << (self.at % 8)
+    }
+
+    #[cold]
+    fn last_word(&self, byte: usize) -> u64 {
+        let rest = self.bytes.get(byte..).unwrap_or_default();
+        rest.iter().rev().fold(0, |word, b| word >> 8 | u64::from(*b) << 56)
+    }
+
+    #[inline]
+    pub fn skip(&mut self, bits: u8) {
+        self.at += usize::from(bits);
+    }
+
+    /// The next `n` bits, 0 to 64.
+    #[inline]
+    pub fn take(&mut self, n: u8) -> u64 {
+        if n == 0 {
+            return 0;
+        }
+        if n > 57 {
+            let high = self.take(n - 32);
+            return high << 32 | self.take(32);
+        }
+        let bits = self.peek() >> (64 - n);
+        self.skip(n);
+        bits
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,18 +273,23 @@ mod tests {
             let bytes = writer.to_bytes();
             prop_assert_eq!(bytes.len() as u64, written.div_ceil(8));
             prop_assert_eq!(writer.heap_bytes(), (written as usize / 64).div_ceil(PIECE_WORDS) * 48);
+            let mut cursor = BitCursor::new(&bytes);
             let (mut plain, mut checked) = (BitReader::new(&bytes), BitReader::new(&bytes));
             prop_assert_eq!(checked.left(), written.div_ceil(8) * 8);
             for (v, n) in &numbers {
                 prop_assert_eq!(plain.bits(*n), low(*v, *n));
+                let seen = cursor.peek();
+                prop_assert_eq!(cursor.take(*n), low(*v, *n));
+                prop_assert!((1..=57).contains(n).then(|| seen >> (64 - n)).is_none_or(|s| s == low(*v, *n)));
                 prop_assert_eq!(checked.checked_bits(*n), Some(low(*v, *n)));
             }
             let rest = checked.left();
             prop_assert!(rest < 8);
             prop_assert_eq!(checked.checked_bits(rest as u8), Some(0));
             prop_assert_eq!(checked.checked_bits(beyond), None);
+            prop_assert_eq!(cursor.take(rest as u8), 0);
             for _ in 0..4 {
-                prop_assert_eq!(plain.bits(beyond), 0);
+                prop_assert_eq!((plain.bits(beyond), cursor.take(beyond)), (0, 0));
             }
             prop_assert!(!plain.bit());
         }

@@ -120,6 +120,8 @@ impl Source for DedupSource {
             max_t_ms: wider.max_t_ms,
             budget: selection.budget.clone(),
         };
+        // Which replica's sample is taken depends on those before it.
+        wider.hints.newest_only = false;
         let asked_report = std::mem::take(&mut wider.hints.rollups.report);
         let report = Arc::new(ResolutionReport::default());
         wider.hints.rollups.report = Some(report.clone());

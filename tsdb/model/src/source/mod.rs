@@ -53,6 +53,8 @@ pub struct Hints {
     pub counter: bool,
     /// Only labels and whether there are samples are wanted, not their values.
     pub labels_only: bool,
+    /// Of each series only the newest sample of the range is looked at: those before it may be left out.
+    pub newest_only: bool,
     /// What can be had from downsampled windows in the place of samples.
     pub rollups: RollupHints,
 }

@@ -41,9 +41,12 @@ pub(crate) enum Key {
     Exemplars(Ulid),
     /// A decoded file of metadata.
     Metadata(Ulid),
+    /// The series of the head that a selector picks, by a hash of it.
+    HeadSeries(u64),
 }
 
 impl Key {
+    /// The block it is of; of what is no block's, one that there never is.
     fn block(&self) -> Ulid {
         match self {
             Key::Bytes(block, ..)
@@ -58,6 +61,7 @@ impl Key {
             | Key::Row(block, ..)
             | Key::Exemplars(block)
             | Key::Metadata(block) => *block,
+            Key::HeadSeries(_) => Ulid::nil(),
         }
     }
 }

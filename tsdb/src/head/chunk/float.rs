@@ -6,7 +6,7 @@
 //! stands beside the bits, and the first value is XORed with 0.
 
 use super::{Columns, MAX_SAMPLES};
-use model::codec::bits::{BitReader, BitWriter};
+use model::codec::bits::{BitCursor, BitWriter};
 
 /// Appends samples in ascending order of time. Every series of the head has one: its 56 bytes are weighed,
 /// not gathered.
@@ -163,12 +163,12 @@ pub fn encode_times(ts_ms: &[i64]) -> Vec<u8> {
 
 /// Appends `count` timestamps that [`encode_times`] wrote.
 pub fn decode_times(bytes: &[u8], count: u16, out: &mut Vec<i64>) {
-    let mut r = BitReader::new(bytes);
+    let mut r = BitCursor::new(bytes);
     let (mut t, mut delta) = (0i64, 0i32);
     out.reserve(count as usize);
     for i in 0..count {
         if i == 0 {
-            t = r.bits(64) as i64;
+            t = r.take(64) as i64;
         } else {
             take_time(&mut r, &mut t, &mut delta);
         }
@@ -178,28 +178,69 @@ pub fn decode_times(bytes: &[u8], count: u16, out: &mut Vec<i64>) {
 
 /// Reads what [`put_time`] wrote: on to the next timestamp and the difference to remember.
 #[inline]
-fn take_time(r: &mut BitReader<'_>, t: &mut i64, last_delta: &mut i32) {
+fn take_time(r: &mut BitCursor<'_>, t: &mut i64, last_delta: &mut i32) {
     let delta = i64::from(*last_delta).wrapping_add(take_dod(r));
     *t = t.wrapping_add(delta);
     *last_delta = remembered(delta);
 }
 
 #[inline]
-fn take_dod(r: &mut BitReader<'_>) -> i64 {
-    let zigzag = if !r.bit() {
-        return 0;
-    } else if !r.bit() {
-        r.bits(6)
-    } else if !r.bit() {
-        r.bits(11)
-    } else if !r.bit() {
-        r.bits(17)
-    } else if !r.bit() {
-        r.bits(36)
-    } else {
-        r.bits(64)
+fn take_dod(r: &mut BitCursor<'_>) -> i64 {
+    let next = r.peek();
+    // How many ones come first says how many bits the number has.
+    let (before, bits) = match next.leading_ones() {
+        0 => {
+            r.skip(1);
+            return 0;
+        }
+        1 => (2, 6),
+        2 => (3, 11),
+        3 => (4, 17),
+        4 => (5, 36),
+        _ => {
+            r.skip(5);
+            return from_zigzag(r.take(64));
+        }
     };
+    r.skip(before + bits);
+    from_zigzag(next << before >> (64 - bits))
+}
+
+#[inline]
+fn from_zigzag(zigzag: u64) -> i64 {
     (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)
+}
+
+/// The values of a chunk as they come, each a difference of bits to the one before.
+struct Values {
+    bits: u64,
+    leading: u8,
+    meaningful: u8,
+}
+
+impl Values {
+    fn new() -> Values {
+        Values { bits: 0, leading: 0, meaningful: 64 }
+    }
+
+    #[inline]
+    fn next(&mut self, r: &mut BitCursor<'_>) -> f64 {
+        let next = r.peek();
+        if next >> 63 == 0 {
+            r.skip(1);
+            return f64::from_bits(self.bits);
+        }
+        if next >> 62 == 0b11 {
+            self.leading = (next << 2 >> 59) as u8;
+            self.meaningful = (next << 7 >> 58) as u8 + 1;
+            r.skip(13);
+        } else {
+            r.skip(2);
+        }
+        let shift = 64u8.saturating_sub(self.leading + self.meaningful);
+        self.bits ^= r.take(self.meaningful) << shift;
+        f64::from_bits(self.bits)
+    }
 }
 
 /// Appends those of `count` samples, the first of them at `first_t`, that lie within `min_t..=max_t`.
@@ -211,32 +252,30 @@ pub fn decode(
     (min_t, max_t): (i64, i64),
     out: &mut Columns,
 ) {
-    let mut r = BitReader::new(bytes);
-    let (mut t, mut delta, mut bits, mut start) = (first_t, 0i32, 0u64, 0i64);
-    let (mut leading, mut meaningful) = (0u8, 64u8);
+    let mut r = BitCursor::new(bytes);
+    let (mut t, mut delta, mut start, mut values) = (first_t, 0i32, 0i64, Values::new());
     out.ts_ms.reserve(count as usize);
     out.values.reserve(count as usize);
+    let others = has_start || !out.start_ts_ms.is_empty() || !out.histograms.is_empty();
     for i in 0..count {
         if i > 0 {
             take_time(&mut r, &mut t, &mut delta);
         }
-        if r.bit() {
-            if r.bit() {
-                let header = r.bits(11);
-                leading = (header >> 6) as u8;
-                meaningful = (header & 63) as u8 + 1;
-            }
-            let shift = 64u8.saturating_sub(leading + meaningful);
-            bits ^= r.bits(meaningful) << shift;
-        }
-        if has_start && r.bit() {
-            start = r.bits(64) as i64;
+        let value = values.next(&mut r);
+        if has_start && r.take(1) == 1 {
+            start = r.take(64) as i64;
         }
         if t > max_t {
             return;
         }
-        if t >= min_t {
-            out.push_float(t, f64::from_bits(bits), start);
+        if t < min_t {
+            continue;
+        }
+        if others {
+            out.push_float(t, value, start);
+        } else {
+            out.ts_ms.push(t);
+            out.values.push(value);
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod float;
 pub mod histogram;
 pub mod packed;
 mod segment;
+mod times;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use model::histogram::Histogram;
 use model::sample::Value;
+pub use times::DecodedTimes;
 
 /// Samples after which a chunk is closed: long enough to compress, short enough to skip by time.
 pub const MAX_SAMPLES: u16 = 128;
@@ -116,6 +118,23 @@ impl Columns {
         self.start_ts_ms.get(i).copied().unwrap_or(0)
     }
 
+    /// Adds all rows of other columns.
+    pub fn append(&mut self, mut other: Columns) {
+        let (before, all) = (self.len(), self.len() + other.len());
+        if !self.histograms.is_empty() || !other.histograms.is_empty() {
+            self.histograms.resize(before, None);
+            self.histograms.append(&mut other.histograms);
+            self.histograms.resize(all, None);
+        }
+        if !self.start_ts_ms.is_empty() || !other.start_ts_ms.is_empty() {
+            self.start_ts_ms.resize(before, 0);
+            self.start_ts_ms.append(&mut other.start_ts_ms);
+            self.start_ts_ms.resize(all, 0);
+        }
+        self.ts_ms.append(&mut other.ts_ms);
+        self.values.append(&mut other.values);
+    }
+
     /// Adds one row of another set of columns.
     pub fn push_row_of(&mut self, other: &Columns, i: usize) {
         self.push(other.ts_ms[i], other.value(i), other.start(i));
@@ -131,6 +150,17 @@ impl Chunk {
 
     /// Appends the samples within `min_t_ms..=max_t_ms` to the columns.
     pub fn decode(&self, min_t_ms: i64, max_t_ms: i64, out: &mut Columns) {
+        self.decode_beside(None, min_t_ms, max_t_ms, out);
+    }
+
+    /// The same where `times` may know the timestamps, which other chunks have too.
+    pub fn decode_beside(
+        &self,
+        times: Option<&DecodedTimes>,
+        min_t_ms: i64,
+        max_t_ms: i64,
+        out: &mut Columns,
+    ) {
         if self.max_t_ms < min_t_ms || self.min_t_ms > max_t_ms {
             return;
         }
@@ -144,8 +174,14 @@ impl Chunk {
                 out,
             ),
             Kind::Packed => {
-                let times = self.times.as_deref().unwrap_or_default();
-                packed::decode(times, &self.bytes, self.count, min_t_ms, max_t_ms, out);
+                let Some(encoded) = &self.times else { return };
+                if let Some(times) = times {
+                    let ts_ms = times.get(encoded, self.count);
+                    return packed::decode(&ts_ms, &self.bytes, min_t_ms, max_t_ms, out);
+                }
+                let mut ts_ms = Vec::new();
+                float::decode_times(encoded, self.count, &mut ts_ms);
+                packed::decode(&ts_ms, &self.bytes, min_t_ms, max_t_ms, out);
             }
             Kind::Histogram => histogram::decode(&self.bytes, self.count, min_t_ms, max_t_ms, out),
         }

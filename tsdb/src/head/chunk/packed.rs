@@ -10,9 +10,10 @@
 //! those bits.
 
 use super::Columns;
+#[cfg(test)]
 use super::float;
 use crate::block::encode::{Encoded, Payload, constant, decimals, power};
-use model::codec::bits::{BitReader, BitWriter};
+use model::codec::bits::{BitCursor, BitWriter};
 use model::codec::varint::{put_i64, put_u64, take_8, take_i64, take_u64};
 
 const CONSTANT: u8 = 0;
@@ -72,55 +73,82 @@ fn put_mantissas(out: &mut Vec<u8>, mantissas: &[i64]) {
     out.extend_from_slice(&bits.to_bytes());
 }
 
-/// Appends those of `count` samples that lie within `min_t..=max_t`. Damaged bytes make fewer samples or
-/// others, and no panic.
-pub fn decode(times: &[u8], values: &[u8], count: u16, min_t: i64, max_t: i64, out: &mut Columns) {
-    let (mut ts, mut vs) = (Vec::new(), Vec::new());
-    float::decode_times(times, count, &mut ts);
-    if unpack(values, count as usize, &mut vs).is_none() {
+/// Appends those of the samples at these times that lie within `min_t..=max_t`. Damaged bytes make fewer
+/// samples or others, and no panic.
+pub fn decode(ts_ms: &[i64], values: &[u8], min_t: i64, max_t: i64, out: &mut Columns) {
+    let from = ts_ms.partition_point(|t| *t < min_t);
+    let to = ts_ms.partition_point(|t| *t <= max_t).max(from);
+    let before = out.values.len();
+    if unpack(values, ts_ms.len(), &mut out.values).is_none() {
+        out.values.truncate(before);
         return;
     }
-    let from = ts.partition_point(|t| *t < min_t);
-    for (t, v) in ts.iter().zip(&vs).skip(from).take_while(|(t, _)| **t <= max_t) {
-        out.push_float(*t, *v, 0);
+    out.values.truncate(before + to);
+    out.values.drain(before..before + from);
+    out.ts_ms.extend_from_slice(&ts_ms[from..to]);
+    if !out.histograms.is_empty() {
+        out.histograms.resize(out.ts_ms.len(), None);
+    }
+    if !out.start_ts_ms.is_empty() {
+        out.start_ts_ms.resize(out.ts_ms.len(), 0);
     }
 }
 
+/// Appends `count` values.
 fn unpack(mut from: &[u8], count: usize, out: &mut Vec<f64>) -> Option<()> {
     let from = &mut from;
-    let byte = |from: &mut &[u8]| {
-        let (&byte, rest) = from.split_first()?;
-        *from = rest;
-        Some(byte)
-    };
     let exceptions = usize::try_from(take_u64(from)?).ok().filter(|n| *n <= count)?;
     let mut odd = Vec::with_capacity(exceptions);
     for _ in 0..exceptions {
-        odd.push((usize::try_from(take_u64(from)?).ok()?, f64::from_bits(take_8(from)?)));
+        let at = usize::try_from(take_u64(from)?).ok().filter(|at| *at < count)?;
+        odd.push((at, f64::from_bits(take_8(from)?)));
     }
-    match byte(from)? {
-        CONSTANT => out.resize(count, f64::from_bits(take_8(from)?)),
+    let before = out.len();
+    match take_byte(from)? {
+        CONSTANT => out.resize(before + count, f64::from_bits(take_8(from)?)),
         DECIMALS => {
-            let power = power(i32::from(byte(from)?))?;
-            let shift = u32::from(byte(from)?);
-            let mut mantissa = take_i64(from)?;
-            let blocks = count.saturating_sub(1).div_ceil(BLOCK);
-            let heads: Vec<(i64, u8)> =
-                (0..blocks).map(|_| Some((take_i64(from)?, byte(from)?.min(64)))).collect::<Option<_>>()?;
-            let mut bits = BitReader::new(from);
-            out.reserve(count);
-            out.push(mantissa as f64 / power);
-            for i in 1..count {
-                let (least, width) = heads[(i - 1) / BLOCK];
-                let delta = least.wrapping_add(bits.bits(width) as i64).wrapping_shl(shift);
-                mantissa = mantissa.wrapping_add(delta);
-                out.push(mantissa as f64 / power);
+            let power = power(i32::from(take_byte(from)?))?;
+            take_mantissas(from, count, out)?;
+            if power != 1.0 {
+                out[before..].iter_mut().for_each(|v| *v /= power);
             }
         }
         _ => return None,
     }
     for (at, v) in odd {
-        *out.get_mut(at)? = v;
+        out[before + at] = v;
+    }
+    Some(())
+}
+
+fn take_byte(from: &mut &[u8]) -> Option<u8> {
+    let (&byte, rest) = from.split_first()?;
+    *from = rest;
+    Some(byte)
+}
+
+/// Appends mantissas, at most one for each sample of a chunk.
+fn take_mantissas(from: &mut &[u8], count: usize, out: &mut Vec<f64>) -> Option<()> {
+    let mut left = count.checked_sub(1)?;
+    let shift = u32::from(take_byte(from)?);
+    let mut mantissa = take_i64(from)?;
+    // Least difference and bits of each block.
+    let mut blocks = [(0i64, 0u8); (u8::MAX as usize).div_ceil(BLOCK)];
+    let blocks = blocks.get_mut(..left.div_ceil(BLOCK))?;
+    for block in blocks.iter_mut() {
+        *block = (take_i64(from)?, take_byte(from)?.min(64));
+    }
+    let mut bits = BitCursor::new(from);
+    out.reserve(count);
+    out.push(mantissa as f64);
+    for (least, width) in blocks {
+        let of_block = left.min(BLOCK);
+        left -= of_block;
+        out.extend((0..of_block).map(|_| {
+            let delta = least.wrapping_add(bits.take(*width) as i64).wrapping_shl(shift);
+            mantissa = mantissa.wrapping_add(delta);
+            mantissa as f64
+        }));
     }
     Some(())
 }
@@ -135,15 +163,14 @@ mod tests {
     fn round_trip(values: &[f64]) -> Option<usize> {
         let packed = pack(values)?;
         let ts: Vec<i64> = (0..values.len() as i64).map(|i| 1_795_000_000_000 + i * 15_000 + i % 3).collect();
-        let times = float::encode_times(&ts);
         let mut out = Columns::default();
-        decode(&times, &packed, values.len() as u16, i64::MIN, i64::MAX, &mut out);
+        decode(&ts, &packed, i64::MIN, i64::MAX, &mut out);
         assert_eq!(out.ts_ms, ts);
         let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&out.values), bits(values));
         if let [_, b, .., y, _] = ts[..] {
             let mut part = Columns::default();
-            decode(&times, &packed, values.len() as u16, b, y, &mut part);
+            decode(&ts, &packed, b, y, &mut part);
             assert_eq!(part.ts_ms, ts[1..ts.len() - 1]);
         }
         Some(packed.len())
@@ -178,8 +205,10 @@ mod tests {
 
         #[test]
         fn damage_never_panics(times in proptest::collection::vec(any::<u8>(), 0..100), values in proptest::collection::vec(any::<u8>(), 0..200), count in 0u16..200) {
-            let mut out = Columns::default();
-            decode(&times, &values, count, i64::MIN, i64::MAX, &mut out);
+            let (mut out, mut ts) = (Columns::default(), Vec::new());
+            float::decode_times(&times, count, &mut ts);
+            decode(&ts, &values, i64::MIN, i64::MAX, &mut out);
+            prop_assert_eq!(out.ts_ms.len(), out.values.len());
             prop_assert!(out.len() <= count as usize);
         }
     }
