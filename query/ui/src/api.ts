@@ -18,6 +18,8 @@ export interface QueryStats {
   timings: { execTotalTime: number; execQueueTime?: number };
   samples: { samplesRead?: number; totalQueryableSamples: number; peakSamples: number };
   resolutions?: Part[];
+  /** How much of a range query's result the server had kept from before. */
+  cache?: { cachedSteps: number; computedSteps: number; shared: boolean };
 }
 export type QueryData =
   | { resultType: 'vector' | 'matrix'; result: Series[]; stats?: QueryStats }

@@ -178,6 +178,20 @@ await visit('a window shorter than the time between samples', 'query?' + panel('
   await page.waitForFunction(() => document.querySelector('.plot canvas'));
 } });
 await visit('cached answers say so', 'query?' + panel(RATE), { look: false, before: page => page.route('**/api/v1/query_range', async r => { const a = await r.fetch(); await r.fulfill({ response: a, headers: { ...a.headers(), age: '12' } }); }), act: async page => { await drawn(page); await shows(page, 'cached'); } });
+const keeps = (cachedSteps, computedSteps, shared) => page => page.route('**/api/v1/query_range', async r => { const a = await r.fetch(), json = await a.json(); json.data.stats.cache = { cachedSteps, computedSteps, shared }; await r.fulfill({ response: a, json }); });
+for (const [steps, text] of [[[60, 0, false], 'cached'], [[45, 15, false], '75 % cached'], [[0, 60, true], 'shared']]) await visit(`what the server had kept is said: ${text}`, 'query?' + panel(RATE), { before: keeps(...steps), act: async page => {
+  await drawn(page);
+  await page.locator('.figures .badge', { hasText: new RegExp(`^${text}$`) }).waitFor();
+} });
+await visit('a question that is asked twice is answered from what is kept', 'query?' + panel(RATE, { end_input: new Date((end - 600) * 1000).toISOString().slice(0, 19).replace('T', '+') }), { look: false, act: async page => {
+  await drawn(page);
+  const kept = page.locator('.figures .badge', { hasText: /^(\d+ % )?cached$/ });
+  for (let i = 0; i < 20 && !await kept.count(); i++) {
+    await page.locator('.ask-buttons .primary').click();
+    await drawn(page);
+  }
+  await kept.waitFor();
+} });
 await visit('a hundred thousand names', 'explore', { before: async page => {
   const names = Array.from({ length: 100_000 }, (_, i) => `svc${i % 100}_requests_${i}_total`);
   await page.route('**/api/v1/label/__name__/values**', r => r.fulfill({ json: { status: 'success', data: /start=/.test(r.request().url()) ? names.slice(0, 50_000) : names } }));
@@ -216,7 +230,7 @@ const hostile = {
     'storage**': { head: null, blocks: [{ ulid: BAD, minTime: 0, maxTime: 1, resolutionMs: 0, level: 0, series: 1, samples: 1, bytes: 1 }], retention: { [NASTY]: BAD }, local: { blocks: 0, samples: 0, bytes: 0 }, expired: { blocks: 1, samples: 1, bytes: 1 }, deletions: [{ selector: BAD, minTime: -9e15, maxTime: 9e15, created: 1 }], damaged: [{ ulid: BAD, reason: BAD, since: 1 }], catalog: { read: 1, error: BAD }, troubles: [BAD], compacts: true },
     'status/compaction**': { runs: [{ tenant: BAD, ended: 1, seconds: 1, why: NASTY, from: 1, to: 2, inputs: 1, error: BAD }], planned: [{ tenant: NASTY, why: BAD, from: 1, to: 2, inputs: 1, inputBytes: 1, waitsUntil: 9e9 }], working: null, lastRound: { ended: 1, errors: [BAD] }, levels: [43_200], grace: 3600 },
   },
-  rules: { 'rules**': { groups: [{ name: BAD, file: BAD, interval: 1, evaluationTime: 2, lastEvaluation: NASTY, rules: [{ type: 'recording', name: BAD, query: BAD, labels: { [NASTY]: BAD }, health: 'err', lastError: BAD, evaluationTime: 1, lastEvaluation: '0001-01-01T00:00:00Z' }] }] } },
+  rules: { 'rules**': { groups: [{ name: BAD, file: BAD, interval: 1, evaluationTime: 2, lastEvaluation: NASTY, lag: -1e300, samplesRead: 1e300, seriesWritten: 0.5, slotsMissed: 2, slotsFilled: 1, rules: [{ type: 'recording', name: BAD, query: BAD, labels: { [NASTY]: BAD }, health: 'err', lastError: BAD, evaluationTime: 1, lastEvaluation: '0001-01-01T00:00:00Z' }] }] } },
   alerts: { 'rules**': { groups: [{ name: BAD, file: BAD, interval: 1, evaluationTime: 2, lastEvaluation: NASTY, rules: [{ type: 'alerting', name: BAD, query: BAD, state: 'firing', labels: { [NASTY]: BAD }, annotations: { [NASTY]: BAD }, health: 'err', lastError: BAD, evaluationTime: 1, lastEvaluation: NASTY, alerts: [{ labels: { a: BAD }, annotations: { b: BAD }, state: 'firing', activeAt: NASTY, value: BAD }] }] }] }, 'alertmanagers**': { activeAlertmanagers: [{ url: NASTY }, { url: 'http://' + large }], droppedAlertmanagers: [] } },
   targets: { 'targets**': { activeTargets: [{ discoveredLabels: {}, labels: { a: BAD }, scrapePool: BAD, scrapeUrl: 'javascript:' + BAD, globalUrl: '', lastError: BAD, lastScrape: NASTY, lastScrapeDuration: 1, health: 'down', scrapeInterval: '', scrapeTimeout: '' }], droppedTargets: [{ discoveredLabels: { [NASTY]: BAD } }] } },
   status: { 'status/flags': { [NASTY]: BAD }, 'status/config': { yaml: BAD }, 'status/runtimeinfo': { startTime: BAD, serverTime: NASTY, hostname: BAD, CWD: BAD, GOMAXPROCS: 1, storageRetention: BAD, lastConfigTime: NASTY }, 'status/buildinfo': { version: BAD, revision: BAD, [NASTY]: BAD } },
@@ -239,7 +253,7 @@ const states = {
   'half an answer': [{ status: 200, contentType: 'application/json', body: '{"status":"success","data":{"resultType":"mat' }, 'Half an answer'],
   'a page instead of an answer': [{ status: 200, contentType: 'text/html', body: '<!doctype html><title>Log in</title>' + NASTY }, 'Half an answer'],
 };
-const everywhere = { query: 'query?' + panel(RATE), table: 'query?' + panel(RATE, { tab: 'table' }), explain: 'query?' + panel(RATE, { tab: 'explain' }), explore: 'explore', cardinality: 'cardinality', history: 'cardinality?of=history', queries: 'queries', storage: 'storage', alerts: 'alerts', rules: 'rules', targets: 'targets', status: 'status' };
+const everywhere = { query: 'query?' + panel(RATE), table: 'query?' + panel(RATE, { tab: 'table' }), explain: 'query?' + panel(RATE, { tab: 'explain' }), explore: 'explore', cardinality: 'cardinality', history: 'cardinality?of=history', queries: 'queries', storage: 'storage', alerts: 'alerts', rules: 'rules', targets: 'targets', tenants: 'tenants', status: 'status' };
 for (const [name, [answer, text]] of Object.entries(states)) for (const [where, path] of Object.entries(everywhere))
   await visit(`${name}, ${where}`, path, { width: where.length % 2 ? 390 : 1440, expected: ['401', '429', '50', 'ERR_ABORTED'], before: page => page.route('**/api/v1/**', r => r.fulfill(answer)), look: name === '500' || where === 'query', act: async page => { await shows(page, text); await unhurt(page); } });
 for (const [where, path] of Object.entries(everywhere)) {

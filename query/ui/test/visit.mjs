@@ -14,10 +14,11 @@ const PATIENCE = 60_000;
 const at = new Date(end * 1000).toISOString().slice(0, 19).replace('T', '+');
 export const panel = (expr, more = {}, n = 0) => Object.entries({ expr, range_input: '15m', ...(more.tab === 'table' ? { moment_input: at } : { end_input: at }), ...more }).map(([k, v]) => `g${n}.${k}=${k.endsWith('_input') ? v : encodeURIComponent(v)}`).join('&');
 
-/** Opens a page, does something with it, and holds it to what every page is held to. `expected` are errors that the server was asked for. */
-export async function visit(name, path, { width = 1440, height = 900, before, act, expected = [], look = true } = {}) {
+/** Opens a page, does something with it, and holds it to what every page is held to. `expected` are errors that the server was asked for,
+ *  `credentials` what the browser answers when it is asked for a password. */
+export async function visit(name, path, { width = 1440, height = 900, before, act, expected = [], look = true, credentials } = {}) {
   if (process.env.ONLY && !name.includes(process.env.ONLY)) return;
-  const context = await browser.newContext({ viewport: { width, height }, hasTouch: width < 500, acceptDownloads: true });
+  const context = await browser.newContext({ viewport: { width, height }, hasTouch: width < 500, acceptDownloads: true, httpCredentials: credentials });
   const page = await context.newPage(), complaints = [];
   page.setDefaultTimeout(PATIENCE);
   page.on('console', m => { if (['error', 'warning'].includes(m.type()) && !expected.some(e => m.text().includes(e))) complaints.push(m.text()); });

@@ -1,7 +1,7 @@
 /** Groups of recording and alerting rules: what they ask, when they last ran, and whether that went well. */
 import { useState } from 'preact/hooks';
 import { useAsk } from '../ask';
-import { count } from '../format';
+import { count, grouped } from '../format';
 import { never, type Group, type Rule, type Rules } from '../rules';
 import { Got, Page } from '../Shell';
 import { ago, formatDuration, spoken } from '../time';
@@ -42,11 +42,21 @@ export default function RulesPage() {
   </Page>;
 }
 
+/** What the last evaluation of a group cost, and whether it keeps up. */
+function Cost({ g }: { g: Group }) {
+  if (never(g.lastEvaluation) || g.samplesRead === undefined) return null;
+  const lag = g.lag ?? 0, missed = g.slotsMissed ?? 0, filled = g.slotsFilled ?? 0;
+  const facts = [`read ${count(g.samplesRead, 'sample')}`, `wrote ${count(g.seriesWritten ?? 0, 'series', 'series')}`, lag < 0.1 ? 'began in time' : `began ${spoken(lag)} late`];
+  if (missed) facts.push(`${grouped(missed)} missed${filled ? `, ${grouped(filled)} filled later` : ''}`);
+  return <div class="rule soft num cut">Last evaluation: {facts.join(' · ')}</div>;
+}
+
 function OneGroup({ g }: { g: Group }) {
   const bad = g.rules.filter(r => r.health === 'err').length, late = g.evaluationTime > g.interval;
   return <details class="card group" open>
     <summary><b>{g.name}</b> <span class="soft cut">{g.file}</span><span class="grow" />{bad > 0 && <span class="badge bad">{bad} failed</span>}{late && <span class="badge warn">slower than its interval</span>}
       <span class="soft num">every {formatDuration(g.interval)}{never(g.lastEvaluation) ? '' : `, ${ago(Date.parse(g.lastEvaluation))}, took ${spoken(g.evaluationTime)}`}</span></summary>
+    <Cost g={g} />
     {g.rules.map((r, i) => <OneRule key={i} r={r} />)}
   </details>;
 }

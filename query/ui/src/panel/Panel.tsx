@@ -132,9 +132,19 @@ function Answered({ o }: { o: Outcome }) {
     by.set(part.resolution, b);
   }
   return <>{[...by].map(([r, b]) => <span key={r} class={'badge ' + (r === 'raw' ? '' : 'tier')} title={`${r === 'raw' ? 'Raw samples' : `Rollups of ${r}`}, ${b.exact ? 'exact' : 'approximate'}: ${b.spans.slice(0, 4).join('; ')}`}>{b.exact ? '' : '~'}{r}</span>)}
+    <Kept o={o} />
     {o.age > 0 && <span class="badge" title={`A cache between here and the server has held this answer for ${spoken(o.age)}. Run asks again.`}>cached</span>}
     {o.hidden.map((h, i) => <span key={i} class="badge warn" title={`${stamp(Math.round(h.from), inZone)} to ${stamp(Math.round(h.to), inZone)}: ${h.what === 'deleted' ? `samples of ${h.selector!.slice(0, 500)} were deleted` : `older than what is kept, ${spoken(h.kept!)}`}`}>{h.what}</span>).slice(0, 3)}
     {o.warnings.some(w => /partial|unreachable|missing|could not be asked|not all/i.test(w)) && <span class="badge warn">partial</span>}</>;
+}
+
+/** What of a range the server did not have to compute. */
+function Kept({ o }: { o: Outcome }) {
+  const c = o.data?.stats?.cache;
+  if (!c || !c.cachedSteps && !c.shared) return null;
+  const all = c.cachedSteps + c.computedSteps;
+  const title = c.cachedSteps ? `${grouped(c.cachedSteps)} of ${count(all, 'step')} were kept by the server from an earlier question${c.computedSteps ? ', the others were computed now' : ''}. What is kept goes as soon as what it was computed from changes.` : 'The same question was being answered for somebody else, and this is that answer.';
+  return <span class="badge" title={title}>{c.cachedSteps && c.computedSteps ? `${Math.max(1, Math.min(99, Math.round(100 * c.cachedSteps / all)))} % cached` : c.cachedSteps ? 'cached' : 'shared'}</span>;
 }
 
 function Remarks({ o }: { o: Outcome }) {
@@ -149,7 +159,7 @@ const TITLES: Record<string, string> = {
 };
 const ADVICE: Record<string, string> = {
   timeout: 'A shorter range, a longer step or fewer series cost less: Explain shows which part.', unreachable: 'What you typed stays. It is asked again as soon as the server answers.', starting: 'It reads its log again. It is asked again in a moment.', stopping: 'It is asked again as soon as the server is back.',
-  unauthorized: 'Sign in where this server is behind a proxy, then run the query again: what you typed stays.', too_many: 'It is asked again by itself.', internal: 'The log of the server, or of the proxy before it, says more. What you typed stays.', broken: 'The connection or the server ended before the answer did. Run it again.',
+  unauthorized: 'Ask again to be asked for a password where this server has passwords; where it is behind a proxy, sign in there. What you typed stays, and the address has it as well.', too_many: 'It is asked again by itself.', internal: 'The log of the server, or of the proxy before it, says more. What you typed stays.', broken: 'The connection or the server ended before the answer did. Run it again.',
 };
 /** Those that pass by themselves. */
 const PASSING = new Set(['unreachable', 'starting', 'stopping', 'too_many']);
