@@ -77,13 +77,17 @@ fn window(fleet: Fleet, from: i64) -> Vec<SeriesColumns> {
             let at = |i: usize| {
                 let n = (ts[i] - T0) / STEP;
                 match (s % 4, fleet.unrest) {
-                    (0 | 1, 1) => (n * (3 + s) + jitter(s, n)) as f64,
+                    // No target has another's values: zstd would find them, the more the shorter rows are.
+                    (0 | 1, 1) => (n * (3 + s) + jitter(s + 41 * target, n)) as f64,
                     (0 | 1, unrest) => {
                         (n * (3 + s) * unrest + roll(s + 41 * target, n, (3 + s) * unrest)) as f64
                     }
-                    (2, 1) => (5000 + jitter(s + target, n) * 37 - jitter(s, n / 7) * 11) as f64 / 100.0,
+                    (2, 1) => {
+                        let (quick, slow) = (jitter(s + 41 * target, n), jitter(s + 43 * target, n / 7));
+                        (5000 + quick * 37 - slow * 11) as f64 / 100.0
+                    }
                     (2, unrest) => (5000 * unrest + roll(s + 41 * target, n, 400 * unrest)) as f64 / 1000.0,
-                    _ => (n / 900 % 3) as f64,
+                    _ => ((n + 131 * target) / 900 % 3) as f64,
                 }
             };
             let values = (0..ts.len()).map(at).collect();

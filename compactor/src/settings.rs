@@ -145,7 +145,10 @@ impl Settings {
             row_group_bytes: part,
             timeline_memory_bytes: part,
             batch_bytes: (self.max_memory_bytes / 64).clamp(64 << 10, 8 << 20),
-            ..WriteOptions::compacted()
+            ..match resolution_ms {
+                0 => WriteOptions::compacted(),
+                _ => WriteOptions::downsampled(resolution_ms),
+            }
         }
     }
 }

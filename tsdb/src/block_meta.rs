@@ -12,11 +12,12 @@ use model::source::merge::conflict::Origin;
 
 /// The newest version of the format that this code reads. Each kind of block is written in the oldest version
 /// that has it.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
-/// The version that blocks of a resolution are written in: 1 has samples, 2 has windows as well.
+/// The version that the files of a block of a resolution are written in: 1 has samples, 2 has windows as
+/// doubles, which are no longer written, 4 has windows as decimals too.
 pub fn version_of(resolution_ms: i64) -> u32 {
-    if resolution_ms == 0 { 1 } else { 2 }
+    if resolution_ms == 0 { 1 } else { 4 }
 }
 
 /// The version of a description that says when its sources have samples.

@@ -176,8 +176,8 @@ fn duckdb_reads_a_block_and_finds_what_was_written() {
     }
 }
 
-/// Reads a downsampled block's folder: per metric, sums of what its windows tell, null lists filled in as
-/// `block/windows.rs` says.
+/// Reads a downsampled block's folder: per metric, sums of what its windows tell, mantissas turned into
+/// doubles and null lists filled in as `docs/formats/block.md` says.
 const WINDOWS_SCRIPT: &str = r#"
 import duckdb, json, sys
 db = duckdb.connect()
@@ -185,13 +185,40 @@ folder = sys.argv[1]
 for name in ["series", "timelines", "samples"]:
     db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{folder}/{name}.parquet')")
 rows = db.execute('''
-WITH rows AS (
+WITH ends AS (
+    SELECT *, range(1, n::BIGINT + 1) AS i, CASE WHEN first_m IS NULL THEN last_m WHEN relative & 2 = 0 THEN first_m
+        ELSE list_transform(range(1, n::BIGINT + 1), lambda i: first_m[i] + last_m[greatest(i - 1, 1)]) END AS first_whole
+    FROM samples WHERE role = 'windows' AND lists & (2 | 16384) <> 0
+), whole AS (
+    SELECT *,
+        CASE WHEN relative & 4 = 0 THEN sum_m
+            ELSE list_transform(i, lambda i: sum_m[i] + count[i] * floor((first_whole[i] + last_m[i]) / 2)::BIGINT) END AS sum_whole,
+        CASE WHEN relative & 8 = 0 THEN min_m
+            ELSE list_transform(i, lambda i: least(first_whole[i], last_m[i]) - min_m[i]) END AS min_whole,
+        CASE WHEN relative & 16 = 0 THEN max_m
+            ELSE list_transform(i, lambda i: greatest(first_whole[i], last_m[i]) + max_m[i]) END AS max_whole
+    FROM ends
+), doubles AS (
+    SELECT series_id, tsref, first_tsref, i, count, changes,
+        coalesce(last, list_transform(i, lambda i: coalesce(x[list_position(x_pos, i - 1)], last_m[i] / 10 ** exp))) AS last,
+        coalesce(first, CASE WHEN first_m IS NOT NULL THEN list_transform(i, lambda i:
+            coalesce(x[list_position(x_pos, n + i - 1)], first_whole[i] / 10 ** exp)) END) AS first,
+        coalesce(sum, CASE WHEN sum_m IS NOT NULL THEN list_transform(i, lambda i:
+            coalesce(x[list_position(x_pos, 2 * n + i - 1)], sum_whole[i] / 10 ** exp)) END) AS sum,
+        coalesce(min, CASE WHEN min_m IS NOT NULL THEN list_transform(i, lambda i:
+            coalesce(x[list_position(x_pos, 3 * n + i - 1)], min_whole[i] / 10 ** exp)) END) AS min,
+        coalesce(max, CASE WHEN max_m IS NOT NULL THEN list_transform(i, lambda i:
+            coalesce(x[list_position(x_pos, 4 * n + i - 1)], max_whole[i] / 10 ** exp)) END) AS max,
+        coalesce(reset_sum, CASE WHEN reset_sum_m IS NOT NULL THEN list_transform(i, lambda i:
+            coalesce(x[list_position(x_pos, 5 * n + i - 1)], reset_sum_m[i] / 10 ** exp)) END) AS reset_sum
+    FROM whole
+), rows AS (
     SELECT s."__name__" AS name, t.ts, f.ts AS first_ts, m.count, m.last,
         coalesce(m.first, m.last) AS first, coalesce(m.min, m.first, m.last) AS min, coalesce(m.max, m.last) AS max,
-        coalesce(m.sum, [c * v for c, v in list_zip(m.count, m.last)]) AS sum,
-        coalesce(m.reset_sum, [0.0 for x in t.ts]) AS reset_sum, coalesce(m.changes, [0 for x in t.ts]) AS changes
-    FROM samples m JOIN series s USING (series_id) JOIN timelines t USING (tsref) JOIN timelines f ON m.first_tsref = f.tsref
-    WHERE m.role = 'windows' AND m.last IS NOT NULL
+        coalesce(m.sum, list_transform(m.i, lambda i: m.count[i] * m.last[i])) AS sum,
+        coalesce(m.reset_sum, list_transform(m.i, lambda i: 0.0)) AS reset_sum,
+        coalesce(m.changes, list_transform(m.i, lambda i: 0)) AS changes
+    FROM doubles m JOIN series s USING (series_id) JOIN timelines t USING (tsref) JOIN timelines f ON m.first_tsref = f.tsref
 ), windows AS (
     SELECT name, unnest(ts) AS ts, unnest(first_ts) AS first_ts, unnest(count) AS count, unnest(last) AS last, unnest(first) AS first,
         unnest(min) AS min, unnest(max) AS max, unnest(sum) AS sum, unnest(reset_sum) AS reset_sum, unnest(changes) AS changes
@@ -199,15 +226,13 @@ WITH rows AS (
 )
 SELECT name, count(*), sum(count)::BIGINT, sum(sum), min(min), max(max), sum(last - first + reset_sum), sum(changes)::BIGINT,
     sum(ts - first_ts)::BIGINT, max(((ts + 299999) // 300000) * 300000 - ts)::BIGINT
-FROM windows WHERE count > 0 GROUP BY name ORDER BY name'''.replace("[c * v for c, v in list_zip(m.count, m.last)]",
-    "list_transform(list_zip(m.count, m.last), lambda p: p[1] * p[2])").replace("[0.0 for x in t.ts]", "list_transform(t.ts, lambda x: 0.0)")
-    .replace("[0 for x in t.ts]", "list_transform(t.ts, lambda x: 0)")).fetchall()
+FROM windows WHERE count > 0 GROUP BY name ORDER BY name''').fetchall()
 natives = db.execute("SELECT role, count(*), sum(list_sum(h_count)) FROM samples WHERE role <> 'windows' GROUP BY role ORDER BY role").fetchall()
 print(json.dumps({"rows": rows, "natives": natives}))
 "#;
 
 #[test]
-fn duckdb_reads_a_downsampled_block_as_plain_numbers() {
+fn duckdb_reads_a_downsampled_block_by_plain_expressions() {
     let (scratch, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let series = series();
     let origin = BlockOrigin {

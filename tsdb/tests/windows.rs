@@ -327,7 +327,7 @@ fn block_gives_back_the_windows_that_were_written() {
         let windows: Vec<_> = raw.iter().map(|s| downsample(s, resolution)).collect();
         for options in [WriteOptions::downsampled(resolution), small_pages(resolution)] {
             let meta = bucket.put(windows.clone(), resolution, &[], options);
-            assert_eq!(meta.version, 2);
+            assert_eq!(meta.version, 4);
             assert_eq!(meta.stats.samples, windows.iter().map(|s| s.ts_ms.len() as u64).sum::<u64>());
             let first = raw.iter().filter_map(|s| s.ts_ms.first()).min().copied().unwrap();
             assert_eq!(meta.min_t_ms, first, "the first sample, not the first window's last");

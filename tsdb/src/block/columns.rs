@@ -97,11 +97,19 @@ pub(crate) const fn names<const N: usize>(columns: &[Column; N]) -> [&'static st
 pub(crate) const fn with_histograms<const N: usize, const ALL: usize>(
     columns: &[Column; N],
 ) -> [Column; ALL] {
-    assert!(N + HISTOGRAM.len() == ALL);
+    joined(columns, &HISTOGRAM)
+}
+
+/// Columns, and others behind them.
+pub(crate) const fn joined<const N: usize, const M: usize, const ALL: usize>(
+    columns: &[Column; N],
+    others: &[Column; M],
+) -> [Column; ALL] {
+    assert!(N + M == ALL);
     let mut all = [columns[0]; ALL];
     let mut at = 0;
     while at < ALL {
-        all[at] = if at < N { columns[at] } else { HISTOGRAM[at - N] };
+        all[at] = if at < N { columns[at] } else { others[at - N] };
         at += 1;
     }
     all

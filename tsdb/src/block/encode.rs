@@ -13,7 +13,7 @@ const POWERS: [f64; 18] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17];
 
 /// Mantissas are below this, so that they are exact as doubles too.
-const MANTISSA_LIMIT: i64 = 1 << 53;
+pub(crate) const MANTISSA_LIMIT: i64 = 1 << 53;
 
 /// The encodings of a row of `samples.parquet`, by the names that stand in its column `enc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,16 +151,29 @@ fn smallest_exponent(v: f64, from: usize) -> Option<usize> {
 /// decimals.
 #[allow(clippy::type_complexity)]
 pub(crate) fn decimals(values: &[f64]) -> Option<(i32, Vec<i64>, Vec<(i32, f64)>)> {
-    let limit = values.len() / 8 + 1;
+    let exp = exponent(values, 0)?;
+    let (mantissas, exceptions) = mantissas_at(values, exp)?;
+    Some((exp as i32, mantissas, exceptions))
+}
+
+/// How many values may be no decimals where others are.
+fn most_exceptions(values: usize) -> usize {
+    values / 8 + 1
+}
+
+/// The least exponent, no smaller than `from`, at which all values are decimals that are so at any; `None` if
+/// too many are so at none.
+pub(crate) fn exponent(values: &[f64], from: usize) -> Option<usize> {
+    let limit = most_exceptions(values.len());
     // Eight values tell most vectors that are no decimals, at a tenth of the cost of asking all.
-    let step = values.len().div_ceil(8);
+    let step = values.len().div_ceil(8).max(1);
     let sampled = values.len().div_ceil(step);
-    let odd =
-        values.iter().step_by(step).filter(|v| v.is_finite() && smallest_exponent(**v, 0).is_none()).count();
+    let is_odd = |v: &&f64| v.is_finite() && smallest_exponent(**v, from).is_none();
+    let odd = values.iter().step_by(step).filter(is_odd).count();
     if odd * 2 > sampled {
         return None;
     }
-    let mut exp = 0;
+    let mut exp = from;
     let mut refused = 0;
     for v in values {
         if mantissa(*v, exp).is_none() {
@@ -175,6 +188,14 @@ pub(crate) fn decimals(values: &[f64]) -> Option<(i32, Vec<i64>, Vec<(i32, f64)>
             }
         }
     }
+    Some(exp)
+}
+
+/// Mantissas of all values at an exponent (of exceptions: that of the value before) and exceptions; `None` if
+/// these are too many.
+#[allow(clippy::type_complexity)]
+pub(crate) fn mantissas_at(values: &[f64], exp: usize) -> Option<(Vec<i64>, Vec<(i32, f64)>)> {
+    let limit = most_exceptions(values.len());
     let mut mantissas = Vec::with_capacity(values.len());
     let mut exceptions = Vec::new();
     let mut before = values.iter().find_map(|v| mantissa(*v, exp))?;
@@ -190,11 +211,11 @@ pub(crate) fn decimals(values: &[f64]) -> Option<(i32, Vec<i64>, Vec<(i32, f64)>
         }
         mantissas.push(before);
     }
-    Some((exp as i32, mantissas, exceptions))
+    Some((mantissas, exceptions))
 }
 
 /// Bits that DELTA_BINARY_PACKED takes for these, in blocks of four miniblocks of 32.
-fn packed_bits(mantissas: &[i64]) -> f64 {
+pub(crate) fn packed_bits(mantissas: &[i64]) -> f64 {
     let mut bits = 0u64;
     let mut deltas = [0i64; 128];
     let mut from = 0;
@@ -203,7 +224,7 @@ fn packed_bits(mantissas: &[i64]) -> f64 {
         let n = block.len() - 1;
         let mut least = i64::MAX;
         for i in 0..n {
-            // Mantissas are below 2^53: no difference overflows.
+            // Mantissas are below 2^53, and what is told from others below 2^60: no difference overflows.
             deltas[i] = block[i + 1] - block[i];
             least = least.min(deltas[i]);
         }

@@ -13,6 +13,7 @@
 //! store, a commit to the [`crate::catalog`] makes it visible, [`crate::bucket::BucketSource`] reads it,
 //! compaction replaces it.
 
+mod aggregates;
 pub mod checksums;
 mod columns;
 pub mod encode;

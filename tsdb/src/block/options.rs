@@ -20,7 +20,8 @@ pub struct WriteOptions {
     pub row_samples: usize,
     /// Bytes of series that wait to be encoded together, on all cores, and of rows that wait for Parquet.
     pub batch_bytes: u64,
-    /// Bytes of timelines that are kept for comparison; beyond it older ones are no longer shared with.
+    /// Bytes of timelines that are kept in memory for comparison; beyond it they lie in a file of the scratch
+    /// folder.
     pub timeline_memory_bytes: usize,
 }
 

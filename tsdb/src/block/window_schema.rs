@@ -18,8 +18,11 @@
 //! A list that would say what another says is null: `last` where there are no floats at all; `first` means
 //! `last`, `min` means `first`, `max` means `last`; `sum` means `count * last`; `reset_sum`, `resets`,
 //! `changes`, `h_samples`, `stale_pos` mean 0 or nothing throughout. So a constant costs two lists and a
-//! counter that never fell costs four. `lists` has a bit for each list that is there, in the order of the
-//! columns from `count` on.
+//! counter that never fell costs four. `lists` has a bit for each list that is there, in the order of
+//! [`ListColumn`].
+//!
+//! Since version 4 the six lists from `last` to `reset_sum` are mantissas of decimals where the bits come
+//! back, in `last_m` to `reset_sum_m` and not in the lists of doubles: see [`super::aggregates`].
 //!
 //! Histograms are in rows of their own whose role is `last`, `first`, `sum` or `reset_sum`: item i of the
 //! `h_…` lists belongs to the window whose last sample has the time of item i of `tsref`; windows without
@@ -36,8 +39,9 @@ use crate::block::options::WriteOptions;
 use crate::block::schema::{self, SERIES_ID};
 use model::rollup::Aggregates;
 
-/// The columns, in order; the first [`SMALL_COLUMNS`] are the small ones that readers keep in memory.
-const TABLE: [Column; 33] = {
+/// The columns that all versions have, in order; the first [`FIRST_LIST`] are small ones that readers keep in
+/// memory.
+const SINCE_VERSION_2: [Column; 33] = {
     use Coding::{Delta, Dictionary, Split};
     use Kind::{I64, ListOfF64, ListOfI32, ListOfI64, Text, U32};
     use Pages::{HalfBytes, Slices, Whole};
@@ -68,12 +72,44 @@ const TABLE: [Column; 33] = {
     ])
 };
 
+/// All columns. Those of version 4 stand behind the others, so that a column has one place in all versions.
+const TABLE: [Column; 43] = {
+    use Coding::{Delta, Dictionary, Plain};
+    use Kind::{ListOfF64, ListOfI32, ListOfI64, U32};
+    use Pages::{HalfBytes, Whole};
+    columns::joined(
+        &SINCE_VERSION_2,
+        &[
+            Column::small("exp", U32, Dictionary),
+            Column::small("relative", U32, Dictionary),
+            Column::large("last_m", ListOfI64, Delta, HalfBytes(4)),
+            Column::large("first_m", ListOfI64, Delta, HalfBytes(4)),
+            Column::large("sum_m", ListOfI64, Delta, HalfBytes(4)),
+            Column::large("min_m", ListOfI64, Delta, HalfBytes(4)),
+            Column::large("max_m", ListOfI64, Delta, HalfBytes(4)),
+            Column::large("reset_sum_m", ListOfI64, Delta, HalfBytes(4)),
+            Column::large("x_pos", ListOfI32, Delta, Whole),
+            Column::large("x", ListOfF64, Plain, Whole),
+        ],
+    )
+};
+
 /// Their names.
-pub const COLUMNS: [&str; 33] = columns::names(&TABLE);
-pub const SMALL_COLUMNS: usize = 8;
-/// Position of the first histogram column.
-pub const FIRST_HISTOGRAM_COLUMN: usize = 22;
-const FIRST_LIST: usize = SMALL_COLUMNS;
+pub const COLUMNS: [&str; 43] = columns::names(&TABLE);
+/// Where the lists begin.
+const FIRST_LIST: usize = 8;
+/// Positions of the histogram columns.
+pub const HISTOGRAM_COLUMNS: std::ops::Range<usize> = 22..33;
+/// Where the lists of version 4 begin, behind its two small columns.
+const FIRST_LIST_OF_VERSION_4: usize = 35;
+/// Lists that version 2 has too.
+const LISTS_OF_VERSION_2: usize = 14;
+
+/// Positions of the small columns, which readers keep in memory, in a file of so many columns.
+pub fn small_columns(columns: usize) -> &'static [usize] {
+    const ALL: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 33, 34];
+    if columns == COLUMNS.len() { &ALL } else { &ALL[..FIRST_LIST] }
+}
 
 /// The list columns of a row of windows, as bits of its column `lists`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +129,18 @@ pub(crate) enum ListColumn {
     HSamples,
     HFlags,
     HCoarsest,
+    LastM,
+    FirstM,
+    SumM,
+    MinM,
+    MaxM,
+    ResetSumM,
+    XPos,
+    X,
 }
 
 impl ListColumn {
-    pub const ALL: [ListColumn; 14] = {
+    pub const ALL: [ListColumn; 22] = {
         use ListColumn::*;
         [
             Count,
@@ -113,6 +157,14 @@ impl ListColumn {
             HSamples,
             HFlags,
             HCoarsest,
+            LastM,
+            FirstM,
+            SumM,
+            MinM,
+            MaxM,
+            ResetSumM,
+            XPos,
+            X,
         ]
     };
 
@@ -123,7 +175,15 @@ impl ListColumn {
 
     /// Its place among the columns.
     pub fn column(self) -> usize {
-        FIRST_LIST + self as usize
+        match (self as usize).checked_sub(LISTS_OF_VERSION_2) {
+            None => FIRST_LIST + self as usize,
+            Some(at) => FIRST_LIST_OF_VERSION_4 + at,
+        }
+    }
+
+    /// The list that a column has, if it is one.
+    pub fn at(column: usize) -> Option<ListColumn> {
+        ListColumn::ALL.into_iter().find(|list| list.column() == column)
     }
 
     pub fn name(self) -> &'static str {
@@ -174,4 +234,24 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| columns::schema(&TABLE
 
 pub(crate) fn properties(options: &WriteOptions) -> Result<WriterProperties, BlockError> {
     Ok(columns::set_properties(schema::properties(options)?, &TABLE, options).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_where_they_are_looked_for() {
+        let names = ListColumn::ALL.map(|list| (list, list.name()));
+        assert_eq!(names[0], (ListColumn::Count, "count"));
+        assert_eq!(names[13], (ListColumn::HCoarsest, "h_coarsest"));
+        assert_eq!(names[14], (ListColumn::LastM, "last_m"));
+        assert_eq!(names[21], (ListColumn::X, "x"));
+        assert!(ListColumn::ALL.iter().all(|list| ListColumn::at(list.column()) == Some(*list)));
+        assert!(HISTOGRAM_COLUMNS.chain([7, 33, 34]).all(|column| ListColumn::at(column).is_none()));
+        assert!(COLUMNS[HISTOGRAM_COLUMNS].iter().all(|column| column.starts_with("h_")));
+        let small = |columns| small_columns(columns).iter().map(|at| COLUMNS[*at]).collect::<Vec<_>>();
+        assert_eq!(small(33)[5..], ["role", "first_tsref", "lists"]);
+        assert_eq!(small(43)[7..], ["lists", "exp", "relative"]);
+    }
 }

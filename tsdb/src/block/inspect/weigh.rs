@@ -15,7 +15,7 @@ use crate::block::read::file::BlockFile;
 use crate::block::read::scan::{self, Scan};
 use crate::block::read::store::BlockStore;
 use crate::block::schema::{FIRST_HISTOGRAM_COLUMN, SAMPLE_COLUMNS, SMALL_COLUMNS};
-use crate::block::window_schema::{self, Role};
+use crate::block::window_schema::{self, ListColumn, Role};
 use crate::block_meta::BlockMeta;
 use model::source::SourceError;
 use model::tenant::TenantId;
@@ -60,12 +60,11 @@ impl Row {
                 _ if column >= FIRST_HISTOGRAM_COLUMN => all_if(enc == Encoding::Hist),
                 _ => self.n,
             },
-            _ if column < window_schema::SMALL_COLUMNS => 1,
+            _ if window_schema::small_columns(window_schema::COLUMNS.len()).contains(&column) => 1,
             Holds::Windows { lists } => {
-                let bit = column - window_schema::SMALL_COLUMNS;
-                all_if(column < window_schema::FIRST_HISTOGRAM_COLUMN && lists >> bit & 1 == 1)
+                all_if(ListColumn::at(column).is_some_and(|list| lists & list.bit() != 0))
             }
-            Holds::WindowHistograms => all_if(column >= window_schema::FIRST_HISTOGRAM_COLUMN),
+            Holds::WindowHistograms => all_if(window_schema::HISTOGRAM_COLUMNS.contains(&column)),
         }
     }
 }

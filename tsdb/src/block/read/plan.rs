@@ -216,8 +216,10 @@ impl Block {
     }
 
     fn small_scans(&self, groups: &[usize]) -> Result<Vec<Scan<'_>>, SourceError> {
-        let count = if self.meta.resolution_ms == 0 { SMALL_COLUMNS } else { window_schema::SMALL_COLUMNS };
-        let columns: Vec<usize> = (0..count).collect();
+        let columns: Vec<usize> = match self.meta.resolution_ms {
+            0 => (0..SMALL_COLUMNS).collect(),
+            _ => window_schema::small_columns(self.samples.index.arrow.schema().fields().len()).to_vec(),
+        };
         groups.iter().map(|group| Scan::new(&self.samples, *group, &columns, None)).collect()
     }
 

@@ -7,7 +7,7 @@ use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
 use super::file::BlockFile;
 use crate::block::encode::Encoding;
 use crate::block::schema::SMALL_COLUMNS;
-use crate::block::window_schema::{self, Role};
+use crate::block::window_schema::{self, Role, small_columns};
 use model::source::SourceError;
 
 /// The small columns of one row group.
@@ -22,9 +22,13 @@ pub(crate) struct SmallRows {
     pub role: Vec<Role>,
     pub first_tsref: Vec<u32>,
     pub lists: Vec<u32>,
+    /// 0 throughout where the file is older than mantissas.
+    pub relative: Vec<u32>,
     // Of samples only.
     pub enc: Vec<Encoding>,
+    // Of both.
     pub exp: Vec<i32>,
+    // Of samples only.
     pub constant: Vec<f64>,
     pub nx: Vec<u32>,
     pub start_t: Vec<i64>,
@@ -70,7 +74,11 @@ impl SmallRows {
             Some(())
         }
         let c = batch.columns();
-        if c.len() != if of_windows { window_schema::SMALL_COLUMNS } else { SMALL_COLUMNS } {
+        let fits = match of_windows {
+            true => [window_schema::COLUMNS.len(), 0].iter().any(|n| small_columns(*n).len() == c.len()),
+            false => c.len() == SMALL_COLUMNS,
+        };
+        if !fits {
             return None;
         }
         plain::<UInt32Type>(&c[0], &mut self.series_id)?;
@@ -84,7 +92,16 @@ impl SmallRows {
                 self.role.push(Role::from_name(roles.value(i))?);
             }
             plain::<UInt32Type>(&c[6], &mut self.first_tsref)?;
-            return plain::<UInt32Type>(&c[7], &mut self.lists);
+            plain::<UInt32Type>(&c[7], &mut self.lists)?;
+            let (Some(exp), Some(relative)) = (c.get(8), c.get(9)) else {
+                self.exp.resize(self.lists.len(), 0);
+                self.relative.resize(self.lists.len(), 0);
+                return Some(());
+            };
+            let exp = exp.as_primitive_opt::<UInt32Type>()?.values();
+            // An exponent that is no power of ten is refused where it is used.
+            self.exp.extend(exp.iter().map(|e| i32::try_from(*e).unwrap_or(i32::MAX)));
+            return plain::<UInt32Type>(relative, &mut self.relative);
         }
         let enc = c[5].as_string_opt::<i32>()?;
         for i in 0..enc.len() {

@@ -1,16 +1,19 @@
 //! Reads windows of a downsampled block: only the lists that the aggregates asked for need, and what a null
 //! list stands for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use arrow_array::ArrowPrimitiveType;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type};
 use hashbrown::HashMap;
 
+use crate::block::aggregates::{Aggregate, MantissaRow};
 use crate::block::read::arrow_lists::primitives;
 use crate::block::read::histograms::histograms_of;
 use crate::block::read::plan::{Block, Lists, PlannedRow, RowPlan};
 use crate::block::read::series_table::SeriesTable;
-use crate::block::window_schema::{COLUMNS, FIRST_HISTOGRAM_COLUMN, ListColumn, Role};
+use crate::block::window_schema::{COLUMNS, HISTOGRAM_COLUMNS, ListColumn, Role};
 use crate::deletion::BlockVisibility;
 use model::histogram::Histogram;
 use model::labels::Labels;
@@ -80,9 +83,10 @@ impl Block {
                 if aggregates.has(Aggregates::FIRST) {
                     tsrefs.push(small.first_tsref[at]);
                 }
-                needed(small.lists[at], aggregates).for_each(|c| want(c.column()));
+                let relative = small.relative[at];
+                needed(small.lists[at], relative, aggregates).for_each(|c| want(c.column()));
             } else {
-                (FIRST_HISTOGRAM_COLUMN..COLUMNS.len()).for_each(want);
+                HISTOGRAM_COLUMNS.for_each(want);
             }
         }
         self.read_columns(wanted, tsrefs)
@@ -111,7 +115,17 @@ impl Block {
             if from >= to {
                 continue;
             }
-            let lists = RowLists { lists: times.lists, group: row.row_group, row: row.row, n, from, to };
+            let lists = RowLists {
+                lists: times.lists,
+                group: row.row_group,
+                row: row.row,
+                there: small.lists[at],
+                exp: u32::try_from(small.exp[at]).unwrap_or(u32::MAX),
+                relative: small.relative[at],
+                n,
+                from,
+                to,
+            };
             match role {
                 Role::Windows => {
                     let first_tsref = small.first_tsref[at];
@@ -119,7 +133,7 @@ impl Block {
                         times.timeline(first_tsref, n).map_err(|what| damaged(&what))?;
                     }
                     out.times.push(TimesOfRow { tsref: small.tsref[at], first_tsref, from, to });
-                    out.windows_row(&lists, small.lists[at], &ts).map_err(|what| damaged(&what))?;
+                    out.windows_row(&lists, &ts).map_err(|what| damaged(&what))?;
                 }
                 role => out.histogram_row(&lists, role, &ts).map_err(|what| damaged(&what))?,
             }
@@ -128,30 +142,55 @@ impl Block {
     }
 }
 
-/// The lists that a reader needs of a row of which those in `lists` are there: an aggregate's own, or what
-/// stands in its place.
-fn needed(lists: u32, aggregates: Aggregates) -> impl Iterator<Item = ListColumn> {
+/// The lists that a reader needs of a row of which those in `lists` are there, and those in `relative` told
+/// from others: an aggregate's own, what it is told from, or what stands in its place.
+fn needed(lists: u32, relative: u32, aggregates: Aggregates) -> impl Iterator<Item = ListColumn> {
     use ListColumn::*;
     let there = move |c: ListColumn| lists & c.bit() != 0;
+    let asks = move |what: Aggregates, of: Aggregate, told: bool| {
+        aggregates.has(what) && (relative & of.bit() != 0 || !told)
+    };
     let asked = move |c: ListColumn| match c {
-        Last | StalePos | StaleLastTs | HSamples | HFlags | HCoarsest => true,
-        Count => aggregates.has(Aggregates::COUNT) || (aggregates.has(Aggregates::SUM) && !there(Sum)),
-        First => aggregates.has(Aggregates::FIRST) || (aggregates.has(Aggregates::MIN) && !there(Min)),
-        Sum => aggregates.has(Aggregates::SUM),
-        Min => aggregates.has(Aggregates::MIN),
-        Max => aggregates.has(Aggregates::MAX),
-        ResetSum => aggregates.has(Aggregates::RESET_SUM),
+        Last | StalePos | StaleLastTs | HSamples | HFlags | HCoarsest | LastM | XPos | X => true,
+        Count => {
+            let told = there(Sum) || there(SumM);
+            aggregates.has(Aggregates::COUNT) || asks(Aggregates::SUM, Aggregate::Sum, told)
+        }
+        First | FirstM => {
+            aggregates.has(Aggregates::FIRST)
+                || asks(Aggregates::MIN, Aggregate::Min, there(Min) || there(MinM))
+                || asks(Aggregates::MAX, Aggregate::Max, true)
+                || asks(Aggregates::SUM, Aggregate::Sum, true)
+        }
+        Sum | SumM => aggregates.has(Aggregates::SUM),
+        Min | MinM => aggregates.has(Aggregates::MIN),
+        Max | MaxM => aggregates.has(Aggregates::MAX),
+        ResetSum | ResetSumM => aggregates.has(Aggregates::RESET_SUM),
         Resets => aggregates.has(Aggregates::RESETS),
         Changes => aggregates.has(Aggregates::CHANGES),
     };
     ListColumn::ALL.into_iter().filter(move |c| there(*c) && asked(*c))
 }
 
+/// The columns of an [`Aggregate`]'s list.
+const DOUBLES: [ListColumn; 6] = {
+    use ListColumn::*;
+    [Last, First, Sum, Min, Max, ResetSum]
+};
+const MANTISSAS: [ListColumn; 6] = {
+    use ListColumn::*;
+    [LastM, FirstM, SumM, MinM, MaxM, ResetSumM]
+};
+
 /// The lists of one row, cut to what lies in the range.
 struct RowLists<'a> {
     lists: &'a Lists,
     group: u32,
     row: u32,
+    /// Bits of the lists that are there, and of the aggregates that are told from others.
+    there: u32,
+    relative: u32,
+    exp: u32,
     n: usize,
     from: usize,
     to: usize,
@@ -167,16 +206,64 @@ impl<'a> RowLists<'a> {
         found.ok_or_else(|| format!("its column {} was not read", COLUMNS[column]))
     }
 
-    fn floats(&self, column: ListColumn) -> Result<&'a [f64], String> {
+    fn there(&self, column: ListColumn) -> bool {
+        self.there & column.bit() != 0
+    }
+
+    /// A list as it stands, with an item for each window.
+    fn whole<T: ArrowPrimitiveType>(&self, column: ListColumn) -> Result<&'a [T::Native], String> {
         let (array, at) = self.list(column.column())?;
-        let all = primitives::<Float64Type>(array, *at).filter(|v| v.len() == self.n);
-        Ok(&all.ok_or_else(|| self.wrong(column))?[self.from..self.to])
+        primitives::<T>(array, *at).filter(|v| v.len() == self.n).ok_or_else(|| self.wrong(column))
+    }
+
+    /// A list of any length.
+    fn some<T: ArrowPrimitiveType>(&self, column: ListColumn) -> Result<&'a [T::Native], String> {
+        let (array, at) = self.list(column.column())?;
+        primitives::<T>(array, *at).ok_or_else(|| format!("its column {} is not a list", column.name()))
     }
 
     fn ints(&self, column: ListColumn) -> Result<&'a [i32], String> {
-        let (array, at) = self.list(column.column())?;
-        let all = primitives::<Int32Type>(array, *at).filter(|v| v.len() == self.n);
-        Ok(&all.ok_or_else(|| self.wrong(column))?[self.from..self.to])
+        Ok(&self.whole::<Int32Type>(column)?[self.from..self.to])
+    }
+
+    /// What was read of its mantissas.
+    fn mantissas(&self) -> Result<MantissaRow<'a>, String> {
+        use ListColumn::*;
+        let was_read = |column: ListColumn| {
+            self.there(column) && self.lists.columns.contains_key(&(column.column(), self.group, self.row))
+        };
+        let mut row = MantissaRow {
+            exp: self.exp,
+            relative: self.relative,
+            lists: [None; 6],
+            count: if was_read(Count) { self.whole::<Int32Type>(Count)? } else { &[] },
+            x_pos: if was_read(XPos) { self.some::<Int32Type>(XPos)? } else { &[] },
+            x: if was_read(X) { self.some::<Float64Type>(X)? } else { &[] },
+            windows: self.n,
+        };
+        for (to, column) in row.lists.iter_mut().zip(MANTISSAS) {
+            if was_read(column) {
+                *to = Some(self.whole::<Int64Type>(column)?);
+            }
+        }
+        Ok(row)
+    }
+
+    /// Values of an aggregate within the range; `None` where the row has no list of it.
+    fn floats<'m>(
+        &self,
+        which: Aggregate,
+        mantissas: &'m MantissaRow<'a>,
+    ) -> Result<Option<Cow<'m, [f64]>>, String> {
+        let at = which as usize;
+        if self.there(MANTISSAS[at]) {
+            let values = mantissas.values(which, self.from, self.to)?;
+            return values.map(Some).ok_or_else(|| self.wrong(MANTISSAS[at]));
+        }
+        if !self.there(DOUBLES[at]) {
+            return Ok(None);
+        }
+        Ok(Some(Cow::Borrowed(&self.whole::<Float64Type>(DOUBLES[at])?[self.from..self.to])))
     }
 }
 
@@ -260,54 +347,19 @@ impl Assembly {
         }
     }
 
-    fn windows_row(&mut self, row: &RowLists<'_>, lists: u32, ts: &[i64]) -> Result<(), String> {
-        use ListColumn::*;
-        let there = |c: ListColumn| lists & c.bit() != 0;
+    fn windows_row(&mut self, row: &RowLists<'_>, ts: &[i64]) -> Result<(), String> {
+        use ListColumn::{Changes, Count, HCoarsest, HFlags, HSamples, Resets, StalePos};
         let len = row.to - row.from;
         self.row_from = self.values.len();
         self.ts_ms.extend_from_slice(&ts[row.from..row.to]);
-        let none = [f64::NAN];
-        let no_floats = !there(Last);
-        let last = if no_floats { &none[..] } else { row.floats(Last)? };
-        let repeated = |of: &[f64], to: &mut Vec<f64>| match no_floats {
-            true => to.resize(to.len() + len, f64::NAN),
-            false => to.extend_from_slice(of),
-        };
-        repeated(last, &mut self.values);
+        self.floats_of(row)?;
         let w = &mut self.windows;
-        if let Some(to) = &mut w.first {
-            repeated(if there(First) { row.floats(First)? } else { last }, to);
-        }
-        if let Some(to) = &mut w.min {
-            let of = match (there(Min), there(First)) {
-                (true, _) => row.floats(Min)?,
-                (false, true) => row.floats(First)?,
-                (false, false) => last,
-            };
-            repeated(of, to);
-        }
-        if let Some(to) = &mut w.max {
-            repeated(if there(Max) { row.floats(Max)? } else { last }, to);
-        }
-        if let Some(to) = &mut w.sum {
-            match there(Sum) {
-                true => to.extend_from_slice(row.floats(Sum)?),
-                false if no_floats => repeated(last, to),
-                false => to.extend(row.ints(Count)?.iter().zip(last).map(|(c, v)| f64::from(*c) * v)),
-            }
-        }
-        if let Some(to) = &mut w.reset_sum {
-            match there(ResetSum) {
-                true => to.extend_from_slice(row.floats(ResetSum)?),
-                false => to.resize(to.len() + len, 0.0),
-            }
-        }
         for (to, column) in [(&mut w.count, Count), (&mut w.resets, Resets), (&mut w.changes, Changes)] {
             let Some(to) = to else { continue };
-            extend_counts(to, if there(column) { Some(row.ints(column)?) } else { None }, len);
+            extend_counts(to, if row.there(column) { Some(row.ints(column)?) } else { None }, len);
         }
         let h = &mut self.histograms;
-        if there(HSamples) {
+        if row.there(HSamples) {
             self.any_histogram = true;
             extend_counts(&mut h.count, Some(row.ints(HSamples)?), len);
             h.flags.extend(row.ints(HFlags)?.iter().map(|f| HistogramFlags::from_number(*f)));
@@ -318,8 +370,54 @@ impl Assembly {
             h.flags.resize(total, HistogramFlags::default());
             h.schema.resize(total, 0);
         }
-        if there(StalePos) {
+        if row.there(StalePos) {
             self.stale(row)?;
+        }
+        Ok(())
+    }
+
+    /// The aggregates asked for, and the last samples.
+    fn floats_of(&mut self, row: &RowLists<'_>) -> Result<(), String> {
+        let len = row.to - row.from;
+        let mantissas = row.mantissas()?;
+        let w = &mut self.windows;
+        let Some(last) = row.floats(Aggregate::Last, &mantissas)? else {
+            let none = |to: &mut Vec<f64>, v: f64| to.resize(to.len() + len, v);
+            none(&mut self.values, f64::NAN);
+            for to in [&mut w.first, &mut w.sum, &mut w.min, &mut w.max].into_iter().flatten() {
+                none(to, f64::NAN);
+            }
+            w.reset_sum.iter_mut().for_each(|to| none(to, 0.0));
+            return Ok(());
+        };
+        self.values.extend_from_slice(&last);
+        if let Some(to) = &mut w.first {
+            to.extend_from_slice(row.floats(Aggregate::First, &mantissas)?.as_deref().unwrap_or(&last));
+        }
+        if let Some(to) = &mut w.min {
+            let own = match row.floats(Aggregate::Min, &mantissas)? {
+                None => row.floats(Aggregate::First, &mantissas)?,
+                own => own,
+            };
+            to.extend_from_slice(own.as_deref().unwrap_or(&last));
+        }
+        if let Some(to) = &mut w.max {
+            to.extend_from_slice(row.floats(Aggregate::Max, &mantissas)?.as_deref().unwrap_or(&last));
+        }
+        if let Some(to) = &mut w.sum {
+            match row.floats(Aggregate::Sum, &mantissas)? {
+                Some(own) => to.extend_from_slice(&own),
+                None => {
+                    let counts = row.ints(ListColumn::Count)?;
+                    to.extend(counts.iter().zip(&*last).map(|(c, v)| f64::from(*c) * v));
+                }
+            }
+        }
+        if let Some(to) = &mut w.reset_sum {
+            match row.floats(Aggregate::ResetSum, &mantissas)? {
+                Some(own) => to.extend_from_slice(&own),
+                None => to.resize(to.len() + len, 0.0),
+            }
         }
         Ok(())
     }

@@ -253,7 +253,7 @@ impl BlockWriter {
     /// few: labels lie there twice for a moment.
     pub fn scratch_bytes(&self) -> u64 {
         let waiting = self.waiting_bytes / 2 + self.rows.held_bytes() as u64;
-        self.written_bytes() + waiting + 2 * self.spooled_bytes
+        self.written_bytes() + waiting + 2 * self.spooled_bytes + self.timelines.spooled_bytes()
     }
 
     fn written_bytes(&self) -> u64 {
@@ -416,7 +416,7 @@ impl BlockWriter {
         let meta = BlockMeta {
             version: match origin.source_spans_ms.is_empty() {
                 true => version_of(origin.resolution_ms),
-                false => VERSION_WITH_SOURCE_SPANS,
+                false => version_of(origin.resolution_ms).max(VERSION_WITH_SOURCE_SPANS),
             },
             ulid: origin.ulid,
             tenant: origin.tenant.to_string(),

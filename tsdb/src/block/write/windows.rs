@@ -7,6 +7,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 
 use super::list_builders::{FloatLists, Int32Lists, float_lists, int_lists, int32_lists};
 use super::rows::HistogramLists;
+use crate::block::aggregates::{Mantissas, take_decimals};
 use crate::block::error::BlockError;
 use crate::block::window_schema::{ListColumn, Role, SCHEMA};
 use crate::block_meta::BlockStats;
@@ -23,8 +24,9 @@ pub(crate) struct Row {
     pub ts_ms: Vec<i64>,
     pub first_ts_ms: Vec<i64>,
     count: Vec<i32>,
-    /// In the order of [`ListColumn`] from `Last` to `ResetSum`.
+    /// In the order of [`ListColumn`] from `Last` to `ResetSum`: those that are not among the mantissas.
     floats: [Option<Vec<f64>>; 6],
+    mantissas: Mantissas,
     resets: Option<Vec<i32>>,
     changes: Option<Vec<i32>>,
     stale_pos: Vec<i32>,
@@ -104,7 +106,7 @@ fn windows_row(series: &SeriesColumns, w: &WindowColumns, from: usize, to: usize
         }
     }
     let any_floats = (0..count.len()).any(|i| count[i] > h.map_or(0, |h| h.count[from + i]));
-    let floats = match any_floats {
+    let mut floats = match any_floats {
         false => [const { None }; 6],
         true => {
             let column = |c: &Option<Vec<f64>>| Some(c.as_ref()?[all.clone()].to_vec());
@@ -124,12 +126,15 @@ fn windows_row(series: &SeriesColumns, w: &WindowColumns, from: usize, to: usize
             [Some(last), first, sum, min, max, reset_sum]
         }
     };
+    let count = counts(count);
+    let mantissas = take_decimals(&mut floats, &count).unwrap_or_default();
     Some(Row {
         role: Role::Windows,
         ts_ms: series.ts_ms[all.clone()].to_vec(),
         first_ts_ms: w.first_ts_ms.as_ref()?[all.clone()].to_vec(),
-        count: counts(count),
+        count,
         floats,
+        mantissas,
         resets: unless_zero(&w.resets.as_ref()?[all.clone()]),
         changes: unless_zero(&w.changes.as_ref()?[all.clone()]),
         stale_pos,
@@ -165,6 +170,7 @@ fn histogram_rows(series: &SeriesColumns, w: &WindowColumns, from: usize, to: us
             ts_ms,
             count: Vec::new(),
             floats: [const { None }; 6],
+            mantissas: Mantissas::default(),
             resets: None,
             changes: None,
             stale_pos: Vec::new(),
@@ -197,6 +203,11 @@ pub(crate) struct RowColumns {
     stale_last_ts: ListBuilder<Int64Builder>,
     h_samples: [Int32Lists; 3],
     histograms: HistogramLists,
+    exp: UInt32Builder,
+    relative: UInt32Builder,
+    mantissas: [ListBuilder<Int64Builder>; 6],
+    x_pos: Int32Lists,
+    x: FloatLists,
     held: usize,
 }
 
@@ -219,6 +230,11 @@ impl Default for RowColumns {
             stale_last_ts: int_lists(),
             h_samples: std::array::from_fn(|_| int32_lists()),
             histograms: HistogramLists::default(),
+            exp: UInt32Builder::new(),
+            relative: UInt32Builder::new(),
+            mantissas: std::array::from_fn(|_| int_lists()),
+            x_pos: int32_lists(),
+            x: float_lists(),
             held: 0,
         }
     }
@@ -290,7 +306,32 @@ impl RowColumns {
             put_ints(&mut self.h_samples[i], row.h_samples.as_ref().map(|h| &h[i][..]));
         }
         self.held += self.histograms.push((!some).then_some(&row.histograms[..]));
+        lists |= self.push_mantissas(&row.mantissas);
         self.lists.append_value(lists);
+    }
+
+    /// Which lists there were.
+    fn push_mantissas(&mut self, row: &Mantissas) -> u32 {
+        use ListColumn::*;
+        let mut lists = 0;
+        self.exp.append_value(row.exp);
+        self.relative.append_value(row.relative);
+        let places = [LastM, FirstM, SumM, MinM, MaxM, ResetSumM];
+        for ((to, items), column) in self.mantissas.iter_mut().zip(&row.lists).zip(places) {
+            if let Some(items) = items {
+                lists |= column.bit();
+                to.values().append_slice(items);
+            }
+            to.append(items.is_some());
+        }
+        let odd = !row.x.is_empty();
+        if odd {
+            lists |= XPos.bit() | X.bit();
+            self.x.values().append_slice(&row.x);
+        }
+        put_ints(&mut self.x_pos, odd.then_some(&row.x_pos[..]));
+        self.x.append(odd);
+        lists
     }
 
     /// All that is held, as a batch; nothing is held afterwards.
@@ -314,6 +355,11 @@ impl RowColumns {
         columns.push(Arc::new(self.stale_last_ts.finish()));
         columns.extend(self.h_samples.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef));
         columns.extend(self.histograms.finish());
+        columns.push(Arc::new(self.exp.finish()));
+        columns.push(Arc::new(self.relative.finish()));
+        columns.extend(self.mantissas.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef));
+        columns.push(Arc::new(self.x_pos.finish()));
+        columns.push(Arc::new(self.x.finish()));
         RecordBatch::try_new(SCHEMA.clone(), columns).map_err(|e| BlockError::Encode(format!("windows: {e}")))
     }
 }
