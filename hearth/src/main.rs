@@ -25,6 +25,7 @@ mod config;
 mod coordinator;
 mod error_chain;
 mod http;
+mod live_client;
 mod live_file;
 mod logging;
 mod metrics;

@@ -3,12 +3,12 @@
 mod test_services;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
+use test_services::certificates::{Folder, run};
 use test_services::prometheus::Prometheus;
 use test_services::remote_write::{snappy, write_request};
 use test_services::{Api, Hearth, Start, wait_for};
@@ -18,117 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// bcrypt of `open sesame` with cost 4.
 const HASH: &str = "$2b$04$XkaT3QbrE9Dj1fN5pFQj7.Ql86aHmUcRLWLRlOeEVa0FsFLGA5i2q";
 
-fn run(program: &str, args: &[&str]) -> String {
-    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
-    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8_lossy(&out.stdout).into_owned()
-}
-
-/// A folder with authorities, certificates and the files of Hearth.
-struct Folder(tempfile::TempDir);
-
 impl Folder {
-    fn new() -> Folder {
-        let folder = Folder(tempfile::tempdir().unwrap());
-        for authority in ["ca", "other-ca"] {
-            folder.authority(authority);
-        }
-        folder.certificate("server", "ca", "DNS:localhost,IP:127.0.0.1", "serverAuth");
-        folder.certificate("client", "ca", "URI:spiffe://cluster/prometheus", "clientAuth");
-        folder.certificate("stranger", "ca", "DNS:stranger.example", "clientAuth");
-        folder.certificate("forged", "other-ca", "URI:spiffe://cluster/prometheus", "clientAuth");
-        folder
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn shown(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn authority(&self, name: &str) {
-        let (key, pem) = (self.shown(&format!("{name}.key")), self.shown(&format!("{name}.pem")));
-        let subject = format!("/CN={name}");
-        run(
-            "openssl",
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                &subject,
-                "-keyout",
-                &key,
-                "-out",
-                &pem,
-            ],
-        );
-    }
-
-    /// Written beside and then renamed, as whoever rotates does it.
-    fn certificate(&self, name: &str, authority: &str, names: &str, usage: &str) {
-        let file = |end: &str| self.shown(&format!("{name}.{end}"));
-        let (request, key, extensions) = (file("csr"), file("key.new"), file("ext"));
-        let subject = format!("/CN={name}");
-        run(
-            "openssl",
-            &[
-                "req",
-                "-new",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-subj",
-                &subject,
-                "-keyout",
-                &key,
-                "-out",
-                &request,
-            ],
-        );
-        fs::write(&extensions, format!("subjectAltName={names}\nextendedKeyUsage={usage}\n")).unwrap();
-        let (ca, ca_key) = (self.shown(&format!("{authority}.pem")), self.shown(&format!("{authority}.key")));
-        run(
-            "openssl",
-            &[
-                "x509",
-                "-req",
-                "-in",
-                &request,
-                "-CA",
-                &ca,
-                "-CAkey",
-                &ca_key,
-                "-CAcreateserial",
-                "-days",
-                "2",
-                "-extfile",
-                &extensions,
-                "-out",
-                &file("pem.new"),
-            ],
-        );
-        fs::rename(&key, file("key")).unwrap();
-        fs::rename(file("pem.new"), file("pem")).unwrap();
-    }
-
-    /// Replaces a file at once.
-    fn write(&self, name: &str, text: &str) {
-        let new = self.path(&format!("{name}.new"));
-        fs::write(&new, text).unwrap();
-        fs::rename(new, self.path(name)).unwrap();
-    }
-
     /// Starts Hearth with these files, and waits for it.
     fn hearth(&self, grants: &str) -> Hearth {
         self.hearth_with("", grants)
@@ -309,6 +199,114 @@ fn prometheus_writes_and_scrapes_with_a_password_over_tls() {
         assert_eq!(answer.status, expected, "{user}");
     }
     assert_eq!(folder.curl(hearth.start.port, "/-/ready", &[]).status, 401, "as upstream");
+}
+
+/// One Prometheus that scrapes Hearth (a job each) and sends it all, in every one of some ways of showing who
+/// it is.
+fn prometheus_by(folder: &Folder, hearth: &Hearth, ways: &[(&str, String)]) -> Prometheus {
+    let (port, ca) = (hearth.start.port, folder.shown("ca.pem"));
+    let own = folder.path("prometheus");
+    fs::create_dir_all(&own).unwrap();
+    let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();
+    for (way, shows) in ways {
+        config += &format!(
+            "  - {{job_name: {way}, scheme: https, {}, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}\n",
+            shows.replace("{ca}", &ca)
+        );
+    }
+    config += "remote_write:\n";
+    for (way, shows) in ways {
+        config += &format!(
+            "  - {{name: {way}, url: 'https://127.0.0.1:{port}/api/v1/write', {}, queue_config: {{batch_send_deadline: 1s}}}}\n",
+            shows.replace("{ca}", &ca)
+        );
+    }
+    Prometheus::with_config(&own, &config, &[])
+}
+
+#[test]
+fn prometheus_writes_and_scrapes_by_password_token_and_certificate() {
+    let folder = Folder::new();
+    let mut grants = "tokens:\n".to_owned();
+    grants += &token("both-ways", "[of-token]", "[write, metrics]");
+    grants += &token("root", "['*']", "[read]");
+    grants += "certificates:\n  - {san: 'spiffe://cluster/prometheus', tenants: [of-certificate], rights: [write, metrics]}\n";
+    grants += "users:\n  - {name: ann, tenants: [of-password], rights: [write, metrics]}\n";
+    let hearth = folder.hearth_with(&format!("basic_auth_users: {{ann: {HASH}}}\n"), &grants);
+    folder.write("password", "open sesame");
+    let ways = [
+        ("token", "authorization: {credentials: both-ways}, tls_config: {ca_file: {ca}}".to_owned()),
+        (
+            "password",
+            format!(
+                "basic_auth: {{username: ann, password_file: {}}}, tls_config: {{ca_file: {{ca}}}}",
+                folder.shown("password")
+            ),
+        ),
+        (
+            "certificate",
+            format!(
+                "tls_config: {{ca_file: {{ca}}, cert_file: {}, key_file: {}}}",
+                folder.shown("client.pem"),
+                folder.shown("client.key")
+            ),
+        ),
+        ("nothing", "tls_config: {ca_file: {ca}}".to_owned()),
+    ];
+    let _prometheus = prometheus_by(&folder, &hearth, &ways);
+    let up = |tenant: &str, job: &str| {
+        let query = format!("/api/v1/query?query=up%7Bjob%3D%22{job}%22%7D");
+        let header = format!("X-Scope-OrgID: {tenant}");
+        folder.curl(hearth.start.port, &query, &["-H", &bearer("root"), "-H", &header]).body
+    };
+    for tenant in ["of-token", "of-password", "of-certificate"] {
+        for job in ["token", "password", "certificate"] {
+            wait_for(&format!("{tenant} to have what was scraped by {job}"), PATIENCE, || {
+                up(tenant, job).contains(",\"1\"]").then_some(())
+            });
+        }
+        assert!(up(tenant, "nothing").contains(",\"0\"]"), "{}", up(tenant, "nothing"));
+    }
+}
+
+#[test]
+fn prometheus_writes_and_scrapes_over_tls_alone_and_where_certificates_are_required() {
+    let folder = Folder::new();
+    let tls = "tls_server_config: {cert_file: server.pem, key_file: server.key";
+    for (required, job) in [(false, "plain"), (true, "mutual")] {
+        let more = if required {
+            ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem"
+        } else {
+            ""
+        };
+        folder.write("web.yml", &format!("{tls}{more}}}\n"));
+        let own = folder.path(job);
+        fs::create_dir_all(&own).unwrap();
+        let config = format!("web: {{config_file: {}}}\nself_metrics_interval: 0\n", folder.shown("web.yml"));
+        let hearth = Start::at(&own).config(&config).spawn();
+        let certificate =
+            ["--cert".to_owned(), folder.shown("client.pem"), "--key".into(), folder.shown("client.key")];
+        let certificate: Vec<&str> = certificate.iter().map(String::as_str).collect();
+        wait_for("hearth to answer over TLS", PATIENCE, || {
+            (folder.curl(hearth.start.port, "/-/ready", &certificate).status == 200).then_some(())
+        });
+        let mutual = format!(
+            "tls_config: {{ca_file: {{ca}}, cert_file: {}, key_file: {}}}",
+            certificate[1], certificate[3]
+        );
+        let ways = [("plain", "tls_config: {ca_file: {ca}}".to_owned()), ("mutual", mutual)];
+        let _prometheus = prometheus_by(&folder, &hearth, &ways);
+        let up = |job: &str| {
+            let query = format!("/api/v1/query?query=up%7Bjob%3D%22{job}%22%7D");
+            folder.curl(hearth.start.port, &query, &certificate).body
+        };
+        wait_for("what was scraped and sent", PATIENCE, || up("mutual").contains(",\"1\"]").then_some(()));
+        let without = if required { ",\"0\"]" } else { ",\"1\"]" };
+        wait_for("what was scraped without a certificate", PATIENCE, || {
+            up("plain").contains(without).then_some(())
+        });
+        fs::remove_dir_all(folder.path("prometheus")).unwrap();
+    }
 }
 
 #[test]

@@ -42,7 +42,9 @@ pub fn of(method: &Method, path: &str) -> Access {
         _ if is_page(path) => Need::Nothing,
         _ => of_api(method, path),
     };
-    Access { need, federates: need == Need::Tenant(Right::Read) && federates(path) }
+    // Of changes, only a query of several tenants can be called off for all of them.
+    let may = matches!(need, Need::Tenant(Right::Read)) || *method == Method::DELETE;
+    Access { need, federates: may && federates(path) }
 }
 
 /// Of paths that are an API's.
@@ -132,5 +134,8 @@ mod tests {
         assert!(of(&Method::GET, "/api/v1/query").federates);
         assert!(!of(&Method::POST, "/api/v1/write").federates);
         assert!(!of(&Method::GET, "/api/v1/rules").federates);
+        assert!(of(&Method::GET, "/api/v1/status/queries").federates);
+        assert!(of(&Method::DELETE, "/api/v1/queries/7").federates);
+        assert!(!of(&Method::DELETE, "/api/v1/rules/ns").federates);
     }
 }

@@ -15,12 +15,13 @@ use tsdb::cause::{Cause, is_of_a_certificate};
 
 use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
 use crate::error_chain::error_chain;
+use crate::live_client::Live;
 
 pub struct Etcd {
     address: Address,
     scheme: &'static str,
     login: Option<Login>,
-    client: reqwest::Client,
+    client: Live<reqwest::Client>,
     /// Of the login; asked for again when it is refused.
     token: parking_lot::Mutex<Option<String>>,
 }
@@ -46,7 +47,7 @@ enum Failure {
 
 impl Etcd {
     pub fn new(address: Address, tls: bool, login: Option<Login>) -> Result<Etcd, String> {
-        let client = reqwest::Client::builder().timeout(PATIENCE / 3).no_proxy().build();
+        let client = Live::new(|| reqwest::Client::builder().timeout(PATIENCE / 3).no_proxy().build());
         let client = client.map_err(|e| format!("catalog.lock: {e}"))?;
         let scheme = if tls { "https" } else { "http" };
         Ok(Etcd { address, scheme, login, client, token: parking_lot::Mutex::default() })
@@ -119,7 +120,8 @@ impl Etcd {
         token: Option<&str>,
     ) -> Result<(u16, Value), Failure> {
         let url = format!("{}://{host}/v3/{method}", self.scheme);
-        let request = self.client.post(url).header("content-type", "application/json").body(body.to_string());
+        let request =
+            self.client.get().post(url).header("content-type", "application/json").body(body.to_string());
         let request = match token {
             Some(token) => request.header("authorization", token),
             None => request,

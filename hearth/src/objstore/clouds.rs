@@ -11,6 +11,7 @@ use reqwest::Url;
 use super::credentials::Watched;
 use crate::config::Settings;
 use crate::config::value::{Addressing, Path, S3Checksum};
+use crate::live_client::LiveConnector;
 use crate::secrets::{redacted, without_user};
 
 /// Requests that fail are made again with pauses that grow and are jittered, for as long as the setting says.
@@ -50,6 +51,7 @@ fn given(path: &Path) -> bool {
 pub fn s3(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
+        .with_http_connector(LiveConnector)
         .with_retry(retries(settings))
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), timeout(settings))
         .with_virtual_hosted_style_request(settings.s3_addressing == Addressing::VirtualHost);
@@ -106,6 +108,7 @@ pub fn s3(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, Str
 pub fn gcs(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String> {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
+        .with_http_connector(LiveConnector)
         .with_retry(retries(settings))
         .with_config(GoogleConfigKey::Client(ClientConfigKey::Timeout), timeout(settings));
     let address = without_user(settings.gcs_endpoint.with_secrets());
@@ -136,6 +139,7 @@ pub fn gcs(bucket: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, St
 pub fn azure(container: &str, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String> {
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
+        .with_http_connector(LiveConnector)
         .with_retry(retries(settings))
         .with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), timeout(settings));
     if !settings.azure_account.is_empty() {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
@@ -50,7 +50,8 @@ impl<C> Watched<C> {
     /// Some `stat`s of local files, on the way to a request over the network.
     pub fn current(&self) -> Arc<C> {
         let mut loaded = self.loaded.lock();
-        if loaded.changed != changed(&self.files) {
+        let now = changed(&self.files);
+        if loaded.changed != now && are_settled(&now) {
             match read(&self.files, &self.make) {
                 Ok(new) => *loaded = new,
                 // In the middle of a rotation, the old ones may well still work.
@@ -59,6 +60,17 @@ impl<C> Watched<C> {
         }
         loaded.made.clone()
     }
+}
+
+/// Files that go together are not written at one moment: a new key with the old secret would be refused. What
+/// was replaced is good for longer than this.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// Whether nothing was written just now, so that all of a rotation is there.
+fn are_settled(changed: &[Option<SystemTime>]) -> bool {
+    // One from the future does not tell.
+    let just_now = |at: &SystemTime| at.elapsed().is_ok_and(|ago| ago < SETTLING);
+    changed.len() < 2 || !changed.iter().flatten().any(just_now)
 }
 
 fn changed(files: &[(&'static str, PathBuf)]) -> Vec<Option<SystemTime>> {
@@ -103,7 +115,6 @@ impl CredentialProvider for Watched<AzureCredentialProvider> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn credentials_in_files_are_read_again_when_they_change() {
@@ -120,12 +131,20 @@ mod tests {
         std::fs::write(&secret, "s1").unwrap();
         let files = watch().unwrap();
         assert_eq!(*files.current(), "k1:s1");
-        std::fs::write(&key, "k2").unwrap();
-        let later = SystemTime::now() + Duration::from_secs(5);
-        std::fs::File::options().write(true).open(&key).unwrap().set_modified(later).unwrap();
-        assert_eq!(*files.current(), "k2:s1");
+        let written = |file: &PathBuf, text: &str, ago_s: u64| {
+            std::fs::write(file, text).unwrap();
+            let then = SystemTime::now() - Duration::from_secs(ago_s);
+            std::fs::File::options().write(true).open(file).unwrap().set_modified(then).unwrap();
+        };
+        written(&key, "k2", 0);
+        assert_eq!(*files.current(), "k1:s1", "the other half may be about to come");
+        written(&secret, "s2", 0);
+        assert_eq!(*files.current(), "k1:s1");
+        written(&key, "k2", 60);
+        written(&secret, "s2", 50);
+        assert_eq!(*files.current(), "k2:s2");
         std::fs::remove_file(&secret).unwrap();
-        assert_eq!(*files.current(), "k2:s1", "a file that is away for a moment changes nothing");
-        assert!(!format!("{files:?}").contains("s1"), "secrets stay out of debug output");
+        assert_eq!(*files.current(), "k2:s2", "a file that is away for a moment changes nothing");
+        assert!(!format!("{files:?}").contains("s2"), "secrets stay out of debug output");
     }
 }

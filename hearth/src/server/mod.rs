@@ -17,7 +17,6 @@ mod rules;
 mod snapshot;
 mod stored_cardinality;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -292,6 +291,7 @@ async fn open(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let base_limits = ingest_limits(settings, compaction::longest_raw_ms(&keep));
     let retention = Retention::new(keep);
+    let kept = retention.clone();
     let db = open_db(settings, &retention, location, web, clock.clone()).await?;
     let (tenant_of_write, tenants_of_query) = identity::resolvers();
     let ingest_metrics = web.register(ingest::metrics::Metrics::register);
@@ -343,7 +343,7 @@ async fn open(
         metrics: web.register(|r| reload::Metrics::register(r, &*clock)),
     });
     if settings.role == Role::All {
-        let mut api = api_config(loaded, Arc::new(storage), web, clock.clone(), tenants_of_query);
+        let mut api = api_config(loaded, Arc::new(storage), web, clock.clone(), tenants_of_query, &kept);
         api.rules = Some(Arc::new(rules.clone()));
         api.tenant_limits = tenant_limits;
         api.active_queries = active_queries(&settings.data_dir.0);
@@ -532,7 +532,9 @@ pub fn api_config(
     web: &Server,
     clock: Arc<dyn Clock>,
     tenants: TenantResolver,
+    keep: &Retention,
 ) -> ApiConfig {
+    let keep = keep.clone();
     let settings = &loaded.settings;
     let metrics = web.register(query::api::Metrics::new);
     let own = web.clone();
@@ -566,11 +568,11 @@ pub fn api_config(
                 .trim()
                 .to_owned(),
             started_ms: clock.now_ms(),
-            retention: retention_texts(settings),
             storage_retention: if retention == "0" { "forever".to_owned() } else { retention },
             config_yaml: prometheus_words::config(loaded),
             flags: prometheus_words::flags(settings),
         },
+        retention: Arc::new(move |tenant| retention::texts_of(&keep.get(), tenant)),
         clock,
         admin_api: settings.admin_api,
         search_api: settings.enable_feature.has("search-api"),
@@ -588,25 +590,6 @@ pub fn api_config(
         },
         ..ApiConfig::new(storage, metrics)
     }
-}
-
-/// How long each resolution is kept, for people.
-fn retention_texts(settings: &Settings) -> BTreeMap<String, String> {
-    let forever = |span: String| if span == "0" { "for ever".to_owned() } else { span };
-    let mut texts = BTreeMap::from([
-        ("raw samples".to_owned(), forever(settings.retention.to_string())),
-        ("5m rollups".to_owned(), forever(settings.retention_5m.to_string())),
-        ("1h rollups".to_owned(), forever(settings.retention_1h.to_string())),
-    ]);
-    for (name, text) in [
-        ("some series", settings.retention_rules.to_string()),
-        ("some tenants", settings.retention_tenants.to_string()),
-    ] {
-        if !text.is_empty() {
-            texts.insert(name.to_owned(), text);
-        }
-    }
-    texts
 }
 
 /// How queries run, whoever asks them.

@@ -13,6 +13,7 @@ pub mod alertmanager;
 pub mod api;
 pub mod balancer;
 pub mod ceph;
+pub mod certificates;
 pub mod command_line;
 pub mod coordinators;
 pub mod garage;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::ask::{Reply, Transport, Waiting, receive};
 use crate::error::AskError;
-use crate::routes::{ASK, Token, bearer};
+use crate::routes::{ASK, Tokens, bearer};
 use crate::wire::decode::Pieces;
 
 /// How long a connection may take, and the beginning of an answer. The rest has the query's time.
@@ -26,21 +26,27 @@ const PIECES: usize = 8;
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpTransport {
-    client: reqwest::Client,
+    client: Client,
     runtime: Handle,
-    token: Token,
+    tokens: Tokens,
+}
+
+/// The client of the moment, with the authorities that are trusted now.
+pub type Client = Arc<dyn Fn() -> reqwest::Client + Send + Sync>;
+
+/// What such a client is made with.
+pub fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
 }
 
 impl HttpTransport {
-    /// Must be made within a runtime, which it uses. `token` is what members show one another.
-    pub fn new(token: Token) -> Result<HttpTransport, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(HttpTransport { client, runtime: Handle::current(), token })
+    /// Must be made within a runtime, which it uses. `tokens` are what members show one another.
+    pub fn new(client: Client, tokens: Tokens) -> HttpTransport {
+        HttpTransport { client, runtime: Handle::current(), tokens }
     }
 }
 
@@ -69,18 +75,12 @@ impl Transport for HttpTransport {
     fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Box<dyn Waiting> {
         let (begun, wait) = std::sync::mpsc::sync_channel(1);
         let (pieces, arrived) = mpsc::channel(PIECES);
-        let mut request = self.client.post(format!("{address}{ASK}")).body(question);
-        if let Some(token) = (self.token)() {
-            request = request.header("authorization", bearer(&token));
-        }
+        let (client, tokens, url) = ((self.client)(), (self.tokens)(), format!("{address}{ASK}"));
         let budget = budget.clone();
         self.runtime.spawn(async move {
             let sent = async {
-                let too_long = || AskError::Away(format!("it did not begin an answer within {BEGIN:?}"));
                 tokio::select! {
-                    sent = tokio::time::timeout(BEGIN, request.send()) => {
-                        sent.map_err(|_| too_long())?.map_err(|e| told(&e))
-                    }
+                    sent = post(&client, &url, question.into(), &tokens) => sent,
                     e = over(&budget) => Err(AskError::Query(e)),
                     // Given up, for want of another's answer or because an equal one was faster.
                     () = pieces.closed() => Err(AskError::Query(SourceError::Canceled)),
@@ -112,6 +112,29 @@ impl Transport for HttpTransport {
             }
         });
         Box::new(UnderWay { wait, arrived: Some(arrived) })
+    }
+}
+
+/// Asks with the newest token, and where that is refused with the one before: the other process may not have
+/// read the new one yet.
+async fn post(
+    client: &reqwest::Client,
+    url: &str,
+    question: Bytes,
+    tokens: &[String],
+) -> Result<reqwest::Response, AskError> {
+    let mut tokens = tokens.iter();
+    loop {
+        let mut request = client.post(url).body(question.clone());
+        if let Some(token) = tokens.next() {
+            request = request.header("authorization", bearer(token));
+        }
+        let sent = tokio::time::timeout(BEGIN, request.send()).await;
+        let too_long = || AskError::Away(format!("it did not begin an answer within {BEGIN:?}"));
+        let response = sent.map_err(|_| too_long())?.map_err(|e| told(&e))?;
+        if response.status() != reqwest::StatusCode::UNAUTHORIZED || tokens.len() == 0 {
+            return Ok(response);
+        }
     }
 }
 

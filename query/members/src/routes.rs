@@ -25,8 +25,9 @@ const MOST: usize = 64;
 /// Pieces that wait for the network.
 const PIECES: usize = 4;
 
-/// What members show one another, read anew where it may have changed; `None`: nothing is asked for.
-pub type Token = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// What members show one another, read anew where it may have changed: the newest, and the one before it for
+/// a while, as the others may not have read theirs yet. None: nothing is asked for.
+pub type Tokens = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The header's value that shows a token.
 pub fn bearer(token: &str) -> String {
@@ -36,14 +37,14 @@ pub fn bearer(token: &str) -> String {
 #[derive(Clone)]
 struct Asked {
     answerer: Answerer,
-    token: Token,
+    tokens: Tokens,
     permits: Arc<Semaphore>,
 }
 
 /// The routes of a process that takes samples.
-pub fn router(answerer: Answerer, token: Token) -> Router {
+pub fn router(answerer: Answerer, tokens: Tokens) -> Router {
     let permits = Arc::new(Semaphore::new(MOST));
-    Router::new().route(ASK, post(ask)).with_state(Asked { answerer, token, permits })
+    Router::new().route(ASK, post(ask)).with_state(Asked { answerer, tokens, permits })
 }
 
 /// Whether the right token is shown. Takes as long for a wrong one as for a right one of its length.
@@ -60,9 +61,8 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Response {
 }
 
 async fn ask(State(asked): State<Asked>, request: Request) -> Response {
-    if let Some(token) = (asked.token)()
-        && !shows(request.headers(), &token)
-    {
+    let tokens = (asked.tokens)();
+    if !tokens.is_empty() && !tokens.iter().any(|token| shows(request.headers(), token)) {
         let text = "this path is for members on the same bucket, which show the token of members.token_file";
         return refuse(StatusCode::UNAUTHORIZED, text);
     }

@@ -29,6 +29,9 @@ pub fn federates(path: &str) -> bool {
         "/federate",
     ];
     PATHS.contains(&path)
+        || ["/api/v1/queries", "/api/v1/status/queries"]
+            .iter()
+            .any(|list| path.strip_prefix(list).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
         || (path.starts_with("/api/v1/label/") && path.ends_with("/values"))
         || path.starts_with("/api/v1/search/")
 }

@@ -61,7 +61,7 @@ impl ApiState {
     pub(in crate::api) fn watch(&self, call: &Call, endpoint: &'static str, time: QueryTime) -> Watch {
         let arrival = Arrival {
             request_id: call.request_id.clone(),
-            tenant: call.tenant.clone(),
+            tenants: call.tenants.clone(),
             endpoint,
             time,
             arrived_ms: self.config().clock.now_ms(),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use model::identity::Tenants;
 use model::source::Budget;
-use model::tenant::TenantId;
 use parking_lot::Mutex;
 
 use crate::api::active_queries::{ActiveQueries, ActiveQuery, Noted};
@@ -38,7 +38,8 @@ pub struct Query {
     pub number: u64,
     /// What the client calls it: its `X-Request-Id`, empty where it sent none.
     pub request_id: String,
-    pub tenant: TenantId,
+    /// Whose data it reads. Who does not act for all of them must not see its text or its error.
+    pub tenants: Tenants,
     pub endpoint: &'static str,
     /// Cut where it is long.
     pub text: String,
@@ -106,7 +107,7 @@ impl Query {
             QueryTime::Range { start_ms, end_ms, step_ms } => (start_ms, end_ms, step_ms),
         };
         ActiveQuery {
-            tenant: self.tenant.as_str().to_owned(),
+            tenant: self.tenants.to_string(),
             endpoint: self.endpoint.to_owned(),
             started_ms: self.arrived_ms,
             start_ms,
@@ -150,7 +151,7 @@ pub struct Watch {
 /// What a query is listed with.
 pub struct Arrival {
     pub request_id: String,
-    pub tenant: TenantId,
+    pub tenants: Tenants,
     pub endpoint: &'static str,
     pub time: QueryTime,
     pub arrived_ms: i64,
@@ -161,20 +162,20 @@ impl Running {
         Running { lists: Mutex::default(), file }
     }
 
-    /// A tenant's queries that a process before this one was at when it crashed.
-    pub fn unfinished(&self, tenant: &TenantId) -> Vec<&ActiveQuery> {
+    /// Queries that a process before this one was at when it crashed, if they are about none but these tenants.
+    pub fn unfinished(&self, tenants: &Tenants) -> Vec<&ActiveQuery> {
         let all = self.file.iter().flat_map(|file| file.unfinished());
-        all.filter(|q| q.tenant == tenant.as_str()).collect()
+        all.filter(|q| Tenants::shown_as(&q.tenant).is_some_and(|of| tenants.cover(&of))).collect()
     }
 
     pub fn watch(self: &Arc<Running>, text: &str, arrival: Arrival) -> Watch {
         let mut lists = self.lists.lock();
         lists.next += 1;
-        let Arrival { request_id, tenant, endpoint, time, arrived_ms } = arrival;
+        let Arrival { request_id, tenants, endpoint, time, arrived_ms } = arrival;
         let query = Arc::new(Query {
             number: lists.next,
             request_id,
-            tenant,
+            tenants,
             endpoint,
             text: text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned(),
             time,
@@ -189,7 +190,7 @@ impl Running {
         let span = tracing::info_span!(
             "query",
             id = query.number,
-            tenant = query.tenant.as_str(),
+            tenant = %query.tenants,
             endpoint,
             request_id = (!query.request_id.is_empty()).then_some(&*query.request_id),
             queued_s = tracing::field::Empty,
@@ -206,17 +207,17 @@ impl Running {
         }
     }
 
-    /// Those of a tenant: at work by arrival, and ended, the latest first.
-    pub fn of(&self, tenant: &TenantId) -> (Vec<Arc<Query>>, Vec<Ended>) {
+    /// Those that are about none but these tenants: at work by arrival, and ended, the latest first.
+    pub fn of(&self, tenants: &Tenants) -> (Vec<Arc<Query>>, Vec<Ended>) {
         let lists = self.lists.lock();
-        let at_work = lists.at_work.values().filter(|q| q.tenant == *tenant).cloned().collect();
-        let ended = lists.ended.iter().rev().filter(|e| e.query.tenant == *tenant).cloned().collect();
+        let at_work = lists.at_work.values().filter(|q| tenants.cover(&q.tenants)).cloned().collect();
+        let ended = lists.ended.iter().rev().filter(|e| tenants.cover(&e.query.tenants)).cloned().collect();
         (at_work, ended)
     }
 
-    /// Calls off a tenant's query; `false` where it has none of this number at work.
-    pub fn cancel(&self, tenant: &TenantId, number: u64) -> bool {
-        let found = self.lists.lock().at_work.get(&number).filter(|q| q.tenant == *tenant).cloned();
+    /// Calls off a query that is about none but these tenants; `false` where none of this number is at work.
+    pub fn cancel(&self, tenants: &Tenants, number: u64) -> bool {
+        let found = self.lists.lock().at_work.get(&number).filter(|q| tenants.cover(&q.tenants)).cloned();
         found.is_some_and(|query| {
             query.cancel();
             true
@@ -299,10 +300,14 @@ mod tests {
     use super::*;
     use model::source::MemoryPool;
 
+    fn tenants(text: &str) -> Tenants {
+        Tenants::shown_as(text).unwrap()
+    }
+
     fn watch(running: &Arc<Running>, tenant: &str, text: &str) -> Watch {
         let arrival = Arrival {
             request_id: "r".into(),
-            tenant: TenantId::new(tenant).unwrap(),
+            tenants: tenants(tenant),
             endpoint: "query",
             time: QueryTime::Instant { time_ms: 1 },
             arrived_ms: 1,
@@ -313,7 +318,7 @@ mod tests {
     #[test]
     fn queries_are_listed_while_they_wait_and_run_and_after() {
         let running = Arc::new(Running::default());
-        let (a, b) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
+        let (a, b) = (tenants("a"), tenants("b"));
         let mut first = watch(&running, "a", "up");
         let second = watch(&running, "a", "down");
         assert_eq!(running.of(&a).0.iter().map(|q| q.state()).collect::<Vec<_>>(), [State::Queued; 2]);
@@ -335,9 +340,25 @@ mod tests {
     }
 
     #[test]
+    fn queries_of_several_tenants_are_seen_by_who_acts_for_all_of_them() {
+        let running = Arc::new(Running::default());
+        let both = watch(&running, "a|b", "x{secret=\"b\"}");
+        let every = watch(&running, "*", "y");
+        for (who, sees) in [("a", 0), ("b", 0), ("default", 0), ("a|b", 1), ("a|b|c", 1), ("*", 2)] {
+            assert_eq!(running.of(&tenants(who)).0.len(), sees, "{who}");
+        }
+        assert!(!running.cancel(&tenants("a"), both.query.number));
+        assert!(!running.cancel(&tenants("a|b"), every.query.number));
+        assert!(running.cancel(&tenants("a|b"), both.query.number));
+        drop((both, every));
+        assert_eq!(running.of(&tenants("b")).1.len(), 0);
+        assert_eq!(running.of(&tenants("*")).1.len(), 2);
+    }
+
+    #[test]
     fn cancelled_queries_stop_at_their_next_check_wherever_they_are() {
         let running = Arc::new(Running::default());
-        let (a, b) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
+        let (a, b) = (tenants("a"), tenants("b"));
         let waits = watch(&running, "a", "up");
         assert!(!running.cancel(&b, waits.query.number), "not another tenant's");
         assert!(running.cancel(&a, waits.query.number));
@@ -362,14 +383,14 @@ mod tests {
         budget.reserve(900).unwrap();
         failed.failed(&"too much");
         drop((failed, budget));
-        assert_eq!(running.of(&TenantId::new("a").unwrap()).1[0].query.figures(), (0, 900));
+        assert_eq!(running.of(&tenants("a")).1[0].query.figures(), (0, 900));
         assert_eq!(pool.reserved_bytes(), 0);
     }
 
     #[test]
     fn long_texts_are_cut_and_old_ends_forgotten() {
         let running = Arc::new(Running::default());
-        let a = TenantId::new("a").unwrap();
+        let a = tenants("a");
         for _ in 0..REMEMBERED + 5 {
             drop(watch(&running, "a", &"ü".repeat(MAX_TEXT_BYTES)));
         }

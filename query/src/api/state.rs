@@ -311,12 +311,13 @@ pub struct ProcessInfo {
     pub started_ms: i64,
     /// As Prometheus writes it, such as `15d` or `forever`.
     pub storage_retention: String,
-    /// How long each resolution is kept, by its name, for people.
-    pub retention: BTreeMap<String, String>,
     /// The configuration in effect, secrets left out.
     pub config_yaml: String,
     pub flags: BTreeMap<String, String>,
 }
+
+/// How long a tenant's resolutions are kept, by their names, for people.
+pub type RetentionTexts = Arc<dyn Fn(&TenantId) -> BTreeMap<String, String> + Send + Sync>;
 
 /// Everything the API is made of.
 pub struct ApiConfig {
@@ -333,6 +334,7 @@ pub struct ApiConfig {
     pub cors: CorsOrigins,
     pub build: BuildInfo,
     pub process: ProcessInfo,
+    pub retention: RetentionTexts,
     /// HA replicas, where a request says nothing of them.
     pub replicas: Replicas,
     /// Whether `admin/tsdb/*` does anything: upstream's `--web.enable-admin-api`.
@@ -373,6 +375,7 @@ impl ApiConfig {
             cors: CorsOrigins::default(),
             build: BuildInfo::default(),
             process: ProcessInfo::default(),
+            retention: Arc::new(|_| BTreeMap::new()),
             replicas: Replicas::default(),
             admin_api: false,
             addresses: Vec::new(),

@@ -130,6 +130,31 @@ impl Tenants {
         }
     }
 
+    /// Whether whoever acts for these may see what was asked about `other`: all of its tenants are among them.
+    pub fn cover(&self, other: &Tenants) -> bool {
+        match (self, other) {
+            (Tenants::Every, _) => true,
+            (_, Tenants::Every) => false,
+            (Tenants::One(own), Tenants::One(tenant)) => own == tenant,
+            (Tenants::Federated(own), Tenants::One(tenant)) => own.contains(tenant),
+            (_, Tenants::Federated(tenants)) => {
+                tenants.iter().all(|tenant| self.cover(&Tenants::One(tenant.clone())))
+            }
+        }
+    }
+
+    /// What [`fmt::Display`] wrote; `None` for what it did not.
+    pub fn shown_as(text: &str) -> Option<Tenants> {
+        if text == "*" {
+            return Some(Tenants::Every);
+        }
+        let tenants: Result<Vec<TenantId>, _> = text.split('|').map(TenantId::new).collect();
+        match tenants.ok()?.as_slice() {
+            [one] => Some(Tenants::One(one.clone())),
+            several => Some(Tenants::Federated(several.into())),
+        }
+    }
+
     /// The one tenant, `None` where there are several.
     pub fn one(&self) -> Option<&TenantId> {
         match self {
@@ -186,5 +211,24 @@ mod tests {
         assert_eq!(Tenants::Federated([id("a"), id("b")].into()).to_string(), "a|b");
         assert_eq!(Tenants::Every.to_string(), "*");
         assert_eq!(Tenants::Federated([id("b"), id("c")].into()).first(), id("b"));
+        for text in ["a", "a|b", "*"] {
+            assert_eq!(Tenants::shown_as(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Tenants::shown_as("a||b"), None);
+    }
+
+    #[test]
+    fn tenants_cover_what_is_asked_about_no_others() {
+        let cover = |own: &str, other: &str| {
+            let [own, other] = [own, other].map(|text| Tenants::shown_as(text).unwrap());
+            own.cover(&other)
+        };
+        for (own, other) in [("a", "a"), ("a|b", "a"), ("a|b|c", "a|c"), ("*", "a"), ("*", "a|b"), ("*", "*")]
+        {
+            assert!(cover(own, other), "{own} {other}");
+        }
+        for (own, other) in [("a", "b"), ("a", "a|b"), ("a|b", "b|c"), ("a", "*"), ("a|b", "*")] {
+            assert!(!cover(own, other), "{own} {other}");
+        }
     }
 }

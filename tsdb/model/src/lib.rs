@@ -12,8 +12,10 @@
 //! 4. Those of several tenants become one by [`source::federation`], where an [`identity`] may read them all.
 //! 5. Where it has grown old, a [`rollup`] of 5 minutes or an hour stands for it.
 //! 6. [`codec`] has the integers that chunks, logs and blocks are written with, [`keyed_hash`] the hash by
-//!    which what comes from outside is found in tables, [`backoff`] the pauses between attempts.
+//!    which what comes from outside is found in tables, [`backoff`] the pauses between attempts,
+//!    [`authorities`] whether the certificates that others are known by have changed.
 
+pub mod authorities;
 pub mod backoff;
 pub mod clock;
 pub mod codec;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use members::roster::Member;
-use members::routes::Token;
+use members::routes::Tokens;
 use model::clock::Clock;
 use parking_lot::Mutex;
 
@@ -26,6 +26,10 @@ use crate::secrets::read_secret;
 
 /// How long the members' token is taken as it was read.
 const TOKEN_FRESH: Duration = Duration::from_secs(5);
+
+/// How long the token before is good as well: processes read their files at different times, and Kubernetes
+/// takes about a minute to bring a secret to all of them.
+const TOKEN_BEFORE: Duration = Duration::from_secs(600);
 
 /// What is wrong with settings that do not go with the role; the text says what to do.
 pub fn check(settings: &Settings) -> Result<(), String> {
@@ -72,28 +76,58 @@ fn addresses(settings: &Settings) -> Result<BTreeMap<String, String>, String> {
     settings.members_addresses.0.iter().map(one).collect()
 }
 
-/// What members show one another: the file's text, read again every few seconds. A file that cannot be read
-/// for the moment leaves what was read before.
-fn token(settings: &Settings) -> Token {
+/// What was read of the members' token.
+struct TokenRead {
+    at: Instant,
+    token: String,
+    /// The one before, and when it was replaced.
+    before: Option<(String, Instant)>,
+}
+
+impl TokenRead {
+    fn first(token: String) -> TokenRead {
+        TokenRead { at: Instant::now(), token, before: None }
+    }
+
+    fn replaced(self, token: String) -> TokenRead {
+        let now = Instant::now();
+        let before = match token == self.token {
+            true => self.before.filter(|(_, since)| since.elapsed() < TOKEN_BEFORE),
+            false => Some((self.token, now)),
+        };
+        TokenRead { at: now, token, before }
+    }
+
+    fn all(&self) -> Vec<String> {
+        std::iter::once(&self.token).chain(self.before.iter().map(|(token, _)| token)).cloned().collect()
+    }
+}
+
+/// What members show one another: the file's text, read again every few seconds, and for a while what it was
+/// before. A file that cannot be read for the moment leaves what was read before.
+fn tokens(settings: &Settings) -> Tokens {
     let path: PathBuf = settings.members_token_file.0.clone();
     if path.as_os_str().is_empty() {
-        return Arc::new(|| None);
+        return Arc::new(Vec::new);
     }
-    let read: Mutex<Option<(Instant, String)>> = Mutex::default();
+    let read: Mutex<Option<TokenRead>> = Mutex::default();
     Arc::new(move || {
         let mut read = read.lock();
-        if read.as_ref().is_none_or(|(at, _)| at.elapsed() > TOKEN_FRESH) {
-            match (read_secret("members.token_file", &path), read.take()) {
-                (Ok(token), _) => *read = Some((Instant::now(), token)),
+        if read.as_ref().is_none_or(|read| read.at.elapsed() > TOKEN_FRESH) {
+            *read = Some(match (read_secret("members.token_file", &path), read.take()) {
+                (Ok(token), None) => TokenRead::first(token),
+                (Ok(token), Some(before)) => before.replaced(token),
                 (Err(why), before) => {
                     tracing::warn!("{why}");
                     // Nobody knows a token that was never read.
-                    let token = before.map_or_else(|| ulid::Ulid::new().to_string(), |(_, token)| token);
-                    *read = Some((Instant::now(), token));
+                    before.map_or_else(
+                        || TokenRead::first(ulid::Ulid::new().to_string()),
+                        |before| TokenRead { at: Instant::now(), ..before },
+                    )
                 }
-            }
+            });
         }
-        read.as_ref().map(|(_, token)| token.clone())
+        read.as_ref().map_or_else(Vec::new, TokenRead::all)
     })
 }
 
@@ -118,7 +152,7 @@ pub fn router(settings: &Settings, db: &Arc<tsdb::db::Db>) -> axum::Router {
         memory: model::source::MemoryPool::new(MemoryPlan::of(settings).queries),
         longest: settings.query_timeout.0,
     };
-    members::routes::router(answerer, token(settings))
+    members::routes::router(answerer, tokens(settings))
 }
 
 #[cfg(test)]
@@ -165,10 +199,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "one\n").unwrap();
-        let of = token(&with(&[("members.token_file", file.to_str().unwrap())]));
-        assert_eq!(of().as_deref(), Some("one"));
+        let of = tokens(&with(&[("members.token_file", file.to_str().unwrap())]));
+        assert_eq!(of(), ["one"]);
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(of().as_deref(), Some("one"));
-        assert_eq!(token(&Settings::default())(), None);
+        assert_eq!(of(), ["one"]);
+        assert!(tokens(&Settings::default())().is_empty());
+        // The others may not have read the new one yet.
+        let read = TokenRead::first("one".into()).replaced("two".into()).replaced("two".into());
+        assert_eq!(read.all(), ["two", "one"]);
+        assert_eq!(read.replaced("three".into()).all(), ["three", "two"]);
     }
 }

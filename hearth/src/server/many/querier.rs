@@ -23,10 +23,11 @@ use ulid::Ulid;
 
 use super::membership::Membership;
 use super::storage::FreshStorage;
-use super::{addresses, member, token};
+use super::{addresses, member, tokens};
 use crate::config::{Loaded, Settings};
 use crate::error_chain::error_chain;
 use crate::http::Server;
+use crate::live_client::Live;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
@@ -118,8 +119,11 @@ async fn open(
         false => Unopened::Mend(e.to_string()),
     })?;
     let name = format!("query-{}", Ulid::new());
-    let reader = reader(settings, &store, &clock, &name).await?;
-    let transport = HttpTransport::new(token(settings)).map_err(|e| Unopened::Mend(e.to_string()))?;
+    let keep = Retention::new(compaction::keep(settings));
+    let reader = reader(settings, &keep, &store, &clock, &name).await?;
+    let live = Live::new(|| members::client::builder().build());
+    let live = live.map_err(|e| Unopened::Mend(e.to_string()))?;
+    let transport = HttpTransport::new(Arc::new(move || live.get()), tokens(settings));
     let ingesters = Ingesters::open(Options {
         store: store.clone(),
         reader,
@@ -136,7 +140,7 @@ async fn open(
     let limits = limits::read(settings.clone()).await.map_err(|e| Unopened::Mend(error_chain(&e)))?;
     let limits = LimitsByTenant::new(limits.limits);
     tokio::spawn(limits::watch_queries(limits.clone(), settings.clone()));
-    let mut api = server::api_config(loaded, Arc::new(storage), web, clock.clone(), tenants);
+    let mut api = server::api_config(loaded, Arc::new(storage), web, clock.clone(), tenants, &keep);
     api.addresses = names::addresses(settings, address);
     api.external_url = names::external_url(settings, address);
     api.tenant_limits = limits;
@@ -149,6 +153,7 @@ async fn open(
 
 async fn reader(
     settings: &Settings,
+    keep: &Retention,
     store: &Arc<dyn ObjectStore>,
     clock: &Arc<dyn Clock>,
     name: &str,
@@ -159,7 +164,7 @@ async fn reader(
         clock: clock.clone(),
         name: name.to_owned(),
         cache_bytes: usize::try_from(MemoryPlan::of(settings).cache).unwrap_or(usize::MAX),
-        rules: server::retention_rules(&Retention::new(compaction::keep(settings))),
+        rules: server::retention_rules(keep),
         exemplar_keep_ms: some(settings.exemplars_retention.ms()),
         metadata_keep_ms: some(settings.metadata_retention.ms()),
     });

@@ -17,6 +17,7 @@ use rules::group::Row;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::live_client::Live;
 use crate::secrets::read_secret;
 
 /// Samples that may wait for one member; beyond it the oldest go.
@@ -38,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub struct Peers(Arc<Inner>);
 
 struct Inner {
-    client: reqwest::Client,
+    client: Arc<Live<reqwest::Client>>,
     credentials: Arc<Credentials>,
     senders: Mutex<BTreeMap<String, Peer>>,
 }
@@ -87,11 +88,13 @@ struct Write {
 impl Peers {
     /// None yet.
     pub fn new(credentials: Credentials) -> Result<Peers, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .build()?;
+        let builder = || {
+            reqwest::Client::builder()
+                .timeout(TIMEOUT)
+                .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
+                .no_proxy()
+        };
+        let client = Arc::new(Live::new(move || builder().build())?);
         Ok(Peers(Arc::new(Inner { client, credentials: Arc::new(credentials), senders: Mutex::default() })))
     }
 
@@ -166,7 +169,12 @@ impl Waiting {
 }
 
 /// Sends what waits for one member, for as long as it is one.
-async fn empty(queue: Arc<Queue>, client: reqwest::Client, credentials: Arc<Credentials>, url: String) {
+async fn empty(
+    queue: Arc<Queue>,
+    client: Arc<Live<reqwest::Client>>,
+    credentials: Arc<Credentials>,
+    url: String,
+) {
     let address = format!("{}/api/v1/write", url.trim_end_matches('/'));
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
@@ -175,7 +183,7 @@ async fn empty(queue: Arc<Queue>, client: reqwest::Client, credentials: Arc<Cred
             queue.grew.notified().await;
             continue;
         }
-        match send(&client, &credentials, &address, &batch).await {
+        match send(&client.get(), &credentials, &address, &batch).await {
             Ok(()) => backoff.reset(),
             Err(Refused::Later(why)) => {
                 tracing::debug!(peer = url, "what rules wrote is told again later: {why}");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use model::authorities;
 use model::backoff::Backoff;
 use model::clock::Clock;
 use parking_lot::Mutex;
@@ -70,19 +71,22 @@ fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
     std::fs::read(path).map_err(|cause| ClientError::File { path: path.to_owned(), cause })
 }
 
-/// When the files were changed that a set's client is made of.
-fn changed(set: &AlertmanagerSet) -> Vec<Option<SystemTime>> {
+/// When the files were changed that a set's client is made of: its own, and the system's authorities.
+fn changed(set: &AlertmanagerSet) -> Changed {
     let certificate = set.client_certificate.iter().flat_map(|(cert, key)| [cert, key]);
     let files = set.ca_file.iter().chain(certificate);
-    files.map(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok()).collect()
+    let own = files.map(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok()).collect();
+    (authorities::generation(), own)
 }
+
+type Changed = (u64, Vec<Option<SystemTime>>);
 
 /// How one Alertmanager is reached.
 struct Reach {
     client: reqwest::Client,
     set: Arc<AlertmanagerSet>,
     /// As the files of the client were.
-    changed: Vec<Option<SystemTime>>,
+    changed: Changed,
 }
 
 impl Reach {

@@ -20,7 +20,8 @@ struct Row<'a> {
     request_id: &'a str,
     query: &'a str,
     endpoint: &'a str,
-    tenant: &'a str,
+    /// As the header names them: `a`, `a|b` or `*`.
+    tenant: String,
     started: String,
     seconds: f64,
     samples_read: u64,
@@ -46,7 +47,7 @@ fn row<'a>(q: &'a Query, state: &'a str, seconds: f64, error: &'a str) -> Row<'a
         request_id: &q.request_id,
         query: &q.text,
         endpoint: q.endpoint,
-        tenant: q.tenant.as_str(),
+        tenant: q.tenants.to_string(),
         started: rfc3339(q.arrived_ms),
         seconds,
         samples_read,
@@ -86,7 +87,7 @@ impl<'a> Unfinished<'a> {
     }
 }
 
-/// `GET /api/v1/queries`, `GET /api/v1/status/queries`: those of the caller's tenant.
+/// `GET /api/v1/queries`, `GET /api/v1/status/queries`: those that are about none but the caller's tenants.
 pub async fn list(State(state): State<ApiState>, call: Call) -> Response {
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -95,14 +96,14 @@ pub async fn list(State(state): State<ApiState>, call: Call) -> Response {
         /// Of the process before, which ended without ending them.
         unfinished: Vec<Unfinished<'a>>,
     }
-    let (running, recent) = state.0.running.of(&call.tenant);
+    let (running, recent) = state.0.running.of(&call.tenants);
     response::small(&Answer {
         running: running.iter().map(|q| row(q, q.state().name(), q.elapsed().as_secs_f64(), "")).collect(),
         recent: recent
             .iter()
             .map(|e| row(&e.query, e.state.name(), e.took.as_secs_f64(), &e.error))
             .collect(),
-        unfinished: state.0.running.unfinished(&call.tenant).into_iter().map(Unfinished::new).collect(),
+        unfinished: state.0.running.unfinished(&call.tenants).into_iter().map(Unfinished::new).collect(),
     })
 }
 
@@ -113,7 +114,7 @@ pub async fn cancel(
     Path(id): Path<String>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let cancelled = id.parse().is_ok_and(|number| state.0.running.cancel(&call.tenant, number));
+    let cancelled = id.parse().is_ok_and(|number| state.0.running.cancel(&call.tenants, number));
     if !cancelled {
         let why = format!("no query {} is running: it may have ended", model::quote::quote(&*id));
         return Err(ApiError::new(ErrorType::NotFound, why));

@@ -27,7 +27,7 @@ pub async fn storage(State(state): State<ApiState>, call: Call) -> Result<Respon
                 other => return Err(ApiError::bad_data(format!("blocks is true or false, not {other:?}"))),
             }
             let upkeep = inner.config.storage.upkeep(&call.tenant);
-            Ok(answer(&stored, &upkeep, &inner.config.process.retention))
+            Ok(answer(&stored, &upkeep, &(inner.config.retention)(&call.tenant)))
         })
         .await
 }
