@@ -24,7 +24,7 @@ use crate::deletion::{BlockVisibility, Visibility};
 use model::labels::{Labels, METRIC_NAME};
 use model::matcher::{MatchOp, Matcher};
 use model::rollup::Aggregates;
-use model::source::at_once::{may_read_samples, may_read_series, may_wait};
+use model::source::at_once::{is_at_once, may_read_samples, may_read_series, may_wait};
 use model::source::merge::conflict::Origin;
 use model::source::merge::{MergeCursor, union_of_sorted};
 use model::source::{
@@ -139,6 +139,7 @@ impl BucketSource {
         let keep_bytes = AtomicU64::new(self.store.cache.capacity_bytes() as u64 / KEPT_PART);
         let cursors = self.for_each(
             &wanted,
+            rayon::current_num_threads(),
             |(_, b)| b,
             |(at, meta)| {
                 selection.budget.check()?;
@@ -163,41 +164,31 @@ impl BucketSource {
         Ok(Box::new(MergeCursor::of_origins(all)))
     }
 
-    /// Runs `work` for each item, those whose block needs the network at the same time; results in the items'
-    /// order.
+    /// Runs `work` for each item, those whose block needs the network at the same time, the others on so many
+    /// `cores`; results in the items' order.
     fn for_each<I: Sync, T: Send>(
         &self,
         blocks: &[I],
+        cores: usize,
         meta: impl Fn(&I) -> &Arc<BlockMeta>,
         work: impl Fn(&I) -> Result<T, SourceError> + Sync,
     ) -> Result<Vec<T>, SourceError> {
         let mut out: Vec<Option<Result<T, SourceError>>> = blocks.iter().map(|_| None).collect();
-        let mut cold = Vec::new();
+        let (mut warm, mut cold) = (Vec::new(), Vec::new());
         for (block, slot) in blocks.iter().zip(&mut out) {
-            // What is in memory takes less time than starting a thread for it.
-            if Block::is_cached(&self.store, meta(block)) {
-                *slot = Some(work(block))
-            } else {
-                cold.push((block, slot))
+            match Block::is_cached(&self.store, meta(block)) {
+                true => warm.push((block, slot)),
+                false => cold.push((block, slot)),
             }
         }
         if !cold.is_empty() {
             may_wait()?;
         }
-        if let [(block, slot)] = &mut cold[..] {
-            **slot = Some(work(block));
-        } else if !cold.is_empty() {
-            let threads = cold.len().min(PARALLEL_OPENS);
-            let mut by_thread: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-            cold.into_iter().enumerate().for_each(|(i, one)| by_thread[i % threads].push(one));
-            let work = &work;
-            std::thread::scope(|scope| {
-                for share in by_thread {
-                    scope
-                        .spawn(move || share.into_iter().for_each(|(block, slot)| *slot = Some(work(block))));
-                }
-            });
-        }
+        // Those who serve connections wait for no other thread.
+        let cores = if is_at_once() { 1 } else { cores };
+        let run = |(block, slot): (&I, &mut Option<_>)| *slot = Some(work(block));
+        on_threads(cores, warm, run);
+        on_threads(PARALLEL_OPENS, cold, run);
         out.into_iter().map(|r| r.expect("each block was worked on")).collect()
     }
 
@@ -226,6 +217,7 @@ impl BucketSource {
     fn wished(&self, query: &LabelQuery) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
         self.for_each(
             &self.blocks_of(query)?,
+            1,
             |b| b,
             |meta| {
                 query.budget.check()?;
@@ -272,6 +264,7 @@ impl BucketSource {
         let selectors: Vec<&[Matcher]> = query.selectors.iter().map(|s| &s[..]).collect();
         let lists = self.for_each(
             &blocks,
+            1,
             |b| b,
             |meta| {
                 query.budget.check()?;
@@ -289,6 +282,21 @@ impl BucketSource {
         let all = union_of_sorted(lists.iter().map(|list| list.texts()).collect());
         Ok(Some(all.into_iter().map(str::to_string).collect()))
     }
+}
+
+/// Runs work on so many threads at most, this one among them.
+fn on_threads<W: Send>(threads: usize, work: Vec<W>, run: impl Fn(W) + Sync) {
+    let threads = threads.min(work.len()).max(1);
+    let mut shares: Vec<Vec<W>> = (0..threads).map(|_| Vec::new()).collect();
+    work.into_iter().enumerate().for_each(|(i, one)| shares[i % threads].push(one));
+    let own = shares.pop().unwrap_or_default();
+    let run = &run;
+    std::thread::scope(|scope| {
+        for share in shares {
+            scope.spawn(move || share.into_iter().for_each(run));
+        }
+        own.into_iter().for_each(run);
+    });
 }
 
 /// The cursors of a part as one, and whose samples these are.

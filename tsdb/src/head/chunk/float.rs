@@ -170,6 +170,7 @@ pub fn decode_times(bytes: &[u8], count: u16, out: &mut Vec<i64>) {
         if i == 0 {
             t = r.take(64) as i64;
         } else {
+            r.ready();
             take_time(&mut r, &mut t, &mut delta);
         }
         out.push(t);
@@ -184,26 +185,29 @@ fn take_time(r: &mut BitCursor<'_>, t: &mut i64, last_delta: &mut i32) {
     *last_delta = remembered(delta);
 }
 
+/// Takes 41 bits at most of those at hand, or makes others ready.
 #[inline]
 fn take_dod(r: &mut BitCursor<'_>) -> i64 {
     let next = r.peek();
-    // How many ones come first says how many bits the number has.
+    // Steady scrapes are foreseen to be steady: branches wait for nothing.
+    if next >> 63 == 0 {
+        r.skip(1);
+        return 0;
+    }
     let (before, bits) = match next.leading_ones() {
-        0 => {
-            r.skip(1);
-            return 0;
-        }
         1 => (2, 6),
         2 => (3, 11),
         3 => (4, 17),
         4 => (5, 36),
         _ => {
             r.skip(5);
-            return from_zigzag(r.take(64));
+            let dod = from_zigzag(r.take(64));
+            r.ready();
+            return dod;
         }
     };
-    r.skip(before + bits);
-    from_zigzag(next << before >> (64 - bits))
+    r.skip(before);
+    from_zigzag(r.at_hand(bits))
 }
 
 #[inline]
@@ -223,6 +227,7 @@ impl Values {
         Values { bits: 0, leading: 0, meaningful: 64 }
     }
 
+    /// Takes 13 bits at most of those at hand, and more as it needs them.
     #[inline]
     fn next(&mut self, r: &mut BitCursor<'_>) -> f64 {
         let next = r.peek();
@@ -258,6 +263,7 @@ pub fn decode(
     out.values.reserve(count as usize);
     let others = has_start || !out.start_ts_ms.is_empty() || !out.histograms.is_empty();
     for i in 0..count {
+        r.ready();
         if i > 0 {
             take_time(&mut r, &mut t, &mut delta);
         }

@@ -168,6 +168,13 @@ fn only_rest(inputs: &mut [Input<'_>]) -> Option<VecDeque<SeriesColumns>> {
     left.next().is_none().then(|| std::mem::take(&mut only.ready))
 }
 
+/// Whether all inputs that have anything left have the same series next. Those of one fleet mostly do, and
+/// that texts are the same is told sooner than which comes first.
+fn same_next(inputs: &[Input<'_>]) -> bool {
+    let mut left = inputs.iter().filter_map(|input| input.ready.front());
+    left.next().is_some_and(|first| left.all(|other| other.labels == first.labels))
+}
+
 /// The input whose series comes next, and whether no other has it.
 fn first_of(inputs: &[Input<'_>]) -> Option<(usize, bool)> {
     let mut first: Option<(usize, bool, &Labels)> = None;
@@ -183,16 +190,27 @@ fn first_of(inputs: &[Input<'_>]) -> Option<(usize, bool)> {
 }
 
 impl MergeCursor<'_> {
-    /// Takes the series that comes next, which several inputs have, out of all of them.
-    fn merge_front(&mut self, first: usize) -> Option<SeriesColumns> {
+    /// The series that comes next, of whichever inputs have it.
+    fn next_alone_or_merged(&mut self) -> Option<SeriesColumns> {
+        let (first, alone) = first_of(&self.inputs)?;
+        if alone {
+            return self.inputs[first].ready.pop_front();
+        }
         let labels = self.inputs[first].ready.front()?.labels.clone();
-        let same = |input: &mut Input<'_>| match input.ready.front() {
-            Some(series) if series.labels == labels => Some((input.origin, input.ready.pop_front()?)),
-            _ => None,
-        };
-        let (origins, copies): (Vec<Origin>, Vec<SeriesColumns>) =
-            self.inputs.iter_mut().filter_map(same).unzip();
-        Some(merge_copies_of(copies, &origins, &mut self.timelines))
+        self.merge_fronts(|series| series.labels == labels)
+    }
+
+    /// Takes the next series of those inputs where it is the `same`, at least one, and merges them.
+    fn merge_fronts(&mut self, same: impl Fn(&SeriesColumns) -> bool) -> Option<SeriesColumns> {
+        let (mut origins, mut copies) =
+            (Vec::with_capacity(self.inputs.len()), Vec::with_capacity(self.inputs.len()));
+        for input in &mut self.inputs {
+            if let Some(series) = input.ready.pop_front_if(|series| same(series)) {
+                origins.push(input.origin);
+                copies.push(series);
+            }
+        }
+        (!copies.is_empty()).then(|| merge_copies_of(copies, &origins, &mut self.timelines))
     }
 }
 
@@ -211,10 +229,9 @@ impl SeriesCursor for MergeCursor<'_> {
             {
                 return Ok(Some(rest.into()));
             }
-            let Some((first, alone)) = first_of(&self.inputs) else { break };
-            let series = match alone {
-                true => self.inputs[first].ready.pop_front(),
-                false => self.merge_front(first),
+            let series = match same_next(&self.inputs) {
+                true => self.merge_fronts(|_| true),
+                false => self.next_alone_or_merged(),
             };
             let Some(series) = series else { break };
             samples += series.ts_ms.len();
@@ -284,6 +301,9 @@ pub fn merge_copies_of(
         return copies.pop().expect("one copy");
     }
     // Blocks usually follow one another in time without overlap, whatever order they were written in.
+    if copies.windows(2).all(|w| w[0].ts_ms.last() < w[1].ts_ms.first()) {
+        return concatenate(copies, timelines);
+    }
     let mut by_time: Vec<usize> = (0..copies.len()).collect();
     by_time.sort_by_key(|i| copies[*i].ts_ms.first().copied());
     if by_time.windows(2).all(|w| copies[w[0]].ts_ms.last() < copies[w[1]].ts_ms.first()) {
