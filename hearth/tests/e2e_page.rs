@@ -6,9 +6,11 @@ mod test_services;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use test_services::ceph::Ceph;
 use test_services::prometheus::{NodeExporter, Prometheus};
-use test_services::{hearth, installed, now_ms, recording, series};
+use test_services::{Hearth, hearth, installed, now_ms, recording, series, split, wait_for};
 
 /// Where the page's sources, their tools and the scripts lie.
 fn sources() -> std::path::PathBuf {
@@ -36,12 +38,18 @@ fn tools() {
 
 /// Runs a script over the pages of a server; `end_ms` is the time of the last sample that it looks at.
 fn browse(script: &str, base: &str, end_ms: i64) {
+    browse_with(script, base, end_ms, &[]);
+}
+
+/// The same, with more that the script is told.
+fn browse_with(script: &str, base: &str, end_ms: i64, told: &[(&str, &str)]) {
     tools();
     let ran = Command::new(installed("node", "nodejs"))
         .arg(format!("test/{script}"))
         .arg(format!("{base}/"))
         .arg((end_ms / 1000).to_string())
         .env("CHROMIUM", installed("chromium", "chromium"))
+        .envs(told.iter().copied())
         .current_dir(sources())
         .stdin(Stdio::null())
         .output()
@@ -135,9 +143,67 @@ fn page_shows_real_data_and_a_year() {
     let exporter = NodeExporter::start(folder.path());
     let url = format!("{}/api/v1/write", hearth.api.base);
     let _prometheus = Prometheus::start(folder.path(), &exporter, &url);
-    test_services::wait_for("a minute of samples", std::time::Duration::from_secs(180), || {
+    wait_for("a minute of samples", Duration::from_secs(180), || {
         let counted = hearth.api.instant("count_over_time(node_load1[5m]) >= 45", now_ms());
         (!counted.is_empty()).then_some(())
     });
     browse("real.mjs", &hearth.api.base, end_s * 1000);
+}
+
+/// bcrypt of `open sesame` with cost 4.
+const HASH: &str = "$2b$04$XkaT3QbrE9Dj1fN5pFQj7.Ql86aHmUcRLWLRlOeEVa0FsFLGA5i2q";
+
+/// Two hours of a counter, two more at each of its samples.
+fn pages(end_ms: i64) -> Vec<(i64, f64)> {
+    (0..120).rev().map(|i| (end_ms - i * 15_000, 2.0 * (120 - i) as f64)).collect()
+}
+
+#[test]
+fn page_asks_for_a_password_and_keeps_what_was_typed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let end = now_ms() / 15_000 * 15_000;
+    let start = hearth::Start::at(folder.path()).config("self_metrics_interval: 0s\n");
+    let mut open = start.ready();
+    open.api.write(&[series(&[("__name__", "pages_total")], &pages(end))]);
+    // The samples are there already when the passwords come.
+    let mut start = open.start.clone();
+    open.kill();
+    let web = folder.path().join("web.yml");
+    std::fs::write(&web, format!("basic_auth_users:\n  ann: {HASH}\n")).expect("a file");
+    start.config = Some(format!("self_metrics_interval: 0s\nweb: {{config_file: {}}}\n", web.display()));
+    let hearth = start.spawn();
+    wait_for("hearth to ask for a password", Duration::from_secs(60), || {
+        hearth.api.try_get("/-/ready", &[]).is_ok_and(|a| a.status == 401).then_some(())
+    });
+    let told = [("WEB_CONFIG", web.to_str().expect("a plain path"))];
+    browse_with("login.mjs", &hearth.api.base, end, &told);
+}
+
+#[test]
+fn page_of_a_querier_shows_its_members_and_who_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ceph = Ceph::start(folder.path());
+    ceph.s3.create_bucket("split");
+    let mut ingesters =
+        ["ingest-0", "ingest-1"].map(|n| split::start(folder.path(), n, "ingest", &ceph, "").spawn());
+    ingesters.iter_mut().for_each(Hearth::wait_ready);
+    let querier = split::start(folder.path(), "query-0", "query", &ceph, "").ready();
+    let end = now_ms() / 15_000 * 15_000;
+    for (n, ingester) in ingesters.iter().enumerate() {
+        ingester.api.write(&[series(&[("__name__", "pages_total"), ("n", &n.to_string())], &pages(end))]);
+    }
+    let owing = |late: bool| {
+        let members = querier.api.get("/api/v1/status/members", &[]).data();
+        let all = members["members"].as_array().cloned().unwrap_or_default();
+        all.iter().filter(|m| m["owesSamples"] == true && m["late"] == late).count()
+    };
+    wait_for("both to say that they hold samples", Duration::from_secs(60), || {
+        (owing(false) == 2).then_some(())
+    });
+    browse_with("members.mjs", &querier.api.base, end, &[("STATE", "there")]);
+    let [first, mut second] = ingesters;
+    second.kill();
+    wait_for("one to be called away", Duration::from_secs(60), || (owing(true) == 1).then_some(()));
+    browse_with("members.mjs", &querier.api.base, end, &[("STATE", "away")]);
+    drop(first);
 }

@@ -122,6 +122,41 @@ fn traces_of_what_nobody_asked_for_reach_a_collector() {
 }
 
 #[test]
+fn traces_of_a_compaction_reach_a_collector() {
+    const HOUR_MS: i64 = 3_600_000;
+    let (collector, port) = Collector::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = format!(
+        "traces: {{endpoint: 'http://127.0.0.1:{port}'}}\nself_metrics_interval: 0\nlog: {{level: warn}}\n\
+         compactor: {{interval: 200ms}}\n"
+    );
+    let hearth = Start::at(folder.path()).config(&config).ready();
+    // A half day that is over, in four blocks.
+    let begin = (now_ms() / (12 * HOUR_MS) - 6) * 12 * HOUR_MS;
+    for part in 0..4 {
+        let from = begin + part * 3 * HOUR_MS;
+        let samples: Vec<_> = (0..60).map(|i| (from + i * 60_000, i as f64)).collect();
+        hearth.api.write(&[series(&[("__name__", "up")], &samples)]);
+        hearth.api.flush();
+    }
+    let number = |span: &Value, key: &str| -> i64 {
+        attribute(span, key)["intValue"].as_str().and_then(|n| n.parse().ok()).unwrap_or(0)
+    };
+    let merged = wait_for("a span of a job that merges", PATIENCE, || {
+        let spans = collector.0.lock().expect("a lock").clone();
+        let mut jobs = spans.into_iter().filter(|s| s["name"] == "compact");
+        jobs.find(|s| number(s, "inputs") > 1 && number(s, "samples_written") > 0)
+    });
+    assert_eq!(merged["parentSpanId"].as_str().unwrap_or_default(), "", "it begins a trace");
+    assert_eq!(attribute(&merged, "tenant")["stringValue"], "default");
+    assert!(attribute(&merged, "why")["stringValue"].as_str().is_some_and(|why| !why.is_empty()), "{merged}");
+    // The samples, and rollups of them.
+    assert!(number(&merged, "outputs") >= 1, "{merged}");
+    assert!(number(&merged, "samples_read") >= number(&merged, "samples_written"), "{merged}");
+    assert_eq!(merged["status"], Value::Null);
+}
+
+#[test]
 fn exemplars_of_own_metrics_are_stored_and_lead_to_traces() {
     let (_collector, port) = Collector::start();
     let folder = tempfile::tempdir().expect("a folder");

@@ -60,16 +60,16 @@ impl Storage for RuleStorage {
         self.db.source(tenant)
     }
 
-    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, WriteError> {
+    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<(usize, String)>, WriteError> {
         let mut refused = Vec::new();
         self.runtime.block_on(async {
             let mut appender = self.db.appender(tenant).await.map_err(WriteError::new)?;
             let mut labels: Vec<(&str, &str)> = Vec::new();
-            for row in rows {
+            for (at, row) in rows.iter().enumerate() {
                 labels.clear();
                 labels.extend(&row.labels);
                 if let Some(why) = self.too_large(&labels) {
-                    refused.push(format!("{}: {why}", row.labels));
+                    refused.push((at, format!("{}: {why}", row.labels)));
                     continue;
                 }
                 let series = appender.series(&labels);

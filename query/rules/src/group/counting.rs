@@ -35,12 +35,13 @@ impl Metrics {
         let _ = self.missed.get_or_create(&labels);
     }
 
-    pub(crate) fn rule_evaluated(&self, group: &Group, failed: bool, took: Duration) {
+    /// After an evaluation of some of a group's rules, which took so long one after the other.
+    pub(crate) fn rules_evaluated(&self, group: &Group, count: u64, failed: u64, took: Duration) {
         let labels = labels(group);
-        self.evaluations.get_or_create(&labels).inc();
+        self.evaluations.get_or_create(&labels).inc_by(count);
         self.rule_seconds.inc_by(took.as_secs_f64());
-        if failed {
-            self.failures.get_or_create(&labels).inc();
+        if failed > 0 {
+            self.failures.get_or_create(&labels).inc_by(failed);
         }
     }
 

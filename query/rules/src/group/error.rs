@@ -1,13 +1,14 @@
 //! Why a rule gave nothing, or why what it gave was not written.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use query::value::QueryError;
 
 use crate::alert::AlertError;
 
 /// Why an evaluation failed. The texts of what upstream knows too are upstream's: the API shows them.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EvaluationError {
     /// The expression could not be carried out.
     #[error(transparent)]
@@ -31,13 +32,21 @@ pub enum EvaluationError {
     Write(#[from] WriteError),
 }
 
+impl EvaluationError {
+    /// For a rule some of whose samples were refused, each with its reason.
+    pub(super) fn of_refused(refused: Vec<String>) -> Option<EvaluationError> {
+        let count = refused.len();
+        refused.into_iter().next().map(|first| EvaluationError::Refused { count, first })
+    }
+}
+
 /// The store did not take what was to be written; nothing was. It is what the store says, whatever it is.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct WriteError(Box<dyn Error + Send + Sync>);
+pub struct WriteError(Arc<dyn Error + Send + Sync>);
 
 impl WriteError {
     pub fn new(cause: impl Error + Send + Sync + 'static) -> WriteError {
-        WriteError(Box::new(cause))
+        WriteError(Arc::new(cause))
     }
 }

@@ -18,7 +18,7 @@ impl Storage for MemoryStorage {
         self.0.clone()
     }
 
-    fn write(&self, _: &TenantId, rows: &[Row]) -> Result<Vec<String>, WriteError> {
+    fn write(&self, _: &TenantId, rows: &[Row]) -> Result<Vec<(usize, String)>, WriteError> {
         for row in rows {
             self.0.append(&row.labels, row.ts_ms, row.value.clone(), 0);
         }

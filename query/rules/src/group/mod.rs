@@ -1,15 +1,17 @@
 //! Groups of rules at work: when they are evaluated, what an evaluation does, and how a reload passes state
 //! on.
 //!
-//! [`schedule`] says when, [`dependencies`] in which order, [`evaluate`] what one rule gives, [`runner`]
-//! keeps the state of one group, [`backlog`] holds the slots that were missed, [`reload`] matches old groups
-//! with new ones; all of these are pure or take time and storage as arguments. [`running`] has the threads.
-//! Where several processes share the groups, [`sharing`] says who evaluates which, and [`handover`] what the
-//! next one has to know.
+//! [`schedule`] says when, [`dependencies`] in which order, [`evaluate`] what one rule gives, [`batch`] what
+//! several do that are written together, [`runner`] keeps the state of one group, [`backlog`] holds the slots
+//! that were missed, [`reload`] matches old groups with new ones; all of these are pure or take time and
+//! storage as arguments. [`running`] has the threads. Where several processes share the groups, [`sharing`]
+//! says who evaluates which, and [`handover`] what the next one has to know.
 
 pub mod backlog;
+mod batch;
 mod counting;
 pub mod dependencies;
+pub mod environment;
 pub mod error;
 pub mod evaluate;
 pub mod handover;
@@ -136,8 +138,9 @@ pub trait Storage: Send + Sync + 'static {
     fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
 
     /// Writes samples; when it returns they are durable, and every view that is taken from then on has
-    /// them. Single samples that cannot be taken are said in the list, the others are stored.
-    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<String>, WriteError>;
+    /// them. Single samples that cannot be taken are said in the list, ascending by place in `rows` and with
+    /// the reason, the others are stored.
+    fn write(&self, tenant: &TenantId, rows: &[Row]) -> Result<Vec<(usize, String)>, WriteError>;
 }
 
 /// Where alerts go. Must not block.

@@ -4,52 +4,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::clock::Clock;
 use model::labels::Labels;
-use model::sample::{Value, stale_nan};
-use query::engine::Engine;
-use tracing::field::Empty;
 
+use super::batch::{self, Place, stale_rows};
 use super::dependencies::batches;
+use super::environment::{Environment, RuleState};
 use super::error::{EvaluationError, WriteError};
-use super::evaluate::{Evaluated, alerting, recording};
+use super::evaluate::recording;
 use super::handover::{self, AlertState, GroupState};
 use super::reload::predecessors;
 use super::schedule::Slots;
-use super::side_by_side::SpareThreads;
-use super::view::{GroupView, Health, RuleView};
-use super::{CompiledRule, Group, Notify, Ownership, Row, Storage};
-use crate::alert::Alerts;
-use crate::alert::restore::{self, Restore};
-use crate::metrics::Metrics;
-use crate::template::SharedExternal;
-
-/// What all groups work with.
-pub struct Environment {
-    pub engine: Engine,
-    pub storage: Arc<dyn Storage>,
-    pub notify: Arc<dyn Notify>,
-    pub clock: Arc<dyn Clock>,
-    pub external: SharedExternal,
-    pub restore: Restore,
-    /// How long an alert that has not changed is not sent again.
-    pub resend_delay_ms: i64,
-    pub metrics: Metrics,
-    pub ownership: Arc<dyn Ownership>,
-    /// For rules of one group that do not read one another's series.
-    pub spare: SpareThreads,
-}
-
-/// The state of one rule.
-#[derive(Debug, Default)]
-struct RuleState {
-    /// Series of the last evaluation that worked.
-    seen: HashSet<Labels>,
-    alerts: Alerts,
-    /// Whether it is known since when its alerts were pending before the process started.
-    restored: bool,
-    view: RuleView,
-}
+use super::view::{GroupView, Health};
+use super::{CompiledRule, Group};
+use crate::alert::restore;
 
 /// A group at work.
 #[derive(Debug)]
@@ -231,22 +198,11 @@ impl Runner {
             lag_s = self.lag_s,
             rules = group.rules.len()
         );
-        for batch in &self.batches {
+        for of_batch in &self.batches {
             let rules = group.rules.iter().zip(&mut self.rules).enumerate();
-            let of_batch = rules.filter(|(at, _)| batch.binary_search(at).is_ok()).map(|(_, rule)| rule);
-            env.spare.for_each(of_batch.collect(), |(rule, state)| {
-                // By name: the threads that help are in no span.
-                let span = tracing::debug_span!(
-                    parent: &span, "evaluate_rule", rule = rule.rule.name(),
-                    samples_read = Empty, series_written = Empty, error = Empty
-                );
-                span.in_scope(|| evaluate_rule(env, &group, rule, state, slot_ms));
-                span.record("samples_read", state.view.samples_read);
-                span.record("series_written", state.view.series_written);
-                if let Some(error) = &state.view.last_error {
-                    span.record("error", error.as_str());
-                }
-            });
+            let of_batch = rules.filter(|(at, _)| of_batch.binary_search(at).is_ok()).map(|(_, rule)| rule);
+            let places = of_batch.map(|(rule, state)| Place { rule, state }).collect();
+            batch::evaluate(env, &group, places, slot_ms, &span);
         }
         if !env.ownership.holds(&self.group.key) {
             return false;
@@ -290,7 +246,7 @@ impl Runner {
         for (at, rule) in group.rules.iter().enumerate().filter(|(_, r)| !r.rule.is_alert()) {
             let source = env.storage.source(&group.key.tenant);
             let filled = recording(&env.engine, &*source, rule, time_ms)
-                .and_then(|e| write(env, &group, e.result, &mut self.backfill.seen[at], time_ms));
+                .and_then(|e| batch::write(env, &group, e.result, &mut self.backfill.seen[at], time_ms));
             if let Err(cause) = filled {
                 failed = Err(FillError::Rule { rule: rule.rule.name().to_owned(), cause });
             }
@@ -357,90 +313,6 @@ impl Runner {
             backfilled: self.backfilled,
         }
     }
-}
-
-/// Evaluates one rule at a slot, tells its alerts and writes its series.
-fn evaluate_rule(env: &Environment, group: &Group, rule: &CompiledRule, state: &mut RuleState, slot_ms: i64) {
-    let begun = Instant::now();
-    let time_ms = slot_ms - group.query_offset_ms;
-    // Taken anew for each rule, so that it sees what the rules before it wrote.
-    let source = env.storage.source(&group.key.tenant);
-    let rows = match rule.rule.is_alert() {
-        false => recording(&env.engine, &*source, rule, time_ms),
-        true => alerting(&env.engine, &*source, rule, time_ms, slot_ms, &env.external.get()).and_then(
-            |Evaluated { result, samples_read }| {
-                state.alerts.evaluate(&rule.timing, slot_ms, result)?;
-                let series = if state.restored { state.alerts.series(&rule.labels) } else { Vec::new() };
-                let row = |(labels, v)| Row { labels, ts_ms: time_ms, value: Value::Float(v) };
-                Ok(Evaluated { result: series.into_iter().map(row).collect(), samples_read })
-            },
-        ),
-    };
-    // An alert goes out though its series cannot be written.
-    if rule.rule.is_alert() {
-        let alerts = state.alerts.to_send(slot_ms, group.interval_ms, env.resend_delay_ms);
-        if !alerts.is_empty() && env.ownership.holds(&group.key) {
-            env.notify.notify(&group.key.tenant, &rule.query, alerts);
-        }
-    }
-    let mut samples_read = 0;
-    let mut series_written = 0;
-    let outcome = rows.and_then(|Evaluated { result, samples_read: read }| {
-        samples_read = read;
-        series_written = result.len() as u64;
-        write(env, group, result, &mut state.seen, time_ms)
-    });
-    if let Err(why) = &outcome {
-        tracing::warn!(
-            tenant = group.key.tenant.as_str(),
-            file = group.key.file,
-            group = group.key.name,
-            rule = rule.rule.name(),
-            "a rule was not evaluated: {why}"
-        );
-    }
-    env.metrics.rule_evaluated(group, outcome.is_err(), begun.elapsed());
-    let alerts = state.alerts.current().into_iter().cloned().collect();
-    state.view = RuleView {
-        health: if outcome.is_ok() { Health::Ok } else { Health::Err },
-        last_error: outcome.err().map(|why| why.to_string()),
-        last_evaluation_ms: Some(env.clock.now_ms()),
-        evaluation_s: begun.elapsed().as_secs_f64(),
-        samples_read,
-        series_written,
-        state: rule.rule.is_alert().then(|| state.alerts.state()),
-        alerts,
-    };
-}
-
-/// Writes the series of a rule, and the end of those that stood before and do not now.
-fn write(
-    env: &Environment,
-    group: &Group,
-    mut rows: Vec<Row>,
-    seen: &mut HashSet<Labels>,
-    time_ms: i64,
-) -> Result<(), EvaluationError> {
-    let now: HashSet<Labels> = rows.iter().map(|r| r.labels.clone()).collect();
-    let gone = seen.difference(&now).cloned().collect();
-    rows.extend(stale_rows(gone, time_ms));
-    // A process that was paused may find that another has gone on with the group in the meantime.
-    if !env.ownership.holds(&group.key) {
-        return Err(EvaluationError::NotOurs);
-    }
-    let refused = match rows.is_empty() {
-        true => Vec::new(),
-        false => env.storage.write(&group.key.tenant, &rows)?,
-    };
-    *seen = now;
-    match refused.first() {
-        None => Ok(()),
-        Some(first) => Err(EvaluationError::Refused { count: refused.len(), first: first.clone() }),
-    }
-}
-
-fn stale_rows(labels: Vec<Labels>, ts_ms: i64) -> Vec<Row> {
-    labels.into_iter().map(|labels| Row { labels, ts_ms, value: Value::Float(stale_nan()) }).collect()
 }
 
 #[cfg(test)]

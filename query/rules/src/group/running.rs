@@ -11,10 +11,11 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::backlog::Backlog;
+use super::environment::Environment;
 use super::handover::{GroupState, Handover, States};
 use super::progress::{Progress, id};
 use super::reload;
-use super::runner::{Environment, Runner, slot_ms};
+use super::runner::{Runner, slot_ms};
 use super::schedule::due;
 use super::view::GroupView;
 use super::{Group, GroupKey};

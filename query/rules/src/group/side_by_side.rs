@@ -34,17 +34,25 @@ impl SpareThreads {
         Taken { from: self, count }
     }
 
-    /// Does the work for every item, on this thread and on as many others as there are to spare.
-    pub fn for_each<T: Send>(&self, items: Vec<T>, work: impl Fn(T) + Sync) {
-        let taken = self.take(items.len().saturating_sub(1));
+    /// What the work gives for every item, in their order: it is done on this thread and on as many others,
+    /// at most `helpers`, as there are to spare.
+    pub fn map<T: Send, R: Send>(
+        &self,
+        items: Vec<T>,
+        helpers: usize,
+        work: impl Fn(T) -> R + Sync,
+    ) -> Vec<R> {
+        let taken = self.take(helpers.min(items.len().saturating_sub(1)));
         if taken.count == 0 {
-            return items.into_iter().for_each(work);
+            return items.into_iter().map(work).collect();
         }
-        let queue = Mutex::new(items.into_iter());
+        let done = Mutex::new(Vec::with_capacity(items.len()));
+        let queue = Mutex::new(items.into_iter().enumerate());
         let worker = || {
             loop {
-                let Some(item) = queue.lock().next() else { return };
-                work(item);
+                let Some((at, item)) = queue.lock().next() else { return };
+                let gave = work(item);
+                done.lock().push((at, gave));
             }
         };
         std::thread::scope(|scope| {
@@ -53,6 +61,9 @@ impl SpareThreads {
             }
             worker();
         });
+        let mut done = done.into_inner();
+        done.sort_unstable_by_key(|(at, _)| *at);
+        done.into_iter().map(|(_, gave)| gave).collect()
     }
 }
 
@@ -67,14 +78,16 @@ mod tests {
         // Each item waits for the other two: they are at work at once.
         let all_here = Barrier::new(3);
         let done = AtomicUsize::new(0);
-        spare.for_each(vec![1, 2, 3], |n| {
+        let gave = spare.map(vec![1, 2, 3], 2, |n| {
             all_here.wait();
             done.fetch_add(n, Ordering::SeqCst);
+            10 * n
         });
-        assert_eq!(done.into_inner(), 6);
+        assert_eq!((done.into_inner(), gave), (6, vec![10, 20, 30]));
         assert_eq!(spare.0.load(Ordering::SeqCst), 2);
         let order = Mutex::new(Vec::new());
-        SpareThreads::default().for_each(vec![1, 2, 3], |n| order.lock().push(n));
-        assert_eq!(order.into_inner(), [1, 2, 3], "none to spare: one after the other");
+        spare.map(vec![1, 2, 3], 0, |n| order.lock().push(n));
+        assert_eq!(order.into_inner(), [1, 2, 3], "none are wanted: one after the other");
+        SpareThreads::default().map(vec![1, 2, 3], 2, |n| assert!(n > 0));
     }
 }

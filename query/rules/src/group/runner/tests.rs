@@ -1,17 +1,22 @@
 //! A group over a store in memory, slot by slot.
 
 use model::clock::ManualClock;
-use model::sample::is_stale;
+use model::sample::{Value, is_stale, stale_nan};
 use model::source::memory::MemorySource;
 use model::tenant::TenantId;
 use parking_lot::Mutex;
+use query::engine::Engine;
 use query::parse::ParseOptions;
 
 use super::*;
 use crate::alert::Outgoing;
+use crate::alert::restore::Restore;
 use crate::file::{FileOptions, parse};
 use crate::group::memory::MemoryStorage;
-use crate::group::{Alone, Defaults};
+use crate::group::side_by_side::SpareThreads;
+use crate::group::{Alone, Defaults, Notify, Ownership};
+use crate::metrics::Metrics;
+use crate::template::SharedExternal;
 
 const M: i64 = 60_000;
 
