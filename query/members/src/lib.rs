@@ -12,7 +12,7 @@
 //!    and the samples in columns, as one Arrow stream ([`wire`]). What the bucket has by now and the member
 //!    has let go of is answered with the number of a newer snapshot, and the query begins again on that one.
 //! 4. [`source`] makes one [`model::source::Source`] of S's blocks and all answers. Copies of a sample are
-//!    one by the rule of [`model::source::merge`]: of several members the one whose name sorts last stands.
+//!    one by the rule of [`model::source::merge::conflict`]: of several members' values the greatest stands.
 //! 5. A member that does not answer fails the query and is named, unless another of its replica group
 //!    answered, or the client wants a part rather than an error: then the answer says what is missing.
 //!
