@@ -27,6 +27,12 @@ export function Meter({ share, children }: { share: number; children: ComponentC
   return <div class="meter"><i style={{ width: Math.max(0, Math.min(100, share * 100)) + '%' }} />{children}</div>;
 }
 
+/** A name that, where it has to, breaks between its words. */
+export function Words({ t }: { t: string }) {
+  const words = t.split(/(?<=[_:./=])(?=[^_:./=])/), most = words.slice(0, 300).concat(words.slice(300).join('') || []);
+  return <>{most.map((word, i) => <>{i > 0 && <wbr />}{word}</>)}</>;
+}
+
 /** A graph of an expression that stands by itself, with the way to the Query page. */
 export function QuickGraph({ expr, range = 3600, more = {} }: { expr: string; range?: number; more?: Partial<Panel> }) {
   const [own, setOwn] = useState<Partial<Panel>>({}), [again, setAgain] = useState(0), root = useRef<HTMLDivElement>(null);

@@ -4,7 +4,7 @@ import { useAsk } from '../ask';
 import { serves, type QueryData } from '../api';
 import { bytes, count, grouped, short, toNumber } from '../format';
 import { go, place } from '../route';
-import { Got, Meter, Page, QuickGraph } from '../Shell';
+import { Got, Meter, Page, QuickGraph, Words } from '../Shell';
 import { useCell, zone } from '../store';
 import { ago, date } from '../time';
 import { queryLink } from '../url';
@@ -20,7 +20,7 @@ const MEMORY: Record<string, string> = { labels: 'names and values', series: 'se
 function List({ title, rows, total, show = grouped, link, hint }: { title: string; rows: Count[]; total?: number; show?(n: number): string; link?(name: string): string; hint: string }) {
   const top = rows[0]?.value || 1;
   return <section class="card block"><h2>{title}</h2><p class="soft">{hint}</p>
-    <table><tbody>{rows.map(r => <tr key={r.name}><td><Meter share={r.value / top}>{link ? <a class="mono" href={link(r.name)}>{r.name || '(none)'}</a> : <span class="mono">{r.name}</span>}</Meter></td><td class="v">{show(r.value)}</td>{total ? <td class="v soft">{(100 * r.value / total).toFixed(1)} %</td> : null}</tr>)}</tbody></table>
+    <table><tbody>{rows.map(r => <tr key={r.name}><td><Meter share={r.value / top}>{link ? <a class="mono" href={link(r.name)}><Words t={r.name || '(none)'} /></a> : <span class="mono"><Words t={r.name} /></span>}</Meter></td><td class="v">{show(r.value)}</td>{total ? <td class="v soft">{(100 * r.value / total).toFixed(1)} %</td> : null}</tr>)}</tbody></table>
     {!rows.length && <p class="soft">Nothing yet.</p>}</section>;
 }
 const pairOf = (pair: string) => { const i = pair.indexOf('='); return `{${pair.slice(0, i)}=${JSON.stringify(pair.slice(i + 1))}}`; };
@@ -88,8 +88,8 @@ function Stored({ limit }: { limit: number }) {
         <History />
         <div class="filters"><label class="check">order <select class="small" value={by} onChange={e => setBy(e.currentTarget.value as 'bytes')}><option value="bytes">bytes</option><option value="series">series, values</option></select></label></div>
         <div class="halves">
-          <section class="card block"><h2>Metrics</h2><p class="soft">What each has cost, rollups included.</p><table><thead><tr><th>Metric</th><th class="v">Series</th><th class="v wide">Samples</th><th class="v">Bytes</th><th class="v wide">Share</th></tr></thead><tbody>{c.metrics.map(m => <tr key={m.name}><td><Meter share={(by === 'bytes' ? m.bytes : m.series) / ((by === 'bytes' ? c.metrics[0].bytes : c.metrics[0].series) || 1)}><a class="mono cut" href={'explore?metric=' + encodeURIComponent(m.name)}>{m.name || '(none)'}</a></Meter></td><td class="v">{grouped(m.series)}</td><td class="v wide">{short(m.samples)}</td><td class="v">{bytes(m.bytes)}</td><td class="v soft wide">{(100 * m.bytes / (c.bytes || 1)).toFixed(1)} %</td></tr>)}</tbody></table></section>
-          <section class="card block"><h2>Labels</h2><p class="soft">A series' bytes fall to its labels alike: this says which labels sit on what is dear.</p><table><thead><tr><th>Label</th><th class="v">Values</th><th class="v wide">Series</th><th class="v">Bytes</th></tr></thead><tbody>{c.labels.map(l => <tr key={l.name}><td><Meter share={(by === 'bytes' ? l.bytes : l.values) / ((by === 'bytes' ? c.labels[0].bytes : c.labels[0].values) || 1)}><span class="mono cut">{l.name}</span></Meter></td><td class="v">{grouped(l.values)}</td><td class="v wide">{grouped(l.series)}</td><td class="v">{bytes(l.bytes)}</td></tr>)}</tbody></table></section>
+          <section class="card block"><h2>Metrics</h2><p class="soft">What each has cost, rollups included.</p><table><thead><tr><th>Metric</th><th class="v">Series</th><th class="v wide">Samples</th><th class="v">Bytes</th><th class="v wide">Share</th></tr></thead><tbody>{c.metrics.map(m => <tr key={m.name}><td><Meter share={(by === 'bytes' ? m.bytes : m.series) / ((by === 'bytes' ? c.metrics[0].bytes : c.metrics[0].series) || 1)}><a class="mono cut" href={'explore?metric=' + encodeURIComponent(m.name)}><Words t={m.name || '(none)'} /></a></Meter></td><td class="v">{grouped(m.series)}</td><td class="v wide">{short(m.samples)}</td><td class="v">{bytes(m.bytes)}</td><td class="v soft wide">{(100 * m.bytes / (c.bytes || 1)).toFixed(1)} %</td></tr>)}</tbody></table></section>
+          <section class="card block"><h2>Labels</h2><p class="soft">A series' bytes fall to its labels alike: this says which labels sit on what is dear.</p><table><thead><tr><th>Label</th><th class="v">Values</th><th class="v wide">Series</th><th class="v">Bytes</th></tr></thead><tbody>{c.labels.map(l => <tr key={l.name}><td><Meter share={(by === 'bytes' ? l.bytes : l.values) / ((by === 'bytes' ? c.labels[0].bytes : c.labels[0].values) || 1)}><span class="mono cut"><Words t={l.name} /></span></Meter></td><td class="v">{grouped(l.values)}</td><td class="v wide">{grouped(l.series)}</td><td class="v">{bytes(l.bytes)}</td></tr>)}</tbody></table></section>
         </div>
       </>}
     </>;
