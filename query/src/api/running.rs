@@ -162,7 +162,8 @@ impl Running {
         Running { lists: Mutex::default(), file }
     }
 
-    /// Queries that a process before this one was at when it crashed, if they are about none but these tenants.
+    /// Queries that a process before this one was at when it crashed, if they are about none but these
+    /// tenants.
     pub fn unfinished(&self, tenants: &Tenants) -> Vec<&ActiveQuery> {
         let all = self.file.iter().flat_map(|file| file.unfinished());
         all.filter(|q| Tenants::shown_as(&q.tenant).is_some_and(|of| tenants.cover(&of))).collect()

@@ -130,7 +130,8 @@ impl Tenants {
         }
     }
 
-    /// Whether whoever acts for these may see what was asked about `other`: all of its tenants are among them.
+    /// Whether whoever acts for these may see what was asked about `other`: all of its tenants are among
+    /// them.
     pub fn cover(&self, other: &Tenants) -> bool {
         match (self, other) {
             (Tenants::Every, _) => true,
