@@ -404,3 +404,78 @@ fn connection_that_is_old_ends_with_an_answer() {
     assert!(status == 200 && head.contains("connection: close"), "{head}");
     assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
 }
+
+/// Sends all of a body before it looks for an answer, as Python's and Rust's clients do.
+fn post_all_first(running: &Running, path: &str, headers: &str, bytes: usize) -> (u16, String) {
+    let mut stream = connect(running);
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).expect("a head");
+    let piece = vec![b'x'; 1 << 20];
+    for sent in (0..bytes).step_by(piece.len()) {
+        let piece = &piece[..piece.len().min(bytes - sent)];
+        stream.write_all(piece).unwrap_or_else(|e| panic!("{path}: cut off after {sent} bytes: {e}"));
+    }
+    let (status, head, _) = read_answer(&mut stream);
+    if head.contains("connection: close") {
+        assert_eq!(stream.read(&mut [0]).expect("the end of the stream"), 0, "{path}");
+    }
+    (status, head)
+}
+
+#[test]
+fn refusals_reach_clients_that_send_a_large_body_first() {
+    let running = Running::start(&["--tenant-header", "X-Scope-OrgID"]);
+    let tenant = "X-Scope-OrgID: default\r\n";
+    let large = 50 << 20;
+    for (path, headers, want) in [
+        ("/api/v1/write", "", 401),
+        ("/api/v1/write", tenant, 413),
+        ("/api/v1/write", &*format!("{tenant}Content-Type: text/plain\r\n"), 415),
+        ("/api/v1/write", &*format!("{tenant}Origin: http://evil.example\r\n"), 403),
+        ("/api/v1/read", tenant, 400),
+        ("/api/v1/nothing", tenant, 404),
+        ("/-/ready", "", 405),
+    ] {
+        let (status, head) = post_all_first(&running, path, headers, large);
+        assert_eq!(status, want, "{path} {headers}");
+        // Whoever can stops sending; the handler of writes reads so much itself.
+        assert!(head.contains("connection: close\r\n") || matches!(status, 413 | 415), "{head}");
+    }
+    // A client that has a library for it.
+    let (status, body) = running.post("/api/v1/write", "application/x-protobuf", &vec![0; large]);
+    assert_eq!(status, 401, "{body}");
+    // Without a place the answer comes as well.
+    let full = Running::start(&["--http-max-connections", "1"]);
+    let answer = loop {
+        // Whoever asked whether it is ready may still be about to leave.
+        let mut only = connect(&full);
+        only.write_all(&get("/api/v1/query?query=1")).expect("a request");
+        if read_answer(&mut only).0 == 200 {
+            let answer = post_all_first(&full, "/api/v1/write", "", large);
+            break (answer, only);
+        }
+    };
+    assert_eq!(answer.0.0, 503);
+}
+
+#[test]
+fn refusal_of_a_small_body_keeps_the_connection_and_asks_for_none_that_waits() {
+    let running = Running::start(&["--tenant-header", "X-Scope-OrgID"]);
+    let mut stream = connect(&running);
+    let body = "x".repeat(100_000);
+    for _ in 0..3 {
+        let head = format!(
+            "POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("a head");
+        stream.write_all(body.as_bytes()).expect("a body on a connection that goes on");
+        let (status, head, _) = read_answer(&mut stream);
+        assert!(status == 401 && !head.contains("connection: close"), "{head}");
+    }
+    let mut stream = connect(&running);
+    let head = "POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("a head");
+    let (status, head, _) = read_answer(&mut stream);
+    assert!(status == 401 && head.contains("connection: close"), "{head}");
+}

@@ -28,6 +28,7 @@ use super::error_json::error_json;
 use super::http2::{self, Activity, Patience};
 use super::request_line::{MAX_TARGET_BYTES, Refusal};
 use super::transport::{Accepted, handshake};
+use super::unread_body;
 use crate::auth::{Auth, ClientCertificate};
 use crate::web_config::ServerTls;
 
@@ -306,13 +307,19 @@ impl Service<Request<Incoming>> for ConnectionService {
         // Below any prefix.
         let health = ["/-/healthy", "/-/ready"].iter().any(|path| request.uri().path().ends_with(path));
         Box::pin(async move {
-            if !health && !seat.has_room().await {
-                let reason = "all connections are in use (http.max_connections): try again";
-                let mut response = refused(&Refusal::new(503, reason));
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-                return Ok(response);
+            let (request, unread) = match activity {
+                Some(_) => (request.map(Body::new), None),
+                None => unread_body::watch(request),
+            };
+            let mut response = if health || seat.has_room().await {
+                app.oneshot(request).await?
+            } else {
+                drop(request);
+                no_room()
+            };
+            if let Some(unread) = unread {
+                unread.linger(&mut response);
             }
-            let mut response = app.oneshot(request.map(Body::new)).await?;
             Ok(match activity {
                 Some(activity) => response.map(|body| activity.watched(body)),
                 None => {
@@ -324,6 +331,14 @@ impl Service<Request<Incoming>> for ConnectionService {
             })
         })
     }
+}
+
+/// The answer to a request that no place in the reserve became free for.
+fn no_room() -> Response<Body> {
+    let reason = "all connections are in use (http.max_connections): try again";
+    let mut response = refused(&Refusal::new(503, reason));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    response
 }
 
 /// When a connection has been kept for long enough: a tenth sooner or later, so that those which began

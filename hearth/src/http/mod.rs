@@ -11,6 +11,8 @@
 //! 6. It is asked who sends it and for whom ([`admission`]).
 //! 7. The [`routes`] of the roles answer, wrapped in counting, compression and an answer for handlers that
 //!    panic.
+//! 8. What the client still sends of a body that nobody read is dropped ([`unread_body`]), so that it sees
+//!    the answer.
 
 mod admission;
 mod client_stream;
@@ -24,5 +26,6 @@ pub mod prefix;
 mod request_line;
 mod routes;
 mod transport;
+mod unread_body;
 
 pub use routes::Server;

@@ -383,7 +383,7 @@ impl Source for FreshSource {
         }
         match self.ingesters.reader().source(&self.tenant, snapshot) {
             Some(bucket) => bucket.select_beside(selection, &unsettled_ms, fresh),
-            None => Ok(Box::new(MergeCursor::of_origins(fresh))),
+            None => Ok(Box::new(MergeCursor::of_origins(fresh).charged(&selection.budget))),
         }
     }
 

@@ -28,7 +28,7 @@ use model::source::at_once::{is_at_once, may_read_samples, may_read_series, may_
 use model::source::merge::conflict::Origin;
 use model::source::merge::{MergeCursor, union_of_sorted};
 use model::source::{
-    Budget, LabelQuery, ResolutionPart, RollupHints, Selection, SeriesColumns, SeriesCursor, Source,
+    Budget, Charge, LabelQuery, ResolutionPart, RollupHints, Selection, SeriesColumns, SeriesCursor, Source,
     SourceError,
 };
 use model::span::span_end;
@@ -37,8 +37,11 @@ use model::tenant::TenantId;
 pub use crate::block::read::cache::CacheStats;
 pub use crate::block::read::store::BlockStore;
 
-/// Samples that one step of a block's cursor reads.
-const BATCH_SAMPLES: u64 = 256 * 1024;
+/// Samples that one step of a block's cursor reads. The blocks of a selection hold a step each at the same
+/// time, so of many blocks it is less, though not so little that pages would be read over and over.
+const BATCH_SAMPLES: std::ops::RangeInclusive<u64> = 64 * 1024..=256 * 1024;
+/// Samples that the blocks of a selection hold together, about.
+const SELECTION_SAMPLES: u64 = 4 << 20;
 /// Rows that one step reads at most, where rows are short.
 const BATCH_ROWS: usize = 16 * 1024;
 /// A selection's samples are kept in the cache where they take at most one part in so many of it.
@@ -135,8 +138,10 @@ impl BucketSource {
             }
             wanted.extend(blocks.iter().filter(|b| b.may_hold(&selection.matchers)).map(|b| (at, b.clone())));
         }
-        // For the blocks together, whichever of them hold most of it.
-        let keep_bytes = AtomicU64::new(self.store.cache.capacity_bytes() as u64 / KEPT_PART);
+        let together = Together {
+            keep_bytes: AtomicU64::new(self.store.cache.capacity_bytes() as u64 / KEPT_PART),
+            batch_samples: batch_samples(wanted.len()),
+        };
         let cursors = self.for_each(
             &wanted,
             rayon::current_num_threads(),
@@ -145,7 +150,7 @@ impl BucketSource {
                 selection.budget.check()?;
                 let part = &parts[*at].0;
                 let range = (part.min_t_ms, part.max_t_ms);
-                Ok((*at, BlockCursor::open(self, meta, selection, range, &keep_bytes)?))
+                Ok((*at, BlockCursor::open(self, meta, selection, range, &together)?))
             },
         )?;
         let mut by_part: Vec<Vec<(Origin, Box<dyn SeriesCursor + 'a>)>> =
@@ -158,10 +163,10 @@ impl BucketSource {
         // whose it is.
         let mut all = match by_part.len() {
             0 | 1 => by_part.pop().unwrap_or_default(),
-            _ => by_part.into_iter().enumerate().map(part_as_one).collect(),
+            _ => by_part.into_iter().enumerate().map(|part| part_as_one(part, &selection.budget)).collect(),
         };
         all.extend(beside);
-        Ok(Box::new(MergeCursor::of_origins(all)))
+        Ok(Box::new(MergeCursor::of_origins(all).charged(&selection.budget)))
     }
 
     /// Runs `work` for each item, those whose block needs the network at the same time, the others on so many
@@ -302,9 +307,10 @@ fn on_threads<W: Send>(threads: usize, work: Vec<W>, run: impl Fn(W) + Sync) {
 /// The cursors of a part as one, and whose samples these are.
 fn part_as_one<'a>(
     (number, cursors): (usize, Vec<(Origin, Box<dyn SeriesCursor + 'a>)>),
+    budget: &Arc<Budget>,
 ) -> (Origin, Box<dyn SeriesCursor + 'a>) {
     let origin = Origin::joined(cursors.iter().map(|(origin, _)| *origin), number as u64);
-    (origin, Box::new(MergeCursor::of_origins(cursors)))
+    (origin, Box::new(MergeCursor::of_origins(cursors).charged(budget)))
 }
 
 /// Whether a matcher asks for metrics by what their names are, not by what they are not.
@@ -392,6 +398,7 @@ struct BlockCursor {
     block: Block,
     table: Arc<SeriesTable>,
     plan: RowPlan,
+    batch_samples: u64,
     /// Planned rows before this are done.
     at: usize,
     range: (i64, i64),
@@ -402,17 +409,32 @@ struct BlockCursor {
     budget: Arc<Budget>,
     /// Read while the block was opened, so that several blocks' first reads overlap.
     first: Option<Vec<SeriesColumns>>,
+    /// For the first read.
+    held: Charge,
+    /// For the plan.
+    _planned: Charge,
+}
+
+/// What the blocks of a selection share.
+struct Together {
+    /// Room in the cache for their samples, whichever of them hold most of it.
+    keep_bytes: AtomicU64,
+    batch_samples: u64,
+}
+
+/// Samples that a step reads where so many blocks are read at once.
+fn batch_samples(blocks: usize) -> u64 {
+    (SELECTION_SAMPLES / blocks.max(1) as u64).clamp(*BATCH_SAMPLES.start(), *BATCH_SAMPLES.end())
 }
 
 impl BlockCursor {
-    /// `None` if the block has nothing of it. Its samples stay in the cache if they fit into what is left of
-    /// `keep_bytes`.
+    /// `None` if the block has nothing of it.
     fn open(
         source: &BucketSource,
         meta: &Arc<BlockMeta>,
         selection: &Selection,
         range: (i64, i64),
-        keep_bytes: &AtomicU64,
+        together: &Together,
     ) -> Result<Option<BlockCursor>, SourceError> {
         let (block, table) = source.open(meta, &[&selection.matchers], Some(range))?;
         let mut series = table.matching(&selection.matchers, &selection.budget)?;
@@ -428,15 +450,32 @@ impl BlockCursor {
         let mut plan = block.plan(&series, range.0, range.1)?;
         may_read_samples(plan.samples())?;
         if meta.resolution_ms == 0 {
-            plan = plan.keeping_rows(keep_bytes);
+            plan = plan.keeping_rows(&together.keep_bytes);
         }
         let carried = Carried::of(&series, &selection.budget);
         let aggregates = selection.hints.rollups.aggregates;
         let budget = selection.budget.clone();
         let (at, first) = (0, None);
-        let mut cursor =
-            BlockCursor { block, table, plan, at, range, visibility, aggregates, carried, budget, first };
+        let (held, mut planned) = (Charge::of(&budget), Charge::of(&budget));
+        planned.add(size_of_val(&plan.rows[..]) as u64)?;
+        let mut cursor = BlockCursor {
+            block,
+            table,
+            plan,
+            batch_samples: together.batch_samples,
+            at,
+            range,
+            visibility,
+            aggregates,
+            carried,
+            budget,
+            first,
+            held,
+            _planned: planned,
+        };
         cursor.first = cursor.read_more()?;
+        let bytes = cursor.first.iter().flatten().map(SeriesColumns::own_bytes).sum();
+        cursor.held.add(bytes)?;
         Ok(cursor.first.is_some().then_some(cursor))
     }
 
@@ -449,7 +488,7 @@ impl BlockCursor {
             for of_series in rows.chunk_by(|a, b| a.series == b.series) {
                 count += of_series.len();
                 samples += of_series.iter().map(|r| u64::from(r.n)).sum::<u64>();
-                if samples >= BATCH_SAMPLES || count >= BATCH_ROWS {
+                if samples >= self.batch_samples || count >= BATCH_ROWS {
                     break;
                 }
             }
@@ -481,6 +520,7 @@ impl BlockCursor {
 
 impl SeriesCursor for BlockCursor {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+        self.held.let_go(u64::MAX);
         match self.first.take() {
             Some(first) => Ok(Some(first)),
             None => self.read_more(),

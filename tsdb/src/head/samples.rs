@@ -87,6 +87,9 @@ pub enum Newest {
     NotAtHand,
 }
 
+/// What the bytes of a chunk that was copied take beside themselves.
+const COPIED_CHUNK_BYTES: usize = 48;
+
 /// A moment's view of [`Samples`], free of locks.
 #[derive(Clone, Debug, Default)]
 pub struct SamplesView {
@@ -299,13 +302,12 @@ impl Samples {
         // In-order chunks ascend: begin at the first that reaches the range.
         let closed = self.closed();
         let from = closed.partition_point(|c| c.max_t_ms < min_t);
-        view.in_order.extend(closed[from..].iter().take_while(|c| c.min_t_ms <= max_t).cloned());
-        if let Some(o) = &self.open
-            && o.last_t_ms() >= min_t
-            && o.first_t_ms() <= max_t
-        {
-            view.in_order.push(o.snapshot());
-        }
+        let closed = &closed[from..][..closed[from..].partition_point(|c| c.min_t_ms <= max_t)];
+        let open = self.open.as_ref().filter(|o| o.last_t_ms() >= min_t && o.first_t_ms() <= max_t);
+        // A query holds as many views as it has series: no more room than is needed.
+        view.in_order.reserve_exact(closed.len() + usize::from(open.is_some()));
+        view.in_order.extend_from_slice(closed);
+        view.in_order.extend(open.map(OpenChunk::snapshot));
         if let Some(late) = self.late() {
             view.late.extend(late.closed.iter().filter(touches).cloned());
             let (a, b) =
@@ -487,6 +489,14 @@ impl SamplesView {
 
     pub fn is_empty(&self) -> bool {
         self.in_order.is_empty() && self.late.is_empty() && self.buffer.is_empty()
+    }
+
+    /// About how many bytes it holds that the head does not: the open chunk is a copy.
+    pub fn own_bytes(&self) -> u64 {
+        let copied = self.in_order.last().map_or(0, |open| open.bytes.len() + COPIED_CHUNK_BYTES);
+        let chunks = self.in_order.capacity() + self.late.capacity();
+        let late = self.buffer.capacity() * size_of::<(i64, Value, i64)>();
+        (copied + chunks * size_of::<Chunk>() + late) as u64
     }
 
     /// How many samples lie in each stretch of time that `stretch` names, late ones that replace others

@@ -15,13 +15,18 @@ use crate::deletion::{Intervals, RetentionRules};
 use crate::head::chunk::{Columns, DecodedTimes};
 use model::labels::Labels;
 use model::matcher::Matcher;
-use model::source::{Budget, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use model::source::{
+    Budget, Charge, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+};
 
 /// Series decoded at once: enough work for all cores, little enough to hold.
 const BATCH: usize = 256;
 
 /// Series that are looked at sooner than other cores take part.
 const FEW_LOOKS: usize = 1024;
+
+/// Series that are looked at before what they take is charged.
+const LOOKS: usize = 16 << 10;
 
 /// A tenant's series and samples in memory, of some generations.
 pub struct HeadSource {
@@ -62,9 +67,10 @@ impl HeadSource {
 
     fn walk(&self, rest: Vec<(Labels, Look)>, min_t: i64, max_t: i64, budget: Arc<Budget>) -> HeadCursor {
         let generations = self.generations.clone();
-        let (times, timelines) = (DecodedTimes::default(), SeenTimelines::default());
-        let rest = rest.into_iter();
-        HeadCursor { rest, metrics: None, generations, min_t, max_t, budget, times, timelines }
+        let (rest, held) = (rest.into_iter(), Charge::default());
+        let times = DecodedTimes::of(&budget);
+        let timelines = SeenTimelines { by_ends: HashMap::new(), timestamps: 0, held: Charge::of(&budget) };
+        HeadCursor { rest, held, metrics: None, generations, min_t, max_t, budget, times, timelines }
     }
 
     fn cursor(&self, selection: &Selection) -> Result<HeadCursor, SourceError> {
@@ -79,12 +85,21 @@ impl HeadSource {
             let look = self.look(&labels, &series, (min_t, max_t), newest_only)?;
             Some((labels, look))
         };
-        // Each series and its samples lie somewhere else: what is waited for is memory.
-        let looks = match selected.len() < FEW_LOOKS {
-            true => selected.into_iter().filter_map(look).collect(),
-            false => selected.into_par_iter().filter_map(look).collect(),
-        };
-        Ok(self.walk(looks, min_t, max_t, budget))
+        let mut held = Charge::of(&budget);
+        let mut looks = Vec::with_capacity(selected.len());
+        let mut selected = selected.into_iter();
+        while selected.len() > 0 {
+            budget.check()?;
+            let some: Vec<_> = selected.by_ref().take(LOOKS).collect();
+            // Each series and its samples lie somewhere else: what is waited for is memory.
+            let some: Vec<_> = match some.len() < FEW_LOOKS {
+                true => some.into_iter().filter_map(look).collect(),
+                false => some.into_par_iter().filter_map(look).collect(),
+            };
+            held.add(some.iter().map(|(_, look)| look.own_bytes()).sum())?;
+            looks.extend(some);
+        }
+        Ok(HeadCursor { held, ..self.walk(looks, min_t, max_t, budget) })
     }
 
     /// A look at the samples of a series at this moment, if there are any.
@@ -173,9 +188,22 @@ enum Look {
     Later(Arc<Series>),
 }
 
+impl Look {
+    /// About how many bytes it holds until its turn comes.
+    fn own_bytes(&self) -> u64 {
+        let views = match self {
+            Look::Taken(views, _) => views.iter().map(SamplesView::own_bytes).sum(),
+            Look::Newest(_) | Look::Later(_) => 0,
+        };
+        views + size_of::<(Labels, Look)>() as u64
+    }
+}
+
 /// Decodes views batch by batch, on all cores.
 pub struct HeadCursor {
     rest: std::vec::IntoIter<(Labels, Look)>,
+    /// For the views in the rest: a wide selection copies as many open chunks as it has series.
+    held: Charge,
     /// Series by metric that are yet to come.
     metrics: Option<(Arc<Head>, std::vec::IntoIter<RoaringBitmap>)>,
     generations: RangeInclusive<u64>,
@@ -194,10 +222,10 @@ type Alike = Vec<Arc<[i64]>>;
 
 /// The timelines of the series seen, of which those of one scrape are one. By length and ends, because
 /// targets take turns and each of them has many series.
-#[derive(Default)]
 struct SeenTimelines {
     by_ends: HashMap<(usize, i64, i64), Alike>,
     timestamps: usize,
+    held: Charge,
 }
 
 impl SeenTimelines {
@@ -207,11 +235,15 @@ impl SeenTimelines {
         if let Some(seen) = self.by_ends.get(&key).and_then(|all| all.iter().find(|t| ***t == *ts_ms)) {
             return seen.clone();
         }
-        if self.timestamps + ts_ms.len() > SHARED_TIMESTAMPS {
-            *self = SeenTimelines::default();
+        let (shared, bytes): (Arc<[i64]>, _) = (ts_ms.into(), 8 * ts_ms.len() as u64);
+        if self.timestamps + ts_ms.len() > SHARED_TIMESTAMPS || !self.held.add_spare(bytes) {
+            (self.by_ends, self.timestamps) = (HashMap::new(), 0);
+            self.held.let_go(u64::MAX);
+            if !self.held.add_spare(bytes) {
+                return shared;
+            }
         }
         self.timestamps += ts_ms.len();
-        let shared: Arc<[i64]> = ts_ms.into();
         let alike = self.by_ends.entry(key).or_default();
         // Many that only look alike are not searched through.
         alike.truncate(7);
@@ -224,7 +256,9 @@ impl SeriesCursor for HeadCursor {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
         loop {
             self.budget.check()?;
+            let of_each = self.held.bytes() / self.rest.len().max(1) as u64;
             let views: Vec<_> = self.rest.by_ref().take(BATCH).collect();
+            self.held.let_go(of_each * views.len() as u64);
             if views.is_empty() {
                 let Some((head, metrics)) = &mut self.metrics else { return Ok(None) };
                 let Some(ids) = metrics.next() else { return Ok(None) };
@@ -300,9 +334,9 @@ mod tests {
     use super::*;
     use model::histogram::Histogram;
     use model::matcher::MatchOp;
-    use model::sample::Value;
-    use model::source::Hints;
+    use model::sample::{Sample, Value};
     use model::source::testing::conformance::{Given, check_conformance};
+    use model::source::{Hints, MemoryPool};
     use model::tenant::TenantId;
     use proptest::prelude::*;
 
@@ -388,5 +422,40 @@ mod tests {
     #[test]
     fn keeps_the_contract_out_of_order_and_across_a_freeze() {
         check_conformance(|given| head(given, |i| i % 3 == 0, true));
+    }
+    #[test]
+    fn views_of_a_wide_selection_are_charged_until_they_are_read() {
+        let one = |i: usize| {
+            let labels = Labels::from_pairs([("__name__", "wide"), ("i", &format!("{i:05}"))]);
+            (labels, (0..9).map(|t| (Sample { ts_ms: t * 1_000, value: Value::Float(1.0) }, 0)).collect())
+        };
+        let source = head((0..4_000).map(one).collect(), |_| false, false);
+        let pool = MemoryPool::new(8 << 20);
+        let select = |max_bytes| {
+            let budget = Budget::within(pool.clone(), u64::MAX, max_bytes, None);
+            let selection = Selection {
+                matchers: Vec::new(),
+                min_t_ms: 0,
+                max_t_ms: 9_000,
+                hints: Hints::default(),
+                budget,
+            };
+            source.select(&selection)
+        };
+        let mut cursor = select(u64::MAX).unwrap();
+        let begun = pool.reserved_bytes();
+        assert!(begun > 4_000 * 200, "{begun}");
+        for _ in 0..8 {
+            cursor.next_batch().unwrap();
+        }
+        let halfway = pool.reserved_bytes();
+        assert!((begun / 3..begun * 2 / 3).contains(&halfway), "{halfway} of {begun}");
+        while cursor.next_batch().unwrap().is_some() {}
+        assert!(pool.reserved_bytes() < 4_096, "one timeline is kept");
+        drop(cursor);
+        assert_eq!(pool.reserved_bytes(), 0);
+        let refused = select(100 << 10).err().expect("more than the query may hold");
+        assert!(refused.to_string().contains("query.max_memory_bytes"), "{refused}");
+        assert_eq!(pool.reserved_bytes(), 0);
     }
 }

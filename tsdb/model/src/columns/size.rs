@@ -4,6 +4,13 @@
 use super::SeriesColumns;
 
 impl SeriesColumns {
+    /// About how many bytes it holds, timestamps that others hold too counted in part.
+    pub fn own_bytes(&self) -> u64 {
+        let shared = std::sync::Arc::strong_count(&self.ts_ms).max(1);
+        let of_timeline = self.ts_ms.len() as u64 * 8;
+        self.memory_bytes() - of_timeline + of_timeline / shared as u64
+    }
+
     /// About how many bytes it holds. Timestamps count in full although series of one scrape may share them.
     pub fn memory_bytes(&self) -> u64 {
         let histograms = self.histograms.as_ref().map_or(0, |all| {

@@ -280,6 +280,23 @@ impl Budget {
         Ok(())
     }
 
+    /// The same for what the query can do without: only while half of what it may hold is free, and half of
+    /// what all may. Whether it was counted.
+    pub fn reserve_spare(&self, bytes: u64) -> bool {
+        let fits = |held: u64, most: u64| held.saturating_add(bytes) <= most / 2;
+        if !fits(self.bytes_held(), self.bounds.max_bytes) {
+            return false;
+        }
+        if let Some(pool) = &self.pool
+            && !(fits(pool.reserved_bytes(), pool.max_bytes()) && pool.take(bytes))
+        {
+            return false;
+        }
+        let held = self.bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.bytes_peak.fetch_max(held, Ordering::Relaxed);
+        true
+    }
+
     /// Takes back what was counted for this query alone.
     fn give_back(&self, bytes: u64, samples: u64) {
         self.samples_held.fetch_sub(samples, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 
 pub mod at_once;
 mod budget;
+mod charge;
 pub mod dedup;
 pub mod federation;
 mod marks;
@@ -24,6 +25,7 @@ use crate::matcher::Matcher;
 
 pub use crate::columns::SeriesColumns;
 pub use budget::{Budget, BudgetBounds, Reservation};
+pub use charge::Charge;
 pub use marks::{Mark, MarkBuilder, Read};
 pub use memory_pool::MemoryPool;
 pub use resolution_report::{ResolutionPart, ResolutionReport};

@@ -19,7 +19,7 @@ use crate::deletion::BlockVisibility;
 use model::histogram::{BucketSpan, Histogram};
 use model::rollup::Aggregates;
 use model::source::at_once::may_wait;
-use model::source::{Budget, SeriesColumns, SourceError};
+use model::source::{Budget, Charge, SeriesColumns, SourceError};
 
 /// The floats of one row, or its histograms and their sums, and, where they are listed, its start timestamps:
 /// decoded, whole.
@@ -518,16 +518,33 @@ pub(crate) struct Carried {
 impl Carried {
     /// For a selection of these series, ascending.
     pub fn of(series: &[u32], budget: &Arc<Budget>) -> Carried {
-        Carried { labels: KeptLabels::of(series), clipped: Clipped::default(), budget: budget.clone() }
+        let clipped = Clipped { by_rows: HashMap::new(), timestamps: 0, held: Charge::of(budget) };
+        Carried { labels: KeptLabels::of(series), clipped, budget: budget.clone() }
     }
 }
 
 /// Timelines that were cut to the range.
-#[derive(Default)]
 struct Clipped {
     /// By the timelines that a series' rows have, one after the other.
     by_rows: HashMap<Vec<u32>, Arc<[i64]>>,
     timestamps: usize,
+    held: Charge,
+}
+
+impl Clipped {
+    /// Keeps a timeline for as long as there is room.
+    fn keep(&mut self, key: &[u32], ts_ms: &Arc<[i64]>) {
+        let bytes = 8 * ts_ms.len() as u64;
+        if self.timestamps + ts_ms.len() > CARRIED_TIMESTAMPS || !self.held.add_spare(bytes) {
+            (self.by_rows, self.timestamps) = (HashMap::new(), 0);
+            self.held.let_go(u64::MAX);
+            if !self.held.add_spare(bytes) {
+                return;
+            }
+        }
+        self.timestamps += ts_ms.len();
+        self.by_rows.insert(key.to_vec(), ts_ms.clone());
+    }
 }
 
 /// Timelines of a batch, whole, and those cut to the range, shared among the series that have them.
@@ -571,11 +588,7 @@ impl<'c> ClippedTimelines<'c> {
             [one] if of(one).ts_ms.len() == total => of(one).ts_ms.clone(),
             all => all.iter().flat_map(|t| of(t).ts_ms[of(t).from..of(t).to].iter().copied()).collect(),
         };
-        if self.shared.timestamps + cut.len() > CARRIED_TIMESTAMPS {
-            *self.shared = Clipped::default();
-        }
-        self.shared.timestamps += cut.len();
-        self.shared.by_rows.insert(self.key.clone(), cut.clone());
+        self.shared.keep(&self.key, &cut);
         cut
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use model::source::{Budget, Charge};
 use parking_lot::RwLock;
 
 use super::float;
@@ -20,9 +21,15 @@ struct Decoded {
     #[allow(clippy::type_complexity)]
     by_address: HashMap<(usize, u16), (Arc<[u8]>, Arc<[i64]>)>,
     timestamps: usize,
+    held: Charge,
 }
 
 impl DecodedTimes {
+    /// Charged to a query.
+    pub fn of(budget: &Arc<Budget>) -> DecodedTimes {
+        DecodedTimes(RwLock::new(Decoded { held: Charge::of(budget), ..Decoded::default() }))
+    }
+
     /// The `count` timestamps that [`float::encode_times`] wrote.
     pub fn get(&self, encoded: &Arc<[u8]>, count: u16) -> Arc<[i64]> {
         let key = (encoded.as_ptr().addr(), count);
@@ -33,8 +40,13 @@ impl DecodedTimes {
         float::decode_times(encoded, count, &mut times);
         let times: Arc<[i64]> = times.into();
         let mut decoded = self.0.write();
-        if decoded.timestamps + times.len() > MOST_TIMESTAMPS {
-            *decoded = Decoded::default();
+        let bytes = 8 * times.len() as u64;
+        if decoded.timestamps + times.len() > MOST_TIMESTAMPS || !decoded.held.add_spare(bytes) {
+            (decoded.by_address, decoded.timestamps) = (HashMap::new(), 0);
+            decoded.held.let_go(u64::MAX);
+            if !decoded.held.add_spare(bytes) {
+                return times;
+            }
         }
         decoded.timestamps += times.len();
         decoded.by_address.insert(key, (encoded.clone(), times.clone()));

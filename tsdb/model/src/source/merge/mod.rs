@@ -19,7 +19,9 @@ use crate::histogram::Histogram;
 use crate::labels::Labels;
 use crate::rollup;
 use crate::source::merge::conflict::{Origin, standing};
-use crate::source::{LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError};
+use crate::source::{
+    Budget, Charge, LabelQuery, Selection, SeriesColumns, SeriesCursor, Source, SourceError,
+};
 
 /// Series per batch of a merged cursor.
 const BATCH_SERIES: usize = 256;
@@ -43,7 +45,7 @@ impl MergedSource {
 impl Source for MergedSource {
     fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
         let cursors: Result<Vec<_>, _> = self.sources.iter().map(|s| s.select(selection)).collect();
-        Ok(Box::new(MergeCursor::new(cursors?)))
+        Ok(Box::new(MergeCursor::new(cursors?).charged(&selection.budget)))
     }
 
     fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
@@ -124,24 +126,41 @@ fn union_of_two<T: Ord>(a: Vec<T>, b: Vec<T>) -> Vec<T> {
 pub struct MergeCursor<'a> {
     inputs: Vec<Input<'a>>,
     timelines: SharedTimelines,
+    /// What waits in a batch that is being made.
+    made: Charge,
 }
 
 struct Input<'a> {
     origin: Origin,
     cursor: Box<dyn SeriesCursor + 'a>,
     ready: VecDeque<SeriesColumns>,
+    /// For what is ready, about `each` a series.
+    held: Charge,
+    each: u64,
     ended: bool,
 }
 
 impl Input<'_> {
     fn fill(&mut self) -> Result<(), SourceError> {
         if self.ready.is_empty() && !self.ended {
+            self.held.let_go(u64::MAX);
             match self.cursor.next_batch()? {
-                Some(batch) => self.ready = batch.into(),
+                Some(batch) => {
+                    let bytes: u64 = batch.iter().map(SeriesColumns::own_bytes).sum();
+                    self.held.add(bytes)?;
+                    self.each = bytes / batch.len().max(1) as u64;
+                    self.ready = batch.into();
+                }
                 None => self.ended = true,
             }
         }
         Ok(())
+    }
+
+    fn take_if(&mut self, wanted: impl Fn(&SeriesColumns) -> bool) -> Option<SeriesColumns> {
+        let series = self.ready.pop_front_if(|series| wanted(series))?;
+        self.held.let_go(self.each);
+        Some(series)
     }
 }
 
@@ -155,9 +174,24 @@ impl<'a> MergeCursor<'a> {
     pub fn of_origins(oldest_first: Vec<(Origin, Box<dyn SeriesCursor + 'a>)>) -> MergeCursor<'a> {
         let inputs = oldest_first
             .into_iter()
-            .map(|(origin, cursor)| Input { origin, cursor, ready: VecDeque::new(), ended: false })
+            .map(|(origin, cursor)| Input {
+                origin,
+                cursor,
+                ready: VecDeque::new(),
+                held: Charge::default(),
+                each: 0,
+                ended: false,
+            })
             .collect();
-        MergeCursor { inputs, timelines: SharedTimelines::default() }
+        MergeCursor { inputs, timelines: SharedTimelines::default(), made: Charge::default() }
+    }
+
+    /// The same with what it holds on the way charged to a query; before anything is read.
+    pub fn charged(mut self, budget: &Arc<Budget>) -> MergeCursor<'a> {
+        self.inputs.iter_mut().for_each(|input| input.held = Charge::of(budget));
+        self.timelines.held = Charge::of(budget);
+        self.made = Charge::of(budget);
+        self
     }
 }
 
@@ -165,7 +199,10 @@ impl<'a> MergeCursor<'a> {
 fn only_rest(inputs: &mut [Input<'_>]) -> Option<VecDeque<SeriesColumns>> {
     let mut left = inputs.iter_mut().filter(|input| !input.ready.is_empty());
     let only = left.next()?;
-    left.next().is_none().then(|| std::mem::take(&mut only.ready))
+    left.next().is_none().then(|| {
+        only.held.let_go(u64::MAX);
+        std::mem::take(&mut only.ready)
+    })
 }
 
 /// Whether all inputs that have anything left have the same series next. Those of one fleet mostly do, and
@@ -194,7 +231,7 @@ impl MergeCursor<'_> {
     fn next_alone_or_merged(&mut self) -> Option<SeriesColumns> {
         let (first, alone) = first_of(&self.inputs)?;
         if alone {
-            return self.inputs[first].ready.pop_front();
+            return self.inputs[first].take_if(|_| true);
         }
         let labels = self.inputs[first].ready.front()?.labels.clone();
         self.merge_fronts(|series| series.labels == labels)
@@ -205,7 +242,7 @@ impl MergeCursor<'_> {
         let (mut origins, mut copies) =
             (Vec::with_capacity(self.inputs.len()), Vec::with_capacity(self.inputs.len()));
         for input in &mut self.inputs {
-            if let Some(series) = input.ready.pop_front_if(|series| same(series)) {
+            if let Some(series) = input.take_if(&same) {
                 origins.push(input.origin);
                 copies.push(series);
             }
@@ -235,8 +272,11 @@ impl SeriesCursor for MergeCursor<'_> {
             };
             let Some(series) = series else { break };
             samples += series.ts_ms.len();
+            self.made.add(series.own_bytes())?;
             batch.push(series);
         }
+        // From here on it is for the taker to charge.
+        self.made.let_go(u64::MAX);
         Ok((!batch.is_empty()).then_some(batch))
     }
 
@@ -262,6 +302,7 @@ pub struct SharedTimelines {
     #[allow(clippy::type_complexity)]
     joined: HashMap<Vec<(usize, usize)>, (Vec<Arc<[i64]>>, Arc<[i64]>)>,
     timestamps: usize,
+    held: Charge,
 }
 
 impl SharedTimelines {
@@ -274,11 +315,16 @@ impl SharedTimelines {
         let joined: Arc<[i64]> = parts.iter().flat_map(|p| p.ts_ms.iter().copied()).collect();
         // Only what somebody else holds too can come again.
         if parts.iter().all(|p| Arc::strong_count(&p.ts_ms) > 1) {
-            if self.timestamps + 2 * joined.len() > SHARED_TIMESTAMPS {
-                self.joined.clear();
+            let (more, bytes) = (2 * joined.len(), 16 * joined.len() as u64);
+            if self.timestamps + more > SHARED_TIMESTAMPS || !self.held.add_spare(bytes) {
+                self.joined = HashMap::new();
                 self.timestamps = 0;
+                self.held.let_go(u64::MAX);
+                if !self.held.add_spare(bytes) {
+                    return joined;
+                }
             }
-            self.timestamps += 2 * joined.len();
+            self.timestamps += more;
             self.joined.insert(key, (parts.iter().map(|p| p.ts_ms.clone()).collect(), joined.clone()));
         }
         joined
@@ -534,5 +580,54 @@ mod tests {
         assert!(shifted.detect_reset(&before));
         assert!(!histogram(CounterResetHint::NotCounterReset, [100.0, 201.0]).detect_reset(&before));
         assert!(histogram(CounterResetHint::CounterReset, [100.0, 201.0]).detect_reset(&before));
+    }
+    /// Batches of so many series with so many samples each.
+    struct Batches(Vec<Vec<SeriesColumns>>);
+
+    impl Batches {
+        fn of(batches: i64, offset_ms: i64) -> Box<Batches> {
+            let series = |n: i64| SeriesColumns {
+                labels: Labels::from_pairs([("__name__", "a"), ("n", &format!("{n:05}"))]),
+                ts_ms: (0..100).map(|t| offset_ms + t * 1_000).collect(),
+                values: vec![1.0; 100],
+                histograms: None,
+                start_ts_ms: None,
+                windows: None,
+            };
+            let batch = |b: i64| (b * 50..b * 50 + 50).map(series).collect();
+            Box::new(Batches((0..batches).rev().map(batch).collect()))
+        }
+    }
+
+    impl SeriesCursor for Batches {
+        fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
+            Ok(self.0.pop())
+        }
+    }
+
+    #[test]
+    fn merge_charges_what_waits_and_what_is_made() {
+        use crate::source::MemoryPool;
+        let merge = |max_bytes| {
+            let pool = MemoryPool::new(max_bytes);
+            let budget = Budget::within(pool.clone(), u64::MAX, u64::MAX, None);
+            let inputs: Vec<Box<dyn SeriesCursor>> = vec![Batches::of(8, 0), Batches::of(6, 500_000)];
+            (MergeCursor::new(inputs).charged(&budget), pool, budget)
+        };
+        let (mut cursor, pool, budget) = merge(10 << 20);
+        let first = cursor.next_batch().unwrap().unwrap();
+        assert_eq!(first.len(), BATCH_SERIES);
+        let made: u64 = first.iter().map(SeriesColumns::own_bytes).sum();
+        assert!(budget.bytes_peak() > made, "{} while {made} bytes were made", budget.bytes_peak());
+        // 256 of 300 were taken of what both have; of each 44 wait.
+        let waiting = 2 * 44 * first[0].own_bytes() / 2;
+        assert!((waiting / 2..waiting * 2).contains(&pool.reserved_bytes()), "{}", pool.reserved_bytes());
+        while cursor.next_batch().unwrap().is_some() {}
+        assert_eq!(pool.reserved_bytes(), 0);
+        let (mut cursor, pool, _budget) = merge(100 << 10);
+        let refused = cursor.next_batch().unwrap_err();
+        assert!(refused.to_string().contains("query.max_total_memory_bytes"), "{refused}");
+        drop(cursor);
+        assert_eq!(pool.reserved_bytes(), 0);
     }
 }
