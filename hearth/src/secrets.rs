@@ -37,7 +37,17 @@ pub fn redacted(text: &str) -> String {
         }
     }
     out.push_str(rest);
-    hide_parameters(&out)
+    hide_parameters(&without_bare_users(&out))
+}
+
+/// Hides `user:password@` where no scheme stands before it: somebody forgot it.
+fn without_bare_users(text: &str) -> String {
+    let ends_word = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',');
+    let word = |word: &str| match word.rfind('@') {
+        Some(at) if word[..at].contains(':') && !word.contains("://") => format!("{HIDDEN}{}", &word[at..]),
+        _ => word.to_owned(),
+    };
+    text.split_inclusive(ends_word).map(word).collect()
 }
 
 /// Whether the name of a setting or parameter says that its value is secret.
@@ -96,6 +106,10 @@ mod tests {
                 "PUT http://***@x/y failed, then https://***@z",
             ),
             ("https://x/y?sv=1&sig=hunter2&a=b@c", "https://x/y?sv=1&sig=***&a=b@c"),
+            ("u:hunter2@s3", "***@s3"),
+            ("listen: \"u:hunter2@s3\" is wrong", "listen: \"***@s3\" is wrong"),
+            ("x=http://u:hunter2@s3", "x=http://***@s3"),
+            ("mail me@example.org at 10:30", "mail me@example.org at 10:30"),
             ("plain text", "plain text"),
         ] {
             assert_eq!(redacted(text), shown);

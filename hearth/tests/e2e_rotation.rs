@@ -226,6 +226,7 @@ fn rotation_of_what_clients_are_known_by_fails_no_request() {
             threads.spawn(|| {
                 ask_on(&folder, &url, &stop, &failures, || of_certificate(&certificate.lock().unwrap()))
             }),
+            threads.spawn(|| ask_on(&folder, &url, &stop, &failures, || header(&issuer.token()))),
         ];
         for round in 1..=3 {
             // Authorities and certificates have new names: the client's files are not swapped under curl.

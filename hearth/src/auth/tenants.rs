@@ -135,6 +135,9 @@ fn parse(value: &str, allowed: &TenantSet, federates: bool) -> Result<Tenants, W
     }
     let mut tenants = BTreeSet::new();
     for name in value.split('|') {
+        if name == "*" {
+            return Err(Wrong::Malformed("* is all tenants and stands alone".into()));
+        }
         let tenant = TenantId::new(name).map_err(|e| Wrong::Malformed(e.to_string()))?;
         if !allowed.contains(&tenant) {
             return Err(Wrong::Foreign(tenant));
@@ -212,7 +215,22 @@ mod tests {
         assert_eq!(asked(&[], &["*"], true), Err(401));
         let long = "x".repeat(10_000);
         let many = vec!["a"; 1_001].join("|");
-        for name in ["", "a/b", "..", "a||b", "|", "a\tb", "../../etc", "a\\b", "a b", &long, &many] {
+        for name in [
+            "*|*",
+            "a|*",
+            "*|a",
+            "",
+            "a/b",
+            "..",
+            "a||b",
+            "|",
+            "a\tb",
+            "../../etc",
+            "a\\b",
+            "a b",
+            &long,
+            &many,
+        ] {
             assert_eq!(asked(&[(org, name)], &["*"], true), Err(400), "{name:.20}");
         }
         let sentence = named(&headers(true), &request(&[(org, &long)]), &identity(&["*"]), true).unwrap_err();

@@ -108,8 +108,12 @@ fn apply_file(path: &Path, text: &str, loaded: &mut Loaded, wrong: &mut Vec<Stri
                 Some(close) => format!("did you mean {close}?"),
                 None => "`hearth --help` lists all keys".to_owned(),
             };
-            let value =
-                if names_secret(&key) { "secret".to_owned() } else { format!("{:?}", redacted(&value)) };
+            // A section has places for secrets.
+            let value = match (names_secret(&key), section) {
+                (true, _) => "secret".to_owned(),
+                (_, true) => "not shown".to_owned(),
+                _ => format!("{:?}", redacted(&value)),
+            };
             wrong
                 .push(format!("{shown}:{line}:{column}: unknown key {key:?} (its value is {value}): {hint}"));
             continue;
@@ -199,7 +203,7 @@ mod tests {
             "h.yaml:3:3: unknown key \"query.tiemout\" (its value is \"2m\"): did you mean query.timeout?",
             "h.yaml:4:3: query.lookback: \"soon\" is not a duration",
             "h.yaml:6:3: unknown key \"objstore.url\" (its value is \"x\"): did you mean objstore?",
-            "h.yaml:7:1: unknown key \"wal\" (its value is \"always\"): it is a section",
+            "h.yaml:7:1: unknown key \"wal\" (its value is not shown): it is a section",
         ];
         assert_eq!(wrong.len(), starts.len(), "{wrong:#?}");
         for (line, start) in wrong.iter().zip(starts) {

@@ -166,7 +166,7 @@ options! {
             "File with a secret that all processes on the bucket have and show one another; read again when it changes. Needed where an ingester listens on more than a loopback address.";
         "members.advertise_address" members_advertise: Url = "",
             "URL under which other members reach this process. Empty: the address that is listened on.";
-        "members.addresses" members_addresses: Texts = "",
+        "members.addresses" members_addresses: Urls = "",
             "Addresses of members in the place of those that they advertise: `NAME=http://HOST:PORT`, names as `hearth bucket members` shows them.";
         "members.zone" members_zone: String = "",
             "Where this process runs, shown to people.";

@@ -33,6 +33,10 @@ fn timeout(settings: &Settings) -> String {
 fn endpoint(option: &str, text: &str, http_allowed: bool) -> Result<bool, String> {
     let shown = redacted(text);
     let url = Url::parse(text).map_err(|e| format!("{option}.endpoint: {shown:?} is not a URL: {e}"))?;
+    if url.cannot_be_a_base() {
+        // What stands before a colon may be a user, and what follows a password.
+        return Err(format!("{option}.endpoint: it is no URL of a server: write https://HOST"));
+    }
     match url.scheme() {
         "https" => Ok(false),
         "http" if http_allowed => Ok(true),

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 
 use crate::config::Settings;
+use crate::secrets::without_user;
 use crate::web_config;
 
 /// The URL under which people reach this process, without a slash at its end.
 pub fn external_url(settings: &Settings, address: SocketAddr) -> String {
-    let given = settings.external_url.with_secrets().trim_end_matches('/');
+    // It is shown to everybody: a user and a password in it are left out.
+    let given = without_user(settings.external_url.with_secrets());
+    let given = given.trim_end_matches('/');
     if !given.is_empty() {
         return given.to_owned();
     }

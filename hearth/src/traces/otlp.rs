@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Attribute, Queue, Span};
 use crate::error_chain::error_chain;
+use crate::secrets::redacted;
 
 /// How often it is looked whether spans wait.
 const SEND_EVERY: Duration = Duration::from_secs(2);
@@ -54,7 +55,8 @@ pub async fn send_all(queue: &Queue, endpoint: &str, instance: &str) {
             Ok(answer) => answer.status().to_string(),
             Err(e) => error_chain(&e),
         };
-        tracing::warn!("{} spans were not taken by {endpoint}: {refused}", batch.len());
+        let (to, refused) = (redacted(endpoint), redacted(&refused));
+        tracing::warn!("{} spans were not taken by {to}: {refused}", batch.len());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The keys that an issuer publishes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,10 @@ const FRESH: Duration = Duration::from_secs(300);
 /// Keys that could not be read again for this long are believed no more: one of them may have been revoked.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Between two attempts, whoever wants them: tokens with made-up keys cost the issuer nothing.
-const BETWEEN: Duration = Duration::from_secs(10);
+/// Attempts there may be in so much time, whoever wants them: tokens with made-up keys cost the issuer
+/// nothing, and do not keep a new key of its own from being read at once.
+const ATTEMPTS: usize = 6;
+const ATTEMPTS_WITHIN: Duration = Duration::from_secs(60);
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,7 +36,7 @@ const MOST_KEYS: usize = 100;
 pub enum Found {
     Key(Arc<Key>),
     NoSuchKey,
-    /// The issuer does not answer, and there is nothing fresh enough.
+    /// It may be new, and the issuer does not answer or was asked too often just now.
     Unavailable,
 }
 
@@ -41,8 +44,8 @@ pub enum Found {
 pub struct IssuerKeys {
     pub config: IssuerConfig,
     keys: RwLock<Option<Fetched>>,
-    /// When it was last tried; locked while it is.
-    tried: tokio::sync::Mutex<Option<Instant>>,
+    /// When it was tried lately; locked while it is.
+    tried: tokio::sync::Mutex<VecDeque<Instant>>,
     metrics: Metrics,
 }
 
@@ -80,7 +83,7 @@ struct KeySet {
 
 impl IssuerKeys {
     pub fn new(config: IssuerConfig, metrics: Metrics) -> IssuerKeys {
-        IssuerKeys { config, keys: RwLock::new(None), tried: tokio::sync::Mutex::new(None), metrics }
+        IssuerKeys { config, keys: RwLock::new(None), tried: tokio::sync::Mutex::default(), metrics }
     }
 
     /// The key of that name; where a token names none, the only one.
@@ -88,10 +91,12 @@ impl IssuerKeys {
         if let Some(key) = self.known(id) {
             return Found::Key(key);
         }
-        self.fetch().await;
+        let came = Instant::now();
+        self.fetch(came, || self.known(id).is_some()).await;
+        let are_newer = || self.keys.read().as_ref().is_some_and(|fetched| fetched.at >= came);
         match self.known(id) {
             Some(key) => Found::Key(key),
-            None if self.age().is_some_and(|age| age < LONGEST) => Found::NoSuchKey,
+            None if are_newer() => Found::NoSuchKey,
             None => Found::Unavailable,
         }
     }
@@ -112,17 +117,20 @@ impl IssuerKeys {
 
     pub async fn refresh_if_old(&self) {
         if self.age().is_none_or(|age| age > FRESH) {
-            self.fetch().await;
+            self.fetch(Instant::now(), || false).await;
         }
     }
 
-    /// Reads the keys, unless that was tried a moment ago. Many who ask at once wait for one reading.
-    async fn fetch(&self) {
+    /// Reads the keys for somebody who came then, unless what is wanted is there by now, or that was tried
+    /// since, or too often lately. Many who ask at once wait for one reading.
+    async fn fetch(&self, came: Instant, is_there: impl Fn() -> bool) {
         let mut tried = self.tried.lock().await;
-        if tried.is_some_and(|at| at.elapsed() < BETWEEN) {
+        tried.retain(|at| at.elapsed() < ATTEMPTS_WITHIN);
+        let was_tried = tried.back().is_some_and(|at| *at >= came) || tried.len() >= ATTEMPTS;
+        if is_there() || was_tried {
             return;
         }
-        *tried = Some(Instant::now());
+        tried.push_back(Instant::now());
         match read(&self.config).await {
             Ok(keys) => *self.keys.write() = Some(Fetched { keys, at: Instant::now() }),
             Err(e) => {
@@ -206,6 +214,6 @@ fn key(published: Value) -> Option<Key> {
 impl IssuerKeys {
     /// As if enough time had passed since the last attempt.
     pub async fn forget_attempts(&self) {
-        *self.tried.lock().await = None;
+        self.tried.lock().await.clear();
     }
 }

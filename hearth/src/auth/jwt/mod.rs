@@ -3,7 +3,7 @@
 //! 1. [`token`] takes one apart. It says which issuer it is of; only those of `auth.file` are looked at
 //!    further.
 //! 2. [`keys`] has what the issuer publishes: found by discovery, read again every five minutes, and at once
-//!    (though not often) where a token names a key that is not there.
+//!    (though not too often) where a token names a key that is not there.
 //! 3. [`signature`] checks the token with that key. The key says which algorithms there are, not the token:
 //!    `none` and those with a shared secret are never among them.
 //! 4. Issuer, audience and times have to fit; claims say who it is, for which tenants, and what they may do.

@@ -22,7 +22,7 @@ use super::memory_limit::MemoryPlan;
 use super::names;
 use crate::config::Settings;
 use crate::config::value::Role;
-use crate::secrets::read_secret;
+use crate::secrets::{read_secret, redacted};
 
 /// How long the members' token is taken as it was read.
 const TOKEN_FRESH: Duration = Duration::from_secs(5);
@@ -69,11 +69,12 @@ fn addresses(settings: &Settings) -> Result<BTreeMap<String, String>, String> {
         Some((name, url)) if !name.is_empty() && url.starts_with("http") => {
             Ok((name.trim().to_owned(), url.trim().to_owned()))
         }
-        _ => {
-            Err(format!("members.addresses: {text:?} is not NAME=URL, as `hearth bucket members` shows both"))
-        }
+        _ => Err(format!(
+            "members.addresses: {:?} is not NAME=URL, as `hearth bucket members` shows both",
+            redacted(text)
+        )),
     };
-    settings.members_addresses.0.iter().map(one).collect()
+    settings.members_addresses.with_secrets().iter().map(one).collect()
 }
 
 /// What was read of the members' token.
