@@ -5,6 +5,7 @@
 //! are numbered files; a flush cuts the log, and when the blocks are committed the segments before the cut
 //! are removed whole. [`replay`] reads what is left after a restart.
 
+mod definitions;
 pub mod record;
 pub mod replay;
 mod values;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::values;
+use super::{definitions, values};
 use crate::head::chunk::histogram;
 use model::codec::varint::{put_bytes, put_i64, put_u64, take_8, take_bytes, take_i64, take_u64};
 use model::exemplar::Exemplar;
@@ -26,6 +26,7 @@ const FLOATS_WITH_START: u8 = 3;
 const HISTOGRAMS: u8 = 4;
 const METADATA: u8 = 5;
 const PACKED: u8 = 6;
+const PACKED_SERIES: u8 = 7;
 const EXEMPLARS: u8 = 16;
 
 /// A float sample of a numbered series.
@@ -112,7 +113,7 @@ fn frame(
 
 fn name_of(kind: u8) -> &'static str {
     match kind {
-        SERIES => "a series",
+        SERIES | PACKED_SERIES => "a series",
         HISTOGRAMS => "a histogram",
         METADATA => "metadata",
         EXEMPLARS => "an exemplar",
@@ -146,7 +147,7 @@ fn checksum(length: u32, body: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Writes definitions of series: numbers, tenants and labels.
+/// Writes definitions of series: numbers, tenants and labels. Each text of a record stands in it once.
 pub fn put_series<'a>(
     out: &mut Vec<u8>,
     all: impl IntoIterator<Item = (u32, &'a str, Vec<(&'a str, &'a str)>)>,
@@ -154,18 +155,7 @@ pub fn put_series<'a>(
     let all: Vec<_> = all.into_iter().collect();
     let texts = |labels: &[(&str, &str)]| labels.iter().map(|(n, v)| n.len() + v.len() + 10).sum::<usize>();
     for (run, about) in runs(&all, |(_, tenant, labels)| 15 + tenant.len() + texts(labels)) {
-        frame(out, SERIES, about, |out| {
-            put_u64(out, run.len() as u64);
-            for (series, tenant, labels) in run {
-                put_u64(out, u64::from(*series));
-                put_bytes(out, tenant.as_bytes());
-                put_u64(out, labels.len() as u64);
-                for (name, value) in labels {
-                    put_bytes(out, name.as_bytes());
-                    put_bytes(out, value.as_bytes());
-                }
-            }
-        })?;
+        frame(out, PACKED_SERIES, about, |out| definitions::put(out, run))?;
     }
     Ok(())
 }
@@ -367,7 +357,7 @@ fn frame_end(from: &[u8], at: usize) -> Option<usize> {
 }
 
 fn is_kind(kind: u8) -> bool {
-    matches!(kind, SERIES..=PACKED | EXEMPLARS)
+    matches!(kind, SERIES..=PACKED_SERIES | EXEMPLARS)
 }
 
 fn take_byte(from: &mut &[u8]) -> Option<u8> {
@@ -386,6 +376,11 @@ pub fn parse<'a>(body: &'a [u8]) -> Option<Record<'a>> {
     let from = &mut at;
     match kind {
         SERIES => parse_series(from).map(Record::Series),
+        PACKED_SERIES => {
+            let all = definitions::take(from)?.into_iter();
+            let definition = |(series, tenant, labels)| SeriesDefinition { series, tenant, labels };
+            Some(Record::Series(all.map(definition).collect()))
+        }
         FLOATS | FLOATS_WITH_START => parse_plain_floats(from, kind == FLOATS_WITH_START).map(Record::Floats),
         PACKED => parse_floats(from).map(Record::Floats),
         HISTOGRAMS => parse_histograms(from).map(Record::Histograms),

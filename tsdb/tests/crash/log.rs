@@ -69,7 +69,7 @@ fn options(dir: &Path) -> DbOptions {
 }
 
 /// The kind of a record that defines series.
-const SERIES: u8 = 1;
+const SERIES: u8 = 7;
 
 /// A log of one segment, and after each request its length and what the store then held.
 struct Recorded {

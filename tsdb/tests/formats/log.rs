@@ -57,16 +57,18 @@ fn segment_begins_with_magic_session_number_and_checksum() {
 
 #[test]
 fn series_record_is_as_documented() {
-    let labels = [("__name__", "up"), ("job", "node")];
+    let of = |job| vec![("__name__", "up"), ("job", job)];
+    let definition = |series, job| SeriesDefinition { series, tenant: "default", labels: of(job) };
     read("hex record series", |r| match r {
-        Record::Series(all) => {
-            let expected = SeriesDefinition { series: 7, tenant: "default", labels: labels.to_vec() };
-            assert_eq!(all, [expected]);
-        }
+        Record::Series(all) => assert_eq!(all, [definition(7, "node"), definition(8, "db")]),
         other => panic!("{other:?}"),
     });
     written("hex record series", |out| {
-        record::put_series(out, [(7, "default", labels.to_vec())]).unwrap();
+        record::put_series(out, [(7, "default", of("node")), (8, "default", of("db"))]).unwrap();
+    });
+    read("hex record old-series", |r| match r {
+        Record::Series(all) => assert_eq!(all, [definition(7, "node")]),
+        other => panic!("{other:?}"),
     });
 }
 
@@ -144,7 +146,7 @@ fn exemplar_record_is_as_documented() {
 #[test]
 fn segment_made_of_the_examples_is_replayed() {
     let mut segment = bytes("log.md", "hex segment-header");
-    segment.extend(bytes("log.md", "hex record series"));
+    segment.extend(bytes("log.md", "hex record old-series"));
     let body = [99u8, 1, 2, 3];
     let length = (body.len() as u32).to_le_bytes();
     let crc = crc32fast::hash(&[&length[..], &body].concat()).to_le_bytes();
