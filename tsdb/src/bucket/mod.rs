@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use parking_lot::Mutex;
+
 use crate::block::BlockMeta;
 use crate::block::read::label_lists::{LabelList, ListOf};
 use crate::block::read::plan::{Block, RowPlan};
@@ -291,16 +293,22 @@ impl BucketSource {
 
 /// Runs work on so many threads at most, this one among them.
 fn on_threads<W: Send>(threads: usize, work: Vec<W>, run: impl Fn(W) + Sync) {
-    let threads = threads.min(work.len()).max(1);
-    let mut shares: Vec<Vec<W>> = (0..threads).map(|_| Vec::new()).collect();
-    work.into_iter().enumerate().for_each(|(i, one)| shares[i % threads].push(one));
-    let own = shares.pop().unwrap_or_default();
-    let run = &run;
-    std::thread::scope(|scope| {
-        for share in shares {
-            scope.spawn(move || share.into_iter().for_each(run));
+    let threads = threads.min(work.len());
+    let rest = Mutex::new(work.into_iter());
+    let take = || {
+        loop {
+            let next = rest.lock().next();
+            let Some(one) = next else { return };
+            run(one);
         }
-        own.into_iter().for_each(run);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where no thread is to be had, those there are do it all.
+            let thread = std::thread::Builder::new().name("block-open".to_string());
+            let _ = thread.spawn_scoped(scope, &take);
+        }
+        take();
     });
 }
 

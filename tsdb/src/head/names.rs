@@ -14,6 +14,10 @@ use model::matcher::Matcher;
 use model::source::at_once::may_read_series;
 use model::source::{Budget, SourceError};
 
+/// Values of a label that are looked at one by one rather than that all its carriers are made into one set,
+/// which is kept along from then on.
+const FEW_VALUES: usize = 16;
+
 /// Which series count: those that have a sample in the range, of a selection or of all.
 struct Touched<'a> {
     by_id: &'a ById,
@@ -46,6 +50,7 @@ impl<'a> Touched<'a> {
         }
         let of_selection;
         let ids = match &self.selected {
+            Some(selected) if selected.is_disjoint(ids) => return false,
             Some(selected) => {
                 of_selection = selected & ids;
                 &of_selection
@@ -94,7 +99,16 @@ impl Head {
         let symbols = sets.symbols();
         let selected = selected(&postings, symbols, selectors);
         let mut touched = Touched::new(&by_id, selected, generations, range);
-        let carried = postings.iter().filter(|(_, values)| values.values().any(|ids| touched.some_of(ids)));
+        let carried = postings.iter().filter(|(name, values)| {
+            // Of a label that no series of the selection carries, all values would be looked at.
+            let carriers = (touched.selected.is_some() && values.len() > FEW_VALUES)
+                .then(|| postings.carriers(*name))
+                .flatten();
+            match carriers {
+                Some(carriers) => touched.some_of(&carriers),
+                None => values.values().any(|ids| touched.some_of(ids)),
+            }
+        });
         let mut names: Vec<String> = carried.map(|(name, _)| symbols.text(name).to_string()).collect();
         names.sort_unstable();
         names
@@ -161,5 +175,39 @@ impl Head {
                 found
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::sample::Value;
+    use model::tenant::TenantId;
+
+    #[test]
+    fn names_of_a_selection_are_those_that_its_series_in_range_carry() {
+        let head = Head::default();
+        let tenant = head.tenant(&TenantId::single());
+        for i in 0..200i64 {
+            let (pod, device) = (format!("pod-{i}"), format!("disk{i}"));
+            let mut labels = vec![("__name__", if i % 2 == 0 { "even" } else { "odd" })];
+            labels.extend((i % 2 == 0).then_some(("device", device.as_str())));
+            labels.extend((i == 151).then_some(("late", "yes")));
+            labels.push(("pod", &pod));
+            let series = head.series(&tenant, &labels);
+            head.put(&series, i, Value::Float(1.0), 0).unwrap();
+        }
+        let names = |metric: &str, range| {
+            let selectors = [vec![Matcher::equal("__name__", metric)]];
+            head.label_names(&tenant, &selectors, 0..=u64::MAX, range)
+        };
+        for _ in 0..2 {
+            assert_eq!(names("even", (0, 500)), ["__name__", "device", "pod"]);
+            assert_eq!(names("odd", (0, 500)), ["__name__", "late", "pod"]);
+            assert_eq!(names("odd", (0, 150)), ["__name__", "pod"]);
+            assert_eq!(names("even", (199, 500)), Vec::<String>::new());
+            assert_eq!(names("none", (0, 500)), Vec::<String>::new());
+        }
+        assert_eq!(head.label_names(&tenant, &[], 0..=u64::MAX, (151, 151)), ["__name__", "late", "pod"]);
     }
 }

@@ -191,6 +191,11 @@ impl Postings {
         self.by_name.iter().map(|(n, of_name)| (*n, &of_name.values))
     }
 
+    /// The series that carry a label, whatever its value.
+    pub fn carriers(&self, name: Symbol) -> Option<MappedRwLockReadGuard<'_, RoaringBitmap>> {
+        self.by_name.get(&name).map(OfName::carriers)
+    }
+
     pub fn values(&self, name: Symbol) -> Option<&ByValue> {
         self.by_name.get(&name).map(|of_name| &of_name.values)
     }
