@@ -1,14 +1,19 @@
-//! Secrets are planted in every setting, file and variable that can hold one: none of them stands in what
-//! `hearth config print` prints, nor in what a start says that something is wrong with.
+//! Secrets are planted in every setting, file, variable and header that can hold one: none of them stands in
+//! a log, a metric, an error, a page of the API, a profile or `hearth config print`.
 
 mod test_services;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use test_services::command_line::without_environment;
 use test_services::plain_s3::PlainS3;
+use test_services::remote_write::{snappy, write_request};
+use test_services::{Start, now_ms, series, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What every planted secret begins with, so that none is overlooked.
 const PLANTED: &str = "planted-";
@@ -86,6 +91,91 @@ self_metrics_interval: 1s
 ",
         s3.port()
     )
+}
+
+/// The paths of the API's description that GET asks for.
+fn paths() -> Vec<String> {
+    let text = include_str!("../../query/src/api/endpoints/openapi.yaml");
+    let mut all = Vec::new();
+    let mut path = "";
+    for line in text.lines().take_while(|line| *line != "components:") {
+        if let Some(named) = line.strip_prefix("  /").and_then(|l| l.strip_suffix(':')) {
+            path = named;
+        }
+        if line == "    get:" && !path.ends_with("/live") {
+            all.push(format!("/{path}"));
+        }
+    }
+    let more =
+        ["/", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/pprof/profile?seconds=1"];
+    all.extend(more.map(str::to_owned));
+    assert!(all.len() > 50, "{all:?}");
+    all
+}
+
+#[test]
+fn secrets_show_nowhere_in_a_server_that_works() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let s3 = PlainS3::honest();
+    let text = config(folder.path(), &s3);
+    let mut start = Start::at(folder.path()).config(&text);
+    for name in ["AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT_KEY", "ETCD_PASSWORD"] {
+        start.env.push((name.into(), format!("planted-variable-{name}")));
+    }
+    start = start.flags(&["--traces-one-of", "1"]);
+    let hearth = start.ready();
+    let bearer = format!("Bearer {ROOT}");
+    let root = ("Authorization", bearer.as_str());
+    let mut found = Vec::new();
+    let mut look = |what: &str, text: &str| found.extend(planted_in(what, text));
+
+    let body = snappy(&write_request(&[series(&[("__name__", "x")], &[(now_ms(), 1.0)])]));
+    let headers = [root, ("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    assert_eq!(hearth.api.post("/api/v1/write", &headers, &body).status, 204);
+    assert_eq!(hearth.api.post("/-/flush", &[root], b"").status, 200);
+    // What is shown and is wrong, and what clients put into URLs although they should not.
+    for (name, value) in [
+        ("Authorization", "Bearer planted-wrong-token"),
+        ("Authorization", "Bearer cGxhbnRlZC0.cGxhbnRlZC0.planted-signature"),
+        ("Authorization", "Basic YW5uOnBsYW50ZWQtdHlwZWQ="),
+        ("Authorization", "Basic planted-no-base64"),
+        ("Authorization", "planted-scheme planted-value"),
+        ("Cookie", "planted-cookie=planted"),
+    ] {
+        for path in ["/api/v1/query?query=x", "/metrics", "/-/flush"] {
+            let answer = hearth.api.get_with(path, &[(name, value)]);
+            assert_eq!(answer.status, 401, "{value}: {}", answer.text());
+            look(&format!("the refusal of {value}"), &answer.text());
+        }
+    }
+    let admin = "/api/v1/admin/tsdb/delete_series?match[]=y&token=planted-parameter&password=planted-too";
+    assert_eq!(hearth.api.post(admin, &[root], b"").status, 204);
+    wait_for("an Alertmanager that is away to be told of", PATIENCE, || {
+        hearth.output().contains("127.0.0.1:2").then_some(())
+    });
+    // Read again, with something else in it.
+    let reloaded =
+        text.replace("planted-endpoint", "planted-endpoint-again").replace("level: trace", "level: debug");
+    std::fs::write(folder.path().join("hearth.yaml"), reloaded).expect("a file");
+    look("the answer of a reload", &hearth.api.post("/-/reload", &[root], b"").text());
+    write(folder.path(), "web.yml", "basic_auth_users: {ann: planted-no-hash}\n");
+    write(
+        folder.path(),
+        "auth.yml",
+        "tokens: [{name: x, sha256: planted-no-sum, tenants: [a], rights: [read]}]\n",
+    );
+    wait_for("files that are wrong now to be told of", PATIENCE, || {
+        (hearth.output().matches("cannot be used").count() >= 2).then_some(())
+    });
+    for path in paths() {
+        let path = path.replace("{name}", "x").replace("{namespace}", "x").replace("{group}", "x");
+        look(&path, &hearth.api.get_with(&path, &[root]).text());
+    }
+    look("the log", &hearth.output());
+    look("the audit log", &std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("a log"));
+    let status = hearth.api.get_with("/api/v1/status/config", &[root]).text();
+    assert!(status.contains("traces") && status.contains("***"), "{status}");
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 /// What `hearth` with these arguments prints until it ends, or for some seconds.
