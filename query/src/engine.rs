@@ -381,6 +381,7 @@ impl<'a> Evaluation<'a> {
         };
         QueryStats {
             samples_read: budget.samples_read(),
+            fetched: budget.fetches().fetched(),
             resolutions: summary(self.resolution_report.parts()),
             samples_total: total,
             samples_new: read,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::histogram::Histogram;
 use model::labels::Labels;
 use model::sample::Value;
-use model::source::{ResolutionPart, SourceError};
+use model::source::{Fetched, ResolutionPart, SourceError};
 
 use crate::annotations::{Annotations, line_and_column};
 use crate::column::{Column, Point};
@@ -193,6 +193,8 @@ pub struct QueryStats {
     pub samples_per_step: Option<SamplesPerStep>,
     /// Which resolution answered which part of time.
     pub resolutions: Vec<ResolutionPart>,
+    /// What was fetched from the object store.
+    pub fetched: Fetched,
     /// Most samples and points of results held at once.
     pub samples_peak: u64,
     /// Most bytes held at once for samples and results.

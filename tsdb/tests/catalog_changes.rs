@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use faulty_store::{FaultyStore, scattered};
 use futures::TryStreamExt;
+use model::clock::SystemClock;
 use model::matcher::Matcher;
 use model::tenant::TenantId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tsdb::block::BlockMeta;
+use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 use tsdb::catalog::{Catalog, CatalogError, CatalogOptions, Edit, Quarantine, Snapshot};
 use tsdb::deletion::Tombstone;
 use tsdb::layout;
@@ -263,4 +265,94 @@ async fn changes_are_not_applied_to_a_snapshot_of_another_history() {
     let error = open(&store).await.map(drop).unwrap_err();
     assert!(matches!(&error, CatalogError::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains("what is there is another"), "{error}");
+}
+
+/// CPU seconds of this process so far.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // User and system time, in hundredths.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// Requests since they were looked at last: GETs, LISTs and PUTs.
+struct Requests<'s>(&'s FaultyStore, (u64, u64, u64));
+
+impl Requests<'_> {
+    fn now(&self) -> (u64, u64, u64) {
+        let store = self.0;
+        let of = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+        (of(&store.gets), of(&store.lists), of(&store.puts))
+    }
+
+    fn since(&mut self) -> (u64, u64, u64) {
+        let (before, now) = (self.1, self.now());
+        self.1 = now;
+        (now.0 - before.0, now.1 - before.1, now.2 - before.2)
+    }
+}
+
+/// What a start, a refresh of nothing, a commit and a refresh of it cost a process that follows so many
+/// tenants of so many blocks: GETs, LISTs and PUTs of each.
+async fn costs_of_tenants(tenants: u64, blocks_each: u64) -> [(u64, u64, u64); 4] {
+    let faulty = Arc::new(FaultyStore::default());
+    let store: Arc<dyn ObjectStore> = faulty.clone();
+    let tenant = |n: u64| TenantId::new(&format!("tenant-{n:04}")).unwrap();
+    let mut writers = Vec::new();
+    for n in 0..tenants {
+        let opened = Catalog::open(store.clone(), tenant(n), "w", CatalogOptions::default()).await;
+        let writer = opened.unwrap();
+        writer.commit(&Edit { add: (0..blocks_each).map(meta).collect(), ..Edit::default() }).await.unwrap();
+        writers.push(writer);
+    }
+    let mut requests = Requests(&faulty, (0, 0, 0));
+    requests.since();
+    let mut cpu = cpu_seconds();
+    let mut costs = Vec::new();
+    let mut note = |what: &str, requests: &mut Requests<'_>| {
+        let (asked, now) = (requests.since(), cpu_seconds());
+        println!("{tenants} tenants of {blocks_each} blocks, {what}: {asked:?}, {:.2} CPU s", now - cpu);
+        (cpu, costs) = (now, [std::mem::take(&mut costs), vec![asked]].concat());
+    };
+    let reader = BucketReader::open(ReaderOptions {
+        store: store.clone(),
+        clock: Arc::new(SystemClock),
+        name: "q".into(),
+        cache_bytes: 1 << 20,
+        disk_cache: None,
+        rules: Arc::new(|_| Arc::default()),
+        exemplar_keep_ms: None,
+        metadata_keep_ms: None,
+    });
+    let reader = reader.await.unwrap();
+    note("start", &mut requests);
+    reader.refresh().await.unwrap();
+    note("refresh of nothing", &mut requests);
+    let committed = writers[0].commit(&Edit::flush(Some(meta(1_000_000)), "w", 1)).await.unwrap();
+    note("commit", &mut requests);
+    reader.refresh().await.unwrap();
+    note("refresh of a commit", &mut requests);
+    assert_eq!(reader.tenants().len() as u64, tenants);
+    assert_eq!(reader.snapshot(&tenant(0)), committed);
+    costs.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn catalogs_of_many_tenants_cost_a_request_each_and_what_has_changed() {
+    for (tenants, blocks_each) in [(10, 300), (40, 50)] {
+        let [start, nothing, commit, refresh] = costs_of_tenants(tenants, blocks_each).await;
+        // Of each tenant its snapshot, and that there is no later one.
+        assert_eq!(start, (2 * tenants, tenants + 1, 0));
+        assert_eq!(nothing, (tenants, 1, 0));
+        assert!(commit.0 <= 3 && commit.1 <= 1 && commit.2 == 1, "{commit:?}");
+        assert_eq!(refresh, (tenants + 1, 1, 0));
+    }
+}
+
+/// The figures in `bench/README.md`: run it in a release build, with `--ignored --nocapture`.
+#[tokio::test]
+#[ignore = "prints figures"]
+async fn catalogs_of_100_000_blocks_are_measured() {
+    costs_of_tenants(1_000, 100).await;
+    costs_of_tenants(1, 100_000).await;
 }

@@ -17,12 +17,14 @@ use model::tenant::TenantId;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 use tsdb::block::{BlockOrigin, WriteOptions, write_block};
-use tsdb::bucket::{BlockStore, BucketSource};
+use tsdb::bucket::{BlockStore, BucketSource, DiskCache};
 use tsdb::db::{Db, DbOptions};
 use ulid::Ulid;
 
 /// Nothing new for so long, and all who wait are of one round: they are answered together.
 const QUIET: Duration = Duration::from_millis(120);
+/// The same where a lot is decoded between two rounds.
+const LONG_QUIET: Duration = Duration::from_millis(1_000);
 
 /// What was asked since it was last looked at.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,7 @@ struct Rounds {
     arrivals: Mutex<u64>,
     released: tokio::sync::watch::Sender<u64>,
     holds: Mutex<bool>,
+    quiet: Mutex<Option<Duration>>,
 }
 
 impl Rounds {
@@ -97,7 +100,8 @@ impl Rounds {
             *arrivals += 1;
             *arrivals
         };
-        tokio::time::sleep(QUIET).await;
+        let quiet = self.quiet.lock().unwrap().unwrap_or(QUIET);
+        tokio::time::sleep(quiet).await;
         if *self.arrivals.lock().unwrap() == arrivals {
             // Nobody came after this one: all who wait are answered.
             self.asked.lock().unwrap().rounds += 1;
@@ -406,4 +410,230 @@ async fn query_of_one_metric_reads_its_part_of_the_series_table() {
             .collect::<Vec<usize>>()
     };
     assert_eq!(tokio::task::spawn_blocking(read).await.unwrap(), [2500; 39]);
+}
+
+const HOSTS: usize = 30;
+const HALF_HOUR_MS: i64 = 1_800_000;
+
+/// Half an hour of a fleet's node exporters: 256 series of one metric and 900 others of each host.
+fn fleet(number: i64) -> Vec<SeriesColumns> {
+    let from_ms = T0 + number * HALF_HOUR_MS;
+    let times: Vec<Arc<[i64]>> =
+        (0..HOSTS as i64).map(|host| (0..60).map(|i| from_ms + host * 37 + i * 30_000).collect()).collect();
+    let modes = ["idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user"];
+    let mut all: Vec<(Labels, usize)> = Vec::new();
+    for host in 0..HOSTS {
+        let instance = format!("host-{host:04}:9100");
+        let of = |pairs: &[(&str, &str)]| {
+            let own = [("instance", instance.as_str()), ("job", "node")];
+            Labels::from_pairs(pairs.iter().chain(&own).map(|(n, v)| (*n, v.to_string())))
+        };
+        for (cpu, mode) in (0..32).flat_map(|cpu| modes.map(|mode| (cpu, mode))) {
+            let cpu = cpu.to_string();
+            all.push((of(&[("__name__", "node_cpu_seconds_total"), ("cpu", &cpu), ("mode", mode)]), host));
+        }
+        for metric in 0..900 {
+            all.push((of(&[("__name__", &format!("node_metric_{metric:03}"))]), host));
+        }
+    }
+    all.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
+    let one = |(at, (labels, host)): (usize, (Labels, usize))| SeriesColumns {
+        labels,
+        ts_ms: times[host].clone(),
+        values: (0..60)
+            .map(|i| {
+                let i = number * 60 + i;
+                let noise = (at as i64 * 7919 + i * 104_729).wrapping_mul(2_654_435_761) % 10_007;
+                (i * 3000 + noise) as f64 / 100.0
+            })
+            .collect(),
+        histograms: None,
+        start_ts_ms: None,
+        windows: None,
+    };
+    all.into_iter().enumerate().map(one).collect()
+}
+
+/// An hour in two blocks of more series than a directory of metrics begins at.
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_queries_of_few_and_many_series_take_three_rounds_and_little_more_than_they_need() {
+    let rounds = Rounds::new();
+    *rounds.quiet.lock().unwrap() = Some(LONG_QUIET);
+    let store: Arc<dyn ObjectStore> = rounds.store.clone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut metas = Vec::new();
+    for number in 0..2 {
+        let dir = dir.path().join(number.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        let origin = BlockOrigin::flushed(Ulid::new(), TenantId::single(), "test");
+        let written = write_block(&dir, origin, WriteOptions::fresh(), fleet(number).into_iter().map(Ok));
+        let files = written.unwrap().unwrap();
+        tsdb::block::upload::upload(&*store, &files).await.unwrap();
+        metas.push(Arc::new(files.meta.clone()));
+    }
+    let name = |name: &str| Matcher::equal("__name__", name);
+    let instance = Matcher::equal("instance", "host-0011:9100");
+    let wishes = [
+        (vec![name("node_metric_007"), instance.clone()], 2),
+        (vec![name("node_cpu_seconds_total")], HOSTS * 256 * 2),
+        (vec![instance], (256 + 900) * 2),
+    ];
+    for (matchers, want) in wishes {
+        let shown = format!("{matchers:?}");
+        let blocks = BlockStore::new(store.clone(), tokio::runtime::Handle::current(), 64 << 20);
+        let source = BucketSource::new(blocks, TenantId::single(), metas.clone());
+        rounds.hold(true);
+        let budget = Budget::unlimited();
+        let (min_t_ms, max_t_ms, hints) = (i64::MIN, i64::MAX, Hints::default());
+        let selection = Selection { matchers, min_t_ms, max_t_ms, hints, budget: budget.clone() };
+        let read = move || {
+            let (mut cursor, mut samples) = (source.select(&selection).unwrap(), 0);
+            while let Some(batch) = cursor.next_batch().unwrap() {
+                samples += batch.iter().map(|s| s.ts_ms.len()).sum::<usize>();
+            }
+            samples
+        };
+        let samples = tokio::task::spawn_blocking(read).await.unwrap();
+        let asked = rounds.asked();
+        rounds.hold(false);
+        assert_eq!(samples, want * 60, "{shown}");
+        let fetched = budget.fetches().fetched();
+        println!("{shown}: {fetched:?}");
+        assert_eq!((asked.heads, asked.lists), (0, 0), "{shown}: {asked:?}");
+        assert!(asked.rounds <= 3, "{shown}: {asked:?}");
+        assert_eq!((asked.gets as u64, asked.bytes), (fetched.requests, fetched.bytes), "{shown}");
+        assert!(fetched.rounds >= 2 && fetched.rounds <= 3, "{shown}: {fetched:?}");
+        assert!(fetched.bytes_needed <= fetched.bytes, "{shown}: {fetched:?}");
+        // A request begins and ends with whole blocks of 4,096 bytes, as they have checksums.
+        let most = fetched.bytes_needed * 3 / 2 + fetched.requests * 2 * 4096;
+        assert!(fetched.bytes <= most, "{shown}: {fetched:?}");
+        assert!(fetched.requests <= 40, "{shown}: {fetched:?}");
+    }
+}
+
+/// All samples of a metric, read through a store with a cache on disk and an empty one in memory.
+async fn read_metric(
+    store: &Arc<dyn ObjectStore>,
+    disk: &Arc<DiskCache>,
+    metas: &[Arc<tsdb::block::BlockMeta>],
+    metric: &str,
+) -> (Vec<(Labels, Vec<u64>)>, model::source::Fetched) {
+    let blocks = BlockStore::new(store.clone(), tokio::runtime::Handle::current(), 64 << 20);
+    let blocks = blocks.with_disk_cache(Some(disk.clone()));
+    let source = BucketSource::new(blocks, TenantId::single(), metas.to_vec());
+    let budget = Budget::unlimited();
+    let selection = Selection {
+        matchers: vec![Matcher::equal("__name__", metric)],
+        min_t_ms: i64::MIN,
+        max_t_ms: i64::MAX,
+        hints: Hints::default(),
+        budget: budget.clone(),
+    };
+    let read = move || {
+        let (mut cursor, mut all) = (source.select(&selection).unwrap(), Vec::new());
+        while let Some(batch) = cursor.next_batch().unwrap() {
+            let bits = |s: SeriesColumns| (s.labels, s.values.iter().map(|v| v.to_bits()).collect());
+            all.extend(batch.into_iter().map(bits));
+        }
+        all
+    };
+    let read = tokio::task::spawn_blocking(read).await.unwrap();
+    disk.settle();
+    (read, budget.fetches().fetched())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_cache_answers_after_a_restart_and_what_is_damaged_is_fetched_again() {
+    let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let dir = tempfile::tempdir().unwrap();
+    let origin = BlockOrigin::flushed(Ulid::new(), TenantId::single(), "test");
+    let written = write_block(dir.path(), origin, WriteOptions::fresh(), many_series().into_iter().map(Ok));
+    let files = written.unwrap().unwrap();
+    tsdb::block::upload::upload(&*store, &files).await.unwrap();
+    let metas = [Arc::new(files.meta.clone())];
+    let folder = dir.path().join("cache");
+    let open = || {
+        let disk = DiskCache::open(&folder, 64 << 20).unwrap();
+        disk.settle();
+        disk
+    };
+    let disk = open();
+    let (want, cold) = read_metric(&store, &disk, &metas, "metric_07").await;
+    assert_eq!(want.len(), 2500);
+    assert!(cold.requests > 3 && cold.disk_bytes == 0, "{cold:?}");
+    // Another process, whose memory is empty, asks for nothing.
+    drop(disk);
+    let disk = open();
+    let (got, warm) = read_metric(&store, &disk, &metas, "metric_07").await;
+    assert!(got == want, "the same samples");
+    assert_eq!((warm.requests, warm.bytes, warm.rounds), (0, 0, 0));
+    assert!(warm.disk_bytes >= warm.bytes_needed, "{warm:?}");
+    let stats = disk.stats();
+    assert_eq!((stats.hit_bytes, stats.missed_bytes, stats.damaged), (warm.disk_bytes, 0, 0), "{stats:?}");
+    drop(disk);
+
+    // One bit in each file that is there, one after the other: the answer stays, and the file is mended.
+    let names = || {
+        let all = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut all: Vec<_> = all.filter(|path| !path.ends_with("lock")).collect();
+        all.sort();
+        all
+    };
+    assert!(names().len() >= 5, "{:?}", names());
+    let mut flips = 0;
+    for path in names() {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.iter().rposition(|b| *b != 0).unwrap();
+        bytes[at] ^= 4;
+        std::fs::write(&path, &bytes).unwrap();
+        let disk = open();
+        let (got, fetched) = read_metric(&store, &disk, &metas, "metric_07").await;
+        assert!(got == want, "{} is damaged", path.display());
+        // What only came along to save a request is not read, and not known to be wrong.
+        if disk.stats().damaged == 0 {
+            continue;
+        }
+        flips += 1;
+        assert_eq!(disk.stats().damaged, 1, "{}", path.display());
+        assert!(fetched.requests >= 1 && fetched.disk_bytes > 0, "{fetched:?}");
+        let (got, fetched) = read_metric(&store, &disk, &metas, "metric_07").await;
+        assert!(got == want && fetched.requests == 0, "it was mended: {fetched:?}");
+    }
+    assert!(flips >= 3, "{flips} were noticed");
+
+    // The page that says what is there says too much: holes are no samples.
+    for path in names().into_iter().filter(|path| !path.to_string_lossy().ends_with("tail")) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[64..64 + 512].fill(0xff);
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    let disk = open();
+    for metric in ["metric_07", "metric_23"] {
+        let (got, _) = read_metric(&store, &disk, &metas, metric).await;
+        assert_eq!(got.len(), 2500);
+        assert!(metric != "metric_07" || got == want);
+    }
+    // Another folder is in use.
+    let error = DiskCache::open(&folder, 1).err().expect("it is locked").to_string();
+    assert!(error.contains("another process"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_cache_that_is_too_small_changes_no_answer() {
+    let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let dir = tempfile::tempdir().unwrap();
+    let origin = BlockOrigin::flushed(Ulid::new(), TenantId::single(), "test");
+    let written = write_block(dir.path(), origin, WriteOptions::fresh(), many_series().into_iter().map(Ok));
+    let files = written.unwrap().unwrap();
+    tsdb::block::upload::upload(&*store, &files).await.unwrap();
+    let metas = [Arc::new(files.meta.clone())];
+    for max_bytes in [1, 4096, 100_000, 400_000] {
+        let folder = dir.path().join(max_bytes.to_string());
+        let disk = DiskCache::open(&folder, max_bytes).unwrap();
+        for metric in (1..40).step_by(3) {
+            let (got, _) = read_metric(&store, &disk, &metas, &format!("metric_{metric:02}")).await;
+            assert_eq!(got.len(), 2500);
+            assert!(disk.stats().bytes <= max_bytes, "{:?}", disk.stats());
+        }
+    }
 }

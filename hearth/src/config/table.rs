@@ -268,6 +268,10 @@ options! {
             "Memory that all queries may hold together. For one that needs more, the heaviest that is older than 10 s is called off; where there is none, it ends with an error itself.";
         "query.results_cache_bytes" query_results_cache: MemorySize = "2% up to 64MiB",
             "Memory for results of range queries, which are kept until what they were computed from changes. 0 keeps none.";
+        "query.disk_cache_bytes" query_disk_cache: Size = "0",
+            "Local disk for bytes of blocks that were fetched from the object store, so that they are not fetched again, not even after a restart. Every one is checked when it is read. 0 keeps none.";
+        "query.disk_cache_path" query_disk_cache_path: Path = "",
+            "Folder for these bytes, of this process alone. Empty: `block-cache` in `data_dir`.";
         "query.max_points" query_max_points: Count = "11000",
             "Steps one range query may have.";
         "query.max_text_bytes" query_max_text: Size = "1MiB",

@@ -1,6 +1,7 @@
 //! One server process from listening to exit.
 
 pub mod compaction;
+pub mod disk_cache;
 pub mod identity;
 mod lifecycle;
 pub mod limits;
@@ -443,6 +444,7 @@ async fn open_db(
     let replay = web.replay().clone();
     let options = DbOptions {
         replaying: Arc::new(move |first, last, current| replay.set(first, last, current)),
+        disk_cache: disk_cache::open(settings, web).map_err(OpenError::mend)?,
         ..db_options(settings, retention, store, commits, clock)
     };
     let db = Db::open(options).await?;

@@ -33,6 +33,7 @@ async fn world() -> (Arc<InProcess>, Ingester, Arc<Ingesters>) {
         clock: Arc::new(SystemClock),
         name: "query".to_owned(),
         cache_bytes: 1 << 20,
+        disk_cache: None,
         rules: Arc::new(|_| Arc::default()),
         exemplar_keep_ms: None,
         metadata_keep_ms: None,

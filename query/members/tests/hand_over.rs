@@ -52,6 +52,7 @@ async fn querier(store: &Arc<dyn ObjectStore>, transport: &Arc<InProcess>) -> Ar
         clock: Arc::new(SystemClock),
         name: "query".to_owned(),
         cache_bytes: 8 << 20,
+        disk_cache: None,
         rules: Arc::new(|_| Arc::default()),
         exemplar_keep_ms: None,
         metadata_keep_ms: None,

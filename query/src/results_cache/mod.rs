@@ -126,7 +126,9 @@ impl ResultsCache {
             assembled.resolutions.iter().for_each(|part| report.note(*part));
         }
         let resolutions = summary(assembled.resolutions);
-        let stats = runs::stats(&runs, question.steps, request.options.samples, resolutions, &value, begun);
+        let detail = request.options.samples;
+        let mut stats = runs::stats(&runs, question.steps, detail, resolutions, &value, begun);
+        stats.fetched = budget.fetches().fetched();
         let mut annotations = crate::annotations::Annotations::new();
         runs.iter().for_each(|run| annotations.merge(run.annotations.clone()));
         self.store.count(cache_use);

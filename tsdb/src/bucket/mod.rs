@@ -9,7 +9,7 @@ pub mod reader;
 pub mod resolution;
 pub mod store_clock;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::block::BlockMeta;
 use crate::block::read::label_lists::{LabelList, ListOf};
-use crate::block::read::plan::{Block, RowPlan};
+use crate::block::read::plan::{Block, PlannedRow, RowPlan};
 use crate::block::read::samples::Carried;
 use crate::block::read::series_table::SeriesTable;
 use crate::block::read::store::BlockStore as Store;
@@ -37,6 +37,7 @@ use model::span::span_end;
 use model::tenant::TenantId;
 
 pub use crate::block::read::cache::CacheStats;
+pub use crate::block::read::disk_cache::{DiskCache, DiskCacheStats};
 pub use crate::block::read::store::BlockStore;
 
 /// Samples that one step of a block's cursor reads. The blocks of a selection hold a step each at the same
@@ -49,7 +50,13 @@ const BATCH_ROWS: usize = 16 * 1024;
 /// A selection's samples are kept in the cache where they take at most one part in so many of it.
 const KEPT_PART: u64 = 4;
 /// Blocks that are opened at the same time when they are not in the cache.
-const PARALLEL_OPENS: usize = 16;
+const PARALLEL_OPENS: usize = 32;
+/// What a block's cursor asks for before it needs it, where a query has to fetch: about so many bytes, but no
+/// more than one part in so many of the cache that they go into.
+const AHEAD_BYTES: u64 = 8 << 20;
+const AHEAD_PART: u64 = 16;
+/// Steps that it looks ahead at most: what they need may be there already.
+const AHEAD_STEPS: usize = 16;
 
 /// A set of blocks as one source. It sees these blocks for as long as it lives, whatever the catalog says
 /// later.
@@ -144,6 +151,7 @@ impl BucketSource {
             keep_bytes: AtomicU64::new(self.store.cache.capacity_bytes() as u64 / KEPT_PART),
             batch_samples: batch_samples(wanted.len()),
         };
+        let store = self.store.counting(selection.budget.fetches());
         let cursors = self.for_each(
             &wanted,
             rayon::current_num_threads(),
@@ -152,7 +160,7 @@ impl BucketSource {
                 selection.budget.check()?;
                 let part = &parts[*at].0;
                 let range = (part.min_t_ms, part.max_t_ms);
-                Ok((*at, BlockCursor::open(self, meta, selection, range, &together)?))
+                Ok((*at, BlockCursor::open(self, &store, meta, selection, range, &together)?))
             },
         )?;
         let mut by_part: Vec<Vec<(Origin, Box<dyn SeriesCursor + 'a>)>> =
@@ -203,6 +211,7 @@ impl BucketSource {
     /// [`Block::series_table_for`].
     fn open(
         &self,
+        store: &Arc<Store>,
         meta: &Arc<BlockMeta>,
         selectors: &[&[Matcher]],
         range: Option<(i64, i64)>,
@@ -210,11 +219,8 @@ impl BucketSource {
         // A visibility is resolved against all series.
         let hides = self.visibility.concerns(meta);
         let few = !hides && !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(names_few));
-        let block = Block::open(&self.store, &self.tenant, meta, few)?;
-        let table = match hides {
-            true => block.series_table()?,
-            false => block.series_table_for(selectors, range)?,
-        };
+        let block = Block::open(store, &self.tenant, meta, few)?;
+        let table = block.series_table_for(if hides { &[] } else { selectors }, range)?;
         Ok((block, table))
     }
 
@@ -222,6 +228,7 @@ impl BucketSource {
     /// all).
     #[allow(clippy::type_complexity)]
     fn wished(&self, query: &LabelQuery) -> Result<Vec<(Arc<SeriesTable>, Option<Vec<u32>>)>, SourceError> {
+        let store = self.store.counting(query.budget.fetches());
         self.for_each(
             &self.blocks_of(query)?,
             1,
@@ -229,7 +236,7 @@ impl BucketSource {
             |meta| {
                 query.budget.check()?;
                 let selectors: Vec<&[Matcher]> = query.selectors.iter().map(|s| &s[..]).collect();
-                let (block, table) = self.open(meta, &selectors, None)?;
+                let (block, table) = self.open(&store, meta, &selectors, None)?;
                 let mut series = match query.selectors.is_empty() {
                     true => None,
                     false => Some(matching_any(&table, query)?),
@@ -269,6 +276,7 @@ impl BucketSource {
         }
         let of = ListOf::new(label, &query.selectors);
         let selectors: Vec<&[Matcher]> = query.selectors.iter().map(|s| &s[..]).collect();
+        let store = self.store.counting(query.budget.fetches());
         let lists = self.for_each(
             &blocks,
             1,
@@ -279,9 +287,9 @@ impl BucketSource {
                     return Ok(kept);
                 }
                 if selectors.is_empty() {
-                    return Block::open(&self.store, &self.tenant, meta, false)?.label_list(&of);
+                    return Block::open(&store, &self.tenant, meta, false)?.label_list(&of);
                 }
-                let (block, table) = self.open(meta, &selectors, None)?;
+                let (block, table) = self.open(&store, meta, &selectors, None)?;
                 let series = matching_any(&table, query)?;
                 Ok(LabelList::of_table(&block, &of, &table, Some(&series)))
             },
@@ -401,6 +409,16 @@ impl Source for BucketSource {
     }
 }
 
+/// What a cursor has asked for before it needs it.
+#[derive(Default)]
+struct Ahead {
+    /// Planned rows before this were asked for.
+    to: usize,
+    /// By steps to come: the row that each ends before, and the bytes asked for.
+    steps: VecDeque<(usize, u64)>,
+    bytes: u64,
+}
+
 /// Walks what a selection wants of one block.
 struct BlockCursor {
     block: Block,
@@ -409,6 +427,7 @@ struct BlockCursor {
     batch_samples: u64,
     /// Planned rows before this are done.
     at: usize,
+    ahead: Ahead,
     range: (i64, i64),
     visibility: Option<BlockVisibility>,
     /// What to read of windows.
@@ -439,12 +458,13 @@ impl BlockCursor {
     /// `None` if the block has nothing of it.
     fn open(
         source: &BucketSource,
+        store: &Arc<Store>,
         meta: &Arc<BlockMeta>,
         selection: &Selection,
         range: (i64, i64),
         together: &Together,
     ) -> Result<Option<BlockCursor>, SourceError> {
-        let (block, table) = source.open(meta, &[&selection.matchers], Some(range))?;
+        let (block, table) = source.open(store, meta, &[&selection.matchers], Some(range))?;
         let mut series = table.matching(&selection.matchers, &selection.budget)?;
         if series.is_empty() {
             return Ok(None);
@@ -463,7 +483,7 @@ impl BlockCursor {
         let carried = Carried::of(&series, &selection.budget);
         let aggregates = selection.hints.rollups.aggregates;
         let budget = selection.budget.clone();
-        let (at, first) = (0, None);
+        let (at, ahead, first) = (0, Ahead::default(), None);
         let (held, mut planned) = (Charge::of(&budget), Charge::of(&budget));
         planned.add(size_of_val(&plan.rows[..]) as u64)?;
         let mut cursor = BlockCursor {
@@ -472,6 +492,7 @@ impl BlockCursor {
             plan,
             batch_samples: together.batch_samples,
             at,
+            ahead,
             range,
             visibility,
             aggregates,
@@ -487,20 +508,36 @@ impl BlockCursor {
         Ok(cursor.first.is_some().then_some(cursor))
     }
 
+    /// Where the query has to fetch what it reads, asks for what the steps from a row on need.
+    fn fetch_ahead(&mut self, next: usize) -> Result<(), SourceError> {
+        let store = &self.block.store;
+        if next >= self.plan.rows.len() || !store.waits() {
+            return Ok(());
+        }
+        let Ahead { to, steps, bytes } = &mut self.ahead;
+        while let Some((_, of_step)) = steps.pop_front_if(|(end, _)| *end <= self.at) {
+            *bytes -= of_step;
+        }
+        *to = (*to).max(next);
+        let most = AHEAD_BYTES.min(store.cache.capacity_bytes() as u64 / AHEAD_PART);
+        while *bytes < most && steps.len() < AHEAD_STEPS && *to < self.plan.rows.len() {
+            let count = batch_of(&self.plan.rows[*to..], self.batch_samples);
+            let rows = &self.plan.rows[*to..*to + count];
+            let asked = self.block.fetch_ahead(&self.plan, rows, self.aggregates)?;
+            *to += count;
+            *bytes += asked;
+            steps.push_back((*to, asked));
+        }
+        Ok(())
+    }
+
     fn read_more(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
         while self.at < self.plan.rows.len() {
             self.budget.check()?;
-            let rows = &self.plan.rows[self.at..];
-            let mut samples = 0;
-            let mut count = 0;
-            for of_series in rows.chunk_by(|a, b| a.series == b.series) {
-                count += of_series.len();
-                samples += of_series.iter().map(|r| u64::from(r.n)).sum::<u64>();
-                if samples >= self.batch_samples || count >= BATCH_ROWS {
-                    break;
-                }
-            }
-            let (rows, visibility) = (&rows[..count], self.visibility.as_mut());
+            let count = batch_of(&self.plan.rows[self.at..], self.batch_samples);
+            self.fetch_ahead(self.at + count)?;
+            let rows = &self.plan.rows[self.at..self.at + count];
+            let visibility = self.visibility.as_mut();
             let (block, range, budget) = (&self.block, self.range, &self.budget);
             let found = match block.meta.resolution_ms {
                 0 => {
@@ -524,6 +561,19 @@ impl BlockCursor {
         }
         Ok(None)
     }
+}
+
+/// How many of some planned rows one step of so many samples reads: those of whole series.
+fn batch_of(rows: &[PlannedRow], batch_samples: u64) -> usize {
+    let (mut samples, mut count) = (0, 0);
+    for of_series in rows.chunk_by(|a, b| a.series == b.series) {
+        count += of_series.len();
+        samples += of_series.iter().map(|r| u64::from(r.n)).sum::<u64>();
+        if samples >= batch_samples || count >= BATCH_ROWS {
+            break;
+        }
+    }
+    count
 }
 
 impl SeriesCursor for BlockCursor {

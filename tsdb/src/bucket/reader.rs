@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 
-use super::{BlockStore, BucketSource};
+use super::{BlockStore, BucketSource, DiskCache};
 use crate::catalog::{CATALOGS_AT_ONCE, Catalog, CatalogError, CatalogOptions, Snapshot};
 use crate::deletion::RetentionOf;
 use crate::sidecar::exemplars::load::{Wanted, select};
@@ -28,6 +28,8 @@ pub struct ReaderOptions {
     pub name: String,
     /// Bytes that blocks' indexes and small columns may hold in memory.
     pub cache_bytes: usize,
+    /// Where bytes of blocks are kept on the local disk, if they are.
+    pub disk_cache: Option<Arc<DiskCache>>,
     /// Series of a tenant that are kept for another time than the rest.
     pub rules: RetentionOf,
     /// How long exemplars, and metadata that nobody sends any more, are seen; `None` for ever.
@@ -51,7 +53,8 @@ impl BucketReader {
     pub async fn open(options: ReaderOptions) -> Result<Arc<BucketReader>, CatalogError> {
         let runtime = tokio::runtime::Handle::current();
         let reader = BucketReader {
-            blocks: BlockStore::new(options.store.clone(), runtime, options.cache_bytes),
+            blocks: BlockStore::new(options.store.clone(), runtime, options.cache_bytes)
+                .with_disk_cache(options.disk_cache.clone()),
             contact: Mutex::new((options.clock.now_ms(), None)),
             options,
             catalogs: tokio::sync::Mutex::default(),

@@ -32,7 +32,7 @@ use object_store::ObjectStore;
 use parking_lot::RwLock;
 
 use crate::bucket::store_clock::StoreClock;
-use crate::bucket::{BlockStore, BucketSource, presence};
+use crate::bucket::{BlockStore, BucketSource, DiskCache, presence};
 use crate::catalog::{self, Catalog, CatalogError, CatalogOptions, Commits, Owner, Snapshot};
 use crate::cause::{AttemptError, Cause};
 use crate::db::local::{LocalBlock, SealedGeneration};
@@ -82,6 +82,8 @@ pub struct DbOptions {
     pub max_head_bytes: Option<u64>,
     /// Bytes that blocks' indexes and small columns may hold in memory.
     pub cache_bytes: usize,
+    /// Where bytes of blocks are kept on the local disk, if they are.
+    pub disk_cache: Option<Arc<DiskCache>>,
     /// Series of a tenant that are kept for another time than the rest: what is older is not seen, whether
     /// its blocks were rewritten or not.
     pub rules: RetentionOf,
@@ -121,6 +123,7 @@ impl DbOptions {
             clock: Arc::new(SystemClock),
             max_head_bytes: None,
             cache_bytes: 256 << 20,
+            disk_cache: None,
             rules: Arc::new(|_| Arc::default()),
             commits: Commits::Conditional,
             exemplar_bytes: 64 << 20,

@@ -59,7 +59,8 @@ impl Db {
             note_snapshots(state, &snapshots);
         });
         let bucket =
-            BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes);
+            BlockStore::new(options.store.clone(), tokio::runtime::Handle::current(), options.cache_bytes)
+                .with_disk_cache(options.disk_cache.clone());
         let gone = snapshots.iter().filter_map(|(t, s)| Some((t.clone(), s.watermark(&writer)?))).collect();
         let changes = Arc::new(changes::Changes::default());
         let unflushed = head.tenants().into_iter().map(|t| t.id.clone());
@@ -88,10 +89,7 @@ impl Db {
             catalogs: tokio::sync::Mutex::new(catalogs),
             flushing: tokio::sync::Mutex::default(),
             sealing: tokio::sync::Mutex::default(),
-            local: local::sealing::LocalStore {
-                blocks: bucket.of_another_store(local.clone()),
-                store: local,
-            },
+            local: local::sealing::LocalStore { blocks: bucket.of_local(local.clone()), store: local },
             generation_began_ms: AtomicI64::new(options.clock.now_ms()),
             generation_segment: AtomicU64::new(segment),
             counts: flush::FlushCounts::default(),

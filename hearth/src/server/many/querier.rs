@@ -34,7 +34,7 @@ use crate::secrets::redacted;
 use crate::server::listening::Listening;
 use crate::server::memory_limit::MemoryPlan;
 use crate::server::retention::Retention;
-use crate::server::{self, Failure, Signals, compaction, identity, limits, memory_watch, names};
+use crate::server::{self, Failure, Signals, compaction, disk_cache, identity, limits, memory_watch, names};
 use crate::traces;
 
 /// How often the catalogs of all tenants are read. With twice this and the longest query, what a member has
@@ -120,7 +120,7 @@ async fn open(
     })?;
     let name = format!("query-{}", Ulid::new());
     let keep = Retention::new(compaction::keep(settings));
-    let reader = reader(settings, &keep, &store, &clock, &name).await?;
+    let reader = reader(settings, web, &keep, &store, &clock, &name).await?;
     let live = Live::new(|| members::client::builder().build());
     let live = live.map_err(|e| Unopened::Mend(e.to_string()))?;
     let transport = HttpTransport::new(Arc::new(move || live.get()), tokens(settings));
@@ -153,6 +153,7 @@ async fn open(
 
 async fn reader(
     settings: &Settings,
+    web: &Server,
     keep: &Retention,
     store: &Arc<dyn ObjectStore>,
     clock: &Arc<dyn Clock>,
@@ -164,6 +165,7 @@ async fn reader(
         clock: clock.clone(),
         name: name.to_owned(),
         cache_bytes: usize::try_from(MemoryPlan::of(settings).cache).unwrap_or(usize::MAX),
+        disk_cache: disk_cache::open(settings, web).map_err(Unopened::Mend)?,
         rules: server::retention_rules(keep),
         exemplar_keep_ms: some(settings.exemplars_retention.ms()),
         metadata_keep_ms: some(settings.metadata_retention.ms()),

@@ -3,9 +3,11 @@
 use crate::api::response::resolution;
 use crate::results_cache::CacheUse;
 use crate::value::{QueryStats, SamplesPerStep};
+use model::source::Fetched;
 
 /// Upstream's `stats` object (`util/stats.BuiltinStats`).
 #[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Stats {
     timings: Timings,
     samples: Samples,
@@ -15,6 +17,28 @@ pub struct Stats {
     /// Hearth's own: how much of a range query's result was kept from before.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<Cache>,
+    /// Hearth's own: what was fetched from the object store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object_store: Option<ObjectStore>,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectStore {
+    requests: u64,
+    rounds: u64,
+    bytes: u64,
+    bytes_needed: u64,
+    disk_bytes: u64,
+}
+
+impl ObjectStore {
+    /// `None` where all was in memory.
+    fn of(fetched: &Fetched) -> Option<ObjectStore> {
+        let Fetched { requests, bytes, bytes_needed, rounds, disk_bytes } = *fetched;
+        let some = requests > 0 || disk_bytes > 0;
+        some.then_some(ObjectStore { requests, rounds, bytes, bytes_needed, disk_bytes })
+    }
 }
 
 #[derive(serde::Serialize)]
@@ -93,6 +117,7 @@ impl Stats {
                 computed_steps,
                 shared,
             }),
+            object_store: ObjectStore::of(&stats.fetched),
         }
     }
 }

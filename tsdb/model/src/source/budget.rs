@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::SourceError;
+use super::fetches::Fetches;
 use super::memory_pool::{Evictable, MemoryPool};
 use crate::tenant_limits::{Limit, TenantLimits};
 
@@ -64,6 +65,7 @@ pub struct Budget {
     samples_peak: AtomicU64,
     bytes_held: AtomicU64,
     bytes_peak: AtomicU64,
+    fetches: Arc<Fetches>,
 }
 
 /// What one query may at most; the default is anything.
@@ -154,6 +156,7 @@ impl Budget {
             samples_peak: AtomicU64::new(0),
             bytes_held: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
+            fetches: Arc::default(),
         });
         if let Some(pool) = budget.pool.as_ref().filter(|_| bounds.evictable) {
             let query: Weak<Budget> = Arc::downgrade(&budget);
@@ -225,6 +228,11 @@ impl Budget {
     /// What it holds now.
     pub fn bytes_held(&self) -> u64 {
         self.bytes_held.load(Ordering::Relaxed)
+    }
+
+    /// Where readers count what they fetch from the object store.
+    pub fn fetches(&self) -> &Arc<Fetches> {
+        &self.fetches
     }
 
     /// Counts series that were read.

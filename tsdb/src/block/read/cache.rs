@@ -16,6 +16,18 @@ pub(crate) enum FileKind {
     Samples,
 }
 
+impl FileKind {
+    pub const ALL: [FileKind; 3] = [FileKind::Series, FileKind::Timelines, FileKind::Samples];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            FileKind::Series => "series",
+            FileKind::Timelines => "timelines",
+            FileKind::Samples => "samples",
+        }
+    }
+}
+
 /// What can be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {

@@ -72,6 +72,21 @@ pub(crate) fn read<'w>(
     Ok((wanted.iter().zip(pages).map(read).collect(), batches))
 }
 
+/// The bytes that lists lie in, where they are not read through Arrow in several steps: those of its first.
+pub(crate) fn needs<'f>(wanted: &'f [Wanted<'f>]) -> Result<Vec<(&'f BlockFile, Range<u64>)>, SourceError> {
+    let mut all = Vec::new();
+    for w in wanted {
+        match PageScan::new(w.file, w.group, w.column, &w.rows) {
+            Some(scan) => all.extend(scan.needs()),
+            None => {
+                let mut scan = Scan::new(w.file, w.group, &[w.column], Some(&w.rows))?;
+                all.extend(scan.needs()?.map(|range| (w.file, range)));
+            }
+        }
+    }
+    Ok(all)
+}
+
 impl ListRead<'_> {
     /// Hands each row's list on, in order, with its position among the rows that were wanted; `each` says
     /// what is wrong with it.

@@ -3,6 +3,8 @@
 
 pub(crate) mod arrow_lists;
 pub(crate) mod cache;
+mod coming;
+pub(crate) mod disk_cache;
 pub(crate) mod file;
 pub(crate) mod histograms;
 pub(crate) mod kept_labels;

@@ -14,7 +14,7 @@ use super::small_rows::SmallRows;
 use crate::block::encode::Encoding;
 use crate::block::metric_runs::MetricRuns;
 use crate::block::read::cache::Key;
-use crate::block::read::file::BlockFile;
+use crate::block::read::file::{BlockFile, fetch_ahead, is_here};
 use crate::block::read::lists::{self, ListRead, Wanted};
 use crate::block::read::scan::{self, Scan};
 use crate::block::read::series_table::{SeriesTable, TableProjection};
@@ -32,9 +32,9 @@ use model::tenant::TenantId;
 const LARGE_PART: u64 = 4;
 const MOST_RUNS: usize = 256;
 
-/// Row groups whose small columns are read together with a part of the series table: more of them than a
-/// selection may need, but a round trip less.
-const MOST_GROUPS_AHEAD: usize = 4;
+/// Small columns are read together with the series table where they take no more than the table and this:
+/// more of them than a selection may need, but a round trip less.
+const SMALL_AHEAD_BYTES: u64 = 256 << 10;
 
 /// What a native histogram is taken to need in memory before it is known.
 const HISTOGRAM_BYTES: u64 = 1024;
@@ -131,8 +131,9 @@ impl Block {
         small + plan.rows.len() * size_of::<PlannedRow>()
     }
 
+    /// All of the series table.
     pub fn series_table(&self) -> Result<Arc<SeriesTable>, SourceError> {
-        SeriesTable::load(&self.store, &self.meta, &self.series_file)
+        self.series_table_for(&[], None)
     }
 
     /// As much of the series table as any of these selectors (none: all series) may match: the rows of their
@@ -143,8 +144,11 @@ impl Block {
         selectors: &[&[Matcher]],
         range: Option<(i64, i64)>,
     ) -> Result<Arc<SeriesTable>, SourceError> {
-        let whole = self.store.cache.contains(&Key::SeriesTable(self.meta.ulid));
-        let Some(runs) = self.runs_of(selectors).filter(|_| !whole) else { return self.series_table() };
+        let key = Key::SeriesTable(self.meta.ulid);
+        if let Some(table) = self.store.cache.get::<SeriesTable>(&key) {
+            return Ok(table);
+        }
+        let Some(runs) = self.runs_of(selectors) else { return self.whole_table(range) };
         let key = Key::SeriesRuns(self.meta.ulid, hash_of(&runs));
         if let Some(table) = self.store.cache.get::<SeriesTable>(&key).filter(|t| t.has_runs(&runs)) {
             return Ok(table);
@@ -153,24 +157,59 @@ impl Block {
         let rows: u64 = runs.iter().map(|r| r.len() as u64).sum();
         let in_parts = self.series_file.index.rows_in_parts.fetch_add(rows, Ordering::Relaxed) + rows;
         if in_parts > self.meta.stats.series / LARGE_PART {
-            return self.series_table();
+            return self.whole_table(range);
         }
+        let table = Arc::new(self.table_of(runs, range)?);
+        self.store.cache.put(key, table.clone(), table.bytes());
+        Ok(table)
+    }
+
+    /// The whole series table, which is not in the cache yet.
+    fn whole_table(&self, range: Option<(i64, i64)>) -> Result<Arc<SeriesTable>, SourceError> {
+        let all = SeriesTable::whole(&self.meta, &self.series_file)?;
+        let table = Arc::new(self.table_of(vec![all], range)?);
+        self.store.cache.put(Key::SeriesTable(self.meta.ulid), table.clone(), table.bytes());
+        Ok(table)
+    }
+
+    /// Runs of the series table, and with them the small columns that their plan needs, if they have to be
+    /// fetched at all and are not many.
+    fn table_of(&self, runs: Vec<Range<u32>>, range: Option<(i64, i64)>) -> Result<SeriesTable, SourceError> {
         let (table_projection, mut scans) = TableProjection::new(&self.series_file, &runs)?;
-        let of_series = scans.len();
-        let groups = match range {
-            Some(range) => self.groups_to_read(&runs, range),
-            None => Vec::new(),
-        };
-        let groups = if groups.len() <= MOST_GROUPS_AHEAD { groups } else { Vec::new() };
+        let (of_series, needs) = (scans.len(), table_projection.needs());
+        let mut groups = Vec::new();
+        if let Some(range) = range.filter(|_| of_series > 0 || !is_here(&self.store, &needs)) {
+            groups = self.groups_to_read(&runs, range);
+            let of_table: u64 = needs.iter().map(|(_, range)| range.end - range.start).sum();
+            let small: u64 = groups.iter().map(|group| self.small_bytes(*group)).sum();
+            if small > SMALL_AHEAD_BYTES + of_table {
+                groups.clear();
+            }
+        }
         scans.extend(self.small_scans(&groups)?);
-        let (mut batches, bytes) = scan::run_with_reads(&self.store, scans, &table_projection.needs())?;
+        let (mut batches, bytes) = scan::run_with_reads(&self.store, scans, &needs)?;
         for (group, batches) in groups.iter().zip(batches.split_off(of_series)) {
             self.keep_small(*group, &batches)?;
         }
         let table = SeriesTable::of_runs(&self.series_file, runs, &table_projection, bytes, batches)?;
-        let table = Arc::new(table.searchable());
-        self.store.cache.put(key, table.clone(), table.bytes());
-        Ok(table)
+        Ok(table.searchable())
+    }
+
+    /// The columns that describe the rows, top-level ones by position.
+    fn small_columns(&self) -> Vec<usize> {
+        match self.meta.resolution_ms {
+            0 => (0..SMALL_COLUMNS).collect(),
+            _ => window_schema::small_columns(self.samples.index.arrow.schema().fields().len()).to_vec(),
+        }
+    }
+
+    /// What the small columns of a row group take in the file.
+    fn small_bytes(&self, group: usize) -> u64 {
+        let metadata = self.samples.index.arrow.metadata();
+        let schema = metadata.file_metadata().schema_descr();
+        let (small, leaves) = (self.small_columns(), metadata.row_group(group).columns());
+        let is_small = |leaf: &usize| small.contains(&schema.get_column_root_idx(*leaf));
+        (0..leaves.len()).filter(is_small).map(|leaf| leaves[leaf].compressed_size() as u64).sum()
     }
 
     /// The directory of its metrics, where it has one that fits the block: else it is as good as none.
@@ -216,10 +255,7 @@ impl Block {
     }
 
     fn small_scans(&self, groups: &[usize]) -> Result<Vec<Scan<'_>>, SourceError> {
-        let columns: Vec<usize> = match self.meta.resolution_ms {
-            0 => (0..SMALL_COLUMNS).collect(),
-            _ => window_schema::small_columns(self.samples.index.arrow.schema().fields().len()).to_vec(),
-        };
+        let columns = self.small_columns();
         groups.iter().map(|group| Scan::new(&self.samples, *group, &columns, None)).collect()
     }
 
@@ -363,6 +399,23 @@ impl Block {
             self.add_timelines(read, &mut timelines)?;
         }
         Ok(Lists { columns: self.columns_of(&wanted, batches)?, timelines })
+    }
+
+    /// Asks for lists, given as rows by (column, row group), and timelines, and does not wait: they go into
+    /// the cache. How many bytes were asked for.
+    pub(crate) fn fetch_columns_ahead(
+        &self,
+        lists: &[Wanted<'_>],
+        wanted: &[((usize, u32), Vec<u32>)],
+        tsrefs: Vec<u32>,
+    ) -> Result<u64, SourceError> {
+        let (_, timelines) = self.find_timelines(tsrefs)?;
+        let mut needs = lists::needs(&timelines)?;
+        needs.extend(lists::needs(lists)?);
+        for mut scan in self.scans(wanted)? {
+            needs.extend(scan.needs()?.map(|range| (&self.samples, range)));
+        }
+        fetch_ahead(&self.store, &needs)
     }
 
     /// The timelines that the cache has, and where the others lie.

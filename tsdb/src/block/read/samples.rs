@@ -100,6 +100,22 @@ impl Block {
         Ok(out)
     }
 
+    /// Asks for what [`Block::read`] is going to need for these rows, and does not wait. How many bytes were
+    /// asked for.
+    pub fn fetch_ahead(
+        &self,
+        plan: &RowPlan,
+        rows: &[PlannedRow],
+        aggregates: Aggregates,
+    ) -> Result<u64, SourceError> {
+        if self.meta.resolution_ms != 0 {
+            let (lists, tsrefs) = self.window_lists(plan, rows, aggregates);
+            return self.fetch_columns_ahead(&[], &lists, tsrefs);
+        }
+        let list = self.read_list(plan, rows, &self.kept_rows(plan, rows));
+        self.fetch_columns_ahead(&list.lists, &list.histograms, list.tsrefs)
+    }
+
     /// The rows that the cache has, `None` for the others.
     fn kept_rows(&self, plan: &RowPlan, rows: &[PlannedRow]) -> Vec<Option<Arc<KeptRow>>> {
         if !plan.keep_rows {

@@ -127,6 +127,12 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
+    /// The bytes that it needs next.
+    pub fn needs(&mut self) -> Result<impl Iterator<Item = Range<u64>>, SourceError> {
+        self.step()?;
+        Ok(self.needs.clone().into_iter())
+    }
+
     /// Decodes as far as the bytes at hand allow.
     fn step(&mut self) -> Result<(), SourceError> {
         while !self.done {

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::symbols::Symbols;
-use crate::block::read::cache::Key;
 use crate::block::read::file::BlockFile;
 use crate::block::read::page::dictionary::TextScan;
 use crate::block::read::scan::{self, Scan};
@@ -138,30 +137,15 @@ impl<'f> GroupWish<'f> {
 }
 
 impl SeriesTable {
-    /// The table of a block, from the cache or decoded.
-    pub fn load(
-        store: &BlockStore,
-        meta: &BlockMeta,
-        file: &BlockFile,
-    ) -> Result<Arc<SeriesTable>, SourceError> {
-        let key = Key::SeriesTable(meta.ulid);
-        if let Some(table) = store.cache.get::<SeriesTable>(&key) {
-            return Ok(table);
-        }
-        let table = Arc::new(SeriesTable::decode(store, meta, file)?);
-        store.cache.put(key, table.clone(), table.bytes());
-        Ok(table)
-    }
-
-    fn decode(store: &BlockStore, meta: &BlockMeta, file: &BlockFile) -> Result<SeriesTable, SourceError> {
+    /// All series of a block, as the one run of them.
+    pub fn whole(meta: &BlockMeta, file: &BlockFile) -> Result<Range<u32>, SourceError> {
         let all = u32::try_from(meta.stats.series)
             .map_err(|_| file.damaged("its meta.json tells of more series than a block can have"))?;
-        let runs: Vec<Range<u32>> = std::iter::once(0..all).collect();
         if file.index.row_starts.last() != Some(&u64::from(all)) {
             let rows = file.index.row_starts.last();
             return Err(file.damaged(format!("it has {} series, not {all}", rows.copied().unwrap_or(0))));
         }
-        Ok(SeriesTable::read(store, file, runs)?.searchable())
+        Ok(0..all)
     }
 
     fn find_carriers(&self) -> Vec<Vec<u32>> {

@@ -35,7 +35,8 @@ impl Block {
         aggregates: Aggregates,
         budget: &Budget,
     ) -> Result<Vec<SeriesColumns>, SourceError> {
-        let lists = self.read_window_lists(plan, rows, aggregates)?;
+        let (wanted, tsrefs) = self.window_lists(plan, rows, aggregates);
+        let lists = self.read_columns(wanted, tsrefs)?;
         let mut times = Times { lists: &lists, range, shared: HashMap::new() };
         let mut out = Vec::new();
         for of_series in rows.chunk_by(|a, b| a.series == b.series) {
@@ -54,13 +55,15 @@ impl Block {
         Ok(out)
     }
 
-    /// Everything that rows need besides their small columns, with all requests together.
-    fn read_window_lists(
+    /// Everything that rows need besides their small columns: lists, as rows by (column, row group), and
+    /// timelines.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn window_lists(
         &self,
         plan: &RowPlan,
         rows: &[PlannedRow],
         aggregates: Aggregates,
-    ) -> Result<Lists, SourceError> {
+    ) -> (Vec<((usize, u32), Vec<u32>)>, Vec<u32>) {
         let mut wanted: Vec<((usize, u32), Vec<u32>)> = Vec::new();
         let mut latest: [Option<usize>; COLUMNS.len()] = [None; COLUMNS.len()];
         let mut tsrefs = Vec::with_capacity(2 * rows.len());
@@ -89,7 +92,7 @@ impl Block {
                 HISTOGRAM_COLUMNS.for_each(want);
             }
         }
-        self.read_columns(wanted, tsrefs)
+        (wanted, tsrefs)
     }
 
     fn assemble_windows(
