@@ -4,18 +4,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use model::source::{Budget, SourceError};
+use reqwest::StatusCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::ask::{Reply, Transport, Waiting, receive};
 use crate::error::AskError;
 use crate::routes::{ASK, Token, bearer};
+use crate::who::Who;
 use crate::wire::decode::Pieces;
 
 /// How long a connection may take, and the beginning of an answer. The rest has the query's time.
 const CONNECT: Duration = Duration::from_secs(1);
 const BEGIN: Duration = Duration::from_secs(5);
+
+/// How long an address has to say who is there, and how long that may be.
+const WHO: Duration = Duration::from_secs(2);
+const MAX_WHO_BYTES: usize = 16 << 20;
 
 /// How often it is looked whether a query that waits is over.
 const LOOK: Duration = Duration::from_millis(50);
@@ -23,24 +30,34 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Pieces that wait to be read.
 const PIECES: usize = 8;
 
+/// What asks over HTTP.
+pub use reqwest::Client;
+
+/// The client for the next question: another one where certificates have changed.
+pub type MakeClient = Arc<dyn Fn() -> Client + Send + Sync>;
+
+/// A client as members need it, to which certificates can be added.
+pub fn builder() -> reqwest::ClientBuilder {
+    Client::builder()
+        .connect_timeout(CONNECT)
+        .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+}
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpTransport {
-    client: reqwest::Client,
+    client: MakeClient,
     runtime: Handle,
     token: Token,
 }
 
 impl HttpTransport {
-    /// Must be made within a runtime, which it uses. `token` is what members show one another.
-    pub fn new(token: Token) -> Result<HttpTransport, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .user_agent(concat!("Hearth/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(HttpTransport { client, runtime: Handle::current(), token })
+    /// Must be made within a runtime, which it uses. `token` is what members show one another, `client` what
+    /// asks them.
+    pub fn new(token: Token, client: MakeClient) -> HttpTransport {
+        HttpTransport { client, runtime: Handle::current(), token }
     }
 }
 
@@ -69,7 +86,7 @@ impl Transport for HttpTransport {
     fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Box<dyn Waiting> {
         let (begun, wait) = std::sync::mpsc::sync_channel(1);
         let (pieces, arrived) = mpsc::channel(PIECES);
-        let mut request = self.client.post(format!("{address}{ASK}")).body(question);
+        let mut request = (self.client)().post(format!("{address}{ASK}")).body(question);
         if let Some(token) = (self.token)() {
             request = request.header("authorization", bearer(&token));
         }
@@ -112,6 +129,32 @@ impl Transport for HttpTransport {
             }
         });
         Box::new(UnderWay { wait, arrived: Some(arrived) })
+    }
+
+    fn who<'a>(&'a self, address: &'a str, tenants: bool) -> BoxFuture<'a, Result<Who, AskError>> {
+        let what = if tenants { "?tenants=true" } else { "" };
+        let url = format!("{}{ASK}{what}", address.trim_end_matches('/'));
+        let mut request = (self.client)().get(url).timeout(WHO);
+        if let Some(token) = (self.token)() {
+            request = request.header("authorization", bearer(&token));
+        }
+        Box::pin(async move {
+            let mut response = request.send().await.map_err(|e| told(&e))?;
+            let mut text = Vec::new();
+            while let Some(piece) = response.chunk().await.map_err(|e| told(&e))? {
+                text.extend_from_slice(&piece);
+                if text.len() > MAX_WHO_BYTES {
+                    return Err(AskError::Wrong(format!("it has more than {MAX_WHO_BYTES} bytes")));
+                }
+            }
+            match response.status() {
+                StatusCode::OK => Who::read(&text),
+                status => {
+                    let text = String::from_utf8_lossy(&text);
+                    Err(AskError::Away(format!("status {}: {}", status.as_u16(), text.trim())))
+                }
+            }
+        })
     }
 }
 
