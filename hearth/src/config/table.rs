@@ -167,7 +167,15 @@ options! {
         "members.advertise_address" members_advertise: Url = "",
             "URL under which other members reach this process. Empty: the address that is listened on.";
         "members.addresses" members_addresses: Urls = "",
-            "Addresses of members in the place of those that they advertise: `NAME=http://HOST:PORT`, names as `hearth bucket members` shows them.";
+            "Where members are, in the place of what they advertise: `NAME=http://HOST:PORT`, names as `hearth bucket members` shows them; or `http://HOST:PORT`, `dns+http://NAME:PORT` (all addresses of a name) and `dnssrv+http://NAME` (SRV records), where whoever answers says who it is. DNS is asked every 30s at the system's servers: `?refresh=5s&server=ADDRESS:PORT` says otherwise.";
+        "members.discovery_file" members_discovery_file: Path = "",
+            "File that says where else members are found, in Prometheus' words: `scheme`, `path_prefix`, `relabel_configs`, and `static_configs` or `dns_`, `file_`, `consul_`, `serverset_`, `nerve_` and `kubernetes_sd_configs` (the last of the role `endpointslice`). Read again when it changes.";
+        "members.tls_ca_file" members_tls_ca_file: Path = "",
+            "File with certificates that are trusted beside the system's where members are asked over TLS; read again when it changes.";
+        "members.tls_cert_file" members_tls_cert_file: Path = "",
+            "File with the certificate that this process shows the members it asks; with members.tls_key_file, both read again when they change.";
+        "members.tls_key_file" members_tls_key_file: Path = "",
+            "File with that certificate's key.";
         "members.zone" members_zone: String = "",
             "Where this process runs, shown to people.";
         "members.replica_group" members_replica_group: String = "",
@@ -307,7 +315,7 @@ options! {
         "rules.alertmanagers" rules_alertmanagers: Urls = "",
             "Alertmanagers that get all alerts: `http://HOST:9093`, with a path and a login if need be, or `dns+http://NAME:9093` for all addresses of a name.";
         "rules.alerting_file" rules_alerting_file: Path = "",
-            "File with an `alerting` section as in prometheus.yml, which it may be itself: relabelling, logins, and Alertmanagers from static, DNS and file discovery. Read again with the rule files.";
+            "File with an `alerting` section as in prometheus.yml, which it may be itself: relabelling, logins, and Alertmanagers, static or from DNS, files, Consul, ZooKeeper and Kubernetes. Read again with the rule files.";
         "rules.alert_for_grace_period" rules_for_grace: Span = "10m",
             "An alert whose `for` goes on after a restart waits at least this long; rules with a shorter `for` begin anew.";
         "rules.alert_for_outage_tolerance" rules_outage_tolerance: Span = "1h",

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use discovery::zookeeper::connection::Login;
 use tsdb::catalog::Register;
 
 use crate::secrets::{read_secret, redacted};
@@ -26,13 +27,6 @@ struct Address {
     hosts: Vec<String>,
     /// Begins with a slash and does not end with one.
     path: String,
-}
-
-/// A user's name and password.
-#[derive(Clone)]
-struct Login {
-    user: String,
-    password: String,
 }
 
 /// Reads `catalog.lock` and makes what it names, without asking it anything. `credentials` is a file that

@@ -98,8 +98,13 @@ impl LiveLimits {
     /// `GET /runtime_config`, as Mimir has it: `mode=diff` shows only what differs from the settings,
     /// `mode=defaults` what those say.
     pub fn router(&self) -> Router {
-        Router::new().route("/runtime_config", get(show)).with_state(self.clone())
+        router(self.0.limits.clone())
     }
+}
+
+/// The same of limits alone, for a process that takes no writes.
+pub fn router(limits: LimitsByTenant) -> Router {
+    Router::new().route("/runtime_config", get(show)).with_state(limits)
 }
 
 /// Reads the file on a thread that may block.
@@ -129,7 +134,7 @@ struct Mode {
     mode: String,
 }
 
-async fn show(State(live): State<LiveLimits>, Query(Mode { mode }): Query<Mode>) -> Response {
+async fn show(State(limits): State<LimitsByTenant>, Query(Mode { mode }): Query<Mode>) -> Response {
     let shown = match mode.as_str() {
         "" => Shown::All,
         "diff" => Shown::Differing,
@@ -139,7 +144,7 @@ async fn show(State(live): State<LiveLimits>, Query(Mode { mode }): Query<Mode>)
             return (StatusCode::BAD_REQUEST, why).into_response();
         }
     };
-    let text = limits::show(&live.0.limits.in_force(), shown);
+    let text = limits::show(&limits.in_force(), shown);
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 

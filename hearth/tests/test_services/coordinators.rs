@@ -72,6 +72,11 @@ impl Coordinator {
         format!("{scheme}://127.0.0.1:{}/{path}", self.port)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     pub fn stop(&mut self) {
         self.process.kill();
     }

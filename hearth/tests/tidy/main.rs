@@ -114,6 +114,7 @@ fn arrows_between_crates_point_down() {
                 "bytes",
             ][..],
         ),
+        ("query/discovery", &["tsdb", "members", "rules", "ingest", "query", "compactor", "hearth"]),
         ("query/members", &["ingest", "query", "compactor", "hearth"]),
         (
             "tsdb",

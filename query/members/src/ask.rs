@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
+use futures::future::BoxFuture;
 use model::exemplar::SeriesExemplars;
 use model::labels::Labels;
 use model::sample::Metadata;
 use model::source::{Budget, SeriesCursor, SourceError};
 
 use crate::error::AskError;
+use crate::who::Who;
 use crate::wire::decode::{Answer, Expected, Pieces, RemoteCursor};
 use crate::wire::json;
 use crate::wire::request::Question;
@@ -51,6 +53,9 @@ pub trait Transport: Send + Sync {
     /// Sends a question, as [`Question::to_text`] has it, to the member at an address; several can be under
     /// way at once. What is dropped is given up: the member stops working on it.
     fn send(&self, address: &str, question: Vec<u8>, budget: &Arc<Budget>) -> Box<dyn Waiting>;
+
+    /// Who is at an address; with the tenants of whom it has anything, if they are wanted.
+    fn who<'a>(&'a self, address: &'a str, tenants: bool) -> BoxFuture<'a, Result<Who, AskError>>;
 }
 
 /// The beginning of an answer with samples.

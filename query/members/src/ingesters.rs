@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tsdb::bucket::reader::BucketReader;
 use tsdb::catalog::{CatalogError, Snapshot};
 
+use crate::addresses::Addresses;
 use crate::ask::Transport;
 use crate::roster::{self, Member, RosterError, Seen};
 
@@ -71,8 +72,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// How often the roster is read.
     pub interval: Duration,
-    /// Addresses of members by name, in the place of those in the roster.
-    pub addresses: BTreeMap<String, String>,
+    /// Addresses of members, in the place of those in the roster.
+    pub addresses: Addresses,
     /// How long a member is waited for that another of its replica group has answered for.
     pub hedge_delay: Duration,
 }
@@ -192,25 +193,39 @@ impl Ingesters {
     }
 
     /// Where a member is reached.
-    pub fn address<'a>(&'a self, member: &'a Member) -> &'a str {
-        self.options.addresses.get(&member.name).unwrap_or(&member.address).trim_end_matches('/')
+    pub fn address(&self, member: &Member) -> String {
+        let known = self.options.addresses.of(&member.name);
+        known.as_deref().unwrap_or(&member.address).trim_end_matches('/').to_owned()
+    }
+
+    /// Where members are that are not where they say.
+    pub fn addresses(&self) -> &Addresses {
+        &self.options.addresses
+    }
+
+    /// Asks everybody at URLs that were found who they are, and reaches them there from now on.
+    pub async fn meet(&self, urls: &[String]) {
+        self.options.addresses.meet(urls, self.transport()).await;
     }
 
     /// Looks again who takes part, because one did not answer; whether a debt of `known` is gone since.
     /// Blocks.
     pub fn look_again(self: &Arc<Self>, known: &KnownMembers) -> Result<bool, SourceError> {
         let (ingesters, asked) = (self.clone(), Instant::now());
-        let refreshed = self.wait(async move { ingesters.refresh_since(asked).await })?;
+        let before: Vec<String> = known.owing().map(|m| self.address(m)).collect();
+        let refreshed = self.wait(async move {
+            let addresses = ingesters.options.addresses.meet_again(asked, ingesters.transport());
+            futures::join!(ingesters.refresh_since(asked), addresses).0
+        })?;
         if let Err(e) = refreshed {
             tracing::debug!("who takes part could not be read: {e}");
         }
         let now = self.known();
-        let same = |m: &Member| {
-            now.members
-                .get(&m.name)
-                .is_some_and(|seen| seen.member.owes && self.address(&seen.member) == self.address(m))
+        let same = |(m, before): (&Member, &String)| {
+            let seen = now.members.get(&m.name).map(|seen| &seen.member);
+            seen.is_some_and(|now| now.owes && self.address(now) == *before)
         };
-        Ok(known.owing().any(|m| !same(m)))
+        Ok(!known.owing().zip(&before).all(same))
     }
 
     /// A snapshot of a tenant that is at least as new as its number. Blocks.

@@ -20,6 +20,7 @@
 //! and then its segment of the log is at or below the floor; or it is above the floor, and then the member
 //! has it. Whoever flushes, compacts or restarts meanwhile changes neither.
 
+pub mod addresses;
 pub mod answer;
 pub mod ask;
 pub mod client;
@@ -28,6 +29,7 @@ pub mod ingesters;
 pub mod roster;
 pub mod routes;
 pub mod source;
+pub mod who;
 pub mod wire;
 
 /// The version of questions and answers between processes. One that is asked in another version refuses.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -13,6 +13,7 @@ use model::source::{Budget, SourceError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::answer::{Answerer, Refusal, Sink};
+use crate::who::Who;
 use crate::wire::CONTENT_TYPE;
 use crate::wire::request::{MAX_BYTES, Question};
 
@@ -44,7 +45,7 @@ struct Asked {
 /// The routes of a process that takes samples.
 pub fn router(answerer: Answerer, tokens: Tokens) -> Router {
     let permits = Arc::new(Semaphore::new(MOST));
-    Router::new().route(ASK, post(ask)).with_state(Asked { answerer, tokens, permits })
+    Router::new().route(ASK, post(ask).get(who)).with_state(Asked { answerer, tokens, permits })
 }
 
 /// Whether the right token is shown. Takes as long for a wrong one as for a right one of its length.
@@ -60,11 +61,41 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text + "\n").into_response()
 }
 
-async fn ask(State(asked): State<Asked>, request: Request) -> Response {
+/// Refuses who does not show the token.
+fn admit(asked: &Asked, headers: &HeaderMap) -> Result<(), Response> {
     let tokens = (asked.tokens)();
-    if !tokens.is_empty() && !tokens.iter().any(|token| shows(request.headers(), token)) {
-        let text = "this path is for members on the same bucket, which show the token of members.token_file";
-        return refuse(StatusCode::UNAUTHORIZED, text);
+    if tokens.is_empty() || tokens.iter().any(|token| shows(headers, token)) {
+        return Ok(());
+    }
+    let text = "this path is for members on the same bucket, which show the token of members.token_file";
+    Err(refuse(StatusCode::UNAUTHORIZED, text))
+}
+
+/// What is asked beside who this is.
+#[derive(serde::Deserialize)]
+struct Asking {
+    #[serde(default)]
+    tenants: bool,
+}
+
+/// `GET`: who this is, and of which tenants it has anything.
+async fn who(State(asked): State<Asked>, Query(asking): Query<Asking>, headers: HeaderMap) -> Response {
+    if let Err(refused) = admit(&asked, &headers) {
+        return refused;
+    }
+    let db = &asked.answerer.db;
+    let tenants = match asking.tenants {
+        true => db.tenants().iter().map(ToString::to_string).collect(),
+        false => Vec::new(),
+    };
+    let who = Who { version: crate::PROTOCOL, name: db.writer().to_owned(), tenants };
+    let text = serde_json::to_string(&who).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn ask(State(asked): State<Asked>, request: Request) -> Response {
+    if let Err(refused) = admit(&asked, request.headers()) {
+        return refused;
     }
     let Ok(text) = to_bytes(request.into_body(), MAX_BYTES).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the question did not arrive, or is too long");

@@ -188,7 +188,7 @@ impl FreshSource {
 
     fn send<'m>(&self, member: &'m Member, wanted: &Asking, pinned: &Pinned) -> Asked<'m> {
         let question = self.question(wanted, member, pinned);
-        let address = self.ingesters.address(member);
+        let address = &self.ingesters.address(member);
         let reply = self.ingesters.transport().send(address, question.to_text(), &wanted.budget);
         Asked { member, question, reply }
     }

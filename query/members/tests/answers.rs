@@ -3,11 +3,11 @@
 
 mod in_process;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use in_process::{InProcess, Ingester};
+use members::addresses::Addresses;
 use members::ingesters::{Ingesters, Options};
 use members::source::FreshSource;
 use model::clock::SystemClock;
@@ -44,7 +44,7 @@ async fn world() -> (Arc<InProcess>, Ingester, Arc<Ingesters>) {
         transport: transport.clone(),
         clock: Arc::new(SystemClock),
         interval: Duration::from_secs(3600),
-        addresses: BTreeMap::new(),
+        addresses: Addresses::default(),
         hedge_delay: Duration::from_secs(3),
     };
     (transport, ingester, Ingesters::open(options).await.unwrap())
@@ -170,16 +170,22 @@ async fn answer_of_another_member_is_refused() {
     transport.open.lock().unwrap().insert(ingester.address.clone(), taken);
     let why = select(&ingesters).await.unwrap_err().to_string();
     assert!(why.contains("421") && why.contains(&other.name), "{why}");
-    // And of another tenant: its header says so.
+    // And of another tenant, floor or version: its header says so.
     let db = ingester.db.clone().unwrap();
     transport.open.lock().unwrap().insert(ingester.address.clone(), db);
-    *transport.meddle.lock().unwrap() = Some(Arc::new(|bytes: Vec<u8>| {
-        let (from, to) = (br#""tenant":"default""#, br#""tenant":"defbult""#);
-        let at = bytes.windows(from.len()).position(|w| w == from).expect("the header's tenant");
-        [&bytes[..at], to, &bytes[at + to.len()..]].concat()
-    }));
-    let why = select(&ingesters).await.unwrap_err().to_string();
-    assert!(why.contains("it is of the tenant \"defbult\""), "{why}");
+    for (from, to, says) in [
+        (r#""tenant":"default""#, r#""tenant":"defbult""#, "it is of the tenant \"defbult\""),
+        (r#""version":1"#, r#""version":9"#, "it is of version 9"),
+        (r#""floor":0"#, r#""floor":9"#, "it is of what is above 9"),
+    ] {
+        *transport.meddle.lock().unwrap() = Some(Arc::new(move |bytes: Vec<u8>| {
+            let (from, to) = (from.as_bytes(), to.as_bytes());
+            let at = bytes.windows(from.len()).position(|w| w == from).expect("it is in the header");
+            [&bytes[..at], to, &bytes[at + to.len()..]].concat()
+        }));
+        let why = select(&ingesters).await.unwrap_err().to_string();
+        assert!(why.contains(says) && why.contains(&ingester.name), "{why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

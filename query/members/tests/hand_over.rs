@@ -16,6 +16,7 @@ use compactor::worker::Compactor;
 use faulty_store::{FaultyStore, scattered};
 use futures::StreamExt;
 use in_process::{InProcess, Ingester};
+use members::addresses::Addresses;
 use members::ingesters::{Ingesters, Options};
 use members::roster;
 use members::source::{FreshSource, Missing};
@@ -63,7 +64,7 @@ async fn querier(store: &Arc<dyn ObjectStore>, transport: &Arc<InProcess>) -> Ar
         transport: transport.clone(),
         clock: Arc::new(SystemClock),
         interval: Duration::from_secs(3600),
-        addresses: BTreeMap::new(),
+        addresses: Addresses::default(),
         hedge_delay: Duration::from_millis(300),
     };
     Ingesters::open(options).await.unwrap()

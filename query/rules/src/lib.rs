@@ -29,5 +29,6 @@ pub mod metrics;
 pub mod notifier;
 mod regex;
 pub mod relabel;
+pub mod sources;
 pub mod template;
 pub mod unit_test;

@@ -1,11 +1,12 @@
 //! This process as one of several on a bucket: what it shows the others, what it refuses because another role
 //! does it, and the role that only answers queries.
 
+mod addresses;
 mod membership;
 mod querier;
 mod storage;
+mod tls;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use members::routes::Tokens;
 use model::clock::Clock;
 use parking_lot::Mutex;
 
+use self::addresses::Addresses;
 pub use self::membership::Membership;
 pub use self::querier::serve;
 use super::memory_limit::MemoryPlan;
@@ -35,7 +37,10 @@ const TOKEN_BEFORE: Duration = Duration::from_secs(600);
 pub fn check(settings: &Settings) -> Result<(), String> {
     let role = settings.role;
     let has_token = !settings.members_token_file.0.as_os_str().is_empty();
-    addresses(settings)?;
+    Addresses::of(settings)?;
+    if tls::is_asked_for(settings) {
+        tls::client(settings)?;
+    }
     if has_token {
         read_secret("members.token_file", &settings.members_token_file.0)?;
     }
@@ -61,20 +66,6 @@ pub fn check(settings: &Settings) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-/// Addresses of members that are given in the place of their own, by name.
-fn addresses(settings: &Settings) -> Result<BTreeMap<String, String>, String> {
-    let one = |text: &String| match text.split_once('=') {
-        Some((name, url)) if !name.is_empty() && url.starts_with("http") => {
-            Ok((name.trim().to_owned(), url.trim().to_owned()))
-        }
-        _ => Err(format!(
-            "members.addresses: {:?} is not NAME=URL, as `hearth bucket members` shows both",
-            redacted(text)
-        )),
-    };
-    settings.members_addresses.with_secrets().iter().map(one).collect()
 }
 
 /// What was read of the members' token.

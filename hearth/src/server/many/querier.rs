@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use members::addresses::Met;
 use members::client::HttpTransport;
 use members::ingesters::{Ingesters, Options, RefreshError};
 use model::backoff::Backoff;
@@ -21,9 +22,10 @@ use serde_json::json;
 use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 use ulid::Ulid;
 
+use super::addresses::Addresses;
 use super::membership::Membership;
 use super::storage::FreshStorage;
-use super::{addresses, member, tokens};
+use super::{member, tls, tokens};
 use crate::config::{Loaded, Settings};
 use crate::error_chain::error_chain;
 use crate::http::Server;
@@ -121,32 +123,33 @@ async fn open(
     let name = format!("query-{}", Ulid::new());
     let keep = Retention::new(compaction::keep(settings));
     let reader = reader(settings, web, &keep, &store, &clock, &name).await?;
-    let live = Live::new(|| members::client::builder().build());
-    let live = live.map_err(|e| Unopened::Mend(e.to_string()))?;
-    let transport = HttpTransport::new(Arc::new(move || live.get()), tokens(settings));
+    let addresses = Addresses::of(settings).map_err(Unopened::Mend)?;
+    let transport = HttpTransport::new(tls::client(settings).map_err(Unopened::Mend)?, tokens(settings));
     let ingesters = Ingesters::open(Options {
         store: store.clone(),
         reader,
         transport: Arc::new(transport),
         clock: clock.clone(),
         interval: settings.members_interval.0,
-        addresses: addresses(settings).map_err(Unopened::Mend)?,
+        addresses: members::addresses::Addresses::fixed(addresses.fixed.clone()),
         hedge_delay: settings.members_hedge_delay.0,
     })
     .await?;
+    addresses.follow(ingesters.clone(), settings.members_interval.0).await;
     tokio::spawn(ingesters.clone().follow(CATALOGS_EVERY));
     let storage = FreshStorage { ingesters: ingesters.clone(), web: web.clone() };
     let (_, tenants) = identity::resolvers();
     let limits = limits::read(settings.clone()).await.map_err(|e| Unopened::Mend(error_chain(&e)))?;
     let limits = LimitsByTenant::new(limits.limits);
     tokio::spawn(limits::watch_queries(limits.clone(), settings.clone()));
+    let shown_limits = limits::router(limits.clone());
     let mut api = server::api_config(loaded, Arc::new(storage), web, clock.clone(), tenants, &keep);
     api.addresses = names::addresses(settings, address);
     api.external_url = names::external_url(settings, address);
     api.tenant_limits = limits;
     let api = ApiState::new(api);
     tokio::spawn(memory_watch::watch(MemoryPlan::of(settings), api.query_memory().clone()));
-    web.open_roles(query::api::router(api).merge(router(ingesters)));
+    web.open_roles(query::api::router(api).merge(router(ingesters)).merge(shown_limits));
     let own = member(settings, &name, address, &*clock);
     Membership::begin(store, clock, own).await.map_err(|e| Unopened::Wait(e.to_string()))
 }
@@ -180,6 +183,7 @@ fn router(ingesters: Arc<Ingesters>) -> Router {
 
 async fn status(State(ingesters): State<Arc<Ingesters>>) -> Response {
     let known = ingesters.known();
+    let is_known = |name: &str| known.all().any(|seen| seen.member.name == name);
     let members: Vec<_> = known
         .all()
         .map(|seen| {
@@ -198,7 +202,15 @@ async fn status(State(ingesters): State<Arc<Ingesters>>) -> Response {
             })
         })
         .collect();
-    let data = json!({ "members": members, "error": ingesters.failure() });
+    let met = ingesters.addresses().met();
+    let found: Vec<_> = met
+        .iter()
+        .map(|(url, met)| match met {
+            Met::Member(name) => json!({ "address": url, "name": name, "isKnown": is_known(name) }),
+            Met::Nobody(why) => json!({ "address": url, "error": why }),
+        })
+        .collect();
+    let data = json!({ "members": members, "found": found, "error": ingesters.failure() });
     let body = json!({ "status": "success", "data": data }).to_string();
     ([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response()
 }

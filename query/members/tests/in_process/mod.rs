@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use members::answer::{Answerer, Refusal, Sink};
 use members::ask::{Reply, Transport, Waiting};
 use members::error::AskError;
 use members::roster::{self, Member};
+use members::who::Who;
 use members::wire::decode::Pieces;
 use members::wire::request::Question;
 use model::source::{Budget, MemoryPool, SourceError};
@@ -98,6 +100,16 @@ impl Transport for InProcess {
             Ok(Reply { status, pieces: Box::new(Changed(pieces.into_iter())) })
         };
         Box::new(UnderWay { reply: Some(Box::new(reply)), ready_at: Instant::now() + delay })
+    }
+
+    fn who<'a>(&'a self, address: &'a str, tenants: bool) -> BoxFuture<'a, Result<Who, AskError>> {
+        let db = self.open.lock().unwrap().get(address).cloned();
+        let away = || AskError::Away("connection refused".to_owned());
+        Box::pin(async move {
+            let db = db.ok_or_else(away)?;
+            let of = db.tenants().iter().filter(|_| tenants).map(ToString::to_string).collect();
+            Ok(Who { version: members::PROTOCOL, name: db.writer().to_owned(), tenants: of })
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::alert::{Alert, State};
 use crate::file::RuleKind;
 use crate::group::view::{GroupView, RuleView};
 use crate::group::{CompiledRule, GroupKey};
-use crate::notifier::discovery::Found;
+use crate::notifier::Found;
 use crate::template::format_float;
 
 /// Upstream's zero time.

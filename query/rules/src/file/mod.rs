@@ -4,15 +4,14 @@
 //! follows with the place in the file: upstream leaves it out in some.
 
 mod error;
-mod glob;
 mod read;
 mod rule;
 mod validate;
 mod write;
 pub mod yaml;
 
+pub use discovery::glob::expand as expand_pattern;
 pub use error::{FileError, Position};
-pub use glob::expand as expand_pattern;
 pub use read::{parse, parse_group};
 pub use rule::{FileOptions, Rule, RuleGroup, RuleKind};
 pub use write::{quoted, write_group};

@@ -1,12 +1,14 @@
 //! Which Alertmanagers there are: the `alerting` section of Prometheus' configuration, or a list of URLs.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use discovery::{Discovery, Group};
 
 use crate::file::yaml::{self, Node};
 use crate::file::{FileError, Position};
 use crate::relabel::{self, Relabel};
+use crate::sources;
 
 /// How alerts are changed, and where they go.
 #[derive(Clone, Debug, Default)]
@@ -84,34 +86,6 @@ pub struct SecretError {
     pub cause: std::io::Error,
 }
 
-/// Where addresses come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Discovery {
-    Static(Vec<TargetGroup>),
-    /// The addresses of names; the port is the same for all.
-    Dns {
-        names: Vec<String>,
-        port: u16,
-        refresh: Duration,
-    },
-    /// Names of SRV records, which have the ports.
-    DnsSrv {
-        names: Vec<String>,
-        refresh: Duration,
-    },
-    File {
-        patterns: Vec<String>,
-        refresh: Duration,
-    },
-}
-
-/// Addresses with labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TargetGroup {
-    pub targets: Vec<String>,
-    pub labels: BTreeMap<String, String>,
-}
-
 impl Default for AlertmanagerSet {
     fn default() -> Self {
         AlertmanagerSet {
@@ -149,11 +123,10 @@ pub fn from_url(url: &str) -> Result<AlertmanagerSet, String> {
         None => Login::None,
     };
     let discovery = match dns {
-        true => Discovery::Dns { names: vec![host.to_owned()], port, refresh: Duration::from_secs(30) },
-        false => Discovery::Static(vec![TargetGroup {
-            targets: vec![format!("{host}:{port}")],
-            labels: BTreeMap::new(),
-        }]),
+        true => Discovery::addresses_of(host, port),
+        false => {
+            Discovery::Static(vec![Group { targets: vec![format!("{host}:{port}")], ..Group::default() }])
+        }
     };
     Ok(AlertmanagerSet {
         scheme: parsed.scheme().to_owned(),
@@ -193,12 +166,7 @@ fn alertmanager_set(node: &Node, folder: &Path) -> Result<AlertmanagerSet, FileE
     let mut set = AlertmanagerSet::default();
     for (name, (place, value)) in node.fields("config.AlertmanagerConfig")? {
         match name.as_str() {
-            "scheme" => {
-                set.scheme = value.text()?;
-                if !matches!(set.scheme.as_str(), "http" | "https") {
-                    return Err(FileError::at(value.place, "scheme is http or https".into()));
-                }
-            }
+            "scheme" => set.scheme = sources::scheme(&value)?,
             "path_prefix" => set.path_prefix = value.text()?.trim_end_matches('/').to_owned(),
             "timeout" => set.timeout = Duration::from_millis(value.duration_ms()?.unsigned_abs()),
             "api_version" => {
@@ -219,8 +187,8 @@ fn alertmanager_set(node: &Node, folder: &Path) -> Result<AlertmanagerSet, FileE
                 set.login = Login::Header { kind: "Bearer".into(), credentials };
             }
             "tls_config" => tls(&mut set, &value, folder)?,
-            other if other == "static_configs" || other.ends_with("_sd_configs") => {
-                set.discoveries.extend(discoveries(other, place, &value, folder)?);
+            other if sources::is_section(other) => {
+                set.discoveries.extend(sources::section(other, place, &value, folder)?);
             }
             "follow_redirects"
             | "enable_http2"
@@ -266,32 +234,6 @@ fn tls(set: &mut AlertmanagerSet, node: &Node, folder: &Path) -> Result<(), File
     Ok(())
 }
 
-/// The discoveries of a section whose name ends in `_sd_configs` or is `static_configs`.
-fn discoveries(
-    section: &str,
-    place: Position,
-    node: &Node,
-    folder: &Path,
-) -> Result<Vec<Discovery>, FileError> {
-    match section {
-        "static_configs" => {
-            let groups = node.items("[]*targetgroup.Group")?;
-            let groups = groups.iter().map(|g| target_group(g)).collect::<Result<_, _>>()?;
-            Ok(vec![Discovery::Static(groups)])
-        }
-        "dns_sd_configs" => node.items("[]*dns.SDConfig")?.iter().map(|config| dns(config)).collect(),
-        "file_sd_configs" => {
-            node.items("[]*file.SDConfig")?.iter().map(|config| files(config, folder)).collect()
-        }
-        other => {
-            let text = format!(
-                "{other} is not supported here: static_configs, dns_sd_configs and file_sd_configs are"
-            );
-            Err(FileError::at(place, text))
-        }
-    }
-}
-
 fn basic_auth(node: &Node, folder: &Path) -> Result<Login, FileError> {
     let (mut user, mut password) = (String::new(), Secret::Text(String::new()));
     for (name, (place, value)) in node.fields("config.BasicAuth")? {
@@ -316,75 +258,6 @@ fn authorization(node: &Node, folder: &Path) -> Result<Login, FileError> {
         }
     }
     Ok(Login::Header { kind, credentials })
-}
-
-/// A group of `static_configs`, and of a file of targets.
-pub fn target_group(node: &Node) -> Result<TargetGroup, FileError> {
-    let mut group = TargetGroup::default();
-    for (name, (place, value)) in node.fields("targetgroup.Group")? {
-        match name.as_str() {
-            "targets" => {
-                group.targets =
-                    value.items("[]string")?.iter().map(|t| t.text()).collect::<Result<_, _>>()?;
-            }
-            "labels" => group.labels = value.text_map()?,
-            other => return Err(unknown(place, other, "struct")),
-        }
-    }
-    Ok(group)
-}
-
-fn dns(node: &Node) -> Result<Discovery, FileError> {
-    let (mut names, mut kind, mut port, mut refresh) = (Vec::new(), "SRV".to_owned(), 0, 30_000);
-    for (name, (place, value)) in node.fields("dns.SDConfig")? {
-        match name.as_str() {
-            "names" => {
-                names = value.items("[]string")?.iter().map(|n| n.text()).collect::<Result<_, _>>()?;
-            }
-            "type" => kind = value.text()?.to_ascii_uppercase(),
-            "port" => port = value.integer()?,
-            "refresh_interval" => refresh = value.duration_ms()?,
-            other => return Err(unknown(place, other, "dns.plain")),
-        }
-    }
-    let refresh = Duration::from_millis(refresh.max(1_000).unsigned_abs());
-    if names.is_empty() {
-        return Err(FileError::at(
-            node.place,
-            "DNS-SD config must contain at least one SRV record name".into(),
-        ));
-    }
-    match kind.as_str() {
-        "SRV" => Ok(Discovery::DnsSrv { names, refresh }),
-        "A" | "AAAA" => match u16::try_from(port) {
-            Ok(port) if port > 0 => Ok(Discovery::Dns { names, port, refresh }),
-            _ => {
-                let text = format!("a port is required in DNS-SD configs for {kind} records");
-                Err(FileError::at(node.place, text))
-            }
-        },
-        other => Err(FileError::at(node.place, format!("invalid DNS-SD records type {other}"))),
-    }
-}
-
-fn files(node: &Node, folder: &Path) -> Result<Discovery, FileError> {
-    let (mut patterns, mut refresh) = (Vec::new(), 300_000);
-    for (name, (place, value)) in node.fields("file.SDConfig")? {
-        match name.as_str() {
-            "files" => {
-                for file in value.items("[]string")? {
-                    patterns.push(folder.join(file.text()?).display().to_string());
-                }
-            }
-            "refresh_interval" => refresh = value.duration_ms()?,
-            other => return Err(unknown(place, other, "file.plain")),
-        }
-    }
-    if patterns.is_empty() {
-        let text = "file service discovery config must contain at least one path name".to_owned();
-        return Err(FileError::at(node.place, text));
-    }
-    Ok(Discovery::File { patterns, refresh: Duration::from_millis(refresh.max(1_000).unsigned_abs()) })
 }
 
 #[cfg(test)]
@@ -420,9 +293,11 @@ scrape_configs: [{job_name: x, whatever: 1}]
         assert_eq!(set.login, Login::Basic { user: "u".into(), password: Secret::File("/etc/p/pw".into()) });
         assert_eq!(set.client_certificate, Some(("/etc/p/crt".into(), "/k".into())));
         assert_eq!(set.discoveries.len(), 4);
-        let files =
-            Discovery::File { patterns: vec!["/etc/p/am/*.json".into()], refresh: Duration::from_secs(10) };
-        assert!(set.discoveries.contains(&files), "{:?}", set.discoveries);
+        let files = discovery::file::Files {
+            patterns: vec!["/etc/p/am/*.json".into()],
+            refresh: Duration::from_secs(10),
+        };
+        assert!(set.discoveries.contains(&Discovery::File(files)), "{:?}", set.discoveries);
     }
 
     #[test]
@@ -433,8 +308,8 @@ scrape_configs: [{job_name: x, whatever: 1}]
                 "3:18: expected Alertmanager api version to be one of [v2]",
             ),
             (
-                "alerting:\n  alertmanagers:\n  - consul_sd_configs: []\n",
-                "3:5: consul_sd_configs is not supported here: static_configs, dns_sd_configs and file_sd_configs are",
+                "alerting:\n  alertmanagers:\n  - eureka_sd_configs: []\n",
+                "3:5: eureka_sd_configs is not supported here: static_configs, dns_sd_configs, file_sd_configs, consul_sd_configs, serverset_sd_configs, nerve_sd_configs and kubernetes_sd_configs are",
             ),
             (
                 "alerting:\n  alertmanagers:\n  - tls_config: {cert_file: a}\n",
@@ -456,13 +331,13 @@ scrape_configs: [{job_name: x, whatever: 1}]
         assert_eq!((set.scheme.as_str(), set.path_prefix.as_str()), ("https", "/x"));
         assert_eq!(
             set.discoveries,
-            [Discovery::Static(vec![TargetGroup {
+            [Discovery::Static(vec![Group {
                 targets: vec!["am.example.org:443".into()],
-                labels: BTreeMap::new()
+                ..Group::default()
             }])]
         );
         assert!(matches!(&set.login, Login::Basic { user, .. } if user == "me"));
-        assert!(matches!(&from_url("dns+http://am:9093").unwrap().discoveries[0], Discovery::Dns { .. }));
+        assert!(matches!(&from_url("dns+http://am:9093").unwrap().discoveries[0], Discovery::Dns(_)));
         for bad in ["am:9093", "ftp://am", "", "http://"] {
             assert!(from_url(bad).is_err(), "{bad}");
         }

@@ -6,17 +6,17 @@
 //! about the same alert has come meanwhile. An Alertmanager that is away, slow or talks nonsense so delays
 //! its own queue and nothing else.
 
+mod addresses;
 pub mod config;
-pub mod discovery;
 pub mod message;
 mod queue;
 mod send;
-mod srv;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use discovery::{Discovery, Followed, Group};
 use model::clock::Clock;
 use model::tenant::TenantId;
 use parking_lot::Mutex;
@@ -26,8 +26,9 @@ use crate::alert::Outgoing;
 use crate::metrics::Metrics;
 use crate::relabel::{self, Relabel};
 use crate::template::SharedExternal;
-use config::{Alerting, AlertmanagerSet, TargetGroup};
-use discovery::Found;
+pub use addresses::Found;
+use addresses::urls;
+use config::{Alerting, AlertmanagerSet};
 use message::Message;
 pub use queue::Limits;
 use send::Sender;
@@ -103,19 +104,15 @@ impl Notifier {
                 }
             }
             // Static ones are known at once, so that the first alert finds them.
-            let fixed: Vec<TargetGroup> = set
-                .config
-                .discoveries
-                .iter()
-                .filter_map(|d| match d {
-                    config::Discovery::Static(groups) => Some(groups.clone()),
-                    _ => None,
-                })
-                .flatten()
-                .collect();
-            let only_static = set.config.discoveries.iter().all(|d| discovery::refresh(d).is_none());
+            let of_static = |source: &Discovery| match source {
+                Discovery::Static(groups) => groups.clone(),
+                _ => Vec::new(),
+            };
+            let sources = &set.config.discoveries;
+            let fixed: Vec<Group> = sources.iter().flat_map(of_static).collect();
+            let only_static = sources.iter().all(|source| matches!(source, Discovery::Static(_)));
             if only_static || set.senders.is_empty() {
-                let discovered = discovery::urls(&set.config, &fixed);
+                let discovered = urls(&set.config, &fixed);
                 self.0.found(&mut set, discovered);
             }
             state.sets.push(set);
@@ -218,23 +215,19 @@ impl Inner {
     }
 }
 
-/// Looks for the Alertmanagers of a set, again and again where they may change.
+/// Follows the Alertmanagers of a set as they come and go.
 async fn discover(inner: std::sync::Weak<Inner>, at: usize, config: Arc<AlertmanagerSet>) {
-    let mut by_discovery: Vec<Vec<TargetGroup>> = vec![Vec::new(); config.discoveries.len()];
+    let mut followed = Followed::begin(&config.discoveries);
+    // What waits for those that were known before is not given up for want of a first look.
+    followed.looked().await;
     loop {
-        for (place, way) in config.discoveries.iter().enumerate() {
-            match discovery::look(way).await {
-                Ok(groups) => by_discovery[place] = groups,
-                Err(e) => tracing::warn!("discovery of Alertmanagers failed, the known ones are kept: {e}"),
-            }
-        }
+        let groups = followed.groups();
         let Some(inner) = inner.upgrade() else { return };
         {
             let mut state = inner.state.lock();
             let set = state.sets.get_mut(at).filter(|set| Arc::ptr_eq(&set.config, &config));
             if let Some(set) = set {
-                let groups: Vec<TargetGroup> = by_discovery.iter().flatten().cloned().collect();
-                let discovered = discovery::urls(&config, &groups);
+                let discovered = urls(&config, &groups);
                 if discovered != set.found {
                     inner.found(set, discovered);
                 }
@@ -242,7 +235,8 @@ async fn discover(inner: std::sync::Weak<Inner>, at: usize, config: Arc<Alertman
             inner.count(&state);
         }
         drop(inner);
-        let Some(wait) = config.discoveries.iter().filter_map(discovery::refresh).min() else { return };
-        tokio::time::sleep(wait).await;
+        if !followed.changed().await {
+            return;
+        }
     }
 }
