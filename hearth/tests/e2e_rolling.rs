@@ -135,8 +135,7 @@ impl Writer {
     fn finish(self) -> Model {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the writer ends");
-        let model = self.written.lock().unwrap().clone();
-        model
+        self.written.lock().unwrap().clone()
     }
 }
 

@@ -54,10 +54,13 @@ impl Mounted<'_> {
     }
 }
 
+/// A key and its name (`kid`).
+type NamedKey = (String, Arc<EcdsaKeyPair>);
+
 /// An issuer of tokens on a port of its own.
 struct Issuer {
     url: String,
-    keys: Arc<Mutex<Vec<(String, Arc<EcdsaKeyPair>)>>>,
+    keys: Arc<Mutex<Vec<NamedKey>>>,
 }
 
 impl Issuer {

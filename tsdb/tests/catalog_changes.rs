@@ -267,14 +267,6 @@ async fn changes_are_not_applied_to_a_snapshot_of_another_history() {
     assert!(error.to_string().contains("what is there is another"), "{error}");
 }
 
-/// CPU seconds of this process so far.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // User and system time, in hundredths.
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-}
-
 /// Requests since they were looked at last: GETs, LISTs and PUTs.
 struct Requests<'s>(&'s FaultyStore, (u64, u64, u64));
 
@@ -307,13 +299,6 @@ async fn costs_of_tenants(tenants: u64, blocks_each: u64) -> [(u64, u64, u64); 4
     }
     let mut requests = Requests(&faulty, (0, 0, 0));
     requests.since();
-    let mut cpu = cpu_seconds();
-    let mut costs = Vec::new();
-    let mut note = |what: &str, requests: &mut Requests<'_>| {
-        let (asked, now) = (requests.since(), cpu_seconds());
-        println!("{tenants} tenants of {blocks_each} blocks, {what}: {asked:?}, {:.2} CPU s", now - cpu);
-        (cpu, costs) = (now, [std::mem::take(&mut costs), vec![asked]].concat());
-    };
     let reader = BucketReader::open(ReaderOptions {
         store: store.clone(),
         clock: Arc::new(SystemClock),
@@ -325,16 +310,16 @@ async fn costs_of_tenants(tenants: u64, blocks_each: u64) -> [(u64, u64, u64); 4
         metadata_keep_ms: None,
     });
     let reader = reader.await.unwrap();
-    note("start", &mut requests);
+    let start = requests.since();
     reader.refresh().await.unwrap();
-    note("refresh of nothing", &mut requests);
+    let nothing = requests.since();
     let committed = writers[0].commit(&Edit::flush(Some(meta(1_000_000)), "w", 1)).await.unwrap();
-    note("commit", &mut requests);
+    let commit = requests.since();
     reader.refresh().await.unwrap();
-    note("refresh of a commit", &mut requests);
+    let refresh = requests.since();
     assert_eq!(reader.tenants().len() as u64, tenants);
     assert_eq!(reader.snapshot(&tenant(0)), committed);
-    costs.try_into().unwrap()
+    [start, nothing, commit, refresh]
 }
 
 #[tokio::test]
@@ -347,12 +332,4 @@ async fn catalogs_of_many_tenants_cost_a_request_each_and_what_has_changed() {
         assert!(commit.0 <= 3 && commit.1 <= 1 && commit.2 == 1, "{commit:?}");
         assert_eq!(refresh, (tenants + 1, 1, 0));
     }
-}
-
-/// The figures in `bench/README.md`: run it in a release build, with `--ignored --nocapture`.
-#[tokio::test]
-#[ignore = "prints figures"]
-async fn catalogs_of_100_000_blocks_are_measured() {
-    costs_of_tenants(1_000, 100).await;
-    costs_of_tenants(1, 100_000).await;
 }

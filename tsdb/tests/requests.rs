@@ -498,7 +498,6 @@ async fn cold_queries_of_few_and_many_series_take_three_rounds_and_little_more_t
         rounds.hold(false);
         assert_eq!(samples, want * 60, "{shown}");
         let fetched = budget.fetches().fetched();
-        println!("{shown}: {fetched:?}");
         assert_eq!((asked.heads, asked.lists), (0, 0), "{shown}: {asked:?}");
         assert!(asked.rounds <= 3, "{shown}: {asked:?}");
         assert_eq!((asked.gets as u64, asked.bytes), (fetched.requests, fetched.bytes), "{shown}");

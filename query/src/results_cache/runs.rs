@@ -70,14 +70,14 @@ impl Run {
                 }
                 Computed::Streamed(Box::new(result))
             }
-            _ => Computed::Run(Run::of(result, report.parts())),
+            _ => Computed::Run(Arc::new(Run::of(result, report.parts()))),
         })
     }
 }
 
 /// What came of an evaluation.
 pub enum Computed {
-    Run(Run),
+    Run(Arc<Run>),
     /// Its series were handed out, and are nobody else's.
     Streamed(Box<QueryResult>),
 }
@@ -148,7 +148,7 @@ impl Flights {
         let flown = |run| Flown::Run { run, shared: false };
         let Some(key) = key else {
             return Ok(match compute()? {
-                Computed::Run(run) => flown(Arc::new(run)),
+                Computed::Run(run) => flown(run),
                 Computed::Streamed(result) => Flown::Streamed(result),
             });
         };
@@ -161,7 +161,6 @@ impl Flights {
                 let mut leader = Leader { flights: self, key, flight, run: None };
                 return Ok(match compute()? {
                     Computed::Run(run) => {
-                        let run = Arc::new(run);
                         leader.run = Some(run.clone());
                         flown(run)
                     }

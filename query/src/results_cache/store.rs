@@ -80,9 +80,12 @@ pub struct Store {
     shared: AtomicU64,
 }
 
+/// Extents of one key by the time they begin at, each with when it was used last.
+type ExtentsByStart = BTreeMap<i64, (u64, Arc<Extent>)>;
+
 #[derive(Debug, Default)]
 struct Kept {
-    by_key: HashMap<Arc<str>, BTreeMap<i64, (u64, Arc<Extent>)>>,
+    by_key: HashMap<Arc<str>, ExtentsByStart>,
     /// When an extent was used last, by a clock that ticks at each use.
     by_use: BTreeMap<u64, (Arc<str>, i64)>,
     clock: u64,

@@ -31,6 +31,9 @@ pub fn generation() -> u64 {
     OF_SYSTEM.lock().look(Instant::now())
 }
 
+/// Device, inode, size and time of modification (seconds and nanoseconds).
+type FileState = (u64, u64, u64, i64, i64);
+
 /// Files, and folders of them.
 struct Places {
     files: Vec<PathBuf>,
@@ -50,8 +53,8 @@ impl Places {
         }
     }
 
-    /// Device, inode, size and time of modification, of what is there.
-    fn states(&self) -> Vec<Option<(u64, u64, u64, i64, i64)>> {
+    /// Of each file that is there.
+    fn states(&self) -> Vec<Option<FileState>> {
         let within = self.folders.iter().flat_map(|folder| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_FILES);
             let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -67,7 +70,7 @@ impl Places {
 struct Looked {
     places: Places,
     at: Option<Instant>,
-    states: Vec<Option<(u64, u64, u64, i64, i64)>>,
+    states: Vec<Option<FileState>>,
     generation: u64,
 }
 

@@ -314,17 +314,17 @@ fn on_threads<W: Send>(threads: usize, work: Vec<W>, run: impl Fn(W) + Sync) {
         for _ in 1..threads {
             // Where no thread is to be had, those there are do it all.
             let thread = std::thread::Builder::new().name("block-open".to_string());
-            let _ = thread.spawn_scoped(scope, &take);
+            let _ = thread.spawn_scoped(scope, take);
         }
         take();
     });
 }
 
+/// A cursor, and whose samples it has.
+type OfOrigin<'a> = (Origin, Box<dyn SeriesCursor + 'a>);
+
 /// The cursors of a part as one, and whose samples these are.
-fn part_as_one<'a>(
-    (number, cursors): (usize, Vec<(Origin, Box<dyn SeriesCursor + 'a>)>),
-    budget: &Arc<Budget>,
-) -> (Origin, Box<dyn SeriesCursor + 'a>) {
+fn part_as_one<'a>((number, cursors): (usize, Vec<OfOrigin<'a>>), budget: &Arc<Budget>) -> OfOrigin<'a> {
     let origin = Origin::joined(cursors.iter().map(|(origin, _)| *origin), number as u64);
     (origin, Box::new(MergeCursor::of_origins(cursors).charged(budget)))
 }
