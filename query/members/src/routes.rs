@@ -61,14 +61,14 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text + "\n").into_response()
 }
 
-/// Refuses who does not show the token.
-fn admit(asked: &Asked, headers: &HeaderMap) -> Result<(), Response> {
+/// The refusal of who does not show the token.
+fn refusal(asked: &Asked, headers: &HeaderMap) -> Option<Response> {
     let tokens = (asked.tokens)();
     if tokens.is_empty() || tokens.iter().any(|token| shows(headers, token)) {
-        return Ok(());
+        return None;
     }
     let text = "this path is for members on the same bucket, which show the token of members.token_file";
-    Err(refuse(StatusCode::UNAUTHORIZED, text))
+    Some(refuse(StatusCode::UNAUTHORIZED, text))
 }
 
 /// What is asked beside who this is.
@@ -80,7 +80,7 @@ struct Asking {
 
 /// `GET`: who this is, and of which tenants it has anything.
 async fn who(State(asked): State<Asked>, Query(asking): Query<Asking>, headers: HeaderMap) -> Response {
-    if let Err(refused) = admit(&asked, &headers) {
+    if let Some(refused) = refusal(&asked, &headers) {
         return refused;
     }
     let db = &asked.answerer.db;
@@ -94,7 +94,7 @@ async fn who(State(asked): State<Asked>, Query(asking): Query<Asking>, headers: 
 }
 
 async fn ask(State(asked): State<Asked>, request: Request) -> Response {
-    if let Err(refused) = admit(&asked, request.headers()) {
+    if let Some(refused) = refusal(&asked, request.headers()) {
         return refused;
     }
     let Ok(text) = to_bytes(request.into_body(), MAX_BYTES).await else {

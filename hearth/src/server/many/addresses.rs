@@ -212,10 +212,10 @@ fn read(path: &Path) -> Result<Read<File>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value::{Path as PathSetting, Texts};
+    use crate::config::value::{Path as PathSetting, Urls};
 
     fn of(texts: &[&str]) -> Result<Addresses, String> {
-        let members_addresses = Texts(texts.iter().map(|t| t.to_string()).collect());
+        let members_addresses = Urls::parse(&texts.join(",")).unwrap();
         let settings = Settings { members_addresses, ..Settings::default() };
         Addresses::of(&settings)
     }

@@ -24,7 +24,7 @@ use super::memory_limit::MemoryPlan;
 use super::names;
 use crate::config::Settings;
 use crate::config::value::Role;
-use crate::secrets::{read_secret, redacted};
+use crate::secrets::read_secret;
 
 /// How long the members' token is taken as it was read.
 const TOKEN_FRESH: Duration = Duration::from_secs(5);

@@ -29,7 +29,6 @@ use super::{member, tls, tokens};
 use crate::config::{Loaded, Settings};
 use crate::error_chain::error_chain;
 use crate::http::Server;
-use crate::live_client::Live;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;

@@ -50,7 +50,7 @@ fn servers(config: &str) -> Vec<SocketAddr> {
 fn spellings(config: &str, name: &str) -> Vec<String> {
     let mut out = vec![name.to_owned()];
     if !name.ends_with('.') {
-        let search = config.lines().filter_map(|line| line.trim_start().strip_prefix("search")).last();
+        let search = config.lines().filter_map(|line| line.trim_start().strip_prefix("search")).next_back();
         out.extend(search.unwrap_or("").split_whitespace().map(|domain| format!("{name}.{domain}")));
     }
     out
