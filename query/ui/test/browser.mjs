@@ -253,7 +253,7 @@ const states = {
   'half an answer': [{ status: 200, contentType: 'application/json', body: '{"status":"success","data":{"resultType":"mat' }, 'Half an answer'],
   'a page instead of an answer': [{ status: 200, contentType: 'text/html', body: '<!doctype html><title>Log in</title>' + NASTY }, 'Half an answer'],
 };
-const everywhere = { query: 'query?' + panel(RATE), table: 'query?' + panel(RATE, { tab: 'table' }), explain: 'query?' + panel(RATE, { tab: 'explain' }), explore: 'explore', cardinality: 'cardinality', history: 'cardinality?of=history', queries: 'queries', storage: 'storage', alerts: 'alerts', rules: 'rules', targets: 'targets', tenants: 'tenants', status: 'status' };
+const everywhere = { query: 'query?' + panel(RATE), table: 'query?' + panel(RATE, { tab: 'table' }), explain: 'query?' + panel(RATE, { tab: 'explain' }), explore: 'explore', cardinality: 'cardinality', history: 'cardinality?of=history', queries: 'queries', storage: 'storage', alerts: 'alerts', rules: 'rules', targets: 'targets', status: 'status' };
 for (const [name, [answer, text]] of Object.entries(states)) for (const [where, path] of Object.entries(everywhere))
   await visit(`${name}, ${where}`, path, { width: where.length % 2 ? 390 : 1440, expected: ['401', '429', '50', 'ERR_ABORTED'], before: page => page.route('**/api/v1/**', r => r.fulfill(answer)), look: name === '500' || where === 'query', act: async page => { await shows(page, text); await unhurt(page); } });
 for (const [where, path] of Object.entries(everywhere)) {

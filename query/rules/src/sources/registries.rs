@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn registries_are_read_in_upstreams_words() {
         let text = "consul_sd_configs:
-- {server: 'c:8500', services: [hearth], tags: [a], datacenter: eu, token: secret, node_meta: {rack: '7'}}
+- {server: 'c:8500', services: [hearth], tags: [a], datacenter: eu, token: hush, node_meta: {rack: '7'}}
 - {scheme: https, path_prefix: /p/, allow_stale: false, authorization: {credentials_file: t}, tls_config: {ca_file: ca}}
 serverset_sd_configs:
 - {servers: [z, 'y:99'], paths: [/a, /b], timeout: 3s}
@@ -197,7 +197,7 @@ kubernetes_sd_configs:
         );
         let parameters = [("dc", "eu"), ("stale", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!((&c.parameters[..], c.node_meta.join("")), (&parameters[..], "rack:7".into()));
-        assert!(!format!("{c:?}").contains("secret"));
+        assert!(!format!("{c:?}").contains("hush"));
         assert_eq!((tls.url.as_str(), tls.parameters.len()), ("https://localhost:8500/p", 0));
         assert_eq!(tls.access.bearer, Some(Secret::File("/etc/t".into())));
         assert_eq!(tls.access.ca_file, Some("/etc/ca".into()));
