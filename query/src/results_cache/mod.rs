@@ -1,13 +1,13 @@
 //! Results of range queries, kept until what they were computed from changes.
 //!
-//! 1. An expression is looked at once ([`expression`]): one whose steps do not depend on where the query
-//!    begins and ends is cut at fixed times into *extents* of so many steps ([`extents`]).
-//! 2. The source is asked for a mark of what each extent reads ([`reads`], [`model::source::Source::marks`]).
-//!    An extent that is kept under the same mark is taken from memory ([`store`]).
+//! 1. An expression is looked at once (`expression`): one whose steps do not depend on where the query
+//!    begins and ends is cut at fixed times into *extents* of so many steps (`extents`).
+//! 2. The source is asked for a mark of what each extent reads (`reads`, [`model::source::Source::marks`]).
+//!    An extent that is kept under the same mark is taken from memory (`store`).
 //! 3. The rest is computed, neighbours in one run. Who asks for a run that another computes already, with the
-//!    same mark, waits for that one's result ([`runs`]).
+//!    same mark, waits for that one's result (`runs`).
 //! 4. The marks are taken again. Extents whose mark stood still while they were computed are kept.
-//! 5. Extents and runs are put together as one result ([`assemble`]), bit for bit what one evaluation gives.
+//! 5. Extents and runs are put together as one result (`assemble`), bit for bit what one evaluation gives.
 //!
 //! An answer with warnings or infos is not kept: they belong to no step. Nothing here reads samples.
 

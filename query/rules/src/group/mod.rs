@@ -1,7 +1,7 @@
 //! Groups of rules at work: when they are evaluated, what an evaluation does, and how a reload passes state
 //! on.
 //!
-//! [`schedule`] says when, [`dependencies`] in which order, [`evaluate`] what one rule gives, [`batch`] what
+//! [`schedule`] says when, [`dependencies`] in which order, [`evaluate`] what one rule gives, `batch` what
 //! several do that are written together, [`runner`] keeps the state of one group, [`backlog`] holds the slots
 //! that were missed, [`reload`] matches old groups with new ones; all of these are pure or take time and
 //! storage as arguments. [`running`] has the threads. Where several processes share the groups, [`sharing`]
