@@ -60,21 +60,34 @@ export interface Options { method?: 'GET' | 'POST' | 'DELETE'; signal?: AbortSig
 let listener: (state: 'there' | Failure) => void = () => {};
 export function onContact(f: typeof listener) { listener = f; }
 
-export async function api<T>(path: string, form: Form = {}, { method = 'GET', signal, id }: Options = {}): Promise<Answer<T>> {
+async function heard<T>(asking: Promise<T>): Promise<T> {
+  try {
+    const answer = await asking;
+    listener('there');
+    return answer;
+  } catch (e) {
+    if (e instanceof Failure) listener(e);
+    throw e;
+  }
+}
+
+export function api<T>(path: string, form: Form = {}, { method = 'GET', signal, id }: Options = {}): Promise<Answer<T>> {
   const url = new URL('api/v1/' + path, base);
   const body = encode(form);
   const post = method === 'POST';
   if (!post) url.search = body.toString();
   const headers: Record<string, string> = id ? { 'X-Request-Id': id } : {};
-  try {
-    const answer = await reach(url, { method, headers, body: post ? body : undefined, signal });
-    const parsed = await read<T>(answer, path);
-    listener('there');
-    return parsed;
-  } catch (e) {
-    if (e instanceof Failure) listener(e);
-    throw e;
-  }
+  return heard(reach(url, { method, headers, body: post ? body : undefined, signal }).then(answer => read<T>(answer, path)));
+}
+
+/** What the server says in plain lines, each with its end. */
+export function plain(path: string, signal?: AbortSignal): Promise<string> {
+  return heard(reach(new URL(path, base), { signal }).then(async answer => {
+    const text = await textOf(answer);
+    // A proxy's page is of another kind, and half of the lines end in the middle of one.
+    if (answer.ok && answer.headers.get('content-type')?.startsWith('text/plain') && text.endsWith('\n')) return text;
+    throw refusal(answer, text, path);
+  }));
 }
 
 async function reach(url: URL, init: RequestInit): Promise<Response> {
@@ -86,30 +99,42 @@ async function reach(url: URL, init: RequestInit): Promise<Response> {
   }
 }
 
-async function read<T>(answer: Response, path: string): Promise<Answer<T>> {
-  let text: string;
+async function textOf(answer: Response): Promise<string> {
   try {
-    text = await answer.text();
+    return await answer.text();
   } catch (e) {
     if ((e as Error).name === 'AbortError') throw e;
     throw new Failure('broken', 'The answer broke off before its end.', answer.status);
   }
-  let json: { status?: string; data?: T; error?: string; errorType?: string; warnings?: string[]; infos?: string[] } | null = null;
-  try { json = JSON.parse(text); } catch { /* not the API speaking, or half of it */ }
+}
+
+interface Said<T> { status?: string; data?: T; error?: string; errorType?: string; warnings?: string[]; infos?: string[] }
+/** `null` where it is not the API speaking, or half of it. */
+function parsed<T>(text: string): Said<T> | null {
+  try { return JSON.parse(text); } catch { return null; }
+}
+
+async function read<T>(answer: Response, path: string): Promise<Answer<T>> {
+  const text = await textOf(answer), json = parsed<T>(text);
   if (json && json.status === 'success') return { data: json.data as T, warnings: json.warnings ?? [], infos: json.infos ?? [], age: Number(answer.headers.get('age')) || 0 };
-  const wait = Number(answer.headers.get('retry-after')) || 0;
+  throw refusal(answer, text, path);
+}
+
+/** Why this is not what was asked for. */
+function refusal(answer: Response, text: string, path: string): Failure {
+  const json = parsed(text), wait = Number(answer.headers.get('retry-after')) || 0;
   const said = (json?.error ?? text).slice(0, 20_000);
   switch (answer.status) {
-    case 401: case 403: throw new Failure('unauthorized', said || 'The server wants to know who asks.', answer.status);
-    case 404: if (json?.errorType !== 'not_found' || /there is no/.test(said)) throw new Failure('missing', `This server has no ${path}.`, 404); break;
-    case 429: throw new Failure('too_many', said || 'Too many requests.', 429, wait);
+    case 401: case 403: return new Failure('unauthorized', said || 'The server wants to know who asks.', answer.status);
+    case 404: if (json?.errorType !== 'not_found' || /there is no/.test(said)) return new Failure('missing', `This server has no ${path}.`, 404); break;
+    case 429: return new Failure('too_many', said || 'Too many requests.', 429, wait);
     case 503:
-      if (answer.headers.get('x-prometheus-stopping') === 'true' || /stopping/i.test(said)) throw new Failure('stopping', 'The server is stopping.', 503, wait);
-      if (!json) throw new Failure('starting', 'The server is starting.', 503, wait);
+      if (answer.headers.get('x-prometheus-stopping') === 'true' || /stopping/i.test(said)) return new Failure('stopping', 'The server is stopping.', 503, wait);
+      if (!json) return new Failure('starting', 'The server is starting.', 503, wait);
   }
-  if (json?.error !== undefined) throw new Failure(json.errorType || 'internal', said, answer.status, wait);
-  if (answer.ok) throw new Failure('broken', 'The answer is not whole, or not from Hearth: ' + text.slice(0, 200), answer.status);
-  throw new Failure('internal', `HTTP ${answer.status}: ${text.slice(0, 300) || answer.statusText}`, answer.status, wait);
+  if (json?.error !== undefined) return new Failure(json.errorType || 'internal', said, answer.status, wait);
+  if (answer.ok) return new Failure('broken', 'The answer is not whole, or not from Hearth: ' + text.slice(0, 200), answer.status);
+  return new Failure('internal', `HTTP ${answer.status}: ${text.slice(0, 300) || answer.statusText}`, answer.status, wait);
 }
 
 /** How far a server that starts has read its log, in segments; `null` where it does not say. It is no sign that the server is there. */

@@ -115,7 +115,7 @@ function Header({ page }: { page: string }) {
   </header>;
 }
 
-const KEYS: [string, string][] = [['/', 'to the query'], ['Enter', 'run'], ['Shift Enter', 'next line'], ['Ctrl Space', 'what can stand here'], ['Esc', 'cancel'], ['← →', 'between tabs, or through time on a graph'], ['?', 'this list']];
+const KEYS: [string, string][] = [['/', 'to the query'], ['Enter', 'run'], ['Shift Enter', 'next line'], ['Ctrl Space', 'what can stand here'], ['Esc', 'cancel'], ['m', 'a metric from the list; Alt M while typing'], ['- +', 'shorter or longer range'], [', .', 'earlier or later, by half of it'], ['← →', 'between tabs, or through time on a graph'], ['?', 'this list']];
 function Keys() {
   const [open, setOpen] = useState(false);
   useEffect(() => {
@@ -124,6 +124,9 @@ function Keys() {
       if (e.ctrlKey || e.metaKey || e.altKey || /INPUT|TEXTAREA|SELECT/.test(at.tagName) || at.isContentEditable) return;
       if (e.key === '?') setOpen(o => !o);
       if (e.key === 'Escape') setOpen(false);
+      // What a button says of itself works from everywhere: in the panel that has the focus, else in the first.
+      const button = e.key.length === 1 ? (at.closest?.('.panel') ?? document).querySelector<HTMLButtonElement>(`[aria-keyshortcuts~="${CSS.escape(e.key)}"]`) : null;
+      if (button && !document.querySelector('dialog[open]')) { e.preventDefault(); button.click(); }
       if (e.key === '/') {
         const box = document.querySelector('.editor')?.shadowRoot?.querySelector<HTMLElement>('.cm-content') ?? document.querySelector<HTMLElement>('main input[type=search]');
         if (box) { e.preventDefault(); box.focus(); }

@@ -1,18 +1,21 @@
 /** The rows in sight of a list of any length, all of the same height. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useState } from 'preact/hooks';
 
-export function useRows(total: number, height: number) {
-  const root = useRef<HTMLDivElement>(null), [view, setView] = useState({ top: 0, height: 800 });
-  useEffect(() => {
-    const e = root.current;
-    if (!e) return;
-    const look = () => setView({ top: e.scrollTop, height: e.clientHeight });
+/** `of` is what the list is a list of: where that changes, it begins at its top again. */
+export function useRows(total: number, height: number, of = '') {
+  const [element, root] = useState<HTMLElement | null>(null), [view, setView] = useState({ top: 0, height: 800 });
+  useLayoutEffect(() => {
+    if (!element) return;
+    const look = () => setView({ top: element.scrollTop, height: element.clientHeight });
     look();
-    e.addEventListener('scroll', look, { passive: true });
+    element.addEventListener('scroll', look, { passive: true });
     const sized = new ResizeObserver(look);
-    sized.observe(e);
-    return () => { e.removeEventListener('scroll', look); sized.disconnect(); };
-  }, [root.current]);
-  const from = Math.max(0, Math.floor(view.top / height) - 4), to = Math.min(total, Math.ceil((view.top + view.height) / height) + 4);
-  return { root, from, to };
+    sized.observe(element);
+    return () => { element.removeEventListener('scroll', look); sized.disconnect(); };
+  }, [element]);
+  // Together with the rows: a moment later somebody may have scrolled them already.
+  useLayoutEffect(() => { element?.scrollTo(0, 0); setView(v => v.top ? { ...v, top: 0 } : v); }, [of]);
+  const top = Math.max(0, Math.min(view.top, total * height - view.height));
+  const from = Math.max(0, Math.floor(top / height) - 4), to = Math.min(total, Math.ceil((top + view.height) / height) + 4);
+  return { root, element, from, to };
 }

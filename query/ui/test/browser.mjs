@@ -161,6 +161,76 @@ await visit('keys', 'query?' + panel(RATE), { look: false, act: async page => {
   await page.waitForFunction(() => document.activeElement.classList.contains('editor'));
 } });
 
+await visit('time is changed by keys', 'query?' + panel(RATE), { look: false, act: async page => {
+  await drawn(page);
+  const end = () => new URL(page.url()).searchParams.get('g0.end_input');
+  const becomes = (name, value) => page.waitForFunction(([n, v]) => new URLSearchParams(location.search).get(n) === v, [name, value]);
+  await page.locator('.brand').focus();
+  await page.keyboard.press('+');
+  await becomes('g0.range_input', '30m');
+  await page.keyboard.press('-');
+  await becomes('g0.range_input', '15m');
+  await page.keyboard.press('-');
+  await becomes('g0.range_input', '5m');
+  const at = end(), before = Date.parse(at.replace(' ', 'T') + 'Z');
+  await page.keyboard.press(',');
+  await page.waitForFunction(e => new URLSearchParams(location.search).get('g0.end_input') !== e, at);
+  assert.equal(Date.parse(end().replace(' ', 'T') + 'Z'), before - 150_000, 'half of five minutes earlier');
+  await page.goBack();
+  await page.waitForFunction(e => Date.parse(new URLSearchParams(location.search).get('g0.end_input').replace(' ', 'T') + 'Z') === e, before);
+  // By the mouse the same; and what is typed into the query stays text.
+  await page.getByRole('button', { name: 'Longer range' }).click();
+  await becomes('g0.range_input', '15m');
+  await page.waitForSelector('.editor >> .cm-content');
+  await typed(page, 'pages_total - 1');
+  assert.equal(await page.locator('.editor >> .cm-content').innerText(), 'pages_total - 1');
+  assert.equal(new URL(page.url()).searchParams.get('g0.range_input'), '15m');
+} });
+for (const width of [1440, 390]) await visit(`a metric is chosen from the list ${width}`, 'query?' + panel('sum()'), { width, height: width === 390 ? 844 : 900, expected: ['400'], act: async page => {
+  await page.waitForSelector('.editor >> .cm-content');
+  await page.locator('.editor').click();
+  await page.keyboard.press('End');
+  await page.keyboard.press('ArrowLeft');
+  await page.keyboard.press('Alt+m');
+  const list = page.locator('dialog.picker');
+  await list.locator('[role=option]', { hasText: 'waits_seconds_bucket' }).waitFor();
+  await page.keyboard.type('_');
+  await list.locator('[role=status]', { hasText: / of / }).waitFor();
+  const first = await list.locator('[aria-selected=true] .mono').innerText();
+  await page.keyboard.press('ArrowDown');
+  assert.notEqual(await list.locator('[aria-selected=true] .mono').innerText(), first);
+  await page.keyboard.press('ArrowUp');
+  await page.keyboard.press('Enter');
+  await list.waitFor({ state: 'detached' });
+  assert.equal(await page.locator('.editor >> .cm-content').innerText(), `sum(${first})`, 'it went to where the cursor was');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(f => new URLSearchParams(location.search).get('g0.expr') === `sum(${f})`, first);
+  // Escape chooses nothing and leads back; the list is held to what pages are held to while it is open.
+  await page.getByRole('button', { name: 'Metrics', exact: true }).click();
+  await list.locator('[role=option]').first().waitFor();
+  await page.keyboard.press('Escape');
+  await list.waitFor({ state: 'detached' });
+  await page.locator('.brand').focus();
+  await page.keyboard.press('m');
+  await list.locator('[role=option]').first().waitFor();
+} });
+await visit('an empty query asks for what is chosen', 'query?g0.expr=', { look: false, act: async page => {
+  await page.waitForSelector('.editor >> .cm-content');
+  await typed(page, ' ');
+  await page.keyboard.press('Backspace');
+  await page.getByRole('button', { name: 'Metrics', exact: true }).click();
+  await page.locator('dialog.picker input').fill('pages');
+  await page.locator('dialog.picker [role=option]', { hasText: 'pages_total' }).click();
+  await page.waitForFunction(() => new URLSearchParams(location.search).get('g0.expr') === 'pages_total');
+} });
+await visit('a list of metrics that does not come', 'query?' + panel(RATE), { expected: ['500'], act: async page => {
+  await drawn(page);
+  await page.route('**/api/v1/label/__name__/values**', r => r.fulfill({ status: 500, body: 'no' }));
+  await page.locator('.brand').focus();
+  await page.keyboard.press('m');
+  await page.locator('dialog.picker [role=alert]', { hasText: 'could not answer' }).waitFor();
+} });
+
 // What is stored, what it costs, what is hidden.
 await visit('storage tells what compaction and deletion do', 'storage', { act: async page => {
   await shows(page, 'healthy');
@@ -200,9 +270,14 @@ await visit('a hundred thousand names', 'explore', { before: async page => {
   await page.fill('input[type=search]', 'requests_77777 svc77');
   await shows(page, '1 of 100,000 metrics');
   await shows(page, 'svc77_requests_77777_total');
-  await page.fill('input[type=search]', '');
-  await shows(page, '100,000 metrics');
-  await page.locator('.finder').evaluate(e => { e.scrollTop = e.scrollHeight; });
+  // Whoever scrolls as soon as the list is there again is not taken back to its top.
+  await page.locator('.finder').evaluate(async e => {
+    const box = document.querySelector('input[type=search]');
+    box.value = '';
+    box.dispatchEvent(new InputEvent('input', { bubbles: true }));
+    while (e.scrollHeight < 100_000) await Promise.resolve();
+    e.scrollTop = e.scrollHeight;
+  });
   await shows(page, 'svc99_requests_99999_total');
   await shows(page, 'longer ago');
   assert.ok(await page.locator('.metric-row').count() < 60, 'only the rows in sight are there');
@@ -253,12 +328,16 @@ const states = {
   'half an answer': [{ status: 200, contentType: 'application/json', body: '{"status":"success","data":{"resultType":"mat' }, 'Half an answer'],
   'a page instead of an answer': [{ status: 200, contentType: 'text/html', body: '<!doctype html><title>Log in</title>' + NASTY }, 'Half an answer'],
 };
-const everywhere = { query: 'query?' + panel(RATE), table: 'query?' + panel(RATE, { tab: 'table' }), explain: 'query?' + panel(RATE, { tab: 'explain' }), explore: 'explore', cardinality: 'cardinality', history: 'cardinality?of=history', queries: 'queries', storage: 'storage', alerts: 'alerts', rules: 'rules', targets: 'targets', status: 'status' };
+const everywhere = { query: 'query?' + panel(RATE), table: 'query?' + panel(RATE, { tab: 'table' }), explain: 'query?' + panel(RATE, { tab: 'explain' }), explore: 'explore', cardinality: 'cardinality', history: 'cardinality?of=history', queries: 'queries', storage: 'storage', alerts: 'alerts', rules: 'rules', targets: 'targets', status: 'status', tenants: 'tenants', members: 'members' };
+// Whether or not this process has members, the page of them is there, and its server is well once it is back.
+const withMembers = served('members', { 'api/v1/status/members': { members: [member('ingest-0')], error: null } });
+/** What every view asks the server for. */
+const ASKED = /\/(api\/v1|runtime_config)\b/;
 for (const [name, [answer, text]] of Object.entries(states)) for (const [where, path] of Object.entries(everywhere))
-  await visit(`${name}, ${where}`, path, { width: where.length % 2 ? 390 : 1440, expected: ['401', '429', '50', 'ERR_ABORTED'], before: page => page.route('**/api/v1/**', r => r.fulfill(answer)), look: name === '500' || where === 'query', act: async page => { await shows(page, text); await unhurt(page); } });
+  await visit(`${name}, ${where}`, path, { width: where.length % 2 ? 390 : 1440, expected: ['401', '429', '50', 'ERR_ABORTED'], before: async page => { if (where === 'members') await withMembers(page); await page.route(ASKED, r => r.fulfill(answer)); }, look: name === '500' || where === 'query', act: async page => { await shows(page, text); await unhurt(page); } });
 for (const [where, path] of Object.entries(everywhere)) {
   let away = true;
-  await visit(`gone and back, ${where}`, path, { expected: ['ERR_FAILED', 'ERR_CONNECTION_REFUSED'], look: false, before: page => page.route('**/api/v1/**', r => away ? r.abort() : r.continue()), act: async page => {
+  await visit(`gone and back, ${where}`, path, { expected: ['ERR_FAILED', 'ERR_CONNECTION_REFUSED'], look: false, before: async page => { if (where === 'members') await withMembers(page); await page.route(ASKED, r => away ? r.abort() : r.fallback()); }, act: async page => {
     await shows(page, 'out of reach');
     away = false;
     await page.waitForFunction(() => !document.querySelector('.banner') && !document.querySelector('main [role=alert]'));
@@ -292,7 +371,8 @@ await visit('what was typed stays through a refusal', 'query?' + panel(RATE), { 
   assert.equal(await page.locator('.editor >> .cm-content').innerText(), 'pages_total > 7');
   assert.equal(new URL(page.url()).searchParams.get('g0.expr'), 'pages_total > 7', 'the address has it as well');
 } });
-await visit('a slow page says that it waits', 'rules', { look: false, before: page => page.route('**/api/v1/rules**', () => { /* never answered */ }), act: page => shows(page, 'Loading…') });
+for (const where of ['rules', 'tenants']) await visit(`a slow page says that it waits, ${where}`, where, { look: false, before: page => page.route(/\/(api\/v1\/rules|runtime_config)\b/, () => { /* never answered */ }), act: page => shows(page, 'Loading…') });
+await visit('half of the limits', 'tenants', { look: false, before: served('tenants', { ...LIMITS, 'runtime_config?mode=diff': 'overrides:\n  "team-a":\n    ingestion_ra' }), act: page => shows(page, 'Half an answer') });
 await visit('a slow query is cancelled and the old result stays', 'query?' + panel(RATE), { look: false, expected: ['ERR_ABORTED'], act: async page => {
   await drawn(page);
   await page.route('**/api/v1/query_range', () => { /* never answered */ });

@@ -1,5 +1,5 @@
 // Opens pages of a Hearth in Chromium and holds each to what all are held to: no error in the console, no report of the content security policy,
-// nothing over its right edge, no finding of axe-core, in light and in dark.
+// nothing over its right edge, no finding of axe-core, in light and in dark. `SLOW=10` gives its script a tenth of the machine's speed.
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
@@ -21,6 +21,7 @@ export async function visit(name, path, { width = 1440, height = 900, before, ac
   const context = await browser.newContext({ viewport: { width, height }, hasTouch: width < 500, acceptDownloads: true, httpCredentials: credentials });
   const page = await context.newPage(), complaints = [];
   page.setDefaultTimeout(PATIENCE);
+  if (process.env.SLOW) await (await context.newCDPSession(page)).send('Emulation.setCPUThrottlingRate', { rate: Number(process.env.SLOW) });
   page.on('console', m => { if (['error', 'warning'].includes(m.type()) && !expected.some(e => m.text().includes(e))) complaints.push(m.text()); });
   page.on('pageerror', e => complaints.push(String(e.stack ?? e)));
   await page.addInitScript(() => { window.reports = []; document.addEventListener('securitypolicyviolation', e => window.reports.push(e.violatedDirective + ' ' + e.blockedURI + ' ' + e.sourceFile)); });

@@ -8,6 +8,7 @@ export interface Props {
   onChange(text: string): void;
   onRun(): void;
   onCancel(): void;
+  onPick(): void;
   check(text: string, signal: AbortSignal): Promise<Checked>;
   span(): { start: number; end: number };
   handle(editor: Real | null): void;
@@ -29,7 +30,7 @@ export function Editor(p: Props) {
       const focused = document.activeElement === plain.current;
       made = create({
         root, value: now.current.value, placeholder: HINT,
-        changed: t => now.current.onChange(t), run: () => now.current.onRun(), cancel: () => now.current.onCancel(),
+        changed: t => now.current.onChange(t), run: () => now.current.onRun(), cancel: () => now.current.onCancel(), pick: () => now.current.onPick(),
         check: (t, s) => now.current.check(t, s), span: () => now.current.span(),
       });
       setReal(made);

@@ -17,6 +17,8 @@ export interface EditorOptions {
   changed(text: string): void;
   run(): void;
   cancel(): void;
+  /** Asks for a list of metrics to choose from. */
+  pick(): void;
   /** Looks a text over; the result also goes to whoever gave this. */
   check(text: string, signal: AbortSignal): Promise<Checked>;
   span(): { start: number; end: number };
@@ -157,6 +159,7 @@ export function create(o: EditorOptions): Editor {
           { key: 'Enter', run: v => completionStatus(v.state) === 'active' ? acceptCompletion(v) : (o.run(), true), shift: v => (v.dispatch(v.state.replaceSelection('\n'), { scrollIntoView: true }), true) },
           { key: 'Tab', run: v => completionStatus(v.state) === 'active' && acceptCompletion(v) },
           { key: 'Mod-Enter', run: () => (o.run(), true) },
+          { key: 'Alt-m', run: () => (o.pick(), true), preventDefault: true },
           { key: 'Escape', run: v => closeCompletion(v) || (o.cancel(), false) },
         ])),
         language, EditorState.languageData.of(() => data), history(), drawSelection(), bracketMatching(), closeBrackets(), pointed, underlined, help, look,

@@ -9,6 +9,8 @@ import { whenNear } from '../panel/Empty';
 import { dark, useCell, zone } from '../store';
 import { stamp } from '../time';
 import { queryLink } from '../url';
+import { guess, Marked, matching, MOST_NAMES, rowsOf, wordsOf } from '../metrics';
+import { selectorOf } from '../selector';
 import { useRows } from '../virtual';
 import { metadataOf } from '../editor/source';
 
@@ -17,10 +19,8 @@ export default function Explore() {
   return metric ? <Metric key={metric} name={metric} /> : <Finder />;
 }
 
-interface Row { name: string; type: string; help: string; series: number | null; seen: number; lower: string }
 interface Status { seriesCountByMetricName: { name: string; value: number }[]; headStats: { numSeries: number } }
 const ROW = 58;
-const guess = (name: string) => /_bucket$/.test(name) ? 'histogram' : /_(total|count|sum)$/.test(name) ? 'counter' : /_info$/.test(name) ? 'info' : '';
 
 /** Within which time names were last seen, the shortest first; what is in none of them was seen longer ago. */
 const SEEN: [number, string][] = [[3600, 'within the hour'], [86_400, 'within a day'], [604_800, 'within a week'], [2_592_000, 'within a month'], [31_536_000, 'within a year']];
@@ -33,7 +33,7 @@ function useLastSeen(names: string[] | null): Map<string, number> | null {
     void (async () => {
       const found = new Map<string, number>(), end = Math.ceil(Date.now() / 60_000) * 60;
       for (const [i, [span]] of SEEN.entries()) {
-        const these = await soft<string[]>('label/__name__/values', { start: end - span, end, limit: 200_000 });
+        const these = await soft<string[]>('label/__name__/values', { start: end - span, end, limit: MOST_NAMES });
         if (!on || !these) return;
         for (const n of these) if (!found.has(n)) found.set(n, i);
         setSeen(new Map(found));
@@ -50,10 +50,10 @@ function Finder() {
   const asked = new URLSearchParams(location.search);
   const [search, setSearch] = useState(asked.get('search') ?? ''), [type, setType] = useState(asked.get('type') ?? ''), [order, setOrder] = useState(asked.get('order') ?? 'name');
   const [inHelp, setInHelp] = useState(asked.get('help') !== '0'), [previews, setPreviews] = useState(true);
-  const names = useAsk<string[]>('label/__name__/values', { limit: 200_000 });
+  const names = useAsk<string[]>('label/__name__/values', { limit: MOST_NAMES });
   const seen = useLastSeen(names.data);
   const [meta, setMeta] = useState<Record<string, Metadata[]>>({}), [head, setHead] = useState<Status | null>(null);
-  useEffect(() => { void cached<Record<string, Metadata[]>>('metadata', { limit: 200_000, limit_per_metric: 1 }).then(m => m && setMeta(m)); void soft<Status>('status/tsdb', { limit: 10_000 }).then(setHead); }, []);
+  useEffect(() => { void cached<Record<string, Metadata[]>>('metadata', { limit: MOST_NAMES, limit_per_metric: 1 }).then(m => m && setMeta(m)); void soft<Status>('status/tsdb', { limit: 10_000 }).then(setHead); }, []);
   useEffect(() => {
     const q = new URLSearchParams();
     if (search) q.set('search', search);
@@ -63,26 +63,20 @@ function Finder() {
     const t = setTimeout(() => history.replaceState(null, '', location.pathname + (q.size ? '?' + q : '')), 200);
     return () => clearTimeout(t);
   }, [search, type, order, inHelp]);
-  const rows = useMemo<Row[]>(() => {
-    const series = new Map(head?.seriesCountByMetricName.map(s => [s.name, s.value]) ?? []);
+  const rows = useMemo(() => rowsOf(names.data ?? [], meta), [names.data, meta]);
+  const now = useMemo(() => {
+    const all = head?.seriesCountByMetricName ?? [], by = new Map(all.map(s => [s.name, s.value]));
     // The server tells the largest: what is not among them has none in the head, unless the list was cut.
-    const whole = head !== null && head.seriesCountByMetricName.reduce((n, s) => n + s.value, 0) >= head.headStats.numSeries;
-    return (names.data ?? []).map(name => {
-      const base = name.replace(/_(bucket|count|sum|total|created)$/, ''), m = meta[name]?.[0] ?? meta[base]?.[0];
-      return { name, type: m?.type && m.type !== 'unknown' ? m.type : guess(name), help: m?.help ?? '', series: series.get(name) ?? (whole ? 0 : null), seen: seen ? seen.get(name) ?? SEEN.length : -1, lower: name.toLowerCase() };
-    });
-  }, [names.data, meta, head, seen]);
-  const words = useMemo(() => search.toLowerCase().split(/\s+/).filter(Boolean), [search]);
-  const found = useMemo(() => {
-    const out = rows.filter(r => (!type || r.type === type) && words.every(w => r.lower.includes(w) || inHelp && r.help.toLowerCase().includes(w)));
-    const rank = (r: Row) => words.length && r.lower.startsWith(words[0]) ? 0 : words.every(w => r.lower.includes(w)) ? 1 : 2;
-    if (order === 'seen') out.sort((a, b) => b.seen - a.seen);
-    else if (order === 'series') out.sort((a, b) => (b.series ?? 0) - (a.series ?? 0));
-    else if (words.length) out.sort((a, b) => rank(a) - rank(b));
-    return out;
-  }, [rows, words, type, order, inHelp]);
-  const { root, from, to } = useRows(found.length, ROW);
-  useEffect(() => { root.current?.scrollTo(0, 0); }, [search, type, order]);
+    const whole = head !== null && all.reduce((n, s) => n + s.value, 0) >= head.headStats.numSeries;
+    return (name: string) => by.get(name) ?? (whole ? 0 : null);
+  }, [head]);
+  // -1 while it is not known.
+  const seenOf = (name: string) => seen ? seen.get(name) ?? SEEN.length : -1;
+  const words = useMemo(() => wordsOf(search), [search]);
+  const matched = useMemo(() => matching(rows, words, type, inHelp), [rows, words, type, inHelp]);
+  const found = useMemo(() => order === 'seen' ? [...matched].sort((a, b) => seenOf(b.name) - seenOf(a.name)) : order === 'series' ? [...matched].sort((a, b) => (now(b.name) ?? 0) - (now(a.name) ?? 0)) : matched,
+    [matched, order, order === 'seen' ? seen : now]);
+  const { root, from, to } = useRows(found.length, ROW, JSON.stringify([search, type, order, inHelp]));
   const types = useMemo(() => [...new Set(rows.map(r => r.type).filter(Boolean))].sort(), [rows]);
   return <Page title="Metrics">
     <div class="filters">
@@ -95,29 +89,18 @@ function Finder() {
     <Got asked={names}>{() => <>
       <p class="soft num" role="status">{found.length === rows.length ? count(rows.length, 'metric') : `${grouped(found.length)} of ${count(rows.length, 'metric')}`}</p>
       <div class="card finder" ref={root} tabIndex={0} role="region" aria-label="Metrics">
-        <div class="inner" style={{ height: found.length * ROW + 'px' }}>{found.slice(from, to).map((r, i) =>
-          <a class="metric-row" key={r.name} href={'explore?metric=' + encodeURIComponent(r.name)} style={{ top: (from + i) * ROW + 'px' }}>
+        <div class="inner" style={{ height: found.length * ROW + 'px' }}>{found.slice(from, to).map((r, i) => { const series = now(r.name), last = seenOf(r.name); return <a class="metric-row" key={r.name} href={'explore?metric=' + encodeURIComponent(r.name)} style={{ top: (from + i) * ROW + 'px' }}>
             <span><span class="mono"><Marked text={r.name.slice(0, 300)} words={words} /></span><small>{r.help.slice(0, 300)}</small></span>
             <span class="soft cut-off">{r.type.slice(0, 40)}</span>
-            <span class="soft num">{r.series ? count(r.series, 'series', 'series') : r.series === 0 || r.seen > 0 ? r.seen < 0 ? 'not now' : 'seen ' + seenText(r.seen) : ''}</span>
-            <span class="preview">{previews && r.series !== 0 && (r.series ?? 0) <= 5000 && <Preview name={r.name} type={r.type} />}</span>
-          </a>)}</div>
+            <span class="soft num">{series ? count(series, 'series', 'series') : series === 0 || last > 0 ? last < 0 ? 'not now' : 'seen ' + seenText(last) : ''}</span>
+            <span class="preview">{previews && series !== 0 && (series ?? 0) <= 5000 && <Preview name={r.name} type={r.type} />}</span>
+          </a>; })}</div>
         {!found.length && <div class="empty"><strong>No metric like that</strong><p class="soft">{rows.length ? 'Fewer words, or another type, find more.' : 'This server holds none yet.'} {!rows.length && <a href="connect">Connect something</a>}</p></div>}
       </div>
     </>}</Got>
   </Page>;
 }
 
-function Marked({ text, words }: { text: string; words: string[] }) {
-  const lower = text.toLowerCase(), hits: [number, number][] = [];
-  for (const w of words) { const i = lower.indexOf(w); if (i >= 0) hits.push([i, i + w.length]); }
-  hits.sort((a, b) => a[0] - b[0]);
-  const out = []; let at = 0;
-  for (const [a, b] of hits) { if (a < at) continue; out.push(text.slice(at, a), <mark key={a}>{text.slice(a, b)}</mark>); at = b; }
-  return <>{out}{text.slice(at)}</>;
-}
-
-export const selectorOf = (name: string) => /^[a-zA-Z_:][\w:]*$/.test(name) ? name : `{${JSON.stringify(name)}}`;
 /** The question that suits a metric by its type. */
 export function suited(name: string, type: string, window = '5m'): string {
   const s = selectorOf(name);
@@ -229,7 +212,7 @@ function Related({ name }: { name: string }) {
   const [near, setNear] = useState<string[]>([]);
   useEffect(() => {
     let on = true;
-    void cached<string[]>('label/__name__/values', { limit: 200_000 }).then(all => {
+    void cached<string[]>('label/__name__/values', { limit: MOST_NAMES }).then(all => {
       const words = name.split('_');
       const scored = (all ?? []).filter(n => n !== name).map(n => { const theirs = n.split('_'); let same = 0; while (same < words.length && theirs[same] === words[same]) same++; return [same, n] as const; }).filter(([s]) => s >= Math.min(2, words.length - 1) && s > 0);
       scored.sort((a, b) => b[0] - a[0] || (a[1] < b[1] ? -1 : 1));

@@ -1,7 +1,7 @@
 /** Limits: what holds for every tenant, and for which tenants something else does. */
-import { useEffect, useState } from 'preact/hooks';
-import { base, Failure } from '../api';
-import type { Asked } from '../ask';
+import { useState } from 'preact/hooks';
+import { plain } from '../api';
+import { useLoaded } from '../ask';
 import { grouped } from '../format';
 import { Got, Page } from '../Shell';
 
@@ -31,24 +31,13 @@ export function tenantsOf(text: string): Shown['tenants'] {
   return out.map(t => ({ name: t.name, own: limitsOf(t.lines, 4) }));
 }
 
-async function text(mode: string): Promise<string> {
-  const answer = await fetch(new URL('runtime_config?mode=' + mode, base)).catch(() => { throw new Failure('unreachable', 'No answer from ' + base.host + '.'); });
-  const said = await answer.text();
-  if (!answer.ok) throw new Failure(answer.status === 401 || answer.status === 403 ? 'unauthorized' : answer.status === 404 ? 'missing' : 'internal', said.slice(0, 2000), answer.status);
-  return said;
-}
-
-function useLimits(): Asked<Shown> {
-  const [data, setData] = useState<Shown | null>(null), [failure, setFailure] = useState<Failure | null>(null), [n, setN] = useState(0);
-  useEffect(() => {
-    Promise.all([text('defaults'), text('diff')]).then(([all, own]) => { setData({ defaults: limitsOf(all.split('\n'), 0), tenants: tenantsOf(own) }); setFailure(null); },
-      e => setFailure(e instanceof Failure ? e : new Failure('page', String(e))));
-  }, [n]);
-  return { data, failure, loading: !data && !failure, again: () => setN(n => n + 1) };
+async function limits(signal: AbortSignal): Promise<Shown> {
+  const [all, own] = await Promise.all(['defaults', 'diff'].map(mode => plain('runtime_config?mode=' + mode, signal)));
+  return { defaults: limitsOf(all.split('\n'), 0), tenants: tenantsOf(own) };
 }
 
 export default function Tenants() {
-  const asked = useLimits(), [filter, setFilter] = useState('');
+  const asked = useLoaded('limits', limits), [filter, setFilter] = useState('');
   return <Page title="Tenants"><Got asked={asked}>{({ defaults, tenants }) => {
     const shown = tenants.filter(t => t.name.toLowerCase().includes(filter.toLowerCase()));
     return <>

@@ -6,6 +6,8 @@ import { formatDuration, parseDuration, parseStamp, stamp } from '../time';
 import type { Mode, Panel, Tab } from '../url';
 
 type Update = (patch: Partial<Panel>, push?: boolean) => void;
+/** Ranges that one click makes shorter or longer to. */
+const STEPS = [60, 300, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000, 7_776_000, 15_552_000, 31_536_000, 94_608_000, 315_360_000];
 const RANGES = [300, 900, 3600, 21_600, 86_400, 604_800, 2_592_000];
 
 /** A text that becomes a value when it is left or entered, and turns red while it is none. */
@@ -47,16 +49,20 @@ export function Time({ p, update }: { p: Panel; update: Update }) {
     update({ end: end >= Date.now() / 1000 ? null : end }, true);
   };
   const all = RANGES.includes(p.range) ? RANGES : [...RANGES, p.range].sort((a, b) => a - b);
+  const shorter = STEPS.filter(r => r < p.range).pop(), longer = STEPS.find(r => r > p.range);
+  const step = (name: string, sign: string, keys: string, to: number | undefined) => <button type="button" class="quiet icon" aria-label={name + ' range'} aria-keyshortcuts={keys} title={`${name} range${to ? ': ' + formatDuration(to) : ''} (${keys[0]})`} disabled={!to} onClick={() => update({ range: to! }, true)}>{sign}</button>;
   return <div class="times">
+    {!table && step('Shorter', '−', '-', shorter)}
     {!table && <div class="ranges" role="group" aria-label="Range">
       {RANGES.map(r => <button key={r} type="button" class={p.range === r ? 'on' : ''} aria-pressed={p.range === r} onClick={() => update({ range: r }, true)}>{formatDuration(r)}</button>)}
       <Field label="Range" hint="Any range, such as 90m or 2d12h" width={7} value={p.range} show={r => RANGES.includes(r) ? '' : formatDuration(r)} placeholder="other" parse={t => t.trim() === '' ? p.range : parseDuration(t) ?? undefined} set={r => update({ range: r }, true)} />
     </div>}
     {!table && <select class="ranges-short" aria-label="Range" value={String(p.range)} onChange={e => update({ range: Number(e.currentTarget.value) }, true)}>{all.map(r => <option key={r} value={String(r)}>{formatDuration(r)}</option>)}</select>}
+    {!table && step('Longer', '+', '+ =', longer)}
     <div class="moment">
-      <button type="button" class="quiet icon" aria-label="Earlier" title="Earlier" onClick={() => shift(-1)}>‹</button>
+      <button type="button" class="quiet icon" aria-label="Earlier" aria-keyshortcuts="," title={`Earlier by ${formatDuration(by)} (,)`} onClick={() => shift(-1)}>‹</button>
       <Field label={table ? 'Moment' : 'End of the range'} hint="YYYY-MM-DD HH:MM:SS; empty is now" width={p.end === null ? 9 : 20} value={p.end} placeholder={table ? 'now' : 'until now'} show={e => e === null ? '' : stamp(e, inZone)} parse={t => t.trim() === '' || t.trim() === 'now' ? null : parseStamp(t, inZone) ?? undefined} set={end => update({ end }, true)} />
-      <button type="button" class="quiet icon" aria-label="Later" title="Later" disabled={p.end === null} onClick={() => shift(1)}>›</button>
+      <button type="button" class="quiet icon" aria-label="Later" aria-keyshortcuts="." title={`Later by ${formatDuration(by)} (.)`} disabled={p.end === null} onClick={() => shift(1)}>›</button>
       {p.end !== null && <button type="button" class="quiet small" onClick={() => update({ end: null }, true)}>now</button>}
     </div>
   </div>;

@@ -10,6 +10,7 @@ import type { Editor as Real } from '../editor/codemirror';
 import { charOf, check, format, wrongOf, type Checked } from '../editor/source';
 import { later } from '../later';
 import { Menu } from '../Menu';
+import { selectorOf } from '../selector';
 import { Drawing, Tabs, Time } from './Controls';
 import { Graph } from './Graph';
 import { isHistogram } from './histogram';
@@ -18,6 +19,7 @@ import { spanOf, useRun, type Outcome, type Progress } from './run';
 import { Estimate } from './Estimate';
 
 const Empty = later(() => import('./Empty').then(m => m.Empty));
+const Picker = later(() => import('./Picker').then(m => m.Picker));
 const Explain = later(() => import('./Explain').then(m => m.Explain));
 
 export interface PanelProps {
@@ -34,7 +36,7 @@ export interface PanelProps {
 }
 
 export function Panel({ p, index, total, nonce, live, update, draft, remove, duplicate, everywhere }: PanelProps) {
-  const [text, setText] = useState(p.expr), [again, setAgain] = useState(0), [checked, setChecked] = useState<Checked | null>(null);
+  const [text, setText] = useState(p.expr), [again, setAgain] = useState(0), [checked, setChecked] = useState<Checked | null>(null), [picking, setPicking] = useState(false);
   const out = useRef<HTMLElement>(null), editor = useRef<Real | null>(null), typing = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const id = 'g' + index;
   useEffect(() => { setText(p.expr); editor.current?.set(p.expr); }, [p.expr]);
@@ -52,6 +54,13 @@ export function Panel({ p, index, total, nonce, live, update, draft, remove, dup
     if (expr !== p.expr) update({ expr, hidden: [], sort: '', filter: '', without: [], legendSort: p.legendSort }, true);
     else setAgain(n => n + 1);
   };
+  const pick = (name: string) => {
+    const chosen = selectorOf(name);
+    setPicking(false);
+    // An empty box asks at once; into what stands there already it goes at the cursor.
+    if (!text.trim()) { setText(chosen); editor.current?.set(chosen); run(chosen); } else if (editor.current) editor.current.insert(chosen); else type(text + chosen);
+    setTimeout(() => editor.current?.focus());
+  };
   const type = (t: string) => { setText(t); clearTimeout(typing.current); typing.current = setTimeout(() => draft(t), 500); };
   const heat = useMemo(() => o?.data?.resultType === 'matrix' ? isHistogram(o.data.result) : null, [o]);
   const span = spanOf(p, width());
@@ -63,12 +72,14 @@ export function Panel({ p, index, total, nonce, live, update, draft, remove, dup
   const stale = !!progress || !!failure;
   return <section class="panel" aria-label={`Query ${index + 1}`}>
     <div class="ask">
-      <Editor value={text} onChange={type} onRun={() => run()} onCancel={() => progress && cancel()} check={look} span={() => ({ start: span.end - Math.max(p.range, 86_400), end: span.end })} handle={e => { editor.current = e; }} autofocus={index === 0} />
+      <Editor value={text} onChange={type} onRun={() => run()} onCancel={() => progress && cancel()} onPick={() => setPicking(true)} check={look} span={() => ({ start: span.end - Math.max(p.range, 86_400), end: span.end })} handle={e => { editor.current = e; }} autofocus={index === 0} />
       <div class="ask-buttons">
         {progress && performance.now() - progress.since > 300 ? <CancelButton onClick={cancel} /> : <button type="button" class="primary" title="Enter" onClick={() => run()}>Run</button>}
+        <button type="button" class="quiet icon" aria-label="Metrics" aria-haspopup="dialog" aria-keyshortcuts="m Alt+m" title="Choose a metric (m, Alt M)" onClick={() => setPicking(true)}><svg viewBox="0 0 16 16" aria-hidden="true"><path d="M1 3.500h14M1 8h5M1 12.500h5M13.300 12.300 15 14" /><circle cx="11" cy="10" r="3" /></svg></button>
         <Tools text={text} p={p} setText={t => { setText(t); editor.current?.set(t); }} run={run} total={total} remove={remove} duplicate={duplicate} everywhere={everywhere} />
       </div>
     </div>
+    {picking && <Picker choose={pick} close={() => setPicking(false)} />}
     {checked?.text === text && (o?.expr !== text || failure) && <Estimate checked={checked} />}
     <div class="bar">
       <Tabs tab={p.tab} id={id} set={tab => update({ tab }, true)} />
