@@ -16,7 +16,7 @@ export function digits(n: number, most = 4): string {
   if (!Number.isFinite(n)) return n > 0 ? '+Inf' : '-Inf';
   if (n === 0) return '0';
   const a = Math.abs(n);
-  if (a >= 1e21 || a < 1e-6) return n.toExponential(Math.max(0, most - 1)).replace(/\.?0+e/, 'e');
+  if (a >= 1e18 || a < 1e-6) return n.toExponential(Math.max(0, most - 1)).replace(/\.?0*e\+?/, 'e');
   const s = Number(n.toPrecision(most));
   return a >= 10 ** most && Number.isInteger(n) ? String(n) : String(s);
 }
@@ -30,7 +30,7 @@ export function short(n: number, most = 4): string {
 export function bytes(n: number): string {
   const a = Math.abs(n);
   if (!Number.isFinite(n)) return digits(n);
-  for (const [i, letter] of ['P', 'T', 'G', 'M', 'K'].entries()) { const size = 1024 ** (5 - i); if (a >= size) return digits(n / size, 3) + ' ' + letter + 'iB'; }
+  for (const [i, letter] of ['E', 'P', 'T', 'G', 'M', 'K'].entries()) { const size = 1024 ** (6 - i); if (a >= size) return digits(n / size, 3) + ' ' + letter + 'iB'; }
   return digits(n, 3) + ' B';
 }
 function seconds(n: number): string {

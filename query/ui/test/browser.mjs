@@ -292,6 +292,13 @@ await visit('a query of 10 kB', 'query?g0.expr=' + encodeURIComponent(`{a="${NAS
 await visit('nonsense in the address', 'query?g0.expr=up&g0.tab=%00&g0.range_input=-1&g0.end_input=%3Cb%3E&g0.step_input=1e999&g0.unit=__proto__&g0.display_mode=x&g0.compare=%27&g999.expr=' + encodeURIComponent(BAD), { width: 390, height: 844, expected: ['400'], act: page => page.waitForFunction(() => document.querySelectorAll('.panel').length === 2 && !document.querySelector('.out[aria-busy=true]')) });
 const bad = body => page => page.route('**/api/v1/query_range', r => r.fulfill({ json: { status: 'success', ...body } }));
 await visit('long texts stay in their place', 'query?' + panel(RATE), { width: 390, height: 844, before: bad({ warnings: [large, NASTY], infos: [BAD], data: { resultType: 'matrix', result: ['a', 'b', 'c'].map(n => ({ metric: { __name__: large, n: n + large, [large]: NASTY }, values: [[end - 60, '1'], [end, 'NaN']] })) } }), act: drawn });
+await visit('numbers of twenty digits leave room for names', 'query?' + panel(RATE), { width: 390, height: 844, before: bad({ data: { resultType: 'matrix', result: ['a', 'b'].map(n => ({ metric: { __name__: 'process_virtual_memory_max', instance: n }, values: [[end - 60, '18446744073709552000'], [end, '-9.3e19']] })) } }), act: async page => {
+  await idle(page);
+  await shows(page, '1.845e19');
+  assert.doesNotMatch(await page.locator('.legend').innerText(), /\d{8}/);
+  const name = await page.locator('.legend .series').first().boundingBox();
+  assert.ok(name.width > 100 && name.height < 60, `a name has ${name.width} by ${name.height} pixels`);
+} });
 await visit('markup and 10 kB among members', 'members', { width: 390, height: 844, before: served('members', { 'api/v1/status/members': { members: [member(BAD, { late: true, role: BAD, zone: BAD, address: 'javascript:' + BAD, version: BAD })], error: BAD } }), act: async page => { await shows(page, '<img src=x'); await unhurt(page); } });
 await visit('markup and 10 kB among limits', 'tenants', { width: 390, height: 844, before: served('tenants', { 'runtime_config?mode=defaults': `a: ${BAD}\n`, 'runtime_config?mode=diff': `overrides:\n  ${JSON.stringify(BAD)}:\n    a: ${BAD}\n    b:\n      - ${BAD}\n` }), act: async page => { await shows(page, '<img src=x'); await unhurt(page); } });
 /** Answers of other endpoints, full of markup and long, by the page that shows them. */

@@ -80,7 +80,7 @@ function Finder() {
   const types = useMemo(() => [...new Set(rows.map(r => r.type).filter(Boolean))].sort(), [rows]);
   return <Page title="Metrics">
     <div class="filters">
-      <input type="search" placeholder="Words of the name or the help text, in any order" aria-label="Search metrics" value={search} autofocus onInput={e => setSearch(e.currentTarget.value)} onKeyDown={e => { if (e.key === 'Enter' && found[0]) go('explore?metric=' + encodeURIComponent(found[0].name)); }} />
+      <input type="search" placeholder="Words of name or help, in any order" aria-label="Search metrics" value={search} autofocus onInput={e => setSearch(e.currentTarget.value)} onKeyDown={e => { if (e.key === 'Enter' && found[0]) go('explore?metric=' + encodeURIComponent(found[0].name)); }} />
       <label class="check">type <select class="small" value={type} onChange={e => setType(e.currentTarget.value)}><option value="">any</option>{types.slice(0, 50).map(t => <option key={t} value={t}>{t.slice(0, 40)}</option>)}</select></label>
       <label class="check">order <select class="small" value={order} onChange={e => setOrder(e.currentTarget.value)}><option value="name">name</option><option value="series">series now</option><option value="seen">longest not seen</option></select></label>
       <label class="check"><input type="checkbox" checked={inHelp} onChange={e => setInHelp(e.currentTarget.checked)} />in help texts too</label>

@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks';
 import { plain } from '../api';
 import { useLoaded } from '../ask';
-import { grouped } from '../format';
+import { bytes, grouped } from '../format';
 import { Got, Page } from '../Shell';
 
 /** Limits by name; a rule about queries is more than a line, and kept as it stands. */
@@ -46,12 +46,12 @@ export default function Tenants() {
           {tenants.length > 10 && <div class="filters"><input type="search" class="small" placeholder="Filter" aria-label="Filter tenants" value={filter} onInput={e => setFilter(e.currentTarget.value)} /><span class="soft">{grouped(shown.length)} of {grouped(tenants.length)}</span></div>}
           <div class="scroll" tabIndex={0} role="region" aria-label="Tenants with limits of their own"><table class="roomy"><thead><tr><th>Tenant</th><th>Differs in</th></tr></thead><tbody>{shown.slice(0, 500).map(t => <tr key={t.name}><td class="mono">{t.name.slice(0, 200)}</td><td><List all={t.own} /></td></tr>)}</tbody></table></div></>}
       </section>
-      <section class="card block" style={{ marginTop: '16px' }}><h2>For everybody else</h2><List all={defaults} /></section>
+      <section class="card block" style={{ marginTop: '16px' }}><h2>{tenants.length ? 'For everybody else' : 'For everybody'}</h2><List all={defaults} /></section>
     </>;
   }}</Got></Page>;
 }
 
 function List({ all }: { all: Limits }) {
   if (!all.length) return <span class="soft">nothing</span>;
-  return <dl class="kv">{all.map(([name, value]) => <><dt class="mono">{name}</dt><dd>{value.includes('\n') ? <pre class="yaml" tabIndex={0}>{value.slice(0, 5000)}</pre> : value === '0' ? <span class="soft">no limit</span> : value.slice(0, 500)}</dd></>)}</dl>;
+  return <dl class="kv">{all.map(([name, value]) => <><dt class="mono">{name}</dt><dd>{value.includes('\n') ? <pre class="yaml" tabIndex={0}>{value.slice(0, 5000)}</pre> : value === '0' ? <span class="soft">no limit</span> : <>{value.slice(0, 500)}{/_(bytes|memory)/.test(name) && Number(value) >= 1024 && <span class="soft"> ({bytes(Number(value))})</span>}</>}</dd></>)}</dl>;
 }

@@ -52,13 +52,13 @@ export function Time({ p, update }: { p: Panel; update: Update }) {
   const shorter = STEPS.filter(r => r < p.range).pop(), longer = STEPS.find(r => r > p.range);
   const step = (name: string, sign: string, keys: string, to: number | undefined) => <button type="button" class="quiet icon" aria-label={name + ' range'} aria-keyshortcuts={keys} title={`${name} range${to ? ': ' + formatDuration(to) : ''} (${keys[0]})`} disabled={!to} onClick={() => update({ range: to! }, true)}>{sign}</button>;
   return <div class="times">
-    {!table && step('Shorter', '−', '-', shorter)}
-    {!table && <div class="ranges" role="group" aria-label="Range">
+    {!table && <span class="moment">{step('Shorter', '−', '-', shorter)}
+    <div class="ranges" role="group" aria-label="Range">
       {RANGES.map(r => <button key={r} type="button" class={p.range === r ? 'on' : ''} aria-pressed={p.range === r} onClick={() => update({ range: r }, true)}>{formatDuration(r)}</button>)}
-      <Field label="Range" hint="Any range, such as 90m or 2d12h" width={7} value={p.range} show={r => RANGES.includes(r) ? '' : formatDuration(r)} placeholder="other" parse={t => t.trim() === '' ? p.range : parseDuration(t) ?? undefined} set={r => update({ range: r }, true)} />
-    </div>}
-    {!table && <select class="ranges-short" aria-label="Range" value={String(p.range)} onChange={e => update({ range: Number(e.currentTarget.value) }, true)}>{all.map(r => <option key={r} value={String(r)}>{formatDuration(r)}</option>)}</select>}
-    {!table && step('Longer', '+', '+ =', longer)}
+      <Field label="Range" hint="Any range, such as 90m or 2d12h" width={6} value={p.range} show={r => RANGES.includes(r) ? '' : formatDuration(r)} placeholder="other" parse={t => t.trim() === '' ? p.range : parseDuration(t) ?? undefined} set={r => update({ range: r }, true)} />
+    </div>
+    <select class="ranges-short" aria-label="Range" value={String(p.range)} onChange={e => update({ range: Number(e.currentTarget.value) }, true)}>{all.map(r => <option key={r} value={String(r)}>{formatDuration(r)}</option>)}</select>
+    {step('Longer', '+', '+ =', longer)}</span>}
     <div class="moment">
       <button type="button" class="quiet icon" aria-label="Earlier" aria-keyshortcuts="," title={`Earlier by ${formatDuration(by)} (,)`} onClick={() => shift(-1)}>‹</button>
       <Field label={table ? 'Moment' : 'End of the range'} hint="YYYY-MM-DD HH:MM:SS; empty is now" width={p.end === null ? 9 : 20} value={p.end} placeholder={table ? 'now' : 'until now'} show={e => e === null ? '' : stamp(e, inZone)} parse={t => t.trim() === '' || t.trim() === 'now' ? null : parseStamp(t, inZone) ?? undefined} set={end => update({ end }, true)} />

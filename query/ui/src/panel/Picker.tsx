@@ -29,7 +29,7 @@ export function Picker({ choose, close }: { choose(name: string): void; close():
     if (e.key === 'Enter' && found[at]) { e.preventDefault(); choose(found[at].name); }
   };
   return <dialog ref={dialog} class="card picker" aria-label="Choose a metric" onClose={close} onClick={e => { if (e.target === dialog.current) close(); }} onKeyDown={key}>
-    <div class="table-top"><input type="search" aria-controls="picked-from" aria-activedescendant={found[at] ? 'pick-' + at : undefined} aria-label="Search metrics" placeholder="Words of the name or the help text" value={search} onInput={e => { setSearch(e.currentTarget.value); setAt(0); }} />
+    <div class="table-top"><input type="search" aria-controls="picked-from" aria-activedescendant={found[at] ? 'pick-' + at : undefined} aria-label="Search metrics" placeholder="Words of name or help" value={search} onInput={e => { setSearch(e.currentTarget.value); setAt(0); }} />
       <span class="soft num" role="status">{names.data ? found.length === rows.length ? count(rows.length, 'metric') : `${grouped(found.length)} of ${grouped(rows.length)}` : names.loading ? 'Loading…' : ''}</span>
       <button type="button" class="quiet icon" aria-label="Close" onClick={close}>×</button></div>
     {names.failure && <Failed failure={names.failure} retry={names.again} />}
