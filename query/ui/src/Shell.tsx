@@ -1,12 +1,16 @@
 /** Pieces that pages share: their frame, bars in cells, a graph of a query. */
 import type { ComponentChildren } from 'preact';
 import { useRef, useState } from 'preact/hooks';
+import { alter } from './address';
 import type { Asked } from './ask';
 import { later } from './later';
 import { Failed } from './panel/Panel';
 import { Graph } from './panel/Graph';
 import { isHistogram } from './panel/histogram';
 import { useRun } from './panel/run';
+import { go, place } from './route';
+import { useCell } from './store';
+import { formatDuration, parseDuration, parseStamp, stamp } from './time';
 import { emptyPanel, queryLink, type Panel } from './url';
 
 const Empty = later(() => import('./panel/Empty').then(m => m.Empty));
@@ -33,13 +37,23 @@ export function Words({ t }: { t: string }) {
   return <>{most.map((word, i) => <>{i > 0 && <wbr />}{word}</>)}</>;
 }
 
-/** A graph of an expression that stands by itself, with the way to the Query page. */
+/** A graph of an expression that stands by itself, with the way to the Query page. A page has one: what of it is shown stands in the address. */
 export function QuickGraph({ expr, range = 3600, more = {} }: { expr: string; range?: number; more?: Partial<Panel> }) {
-  const [own, setOwn] = useState<Partial<Panel>>({}), [again, setAgain] = useState(0), root = useRef<HTMLDivElement>(null);
-  const p: Panel = { ...emptyPanel(), expr, range, ...more, ...own, tab: 'graph' };
+  const at = new URLSearchParams(useCell(place).search), [again, setAgain] = useState(0), root = useRef<HTMLDivElement>(null);
+  const p: Panel = { ...emptyPanel(), expr, range, ...more, tab: 'graph', hidden: (at.get('hide') ?? '').split(',').filter(Boolean), legendSort: at.get('legend') ?? '' };
+  p.range = parseDuration(at.get('range') ?? '') ?? p.range;
+  p.end = parseStamp(at.get('end') ?? '', 'utc') ?? p.end;
   const { outcome, failure, progress } = useRun(p, () => root.current?.clientWidth ?? 900, again);
   const list = outcome?.data?.resultType === 'matrix' ? outcome.data.result : [];
-  const update = (patch: Partial<Panel>) => { if (patch.expr) location.assign(queryLink(patch.expr)); else setOwn({ ...own, ...patch }); };
+  const update = (patch: Partial<Panel>, push = false) => {
+    if (patch.expr) { go(queryLink(patch.expr, { range: p.range, end: p.end })); return; }
+    const said: Record<string, string> = {};
+    if (patch.range) said.range = formatDuration(patch.range);
+    if (patch.end !== undefined) said.end = patch.end === null ? '' : stamp(patch.end, 'utc');
+    if (patch.hidden) said.hide = patch.hidden.slice(0, 200).join();
+    if (patch.legendSort !== undefined) said.legend = patch.legendSort;
+    alter(said, push);
+  };
   return <div class={'card out' + (progress && outcome ? ' stale' : '')} ref={root}>
     <div class="table-top"><code class="cut">{expr}</code><span class="grow" /><a class="button small" href={queryLink(expr, { range: p.range, end: p.end })}>Open in Query</a></div>
     {failure && <Failed failure={failure} expr={expr} retry={() => setAgain(n => n + 1)} />}

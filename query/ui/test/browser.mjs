@@ -115,6 +115,34 @@ await visit('a zoom is undone by Back', 'query?' + panel(RATE), { look: false, a
   await page.waitForFunction(() => /g0\.range_input=15m/.test(location.search));
   await drawn(page);
 } });
+await visit('what a page shows stands in its address', 'explore?metric=pages_total', { look: false, act: async page => {
+  const has = (name, value) => page.waitForFunction(([n, v]) => new URLSearchParams(location.search).get(n) === v, [name, value]);
+  await page.waitForSelector('.plot canvas');
+  await page.locator('tr', { has: page.getByText('n', { exact: true }) }).getByRole('button', { name: 'Split by it' }).click();
+  await has('by', 'n');
+  await shows(page, 'sum by (n)');
+  await page.waitForSelector('.plot canvas');
+  const box = await page.locator('.over').boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + 60);
+  await page.waitForSelector('.tip:not([hidden])');
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.75, box.y + 80, { steps: 4 });
+  await page.mouse.up();
+  await page.waitForFunction(() => /range=\d+m/.test(location.search) && /end=/.test(location.search));
+  await page.goBack();
+  await has('range', null);
+  await has('by', 'n');
+  await page.goBack();
+  await has('by', null);
+  await shows(page, 'sum(rate(pages_total[5m]))');
+  await page.goto(base + 'status');
+  await page.getByLabel('Filter settings').pressSequentially('listen', { delay: 60 });
+  await has('filter', 'listen');
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector('#flags tbody tr'));
+  assert.equal(await page.getByLabel('Filter settings').inputValue(), 'listen');
+  for (const row of await page.locator('#flags tbody tr').allInnerTexts()) assert.match(row, /listen/i);
+} });
 await visit('a series is switched off and the address says so', 'query?' + panel(RATE), { look: false, act: async page => {
   await drawn(page);
   await page.locator('.legend .series').first().click();

@@ -1,5 +1,5 @@
 /** Alerts by state: what fires, what may soon, and what is watched. */
-import { useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { useAsk } from '../ask';
 import { digits, toNumber } from '../format';
 import { STATES, type Rule, type Rules } from '../rules';
@@ -12,7 +12,7 @@ interface Managers { activeAlertmanagers: { url: string }[]; droppedAlertmanager
 const hostOf = (url: string) => { try { return new URL(url).host.slice(0, 200); } catch { return url.slice(0, 200); } };
 
 export default function Alerts() {
-  const [search, setSearch] = useState(''), [off, setOff] = useState<string[]>([]);
+  const [search, setSearch] = useInAddress('search'), [without, setWithout] = useInAddress('without'), off = without.split(',');
   const asked = useAsk<Rules>('rules', { type: 'alert' }, 10_000), managers = useAsk<Managers>('alertmanagers');
   return <Page title="Alerts"><Got asked={asked}>{({ groups }) => {
     const all = groups.flatMap(g => g.rules.filter(r => r.type === 'alerting').map(r => ({ r, g }))), stateOf = (r: Rule) => r.state === 'firing' || r.state === 'pending' ? r.state : 'inactive';
@@ -21,7 +21,7 @@ export default function Alerts() {
     const shown = STATES.filter(s => !off.includes(s)).flatMap(by).filter(({ r }) => (r.name + ' ' + r.query + ' ' + JSON.stringify(r.labels ?? {}) + JSON.stringify((r.alerts ?? []).map(a => a.labels))).toLowerCase().includes(search.toLowerCase()));
     return <>
       <div class="filters"><input type="search" placeholder="Filter by name, query or label" aria-label="Filter alerts" value={search} onInput={e => setSearch(e.currentTarget.value)} />
-        {STATES.map(s => <label key={s} class="check"><input type="checkbox" checked={!off.includes(s)} onChange={() => setOff(off.includes(s) ? off.filter(x => x !== s) : [...off, s])} /><span class={'badge ' + (s === 'inactive' ? 'good' : s)}>{s} {by(s).length}</span></label>)}
+        {STATES.map(s => <label key={s} class="check"><input type="checkbox" checked={!off.includes(s)} onChange={() => setWithout(STATES.filter(x => off.includes(x) !== (x === s)).join())} /><span class={'badge ' + (s === 'inactive' ? 'good' : s)}>{s} {by(s).length}</span></label>)}
         {managers.data && <span class="soft cut">{managers.data.activeAlertmanagers.length ? `sent to ${managers.data.activeAlertmanagers.map(m => hostOf(m.url)).slice(0, 3).join(', ')}` : 'sent to nobody: no Alertmanager is configured'}</span>}</div>
       {shown.map(({ r, g }) => <details key={g.file + g.name + r.name + r.query} class="card group" open={stateOf(r) !== 'inactive'}>
         <summary><span class={'badge ' + (stateOf(r) === 'inactive' ? 'good' : stateOf(r))}>{stateOf(r)}</span><b>{r.name}</b>{(r.alerts?.length ?? 0) > 0 && <span class="soft">{r.alerts!.length}</span>}<LabelList all={r.labels} /><span class="grow" /><span class="soft cut">{g.name}</span>{r.health === 'err' && <span class="badge bad">failed</span>}</summary>

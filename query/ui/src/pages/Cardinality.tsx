@@ -1,5 +1,6 @@
 /** What the series are made of: by metric, label and pair, in series and in bytes, and what grew since a day before. */
 import { useEffect, useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { useAsk } from '../ask';
 import { serves, type QueryData } from '../api';
 import { bytes, count, grouped, short, toNumber } from '../format';
@@ -25,12 +26,13 @@ function List({ title, rows, total, show = grouped, link, hint }: { title: strin
 }
 const pairOf = (pair: string) => { const i = pair.indexOf('='); return `{${pair.slice(0, i)}=${JSON.stringify(pair.slice(i + 1))}}`; };
 
+const SHOWN = ['10', '15', '50', '200', '1000'];
 export default function Cardinality() {
-  const [limit, setLimit] = useState(15), at = useCell(place), stored = serves('cardinality') && new URLSearchParams(at.search).get('of') === 'history';
+  const [most, setMost] = useInAddress('show', '15', SHOWN), limit = Number(most), at = useCell(place), stored = serves('cardinality') && new URLSearchParams(at.search).get('of') === 'history';
   const tab = (history: boolean, text: string) => <button type="button" class={stored === history ? 'on' : ''} aria-pressed={stored === history} onClick={() => go('cardinality' + (history ? '?of=history' : ''))}>{text}</button>;
   return <Page title="Cardinality">
     <div class="filters">{serves('cardinality') && <div class="tabs small" role="group" aria-label="Of what">{tab(false, 'Active now')}{tab(true, 'All of history')}</div>}
-      <label class="check">show <select class="small" value={String(limit)} onChange={e => setLimit(Number(e.currentTarget.value))}>{[10, 15, 50, 200, 1000].map(n => <option key={n}>{n}</option>)}</select> of each</label><span class="soft">{stored ? 'of every block that is stored' : 'of the series that are active now'}</span></div>
+      <label class="check">show <select class="small" value={most} onChange={e => setMost(e.currentTarget.value)}>{SHOWN.map(n => <option key={n}>{n}</option>)}</select> of each</label><span class="soft">{stored ? 'of every block that is stored' : 'of the series that are active now'}</span></div>
     {stored ? <Stored limit={limit} /> : <Active limit={limit} />}
   </Page>;
 }
@@ -68,7 +70,7 @@ interface StoredCount {
 
 /** What everything that is stored costs, as the server counts it beside its work: the lists come when it has read all labels. */
 function Stored({ limit }: { limit: number }) {
-  const [by, setBy] = useState<'bytes' | 'series'>('bytes'), asked = useAsk<StoredCount>('storage/cardinality', { limit, by });
+  const [by, setBy] = useInAddress('by', 'bytes', ['bytes', 'series']), asked = useAsk<StoredCount>('storage/cardinality', { limit, by });
   const counting = asked.data?.counting ?? null;
   useEffect(() => { if (!counting || asked.loading) return; const t = setTimeout(asked.again, 1000); return () => clearTimeout(t); }, [asked.data, asked.loading]);
   return <Got asked={asked}>{d => {
@@ -86,7 +88,7 @@ function Stored({ limit }: { limit: number }) {
           <div class="card tile"><b>{ago(c.at)}</b><span>counted</span></div>
         </div>
         <History />
-        <div class="filters"><label class="check">order <select class="small" value={by} onChange={e => setBy(e.currentTarget.value as 'bytes')}><option value="bytes">bytes</option><option value="series">series, values</option></select></label></div>
+        <div class="filters"><label class="check">order <select class="small" value={by} onChange={e => setBy(e.currentTarget.value)}><option value="bytes">bytes</option><option value="series">series, values</option></select></label></div>
         <div class="halves">
           <section class="card block"><h2>Metrics</h2><p class="soft">What each has cost, rollups included.</p><table><thead><tr><th>Metric</th><th class="v">Series</th><th class="v wide">Samples</th><th class="v">Bytes</th><th class="v wide">Share</th></tr></thead><tbody>{c.metrics.map(m => <tr key={m.name}><td><Meter share={(by === 'bytes' ? m.bytes : m.series) / ((by === 'bytes' ? c.metrics[0].bytes : c.metrics[0].series) || 1)}><a class="mono cut" href={'explore?metric=' + encodeURIComponent(m.name)}><Words t={m.name || '(none)'} /></a></Meter></td><td class="v">{grouped(m.series)}</td><td class="v wide">{short(m.samples)}</td><td class="v">{bytes(m.bytes)}</td><td class="v soft wide">{(100 * m.bytes / (c.bytes || 1)).toFixed(1)} %</td></tr>)}</tbody></table></section>
           <section class="card block"><h2>Labels</h2><p class="soft">A series' bytes fall to its labels alike: this says which labels sit on what is dear.</p><table><thead><tr><th>Label</th><th class="v">Values</th><th class="v wide">Series</th><th class="v">Bytes</th></tr></thead><tbody>{c.labels.map(l => <tr key={l.name}><td><Meter share={(by === 'bytes' ? l.bytes : l.values) / ((by === 'bytes' ? c.labels[0].bytes : c.labels[0].values) || 1)}><span class="mono cut"><Words t={l.name} /></span></Meter></td><td class="v">{grouped(l.values)}</td><td class="v wide">{grouped(l.series)}</td><td class="v">{bytes(l.bytes)}</td></tr>)}</tbody></table></section>
@@ -127,7 +129,7 @@ function History() {
 
 
 function Grew() {
-  const [on, setOn] = useState(false), [by, setBy] = useState('1d');
+  const [on, setOn] = useState(false), [by, setBy] = useInAddress('since', '1d', ['1h', '1d', '1w']);
   const query = `topk(15, count by (__name__) ({__name__!=""}) - count by (__name__) ({__name__!=""} offset ${by}) > 0)`;
   const fresh = `topk(15, count by (__name__) ({__name__!=""}) unless count by (__name__) ({__name__!=""} offset ${by}))`;
   const grown = useAsk<QueryData>(on ? 'query' : null, { query }), added = useAsk<QueryData>(on ? 'query' : null, { query: fresh });

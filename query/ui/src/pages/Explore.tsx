@@ -1,5 +1,6 @@
 /** All metrics: found by name, type and help among a hundred thousand, each with a preview; and the page of one. */
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { useAsk } from '../ask';
 import { cached, soft, type Metadata, type QueryData } from '../api';
 import { count, grouped, toNumber, short } from '../format';
@@ -47,22 +48,12 @@ function useLastSeen(names: string[] | null): Map<string, number> | null {
 const seenText = (seen: number) => SEEN[seen]?.[1] ?? 'longer ago';
 
 function Finder() {
-  const asked = new URLSearchParams(location.search);
-  const [search, setSearch] = useState(asked.get('search') ?? ''), [type, setType] = useState(asked.get('type') ?? ''), [order, setOrder] = useState(asked.get('order') ?? 'name');
-  const [inHelp, setInHelp] = useState(asked.get('help') !== '0'), [previews, setPreviews] = useState(true);
+  const [search, setSearch] = useInAddress('search'), [type, setType] = useInAddress('type'), [order, setOrder] = useInAddress('order', 'name');
+  const [help, setHelp] = useInAddress('help', '1'), inHelp = help !== '0', [preview, setPreview] = useInAddress('previews', '1'), previews = preview !== '0';
   const names = useAsk<string[]>('label/__name__/values', { limit: MOST_NAMES });
   const seen = useLastSeen(names.data);
   const [meta, setMeta] = useState<Record<string, Metadata[]>>({}), [head, setHead] = useState<Status | null>(null);
   useEffect(() => { void cached<Record<string, Metadata[]>>('metadata', { limit: MOST_NAMES, limit_per_metric: 1 }).then(m => m && setMeta(m)); void soft<Status>('status/tsdb', { limit: 10_000 }).then(setHead); }, []);
-  useEffect(() => {
-    const q = new URLSearchParams();
-    if (search) q.set('search', search);
-    if (type) q.set('type', type);
-    if (order !== 'name') q.set('order', order);
-    if (!inHelp) q.set('help', '0');
-    const t = setTimeout(() => history.replaceState(null, '', location.pathname + (q.size ? '?' + q : '')), 200);
-    return () => clearTimeout(t);
-  }, [search, type, order, inHelp]);
   const rows = useMemo(() => rowsOf(names.data ?? [], meta), [names.data, meta]);
   const now = useMemo(() => {
     const all = head?.seriesCountByMetricName ?? [], by = new Map(all.map(s => [s.name, s.value]));
@@ -83,8 +74,8 @@ function Finder() {
       <input type="search" placeholder="Words of name or help, in any order" aria-label="Search metrics" value={search} autofocus onInput={e => setSearch(e.currentTarget.value)} onKeyDown={e => { if (e.key === 'Enter' && found[0]) go('explore?metric=' + encodeURIComponent(found[0].name)); }} />
       <label class="check">type <select class="small" value={type} onChange={e => setType(e.currentTarget.value)}><option value="">any</option>{types.slice(0, 50).map(t => <option key={t} value={t}>{t.slice(0, 40)}</option>)}</select></label>
       <label class="check">order <select class="small" value={order} onChange={e => setOrder(e.currentTarget.value)}><option value="name">name</option><option value="series">series now</option><option value="seen">longest not seen</option></select></label>
-      <label class="check"><input type="checkbox" checked={inHelp} onChange={e => setInHelp(e.currentTarget.checked)} />in help texts too</label>
-      <label class="check"><input type="checkbox" checked={previews} onChange={e => setPreviews(e.currentTarget.checked)} />previews</label>
+      <label class="check"><input type="checkbox" checked={inHelp} onChange={e => setHelp(e.currentTarget.checked ? '1' : '0')} />in help texts too</label>
+      <label class="check"><input type="checkbox" checked={previews} onChange={e => setPreview(e.currentTarget.checked ? '1' : '0')} />previews</label>
     </div>
     <Got asked={names}>{() => <>
       <p class="soft num" role="status">{found.length === rows.length ? count(rows.length, 'metric') : `${grouped(found.length)} of ${count(rows.length, 'metric')}`}</p>
@@ -158,7 +149,7 @@ function Preview({ name, type }: { name: string; type: string }) {
 
 interface LabelRow { label: string; values: number; more: boolean }
 function Metric({ name }: { name: string }) {
-  const sel = selectorOf(name), [meta, setMeta] = useState<(Metadata & { of: string }) | null>(null), [by, setBy] = useState(''), [labels, setLabels] = useState<LabelRow[] | null>(null);
+  const sel = selectorOf(name), [meta, setMeta] = useState<(Metadata & { of: string }) | null>(null), [by, setBy] = useInAddress('by'), [labels, setLabels] = useState<LabelRow[] | null>(null);
   const [total, setTotal] = useState<number | null>(null), [last, setLast] = useState<number | null>(null), inZone = useCell(zone);
   useEffect(() => {
     let on = true;
@@ -190,7 +181,7 @@ function Metric({ name }: { name: string }) {
       <section class="card block"><h2>By label</h2>
         {labels === null ? <p class="soft">Looking…</p> : !labels.length ? <p class="soft">Its series have no labels.</p> : <table><thead><tr><th>Label</th><th class="v">Values</th><th class="v">Graph</th></tr></thead><tbody>{labels.map(l => <tr key={l.label}>
           <td class="mono">{l.label}</td><td class="v">{grouped(l.values)}{l.more ? ' and more' : ''}</td>
-          <td class="v"><button type="button" class="small" aria-pressed={by === l.label} onClick={() => { setBy(by === l.label ? '' : l.label); scrollTo({ top: 0 }); }}>{by === l.label ? 'Together again' : 'Split by it'}</button></td></tr>)}</tbody></table>}
+          <td class="v"><button type="button" class="small" aria-pressed={by === l.label} onClick={() => { setBy(by === l.label ? '' : l.label, true); scrollTo({ top: 0 }); }}>{by === l.label ? 'Together again' : 'Split by it'}</button></td></tr>)}</tbody></table>}
         {by && <Values sel={sel} label={by} />}
       </section>
       <section class="card block"><h2>Questions to begin with</h2><ul class="why">{ideas.map(([title, q]) => <li key={q}><p>{title}<br /><a class="mono cut" href={queryLink(q, /heat|spread/.test(title) ? { mode: 'heatmap' } : {})}>{q}</a></p></li>)}</ul></section>

@@ -1,5 +1,5 @@
 /** Groups of recording and alerting rules: what they ask, when they last ran, and whether that went well. */
-import { useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { useAsk } from '../ask';
 import { count, grouped } from '../format';
 import { never, type Group, type Rule, type Rules } from '../rules';
@@ -24,7 +24,7 @@ function OneRule({ r }: { r: Rule }) {
 }
 
 export default function RulesPage() {
-  const [search, setSearch] = useState(''), [health, setHealth] = useState(''), asked = useAsk<Rules>('rules', {}, 15_000);
+  const [search, setSearch] = useInAddress('search'), [health, setHealth] = useInAddress('health'), asked = useAsk<Rules>('rules', {}, 15_000);
   const fits = (r: Rule) => (!health || r.health === health) && (r.name + ' ' + r.query).toLowerCase().includes(search.toLowerCase());
   return <Page title="Rules">
     <Got asked={asked}>{({ groups }) => {

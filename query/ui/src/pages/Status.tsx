@@ -1,5 +1,6 @@
 /** What this server is, how it was told to behave, and where each setting comes from. */
 import { useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { useAsk } from '../ask';
 import { bytes, grouped } from '../format';
 import { Got, Page, QuickGraph } from '../Shell';
@@ -13,7 +14,7 @@ export default function Status() {
   const inZone = useCell(zone);
   const run = useAsk<Flat>('status/runtimeinfo', {}, 15_000), build = useAsk<Flat>('status/buildinfo'), head = useAsk<Head>('status/tsdb', { limit: 1 }, 15_000);
   const flags = useAsk<Record<string, string>>('status/flags'), config = useAsk<{ yaml: string }>('status/config');
-  const [filter, setFilter] = useState('');
+  const [filter, setFilter] = useInAddress('filter');
   const when = (t: unknown) => { const ms = Date.parse(String(t)); return Number.isNaN(ms) ? String(t) : `${stamp(Math.round(ms / 1000), inZone)} (${ago(ms)})`; };
   return <Page title="Status">
     <div class="halves">

@@ -1,6 +1,7 @@
 /** What is stored: blocks on a time line by level and resolution, the head, what compaction does and will do, what is hidden and what is wrong. */
 import { Fragment } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { useAsk, type Asked } from '../ask';
 import { bytes, count, grouped, short } from '../format';
 import type { Deletion } from '../hidden';
@@ -18,7 +19,7 @@ interface Storage {
 const nameOf = (ms: number) => ms ? formatDuration(ms / 1000) : 'raw';
 
 export default function StoragePage() {
-  const asked = useAsk<Storage>('storage', {}, 30_000), compacts = asked.data?.compacts ?? false, compaction = useAsk<Compaction>(compacts ? 'status/compaction' : null, {}, 10_000), inZone = useCell(zone), [chosen, setChosen] = useState('');
+  const asked = useAsk<Storage>('storage', {}, 30_000), compacts = asked.data?.compacts ?? false, compaction = useAsk<Compaction>(compacts ? 'status/compaction' : null, {}, 10_000), inZone = useCell(zone), [chosen, setChosen] = useInAddress('block');
   return <Page title="Storage"><Got asked={asked}>{told => {
     // A head whose samples are all in blocks has series and no time.
     const s = told.head && !(told.head.minTime > 0 && told.head.minTime <= told.head.maxTime) ? { ...told, head: { ...told.head, minTime: Infinity, maxTime: -Infinity } } : told;

@@ -1,5 +1,5 @@
 /** What is scraped, and how it answers. */
-import { useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { useAsk } from '../ask';
 import type { Labels } from '../api';
 import { Got, Page } from '../Shell';
@@ -10,7 +10,7 @@ import { LabelList } from './Rules';
 interface Target { discoveredLabels: Labels; labels: Labels; scrapePool: string; scrapeUrl: string; globalUrl: string; lastError: string; lastScrape: string; lastScrapeDuration: number; health: 'up' | 'down' | 'unknown'; scrapeInterval: string; scrapeTimeout: string }
 interface Targets { activeTargets: Target[]; droppedTargets: { discoveredLabels: Labels }[] }
 export default function TargetsPage() {
-  const [search, setSearch] = useState(''), [only, setOnly] = useState(''), asked = useAsk<Targets>('targets', { state: 'any' }, 10_000);
+  const [search, setSearch] = useInAddress('search'), [only, setOnly] = useInAddress('only'), asked = useAsk<Targets>('targets', { state: 'any' }, 10_000);
   return <Page title="Targets"><Got asked={asked}>{({ activeTargets: all, droppedTargets: dropped }) => {
     if (!all.length) return <div class="card empty"><strong>Nothing is scraped</strong><p class="soft">Samples come here by remote write: <a href="connect">how to connect</a>.</p></div>;
     const shown = all.filter(t => (!only || t.health === only) && (t.scrapeUrl + ' ' + JSON.stringify(t.labels)).toLowerCase().includes(search.toLowerCase()));

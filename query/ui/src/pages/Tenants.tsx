@@ -1,5 +1,5 @@
 /** Limits: what holds for every tenant, and for which tenants something else does. */
-import { useState } from 'preact/hooks';
+import { useInAddress } from '../address';
 import { plain } from '../api';
 import { useLoaded } from '../ask';
 import { bytes, grouped } from '../format';
@@ -37,7 +37,7 @@ async function limits(signal: AbortSignal): Promise<Shown> {
 }
 
 export default function Tenants() {
-  const asked = useLoaded('limits', limits), [filter, setFilter] = useState('');
+  const asked = useLoaded('limits', limits), [filter, setFilter] = useInAddress('filter');
   return <Page title="Tenants"><Got asked={asked}>{({ defaults, tenants }) => {
     const shown = tenants.filter(t => t.name.toLowerCase().includes(filter.toLowerCase()));
     return <>
