@@ -353,6 +353,16 @@ for (const [path, answers] of Object.entries(hostile)) await visit(`markup and 1
   assert.doesNotMatch(await page.locator('main').innerText(), /This view stumbled/);
 } });
 
+await visit('markup and 10 kB in the list of metrics', 'query?' + panel(RATE), { width: 390, height: 844, before: async page => {
+  await page.route('**/api/v1/label/__name__/values**', r => r.fulfill({ json: { status: 'success', data: [NASTY, large, BAD] } }));
+  await page.route('**/api/v1/metadata**', r => r.fulfill({ json: { status: 'success', data: { [NASTY]: [{ type: BAD, help: BAD, unit: BAD }] } } }));
+}, act: async page => {
+  await drawn(page);
+  await page.getByRole('button', { name: 'Metrics', exact: true }).click();
+  await page.locator('dialog.picker [role=option] small', { hasText: '<img src=x' }).waitFor();
+  await unhurt(page);
+} });
+
 // A server that is slow, gone, or answers something else: a state of its own on every page, and nothing that was typed is lost.
 const states = {
   401: [{ status: 401, body: 'who are you? ' + BAD }, 'wants to know who asks'],
@@ -396,15 +406,22 @@ await visit('a server that starts tells how far it is', 'query?' + panel(RATE), 
   await drawn(page);
   assert.equal(await page.locator('.editor >> .cm-content').innerText(), RATE + ' * 2', 'what was typed is still there');
 } });
-await visit('what was typed stays through a refusal', 'query?' + panel(RATE), { look: false, expected: ['401'], act: async page => {
+for (const name of ['401', '429', '500', '502', '503', 'half an answer', 'a page instead of an answer']) await visit(`what was typed stays, ${name}`, 'query?' + panel(RATE), { look: false, expected: ['401', '429', '50'], act: async page => {
+  let well = false;
+  const [answer, text] = states[name];
   await drawn(page);
-  await page.route('**/api/v1/**', r => r.fulfill({ status: 401, body: 'sign in' }));
+  await page.route('**/api/v1/**', r => well ? r.continue() : r.fulfill(answer));
   await typed(page, 'pages_total > 7');
   await page.keyboard.press('Escape');
   await page.keyboard.press('Control+Enter');
-  await shows(page, 'wants to know who asks');
+  await shows(page, text);
   assert.equal(await page.locator('.editor >> .cm-content').innerText(), 'pages_total > 7');
   assert.equal(new URL(page.url()).searchParams.get('g0.expr'), 'pages_total > 7', 'the address has it as well');
+  assert.ok(await page.locator('.plot canvas').count(), 'the result before is still there');
+  well = true;
+  await page.locator('.ask-buttons .primary').click();
+  await page.waitForFunction(() => !document.querySelector('main [role=alert]'));
+  await drawn(page);
 } });
 for (const where of ['rules', 'tenants']) await visit(`a slow page says that it waits, ${where}`, where, { look: false, before: page => page.route(/\/(api\/v1\/rules|runtime_config)\b/, () => { /* never answered */ }), act: page => shows(page, 'Loading…') });
 await visit('half of the limits', 'tenants', { look: false, before: served('tenants', { ...LIMITS, 'runtime_config?mode=diff': 'overrides:\n  "team-a":\n    ingestion_ra' }), act: page => shows(page, 'Half an answer') });
