@@ -40,7 +40,7 @@ export function Words({ t }: { t: string }) {
 /** A graph of an expression that stands by itself, with the way to the Query page. A page has one: what of it is shown stands in the address. */
 export function QuickGraph({ expr, range = 3600, more = {} }: { expr: string; range?: number; more?: Partial<Panel> }) {
   const at = new URLSearchParams(useCell(place).search), [again, setAgain] = useState(0), root = useRef<HTMLDivElement>(null);
-  const p: Panel = { ...emptyPanel(), expr, range, ...more, tab: 'graph', hidden: (at.get('hide') ?? '').split(',').filter(Boolean), legendSort: at.get('legend') ?? '' };
+  const p: Panel = { ...emptyPanel(), expr, range, ...more, tab: 'graph', hidden: (at.get('hide') ?? '').split(',').filter(Boolean), legendSort: at.get('legend') ?? '', filter: at.get('filter') ?? '', all: at.get('all') === '1' };
   p.range = parseDuration(at.get('range') ?? '') ?? p.range;
   p.end = parseStamp(at.get('end') ?? '', 'utc') ?? p.end;
   const { outcome, failure, progress } = useRun(p, () => root.current?.clientWidth ?? 900, again);
@@ -51,6 +51,8 @@ export function QuickGraph({ expr, range = 3600, more = {} }: { expr: string; ra
     if (patch.range) said.range = formatDuration(patch.range);
     if (patch.end !== undefined) said.end = patch.end === null ? '' : stamp(patch.end, 'utc');
     if (patch.hidden) said.hide = patch.hidden.slice(0, 200).join();
+    if (patch.filter !== undefined) said.filter = patch.filter;
+    if (patch.all) said.all = '1';
     if (patch.legendSort !== undefined) said.legend = patch.legendSort;
     alter(said, push);
   };

@@ -25,7 +25,12 @@ export interface Panel {
   /** Hashes of the labels of series that are switched off. */
   hidden: string[];
   legendSort: string;
+  /** Of the legend, and of the table's rows. */
   filter: string;
+  /** All series are drawn, however many. */
+  all: boolean;
+  /** The table writes values with their unit instead of whole. */
+  units: boolean;
   /** Column of the table, with `-` before it for descending. */
   sort: string;
   /** Columns of the table that are left out. */
@@ -34,7 +39,7 @@ export interface Panel {
 
 export const emptyPanel = (): Panel => ({
   expr: '', tab: 'graph', range: 3600, end: null, step: null, density: 'medium', mode: 'lines', exemplars: false, yMin: null, yMax: null,
-  log: false, unit: 'auto', compare: '', hidden: [], legendSort: '', filter: '', sort: '', without: [],
+  log: false, unit: 'auto', compare: '', hidden: [], legendSort: '', filter: '', all: false, units: false, sort: '', without: [],
 });
 
 const tabOf = (t: string | null): Tab => t === '1' || t === 'table' ? 'table' : t === 'explain' ? 'explain' : 'graph';
@@ -64,6 +69,8 @@ function one(get: (name: string) => string | null): Panel {
   p.hidden = listOf(get('hide'));
   p.legendSort = get('legend') ?? '';
   p.filter = get('filter') ?? '';
+  p.all = get('all') === '1';
+  p.units = get('units') === '1';
   p.sort = get('sort') ?? '';
   p.without = listOf(get('without'));
   return p;
@@ -103,6 +110,8 @@ export function writePanels(panels: Panel[]): string {
     put('hide', p.hidden.join(','), p.hidden.length > 0 && p.hidden.length <= 200);
     put('legend', p.legendSort, p.legendSort !== '');
     put('filter', p.filter, p.filter !== '');
+    put('all', '1', p.all);
+    put('units', '1', p.units);
     put('sort', p.sort, p.sort !== '');
     put('without', p.without.join(','), p.without.length > 0);
   });

@@ -175,6 +175,26 @@ await visit('a part of the plan is shown in the text', 'query?' + panel(`sum(${R
 } });
 await visit('empty results lead on', 'query?' + panel('pages_total{n="d"}'), { look: false, act: async page => { await page.click('text=n="b"'); await shows(page, '1 series'); } });
 await visit('samples at another time are one click away', 'query?' + panel('pages_total', { end_input: new Date((end - 86_400) * 1000).toISOString().slice(0, 19).replace('T', '+') }), { look: false, act: async page => { await page.click('text=where it has some'); await drawn(page); } });
+await visit('filter, units and live stand in the address', 'query?' + panel('rate(waits_seconds_bucket[5m]) * 1024', { tab: 'table', unit: 'bytes' }), { look: false, act: async page => {
+  const has = (name, value) => page.waitForFunction(([n, v]) => new URLSearchParams(location.search).get(n) === v, [name, value]);
+  await idle(page);
+  await page.getByLabel('exact values').uncheck();
+  await has('g0.units', '1');
+  await page.getByLabel('Filter the table').pressSequentially('Inf', { delay: 60 });
+  await has('g0.filter', 'Inf');
+  await page.getByLabel(/^live/).check();
+  await has('live', '1');
+  await page.reload();
+  await idle(page);
+  await page.waitForFunction(() => document.querySelectorAll('table.result tbody tr').length === 1);
+  assert.ok(await page.getByLabel(/^live/).isChecked());
+  assert.match(await page.locator('table.result tbody').innerText(), /B/);
+  await page.locator('#g0-graph').click();
+  await page.getByLabel('Filter the legend').fill('');
+  await has('g0.filter', null);
+  await page.getByLabel(/^live/).uncheck();
+  await has('live', null);
+} });
 await visit('keys', 'query?' + panel(RATE), { look: false, act: async page => {
   await drawn(page);
   await page.locator('#g0-graph').focus();

@@ -6,14 +6,16 @@ import { back, Cell, past, useCell } from '../store';
 import { emptyPanel, readPanels, writePanels, type Panel as State } from '../url';
 import { Panel } from '../panel/Panel';
 
-const live = new Cell(false);
+const isLiveIn = (search: string) => new URLSearchParams(search).get('live') === '1';
+/** The address of these panels, asked again by themselves or not. */
+const written = (panels: State[], live: boolean) => { const said = writePanels(panels); return live ? `${said || '?'}${said && '&'}live=1` : said; };
 
 interface Keyed { key: number; state: State }
 let nextKey = 0;
 const keyed = (all: State[], old: Keyed[] = []): Keyed[] => all.map((state, i) => ({ key: old[i]?.key ?? ++nextKey, state }));
 
 export default function Query() {
-  const at = useCell(place), isLive = useCell(live), returned = useCell(back);
+  const [live] = useState(() => new Cell(isLiveIn(location.search))), at = useCell(place), isLive = useCell(live), returned = useCell(back);
   const [panels, setPanels] = useState(() => keyed(readPanels(location.search)));
   const [nonce, setNonce] = useState(0), [ideas, setIdeas] = useState<string[]>([]), [lonely, setLonely] = useState(false);
   const typed = useRef(false), now = useRef(panels);
@@ -23,12 +25,13 @@ export default function Query() {
   useEffect(() => {
     if (first.current) { first.current = false; return; }
     typed.current = false;
+    live.set(isLiveIn(at.search));
     setPanels(old => keyed(readPanels(at.search), old));
   }, [at]);
   const commit = (next: Keyed[], push: boolean) => {
     setPanels(next);
     now.current = next;
-    note(writePanels(next.map(p => p.state)), { push: push && !typed.current });
+    note(written(next.map(p => p.state), live.value), { push: push && !typed.current });
     typed.current = false;
   };
   const update = (key: number, patch: Partial<State>, push = false) => commit(now.current.map(p => p.key === key ? { key, state: { ...p.state, ...patch } } : p), push);
@@ -36,7 +39,7 @@ export default function Query() {
   const draft = (key: number, expr: string) => {
     const all = now.current.map(p => p.key === key ? { ...p.state, expr } : p.state);
     if (now.current.find(p => p.key === key)?.state.expr === expr) return;
-    note(writePanels(all), { push: !typed.current });
+    note(written(all, live.value), { push: !typed.current });
     typed.current = true;
   };
 
@@ -72,7 +75,7 @@ export default function Query() {
     <div class="page-bar">
       <button type="button" onClick={() => commit([...panels, { key: ++nextKey, state: { ...emptyPanel(), range: panels[panels.length - 1]?.state.range ?? 3600, end: panels[panels.length - 1]?.state.end ?? null } }], true)}>+ Add a query</button>
       {panels.length > 1 && <button type="button" onClick={() => setNonce(n => n + 1)}>Run all</button>}
-      <label class="check"><input type="checkbox" checked={isLive} onChange={e => live.set(e.currentTarget.checked)} />live: again every 5 s</label>
+      <label class="check"><input type="checkbox" checked={isLive} onChange={e => { live.set(e.currentTarget.checked); commit(panels, false); }} />live: again every 5 s</label>
     </div>
   </>;
 }

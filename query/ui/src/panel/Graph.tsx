@@ -62,7 +62,7 @@ export function lines(o: Outcome, most: number, isDark: boolean): Drawn {
 
 export function Graph({ o, p, update, heat }: { o: Outcome; p: Panel; update(patch: Partial<Panel>, push?: boolean): void; heat: 'native' | 'classic' | null }) {
   const isDark = useCell(dark), inZone = useCell(zone);
-  const [most, setMost] = useState(MOST_LINES), [near, setNear] = useState<string | null>(null), [ready, setReady] = useState(0);
+  const most = p.all ? Infinity : MOST_LINES, [near, setNear] = useState<string | null>(null), [ready, setReady] = useState(0);
   const [broken, setBroken] = useState(false), [tones, setTones] = useState<{ colors: string[]; most: number } | null>(null);
   const root = useRef<HTMLDivElement>(null), chart = useRef<Plot | Heat | null>(null);
   const asHeat = heat === 'native' || heat === 'classic' && p.mode === 'heatmap';
@@ -101,7 +101,7 @@ export function Graph({ o, p, update, heat }: { o: Outcome; p: Panel; update(pat
   return <>
     {drawn.left > 0 && <p class="note info" role="status">
       <span>{count(drawn.lines.length - (o.past?.length ?? 0), 'line')} of {(drawn.lines.length + drawn.left).toLocaleString('en')} are drawn, those that reach highest.</span>{' '}
-      <button type="button" class="small" onClick={() => setMost(1e9)}>Draw all</button>{' '}
+      <button type="button" class="small" onClick={() => update({ all: true }, true)}>Draw all</button>{' '}
       <button type="button" class="small mono" onClick={() => update({ expr: `topk(20, ${o.expr.trim()})` }, true)}>topk(20, …)</button>
     </p>}
     {asHeat && (groups > 1 || raw || mixed) && <p class="note info" role="status">
@@ -112,8 +112,8 @@ export function Graph({ o, p, update, heat }: { o: Outcome; p: Panel; update(pat
     {broken && <p class="note bad">The part of the page that draws did not arrive. Reload the page.</p>}
     <div class="plot" ref={root} style={{ minHeight: '290px' }} />
     {asHeat && tones && tones.most > 0 && <p class="key tones"><span>in a cell: 0</span><svg viewBox="0 0 48 1" preserveAspectRatio="none" aria-hidden="true">{tones.colors.map((c, i) => <rect key={i} x={i} y="0" width="1.1" height="1" fill={c} />)}</svg><span>{short(tones.most)}</span></p>}
-    {!asHeat && <Legend lines={drawn.lines} shared={drawn.shared} differing={drawn.differing} unit={unit} hidden={hidden} near={near} sort={p.legendSort}
-      onHidden={h => update({ hidden: h })} onSort={s => update({ legendSort: s })} onLift={h => { if (chart.current && 'lift' in chart.current) chart.current.lift(h); }} />}
+    {!asHeat && <Legend lines={drawn.lines} shared={drawn.shared} differing={drawn.differing} unit={unit} hidden={hidden} near={near} sort={p.legendSort} filter={p.filter}
+      onHidden={h => update({ hidden: h })} onSort={s => update({ legendSort: s })} onFilter={filter => update({ filter })} onLift={h => { if (chart.current && 'lift' in chart.current) chart.current.lift(h); }} />}
     <p class="foot soft">Drag to zoom, double-click to zoom out, Back undoes it. One point every {spoken(o.step)}.</p>
   </>;
 }

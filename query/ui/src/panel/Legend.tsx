@@ -29,10 +29,10 @@ export function Name({ metric, differing }: { metric: Labels; differing: string[
 
 const COLUMNS = ['min', 'median', 'max', 'last'] as const;
 export function Legend(p: {
-  lines: Line[]; shared: Labels; differing: string[]; unit: Unit; hidden: Set<string>; near: string | null; sort: string;
-  onHidden(hidden: string[]): void; onSort(sort: string): void; onLift(hash: string | null): void;
+  lines: Line[]; shared: Labels; differing: string[]; unit: Unit; hidden: Set<string>; near: string | null; sort: string; filter: string;
+  onHidden(hidden: string[]): void; onSort(sort: string): void; onFilter(filter: string): void; onLift(hash: string | null): void;
 }) {
-  const [filter, setFilter] = useState(''), [all, setAll] = useState(false);
+  const { filter } = p, [all, setAll] = useState(false);
   const rows = useMemo(() => p.lines.map(l => ({ line: l, f: figures(l.ys), text: seriesText(l.metric).toLowerCase() })), [p.lines]);
   const column = p.sort.replace(/^-/, ''), down = p.sort.startsWith('-');
   const sorted = useMemo(() => {
@@ -57,7 +57,7 @@ export function Legend(p: {
   return <div class="legend">
     <div class="legend-top">
       <SharedLabels shared={p.shared} />
-      {p.lines.length > 10 && <input type="search" class="small" placeholder={`Filter ${count(p.lines.length, 'series', 'series')}`} aria-label="Filter the legend" value={filter} onInput={e => setFilter(e.currentTarget.value)} />}
+      {(p.lines.length > 10 || filter) && <input type="search" class="small" placeholder={`Filter ${count(p.lines.length, 'series', 'series')}`} aria-label="Filter the legend" value={filter} onInput={e => p.onFilter(e.currentTarget.value)} />}
       {p.hidden.size > 0 && <button type="button" class="small" onClick={() => p.onHidden([])}>Show all {p.lines.length}</button>}
     </div>
     <div class="legend-rows" tabIndex={0} role="region" aria-label="Legend" onMouseLeave={() => p.onLift(null)}>

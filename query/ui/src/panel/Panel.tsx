@@ -51,7 +51,7 @@ export function Panel({ p, index, total, nonce, live, update, draft, remove, dup
   }, [live, p.end, !!progress]);
   const run = (expr = text) => {
     clearTimeout(typing.current);
-    if (expr !== p.expr) update({ expr, hidden: [], sort: '', filter: '', without: [], legendSort: p.legendSort }, true);
+    if (expr !== p.expr) update({ expr, hidden: [], sort: '', filter: '', all: false, without: [], legendSort: p.legendSort }, true);
     else setAgain(n => n + 1);
   };
   const pick = (name: string) => {

@@ -56,7 +56,7 @@ function useNarrow(): boolean {
 
 export function Table({ o, p, update }: { o: Outcome; p: Panel; update(patch: Partial<Panel>, push?: boolean): void }) {
   const [most, setMost] = useState(200), inZone = useCell(zone), unit = useUnit(o.expr, p.unit);
-  const [exact, setExact] = useState(true), narrow = useNarrow();
+  const exact = !p.units, narrow = useNarrow();
   const data = o.data!;
   const all = data.resultType === 'vector' || data.resultType === 'matrix' ? data.result : [];
   const { shared, columns } = useMemo(() => sharedOrAll(all, p.without), [all, p.without.join()]);
@@ -90,7 +90,7 @@ export function Table({ o, p, update }: { o: Outcome; p: Panel; update(patch: Pa
       <input type="search" class="small" placeholder={`Filter ${count(all.length, 'series', 'series')}`} aria-label="Filter the table" value={p.filter} onInput={e => update({ filter: e.currentTarget.value })} />
       {p.without.length > 0 && <button type="button" class="small" onClick={() => update({ without: [] })}>Show {count(p.without.length, 'column')} again</button>}
       <span class="grow" />
-      {unit !== 'none' && <label class="check"><input type="checkbox" checked={exact} onChange={e => setExact(e.currentTarget.checked)} />exact values</label>}
+      {unit !== 'none' && <label class="check"><input type="checkbox" checked={exact} onChange={e => update({ units: !e.currentTarget.checked })} />exact values</label>}
       <button type="button" class="small" onClick={() => save(name + '.csv', 'text/csv', csv(rows))}>CSV</button>
       <button type="button" class="small" onClick={() => save(name + '.json', 'application/json', JSON.stringify(rows, null, 1))}>JSON</button>
     </div>
