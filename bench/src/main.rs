@@ -16,6 +16,7 @@ mod classes;
 mod encode;
 mod fleet;
 mod load;
+mod mixed;
 mod queries;
 mod report;
 mod rng;
@@ -63,6 +64,8 @@ enum Command {
     Fleet(Options),
     /// CPU of evaluating rules over the fleet, on servers that have rules
     Rules(RulesOptions),
+    /// Clients that ask for the last hour while samples arrive; `--targets 102 --minutes 90` has 51,204 series
+    Mixed(MixedOptions),
 }
 
 #[derive(Args, Clone)]
@@ -145,6 +148,30 @@ struct RulesOptions {
     watch: u64,
 }
 
+#[derive(Args, Clone)]
+struct MixedOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Clients that ask one question after the other
+    #[arg(long, default_value_t = 8)]
+    clients: u32,
+    /// Samples a second that arrive meanwhile
+    #[arg(long, default_value_t = 100_000.0)]
+    rate: f64,
+    /// Seconds to watch
+    #[arg(long, default_value_t = 60.0)]
+    watch: f64,
+    /// Let servers answer from results that they keep
+    #[arg(long)]
+    cached: bool,
+}
+
+/// What is measured in place of a server's whole life.
+enum Special {
+    Rules(RulesOptions),
+    Mixed(MixedOptions),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Parts {
     Everything,
@@ -197,7 +224,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let mut rules = None;
+    let mut special = None;
     let (options, parts) = match Cli::parse().command {
         Command::Run(o) => (o, Parts::Everything),
         Command::Ingest(o) => (o, Parts::Ingest),
@@ -206,11 +233,16 @@ fn main() -> ExitCode {
         Command::Fleet(o) => (o, Parts::Fleet),
         Command::Rules(o) => {
             let options = o.options.clone();
-            rules = Some(o);
+            special = Some(Special::Rules(o));
             (options, Parts::Ingest)
         }
+        Command::Mixed(o) => {
+            let options = o.options.clone();
+            special = Some(Special::Mixed(o));
+            (options, Parts::Everything)
+        }
     };
-    match run(&options, parts, rules.as_ref()) {
+    match run(&options, parts, special.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tell(&format!("bench: {e}"));
@@ -224,7 +256,7 @@ fn tell(what: &str) {
     let _ = writeln!(io::stderr().lock(), "{what}");
 }
 
-fn run(options: &Options, parts: Parts, rules: Option<&RulesOptions>) -> io::Result<()> {
+fn run(options: &Options, parts: Parts, special: Option<&Special>) -> io::Result<()> {
     let fleet = options.fleet(parts.exposition());
     let begun = Instant::now();
     let spool_dir = options.dir.join("spool");
@@ -252,8 +284,9 @@ fn run(options: &Options, parts: Parts, rules: Option<&RulesOptions>) -> io::Res
         for (n, kind) in options.servers.iter().enumerate() {
             tell(&format!("round {}: {}", round + 1, all[n].server));
             let dir = options.dir.join(format!("server-{round}-{n}"));
-            match rules {
-                Some(rules) => measure_rules(kind, &dir, rules, &spool, &mut all[n])?,
+            match special {
+                Some(Special::Rules(rules)) => measure_rules(kind, &dir, rules, &spool, &mut all[n])?,
+                Some(Special::Mixed(mixed)) => measure_mixed(kind, &dir, mixed, &fleet, &spool, &mut all[n])?,
                 None => answers[n] = measure(kind, &dir, options, &fleet, &spool, parts, &mut all[n])?,
             }
             if !options.keep {
@@ -303,6 +336,30 @@ fn measure_rules(
     }
     let every = std::time::Duration::from_secs(rules.every.into());
     rules::measure(&server, every, std::time::Duration::from_secs(rules.watch), into)
+}
+
+/// One server that is asked while it is written to.
+fn measure_mixed(
+    kind: &Kind,
+    dir: &Path,
+    mixed: &MixedOptions,
+    fleet: &FleetOptions,
+    spool: &Spool,
+    into: &mut Measured,
+) -> io::Result<()> {
+    let options = &mixed.options;
+    let live = (mixed.rate * mixed.watch / spool.samples.max(1) as f64).min(1.0);
+    let (history, live) = spool.divide(1.0 - live)?;
+    let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &options.hearth_arg } else { &[] };
+    let server = Server::start(kind, dir, more)?;
+    let beside = mixed::Beside {
+        clients: mixed.clients,
+        samples_per_second: mixed.rate,
+        cached: mixed.cached,
+        protocol: options.protocol(),
+    };
+    mixed::measure(&server, fleet, &history, &live, &beside, into);
+    Ok(())
 }
 
 /// One server, from an empty folder to its end. Answers of the query mix come back, on the head and on

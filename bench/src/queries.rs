@@ -165,27 +165,41 @@ const ENOUGH_CPU_SECONDS: f64 = 0.3;
 const MOST_TIMES: u32 = 2000;
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Asks everything: a few times unmeasured, then at least `times` times.
+/// A client that waits two minutes for an answer.
+pub fn patient_agent() -> ureq::Agent {
+    agent(Duration::from_secs(120))
+}
+
+/// Asks once: milliseconds until the whole answer was there, and the answer; or why there was none. `anew`
+/// asks servers to use no results that they keep.
+pub fn once(
+    agent: &ureq::Agent,
+    server: &Server,
+    q: &Question,
+    anew: bool,
+) -> Result<(f64, Vec<u8>), String> {
+    let mut request = agent.get(format!("{}{}", server.url, q.path));
+    for (name, value) in &q.parameters {
+        request = request.query(name, value);
+    }
+    if anew {
+        request = request.query("nocache", "1");
+    }
+    let begun = Instant::now();
+    let mut answer = request.call().map_err(|e| e.to_string())?;
+    let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|e| e.to_string())?;
+    if answer.status() != 200 {
+        let text = String::from_utf8_lossy(&body);
+        return Err(format!("{}: {}", answer.status(), text.chars().take(300).collect::<String>()));
+    }
+    Ok((begun.elapsed().as_secs_f64() * 1000.0, body))
+}
+
+/// Asks everything: a few times unmeasured, then at least `times` times. Engines are compared, not results
+/// caches.
 pub fn ask(server: &Server, questions: &[Question], times: u32) -> Vec<TimedAnswer> {
-    let agent = agent(Duration::from_secs(120));
-    let once = |q: &Question| -> Result<(f64, Vec<u8>), String> {
-        let mut request = agent.get(format!("{}{}", server.url, q.path));
-        for (name, value) in &q.parameters {
-            request = request.query(name, value);
-        }
-        if matches!(server.kind(), Kind::Victoria(_)) {
-            // Engines are compared, not results caches.
-            request = request.query("nocache", "1");
-        }
-        let begun = Instant::now();
-        let mut answer = request.call().map_err(|e| e.to_string())?;
-        let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|e| e.to_string())?;
-        if answer.status() != 200 {
-            let text = String::from_utf8_lossy(&body);
-            return Err(format!("{}: {}", answer.status(), text.chars().take(300).collect::<String>()));
-        }
-        Ok((begun.elapsed().as_secs_f64() * 1000.0, body))
-    };
+    let agent = patient_agent();
+    let once = |q: &Question| once(&agent, server, q, true);
     let mut all = Vec::new();
     for q in questions {
         let first = once(q).and_then(|_| once(q));

@@ -1,7 +1,7 @@
 //! Requests encoded before anything is measured, in one file per connection.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::encode::{Encoder, Protocol};
@@ -66,6 +66,42 @@ pub fn encode(
         whole.bytes += part.bytes;
     }
     Ok(whole)
+}
+
+impl Spool {
+    /// The first part of every connection's requests, up to so large a share of their samples, and the rest,
+    /// each in files of its own beside these.
+    pub fn divide(&self, share: f64) -> std::io::Result<(Spool, Spool)> {
+        let none = Spool { files: Vec::new(), samples: 0, requests: 0, series: self.series, bytes: 0 };
+        let (mut first, mut rest) = (none.clone(), none);
+        for file in &self.files {
+            let most = (self.samples as f64 * share / self.files.len() as f64) as u64;
+            let paths = [file.with_extension("first"), file.with_extension("rest")];
+            let mut outs = Vec::new();
+            for path in &paths {
+                outs.push(BufWriter::with_capacity(1 << 20, File::create(path)?));
+            }
+            let (mut requests, mut sent) = (Requests::open(file)?, 0);
+            while let Some((body, samples)) = requests.next()? {
+                let part = usize::from(sent >= most);
+                sent += u64::from(samples);
+                let of = if part == 0 { &mut first } else { &mut rest };
+                of.samples += u64::from(samples);
+                of.requests += 1;
+                of.bytes += body.len() as u64;
+                outs[part].write_all(&(body.len() as u32).to_le_bytes())?;
+                outs[part].write_all(&samples.to_le_bytes())?;
+                outs[part].write_all(&body)?;
+            }
+            for out in &mut outs {
+                out.flush()?;
+            }
+            let [a, b] = paths;
+            first.files.push(a);
+            rest.files.push(b);
+        }
+        Ok((first, rest))
+    }
 }
 
 /// Requests of one connection, read back in order.
