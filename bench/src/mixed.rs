@@ -27,7 +27,7 @@ pub struct Beside {
 /// What one client saw: milliseconds of each answer, and what was no answer.
 #[derive(Debug, Default)]
 struct Asked {
-    took_ms: Vec<f64>,
+    took_ms: Vec<(&'static str, f64)>,
     failed: u64,
     first_failure: Option<String>,
 }
@@ -70,7 +70,7 @@ pub fn measure(
         }
         (sent, asked)
     });
-    let mut took_ms = asked.took_ms;
+    let mut took_ms: Vec<f64> = asked.took_ms.iter().map(|&(_, ms)| ms).collect();
     took_ms.sort_unstable_by(f64::total_cmp);
     into.add("questions/s", Better::More, took_ms.len() as f64 / sent.wall_seconds);
     into.add("answered after, p50 ms", Better::Less, quantile(&took_ms, 0.5));
@@ -82,6 +82,13 @@ pub fn measure(
         sent.cpu_seconds * 1000.0 / took_ms.len().max(1) as f64
     });
     into.add("resident bytes, peak", Better::Less, sent.peak_bytes as f64);
+    for question in &questions {
+        let of_it = asked.took_ms.iter().filter(|&&(name, _)| name == question.name);
+        let mut of_it: Vec<f64> = of_it.map(|&(_, ms)| ms).collect();
+        of_it.sort_unstable_by(f64::total_cmp);
+        into.add(&format!("{}, p50 ms", question.name), Better::Less, quantile(&of_it, 0.5));
+        into.add(&format!("{}, p99 ms", question.name), Better::Less, quantile(&of_it, 0.99));
+    }
     let failed = before.failed + sent.failed;
     if failed + asked.failed > 0 {
         let why = before.first_failure.or(sent.first_failure).or(asked.first_failure).unwrap_or_default();
@@ -105,7 +112,7 @@ fn ask(
         let question = earlier(&questions[next % questions.len()], behind_s());
         next += 1;
         match queries::once(&agent, server, &question, !cached) {
-            Ok((ms, _)) => asked.took_ms.push(ms),
+            Ok((ms, _)) => asked.took_ms.push((question.name, ms)),
             Err(why) => {
                 asked.failed += 1;
                 asked.first_failure.get_or_insert(why);

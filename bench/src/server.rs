@@ -184,10 +184,6 @@ impl Server {
         Ok(Some(command))
     }
 
-    pub fn kind(&self) -> &Kind {
-        &self.kind
-    }
-
     fn pid(&self) -> Option<u32> {
         match &self.kind {
             Kind::Running { pid, .. } => *pid,
