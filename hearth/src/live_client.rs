@@ -12,6 +12,30 @@ use object_store::client::{
 };
 use parking_lot::Mutex;
 
+/// The beginning of an answer's text, of about `most` bytes at the most: what a server says when it refuses is
+/// shown to people, and may be of any length.
+pub async fn beginning_of(mut answer: reqwest::Response, most: usize) -> String {
+    let mut text = Vec::new();
+    while text.len() < most
+        && let Ok(Some(piece)) = answer.chunk().await
+    {
+        text.extend_from_slice(&piece[..piece.len().min(most - text.len())]);
+    }
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// An answer's body, or `None` where it is longer than `most` bytes.
+pub async fn body_within(mut answer: reqwest::Response, most: usize) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await? {
+        if piece.len() > most - body.len() {
+            return Ok(None);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Some(body))
+}
+
 /// Makes a client, or says why not.
 type Make<T> = Box<dyn Fn() -> Result<T, String> + Send + Sync>;
 
@@ -80,5 +104,41 @@ impl fmt::Debug for ToStore {
 impl HttpService for ToStore {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.0.get().execute(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::{beginning_of, body_within};
+
+    /// A server that refuses everything with a text without end.
+    async fn talkative() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await;
+                let head = "HTTP/1.1 500 No\r\ncontent-length: 1000000000000\r\n\r\n";
+                let _ = stream.write_all(head.as_bytes()).await;
+                while stream.write_all(&[b'a'; 4096]).await.is_ok() {}
+            }
+        });
+        format!("http://{address}/")
+    }
+
+    #[tokio::test]
+    async fn answers_without_end_are_read_up_to_a_bound() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = talkative().await;
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let ask = || client.get(&url).send();
+        let said = beginning_of(ask().await.expect("an answer"), 300).await;
+        assert_eq!(said, "a".repeat(300));
+        let whole = body_within(ask().await.expect("an answer"), 1 << 20).await.expect("a connection");
+        assert_eq!(whole, None);
     }
 }

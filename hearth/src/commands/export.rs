@@ -22,6 +22,7 @@ use super::one_shot::{self, CommandError};
 use super::quantities::{short_count, size};
 use crate::config::Loaded;
 use crate::error_chain::error_chain;
+use crate::live_client::beginning_of;
 use crate::logging;
 use crate::objstore::Location;
 
@@ -222,8 +223,7 @@ async fn flush(url: &str) -> Result<(), CommandError> {
     if status.is_success() {
         return Ok(());
     }
-    let said = answer.text().await.unwrap_or_default();
-    let said: String = said.trim().chars().take(300).collect();
+    let said = beginning_of(answer, 300).await;
     let why = failed(format!("status {status}: {said}"));
     Err(if status.is_server_error() { CommandError::Failed(why) } else { CommandError::Mend(why) })
 }

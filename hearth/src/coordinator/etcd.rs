@@ -15,7 +15,10 @@ use tsdb::cause::{Cause, is_of_a_certificate};
 
 use super::{Address, FIRST_PAUSE, LONGEST_PAUSE, Login, PATIENCE};
 use crate::error_chain::error_chain;
-use crate::live_client::Live;
+use crate::live_client::{Live, body_within};
+
+/// More than all keys of a register with their values. Whatever answers more is no register.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 pub struct Etcd {
     address: Address,
@@ -137,7 +140,10 @@ impl Etcd {
         };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
-        let text = answer.bytes().await.map_err(unreachable)?;
+        let Some(text) = body_within(answer, MAX_ANSWER_BYTES).await.map_err(unreachable)? else {
+            let why = format!("its answer is longer than {MAX_ANSWER_BYTES} bytes; is it etcd?");
+            return Err(Failure::Refused(why, None));
+        };
         match serde_json::from_slice(&text) {
             Ok(value) => Ok((status, value)),
             Err(_) if status != 200 => Ok((status, Value::Null)),

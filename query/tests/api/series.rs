@@ -51,6 +51,23 @@ async fn series_labels_and_values() {
     assert_eq!(api.get("label/U__/values").await.json()["error"], "invalid label name: \"\"");
 }
 
+/// Upstream's own first and last time, as proxies and Thanos' client send an open range.
+#[tokio::test]
+async fn open_range_as_numbers_is_all_of_time() {
+    let api = api();
+    let open = "start=-9223309901257974&end=9223309901257974";
+    let up = |instance: &str| json!({"__name__": "up", "instance": instance, "job": "node"});
+    assert_eq!(api.data("series", &format!("match[]=up&{open}")).await, json!([up("a:9100"), up("b:9100")]));
+    let names = json!(["__name__", "code", "http.path", "instance", "job"]);
+    assert_eq!(api.data("labels", open).await, names);
+    let values = api.get(&format!("label/job/values?{open}")).await;
+    assert_eq!((values.status.as_u16(), &values.json()["data"]), (200, &json!(["node"])));
+    let exemplars = api.get(&format!("query_exemplars?query=up&{open}")).await;
+    assert_eq!((exemplars.status.as_u16(), &exemplars.json()["data"]), (200, &json!([])));
+    let beyond = api.get("labels?start=-9223309901257974000&end=0").await;
+    assert_eq!(beyond.status, 400, "{}", beyond.text);
+}
+
 #[tokio::test]
 async fn metadata_is_limited_in_two_ways() {
     let api = api();

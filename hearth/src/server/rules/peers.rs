@@ -17,7 +17,7 @@ use rules::group::Row;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::live_client::Live;
+use crate::live_client::{Live, beginning_of};
 use crate::secrets::read_secret;
 
 /// Samples that may wait for one member; beyond it the oldest go.
@@ -29,6 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Samples in one request, and about how large one gets.
 const BATCH: usize = 5_000;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// How much of what a member says when it refuses is told.
+const MAX_REASON_BYTES: usize = 1_000;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -239,7 +242,7 @@ async fn send(
         if status.is_success() {
             continue;
         }
-        let why = format!("{status}: {}", answer.text().await.unwrap_or_default().trim());
+        let why = format!("{status}: {}", beginning_of(answer, MAX_REASON_BYTES).await);
         // A token may be about to come.
         match status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 429) {
             true => return Err(Refused::Never(why)),
