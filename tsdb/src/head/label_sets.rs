@@ -172,6 +172,23 @@ impl LabelSets {
         LabelPairs { names: names.iter(), values: values.iter(), symbols: &self.symbols }
     }
 
+    /// The number of a set's names: sets with the same names have the same.
+    pub fn names_of(&self, set: LabelSet) -> u32 {
+        set.names
+    }
+
+    /// The names with a number, ascending by text.
+    pub fn names(&self, number: u32) -> &[Symbol] {
+        &self.names[number as usize].symbols
+    }
+
+    /// The value that a set has of a name, if it has the name.
+    pub fn value(&self, set: LabelSet, name: Symbol) -> Option<Symbol> {
+        let names = self.names(set.names);
+        let at = names.iter().position(|n| *n == name)?;
+        self.rows[names.len()].get(set.row).get(at).copied()
+    }
+
     /// Heap bytes of the sets, about; the strings have a count of their own.
     pub fn heap_bytes(&self) -> usize {
         self.bytes

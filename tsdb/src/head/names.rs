@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use hashbrown::HashSet;
 use roaring::RoaringBitmap;
 
 use super::label_sets::LabelSet;
@@ -17,6 +18,14 @@ use model::source::{Budget, SourceError};
 /// Values of a label that are looked at one by one rather than that all its carriers are made into one set,
 /// which is kept along from then on.
 const FEW_VALUES: usize = 16;
+
+/// Series of a selection that are looked at one by one rather than each name of the index. Of those that carry
+/// the same names, or the same value, only the first that counts is looked at further.
+const FEW_SERIES: u64 = 16 << 10;
+
+/// For one value of a label, so many series are looked at in the time in which its carriers are compared with a
+/// selection.
+const SERIES_PER_VALUE: u64 = 8;
 
 /// Which series count: those that have a sample in the range, of a selection or of all.
 struct Touched<'a> {
@@ -63,6 +72,15 @@ impl<'a> Touched<'a> {
         }
     }
 
+    /// The series of the selection, if there is one and they are few.
+    fn few(&self, most: u64) -> Option<&RoaringBitmap> {
+        self.selected.as_ref().filter(|ids| ids.len() <= most)
+    }
+
+    fn labels(&self, id: u32) -> Option<LabelSet> {
+        Some(self.by_id.series.get(id as usize)?.as_ref()?.labels)
+    }
+
     fn look(&mut self, id: u32) -> bool {
         let touches = self.touches(id);
         if touches { &mut self.with } else { &mut self.without }.insert(id);
@@ -99,6 +117,21 @@ impl Head {
         let symbols = sets.symbols();
         let selected = selected(&postings, symbols, selectors);
         let mut touched = Touched::new(&by_id, selected, generations, range);
+        if let Some(few) = touched.few(FEW_SERIES) {
+            let mut seen: HashSet<u32> = HashSet::new();
+            for id in few.iter() {
+                let Some(set) = touched.labels(id) else { continue };
+                let number = sets.names_of(set);
+                if !seen.contains(&number) && touched.touches(id) {
+                    seen.insert(number);
+                }
+            }
+            let all = seen.iter().flat_map(|number| sets.names(*number));
+            let mut names: Vec<&str> = all.map(|name| symbols.text(*name)).collect();
+            names.sort_unstable();
+            names.dedup();
+            return names.into_iter().map(str::to_string).collect();
+        }
         let carried = postings.iter().filter(|(name, values)| {
             // Of a label that no series of the selection carries, all values would be looked at.
             let carriers = (touched.selected.is_some() && values.len() > FEW_VALUES)
@@ -128,9 +161,22 @@ impl Head {
         }
         let (sets, postings, by_id) = (self.labels.read(), tenant.postings.read(), self.by_id.read());
         let symbols = sets.symbols();
-        let Some(values) = symbols.find(name).and_then(|n| postings.values(n)) else { return Vec::new() };
+        let Some(name) = symbols.find(name) else { return Vec::new() };
+        let Some(values) = postings.values(name) else { return Vec::new() };
         let selected = selected(&postings, symbols, selectors);
         let mut touched = Touched::new(&by_id, selected, generations, range);
+        if let Some(few) = touched.few(FEW_SERIES.min(SERIES_PER_VALUE * values.len() as u64)) {
+            let mut seen = HashSet::new();
+            for id in few.iter() {
+                let value = touched.labels(id).and_then(|set| sets.value(set, name));
+                if value.is_some_and(|value| !seen.contains(&value)) && touched.touches(id) {
+                    seen.extend(value);
+                }
+            }
+            let mut values: Vec<&str> = seen.iter().map(|value| symbols.text(*value)).collect();
+            values.sort_unstable();
+            return values.into_iter().map(str::to_string).collect();
+        }
         let carried = values.iter().filter(|(_, ids)| touched.some_of(ids));
         let mut values: Vec<&str> = carried.map(|(value, _)| symbols.text(*value)).collect();
         values.sort_unstable();

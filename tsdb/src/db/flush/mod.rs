@@ -33,6 +33,7 @@ use crate::deletion::Visibility;
 use model::source::SeriesCursor;
 use model::source::merge::MergeCursor;
 use model::tenant::TenantId;
+use tokio::sync::Semaphore;
 
 /// Bytes of samples that are read at once of each local block.
 const READ_BATCH_BYTES: u64 = 1 << 20;
@@ -40,8 +41,10 @@ const READ_BATCH_BYTES: u64 = 1 << 20;
 /// What a flush keeps of local blocks while it reads them once: queries' cache is for what is read again.
 const READ_CACHE_BYTES: usize = 16 << 20;
 
-/// Tenants whose blocks are made at the same time, and uploads of one tenant's.
-const TENANTS_AT_ONCE: usize = 16;
+/// Tenants that are flushed at the same time, which wait for the object store most of it, of these those whose
+/// blocks are made, which takes memory, and uploads of one tenant's.
+const TENANTS_AT_ONCE: usize = 64;
+const MAKING_AT_ONCE: usize = 16;
 const UPLOADS_AT_ONCE: usize = 4;
 
 #[derive(Debug, Default)]
@@ -136,10 +139,11 @@ impl Db {
         futures::stream::iter(stored).buffer_unordered(TENANTS_AT_ONCE).try_collect::<()>().await?;
         // Small tenants cost round trips and little else. What fails for one is taken up again by the next
         // flush.
+        let making = Semaphore::new(MAKING_AT_ONCE);
         let mut flushes = Vec::with_capacity(tenants.len());
         for (tenant, last_segment) in &tenants {
             let span = tracing::debug_span!("flush_tenant", %tenant);
-            flushes.push(self.flush_tenant(tenant, &state, *last_segment).instrument(span).boxed());
+            flushes.push(self.flush_tenant(tenant, &state, *last_segment, &making).instrument(span).boxed());
         }
         let flushed: Vec<_> =
             futures::stream::iter(flushes).buffer_unordered(TENANTS_AT_ONCE).collect().await;
@@ -167,6 +171,7 @@ impl Db {
         tenant: &TenantId,
         state: &Arc<ReadState>,
         last_segment: u64,
+        making: &Semaphore,
     ) -> Result<FlushReport, FlushError> {
         let of_tenant = |what: &str| format!("{what} of tenant {tenant}");
         let mut inputs: Vec<(u64, Arc<BlockMeta>)> = Vec::new();
@@ -180,7 +185,10 @@ impl Db {
         let ranges = plan(&samples_by_window, self.options.window_ms);
         let metas = inputs.iter().map(|(_, meta)| meta.clone()).collect();
         let known = state.snapshots.get(tenant).cloned();
-        let made = match self.encode_blocks(tenant, metas, ranges, known).await {
+        let turn = making.acquire().await;
+        let made = self.encode_blocks(tenant, metas, ranges, known).await;
+        drop(turn);
+        let made = match made {
             Ok(made) => made,
             Err(e) => {
                 self.drop_damaged(tenant, inputs).await;
