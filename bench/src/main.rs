@@ -64,7 +64,8 @@ enum Command {
     Fleet(Options),
     /// CPU of evaluating rules over the fleet, on servers that have rules
     Rules(RulesOptions),
-    /// Clients that ask for the last hour while samples arrive; `--targets 102 --minutes 90` has 51,204 series
+    /// Clients that ask for the last hour while samples arrive; `--targets 102 --minutes 90` has 51,204
+    /// series
     Mixed(MixedOptions),
 }
 
@@ -352,13 +353,13 @@ fn measure_mixed(
     let (history, live) = spool.divide(1.0 - live)?;
     let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &options.hearth_arg } else { &[] };
     let server = Server::start(kind, dir, more)?;
-    let beside = mixed::Beside {
+    let load = mixed::Load {
         clients: mixed.clients,
         samples_per_second: mixed.rate,
         cached: mixed.cached,
         protocol: options.protocol(),
     };
-    mixed::measure(&server, fleet, &history, &live, &beside, into);
+    mixed::measure(&server, fleet, &history, &live, &load, into);
     Ok(())
 }
 

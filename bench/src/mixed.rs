@@ -1,5 +1,5 @@
-//! Dashboards that ask while samples arrive: how many questions a server answers, how long they take at worst,
-//! and whether it keeps up with its writers.
+//! Dashboards that ask while samples arrive: how many questions a server answers, how long they take at
+//! worst, and whether it keeps up with its writers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::spool::Spool;
 
 /// How a server is asked while it is written to.
 #[derive(Clone, Copy, Debug)]
-pub struct Beside {
+pub struct Load {
     /// Clients that ask one question after the other.
     pub clients: u32,
     /// Samples a second that arrive meanwhile.
@@ -32,20 +32,21 @@ struct Asked {
     first_failure: Option<String>,
 }
 
-/// Sends `history` as fast as it is taken, then `live` at its pace while clients ask for what is there by then.
+/// Sends `history` as fast as it is taken, then `live` at its pace while clients ask for what is there by
+/// then.
 pub fn measure(
     server: &Server,
     fleet: &FleetOptions,
     history: &Spool,
     live: &Spool,
-    beside: &Beside,
+    load_of: &Load,
     into: &mut Measured,
 ) {
-    let before = load::send(server, history, beside.protocol, None);
+    let before = load::send(server, history, load_of.protocol, None);
     server.catch_up();
     server.come_to_rest();
     let questions = queries::mix(fleet);
-    let seconds = live.samples as f64 / beside.samples_per_second;
+    let seconds = live.samples as f64 / load_of.samples_per_second;
     let live_data_s = fleet.duration_ms as f64 / 1000.0 * live.samples as f64
         / (live.samples + history.samples).max(1) as f64;
     let (over, begun) = (AtomicBool::new(false), Instant::now());
@@ -56,10 +57,10 @@ pub fn measure(
             let share = begun.elapsed().as_secs_f64() / seconds;
             (live_data_s * (1.0 - share.min(1.0))) as i64
         };
-        let clients: Vec<_> = (0..beside.clients)
-            .map(|client| scope.spawn(move || ask(server, questions, client, beside.cached, over, behind_s)))
+        let clients: Vec<_> = (0..load_of.clients)
+            .map(|client| scope.spawn(move || ask(server, questions, client, load_of.cached, over, behind_s)))
             .collect();
-        let sent = load::send(server, live, beside.protocol, Some(beside.samples_per_second));
+        let sent = load::send(server, live, load_of.protocol, Some(load_of.samples_per_second));
         over.store(true, Ordering::Release);
         let mut asked = Asked::default();
         for client in clients {

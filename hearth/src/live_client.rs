@@ -12,8 +12,8 @@ use object_store::client::{
 };
 use parking_lot::Mutex;
 
-/// The beginning of an answer's text, of about `most` bytes at the most: what a server says when it refuses is
-/// shown to people, and may be of any length.
+/// The beginning of an answer's text, `most` bytes of it: what a server says when it refuses is shown to
+/// people, and may be of any length.
 pub async fn beginning_of(mut answer: reqwest::Response, most: usize) -> String {
     let mut text = Vec::new();
     while text.len() < most

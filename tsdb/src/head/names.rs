@@ -19,12 +19,12 @@ use model::source::{Budget, SourceError};
 /// which is kept along from then on.
 const FEW_VALUES: usize = 16;
 
-/// Series of a selection that are looked at one by one rather than each name of the index. Of those that carry
-/// the same names, or the same value, only the first that counts is looked at further.
+/// Series of a selection that are looked at one by one rather than each name of the index. Of those that
+/// carry the same names, or the same value, only the first that counts is looked at further.
 const FEW_SERIES: u64 = 16 << 10;
 
-/// For one value of a label, so many series are looked at in the time in which its carriers are compared with a
-/// selection.
+/// For one value of a label, so many series are looked at in the time in which its carriers are compared
+/// with a selection.
 const SERIES_PER_VALUE: u64 = 8;
 
 /// Which series count: those that have a sample in the range, of a selection or of all.

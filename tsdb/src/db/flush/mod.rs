@@ -41,8 +41,8 @@ const READ_BATCH_BYTES: u64 = 1 << 20;
 /// What a flush keeps of local blocks while it reads them once: queries' cache is for what is read again.
 const READ_CACHE_BYTES: usize = 16 << 20;
 
-/// Tenants that are flushed at the same time, which wait for the object store most of it, of these those whose
-/// blocks are made, which takes memory, and uploads of one tenant's.
+/// Tenants that are flushed at the same time, which wait for the object store most of it; of these, those
+/// whose blocks are made, which takes memory; and uploads of one tenant's.
 const TENANTS_AT_ONCE: usize = 64;
 const MAKING_AT_ONCE: usize = 16;
 const UPLOADS_AT_ONCE: usize = 4;
