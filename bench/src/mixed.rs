@@ -39,14 +39,14 @@ pub fn measure(
     fleet: &FleetOptions,
     history: &Spool,
     live: &Spool,
-    load_of: &Load,
+    wanted: &Load,
     into: &mut Measured,
 ) {
-    let before = load::send(server, history, load_of.protocol, None);
+    let before = load::send(server, history, wanted.protocol, None);
     server.catch_up();
     server.come_to_rest();
     let questions = queries::mix(fleet);
-    let seconds = live.samples as f64 / load_of.samples_per_second;
+    let seconds = live.samples as f64 / wanted.samples_per_second;
     let live_data_s = fleet.duration_ms as f64 / 1000.0 * live.samples as f64
         / (live.samples + history.samples).max(1) as f64;
     let (over, begun) = (AtomicBool::new(false), Instant::now());
@@ -57,10 +57,10 @@ pub fn measure(
             let share = begun.elapsed().as_secs_f64() / seconds;
             (live_data_s * (1.0 - share.min(1.0))) as i64
         };
-        let clients: Vec<_> = (0..load_of.clients)
-            .map(|client| scope.spawn(move || ask(server, questions, client, load_of.cached, over, behind_s)))
+        let clients: Vec<_> = (0..wanted.clients)
+            .map(|client| scope.spawn(move || ask(server, questions, client, wanted.cached, over, behind_s)))
             .collect();
-        let sent = load::send(server, live, load_of.protocol, Some(load_of.samples_per_second));
+        let sent = load::send(server, live, wanted.protocol, Some(wanted.samples_per_second));
         over.store(true, Ordering::Release);
         let mut asked = Asked::default();
         for client in clients {
