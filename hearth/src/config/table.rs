@@ -69,7 +69,7 @@ macro_rules! options {
 options! {
     "Server" {
         "role" role: Role = "all",
-            "What this process does: `all` takes samples, answers queries and compacts out of one data folder. Several processes on one bucket share the work: `ingest` takes samples, `query` answers out of the bucket and of what ingesters have not flushed, `compact` compacts.";
+            "What this process does: `all` takes samples, answers queries and compacts out of one data folder. Several processes on one bucket share the work: `ingest` takes samples, `query` answers out of the bucket and of what ingesters have not flushed, `compact` compacts, `rules` evaluates rules over the same as `query`, which it answers too, and writes to ingesters.";
         "listen" listen: Listen = "127.0.0.1:9494",
             "Where to listen for HTTP requests; `:9494` is every address of the machine.";
         "data_dir" data_dir: Path = "./hearth-data",
@@ -332,6 +332,8 @@ options! {
             "Where the other processes reach this one, to write what their rules give. Empty: the address that is listened on.";
         "rules.share_token_file" rules_share_token_file: Path = "",
             "File with the token that this process shows the others, where their auth.file asks for one: with the right to write for all tenants. Read again when it changes.";
+        "rules.write_urls" rules_write_urls: Urls = "",
+            "Where a process of the role `rules` writes what rules give, without `/api/v1/write`: each of these gets all of it. Empty: every ingester that is a member. Where they ask for a token, rules.share_token_file has it.";
         "rules.config_api" rules_config_api: bool = "false",
             "Let tenants keep rules of their own in the bucket, over the API of Mimir and Cortex (mimirtool, Grafana's rule editor). Grafana then takes Hearth for a Mimir.";
     }

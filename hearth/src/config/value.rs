@@ -502,7 +502,9 @@ words! {
 
 words! {
     /// What a process does of all that Hearth does.
-    Role: "all|ingest|query|compact" { All = "all", Ingest = "ingest", Query = "query", Compact = "compact" }
+    Role: "all|ingest|query|compact|rules" {
+        All = "all", Ingest = "ingest", Query = "query", Compact = "compact", Rules = "rules"
+    }
 }
 
 words! {

@@ -16,10 +16,10 @@ const PATHS: [(&[&str], &str, &[Role]); 4] = [
     (
         &["/api/v1/rules", "/api/v1/alerts", "/api/v1/alertmanagers", "/config/v1/rules", "/api/prom/rules"],
         "evaluates rules",
-        &[Role::All],
+        &[Role::Rules, Role::All],
     ),
     (&["/api/v1/status/compaction"], "compacts", &[Role::Compact, Role::All]),
-    (&["/api/v1/", "/federate"], "answers queries", &[Role::Query, Role::All]),
+    (&["/api/v1/", "/federate"], "answers queries", &[Role::Query, Role::Rules, Role::All]),
 ];
 
 /// What a process of a role says of a path that it does not answer; `None` where no other role does.
@@ -51,7 +51,8 @@ mod tests {
     fn path_of_another_role_names_that_role() {
         let told = |role, path| not_here(role, path).unwrap_or_default();
         assert!(told(Role::Query, "/api/v1/write").contains("role `ingest` or `all`"));
-        assert!(told(Role::Ingest, "/api/v1/query_range").contains("role `query` or `all`"));
+        assert!(told(Role::Ingest, "/api/v1/query_range").contains("role `query` or `rules` or `all`"));
+        assert!(told(Role::Query, "/api/v1/rules").contains("role `rules` or `all`"));
         assert!(told(Role::Compact, "/api/v1/rules").contains("evaluates rules"));
         assert_eq!(not_here(Role::Query, "/favicon.ico"), None);
         assert_eq!(not_here(Role::Query, "/api/v1/nothing"), None);

@@ -53,7 +53,7 @@ const RULE_PATHS: [&str; 3] = ["/config/v1/rules/", "/api/prom/rules/", "/api/v1
 fn serves(role: Role) -> &'static [&'static str] {
     match role {
         Role::All => &["cardinality", "estimate", "queries", "storage", "tenants"],
-        Role::Query => &["cardinality", "estimate", "queries", "storage", "members"],
+        Role::Query | Role::Rules => &["cardinality", "estimate", "queries", "storage", "members"],
         Role::Ingest | Role::Compact => &[],
     }
 }

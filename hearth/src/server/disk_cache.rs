@@ -35,8 +35,8 @@ fn folder(settings: &Settings) -> Result<PathBuf, String> {
     let given = &settings.query_disk_cache_path.0;
     match given.as_os_str().is_empty() {
         false => Ok(given.clone()),
-        true if settings.role == Role::Query => Err(
-            "query.disk_cache_bytes needs query.disk_cache_path where the role is query: such a process has no data folder".into(),
+        true if matches!(settings.role, Role::Query | Role::Rules) => Err(
+            "query.disk_cache_bytes needs query.disk_cache_path where the role is query or rules: such a process has no data folder".into(),
         ),
         true => Ok(settings.data_dir.0.join(FOLDER)),
     }

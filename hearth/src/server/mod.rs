@@ -91,7 +91,7 @@ pub fn run(loaded: Loaded, read: ReadSettings, location: Location) -> Result<(),
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build();
     let runtime = runtime.map_err(|e| Failure::Start(format!("cannot start threads: {e}")))?;
     let result = match loaded.settings.role {
-        Role::Query => runtime.block_on(many::serve(&loaded, &location)),
+        Role::Query | Role::Rules => runtime.block_on(many::serve(&loaded, read, &location)),
         _ => runtime.block_on(serve(&loaded, read, location)),
     };
     // What still runs after the deadline (a query on a blocking thread) does not hold up the exit.
@@ -316,7 +316,8 @@ async fn open(
         runtime: tokio::runtime::Handle::current(),
     };
     let rule_metrics = web.register(::rules::metrics::Metrics::register);
-    let rules = Rules::new(settings, engine, &db, clock.clone(), rule_metrics, address);
+    let home = rules::Home::Own(db.clone());
+    let rules = Rules::new(settings, engine, home, clock.clone(), rule_metrics, address);
     let rules = rules.map_err(OpenError::mend)?;
     let file: Arc<FileStatus> = Arc::default();
     let metrics = LimitMetrics { limits: tenant_limits.clone(), file: file.clone() };
@@ -337,7 +338,7 @@ async fn open(
         started: settings.clone(),
         read: read.clone(),
         rules: rules.clone(),
-        limits: live_limits,
+        limits: Some(live_limits),
         clock: clock.clone(),
         notifications: web.notifications().clone(),
         status: Arc::default(),
@@ -664,7 +665,7 @@ Hearth {version} is ready on {reach}
 }
 
 /// What the outside wants of the process.
-enum Told {
+pub enum Told {
     /// The name of the signal or request.
     End(&'static str),
     Reload,
@@ -686,7 +687,7 @@ impl Signals {
         })
     }
 
-    async fn told(&mut self) -> Told {
+    pub async fn told(&mut self) -> Told {
         tokio::select! {
             _ = self.term.recv() => Told::End("SIGTERM"),
             _ = self.int.recv() => Told::End("SIGINT"),

@@ -88,7 +88,8 @@ pub struct Parts {
     pub started: Settings,
     pub read: ReadSettings,
     pub rules: Rules,
-    pub limits: LiveLimits,
+    /// Of writes too, where this process takes any; otherwise they are followed elsewhere.
+    pub limits: Option<LiveLimits>,
     pub clock: Arc<dyn Clock>,
     pub notifications: Notifications,
     pub status: Arc<ReloadStatus>,
@@ -137,7 +138,9 @@ impl Reload {
         let loaded = in_force(&parts.started, loaded);
         let limits = limits::read(loaded.settings.clone()).await.map_err(|e| error_chain(&e))?;
         parts.rules.reload(&settings).await?;
-        parts.limits.put(loaded.settings.clone(), limits);
+        if let Some(in_force) = &parts.limits {
+            in_force.put(loaded.settings.clone(), limits);
+        }
         logging::set_level(&settings.log_level.0)?;
         parts.status.put_in_force(Reloaded {
             config_yaml: prometheus_words::config(&loaded),

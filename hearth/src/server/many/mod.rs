@@ -59,13 +59,17 @@ pub fn check(settings: &Settings) -> Result<(), String> {
             settings.listen
         ));
     }
-    let has_rules = !settings.rule_files.0.is_empty() || settings.rules_config_api || settings.rules_share;
-    if has_rules {
-        return Err(format!(
-            "rules.*: rules have to read all samples and to write some, and a process of the role `{role}` does only one of these: evaluate them in Prometheus or vmalert against a querier, or in a process of the role `all`"
-        ));
+    let has_rules = !settings.rule_files.0.is_empty() || settings.rules_config_api;
+    match role {
+        Role::Rules if !has_rules => Err(
+            "role: a process of the role `rules` has none to evaluate: name files with rules.files, or let tenants keep theirs in the bucket with rules.config_api".into(),
+        ),
+        Role::Rules => Ok(()),
+        _ if has_rules || settings.rules_share => Err(format!(
+            "rules.*: rules have to read all samples and to write some, and a process of the role `{role}` does only one of these: start one of the role `rules` with these settings"
+        )),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What was read of the members' token.
@@ -171,6 +175,7 @@ mod tests {
             with(&[("role", "ingest")]),
             with(&[("role", "ingest"), ("listen", ":1"), ("members.token_file", file)]),
             with(&[("role", "query"), ("listen", ":1"), ("members.addresses", "a=http://b:1")]),
+            with(&[("role", "rules"), ("rules.files", "a.yml"), ("rules.write_urls", "http://b:1")]),
         ] {
             assert_eq!(check(&good), Ok(()), "{}", good.role);
         }
@@ -179,6 +184,7 @@ mod tests {
             (with(&[("members.token_file", file)]), "asks no others"),
             (with(&[("role", "query"), ("members.token_file", "/nowhere/x")]), "cannot be read"),
             (with(&[("role", "query"), ("rules.files", "a.yml")]), "rules have to read all"),
+            (with(&[("role", "rules")]), "has none to evaluate"),
             (with(&[("role", "query"), ("members.addresses", "a")]), "NAME=URL"),
         ] {
             let why = check(&bad).unwrap_err();

@@ -1,5 +1,5 @@
-//! The role `query`: no data folder, no lock, no log, no head. It answers out of the bucket and of what
-//! members have not flushed.
+//! The roles `query` and `rules`: no data folder, no lock, no log, no head. They answer out of the bucket and
+//! of what members have not flushed; rules are evaluated over the same, and write to ingesters.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
 use query::api::ApiState;
 use serde_json::json;
+use tokio::sync::Notify;
 use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 use ulid::Ulid;
 
@@ -26,16 +27,22 @@ use super::addresses::Addresses;
 use super::membership::Membership;
 use super::storage::FreshStorage;
 use super::{member, tls, tokens};
+use crate::config::value::Role;
 use crate::config::{Loaded, Settings};
 use crate::error_chain::error_chain;
 use crate::http::Server;
 use crate::metrics::process;
 use crate::objstore::{self, Location};
 use crate::secrets::redacted;
+use crate::server::lifecycle::{self, Lifecycle};
 use crate::server::listening::Listening;
 use crate::server::memory_limit::MemoryPlan;
+use crate::server::reload::{self, ReadSettings, Reload};
 use crate::server::retention::Retention;
-use crate::server::{self, Failure, Signals, compaction, disk_cache, identity, limits, memory_watch, names};
+use crate::server::rules::{self, Home, Rules};
+use crate::server::{
+    self, Failure, Signals, Told, compaction, disk_cache, identity, limits, memory_watch, names,
+};
 use crate::traces;
 
 /// How often the catalogs of all tenants are read. With twice this and the longest query, what a member has
@@ -43,7 +50,7 @@ use crate::traces;
 const CATALOGS_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until a signal.
-pub async fn serve(loaded: &Loaded, location: &Location) -> Result<(), Failure> {
+pub async fn serve(loaded: &Loaded, read: ReadSettings, location: &Location) -> Result<(), Failure> {
     let settings = &loaded.settings;
     let mut signals =
         Signals::install().map_err(|e| Failure::Start(format!("cannot listen for signals: {e}")))?;
@@ -51,35 +58,67 @@ pub async fn serve(loaded: &Loaded, location: &Location) -> Result<(), Failure> 
     process::register(&mut registry);
     let listening = Listening::begin(settings, registry, settings.role).await.map_err(Failure::Start)?;
     let (web, address) = (listening.web.clone(), listening.address);
-    let membership = tokio::select! {
-        opened = open_with_patience(loaded, location, &web, address) => opened.map_err(Failure::Start)?,
+    let quit = Arc::new(Notify::new());
+    let opened = tokio::select! {
+        opened = open_with_patience(loaded, &read, location, &web, address, &quit) => opened.map_err(Failure::Start)?,
         name = signals.next() => {
             tracing::info!("{name} while opening: stopping");
             return Ok(());
         }
     };
-    crate::say(format_args!("Hearth answers queries over {location} on http://{address}\n"));
+    let does = if opened.rules.is_some() { "evaluates rules and answers queries" } else { "answers queries" };
+    crate::say(format_args!("Hearth {does} over {location} on http://{address}\n"));
     tokio::spawn(traces::export(address.to_string()));
-    let name = signals.next().await;
+    let name = ended(&mut signals, &quit, opened.rules.as_ref()).await;
     tracing::info!("{name}: stopping, requests in flight have {}", settings.shutdown_timeout);
     web.stop();
-    membership.leave().await;
+    opened.membership.leave().await;
     listening.drain().await;
+    if let Some((rules, _)) = &opened.rules {
+        rules.stop(settings.shutdown_timeout.0).await;
+    }
     traces::flush(&address.to_string()).await;
     Ok(())
+}
+
+/// What is open while the process runs.
+struct Opened {
+    membership: Membership,
+    /// Where the role evaluates any, and what has them read again.
+    rules: Option<(Rules, Reload)>,
+}
+
+/// Waits for the end; reloads meanwhile.
+async fn ended(signals: &mut Signals, quit: &Notify, rules: Option<&(Rules, Reload)>) -> &'static str {
+    loop {
+        let told = tokio::select! {
+            told = signals.told() => told,
+            () = quit.notified() => Told::End("/-/quit"),
+        };
+        match (told, rules) {
+            (Told::End(name), _) => return name,
+            (Told::Reload, None) => {}
+            (Told::Reload, Some((_, reload))) => match reload.run().await {
+                Ok(_) => tracing::info!("SIGHUP: settings and rules were read again"),
+                Err(e) => tracing::error!("SIGHUP: {e}"),
+            },
+        }
+    }
 }
 
 /// Opens the bucket and the roster, again and again where what is in the way may pass by itself.
 async fn open_with_patience(
     loaded: &Loaded,
+    read: &ReadSettings,
     location: &Location,
     web: &Server,
     address: SocketAddr,
-) -> Result<Membership, String> {
+    quit: &Arc<Notify>,
+) -> Result<Opened, String> {
     let mut backoff = Backoff::new(server::FIRST_PAUSE, server::LONGEST_PAUSE);
     loop {
-        match open(loaded, location, web, address).await {
-            Ok(membership) => return Ok(membership),
+        match open(loaded, read, location, web, address, quit).await {
+            Ok(opened) => return Ok(opened),
             Err(Unopened::Mend(why)) => return Err(redacted(&why)),
             Err(Unopened::Wait(why)) => {
                 let why = redacted(&why);
@@ -108,10 +147,12 @@ impl From<RefreshError> for Unopened {
 
 async fn open(
     loaded: &Loaded,
+    read: &ReadSettings,
     location: &Location,
     web: &Server,
     address: SocketAddr,
-) -> Result<Membership, Unopened> {
+    quit: &Arc<Notify>,
+) -> Result<Opened, Unopened> {
     let settings = &loaded.settings;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = objstore::open(location, settings).map_err(Unopened::Mend)?;
@@ -119,7 +160,12 @@ async fn open(
         true => Unopened::Wait(e.to_string()),
         false => Unopened::Mend(e.to_string()),
     })?;
-    let name = format!("query-{}", Ulid::new());
+    let rule_files = match settings.role {
+        Role::Rules => Some(rules::read_files(settings, &server::engine_options(settings).parse)),
+        _ => None,
+    };
+    let rule_files = rule_files.transpose().map_err(Unopened::Mend)?;
+    let name = format!("{}-{}", settings.role, Ulid::new());
     let keep = Retention::new(compaction::keep(settings));
     let reader = reader(settings, web, &keep, &store, &clock, &name).await?;
     let addresses = Addresses::of(settings).map_err(Unopened::Mend)?;
@@ -146,11 +192,53 @@ async fn open(
     api.addresses = names::addresses(settings, address);
     api.external_url = names::external_url(settings, address);
     api.tenant_limits = limits;
+    let mut more = router(ingesters.clone()).merge(shown_limits);
+    let own = member(settings, &name, address, &*clock);
+    let membership = Membership::begin(store.clone(), clock.clone(), own).await;
+    let membership = membership.map_err(|e| Unopened::Wait(e.to_string()))?;
+    let mut rules = None;
+    if let Some(files) = rule_files {
+        let metrics = web.register(::rules::metrics::Metrics::register);
+        let engine = server::engine_options(settings);
+        let home = Home::Members { ingesters, store, name };
+        let evaluated = Rules::new(settings, engine, home, clock.clone(), metrics, address);
+        let evaluated = evaluated.map_err(Unopened::Mend)?;
+        let reload = reload(settings, read, &evaluated, web, &clock);
+        api.rules = Some(Arc::new(evaluated.clone()));
+        api.reload = reload.status();
+        more = more.merge(evaluated.config_router(api.tenants.clone())).merge(lifecycle::router(Lifecycle {
+            enabled: settings.enable_lifecycle,
+            reload: reload.clone(),
+            quit: quit.clone(),
+            ending: Arc::default(),
+        }));
+        evaluated.start(files).await;
+        rules = Some((evaluated, reload));
+    }
     let api = ApiState::new(api);
     tokio::spawn(memory_watch::watch(MemoryPlan::of(settings), api.query_memory().clone()));
-    web.open_roles(query::api::router(api).merge(router(ingesters)).merge(shown_limits));
-    let own = member(settings, &name, address, &*clock);
-    Membership::begin(store, clock, own).await.map_err(|e| Unopened::Wait(e.to_string()))
+    web.open_roles(query::api::router(api).merge(more));
+    Ok(Opened { membership, rules })
+}
+
+/// What has settings and rule files read again.
+fn reload(
+    settings: &Settings,
+    read: &ReadSettings,
+    rules: &Rules,
+    web: &Server,
+    clock: &Arc<dyn Clock>,
+) -> Reload {
+    Reload::new(reload::Parts {
+        started: settings.clone(),
+        read: read.clone(),
+        rules: rules.clone(),
+        limits: None,
+        clock: clock.clone(),
+        notifications: web.notifications().clone(),
+        status: Arc::default(),
+        metrics: web.register(|r| reload::Metrics::register(r, &**clock)),
+    })
 }
 
 async fn reader(

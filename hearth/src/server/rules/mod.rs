@@ -2,6 +2,7 @@
 //! Alertmanagers, reloads, and sharing the groups with other processes.
 
 mod bucket;
+mod ingester_storage;
 mod peers;
 mod share_store;
 mod sharing;
@@ -14,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use members::ingesters::Ingesters;
 use model::clock::Clock;
 use model::tenant::TenantId;
+use object_store::ObjectStore;
 use parking_lot::Mutex;
 use query::api::parameters::form::Form;
 use query::api::{ApiError, RulesView, TenantResolver};
@@ -33,7 +36,7 @@ use rules::group::running::{Groups, RunOptions};
 use rules::group::sharing::share_of;
 use rules::group::side_by_side::SpareThreads;
 use rules::group::view::GroupView;
-use rules::group::{Alone, Defaults, Group, GroupKey, Ownership, load};
+use rules::group::{Alone, Defaults, Group, GroupKey, Ownership, Storage, load};
 use rules::metrics::Metrics;
 use rules::notifier::config::{self as alerting, Alerting};
 use rules::notifier::{Limits, Notifier};
@@ -42,6 +45,7 @@ use tokio::task::JoinHandle;
 use tsdb::db::Db;
 
 use self::bucket::BucketRules;
+use self::ingester_storage::IngesterStorage;
 use self::peers::{Credentials, Peers};
 use self::share_store::ShareStore;
 use self::sharing::Sharing;
@@ -145,7 +149,7 @@ impl Rules {
     pub fn new(
         settings: &Settings,
         engine: EngineOptions,
-        db: &Arc<Db>,
+        home: Home,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         address: SocketAddr,
@@ -154,8 +158,8 @@ impl Rules {
         let limits = Limits { queue_capacity: settings.rules_queue.get(), ..Limits::default() };
         let notifier = Notifier::new(external.clone(), clock.clone(), metrics.clone(), limits);
         let parse = engine.parse;
-        let sharing = match settings.rules_share {
-            true => Some(sharing(settings, db, &clock, address, metrics.clone())?),
+        let sharing = match home.shares(settings) {
+            true => Some(sharing(settings, &home, &clock, address, metrics.clone())?),
             false => None,
         };
         let ownership: Arc<dyn Ownership> = match &sharing {
@@ -168,7 +172,7 @@ impl Rules {
             sharing.is_none().then(|| Progress::new(settings.data_dir.0.join("rules").join("slots.json")));
         let environment = Environment {
             engine: Engine::new(engine),
-            storage: Arc::new(RuleStorage::new(db.clone(), settings, peers)),
+            storage: home.storage(settings, peers)?,
             notify: Arc::new(notifier.clone()),
             clock,
             external: external.clone(),
@@ -186,7 +190,7 @@ impl Rules {
             max_fill_age_ms: settings.rules_backfill.ms(),
             progress,
         };
-        let bucket = settings.rules_config_api.then(|| Arc::new(BucketRules::new(db.object_store())));
+        let bucket = settings.rules_config_api.then(|| Arc::new(BucketRules::new(home.store())));
         Ok(Rules(Arc::new(Inner {
             read: Mutex::new(ReadSettings { settings: settings.clone(), parse }),
             external,
@@ -379,10 +383,61 @@ impl RulesView for Rules {
     }
 }
 
+/// Where rules of this process read and write.
+pub enum Home {
+    /// A store of its own.
+    Own(Arc<Db>),
+    /// The bucket and the ingesters on it. `name` is that of the process, new with every start.
+    Members { ingesters: Arc<Ingesters>, store: Arc<dyn ObjectStore>, name: String },
+}
+
+impl Home {
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        match self {
+            Home::Own(db) => db.object_store(),
+            Home::Members { store, .. } => store.clone(),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Home::Own(db) => db.writer(),
+            Home::Members { name, .. } => name,
+        }
+    }
+
+    /// Whether groups are shared with other processes. Without a folder, what groups came to has to be in
+    /// the bucket.
+    fn shares(&self, settings: &Settings) -> bool {
+        settings.rules_share || matches!(self, Home::Members { .. })
+    }
+
+    fn storage(&self, settings: &Settings, peers: Option<Peers>) -> Result<Arc<dyn Storage>, String> {
+        Ok(match self {
+            Home::Own(db) => Arc::new(RuleStorage::new(db.clone(), settings, peers)),
+            Home::Members { ingesters, .. } => {
+                Arc::new(IngesterStorage::new(ingesters.clone(), others(settings)?, settings))
+            }
+        })
+    }
+}
+
+/// What writes to other processes.
+fn others(settings: &Settings) -> Result<Peers, String> {
+    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+    // Where identities are asked for, the usual header names the tenant as well.
+    let usual = file(&settings.auth_file.0).map(|_| USUAL[0].to_string());
+    let credentials = Credentials {
+        tenant_header: settings.tenant_header.0.as_ref().map(ToString::to_string).or(usual),
+        token_file: file(&settings.rules_share_token_file.0),
+    };
+    Peers::new(credentials).map_err(|e| format!("cannot make a client for other members: {e}"))
+}
+
 /// What shares the groups with other processes, and what tells them what rules write.
 fn sharing(
     settings: &Settings,
-    db: &Arc<Db>,
+    home: &Home,
     clock: &Arc<dyn Clock>,
     address: SocketAddr,
     metrics: Metrics,
@@ -393,21 +448,13 @@ fn sharing(
             "rules.share_lease: {lease:?} is too short: {SHORTEST_LEASE:?} or more is needed"
         ));
     }
-    let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
-    // Where identities are asked for, the usual header names the tenant as well.
-    let usual = file(&settings.auth_file.0).map(|_| USUAL[0].to_string());
-    let credentials = Credentials {
-        tenant_header: settings.tenant_header.0.as_ref().map(ToString::to_string).or(usual),
-        token_file: file(&settings.rules_share_token_file.0),
-    };
-    let peers =
-        Peers::new(credentials).map_err(|e| format!("cannot make a client for other members: {e}"))?;
+    let peers = others(settings)?;
     let url = match settings.rules_share_url.with_secrets() {
         "" => names::own_url(settings, address),
         given => given.to_owned(),
     };
-    let store = ShareStore::new(db.object_store());
-    let sharing = Sharing::new(store, db.writer(), url, lease, clock.clone(), peers.clone(), metrics);
+    let store = ShareStore::new(home.store());
+    let sharing = Sharing::new(store, home.name(), url, lease, clock.clone(), peers.clone(), metrics);
     Ok((Arc::new(sharing), peers))
 }
 

@@ -1,5 +1,6 @@
 //! What rules write here, told to the other members by remote write: each of them answers queries out of its
-//! own head, and its rules read what others' rules wrote.
+//! own head, and its rules read what others' rules wrote. A process without a head writes to ingesters in the
+//! same way, and waits until one has taken it.
 //!
 //! This is for the two hours until the samples are in the bucket. A member that is away for a while misses
 //! some in its answers until then; nothing is lost.
@@ -115,6 +116,65 @@ impl Peers {
         }
     }
 
+    /// Writes to all of them at once, and again for as long as `patience` while none takes it. Whoever could
+    /// not when another did is told later. What is answered is why single samples were refused, if any were.
+    pub async fn write(
+        &self,
+        tenant: &TenantId,
+        rows: &[Row],
+        patience: Duration,
+    ) -> Result<Option<String>, NotTaken> {
+        let write = Write { tenant: tenant.clone(), rows: rows.into(), since: Instant::now() };
+        let urls: Vec<String> = self.0.senders.lock().keys().cloned().collect();
+        if urls.is_empty() {
+            return Err(NotTaken::Nobody);
+        }
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE / 5);
+        loop {
+            let client = self.0.client.get();
+            let one = |url: &String| {
+                let (client, credentials, address) =
+                    (client.clone(), self.0.credentials.clone(), address(url));
+                let write = write.clone();
+                async move { send(&client, &credentials, &address, std::slice::from_ref(&write)).await }
+            };
+            let sent = futures::future::join_all(urls.iter().map(one)).await;
+            let away = sent.iter().filter(|sent| matches!(sent, Err(Refused::Later(_)))).count();
+            if away < sent.len() {
+                return Ok(self.taken(&write, urls.into_iter().zip(sent)));
+            }
+            if write.since.elapsed() >= patience {
+                let why = sent.into_iter().find_map(Result::err).map(Refused::into_reason);
+                return Err(NotTaken::Away(why.unwrap_or_default()));
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Keeps a write for those that were away; why others did not take all of it, if any said so.
+    fn taken(
+        &self,
+        write: &Write,
+        sent: impl Iterator<Item = (String, Result<(), Refused>)>,
+    ) -> Option<String> {
+        let senders = self.0.senders.lock();
+        let mut refused = None;
+        for (url, outcome) in sent {
+            match outcome {
+                Ok(()) => {}
+                Err(Refused::Never(why)) => refused = Some(why),
+                Err(Refused::Later(why)) => {
+                    tracing::debug!(peer = url, "what rules wrote is told again later: {why}");
+                    if let Some(peer) = senders.get(&url) {
+                        peer.queue.waiting.lock().push(write.clone());
+                        peer.queue.grew.notify_one();
+                    }
+                }
+            }
+        }
+        refused
+    }
+
     /// Tells the others what was written here. Does not wait for them.
     pub fn tell(&self, tenant: &TenantId, rows: &[Row]) {
         let senders = self.0.senders.lock();
@@ -178,7 +238,7 @@ async fn empty(
     credentials: Arc<Credentials>,
     url: String,
 ) {
-    let address = format!("{}/api/v1/write", url.trim_end_matches('/'));
+    let address = address(&url);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let batch = queue.waiting.lock().batch();
@@ -200,9 +260,31 @@ async fn empty(
     }
 }
 
+fn address(url: &str) -> String {
+    format!("{}/api/v1/write", url.trim_end_matches('/'))
+}
+
+/// Why a member did not take something.
 enum Refused {
     Later(String),
     Never(String),
+}
+
+impl Refused {
+    fn into_reason(self) -> String {
+        match self {
+            Refused::Later(why) | Refused::Never(why) => why,
+        }
+    }
+}
+
+/// Nobody has what rules gave.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    #[error("there is no ingester to write to: none is a member, and rules.write_urls names none")]
+    Nobody,
+    #[error("no ingester took what was written: {0}")]
+    Away(String),
 }
 
 /// The requests of a batch: a single write may be larger than one request should be.
