@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::SourceError;
+use super::core_shares::CoreShare;
 use super::fetches::Fetches;
 use super::memory_pool::{Evictable, MemoryPool};
 use crate::tenant_limits::{Limit, TenantLimits};
@@ -66,6 +67,7 @@ pub struct Budget {
     bytes_held: AtomicU64,
     bytes_peak: AtomicU64,
     fetches: Arc<Fetches>,
+    cores: OnceLock<CoreShare>,
 }
 
 /// What one query may at most; the default is anything.
@@ -157,6 +159,7 @@ impl Budget {
             bytes_held: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
             fetches: Arc::default(),
+            cores: OnceLock::new(),
         });
         if let Some(pool) = budget.pool.as_ref().filter(|_| bounds.evictable) {
             let query: Weak<Budget> = Arc::downgrade(&budget);
@@ -198,6 +201,25 @@ impl Budget {
             Some(d) if Instant::now() >= d => Err(SourceError::TimedOut),
             _ => Ok(()),
         }
+    }
+
+    /// Has the query compute on its tenant's part of the cores only.
+    pub fn share_cores(&self, share: CoreShare) {
+        let _ = self.cores.set(share);
+    }
+
+    /// As [`Budget::check`], and lets others compute for a while where it is their turn: for the thread that
+    /// evaluates the query, and not where something is locked.
+    pub fn check_in_turn(&self) -> Result<(), SourceError> {
+        if let Some(share) = self.cores.get() {
+            share.take_turn(|| self.check().is_ok());
+        }
+        self.check()
+    }
+
+    /// Whether other threads may compute for the query beside its own.
+    pub fn may_have_help(&self) -> bool {
+        self.cores.get().is_none_or(CoreShare::may_have_help)
     }
 
     #[cold]
