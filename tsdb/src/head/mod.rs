@@ -147,6 +147,7 @@ impl Head {
                 metadata: RwLock::default(),
                 metadata_bytes: AtomicU64::new(0),
                 metadata_room: self.metadata_room.clone(),
+                newest_ms: AtomicI64::new(i64::MIN),
             })
         };
         self.tenants.write().entry(id.clone()).or_insert_with(new).clone()

@@ -81,6 +81,8 @@ pub struct BudgetBounds {
     /// Series and samples that it reads one after the other.
     pub max_series_read: u64,
     pub max_samples_read: u64,
+    /// Bytes of blocks that it fetches, from a store or a cache on disk.
+    pub max_bytes_fetched: u64,
     /// Whether it may be called off where memory is short and it holds the most.
     pub evictable: bool,
 }
@@ -93,6 +95,7 @@ impl Default for BudgetBounds {
             deadline: None,
             max_series_read: u64::MAX,
             max_samples_read: u64::MAX,
+            max_bytes_fetched: u64::MAX,
             evictable: false,
         }
     }
@@ -110,6 +113,7 @@ impl BudgetBounds {
             max_bytes: bound(Limit::MaxQueryMemory, self.max_bytes),
             max_series_read: bound(Limit::MaxFetchedSeries, self.max_series_read),
             max_samples_read: samples.min(self.max_samples_read),
+            max_bytes_fetched: bound(Limit::MaxFetchedBytes, self.max_bytes_fetched),
             ..self
         }
     }
@@ -196,6 +200,13 @@ impl Budget {
             let what = format!("the query reads {chunks} chunks of {SAMPLES_PER_CHUNK} samples and more");
             let allowed = self.bounds.max_samples_read / SAMPLES_PER_CHUNK;
             return Err(self.exceeds(Limit::MaxFetchedChunks, what, allowed));
+        }
+        if self.bounds.max_bytes_fetched != u64::MAX {
+            let fetched = self.fetches.fetched();
+            if fetched.bytes + fetched.disk_bytes > self.bounds.max_bytes_fetched {
+                let what = format!("the query fetches {} bytes and more", fetched.bytes + fetched.disk_bytes);
+                return Err(self.exceeds(Limit::MaxFetchedBytes, what, self.bounds.max_bytes_fetched));
+            }
         }
         match self.bounds.deadline {
             Some(d) if Instant::now() >= d => Err(SourceError::TimedOut),
@@ -286,11 +297,8 @@ impl Budget {
         let held = self.bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if held > self.bounds.max_bytes {
             self.give_back(bytes, samples);
-            self.note_exceeded(Limit::MaxQueryMemory);
-            return Err(SourceError::Limit(format!(
-                "query needs more than {} bytes of memory, the limit of one query (query.max_memory_bytes, or max_estimated_memory_consumption_per_query of the tenant): ask for fewer series, a shorter range or a longer step",
-                self.bounds.max_bytes
-            )));
+            let what = format!("the query needs {held} bytes of memory and more");
+            return Err(self.exceeds(Limit::MaxQueryMemory, what, self.bounds.max_bytes));
         }
         let Some(pool) = &self.pool else {
             self.bytes_peak.fetch_max(held, Ordering::Relaxed);
