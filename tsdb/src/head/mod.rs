@@ -34,7 +34,7 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
-use label_sets::LabelSets;
+use label_sets::{LabelSet, LabelSets};
 use model::labels::{Labels, METRIC_NAME};
 use model::sample::Value;
 use model::source::SourceError;
@@ -396,19 +396,26 @@ impl Head {
         groups
     }
 
-    /// The series of these numbers with their labels, in [`Labels::series_cmp`] order.
-    pub fn numbered(&self, ids: &RoaringBitmap) -> Vec<(Labels, Arc<Series>)> {
-        self.in_order(ids, &self.labels.read())
+    /// The series of these numbers, in [`Labels::series_cmp`] order of their labels. Those are not made: they
+    /// may be far longer than what the head has of them.
+    pub fn numbered(&self, ids: &RoaringBitmap) -> Vec<Arc<Series>> {
+        let sets = self.labels.read();
+        let series = self.series_of(ids);
+        match order::sorted(&sets, &label_sets_of(&series), true) {
+            Some(order) => order.iter().map(|at| series[*at as usize].clone()).collect(),
+            None => self.in_order(ids, &sets).into_iter().map(|(_, series)| series).collect(),
+        }
+    }
+
+    fn series_of(&self, ids: &RoaringBitmap) -> Vec<Arc<Series>> {
+        let by_id = self.by_id.read();
+        ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone()).collect()
     }
 
     fn in_order(&self, ids: &RoaringBitmap, sets: &LabelSets) -> Vec<(Labels, Arc<Series>)> {
-        let series: Vec<Arc<Series>> = {
-            let by_id = self.by_id.read();
-            ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone()).collect()
-        };
-        let label_sets: Vec<_> = series.iter().map(|s| s.labels).collect();
+        let series = self.series_of(ids);
         let with_labels = |s: &Arc<Series>| (labels_with(s, sets), s.clone());
-        match order::sorted(sets, &label_sets, true) {
+        match order::sorted(sets, &label_sets_of(&series), true) {
             Some(order) => order.iter().map(|at| with_labels(&series[*at as usize])).collect(),
             None => {
                 let mut found: Vec<_> = series.iter().map(with_labels).collect();
@@ -519,6 +526,10 @@ impl Writing<'_> {
             let _ = first.compare_exchange(i64::MIN, self.first, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
+}
+
+fn label_sets_of(series: &[Arc<Series>]) -> Vec<LabelSet> {
+    series.iter().map(|s| s.labels).collect()
 }
 
 fn labels_with(series: &Series, sets: &LabelSets) -> Labels {

@@ -252,6 +252,15 @@ impl SeenTimelines {
     }
 }
 
+/// Series of which only the order was known, with their labels.
+fn with_labels(head: &Head, looks: Vec<(Labels, Look)>) -> Vec<(Labels, Look)> {
+    let labelled = |(labels, look)| match &look {
+        Look::Later(series) => (head.labels_of(series), look),
+        _ => (labels, look),
+    };
+    looks.into_iter().map(labelled).collect()
+}
+
 impl SeriesCursor for HeadCursor {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
         loop {
@@ -262,11 +271,15 @@ impl SeriesCursor for HeadCursor {
             if views.is_empty() {
                 let Some((head, metrics)) = &mut self.metrics else { return Ok(None) };
                 let Some(ids) = metrics.next() else { return Ok(None) };
-                let series: Vec<_> =
-                    head.numbered(&ids).into_iter().map(|(labels, s)| (labels, Look::Later(s))).collect();
+                let later = |series| (Labels::empty(), Look::Later(series));
+                let series: Vec<_> = head.numbered(&ids).into_iter().map(later).collect();
                 self.rest = series.into_iter();
                 continue;
             }
+            let views = match &self.metrics {
+                Some((head, _)) => with_labels(head, views),
+                None => views,
+            };
             let (min_t, max_t) = (self.min_t, self.max_t);
             let (generations, times) = (self.generations.clone(), &self.times);
             let decode = |(labels, look): (Labels, Look)| {
