@@ -219,8 +219,9 @@ fn late_samples(api: &Api, client: u64, turn: u64) -> Option<u16> {
     let mut rng = Rng(client * 1_000_003 + turn + 1);
     let from_ms = now_ms() - 30 * 86_400_000;
     let one = |n: u64| {
-        let samples: Vec<_> =
-            (0..100).map(|_| (from_ms + rng.below(2_500_000_000u64) as i64, rng.below(1_000u64) as f64)).collect();
+        let samples: Vec<_> = (0..100)
+            .map(|_| (from_ms + rng.below(2_500_000_000u64) as i64, rng.below(1_000u64) as f64))
+            .collect();
         series(&[("__name__", "late"), ("id", &format!("{client}-{n}"))], &samples)
     };
     write_as(api, "attack", &(0..100).map(one).collect::<Vec<_>>())

@@ -79,13 +79,14 @@ impl HeadSource {
             return Ok(self.walk(Vec::new(), min_t, max_t, budget));
         }
         let matchers = &selection.matchers;
-        let selected = self.head.selected(&self.tenant, matchers, &budget, self.cache.as_deref())?;
+        let mut held = Charge::of(&budget);
+        let cache = self.cache.as_deref();
+        let selected = self.head.selected(&self.tenant, matchers, &budget, cache, &mut held)?;
         let newest_only = selection.hints.newest_only;
         let look = |(labels, series): (Labels, Arc<Series>)| {
             let look = self.look(&labels, &series, (min_t, max_t), newest_only)?;
             Some((labels, look))
         };
-        let mut held = Charge::of(&budget);
         let mut looks = Vec::with_capacity(selected.len());
         let mut selected = selected.into_iter();
         while selected.len() > 0 {
@@ -137,7 +138,7 @@ impl HeadSource {
         let mut spans = Intervals::default();
         if min_t <= max_t && self.head.may_hold(&self.generations, (min_t, max_t)) {
             let matchers = self.head.settled(&self.tenant, matchers, budget)?;
-            for (_, series) in self.head.matching(&self.tenant, &matchers)? {
+            for series in self.head.picked(&self.tenant, &matchers)? {
                 for view in series.view(self.generations.clone(), min_t, max_t) {
                     view.spans_ms().for_each(|(a, b)| spans.add(a, b));
                 }
@@ -168,13 +169,15 @@ impl Source for HeadSource {
     fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         query.budget.check()?;
         let range = (query.min_t_ms, query.max_t_ms);
-        Ok(self.head.label_names(&self.tenant, &self.settled(query)?, self.generations.clone(), range))
+        let (settled, generations) = (self.settled(query)?, self.generations.clone());
+        self.head.label_names(&self.tenant, &settled, generations, range, &query.budget)
     }
 
     fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         query.budget.check()?;
         let range = (query.min_t_ms, query.max_t_ms);
-        Ok(self.head.label_values(&self.tenant, name, &self.settled(query)?, self.generations.clone(), range))
+        let (settled, generations) = (self.settled(query)?, self.generations.clone());
+        self.head.label_values((&self.tenant, name), &settled, generations, range, &query.budget)
     }
 }
 
