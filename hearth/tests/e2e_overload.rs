@@ -168,7 +168,7 @@ const CAP_BYTES: u64 = 1 << 30;
 const MEMORY_LIMIT: &str = "819MiB";
 
 /// How long each attack goes on.
-const ATTACK: Duration = Duration::from_secs(8);
+const ATTACK: Duration = Duration::from_secs(5);
 
 /// Answers that say what is wrong and leave the server well.
 const WELL: [u16; 7] = [200, 204, 400, 413, 422, 429, 503];
