@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use model::tenant_limits::Limit;
 use test_services::api::{Answer, percent, seconds};
 use test_services::remote_write::{snappy, write_request};
 use test_services::{Api, Hearth, Series, Start, now_ms, series, wait_for};
@@ -147,6 +148,137 @@ fn queries_are_bounded_by_the_limits_of_their_tenant() {
     assert_eq!(seen("free", "x"), 10);
     let counted = metric(api, "hearth_limit_refusals_total{tenant=\"bound\",limit=\"blocked_queries\"}");
     assert_eq!(counted, 1.0);
+}
+
+/// What the tenant of a limit may, in the limit's own unit; `None`: it is not one that refuses.
+fn allowed(limit: Limit) -> Option<u64> {
+    Some(match limit {
+        Limit::IngestionRate => 10,
+        Limit::MaxSeries | Limit::MaxSeriesPerMetric | Limit::MaxFetchedChunks => 1,
+        Limit::MaxOutstandingRequests => 1,
+        Limit::MaxLabelNames => 2,
+        Limit::MaxLabelNameLength | Limit::MaxLabelValueLength => 10,
+        Limit::CreationGracePeriod => 60_000,
+        Limit::PastGracePeriod | Limit::MaxTotalQueryLength | Limit::MaxPartialQueryLength => 3_600_000,
+        Limit::OutOfOrderWindow => 300_000,
+        Limit::MaxRequestSize => 1_000,
+        Limit::MaxFetchedSeries => 5,
+        Limit::MaxFetchedBytes => 10,
+        Limit::MaxQueryMemory => 1_000,
+        // Part of the rate, what is not seen, what waits, and what is not kept.
+        Limit::IngestionBurstSize
+        | Limit::MaxQueryLookback
+        | Limit::MaxQueryParallelism
+        | Limit::BlocksRetentionPeriod => return None,
+    })
+}
+
+/// The first refusal where eight ask at once.
+fn one_too_many(api: &Api, tenant: &str) -> Answer {
+    let stop = AtomicBool::new(false);
+    let ask = || {
+        let next = |_: u32| (!stop.load(Ordering::Relaxed)).then(|| instant(api, tenant, HEAVY));
+        let answer = (0..100).map_while(next).find(|answer| answer.status != 200);
+        stop.store(true, Ordering::Relaxed);
+        answer
+    };
+    let answers: Vec<_> = std::thread::scope(|threads| {
+        let all: Vec<_> = (0..8).map(|_| threads.spawn(ask)).collect();
+        all.into_iter().filter_map(|t| t.join().expect("a client was answered")).collect()
+    });
+    answers.into_iter().next().expect("eight queries at once are more than may wait")
+}
+
+/// What is told to a tenant that runs into its limit.
+fn refused(api: &Api, limit: Limit, now: i64) -> Answer {
+    let tenant = limit.name();
+    let one = |n: i64, at: i64| series(&[("__name__", "x"), ("n", &n.to_string())], &[(at, 1.0)]);
+    let many = |n| (0..n).map(|n| one(n, now)).collect::<Vec<_>>();
+    let labelled = |name, value: &str| series(&[("__name__", "y"), (name, value)], &[(now, 1.0)]);
+    match limit {
+        Limit::IngestionRate => {
+            assert_eq!(write(api, tenant, &many(300)).status, 204, "one request is taken whole");
+            write(api, tenant, &many(300))
+        }
+        Limit::MaxSeries | Limit::MaxSeriesPerMetric => write(api, tenant, &many(2)),
+        Limit::MaxLabelNames => {
+            write(api, tenant, &[series(&[("__name__", "y"), ("a", "1"), ("b", "1")], &[(now, 1.0)])])
+        }
+        Limit::MaxLabelNameLength => write(api, tenant, &[labelled("longer_than_ten", "1")]),
+        Limit::MaxLabelValueLength => write(api, tenant, &[labelled("a", "longer than ten")]),
+        Limit::CreationGracePeriod => write(api, tenant, &[one(1, now + 300_000)]),
+        Limit::PastGracePeriod => write(api, tenant, &[one(1, now - 7_200_000)]),
+        Limit::OutOfOrderWindow => {
+            assert_eq!(write(api, tenant, &many(1)).status, 204);
+            let fine = [one(0, now - 240_000), one(1, now - 600_000)];
+            assert_eq!(write(api, tenant, &fine).status, 204, "within the window, and the first of a series");
+            assert_eq!(write(api, tenant, &[one(1, now - 500_000)]).status, 204, "in order");
+            write(api, tenant, &[one(0, now - 600_000)])
+        }
+        Limit::MaxRequestSize => write(api, tenant, &many(100)),
+        Limit::MaxFetchedSeries => instant(api, tenant, "sum(x)"),
+        Limit::MaxFetchedChunks => instant(api, tenant, "count_over_time(x[1h])"),
+        Limit::MaxFetchedBytes => instant(api, tenant, "count_over_time(x[1h])"),
+        Limit::MaxQueryMemory => range(api, tenant, "x", 300_000, 1),
+        Limit::MaxTotalQueryLength => range(api, tenant, "x", 7_200_000, 60),
+        Limit::MaxPartialQueryLength => instant(api, tenant, "count_over_time(x[2h])"),
+        Limit::MaxOutstandingRequests => one_too_many(api, tenant),
+        other => unreachable!("{other:?} refuses nothing"),
+    }
+}
+
+#[test]
+fn limits_have_each_a_metric_an_alert_and_a_refusal_that_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut limits = "overrides:\n".to_owned();
+    for limit in Limit::ALL {
+        if let Some(value) = allowed(*limit) {
+            let name = limit.name();
+            limits += &format!("  {name}:\n    {name}: {}\n", limit.shown(value));
+            if *limit == Limit::MaxOutstandingRequests {
+                limits += "    max_query_parallelism: 1\n";
+            }
+        }
+    }
+    let hearth = start(folder.path(), &limits, "");
+    let (api, now) = (&hearth.api, now_ms());
+    let asked = [
+        Limit::MaxFetchedSeries,
+        Limit::MaxFetchedChunks,
+        Limit::MaxFetchedBytes,
+        Limit::MaxQueryMemory,
+        Limit::MaxPartialQueryLength,
+        Limit::MaxOutstandingRequests,
+    ];
+    for limit in asked {
+        let samples: Vec<_> = (0..300).map(|s| (now - 300_000 + s * 1_000, s as f64)).collect();
+        let all: Vec<_> =
+            (0..20).map(|n| series(&[("__name__", "x"), ("n", &n.to_string())], &samples)).collect();
+        assert_eq!(write(api, limit.name(), &all).status, 204);
+    }
+    api.flush();
+    for limit in Limit::ALL.iter().filter(|l| allowed(**l).is_some()) {
+        let (name, answer) = (limit.name(), refused(api, *limit, now));
+        let told = answer.text();
+        assert!([400, 422, 429, 503].contains(&answer.status), "{name}: {} {told}", answer.status);
+        let value = limit.shown(allowed(*limit).expect("it has one"));
+        for part in [name, &value, limit.setting()] {
+            assert!(told.contains(part), "{name}: {part} is not in {told}");
+        }
+        let counted =
+            metric(api, &format!("hearth_limit_refusals_total{{tenant=\"{name}\",limit=\"{name}\"}}"));
+        assert!(counted >= 1.0, "{name}");
+        let shown = metric(api, &format!("hearth_limit_override{{tenant=\"{name}\",limit=\"{name}\"}}"));
+        assert!(shown > 0.0, "{name}");
+    }
+    for limit in Limit::ALL {
+        metric(api, &format!("hearth_limit_default{{limit=\"{}\"}}", limit.name()));
+    }
+    let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/alerts.yaml");
+    let alerts = std::fs::read_to_string(alerts).expect("there are alerts");
+    // By limit, so that no limit is without; and what waits is not refused.
+    assert!(alerts.contains("sum by (instance, tenant, limit) (rate(hearth_limit_refusals_total[10m])) > "));
+    assert!(alerts.contains("hearth_query_queued > "));
 }
 
 /// A query that keeps a core busy for long.

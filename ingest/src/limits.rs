@@ -43,6 +43,8 @@ pub struct Limits {
     pub retention_ms: Option<i64>,
     /// How old a sample may be when it comes, whatever the retention; `None` for no such limit.
     pub past_grace_ms: Option<i64>,
+    /// How far behind the newest sample of the tenant late ones may be; `None` for no such limit.
+    pub out_of_order_ms: Option<i64>,
     /// How many series a tenant may have in the head.
     pub series: SeriesLimits,
 }
@@ -64,6 +66,7 @@ impl Default for Limits {
             max_ahead_ms: 10 * 60 * 1000,
             retention_ms: None,
             past_grace_ms: None,
+            out_of_order_ms: None,
             series: SeriesLimits::default(),
         }
     }
@@ -86,6 +89,7 @@ impl Limits {
             max_label_value_bytes: size(Limit::MaxLabelValueLength, self.max_label_value_bytes),
             max_ahead_ms: ms(Limit::CreationGracePeriod).unwrap_or(self.max_ahead_ms),
             past_grace_ms: ms(Limit::PastGracePeriod).or(self.past_grace_ms),
+            out_of_order_ms: ms(Limit::OutOfOrderWindow).or(self.out_of_order_ms),
             series: SeriesLimits::of(tenant),
             ..self.clone()
         }

@@ -31,10 +31,12 @@ pub enum Reason {
     NoRoom,
     /// A new series of a tenant, or of one of its metrics, that has as many as it may.
     TooManySeries,
+    /// Further behind the newest sample of its tenant than late ones may be.
+    TooLate,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Reason::InvalidUtf8,
         Reason::EmptyLabelName,
         Reason::DuplicateLabelName,
@@ -48,6 +50,7 @@ impl Reason {
         Reason::OutOfOrderExemplar,
         Reason::NoRoom,
         Reason::TooManySeries,
+        Reason::TooLate,
     ];
 
     /// As the `reason` label of `hearth_ingest_rejected_total` has it.
@@ -66,6 +69,7 @@ impl Reason {
             Reason::OutOfOrderExemplar => "out_of_order_exemplar",
             Reason::NoRoom => "no_room",
             Reason::TooManySeries => "too_many_series",
+            Reason::TooLate => "too_late",
         }
     }
 }

@@ -150,7 +150,10 @@ async fn bad_series_are_named_and_good_ones_kept() {
         (series(&many, &at(NOW_MS)), "10001 labels, more than 64"),
         (series(&[("__name__", "a"), (&long, "1")], &at(NOW_MS)), "has 1025 bytes, more than 1024"),
         (series(&[("__name__", "a"), ("l", &long_value)], &at(NOW_MS)), "has 8193 bytes, more than 8192"),
-        (series(&[("__name__", "a")], &at(NOW_MS + 600_001)), "600 s in the future"),
+        (
+            series(&[("__name__", "a")], &at(NOW_MS + 600_001)),
+            "10m1ms in the future, the limit of this tenant is 10m (creation_grace_period)",
+        ),
         (series(&[("__name__", "a")], &at(-62_135_596_800_000)), "before 1970"),
         (series(&[("__name__", "a")], &at(884_541_600_000_000)), "in the future"),
         (series(&[("__name__", "a")], &at(i64::MAX)), "in the future"),
@@ -284,7 +287,7 @@ async fn answers_to_2_0_say_what_was_written_errors_included() {
             v2::TimeSeries { labels_refs: vec![1, 2], ..Default::default() },
             "neither samples nor histograms nor exemplars",
         ),
-        (v2::TimeSeries { samples: vec![sample(NOW_MS + 700_000)], ..good.clone() }, "700 s in the future"),
+        (v2::TimeSeries { samples: vec![sample(NOW_MS + 700_000)], ..good.clone() }, "11m40s in the future"),
         (
             v2::TimeSeries { histograms: vec![broken], ..native.clone() },
             "3 observations found in buckets, but the Count field is 4",

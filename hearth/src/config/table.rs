@@ -368,10 +368,14 @@ options! {
             "Series that one metric of a tenant may have there.";
         "limits.past_grace_period" limits_past_grace_period: Span = "0",
             "How old a sample may be when it comes. 0: as old as the retention.";
+        "limits.out_of_order_time_window" limits_out_of_order_window: Span = "0",
+            "How far behind the newest sample of its tenant one may be that is not the newest of its series. 0: any, as old as the retention.";
         "limits.max_fetched_series_per_query" limits_max_fetched_series: Bound = "0",
             "Series that one query may read.";
         "limits.max_fetched_chunks_per_query" limits_max_fetched_chunks: Bound = "0",
             "Chunks that one query may read, each of 120 samples, which is what Prometheus' and Mimir's chunks have.";
+        "limits.max_fetched_chunk_bytes_per_query" limits_max_fetched_bytes: Size = "0",
+            "Bytes that one query may fetch of blocks, from the object store or its cache on disk; what is in memory does not count.";
         "limits.max_total_query_length" limits_max_total_query_length: Span = "0",
             "The longest time from start to end of a range query.";
         "limits.max_partial_query_length" limits_max_partial_query_length: Span = "0",

@@ -1,10 +1,10 @@
-//! Whom limits refused, and whether their file can be read.
+//! What tenants may, whom limits refused, and whether their file can be read.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use model::tenant_limits::LimitsByTenant;
+use model::tenant_limits::{Limit, LimitUnit, LimitsByTenant};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -35,6 +35,41 @@ pub struct LimitMetrics {
     pub file: Arc<FileStatus>,
 }
 
+/// Tenants whose own limits are shown; names of further ones would make more series than they are worth.
+const SHOWN_TENANTS: usize = 200;
+
+/// A limit in the unit that metrics have: seconds where it is a time.
+fn in_base_unit(limit: Limit, value: u64) -> f64 {
+    match limit.unit() {
+        LimitUnit::Milliseconds => value as f64 / 1e3,
+        LimitUnit::Count | LimitUnit::PerSecond | LimitUnit::Bytes => value as f64,
+    }
+}
+
+impl LimitMetrics {
+    fn encode_limits(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let limits = self.limits.in_force();
+        let help =
+            "What a tenant may that has no limit of its own, in seconds where it is a time; 0: no limit";
+        let mut family = encoder.encode_descriptor("hearth_limit_default", help, None, MetricType::Gauge)?;
+        for limit in Limit::ALL {
+            let value = in_base_unit(*limit, limits.defaults.get(*limit));
+            ConstGauge::new(value).encode(family.encode_family(&[("limit", limit.name())])?)?;
+        }
+        let help =
+            "What a tenant may that has a limit of its own, in seconds where it is a time; 0: no limit";
+        let mut family = encoder.encode_descriptor("hearth_limit_override", help, None, MetricType::Gauge)?;
+        for (tenant, own) in limits.overrides.iter().take(SHOWN_TENANTS) {
+            for limit in Limit::ALL.iter().filter(|l| own.get(**l) != limits.defaults.get(**l)) {
+                let labels = [("tenant", tenant.as_str()), ("limit", limit.name())];
+                let value = in_base_unit(*limit, own.get(*limit));
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Debug for LimitMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("LimitMetrics")
@@ -50,6 +85,7 @@ impl Collector for LimitMetrics {
             let labels = [("tenant", tenant.as_ref()), ("limit", limit)];
             ConstCounter::new(n).encode(family.encode_family(&labels)?)?;
         }
+        self.encode_limits(&mut encoder)?;
         let help =
             "Whether the file of limits could be read the last time (1), or the former limits hold (0)";
         let fine = ConstGauge::new(i64::from(!self.file.failed.load(Ordering::Relaxed)));

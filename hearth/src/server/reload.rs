@@ -20,15 +20,17 @@ use crate::logging;
 pub type ReadSettings = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 
 /// What a reload changes; everything else waits for the next start.
-const CHANGES: [&str; 24] = [
+const CHANGES: [&str; 26] = [
     "limits.file",
     "limits.ingestion_rate",
     "limits.ingestion_burst_size",
     "limits.max_global_series_per_user",
     "limits.max_global_series_per_metric",
     "limits.past_grace_period",
+    "limits.out_of_order_time_window",
     "limits.max_fetched_series_per_query",
     "limits.max_fetched_chunks_per_query",
+    "limits.max_fetched_chunk_bytes_per_query",
     "limits.max_total_query_length",
     "limits.max_partial_query_length",
     "limits.max_query_lookback",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
+use model::tenant_limits::Limit;
 
 use super::refusal::Refusal;
 use crate::limits::Limits;
@@ -58,7 +59,7 @@ pub(super) async fn receive(
             "the body declares {decoded_len} decoded bytes, more than {} (ingest.max_decoded_bytes, or max_request_size_bytes of the tenant): send smaller batches",
             limits.max_decoded_bytes
         );
-        return Err(Refusal::bad(reason));
+        return Err(Refusal { limit: Some(Limit::MaxRequestSize), ..Refusal::bad(reason) });
     }
     // No encoder makes more of a message than this; it stands in where the sender does not announce a length.
     let most = snap::raw::max_compress_len(decoded_len).clamp(64, limits.max_body_bytes);

@@ -208,7 +208,11 @@ async fn take(
     )
     .await
     {
-        Ok(received) => received?,
+        Ok(received) => received.inspect_err(|refusal| {
+            if let Some(limit) = refusal.limit {
+                state.tenant_limits.refused(&tenant, limit, 1);
+            }
+        })?,
         Err(_) => {
             // Not a 408, which senders take for final: the samples would be lost for a slow line.
             let reason = format!("the body did not arrive within {} s", limits.max_body_time.as_secs_f64());

@@ -3,6 +3,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use model::tenant_limits::Limit;
 use tsdb::db::WriteError;
 
 use crate::memory::{NoMemory, RETRY_AFTER_SECONDS};
@@ -18,11 +19,19 @@ pub(super) struct Refusal {
     pub(super) gave_up: bool,
     /// When a sender should come again, where the answer asks it to.
     pub(super) retry_after_s: u32,
+    /// The limit of the tenant that the request ran into as a whole.
+    pub(super) limit: Option<Limit>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Refusal { status, reason: reason.into(), gave_up: false, retry_after_s: RETRY_AFTER_SECONDS }
+        Refusal {
+            status,
+            reason: reason.into(),
+            gave_up: false,
+            retry_after_s: RETRY_AFTER_SECONDS,
+            limit: None,
+        }
     }
 
     pub(super) fn bad(reason: impl Into<String>) -> Self {

@@ -26,6 +26,16 @@ pub trait Sink {
         Ok(self.series(labels))
     }
 
+    /// When the newest sample of the tenant is, and that of one of its series: where these are not known
+    /// nothing is late.
+    fn newest_ms(&self) -> Option<i64> {
+        None
+    }
+
+    fn newest_of(&self, _series: SeriesRef) -> Option<i64> {
+        None
+    }
+
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64);
     fn histogram(&mut self, series: SeriesRef, ts_ms: i64, value: Arc<Histogram>, start_ts_ms: i64);
     /// `labels` are ascending by name, unique and without empty values. What is a duplicate or late is for
@@ -119,6 +129,14 @@ impl Sink for CachingSink {
         limits: &SeriesLimits,
     ) -> Result<SeriesRef, TooManySeries> {
         self.appender.series_within(labels, limits)
+    }
+
+    fn newest_ms(&self) -> Option<i64> {
+        self.appender.newest_ms()
+    }
+
+    fn newest_of(&self, series: SeriesRef) -> Option<i64> {
+        self.appender.newest_of(series)
     }
 
     fn float(&mut self, series: SeriesRef, ts_ms: i64, value: f64, start_ts_ms: i64) {

@@ -9,12 +9,13 @@ use std::collections::HashSet;
 
 use model::keyed_hash::keyed_hash;
 use model::labels::METRIC_NAME;
+use model::tenant_limits::Limit;
 use tsdb::head::LabelPairs;
 
 use super::histogram;
 use super::sink::Sink;
 use super::v1::metric_kind;
-use super::validate::{Float, Outcome, Validator, samples_limit};
+use super::validate::{Float, Outcome, Validator, samples_limit, too_many_labels};
 use super::walk::{Message, walk};
 use super::wire::{BYTES, DecodeError, FIXED64, Fault, Reader, VARINT, key};
 use crate::limits::Limits;
@@ -406,6 +407,9 @@ impl<'a> Request<'a> {
                 // Their names are wanted for the answer.
                 _ = resolve_labels(&state.refs, validator, &self.symbols);
             }
+            if reason == Reason::TooManyLabels {
+                validator.ran_into(Limit::MaxLabelNames);
+            }
             validator.refuse_series(reason, &why);
             return Ok(());
         }
@@ -458,8 +462,7 @@ fn count_problem<S: Sink>(
         return Some((Reason::BadReference, format!("{refs} label references, which do not make pairs")));
     }
     if state.more_refs > 0 {
-        let why =
-            format!("{} labels, more than {} (ingest.max_labels)", refs / 2, validator.limits.max_labels);
+        let why = too_many_labels(refs / 2, validator.limits);
         return Some((Reason::TooManyLabels, why));
     }
     // Upstream's sender puts exemplars into series of their own, so that one with nothing but exemplars is no

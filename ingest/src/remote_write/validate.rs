@@ -68,6 +68,7 @@ pub(crate) struct Validator<'a, 'p, S> {
     pub(crate) limits: &'p Limits,
     sink: &'p mut S,
     accepted_ms: RangeInclusive<i64>,
+    lateness: Lateness,
     now_ms: i64,
     labels: Vec<(&'a str, &'a str)>,
     /// Pairs beyond the limit: counted, not kept.
@@ -103,10 +104,12 @@ pub(crate) struct Validator<'a, 'p, S> {
 impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     /// At most `samples_limit` samples will be taken.
     pub(crate) fn new(samples_limit: usize, limits: &'p Limits, now_ms: i64, sink: &'p mut S) -> Self {
+        let lateness = Lateness::of(limits, sink);
         Validator {
             limits,
             sink,
             accepted_ms: limits.accepted_ms(now_ms),
+            lateness,
             now_ms,
             labels: Vec::with_capacity(32),
             more_labels: 0,
@@ -167,8 +170,55 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     pub(crate) fn wants_labels(&self) -> bool {
         self.known.is_some()
             && !((self.exemplars.is_empty() || !self.tells_of_exemplars)
-                && self.floats.iter().all(|f| self.accepted_ms.contains(&f.ts_ms))
-                && self.histograms.iter().all(|h| h.value.is_ok() && self.accepted_ms.contains(&h.ts_ms)))
+                && self.floats.iter().all(|f| self.is_fine(f.ts_ms))
+                && self.histograms.iter().all(|h| h.value.is_ok() && self.is_fine(h.ts_ms)))
+    }
+
+    /// Whether a sample of this time is taken, whatever its series has.
+    #[inline]
+    fn is_fine(&self, ts_ms: i64) -> bool {
+        self.accepted_ms.contains(&ts_ms) && ts_ms >= self.lateness.any_from_ms
+    }
+
+    /// Whether a sample that is further behind its tenant's newest than late ones may be is left out: all but
+    /// those that come in order and are not much later.
+    #[cold]
+    fn is_too_late(&mut self, ts_ms: i64, series: &mut Option<SeriesRef>) -> bool {
+        if ts_ms < self.lateness.in_order_from_ms {
+            return true;
+        }
+        // One that may not be made is refused for that.
+        let Some(series) = self.stored_series(series) else { return false };
+        self.sink.newest_of(series).is_some_and(|newest| ts_ms <= newest)
+    }
+
+    /// Leaves a sample out where its time says so.
+    fn left_out(&mut self, ts_ms: i64, series: &mut Option<SeriesRef>) -> bool {
+        if self.is_fine(ts_ms) {
+            return false;
+        }
+        if !self.accepted_ms.contains(&ts_ms) {
+            out_of_bounds(&mut self.outcome, &self.labels, ts_ms, self.now_ms, self.limits);
+            return true;
+        }
+        let too_late = self.is_too_late(ts_ms, series);
+        if too_late {
+            self.refuse_late(ts_ms);
+        }
+        too_late
+    }
+
+    #[cold]
+    fn refuse_late(&mut self, ts_ms: i64) {
+        let limit = Limit::OutOfOrderWindow;
+        self.outcome.rejected.note_limit(limit, 1);
+        let (labels, lateness) = (&self.labels, &self.lateness);
+        self.outcome.rejected.add(Reason::TooLate, 1, || {
+            let behind = limit.shown(lateness.newest_ms.saturating_sub(ts_ms).max(0) as u64);
+            let what = format!("is {behind} behind the newest of its tenant");
+            let why = limit.refusal(what, lateness.window_ms as u64);
+            format!("series {}: the sample at {ts_ms} ms {why}", show(labels))
+        });
     }
 
     #[inline]
@@ -303,6 +353,13 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         }
     }
 
+    /// Counts the samples of the series at hand as refused by a limit.
+    #[cold]
+    pub(crate) fn ran_into(&mut self, limit: Limit) {
+        let samples = (self.floats.len() + self.histograms.len()) as u64;
+        self.outcome.rejected.note_limit(limit, samples);
+    }
+
     /// Ends a series that a reason outside of its labels condemns.
     #[cold]
     pub(crate) fn refuse_series(&mut self, reason: Reason, why: &str) {
@@ -345,8 +402,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
             }
             Err(LabelFault { reason, limit, why }) => {
                 if let Some(limit) = limit {
-                    let samples = (self.floats.len() + self.histograms.len()) as u64;
-                    self.outcome.rejected.note_limit(limit, samples);
+                    self.ran_into(limit);
                 }
                 self.refuse_series(reason, &why);
                 false
@@ -386,10 +442,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         }
         if self.more_labels > 0 {
             let have = self.labels.len() + self.more_labels;
-            let why = format!(
-                "{have} labels, more than {} (ingest.max_labels, or max_label_names_per_series of the tenant)",
-                limits.max_labels
-            );
+            let why = too_many_labels(have, limits);
             return Err(LabelFault::by_limit(Reason::TooManyLabels, Limit::MaxLabelNames, why));
         }
         let (mut sorted, mut any_empty, mut named, mut bytes) = (true, false, false, 0);
@@ -439,8 +492,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
         let mut series = self.known;
         let mut floats = std::mem::take(&mut self.floats);
         for f in floats.drain(..) {
-            if !self.accepted_ms.contains(&f.ts_ms) {
-                out_of_bounds(&mut self.outcome, &self.labels, f.ts_ms, self.now_ms, self.limits);
+            if self.left_out(f.ts_ms, &mut series) {
                 continue;
             }
             let Some(series) = self.stored_series(&mut series) else {
@@ -503,8 +555,7 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
                     continue;
                 }
             };
-            if !self.accepted_ms.contains(&h.ts_ms) {
-                out_of_bounds(&mut self.outcome, &self.labels, h.ts_ms, self.now_ms, self.limits);
+            if self.left_out(h.ts_ms, series) {
                 continue;
             }
             let Some(series) = self.stored_series(series) else {
@@ -582,6 +633,35 @@ impl<'a, 'p, S: Sink> Validator<'a, 'p, S> {
     }
 }
 
+/// How late samples of a tenant may be.
+struct Lateness {
+    window_ms: i64,
+    /// The newest sample of the tenant, where there is a limit.
+    newest_ms: i64,
+    /// From when on any sample is taken, and from when on those that are the newest of their series.
+    any_from_ms: i64,
+    in_order_from_ms: i64,
+}
+
+/// How far behind its tenant's newest a sample may be that comes in order, as in Prometheus.
+const IN_ORDER_MS: i64 = 3_600_000;
+
+impl Lateness {
+    fn of(limits: &Limits, sink: &impl Sink) -> Lateness {
+        match limits.out_of_order_ms.zip(sink.newest_ms()) {
+            Some((window_ms, newest_ms)) => Lateness {
+                window_ms,
+                newest_ms,
+                any_from_ms: newest_ms.saturating_sub(window_ms),
+                in_order_from_ms: newest_ms.saturating_sub(window_ms.max(IN_ORDER_MS)),
+            },
+            None => {
+                Lateness { window_ms: 0, newest_ms: 0, any_from_ms: i64::MIN, in_order_from_ms: i64::MIN }
+            }
+        }
+    }
+}
+
 /// What is wrong with the labels of a series.
 struct LabelFault {
     reason: Reason,
@@ -598,6 +678,14 @@ impl LabelFault {
     fn by_limit(reason: Reason, limit: Limit, why: String) -> LabelFault {
         LabelFault { reason, limit: Some(limit), why }
     }
+}
+
+/// Says of a series that it has more labels than it may.
+pub(crate) fn too_many_labels(have: usize, limits: &Limits) -> String {
+    format!(
+        "{have} labels, more than {} (ingest.max_labels, or max_label_names_per_series of the tenant)",
+        limits.max_labels
+    )
 }
 
 /// A name and a value alone.
@@ -640,15 +728,15 @@ fn out_of_bounds(outcome: &mut Outcome, labels: &[(&str, &str)], ts_ms: i64, now
         let what = if ts_ms < 0 {
             "before 1970".to_string()
         } else if ts_ms > now_ms {
-            format!(
-                "{} s in the future, more than {} s are not taken (ingest.max_ahead, or creation_grace_period of the tenant)",
-                ts_ms.saturating_sub(now_ms) / 1000,
-                limits.max_ahead_ms / 1000
-            )
+            let limit = Limit::CreationGracePeriod;
+            let what = format!("{} in the future", limit.shown(ts_ms.saturating_sub(now_ms) as u64));
+            limit.refusal(what, limits.max_ahead_ms as u64)
         } else if let Some(grace_ms) =
             limits.past_grace_ms.filter(|grace| *grace < limits.retention_ms.unwrap_or(i64::MAX))
         {
-            format!("older than {} s, the limit of this tenant (past_grace_period)", grace_ms / 1000)
+            let limit = Limit::PastGracePeriod;
+            let what = format!("{} old", limit.shown(now_ms.saturating_sub(ts_ms).max(0) as u64));
+            limit.refusal(what, grace_ms as u64)
         } else {
             format!("older than the retention of {} s", limits.retention_ms.unwrap_or(0) / 1000)
         };

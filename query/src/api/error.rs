@@ -142,14 +142,9 @@ impl PlainError {
     }
 }
 
-/// Limits and what the storage cannot do are the server's errors here.
 impl From<ApiError> for PlainError {
     fn from(e: ApiError) -> PlainError {
-        let status = match (e.status, e.kind) {
-            (Some(status), _) => status,
-            (None, ErrorType::Execution) => StatusCode::INTERNAL_SERVER_ERROR,
-            (None, kind) => kind.status(),
-        };
+        let status = e.status();
         PlainError { status, text: e.text, kind: e.kind }
     }
 }

@@ -106,6 +106,7 @@ impl ApiState {
         let all = &self.config().tenant_limits;
         let limits = all.of(&tenant);
         let budget = self.0.engine.tenant_budget(timeout, &limits);
+        budget.share_cores(self.0.cores.enter(&tenant));
         let cancel = CancelOnDrop::new(budget.clone());
         let permit = self.permit(&tenant, class, timeout, &limits).await?;
         let metrics = self.config().metrics.clone();

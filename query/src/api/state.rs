@@ -11,7 +11,7 @@ use model::head_stats::HeadStats;
 use model::identity::Tenants;
 use model::matcher::Matcher;
 use model::sample::Metadata;
-use model::source::{Budget, MemoryPool, Source, SourceError};
+use model::source::{Budget, CoreShares, MemoryPool, Source, SourceError};
 use model::tenant::TenantId;
 use model::tenant_limits::LimitsByTenant;
 use tokio::sync::Semaphore;
@@ -407,6 +407,8 @@ pub(in crate::api) struct Inner {
     pub lookups: Arc<Queue>,
     /// Queries that have given their permit back while their client does not read; each still has a thread.
     pub waiting: Arc<Semaphore>,
+    /// The cores, and which tenants compute on them.
+    pub cores: Arc<CoreShares>,
     /// Queries that are not tried on the runtime's threads.
     pub large: LargeQueries,
     /// Results that are kept, if any are.
@@ -430,6 +432,7 @@ impl ApiState {
         ApiState(Arc::new(Inner {
             engine,
             running: Arc::new(Running::new(config.active_queries.clone())),
+            cores: CoreShares::new(std::thread::available_parallelism().map_or(1, usize::from)),
             large: LargeQueries::default(),
             results,
             waiting: Arc::new(Semaphore::new(waiting)),

@@ -15,7 +15,7 @@ use crate::value::QueryError;
 impl Evaluator<'_> {
     /// Any expression but a range vector.
     pub fn eval(&mut self, expr: &PlanExpr) -> Result<Val, QueryError> {
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         if self.steps.count == 0 {
             return Ok(match expr.kind {
                 ValueType::Scalar => Val::Scalar(Vec::new()),
@@ -179,7 +179,7 @@ impl Evaluator<'_> {
         names: Names,
         sink: &mut dyn FnMut(Row) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         if self.steps.count > 0 {
             match &expr.node {
                 PlanNode::Selector(s) => return self.instant_rows(s, sink),

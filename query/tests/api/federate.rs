@@ -151,5 +151,5 @@ async fn federate_of_many_series_comes_whole() {
     assert!(text.ends_with("m{i=\"02999\",instance=\"\"} 2999 600000\n"));
     let limited = api_of(Arc::new(sample_data()), |c| c.engine.max_memory_bytes = 400);
     let refused = federate(&limited, "match[]={__name__!=\"\"}", "*/*").await;
-    assert_eq!(refused.status, 500, "{}", refused.text);
+    assert_eq!(refused.status, 422, "{}", refused.text);
 }

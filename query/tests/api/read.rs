@@ -235,5 +235,5 @@ async fn read_of_nonsense_is_a_plain_400() {
     }
     let small = api_of(Arc::new(super::frame::sample_data()), |c| c.engine.max_memory_bytes = 20_000);
     let (status, _, body) = ask(&small, &query(0, 1_000_000, &[(2, "__name__", ".+")])).await;
-    assert_eq!(status, 500, "{}", String::from_utf8_lossy(&body));
+    assert_eq!(status, 422, "{}", String::from_utf8_lossy(&body));
 }

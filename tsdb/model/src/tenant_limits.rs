@@ -67,10 +67,14 @@ limits! {
         "use shorter values";
     CreationGracePeriod = "creation_grace_period", Milliseconds, "ingest.max_ahead", "set the clock right";
     PastGracePeriod = "past_grace_period", Milliseconds, "limits.past_grace_period", "send samples sooner";
+    OutOfOrderWindow = "out_of_order_time_window", Milliseconds, "limits.out_of_order_time_window",
+        "send samples in order or sooner";
     MaxRequestSize = "max_request_size_bytes", Bytes, "ingest.max_decoded_bytes", "send smaller batches";
     MaxFetchedSeries = "max_fetched_series_per_query", Count, "limits.max_fetched_series_per_query",
         "ask for fewer series";
     MaxFetchedChunks = "max_fetched_chunks_per_query", Count, "limits.max_fetched_chunks_per_query",
+        "ask for fewer series or a shorter time";
+    MaxFetchedBytes = "max_fetched_chunk_bytes_per_query", Bytes, "limits.max_fetched_chunk_bytes_per_query",
         "ask for fewer series or a shorter time";
     MaxQueryMemory = "max_estimated_memory_consumption_per_query", Bytes, "query.max_memory_bytes",
         "ask for fewer series, a shorter range or a longer step";

@@ -71,6 +71,11 @@ impl Rows {
         &self.series[at as usize]
     }
 
+    fn newest_ms(&self) -> Option<i64> {
+        let floats = self.floats.iter().map(|r| r.ts_ms);
+        floats.chain(self.histograms.iter().map(|r| r.ts_ms)).max()
+    }
+
     fn oldest_ms(&self) -> Option<i64> {
         let floats = self.floats.iter().map(|r| r.ts_ms);
         floats.chain(self.histograms.iter().map(|r| r.ts_ms)).min()
@@ -149,6 +154,16 @@ impl Appender {
             mine.push(series.clone());
             found[at] = Some(SeriesRef(mine.len() as u32 - 1));
         });
+    }
+
+    /// When the newest sample of the tenant is, as far as this process wrote it.
+    pub fn newest_ms(&self) -> Option<i64> {
+        self.tenant.newest_ms()
+    }
+
+    /// When the newest sample of a series in the head is.
+    pub fn newest_of(&self, series: SeriesRef) -> Option<i64> {
+        self.rows.series(series.0).range_ms(0..=u64::MAX).map(|(_, newest)| newest)
     }
 
     pub fn tenant(&self) -> &TenantId {
@@ -352,6 +367,9 @@ impl Appender {
             }
         }
         head.finish();
+        if let Some(newest_ms) = rows.newest_ms() {
+            self.tenant.wrote_until(newest_ms);
+        }
         // After they are in the head, and before the write is acknowledged.
         let floats = rows.floats.iter().map(|r| r.ts_ms);
         let written = floats.chain(rows.histograms.iter().map(|r| r.ts_ms));

@@ -13,7 +13,7 @@ use model::keyed_hash::keyed_hash;
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::at_once::{may_read_series, may_wait};
-use model::source::{Budget, SourceError};
+use model::source::{Budget, Charge, SourceError};
 
 /// Series from which on a selection is kept: fewer are found sooner than they are looked up.
 const MANY_SERIES: usize = 64;
@@ -56,16 +56,17 @@ fn key(tenant: &TenantHead, matchers: &[Matcher]) -> Key {
 
 impl Head {
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order;
-    /// out of the cache where it has them.
+    /// out of the cache where it has them. `held` is charged with labels that were made for it.
     pub(super) fn selected(
         &self,
         tenant: &TenantHead,
         matchers: &[Matcher],
         budget: &Budget,
         cache: Option<&BlockCache>,
+        held: &mut Charge,
     ) -> Result<Vec<(Labels, Arc<Series>)>, SourceError> {
         let Some(cache) = cache else {
-            return self.matching(tenant, &self.settled(tenant, matchers, budget)?);
+            return self.matching(tenant, &self.settled(tenant, matchers, budget)?, held);
         };
         let key = key(tenant, matchers);
         // Selections of few series are never there, and not being there is no miss.
@@ -90,7 +91,7 @@ impl Head {
             kept.came.store(came, Ordering::Relaxed);
             return Ok(self.of_kept(&kept));
         }
-        let found = self.in_order(&ids, &sets);
+        let found = self.in_order(&ids, &sets, held)?;
         drop(sets);
         if found.len() >= MANY_SERIES {
             let series = found.iter().map(|(labels, series)| (labels.clone(), series.id)).collect();
@@ -142,7 +143,8 @@ mod tests {
         cache: Option<&BlockCache>,
     ) -> Vec<Labels> {
         let matchers = std::slice::from_ref(matcher);
-        let found = head.selected(tenant, matchers, &Budget::unlimited(), cache).unwrap();
+        let found =
+            head.selected(tenant, matchers, &Budget::unlimited(), cache, &mut Charge::default()).unwrap();
         assert!(found.iter().all(|(labels, series)| *labels == head.labels_of(series)));
         found.into_iter().map(|(labels, _)| labels).collect()
     }

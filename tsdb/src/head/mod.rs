@@ -34,11 +34,11 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
-use label_sets::LabelSets;
+use label_sets::{LabelSet, LabelSets};
 use model::labels::{Labels, METRIC_NAME};
 use model::sample::Value;
-use model::source::SourceError;
 use model::source::at_once::{may_read_series, may_wait};
+use model::source::{Charge, SourceError};
 use model::tenant::TenantId;
 use numbers::{ById, spread};
 use samples::Put;
@@ -147,6 +147,7 @@ impl Head {
                 metadata: RwLock::default(),
                 metadata_bytes: AtomicU64::new(0),
                 metadata_room: self.metadata_room.clone(),
+                newest_ms: AtomicI64::new(i64::MIN),
             })
         };
         self.tenants.write().entry(id.clone()).or_insert_with(new).clone()
@@ -357,11 +358,24 @@ impl Head {
         self.time_bounds.first_ms()
     }
 
+    /// The series of a tenant that satisfy all matchers, in no order that means anything.
+    pub fn picked(
+        &self,
+        tenant: &TenantHead,
+        matchers: &[model::matcher::Matcher],
+    ) -> Result<Vec<Arc<Series>>, SourceError> {
+        let sets = self.labels.read();
+        let ids = tenant.postings.read().select(matchers, sets.symbols());
+        Ok(self.series_of(&ids))
+    }
+
     /// The series of a tenant that satisfy all matchers, with their labels, in [`Labels::series_cmp`] order.
+    /// `held` is charged with what the labels take, which may be far more than the head has of them.
     pub fn matching(
         &self,
         tenant: &TenantHead,
         matchers: &[model::matcher::Matcher],
+        held: &mut Charge,
     ) -> Result<Vec<(Labels, Arc<Series>)>, SourceError> {
         let sets = match self.labels.try_read() {
             Some(sets) => sets,
@@ -373,7 +387,7 @@ impl Head {
         };
         let ids = tenant.postings.read().select(matchers, sets.symbols());
         may_read_series(ids.len() as usize)?;
-        Ok(self.in_order(&ids, &sets))
+        self.in_order(&ids, &sets, held)
     }
 
     /// The series of a tenant by metric, metrics in order, the series of one in no order; those without a
@@ -395,26 +409,50 @@ impl Head {
         groups
     }
 
-    /// The series of these numbers with their labels, in [`Labels::series_cmp`] order.
-    pub fn numbered(&self, ids: &RoaringBitmap) -> Vec<(Labels, Arc<Series>)> {
-        self.in_order(ids, &self.labels.read())
-    }
-
-    fn in_order(&self, ids: &RoaringBitmap, sets: &LabelSets) -> Vec<(Labels, Arc<Series>)> {
-        let series: Vec<Arc<Series>> = {
-            let by_id = self.by_id.read();
-            ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone()).collect()
-        };
-        let label_sets: Vec<_> = series.iter().map(|s| s.labels).collect();
-        let with_labels = |s: &Arc<Series>| (labels_with(s, sets), s.clone());
-        match order::sorted(sets, &label_sets, true) {
-            Some(order) => order.iter().map(|at| with_labels(&series[*at as usize])).collect(),
+    /// The series of these numbers, in [`Labels::series_cmp`] order of their labels. Those are not made: they
+    /// may be far longer than what the head has of them.
+    pub fn numbered(&self, ids: &RoaringBitmap) -> Vec<Arc<Series>> {
+        let sets = self.labels.read();
+        let series = self.series_of(ids);
+        match order::sorted(&sets, &label_sets_of(&series), true) {
+            Some(order) => order.iter().map(|at| series[*at as usize].clone()).collect(),
             None => {
-                let mut found: Vec<_> = series.iter().map(with_labels).collect();
+                // Few series in a head of many texts.
+                let mut found: Vec<_> = series.iter().map(|s| (labels_with(s, &sets), s.clone())).collect();
                 found.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
-                found
+                found.into_iter().map(|(_, series)| series).collect()
             }
         }
+    }
+
+    fn series_of(&self, ids: &RoaringBitmap) -> Vec<Arc<Series>> {
+        let by_id = self.by_id.read();
+        ids.iter().filter_map(|id| by_id.series.get(id as usize)?.clone()).collect()
+    }
+
+    fn in_order(
+        &self,
+        ids: &RoaringBitmap,
+        sets: &LabelSets,
+        held: &mut Charge,
+    ) -> Result<Vec<(Labels, Arc<Series>)>, SourceError> {
+        let series = self.series_of(ids);
+        let mut made = Vec::with_capacity(series.len());
+        let mut make = |s: &Arc<Series>| {
+            let labels = labels_with(s, sets);
+            held.add_later(labels.byte_len() as u64)?;
+            made.push((labels, s.clone()));
+            Ok::<_, SourceError>(())
+        };
+        match order::sorted(sets, &label_sets_of(&series), true) {
+            Some(order) => order.iter().try_for_each(|at| make(&series[*at as usize]))?,
+            None => {
+                series.iter().try_for_each(make)?;
+                made.sort_unstable_by(|a, b| a.0.series_cmp(&b.0));
+            }
+        }
+        held.settle()?;
+        Ok(made)
     }
 
     /// Runs `f` for every series of a tenant, in no order that means anything. No lock is held meanwhile.
@@ -518,6 +556,10 @@ impl Writing<'_> {
             let _ = first.compare_exchange(i64::MIN, self.first, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
+}
+
+fn label_sets_of(series: &[Arc<Series>]) -> Vec<LabelSet> {
+    series.iter().map(|s| s.labels).collect()
 }
 
 fn labels_with(series: &Series, sets: &LabelSets) -> Labels {

@@ -2,6 +2,7 @@
 //! samples looked at; and the labels of series.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use roaring::RoaringBitmap;
@@ -13,7 +14,7 @@ use super::{ById, Head, TenantHead, order};
 use model::labels::Labels;
 use model::matcher::Matcher;
 use model::source::at_once::may_read_series;
-use model::source::{Budget, SourceError};
+use model::source::{Budget, Charge, SourceError};
 
 /// Values of a label that are looked at one by one rather than that all its carriers are made into one set,
 /// which is kept along from then on.
@@ -99,6 +100,17 @@ fn selected(postings: &Postings, symbols: &Symbols, selectors: &[Vec<Matcher>]) 
     selectors.iter().map(|s| postings.select(s, symbols)).reduce(|all, more| all | more)
 }
 
+/// Texts in order as strings of their own, charged while they are made: who gets them charges them.
+fn made_of(mut texts: Vec<&str>, budget: &Arc<Budget>) -> Result<Vec<String>, SourceError> {
+    texts.sort_unstable();
+    let mut held = Charge::of(budget);
+    let mut make = |text: &str| {
+        held.add_later(text.len() as u64)?;
+        Ok(text.to_string())
+    };
+    texts.into_iter().map(&mut make).collect()
+}
+
 impl Head {
     /// Names of the labels of a tenant's series, ascending. Any of `selectors` may match (none: every
     /// series), and the series must have a sample of `generations` within `range` (milliseconds, ends
@@ -109,9 +121,10 @@ impl Head {
         selectors: &[Vec<Matcher>],
         generations: RangeInclusive<u64>,
         range: (i64, i64),
-    ) -> Vec<String> {
+        budget: &Arc<Budget>,
+    ) -> Result<Vec<String>, SourceError> {
         if !self.may_hold(&generations, range) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let (sets, postings, by_id) = (self.labels.read(), tenant.postings.read(), self.by_id.read());
         let symbols = sets.symbols();
@@ -130,7 +143,7 @@ impl Head {
             let mut names: Vec<&str> = all.map(|name| symbols.text(*name)).collect();
             names.sort_unstable();
             names.dedup();
-            return names.into_iter().map(str::to_string).collect();
+            return made_of(names, budget);
         }
         let carried = postings.iter().filter(|(name, values)| {
             // Of a label that no series of the selection carries, all values would be looked at.
@@ -142,27 +155,25 @@ impl Head {
                 None => values.values().any(|ids| touched.some_of(ids)),
             }
         });
-        let mut names: Vec<String> = carried.map(|(name, _)| symbols.text(name).to_string()).collect();
-        names.sort_unstable();
-        names
+        made_of(carried.map(|(name, _)| symbols.text(name)).collect(), budget)
     }
 
     /// Values of one label, ascending; see [`Head::label_names`] for the rest.
     pub fn label_values(
         &self,
-        tenant: &TenantHead,
-        name: &str,
+        (tenant, name): (&TenantHead, &str),
         selectors: &[Vec<Matcher>],
         generations: RangeInclusive<u64>,
         range: (i64, i64),
-    ) -> Vec<String> {
+        budget: &Arc<Budget>,
+    ) -> Result<Vec<String>, SourceError> {
         if !self.may_hold(&generations, range) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let (sets, postings, by_id) = (self.labels.read(), tenant.postings.read(), self.by_id.read());
         let symbols = sets.symbols();
-        let Some(name) = symbols.find(name) else { return Vec::new() };
-        let Some(values) = postings.values(name) else { return Vec::new() };
+        let Some(name) = symbols.find(name) else { return Ok(Vec::new()) };
+        let Some(values) = postings.values(name) else { return Ok(Vec::new()) };
         let selected = selected(&postings, symbols, selectors);
         let mut touched = Touched::new(&by_id, selected, generations, range);
         if let Some(few) = touched.few(FEW_SERIES.min(SERIES_PER_VALUE * values.len() as u64)) {
@@ -173,14 +184,10 @@ impl Head {
                     seen.extend(value);
                 }
             }
-            let mut values: Vec<&str> = seen.iter().map(|value| symbols.text(*value)).collect();
-            values.sort_unstable();
-            return values.into_iter().map(str::to_string).collect();
+            return made_of(seen.iter().map(|value| symbols.text(*value)).collect(), budget);
         }
         let carried = values.iter().filter(|(_, ids)| touched.some_of(ids));
-        let mut values: Vec<&str> = carried.map(|(value, _)| symbols.text(*value)).collect();
-        values.sort_unstable();
-        values.into_iter().map(str::to_string).collect()
+        made_of(carried.map(|(value, _)| symbols.text(*value)).collect(), budget)
     }
 
     /// Labels of a tenant's series, ascending in [`Labels`]' order; see [`Head::label_names`] for the rest.
@@ -190,7 +197,7 @@ impl Head {
         selectors: &[Vec<Matcher>],
         generations: RangeInclusive<u64>,
         range: (i64, i64),
-        budget: &Budget,
+        budget: &Arc<Budget>,
     ) -> Result<Vec<Labels>, SourceError> {
         if !self.may_hold(&generations, range) {
             return Ok(Vec::new());
@@ -212,15 +219,23 @@ impl Head {
             }
             series
         };
-        let labels = |set: &LabelSet| Labels::from_sorted(sets.pairs(*set));
-        Ok(match order::sorted(&sets, &series, false) {
-            Some(order) => order.iter().map(|at| labels(&series[*at as usize])).collect(),
+        // While they are made: who gets them charges them.
+        let mut held = Charge::of(budget);
+        let mut found = Vec::with_capacity(series.len());
+        let mut make = |set: &LabelSet| {
+            let labels = Labels::from_sorted(sets.pairs(*set));
+            held.add_later(labels.byte_len() as u64)?;
+            found.push(labels);
+            Ok::<_, SourceError>(())
+        };
+        match order::sorted(&sets, &series, false) {
+            Some(order) => order.iter().try_for_each(|at| make(&series[*at as usize]))?,
             None => {
-                let mut found: Vec<Labels> = series.iter().map(labels).collect();
+                series.iter().try_for_each(make)?;
                 found.sort_unstable();
-                found
             }
-        })
+        }
+        Ok(found)
     }
 }
 
@@ -245,7 +260,7 @@ mod tests {
         }
         let names = |metric: &str, range| {
             let selectors = [vec![Matcher::equal("__name__", metric)]];
-            head.label_names(&tenant, &selectors, 0..=u64::MAX, range)
+            head.label_names(&tenant, &selectors, 0..=u64::MAX, range, &Budget::unlimited()).unwrap()
         };
         for _ in 0..2 {
             assert_eq!(names("even", (0, 500)), ["__name__", "device", "pod"]);
@@ -254,6 +269,9 @@ mod tests {
             assert_eq!(names("even", (199, 500)), Vec::<String>::new());
             assert_eq!(names("none", (0, 500)), Vec::<String>::new());
         }
-        assert_eq!(head.label_names(&tenant, &[], 0..=u64::MAX, (151, 151)), ["__name__", "late", "pod"]);
+        assert_eq!(
+            head.label_names(&tenant, &[], 0..=u64::MAX, (151, 151), &Budget::unlimited()).unwrap(),
+            ["__name__", "late", "pod"]
+        );
     }
 }

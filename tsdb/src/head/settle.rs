@@ -105,8 +105,8 @@ mod tests {
                 assert_eq!(matches!(settled, Cow::Owned(_)), expr != ".*-2.*", "the slow ones are replaced");
                 assert_eq!(settled[1].matches_empty(), matchers[1].matches_empty());
                 let ids = |matchers: &[Matcher]| -> Vec<u32> {
-                    let found = head.matching(&tenant, matchers).unwrap();
-                    found.into_iter().map(|(_, series)| series.id).collect()
+                    let found = head.picked(&tenant, matchers).unwrap();
+                    found.into_iter().map(|series| series.id).collect()
                 };
                 assert_eq!(ids(&settled), ids(&matchers));
                 // All there are match, so that the contrary finds none.

@@ -79,13 +79,14 @@ impl HeadSource {
             return Ok(self.walk(Vec::new(), min_t, max_t, budget));
         }
         let matchers = &selection.matchers;
-        let selected = self.head.selected(&self.tenant, matchers, &budget, self.cache.as_deref())?;
+        let mut held = Charge::of(&budget);
+        let cache = self.cache.as_deref();
+        let selected = self.head.selected(&self.tenant, matchers, &budget, cache, &mut held)?;
         let newest_only = selection.hints.newest_only;
         let look = |(labels, series): (Labels, Arc<Series>)| {
             let look = self.look(&labels, &series, (min_t, max_t), newest_only)?;
             Some((labels, look))
         };
-        let mut held = Charge::of(&budget);
         let mut looks = Vec::with_capacity(selected.len());
         let mut selected = selected.into_iter();
         while selected.len() > 0 {
@@ -137,7 +138,7 @@ impl HeadSource {
         let mut spans = Intervals::default();
         if min_t <= max_t && self.head.may_hold(&self.generations, (min_t, max_t)) {
             let matchers = self.head.settled(&self.tenant, matchers, budget)?;
-            for (_, series) in self.head.matching(&self.tenant, &matchers)? {
+            for series in self.head.picked(&self.tenant, &matchers)? {
                 for view in series.view(self.generations.clone(), min_t, max_t) {
                     view.spans_ms().for_each(|(a, b)| spans.add(a, b));
                 }
@@ -168,13 +169,15 @@ impl Source for HeadSource {
     fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         query.budget.check()?;
         let range = (query.min_t_ms, query.max_t_ms);
-        Ok(self.head.label_names(&self.tenant, &self.settled(query)?, self.generations.clone(), range))
+        let (settled, generations) = (self.settled(query)?, self.generations.clone());
+        self.head.label_names(&self.tenant, &settled, generations, range, &query.budget)
     }
 
     fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
         query.budget.check()?;
         let range = (query.min_t_ms, query.max_t_ms);
-        Ok(self.head.label_values(&self.tenant, name, &self.settled(query)?, self.generations.clone(), range))
+        let (settled, generations) = (self.settled(query)?, self.generations.clone());
+        self.head.label_values((&self.tenant, name), &settled, generations, range, &query.budget)
     }
 }
 
@@ -252,6 +255,15 @@ impl SeenTimelines {
     }
 }
 
+/// Series of which only the order was known, with their labels.
+fn with_labels(head: &Head, looks: Vec<(Labels, Look)>) -> Vec<(Labels, Look)> {
+    let labelled = |(labels, look)| match &look {
+        Look::Later(series) => (head.labels_of(series), look),
+        _ => (labels, look),
+    };
+    looks.into_iter().map(labelled).collect()
+}
+
 impl SeriesCursor for HeadCursor {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesColumns>>, SourceError> {
         loop {
@@ -262,11 +274,15 @@ impl SeriesCursor for HeadCursor {
             if views.is_empty() {
                 let Some((head, metrics)) = &mut self.metrics else { return Ok(None) };
                 let Some(ids) = metrics.next() else { return Ok(None) };
-                let series: Vec<_> =
-                    head.numbered(&ids).into_iter().map(|(labels, s)| (labels, Look::Later(s))).collect();
+                let later = |series| (Labels::empty(), Look::Later(series));
+                let series: Vec<_> = head.numbered(&ids).into_iter().map(later).collect();
                 self.rest = series.into_iter();
                 continue;
             }
+            let views = match &self.metrics {
+                Some((head, _)) => with_labels(head, views),
+                None => views,
+            };
             let (min_t, max_t) = (self.min_t, self.max_t);
             let (generations, times) = (self.generations.clone(), &self.times);
             let decode = |(labels, look): (Labels, Look)| {

@@ -25,6 +25,8 @@ pub struct TenantHead {
     /// Bytes of it: of this tenant, and the room that all share.
     pub(super) metadata_bytes: AtomicU64,
     pub(super) metadata_room: Arc<MetadataRoom>,
+    /// Of its newest sample that this process wrote; `i64::MIN` before the first.
+    pub(super) newest_ms: AtomicI64,
 }
 
 /// Memory for metadata of all tenants. It stays for as long as the process runs, so that it must leave room
@@ -44,6 +46,16 @@ pub const MAX_ENTRY_BYTES: u64 = 64 << 10;
 pub(super) const TENANT_BYTES: i64 = 1024;
 
 impl TenantHead {
+    /// When its newest sample is, as far as this process wrote any or replayed it.
+    pub fn newest_ms(&self) -> Option<i64> {
+        Some(self.newest_ms.load(Ordering::Relaxed)).filter(|newest| *newest != i64::MIN)
+    }
+
+    /// Notes that samples up to this time were written.
+    pub fn wrote_until(&self, t_ms: i64) {
+        self.newest_ms.fetch_max(t_ms, Ordering::Relaxed);
+    }
+
     /// Whether this is known of a metric, or there is no room to know more: metadata comes from outside and
     /// must have an end. What is known already is noted as heard at `now_ms`.
     pub fn knows(&self, metric: &str, metadata: &Metadata, now_ms: i64) -> bool {

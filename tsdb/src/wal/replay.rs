@@ -483,6 +483,11 @@ impl Bin {
                 Some((series, false)) => series,
             };
             samples += rows;
+            let of_floats = float_rows.iter().map(|i| floats[*i as usize].ts_ms);
+            let of_histograms = histogram_rows.iter().map(|i| histograms[*i as usize].1.ts_ms);
+            if let Some(newest) = of_floats.chain(of_histograms).max() {
+                series.tenant.wrote_until(newest);
+            }
             // A replay runs alone: no series leaves the head meanwhile, so that every put is taken.
             let row = |i: &u32| &floats[*i as usize];
             let values = |r: &FloatRow| (r.ts_ms, Value::Float(r.value), r.start_ts_ms);

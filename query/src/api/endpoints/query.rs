@@ -214,6 +214,8 @@ impl Asked {
         let limits = inner.config.tenant_limits.of(tenant);
         let place = Place { tenant: tenant.clone(), long: class == QueryClass::Long };
         let _turn = inner.queries.turn_at_once(place, tenant_limits::queue_bounds(&limits))?;
+        // Others make room for whoever asks what is small too.
+        drop(inner.cores.enter(tenant));
         let longest = self.timeout.map_or(LONGEST, |t| t.min(LONGEST));
         let budget = inner.engine.tenant_budget_at_once(Some(longest), &limits);
         // A bug shows itself on the other thread again, where it fails one request only.

@@ -30,6 +30,9 @@ pub enum ResponseType {
 const MOST_QUERIES: usize = 1_000;
 const MOST_MATCHERS: usize = 1_000;
 
+/// Kinds of answers that are looked at: there are two.
+const MOST_KINDS: usize = 64;
+
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -61,9 +64,11 @@ pub fn decode(message: &[u8]) -> Result<ReadRequest, RequestError> {
                 }
                 queries.push(query(message)?);
             }
-            (2, Value::Varint(kind)) => accepted.push(kind),
+            (2, Value::Varint(kind)) if accepted.len() < MOST_KINDS => accepted.push(kind),
             (2, Value::Bytes(mut packed)) => {
-                while let Some(kind) = model::codec::varint::take_u64(&mut packed) {
+                while accepted.len() < MOST_KINDS
+                    && let Some(kind) = model::codec::varint::take_u64(&mut packed)
+                {
                     accepted.push(kind);
                 }
             }

@@ -249,7 +249,7 @@ impl<'a> Described<'a> {
         // Which info series described a row last, and the row that they made: they rarely change.
         let mut last: Vec<Option<(Vec<usize>, usize)>> = vec![None; base.len()];
         for step in 0..steps {
-            ev.budget.check()?;
+            ev.budget.check_in_turn()?;
             if base.iter().all(|r| r.column.get(step).is_none()) {
                 continue;
             }

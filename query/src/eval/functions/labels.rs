@@ -220,7 +220,7 @@ fn sort_by_label(ev: &mut Evaluator<'_>, call: &Call, descending: bool) -> Resul
         let mut seen = HashSet::new();
         names.retain(|n| carried.contains(n.as_str()) && seen.insert(n.clone()));
         drop(carried);
-        ev.budget.check()?;
+        ev.budget.check_in_turn()?;
         rows.sort_by(|a, b| {
             let order = names
                 .iter()

@@ -32,7 +32,7 @@ fn scalar(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let frame = ev.eval_vector(&call.args[0])?;
     let mut values = Vec::with_capacity(ev.steps.count);
     for step in 0..ev.steps.count {
-        ev.budget.check()?;
+        ev.budget.check_in_turn()?;
         let mut floats = frame.rows.iter().filter_map(|r| r.column.float(step));
         values.push(match (floats.next(), floats.next()) {
             (Some(v), None) => v,
@@ -62,7 +62,7 @@ fn absent(ev: &mut Evaluator<'_>, call: &Call) -> Result<Val, QueryError> {
     let labels = call.args[0].as_selector().map_or_else(Labels::empty, Selector::absent_labels);
     let mut column = Column::new(ev.steps.count);
     for step in 0..ev.steps.count {
-        ev.budget.check()?;
+        ev.budget.check_in_turn()?;
         if frame.rows.iter().all(|r| r.column.get(step).is_none()) {
             column.set_float(step, 1.0);
         }

@@ -63,9 +63,9 @@ impl Evaluator<'_> {
         let range = (selection.min_t_ms, selection.max_t_ms);
         self.note_resolutions((func, None), &selection.hints.rollups, needs, looks, range);
         while let Some(batch) = cursor.next_batch()? {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             for series in batch {
-                self.budget.check()?;
+                self.budget.check_in_turn()?;
                 self.charge((size_of::<Option<Taken>>() * steps.count) as u64 + label_bytes(&series.labels))?;
                 let mut next = 0;
                 let taken = (0..steps.count).map(|step| {

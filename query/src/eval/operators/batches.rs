@@ -215,7 +215,7 @@ impl<'a> Evaluator<'a> {
         batches: &mut Batches<'a>,
         beside: bool,
     ) -> Result<NextBatch, QueryError> {
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         if let BatchSource::InMemory(rest) = &mut batches.source {
             let batch = |series| NextBatch::Batch(Batch { series, reserved: Reservation::default() });
             return Ok(rest.pop_front().map_or(NextBatch::End, batch));

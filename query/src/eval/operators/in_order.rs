@@ -130,7 +130,9 @@ impl<'a> Evaluator<'a> {
         take: &mut TakeMade<'_, Self, T>,
     ) -> Result<(), QueryError> {
         let reader = match (&batches.source, &batches.selection) {
-            (BatchSource::Cursor(_), Some(_)) if !order.ended => Reader::to_spare(),
+            (BatchSource::Cursor(_), Some(_)) if !order.ended && self.budget.may_have_help() => {
+                Reader::to_spare()
+            }
             _ => None,
         };
         let (Some(_reader), Some(selection)) = (reader, &batches.selection) else {
@@ -202,7 +204,7 @@ impl<'a> Evaluator<'a> {
             };
             first.pieces.start += 1;
             // What was stopped on the way is not used.
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             for made in made? {
                 first.taken += 1;
                 take(self, &first.batch.series[first.taken - 1], made)?;
@@ -234,7 +236,7 @@ impl<'a> Evaluator<'a> {
             true => (PARALLEL_FROM / (work / series).max(1)).clamp(1, 64),
             false => series,
         };
-        let pieces = spread.add(&batch.series, piece, wide);
+        let pieces = spread.add(&batch.series, piece, wide && self.budget.may_have_help());
         Ok(Pending { batch, pieces, taken: 0, wide })
     }
 }

@@ -197,7 +197,7 @@ impl Evaluator<'_> {
     fn through(&mut self, mut op: RowOp<'_>, rows: Vec<Row>) -> Result<Val, QueryError> {
         let mut made = Vec::with_capacity(rows.len());
         for row in rows {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             let row = op.apply(row)?;
             if op.makes_labels() {
                 self.charge(label_bytes(&row.labels))?;

@@ -165,7 +165,7 @@ impl Gathered<'_, '_, '_> {
             if !in_order {
                 break;
             }
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             let labels = if self.drops_name && !delayed { without_name(&labels) } else { labels };
             in_order = ascends(self.pipeline.final_labels(labels, self.drops_name)?);
         }
@@ -306,7 +306,7 @@ impl Evaluator<'_> {
         let Val::Vector(frame) = frame else { return Ok(Streaming::NotPossible) };
         let mut rows: Vec<(Labels, Row)> = Vec::with_capacity(frame.rows.len());
         for row in frame.rows.into_iter().filter(|r| !r.column.is_empty()) {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             let labels = pipeline.final_labels(row.labels.clone(), row.drop_name)?;
             self.charge(label_bytes(&labels))?;
             rows.push((labels, row));
@@ -328,7 +328,7 @@ impl Evaluator<'_> {
             return Ok(Streaming::Collected(Frame { rows: spread }));
         }
         for (_, row) in rows {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             let column = spread_column(&row.column, all);
             let row = pipeline.through(Row { column, ..row })?;
             pipeline.out(row)?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::SourceError;
+use super::core_shares::CoreShare;
 use super::fetches::Fetches;
 use super::memory_pool::{Evictable, MemoryPool};
 use crate::tenant_limits::{Limit, TenantLimits};
@@ -66,6 +67,7 @@ pub struct Budget {
     bytes_held: AtomicU64,
     bytes_peak: AtomicU64,
     fetches: Arc<Fetches>,
+    cores: OnceLock<CoreShare>,
 }
 
 /// What one query may at most; the default is anything.
@@ -79,6 +81,8 @@ pub struct BudgetBounds {
     /// Series and samples that it reads one after the other.
     pub max_series_read: u64,
     pub max_samples_read: u64,
+    /// Bytes of blocks that it fetches, from a store or a cache on disk.
+    pub max_bytes_fetched: u64,
     /// Whether it may be called off where memory is short and it holds the most.
     pub evictable: bool,
 }
@@ -91,6 +95,7 @@ impl Default for BudgetBounds {
             deadline: None,
             max_series_read: u64::MAX,
             max_samples_read: u64::MAX,
+            max_bytes_fetched: u64::MAX,
             evictable: false,
         }
     }
@@ -108,6 +113,7 @@ impl BudgetBounds {
             max_bytes: bound(Limit::MaxQueryMemory, self.max_bytes),
             max_series_read: bound(Limit::MaxFetchedSeries, self.max_series_read),
             max_samples_read: samples.min(self.max_samples_read),
+            max_bytes_fetched: bound(Limit::MaxFetchedBytes, self.max_bytes_fetched),
             ..self
         }
     }
@@ -157,6 +163,7 @@ impl Budget {
             bytes_held: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
             fetches: Arc::default(),
+            cores: OnceLock::new(),
         });
         if let Some(pool) = budget.pool.as_ref().filter(|_| bounds.evictable) {
             let query: Weak<Budget> = Arc::downgrade(&budget);
@@ -194,10 +201,36 @@ impl Budget {
             let allowed = self.bounds.max_samples_read / SAMPLES_PER_CHUNK;
             return Err(self.exceeds(Limit::MaxFetchedChunks, what, allowed));
         }
+        if self.bounds.max_bytes_fetched != u64::MAX {
+            let fetched = self.fetches.fetched();
+            if fetched.bytes + fetched.disk_bytes > self.bounds.max_bytes_fetched {
+                let what = format!("the query fetches {} bytes and more", fetched.bytes + fetched.disk_bytes);
+                return Err(self.exceeds(Limit::MaxFetchedBytes, what, self.bounds.max_bytes_fetched));
+            }
+        }
         match self.bounds.deadline {
             Some(d) if Instant::now() >= d => Err(SourceError::TimedOut),
             _ => Ok(()),
         }
+    }
+
+    /// Has the query compute on its tenant's part of the cores only.
+    pub fn share_cores(&self, share: CoreShare) {
+        let _ = self.cores.set(share);
+    }
+
+    /// As [`Budget::check`], and lets others compute for a while where it is their turn: for the thread that
+    /// evaluates the query, and not where something is locked.
+    pub fn check_in_turn(&self) -> Result<(), SourceError> {
+        if let Some(share) = self.cores.get() {
+            share.take_turn(|| self.check().is_ok());
+        }
+        self.check()
+    }
+
+    /// Whether other threads may compute for the query beside its own.
+    pub fn may_have_help(&self) -> bool {
+        self.cores.get().is_none_or(CoreShare::may_have_help)
     }
 
     #[cold]
@@ -264,11 +297,8 @@ impl Budget {
         let held = self.bytes_held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if held > self.bounds.max_bytes {
             self.give_back(bytes, samples);
-            self.note_exceeded(Limit::MaxQueryMemory);
-            return Err(SourceError::Limit(format!(
-                "query needs more than {} bytes of memory, the limit of one query (query.max_memory_bytes, or max_estimated_memory_consumption_per_query of the tenant): ask for fewer series, a shorter range or a longer step",
-                self.bounds.max_bytes
-            )));
+            let what = format!("the query needs {held} bytes of memory and more");
+            return Err(self.exceeds(Limit::MaxQueryMemory, what, self.bounds.max_bytes));
         }
         let Some(pool) = &self.pool else {
             self.bytes_peak.fetch_max(held, Ordering::Relaxed);

@@ -11,12 +11,17 @@ use super::{Budget, SourceError};
 pub struct Charge {
     budget: Option<Arc<Budget>>,
     bytes: u64,
+    /// Of [`Charge::add_later`], not yet charged.
+    later: u64,
 }
+
+/// Bytes from which on what was put off is charged.
+const LATER_BYTES: u64 = 1 << 20;
 
 impl Charge {
     /// Nothing yet.
     pub fn of(budget: &Arc<Budget>) -> Charge {
-        Charge { budget: Some(budget.clone()), bytes: 0 }
+        Charge { budget: Some(budget.clone()), bytes: 0, later: 0 }
     }
 
     /// So many bytes more. What is refused is not counted.
@@ -26,6 +31,19 @@ impl Charge {
         }
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// So many bytes more of what comes in many small pieces: charged when there are enough of them, or with
+    /// [`Charge::settle`].
+    pub fn add_later(&mut self, bytes: u64) -> Result<(), SourceError> {
+        self.later += bytes;
+        if self.later < LATER_BYTES { Ok(()) } else { self.settle() }
+    }
+
+    /// Charges what was put off.
+    pub fn settle(&mut self) -> Result<(), SourceError> {
+        let later = std::mem::take(&mut self.later);
+        self.add(later)
     }
 
     /// So many bytes more of what can be done without; `false` where others may need them.

@@ -7,6 +7,7 @@
 pub mod at_once;
 mod budget;
 mod charge;
+mod core_shares;
 pub mod dedup;
 pub mod federation;
 mod fetches;
@@ -27,6 +28,7 @@ use crate::matcher::Matcher;
 pub use crate::columns::SeriesColumns;
 pub use budget::{Budget, BudgetBounds, Reservation};
 pub use charge::Charge;
+pub use core_shares::{CoreShare, CoreShares};
 pub use fetches::{Fetched, Fetches};
 pub use marks::{Mark, MarkBuilder, Read};
 pub use memory_pool::MemoryPool;

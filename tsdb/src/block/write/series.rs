@@ -31,6 +31,11 @@ pub(crate) fn label_columns(names: &BTreeMap<String, u64>, series: u64) -> Vec<S
     frequent.into_iter().map(|(name, _)| name.clone()).collect()
 }
 
+/// Series of which the labels are handed to Parquet at once, and about how many bytes of them: labels may be
+/// long.
+const BATCH_SERIES: u64 = 16 * 1024;
+const BATCH_BYTES: usize = 8 << 20;
+
 /// Streams the spooled labels into `series.parquet`.
 pub(crate) fn write_series(
     path: &Path,
@@ -48,8 +53,8 @@ pub(crate) fn write_series(
     let mut left = series;
     let mut metrics = MetricRunsWriter::default();
     while left > 0 {
-        let count = left.min(16 * 1024);
-        left -= count;
+        let count = left.min(BATCH_SERIES);
+        let mut batch_bytes = 0;
         let mut ids = UInt32Builder::with_capacity(count as usize);
         let mut values: Vec<StringBuilder> = columns.iter().map(|_| StringBuilder::new()).collect();
         let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
@@ -65,6 +70,11 @@ pub(crate) fn write_series(
             ids.append_value(id);
             id += 1;
             append_labels(&labels, columns, &mut values, &mut others)?;
+            left -= 1;
+            batch_bytes += bytes.len();
+            if batch_bytes >= BATCH_BYTES {
+                break;
+            }
         }
         let mut arrays: Vec<ArrayRef> = vec![Arc::new(ids.finish())];
         arrays.extend(values.iter_mut().map(|v| Arc::new(v.finish()) as ArrayRef));

@@ -30,7 +30,7 @@ impl Evaluator<'_> {
         // Rows in the order in which they were picked first.
         let mut order = Vec::new();
         for from in (0..steps).step_by(picker.steps_at_once) {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             let block = from..steps.min(from + picker.steps_at_once);
             picker.pick(block.clone(), &param.values);
             for (step, i) in block.flat_map(|step| picker.picked_at(step - from).map(move |i| (step, i))) {

@@ -53,7 +53,7 @@ impl Evaluator<'_> {
             let mut column = Column::new(steps);
             for from in (0..steps).step_by(values.len()) {
                 if from % 64 == 0 || members.len() > 8 {
-                    self.budget.check()?;
+                    self.budget.check_in_turn()?;
                 }
                 let at_once = values.len().min(steps - from);
                 for m in &members {
@@ -91,12 +91,12 @@ impl Evaluator<'_> {
         let mut by_labels: HashMap<Labels, usize> = HashMap::new();
         let mut rows: Vec<Row> = Vec::new();
         for row in &input.rows {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             // A series rarely changes its value: the labels are made anew only when it does.
             let mut last: Option<(u64, usize)> = None;
             for (step, point) in row.column.iter() {
                 if step % 1024 == 1023 {
-                    self.budget.check()?;
+                    self.budget.check_in_turn()?;
                 }
                 let at = match (point, last) {
                     (Point::Float(v), Some((bits, at))) if bits == v.to_bits() => at,

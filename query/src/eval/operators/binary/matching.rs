@@ -246,7 +246,7 @@ impl Evaluator<'_> {
         let mut matching = Matching::new(self, b, m, &many, &one, signatures.len());
         self.refuse_duplicates(&one, &ones, &matching)?;
         for (row, sig) in many.iter() {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             let candidates = || ones[sig].iter().map(|i| &one.rows[*i]);
             matching.pair(row, sig, candidates())?;
             // Upstream exchanges the operands for `group_right` but not the fill values.
@@ -280,7 +280,7 @@ impl Evaluator<'_> {
         let mut first: Option<(usize, usize)> = None;
         let sigs = &one.signatures;
         for (i, sig) in sigs.iter().enumerate().filter(|(_, sig)| ones[**sig].len() > 1) {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             let taken = taken.entry(*sig).or_insert_with(|| vec![0; words]);
             let mut clash = None;
             for (w, (bits, taken)) in presence(&one.rows[i].column).zip(taken.iter_mut()).enumerate() {

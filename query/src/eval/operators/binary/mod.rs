@@ -379,12 +379,12 @@ impl Evaluator<'_> {
         let matching = b.matching.as_ref().unwrap_or(&NOTHING_SAID);
         match (left, rhs) {
             (Left::Union(mut union), Val::Vector(r)) if b.op == BinaryOp::Or && union.goes_on(matching) => {
-                self.budget.check()?;
+                self.budget.check_in_turn()?;
                 self.add_to_union(&mut union, r)?;
                 Ok(Left::Union(union))
             }
             (Left::Val(Val::Vector(l)), Val::Vector(r)) if b.op == BinaryOp::Or => {
-                self.budget.check()?;
+                self.budget.check_in_turn()?;
                 let mut union = self.union_of(l, matching)?;
                 self.add_to_union(&mut union, r)?;
                 Ok(Left::Union(union))
@@ -394,7 +394,7 @@ impl Evaluator<'_> {
     }
 
     fn binary(&mut self, b: &Binary, lhs: Val, rhs: Val, span: Span) -> Result<Val, QueryError> {
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         match (lhs, rhs) {
             (Val::Scalar(_), Val::Scalar(_)) if is_trim(b.op) => Err(QueryError::execution(format!(
                 "operator {} not allowed for Scalar operations",

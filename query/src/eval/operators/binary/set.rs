@@ -57,7 +57,7 @@ impl Evaluator<'_> {
     pub(super) fn add_to_union(&self, union: &mut Union<'_>, right: Frame) -> Result<(), QueryError> {
         let words = self.steps.count.div_ceil(64);
         let signatures: Vec<usize> = right.rows.iter().map(|row| union.signatures.of(&row.labels)).collect();
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         // Rows of one side do not take the place of one another: what they have counts for the next only.
         let mut added = Vec::with_capacity(right.rows.len());
         for (mut row, signature) in right.rows.into_iter().zip(signatures) {
@@ -93,7 +93,7 @@ impl Evaluator<'_> {
         }
         let mut signatures = Signatures::new(m);
         let left: Vec<usize> = l.rows.iter().map(|row| signatures.of(&row.labels)).collect();
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         let words = self.steps.count.div_ceil(64);
         // The steps at which a signature is present on the side that decides.
         let mut present: HashMap<usize, Vec<u64>> = HashMap::new();
@@ -103,7 +103,7 @@ impl Evaluator<'_> {
                 *word |= mask;
             }
         }
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         let mut rows = Vec::with_capacity(l.rows.len());
         let unless = op == BinaryOp::Unless;
         for (mut row, sig) in l.rows.into_iter().zip(left) {

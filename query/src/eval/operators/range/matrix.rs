@@ -19,7 +19,7 @@ impl Evaluator<'_> {
     /// A range vector as the result of an instant query: the samples of each series, or the steps of a
     /// subquery, in the order of evaluation.
     pub fn eval_range_vector(&mut self, expr: &PlanExpr) -> Result<QueryValue, QueryError> {
-        self.budget.check()?;
+        self.budget.check_in_turn()?;
         match &expr.node {
             PlanNode::StepInvariant(inner) => self.eval_range_vector(inner),
             PlanNode::Matrix { selector, range_ms } => {

@@ -41,7 +41,7 @@ impl Evaluator<'_> {
         let mut series = Vec::with_capacity(frame.rows.len());
         let mut drops = Vec::with_capacity(frame.rows.len());
         for row in frame.rows {
-            self.budget.check()?;
+            self.budget.check_in_turn()?;
             if row.column.is_empty() {
                 continue;
             }
