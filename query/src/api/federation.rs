@@ -40,7 +40,7 @@ pub fn federates(path: &str) -> bool {
 impl ApiState {
     /// All that the tenants of a request have, as it wants to see it. May block.
     pub(in crate::api) fn source(&self, tenants: &Tenants, replicas: Replicas) -> Arc<dyn Source> {
-        let source = match tenants {
+        let source: Arc<dyn Source> = match tenants {
             Tenants::One(tenant) => self.source_of(tenant),
             several => {
                 let TenantList { tenants, unknown } = self.tenants(several);
