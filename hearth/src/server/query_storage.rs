@@ -14,7 +14,7 @@ use model::source::{Budget, Source, SourceError};
 use model::tenant::TenantId;
 use parking_lot::Mutex;
 use query::api::upkeep::{BlockTotals, CostOrder, DamagedBlock, Deletion, StoredCardinality, Upkeep};
-use query::api::{ChangeError, Readiness, Stored, StoredBlock, StoredHead};
+use query::api::{ChangeError, Readiness, Stored, StoredBlock, StoredHead, TenantList};
 use tsdb::block::BlockMeta;
 use tsdb::db::{Db, DbCounts, DeleteError};
 use tsdb::deletion::Tombstone;
@@ -71,8 +71,8 @@ impl query::api::Storage for QueryStorage {
         self.db.source(tenant)
     }
 
-    fn tenants(&self) -> Vec<TenantId> {
-        self.db.tenants()
+    fn tenants(&self) -> TenantList {
+        self.db.tenants().into()
     }
 
     fn metadata(

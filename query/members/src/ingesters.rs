@@ -251,7 +251,7 @@ impl Ingesters {
     }
 
     /// Runs something on the runtime while this thread waits.
-    fn wait<T: Send + 'static>(
+    pub(crate) fn wait<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, SourceError> {

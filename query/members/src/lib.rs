@@ -16,6 +16,8 @@
 //! 5. A member that does not answer fails the query and is named, unless another of its replica group
 //!    answered, or the client wants a part rather than an error: then the answer says what is missing.
 //!
+//! Questions about all tenants first ask members whose samples they have ([`tenants`]).
+//!
 //! Why each sample is there once: one commit moves blocks and watermark together. A sample is in S's blocks,
 //! and then its segment of the log is at or below the floor; or it is above the floor, and then the member
 //! has it. Whoever flushes, compacts or restarts meanwhile changes neither.
@@ -29,6 +31,7 @@ pub mod ingesters;
 pub mod roster;
 pub mod routes;
 pub mod source;
+pub mod tenants;
 pub mod who;
 pub mod wire;
 

@@ -24,7 +24,7 @@ use crate::wire::request::{Label, Question, What, labels};
 
 /// How often a query begins again because the bucket was ahead of its snapshot, or a member withdrew. Each
 /// time is another's progress.
-const ATTEMPTS: usize = 8;
+pub(crate) const ATTEMPTS: usize = 8;
 
 /// What an answer that was to be given all the same lacks, a sentence for each part.
 #[derive(Debug, Default)]
@@ -246,15 +246,11 @@ impl FreshSource {
             return Ok(());
         }
         self.ingesters.look_again(&pinned.known)?;
-        let Some(age) = self.ingesters.known().is_stale() else {
+        let Some(sentence) = too_old(&self.ingesters) else {
             *pinned = pin(&self.ingesters, &self.tenant);
             *self.pinned.lock() = pinned.clone();
             return Ok(());
         };
-        let why = self.ingesters.failure().unwrap_or_else(|| "the bucket does not answer".to_owned());
-        let sentence = format!(
-            "who takes part could not be read for {age:.0?}, so a member that is new may be missing: {why}"
-        );
         match &self.missing {
             None => Err(SourceError::storage(sentence)),
             Some(missing) => {
@@ -337,7 +333,10 @@ impl FreshSource {
 
 /// Failures of members whose samples nobody else has: those of a replica group are covered by any other of
 /// it.
-fn uncovered<T>(failed: Vec<(Member, AskError)>, answers: &[(Member, T)]) -> Vec<(Member, AskError)> {
+pub(crate) fn uncovered<T>(
+    failed: Vec<(Member, AskError)>,
+    answers: &[(Member, T)],
+) -> Vec<(Member, AskError)> {
     failed.into_iter().filter(|(member, _)| !is_covered(member, answers)).collect()
 }
 
@@ -347,8 +346,17 @@ fn is_covered<T>(member: &Member, answers: &[(Member, T)]) -> bool {
     !group.is_empty() && answers.iter().any(|(answered, _)| answered.replica_group == *group)
 }
 
+/// Why an answer may lack a member, where the roster was read too long ago.
+pub(crate) fn too_old(ingesters: &Ingesters) -> Option<String> {
+    let age = ingesters.known().is_stale()?;
+    let why = ingesters.failure().unwrap_or_else(|| "the bucket does not answer".to_owned());
+    Some(format!(
+        "who takes part could not be read for {age:.0?}, so a member that is new may be missing: {why}"
+    ))
+}
+
 /// A member as errors and warnings name it.
-fn shown(ingesters: &Ingesters, member: &Member) -> String {
+pub(crate) fn shown(ingesters: &Ingesters, member: &Member) -> String {
     let seen_ms = ingesters.clock().now_ms().saturating_sub(member.beat_ms).max(0);
     format!("ingester {} at {} (last seen {} s ago)", member.name, ingesters.address(member), seen_ms / 1000)
 }

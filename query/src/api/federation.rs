@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use model::exemplar::SeriesExemplars;
 use model::identity::Tenants;
+use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::Metadata;
 use model::source::federation::{FederatedSource, matchers_for, with_tenant};
-use model::source::{Budget, Source, SourceError};
+use model::source::{Budget, LabelQuery, Selection, SeriesCursor, Source, SourceError};
 use model::tenant::TenantId;
 
 use crate::api::parameters::replicas::{Replicas, deduplicated};
-use crate::api::state::{ApiState, Gaps};
+use crate::api::state::{ApiState, Gaps, TenantList, UnknownTenants};
 use crate::api::tenant_limits;
 
 /// Whether a path answers for several tenants at once. All others are about one.
@@ -39,12 +40,16 @@ pub fn federates(path: &str) -> bool {
 impl ApiState {
     /// All that the tenants of a request have, as it wants to see it. May block.
     pub(in crate::api) fn source(&self, tenants: &Tenants, replicas: Replicas) -> Arc<dyn Source> {
-        let source = match tenants {
+        let source: Arc<dyn Source> = match tenants {
             Tenants::One(tenant) => self.source_of(tenant),
             several => {
-                let members = self.tenants(several).into_iter();
-                let members = members.map(|tenant| (tenant.clone(), self.source_of(&tenant)));
-                Arc::new(FederatedSource::new(members.collect()))
+                let TenantList { tenants, unknown } = self.tenants(several);
+                let members = tenants.into_iter().map(|tenant| (tenant.clone(), self.source_of(&tenant)));
+                let source = FederatedSource::new(members.collect());
+                match unknown.is_empty() {
+                    true => Arc::new(source),
+                    false => Arc::new(Incomplete { source, unknown }),
+                }
             }
         };
         deduplicated(source, replicas)
@@ -60,8 +65,10 @@ impl ApiState {
             let (source, gaps) = self.part_of(tenant);
             return (deduplicated(source, replicas), gaps);
         }
-        let (mut members, mut gaps) = (Vec::new(), Vec::new());
-        for tenant in self.tenants(tenants) {
+        let TenantList { tenants, unknown } = self.tenants(tenants);
+        let (mut members, mut gaps) = (Vec::new(), Vec::<Gaps>::new());
+        gaps.push(Arc::new(move || unknown.iter().map(|part| part.why.to_string()).collect()));
+        for tenant in tenants {
             let (source, of_tenant) = self.part_of(&tenant);
             members.push((tenant, source));
             gaps.push(of_tenant);
@@ -95,7 +102,7 @@ impl ApiState {
     ) -> Result<BTreeMap<String, Vec<Metadata>>, SourceError> {
         let storage = &self.config().storage;
         let mut all: BTreeMap<String, Vec<Metadata>> = BTreeMap::new();
-        for tenant in self.tenants(tenants) {
+        for tenant in self.all_tenants(tenants)? {
             for (name, entries) in storage.metadata(&tenant, metric, budget)? {
                 let known = all.entry(name).or_default();
                 for entry in entries {
@@ -122,7 +129,7 @@ impl ApiState {
             return storage.exemplars(tenant, selectors, min_t_ms, max_t_ms, budget);
         }
         let mut all = Vec::new();
-        for tenant in self.tenants(tenants) {
+        for tenant in self.all_tenants(tenants)? {
             let own: Vec<Vec<Matcher>> =
                 selectors.iter().filter_map(|selector| matchers_for(selector, &tenant)).collect();
             if own.is_empty() {
@@ -139,11 +146,52 @@ impl ApiState {
     }
 
     /// The tenants one by one.
-    fn tenants(&self, tenants: &Tenants) -> Vec<TenantId> {
+    fn tenants(&self, tenants: &Tenants) -> TenantList {
         match tenants {
-            Tenants::One(tenant) => vec![tenant.clone()],
-            Tenants::Federated(tenants) => tenants.to_vec(),
+            Tenants::One(tenant) => vec![tenant.clone()].into(),
+            Tenants::Federated(tenants) => tenants.to_vec().into(),
             Tenants::Every => self.config().storage.tenants(),
         }
+    }
+
+    /// The same, or why one may be missing.
+    fn all_tenants(&self, tenants: &Tenants) -> Result<Vec<TenantId>, SourceError> {
+        let TenantList { tenants, unknown } = self.tenants(tenants);
+        unknown.into_iter().next().map_or(Ok(tenants), |part| Err(part.why))
+    }
+}
+
+/// A source that may lack tenants: it answers for times of which nothing can be missing.
+struct Incomplete {
+    source: FederatedSource,
+    unknown: Vec<UnknownTenants>,
+}
+
+impl Incomplete {
+    fn check(&self, max_t_ms: i64) -> Result<(), SourceError> {
+        let lacks = |part: &&UnknownTenants| part.from_ms.is_none_or(|from_ms| from_ms <= max_t_ms);
+        self.unknown.iter().find(lacks).map_or(Ok(()), |part| Err(part.why.clone()))
+    }
+}
+
+impl Source for Incomplete {
+    fn select(&self, selection: &Selection) -> Result<Box<dyn SeriesCursor + '_>, SourceError> {
+        self.check(selection.max_t_ms)?;
+        self.source.select(selection)
+    }
+
+    fn series(&self, query: &LabelQuery) -> Result<Vec<Labels>, SourceError> {
+        self.check(query.max_t_ms)?;
+        self.source.series(query)
+    }
+
+    fn label_names(&self, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.check(query.max_t_ms)?;
+        self.source.label_names(query)
+    }
+
+    fn label_values(&self, name: &str, query: &LabelQuery) -> Result<Vec<String>, SourceError> {
+        self.check(query.max_t_ms)?;
+        self.source.label_values(name, query)
     }
 }

@@ -78,14 +78,36 @@ pub struct StoredHead {
 /// What an answer lacks that is given all the same, a sentence for each part, as known so far.
 pub type Gaps = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
+/// The tenants that have anything, as far as that can be told.
+#[derive(Clone, Debug, Default)]
+pub struct TenantList {
+    pub tenants: Vec<TenantId>,
+    /// What could not be asked whose samples it has.
+    pub unknown: Vec<UnknownTenants>,
+}
+
+/// A part of the storage that may have samples of tenants that nobody knows of.
+#[derive(Clone, Debug)]
+pub struct UnknownTenants {
+    pub why: SourceError,
+    /// It has nothing older than this, in milliseconds; `None`: what it has may be of all times.
+    pub from_ms: Option<i64>,
+}
+
+impl From<Vec<TenantId>> for TenantList {
+    fn from(tenants: Vec<TenantId>) -> Self {
+        TenantList { tenants, unknown: Vec::new() }
+    }
+}
+
 /// Storage as the API sees it. The calls may block; they are made from threads that may.
 pub trait Storage: Send + Sync + 'static {
     /// One consistent view of all that a tenant has.
     fn source(&self, tenant: &TenantId) -> Arc<dyn Source>;
 
     /// The tenants that have anything, for requests about all of them.
-    fn tenants(&self) -> Vec<TenantId> {
-        Vec::new()
+    fn tenants(&self) -> TenantList {
+        TenantList::default()
     }
 
     /// The same for who takes a part of it rather than an error where some cannot be read, and what lacks.

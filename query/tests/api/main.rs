@@ -13,4 +13,5 @@ mod read;
 mod replicas;
 mod series;
 mod status;
+mod tenants;
 mod thanos;
