@@ -4,14 +4,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use model::tenant::TenantId;
 
 use crate::engine::QueryTime;
-
-/// How long a query that is tried may keep its thread.
-pub(in crate::api) const LONGEST: Duration = Duration::from_millis(2);
 
 /// Longest text of a query that is tried.
 const MOST_TEXT_BYTES: usize = 512;

@@ -280,6 +280,9 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Bytes that results of range queries may take that are kept for the next time; 0: none are kept.
     pub results_cache_bytes: u64,
+    /// How long a query that looks small may keep the thread that its request came in on, which serves others
+    /// too.
+    pub longest_at_once: Duration,
 }
 
 impl Default for Limits {
@@ -291,6 +294,7 @@ impl Default for Limits {
             max_body_bytes: 4 << 20,
             body_timeout: Duration::from_secs(30),
             results_cache_bytes: 0,
+            longest_at_once: Duration::from_millis(2),
         }
     }
 }

@@ -12,7 +12,7 @@ use model::source::{Budget, ResolutionReport};
 
 use crate::api::admission::call::Call;
 use crate::api::admission::thanos::{self, Store};
-use crate::api::at_once::{LONGEST, most_series};
+use crate::api::at_once::most_series;
 use crate::api::error::{ApiError, ErrorType};
 use crate::api::parameters::form::Form;
 use crate::api::parameters::replicas::Replicas;
@@ -216,7 +216,8 @@ impl Asked {
         let _turn = inner.queries.turn_at_once(place, tenant_limits::queue_bounds(&limits))?;
         // Others make room for whoever asks what is small too.
         drop(inner.cores.enter(tenant));
-        let longest = self.timeout.map_or(LONGEST, |t| t.min(LONGEST));
+        let longest = inner.config.limits.longest_at_once;
+        let longest = self.timeout.map_or(longest, |t| t.min(longest));
         let budget = inner.engine.tenant_budget_at_once(Some(longest), &limits);
         // A bug shows itself on the other thread again, where it fails one request only.
         let attempt = catch_unwind(AssertUnwindSafe(|| at_once(most_series, || self.whole(&budget))));
