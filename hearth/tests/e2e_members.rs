@@ -224,7 +224,7 @@ fn member_answers_members_only_and_roles_say_what_they_do_not() {
     let refused = querier.api.post("/api/v1/write", &[], b"").error(404, "not_found");
     assert!(refused.contains("`ingest` or `all`"), "{refused}");
     let refused = ingester.api.get("/api/v1/query", &[("query", "up")]).error(404, "not_found");
-    assert!(refused.contains("`query` or `all`"), "{refused}");
+    assert!(refused.contains("`query`, `rules` or `all`"), "{refused}");
     assert!(!querier.start.data_dir().exists(), "a querier has no data folder");
     assert_eq!(querier.api.get("/metrics", &[]).status, 200);
 }

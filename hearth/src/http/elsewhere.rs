@@ -28,10 +28,11 @@ fn not_here(role: Role, path: &str) -> Option<String> {
     if roles.contains(&role) || role == Role::All {
         return None;
     }
-    let roles: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
+    let mut roles: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
+    let last = roles.pop().unwrap_or_default();
     Some(format!(
-        "this process has the role `{role}`, and {path} is for one that {does}: ask a process of the role {}",
-        roles.join(" or ")
+        "this process has the role `{role}`, and {path} is for one that {does}: ask a process of the role {} or {last}",
+        roles.join(", ")
     ))
 }
 
@@ -51,7 +52,7 @@ mod tests {
     fn path_of_another_role_names_that_role() {
         let told = |role, path| not_here(role, path).unwrap_or_default();
         assert!(told(Role::Query, "/api/v1/write").contains("role `ingest` or `all`"));
-        assert!(told(Role::Ingest, "/api/v1/query_range").contains("role `query` or `rules` or `all`"));
+        assert!(told(Role::Ingest, "/api/v1/query_range").contains("role `query`, `rules` or `all`"));
         assert!(told(Role::Query, "/api/v1/rules").contains("role `rules` or `all`"));
         assert!(told(Role::Compact, "/api/v1/rules").contains("evaluates rules"));
         assert_eq!(not_here(Role::Query, "/favicon.ico"), None);
