@@ -28,7 +28,7 @@ use super::error_json::error_json;
 use super::http2::{self, Activity, Patience};
 use super::request_line::{MAX_TARGET_BYTES, Refusal};
 use super::transport::{Accepted, handshake};
-use super::unread_body;
+use super::unread_body::{self, UnreadBody};
 use crate::auth::{Auth, ClientCertificate};
 use crate::web_config::ServerTls;
 
@@ -307,22 +307,20 @@ impl Service<Request<Incoming>> for ConnectionService {
         // Below any prefix.
         let health = ["/-/healthy", "/-/ready"].iter().any(|path| request.uri().path().ends_with(path));
         Box::pin(async move {
-            let (request, unread) = match activity {
-                Some(_) => (request.map(Body::new), None),
-                None => unread_body::watch(request),
-            };
+            let (request, unread) = unread_body::watch(request);
             let mut response = if health || seat.has_room().await {
                 app.oneshot(request).await?
             } else {
                 drop(request);
                 no_room()
             };
-            if let Some(unread) = unread {
-                unread.linger(&mut response);
-            }
             Ok(match activity {
-                Some(activity) => response.map(|body| activity.watched(body)),
+                Some(activity) => {
+                    unread.into_iter().for_each(UnreadBody::linger_on_stream);
+                    response.map(|body| activity.watched(body))
+                }
                 None => {
+                    unread.into_iter().for_each(|unread| unread.linger(&mut response));
                     if leaving() || ends_at.is_some_and(|end| Instant::now() >= end) {
                         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                     }

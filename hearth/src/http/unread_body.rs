@@ -65,6 +65,19 @@ impl UnreadBody {
     }
 }
 
+impl UnreadBody {
+    /// The same on HTTP/2, where the others of a connection go on: only the stream would be reset, which some
+    /// clients take for a failure of it, whatever was answered before.
+    pub fn linger_on_stream(self) {
+        let body = self.0.body.lock().take().filter(|body| !hyper::body::Body::is_end_stream(body));
+        if let Some(body) = body
+            && self.0.asked_for.load(Ordering::Relaxed)
+        {
+            tokio::spawn(timeout(LINGER, drop_all(body)));
+        }
+    }
+}
+
 /// Reads to the end, or until nothing comes.
 async fn drop_all(mut body: Incoming) {
     loop {
