@@ -4,7 +4,7 @@ import { useRef, useState } from 'preact/hooks';
 import { alter } from './address';
 import type { Asked } from './ask';
 import { later } from './later';
-import { Failed } from './panel/Panel';
+import { Failed } from './panel/Failed';
 import { Graph } from './panel/Graph';
 import { isHistogram } from './panel/histogram';
 import { useRun } from './panel/run';
@@ -37,7 +37,8 @@ export function Words({ t }: { t: string }) {
   return <>{most.map((word, i) => <>{i > 0 && <wbr />}{word}</>)}</>;
 }
 
-/** A graph of an expression that stands by itself, with the way to the Query page. A page has one: what of it is shown stands in the address. */
+/** A graph of an expression that stands by itself, with the way to the Query page. A page has one: what of it is shown
+ *  stands in the address. */
 export function QuickGraph({ expr, range = 3600, more = {} }: { expr: string; range?: number; more?: Partial<Panel> }) {
   const at = new URLSearchParams(useCell(place).search), [again, setAgain] = useState(0), root = useRef<HTMLDivElement>(null);
   const p: Panel = { ...emptyPanel(), expr, range, ...more, tab: 'graph', hidden: (at.get('hide') ?? '').split(',').filter(Boolean), legendSort: at.get('legend') ?? '', filter: at.get('filter') ?? '', all: at.get('all') === '1' };

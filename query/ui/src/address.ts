@@ -1,4 +1,5 @@
-/** State of a page that stands in its address, so that a link, a reload and Back have it: what is as it is without a word is left out. */
+/** State of a page that stands in its address, so that a link, a reload and Back have it: what is as it is without a word
+ *  is left out. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { go, place } from './route';
 import { useCell } from './store';
@@ -10,7 +11,8 @@ export function alter(said: Record<string, string>, push: boolean) {
   go(location.pathname + (all.size ? '?' + all.toString().replace(/%3A/g, ':').replace(/%2C/g, ',') : ''), { replace: !push });
 }
 
-/** One text of it; `among` are those that mean something. What is set without a step back is written once nobody has typed for a moment. */
+/** One text of it; `among` are those that mean something. What is set without a step back is written once nobody has typed
+ *  for a moment. */
 export function useInAddress(name: string, otherwise = '', among?: readonly string[]): [string, (value: string, push?: boolean) => void] {
   const asked = new URLSearchParams(useCell(place).search).get(name), said = asked !== null && (!among || among.includes(asked)) ? asked : otherwise;
   const [value, setValue] = useState(said), soon = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);

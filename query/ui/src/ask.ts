@@ -3,8 +3,8 @@ import { useEffect, useState } from 'preact/hooks';
 import { api, Failure, type Form } from './api';
 
 export interface Asked<T> { data: T | null; failure: Failure | null; loading: boolean; again(): void }
-/** What `load` gives, anew for each `key`; a `key` of null asks nothing. `every` in ms repeats it while the page is in sight; what is shown stays
- *  meanwhile. */
+/** What `load` gives, anew for each `key`; a `key` of null asks nothing. `every` in ms repeats it while the page is in
+ *  sight; what is shown stays meanwhile. */
 export function useLoaded<T>(key: string | null, load: (signal: AbortSignal) => Promise<T>, every = 0): Asked<T> {
   const [data, setData] = useState<T | null>(null), [failure, setFailure] = useState<Failure | null>(null), [loading, setLoading] = useState(key !== null), [n, setN] = useState(0);
   useEffect(() => { setData(null); setFailure(null); }, [key]);

@@ -7,6 +7,16 @@ import { base, done, end, idle, panel, shows, typed, visit } from './visit.mjs';
 const RATE = 'rate(pages_total[5m])';
 const drawn = async page => { await idle(page); await page.waitForSelector('.plot canvas'); await shows(page, '3 series'); };
 
+/** Draws the mouse over a quarter of the graph. */
+const zoomed = async page => {
+  const box = await page.locator('.over').boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + 60);
+  await page.waitForSelector('.tip:not([hidden])');
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.75, box.y + 80, { steps: 4 });
+  await page.mouse.up();
+};
+
 // Every page, for every eye and hand.
 const pages = {
   graph: ['query?' + panel(RATE), drawn], stack: ['query?' + panel(RATE, { display_mode: 'stacked' }), drawn], table: ['query?' + panel('pages_total', { tab: 'table' }), idle],
@@ -104,12 +114,7 @@ await visit('what is wrong is said while typing and after', 'query?' + panel('up
 } });
 await visit('a zoom is undone by Back', 'query?' + panel(RATE), { look: false, act: async page => {
   await drawn(page);
-  const box = await page.locator('.over').boundingBox();
-  await page.mouse.move(box.x + box.width / 2, box.y + 60);
-  await page.waitForSelector('.tip:not([hidden])');
-  await page.mouse.down();
-  await page.mouse.move(box.x + box.width * 0.75, box.y + 80, { steps: 4 });
-  await page.mouse.up();
+  await zoomed(page);
   await page.waitForFunction(() => /g0\.range_input=3m/.test(location.search));
   await page.goBack();
   await page.waitForFunction(() => /g0\.range_input=15m/.test(location.search));
@@ -122,12 +127,7 @@ await visit('what a page shows stands in its address', 'explore?metric=pages_tot
   await has('by', 'n');
   await shows(page, 'sum by (n)');
   await page.waitForSelector('.plot canvas');
-  const box = await page.locator('.over').boundingBox();
-  await page.mouse.move(box.x + box.width / 2, box.y + 60);
-  await page.waitForSelector('.tip:not([hidden])');
-  await page.mouse.down();
-  await page.mouse.move(box.x + box.width * 0.75, box.y + 80, { steps: 4 });
-  await page.mouse.up();
+  await zoomed(page);
   await page.waitForFunction(() => /range=\d+m/.test(location.search) && /end=/.test(location.search));
   await page.goBack();
   await has('range', null);

@@ -1,5 +1,6 @@
-// Opens pages of a Hearth in Chromium and holds each to what all are held to: no error in the console, no report of the content security policy,
-// nothing over its right edge, no finding of axe-core, in light and in dark. `SLOW=10` gives its script a tenth of the machine's speed.
+// Opens pages of a Hearth in Chromium and holds each to what all are held to: no error in the console, no report of the
+// content security policy, nothing over its right edge, no finding of axe-core, in light and in dark. `SLOW=10` gives its
+// script a tenth of the machine's speed.
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';

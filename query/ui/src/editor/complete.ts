@@ -4,6 +4,7 @@ import { syntaxTree } from '@codemirror/language';
 import type { EditorState } from '@codemirror/state';
 import type { SyntaxNode } from '@lezer/common';
 import type { Metadata } from '../api';
+import { selectorOf } from '../selector';
 import { KEYWORDS, TERMS } from './functions';
 import { Source } from './source';
 
@@ -106,7 +107,7 @@ async function open(context: CompletionContext, source: Source, from: number, wo
   const of = (n: string): Metadata | undefined => meta[n]?.[0] ?? meta[n.replace(PARTS, '')]?.[0];
   const metrics = names.map((n): Completion => {
     const m = of(n);
-    return { label: n, type: 'constant', apply: /^[a-zA-Z_:][\w:]*$/.test(n) ? n : `{${JSON.stringify(n)}}`, detail: m ? m.type : undefined, info: m?.help ? m.help.slice(0, 2000) : undefined };
+    return { label: n, type: 'constant', apply: selectorOf(n), detail: m ? m.type : undefined, info: m?.help ? m.help.slice(0, 2000) : undefined };
   });
   const terms = TERMS.map((t): Completion => ({
     label: t.name, type: 'function', detail: t.aggregation ? 'aggregation' : 'function', info: `${t.call}\n${t.help}`, boost: t.name.startsWith(word) ? 3 : -2,

@@ -10,7 +10,7 @@ import { whenNear } from '../panel/Empty';
 import { dark, useCell, zone } from '../store';
 import { stamp } from '../time';
 import { queryLink } from '../url';
-import { guess, Marked, matching, MOST_NAMES, rowsOf, wordsOf } from '../metrics';
+import { guess, Marked, matching, MOST_NAMES, useMetrics, wordsOf } from '../metrics';
 import { selectorOf } from '../selector';
 import { useRows } from '../virtual';
 import { metadataOf } from '../editor/source';
@@ -50,11 +50,8 @@ const seenText = (seen: number) => SEEN[seen]?.[1] ?? 'longer ago';
 function Finder() {
   const [search, setSearch] = useInAddress('search'), [type, setType] = useInAddress('type'), [order, setOrder] = useInAddress('order', 'name');
   const [help, setHelp] = useInAddress('help', '1'), inHelp = help !== '0', [preview, setPreview] = useInAddress('previews', '1'), previews = preview !== '0';
-  const names = useAsk<string[]>('label/__name__/values', { limit: MOST_NAMES });
-  const seen = useLastSeen(names.data);
-  const [meta, setMeta] = useState<Record<string, Metadata[]>>({}), [head, setHead] = useState<Status | null>(null);
-  useEffect(() => { void cached<Record<string, Metadata[]>>('metadata', { limit: MOST_NAMES, limit_per_metric: 1 }).then(m => m && setMeta(m)); void soft<Status>('status/tsdb', { limit: 10_000 }).then(setHead); }, []);
-  const rows = useMemo(() => rowsOf(names.data ?? [], meta), [names.data, meta]);
+  const { names, rows } = useMetrics(), seen = useLastSeen(names.data), [head, setHead] = useState<Status | null>(null);
+  useEffect(() => { void soft<Status>('status/tsdb', { limit: 10_000 }).then(setHead); }, []);
   const now = useMemo(() => {
     const all = head?.seriesCountByMetricName ?? [], by = new Map(all.map(s => [s.name, s.value]));
     // The server tells the largest: what is not among them has none in the head, unless the list was cut.

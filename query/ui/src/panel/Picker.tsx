@@ -1,21 +1,16 @@
 /** All metrics to choose one from, for a query: found by words of name and help text, walked with the arrows. */
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { cached, type Metadata } from '../api';
-import { useAsk } from '../ask';
 import { count, grouped } from '../format';
-import { Marked, matching, MOST_NAMES, rowsOf, wordsOf } from '../metrics';
+import { Marked, matching, useMetrics, wordsOf } from '../metrics';
 import { useRows } from '../virtual';
-import { Failed } from './Panel';
+import { Failed } from './Failed';
 
 const ROW = 44;
 export function Picker({ choose, close }: { choose(name: string): void; close(): void }) {
-  const dialog = useRef<HTMLDialogElement>(null), names = useAsk<string[]>('label/__name__/values', { limit: MOST_NAMES });
-  const [meta, setMeta] = useState<Record<string, Metadata[]>>({}), [search, setSearch] = useState(''), [at, setAt] = useState(0);
-  useEffect(() => {
-    dialog.current?.showModal();
-    void cached<Record<string, Metadata[]>>('metadata', { limit: MOST_NAMES, limit_per_metric: 1 }).then(m => m && setMeta(m));
-  }, []);
-  const rows = useMemo(() => rowsOf(names.data ?? [], meta), [names.data, meta]), words = useMemo(() => wordsOf(search), [search]);
+  const dialog = useRef<HTMLDialogElement>(null), { names, rows } = useMetrics();
+  const [search, setSearch] = useState(''), [at, setAt] = useState(0);
+  useEffect(() => { dialog.current?.showModal(); }, []);
+  const words = useMemo(() => wordsOf(search), [search]);
   const found = useMemo(() => matching(rows, words), [rows, words]);
   const { root, element, from, to } = useRows(found.length, ROW, search);
   useLayoutEffect(() => {
