@@ -219,6 +219,11 @@ impl Options {
         (self.pace > 0.0).then(|| self.pace * spool.samples as f64 / (self.minutes as f64 * 60.0))
     }
 
+    /// Further arguments of a server of this kind.
+    fn more_args(&self, kind: &Kind) -> &[String] {
+        if matches!(kind, Kind::Hearth(_)) { &self.hearth_arg } else { &[] }
+    }
+
     fn protocol(&self) -> Protocol {
         if self.protocol == 2 { Protocol::V2 } else { Protocol::V1 }
     }
@@ -325,8 +330,7 @@ fn measure_rules(
     std::fs::create_dir_all(dir)?;
     let file = dir.canonicalize()?.join("rules.yml");
     std::fs::write(&file, rules::file(rules.groups, rules.options.targets, rules.every))?;
-    let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &rules.options.hearth_arg } else { &[] };
-    let server = Server::start_with_rules(kind, dir, more, &file)?;
+    let server = Server::start_with_rules(kind, dir, rules.options.more_args(kind), &file)?;
     let sent = load::send(&server, spool, rules.options.protocol(), rules.options.samples_per_second(spool));
     if sent.failed > 0 {
         into.notes.push(format!(
@@ -351,8 +355,7 @@ fn measure_mixed(
     let options = &mixed.options;
     let live = (mixed.rate * mixed.watch / spool.samples.max(1) as f64).min(1.0);
     let (history, live) = spool.divide(1.0 - live)?;
-    let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &options.hearth_arg } else { &[] };
-    let server = Server::start(kind, dir, more)?;
+    let server = Server::start(kind, dir, options.more_args(kind))?;
     let load = mixed::Load {
         clients: mixed.clients,
         samples_per_second: mixed.rate,
@@ -374,8 +377,7 @@ fn measure(
     parts: Parts,
     into: &mut Measured,
 ) -> io::Result<Vec<Vec<TimedAnswer>>> {
-    let more: &[String] = if matches!(kind, Kind::Hearth(_)) { &options.hearth_arg } else { &[] };
-    let mut server = Server::start(kind, dir, more)?;
+    let mut server = Server::start(kind, dir, options.more_args(kind))?;
     let sent = load::send(&server, spool, options.protocol(), options.samples_per_second(spool));
     into.add("samples/s", Better::More, sent.samples as f64 / sent.wall_seconds);
     into.add("samples per CPU second", Better::More, sent.samples as f64 / sent.cpu_seconds.max(0.01));

@@ -10,35 +10,21 @@ use std::time::Duration;
 use serde_json::Value;
 use test_services::alertmanager::Alertmanager;
 use test_services::ceph::Ceph;
-use test_services::split::{BUCKET, TOKEN, start};
+use test_services::shared_rules::{INTERVAL_MS, alert, rule_file};
+use test_services::split::{start, start_with};
 use test_services::{Hearth, Start, now_ms, series, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const INTERVAL_MS: i64 = 2000;
 const GROUPS: usize = 6;
-
-fn rules(groups: usize) -> String {
-    let mut text = "groups:\n- name: alerts\n  interval: 2s\n  rules:\n  - {alert: Waits, expr: 'vector(7)', for: 20s, annotations: {of: '{{ $value }}'}}\n".to_owned();
-    for group in 0..groups {
-        text += &format!(
-            "- name: g{group}\n  interval: 2s\n  rules:\n  - {{record: tick, expr: 'max(given)', labels: {{g: g{group}}}}}\n"
-        );
-    }
-    // Reads what a group that may run elsewhere writes.
-    text + "- name: sum\n  interval: 2s\n  rules:\n  - {record: 'tick:count', expr: 'count(tick)'}\n"
-}
+/// What each group records.
+const GIVEN: &str = "max(given)";
 
 fn evaluator(folder: &Path, name: &str, ceph: &Ceph, alertmanager: &Alertmanager) -> Start {
-    let folder = folder.join(name);
-    std::fs::create_dir_all(&folder).expect("a folder for a Hearth");
-    std::fs::write(folder.join("token"), TOKEN).expect("a token can be written");
-    std::fs::write(folder.join("rules.yml"), rules(GROUPS)).expect("rules can be written");
-    let mut start = Start::at(&folder).config(&format!(
-        "role: rules\nmembers: {{token_file: token, interval: 2s}}\nself_metrics_interval: 0\nrules: {{files: rules.yml, share_lease: 3s, alertmanagers: ['{}']}}\n",
-        alertmanager.url()
-    ));
-    start.objstore = Some(BUCKET.to_owned());
-    start.env = ceph.environment();
+    let more =
+        format!("rules: {{files: rules.yml, share_lease: 3s, alertmanagers: ['{}']}}\n", alertmanager.url());
+    let start = start_with(folder, name, "rules", ceph, "", &more);
+    std::fs::write(folder.join(name).join("rules.yml"), rule_file(GROUPS, GIVEN))
+        .expect("rules can be written");
     start
 }
 
@@ -79,10 +65,6 @@ fn wait_whole(querier: &Hearth, since: i64, what: &str) {
     }
 }
 
-fn alert(process: &Hearth) -> Option<Value> {
-    process.api.get("/api/v1/alerts", &[]).data()["alerts"].as_array().and_then(|all| all.first().cloned())
-}
-
 /// Whether this process evaluates a group.
 fn evaluates(process: &Hearth, group: &str) -> bool {
     let text = process.api.get("/metrics", &[]).text();
@@ -119,7 +101,7 @@ fn rules_without_a_store_write_every_slot_once_to_the_ingesters_that_live() {
         let count = second.api.instant("tick:count", now_ms());
         (!count.is_empty() && count.single() == GROUPS as f64).then_some(())
     });
-    let pending = wait_for("an alert that waits", PATIENCE, || alert(&second));
+    let pending = wait_for("an alert that waits", PATIENCE, || alert(&second.api));
 
     // It takes no writes, and says who does.
     let refused = first.api.call("POST", "/api/v1/write");
@@ -129,7 +111,7 @@ fn rules_without_a_store_write_every_slot_once_to_the_ingesters_that_live() {
     // One dies: the other goes on where it was, with the alert's wait.
     first.kill();
     wait_for("the alert on the other", PATIENCE, || evaluates(&second, "alerts").then_some(()));
-    let seen = wait_for("the alert", PATIENCE, || alert(&second));
+    let seen = wait_for("the alert", PATIENCE, || alert(&second.api));
     assert_eq!(seen["activeAt"], pending["activeAt"], "its wait goes on");
     wait_whole(&querier, begun, "no gap where a process of rules was killed");
     let firing = wait_for("the alert at the Alertmanager", PATIENCE, || alertmanager.alerts().pop());
@@ -146,7 +128,7 @@ fn rules_without_a_store_write_every_slot_once_to_the_ingesters_that_live() {
 
     // Rules are read again, and one that is wrong changes nothing.
     let again = folder.path().join("rules-1/rules.yml");
-    std::fs::write(&again, rules(GROUPS + 1)).expect("rules can be written");
+    std::fs::write(&again, rule_file(GROUPS + 1, GIVEN)).expect("rules can be written");
     second.process.signal("HUP");
     wait_for("the new group", PATIENCE, || {
         let data = second.api.get("/api/v1/rules", &[]).data();

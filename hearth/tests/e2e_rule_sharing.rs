@@ -7,32 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
 use test_services::alertmanager::Alertmanager;
 use test_services::ceph::Ceph;
+use test_services::shared_rules::{INTERVAL_MS, alert, rule_file};
 use test_services::{Hearth, Start, now_ms, series, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const INTERVAL_MS: i64 = 2000;
 const GROUPS: usize = 9;
-
-/// So many groups that every process has some, each of which writes who evaluated it; and an alert that
-/// waits.
-fn rules() -> String {
-    let mut text = "groups:\n- name: alerts\n  interval: 2s\n  rules:\n  - {alert: Waits, expr: 'vector(7)', for: 20s, annotations: {of: '{{ $value }}'}}\n".to_owned();
-    for group in 0..GROUPS {
-        text += &format!(
-            "- name: g{group}\n  interval: 2s\n  rules:\n  - {{record: tick, expr: 'max(who)', labels: {{g: g{group}}}}}\n"
-        );
-    }
-    // Reads what a group that may run elsewhere writes.
-    text + "- name: sum\n  interval: 2s\n  rules:\n  - {record: 'tick:count', expr: 'count(tick)'}\n"
-}
 
 fn start(folder: &Path, name: &str, ceph: &Ceph, alertmanager: &Alertmanager) -> Start {
     let folder = folder.join(name);
     std::fs::create_dir_all(&folder).expect("a folder for a Hearth");
-    std::fs::write(folder.join("rules.yml"), rules()).expect("rules can be written");
+    std::fs::write(folder.join("rules.yml"), rule_file(GROUPS, "max(who)")).expect("rules can be written");
     let mut start = Start::at(&folder).config(&format!(
         "rules: {{files: rules.yml, share: true, share_lease: 3s, alertmanagers: ['{}']}}\ncompactor: {{enabled: false}}\n",
         alertmanager.url()
@@ -104,10 +90,6 @@ fn wait_whole(hearth: &Hearth, since: i64, what: &str) -> BTreeMap<String, Vec<(
     panic!("{what}: {:?}", ticks(hearth));
 }
 
-fn alert(hearth: &Hearth) -> Option<Value> {
-    hearth.api.get("/api/v1/alerts", &[]).data()["alerts"].as_array().and_then(|all| all.first().cloned())
-}
-
 /// Every process evaluates something of its own, and all groups have one.
 fn wait_spread(hearths: &[Hearth]) {
     wait_for("all to have groups", PATIENCE, || {
@@ -138,7 +120,7 @@ fn rule_groups_are_evaluated_once_by_the_processes_that_live() {
         hearths.push(start(folder.path(), name, &ceph, &alertmanager).ready());
         tell_who(&hearths[who], who as f64);
     }
-    let pending = wait_for("an alert that waits", PATIENCE, || alert(&hearths[2]));
+    let pending = wait_for("an alert that waits", PATIENCE, || alert(&hearths[2].api));
     wait_spread(&hearths);
     let begun = now_ms();
     for hearth in &hearths {
@@ -157,7 +139,7 @@ fn rule_groups_are_evaluated_once_by_the_processes_that_live() {
     let mut killed = hearths.remove(owner.expect("one evaluates the alert"));
     killed.kill();
     for hearth in &hearths {
-        let seen = wait_for("the alert on another", PATIENCE, || alert(hearth));
+        let seen = wait_for("the alert on another", PATIENCE, || alert(&hearth.api));
         assert_eq!(seen["activeAt"], pending["activeAt"], "its wait goes on");
     }
     wait_for("all groups to be evaluated by the two", PATIENCE, || {
@@ -171,7 +153,7 @@ fn rule_groups_are_evaluated_once_by_the_processes_that_live() {
         wait_for("the alert at the Alertmanager", PATIENCE, || alertmanager.alerts().into_iter().next());
     assert_eq!(firing["annotations"]["of"], "7");
     wait_for("all to show it as firing", PATIENCE, || {
-        hearths.iter().all(|h| alert(h).is_some_and(|a| a["state"] == "firing")).then_some(())
+        hearths.iter().all(|h| alert(&h.api).is_some_and(|a| a["state"] == "firing")).then_some(())
     });
     hearths.push(killed.again());
     wait_spread(&hearths);

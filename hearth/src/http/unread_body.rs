@@ -48,33 +48,35 @@ struct Left {
 impl UnreadBody {
     /// Once the answer is known: has it say that the connection ends where much is left, and reads that.
     pub fn linger(self, answer: &mut Response<Body>) {
-        let Some(body) = self.0.body.lock().take() else { return };
-        if hyper::body::Body::is_end_stream(&body) {
-            return;
-        }
+        let Some(body) = self.rest() else { return };
         let left = hyper::body::Body::size_hint(&body).upper();
-        if left.is_none_or(|bytes| bytes > MAX_KEPT_BYTES) {
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if self.0.asked_for.load(Ordering::Relaxed) {
-            tokio::spawn(timeout(LINGER, drop_all(body)));
-        } else {
-            // To read would be to ask for it.
+        // To read what was not asked for would be to ask for it.
+        let asked_for = self.drop_in_time(body);
+        if !asked_for || left.is_none_or(|bytes| bytes > MAX_KEPT_BYTES) {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
-}
 
-impl UnreadBody {
     /// The same on HTTP/2, where the others of a connection go on: only the stream would be reset, which some
     /// clients take for a failure of it, whatever was answered before.
     pub fn linger_on_stream(self) {
-        let body = self.0.body.lock().take().filter(|body| !hyper::body::Body::is_end_stream(body));
-        if let Some(body) = body
-            && self.0.asked_for.load(Ordering::Relaxed)
-        {
+        if let Some(body) = self.rest() {
+            self.drop_in_time(body);
+        }
+    }
+
+    /// The body, if something of it is left.
+    fn rest(&self) -> Option<Incoming> {
+        self.0.body.lock().take().filter(|body| !hyper::body::Body::is_end_stream(body))
+    }
+
+    /// Reads a body for a while, if its client sends it; whether it does.
+    fn drop_in_time(&self, body: Incoming) -> bool {
+        let asked_for = self.0.asked_for.load(Ordering::Relaxed);
+        if asked_for {
             tokio::spawn(timeout(LINGER, drop_all(body)));
         }
+        asked_for
     }
 }
 

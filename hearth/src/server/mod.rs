@@ -119,19 +119,7 @@ async fn serve(loaded: &Loaded, read: ReadSettings, location: Location) -> Resul
     crate::say(banner(settings, &location, address));
     tokio::spawn(traces::export(address.to_string()));
 
-    let name = loop {
-        let told = tokio::select! {
-            told = signals.told() => told,
-            () = quit.notified() => Told::End("/-/quit"),
-        };
-        match told {
-            Told::End(name) => break name,
-            Told::Reload => match reload.run().await {
-                Ok(_) => tracing::info!("SIGHUP: settings and rules were read again"),
-                Err(e) => tracing::error!("SIGHUP: {e}"),
-            },
-        }
-    };
+    let name = signals.end(&quit, Some(&reload)).await;
     tracing::info!(
         "{name}: stopping, requests in flight have {} (again: exit at once)",
         settings.shutdown_timeout
@@ -665,7 +653,7 @@ Hearth {version} is ready on {reach}
 }
 
 /// What the outside wants of the process.
-pub enum Told {
+enum Told {
     /// The name of the signal or request.
     End(&'static str),
     Reload,
@@ -687,7 +675,25 @@ impl Signals {
         })
     }
 
-    pub async fn told(&mut self) -> Told {
+    /// Waits for a signal or a request to end, and carries out those to reload meanwhile.
+    pub async fn end(&mut self, quit: &Notify, reload: Option<&Reload>) -> &'static str {
+        loop {
+            let told = tokio::select! {
+                told = self.told() => told,
+                () = quit.notified() => Told::End("/-/quit"),
+            };
+            match (told, reload) {
+                (Told::End(name), _) => return name,
+                (Told::Reload, None) => {}
+                (Told::Reload, Some(reload)) => match reload.run().await {
+                    Ok(_) => tracing::info!("SIGHUP: settings and rules were read again"),
+                    Err(e) => tracing::error!("SIGHUP: {e}"),
+                },
+            }
+        }
+    }
+
+    async fn told(&mut self) -> Told {
         tokio::select! {
             _ = self.term.recv() => Told::End("SIGTERM"),
             _ = self.int.recv() => Told::End("SIGINT"),

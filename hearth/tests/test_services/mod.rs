@@ -26,6 +26,7 @@ pub mod recording;
 pub mod registries;
 pub mod remote_write;
 pub mod roles;
+pub mod shared_rules;
 pub mod sigv4;
 pub mod split;
 

@@ -6,11 +6,9 @@ mod in_process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use in_process::{InProcess, Ingester};
-use members::addresses::Addresses;
-use members::ingesters::{Ingesters, Options};
+use in_process::{InProcess, Ingester, querier};
+use members::ingesters::Ingesters;
 use members::source::FreshSource;
-use model::clock::SystemClock;
 use model::exemplar::Exemplar;
 use model::histogram::{BucketSpan, Histogram};
 use model::labels::Labels;
@@ -20,7 +18,6 @@ use model::source::{Budget, Hints, Selection, SeriesColumns, Source, SourceError
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 
 const T0: i64 = 1_700_000_000_000;
 
@@ -28,26 +25,8 @@ async fn world() -> (Arc<InProcess>, Ingester, Arc<Ingesters>) {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let transport = Arc::new(InProcess::default());
     let ingester = Ingester::start(0, &store, &transport).await;
-    let reader = BucketReader::open(ReaderOptions {
-        store: store.clone(),
-        clock: Arc::new(SystemClock),
-        name: "query".to_owned(),
-        cache_bytes: 1 << 20,
-        disk_cache: None,
-        rules: Arc::new(|_| Arc::default()),
-        exemplar_keep_ms: None,
-        metadata_keep_ms: None,
-    });
-    let options = Options {
-        store,
-        reader: reader.await.unwrap(),
-        transport: transport.clone(),
-        clock: Arc::new(SystemClock),
-        interval: Duration::from_secs(3600),
-        addresses: Addresses::default(),
-        hedge_delay: Duration::from_secs(3),
-    };
-    (transport, ingester, Ingesters::open(options).await.unwrap())
+    let querier = querier(&store, &transport, Duration::from_secs(3)).await;
+    (transport, ingester, querier)
 }
 
 fn histogram(n: f64) -> Arc<Histogram> {

@@ -15,9 +15,8 @@ use compactor::settings::Settings;
 use compactor::worker::Compactor;
 use faulty_store::{FaultyStore, scattered};
 use futures::StreamExt;
-use in_process::{InProcess, Ingester};
-use members::addresses::Addresses;
-use members::ingesters::{Ingesters, Options};
+use in_process::{InProcess, Ingester, querier};
+use members::ingesters::Ingesters;
 use members::roster;
 use members::source::{FreshSource, Missing};
 use model::clock::SystemClock;
@@ -29,7 +28,6 @@ use model::tenant::TenantId;
 use object_store::ObjectStore;
 use prometheus_client::registry::Registry;
 use tsdb::bucket::maintenance::{BucketMaintenance, Patience};
-use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 
 /// Series → time → value.
 type Model = BTreeMap<Labels, BTreeMap<i64, f64>>;
@@ -47,28 +45,8 @@ fn tenant() -> TenantId {
     TenantId::single()
 }
 
-async fn querier(store: &Arc<dyn ObjectStore>, transport: &Arc<InProcess>) -> Arc<Ingesters> {
-    let reader = BucketReader::open(ReaderOptions {
-        store: store.clone(),
-        clock: Arc::new(SystemClock),
-        name: "query".to_owned(),
-        cache_bytes: 8 << 20,
-        disk_cache: None,
-        rules: Arc::new(|_| Arc::default()),
-        exemplar_keep_ms: None,
-        metadata_keep_ms: None,
-    });
-    let options = Options {
-        store: store.clone(),
-        reader: reader.await.unwrap(),
-        transport: transport.clone(),
-        clock: Arc::new(SystemClock),
-        interval: Duration::from_secs(3600),
-        addresses: Addresses::default(),
-        hedge_delay: Duration::from_millis(300),
-    };
-    Ingesters::open(options).await.unwrap()
-}
+/// What a member that is slow is waited for where another has answered.
+const HEDGE_DELAY: Duration = Duration::from_millis(300);
 
 fn selection((min_t_ms, max_t_ms): (i64, i64)) -> Selection {
     let (hints, budget) = (Hints::default(), Budget::unlimited());
@@ -149,7 +127,7 @@ impl World {
         for n in 0..2 {
             ingesters.push(Ingester::start(n, &store, &transport).await);
         }
-        let querier = querier(&store, &transport).await;
+        let querier = querier(&store, &transport, HEDGE_DELAY).await;
         let scratch = tempfile::tempdir().unwrap();
         World {
             rng: seed,

@@ -6,16 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use in_process::{InProcess, Ingester};
-use members::addresses::Addresses;
-use members::ingesters::{Ingesters, Options};
-use members::tenants::{KnownTenants, known_tenants};
-use model::clock::SystemClock;
+use in_process::{InProcess, Ingester, querier};
+use members::ingesters::Ingesters;
+use members::tenants::known_tenants;
+use model::source::TenantList;
 use model::source::at_once::at_once;
 use model::tenant::TenantId;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 
 const T0: i64 = 1_700_000_000_000;
 
@@ -37,31 +35,12 @@ impl World {
             write(&ingester, &format!("team-{n}")).await;
             ingesters.push(ingester);
         }
-        let reader = BucketReader::open(ReaderOptions {
-            store: store.clone(),
-            clock: Arc::new(SystemClock),
-            name: "query".to_owned(),
-            cache_bytes: 1 << 20,
-            disk_cache: None,
-            rules: Arc::new(|_| Arc::default()),
-            exemplar_keep_ms: None,
-            metadata_keep_ms: None,
-        });
-        let options = Options {
-            store: store.clone(),
-            reader: reader.await.unwrap(),
-            transport: transport.clone(),
-            clock: Arc::new(SystemClock),
-            interval: Duration::from_secs(3600),
-            addresses: Addresses::default(),
-            hedge_delay: Duration::from_secs(3),
-        };
-        let querier = Ingesters::open(options).await.unwrap();
+        let querier = querier(&store, &transport, Duration::from_secs(3)).await;
         let Ok(ingesters) = ingesters.try_into() else { panic!("two were started") };
         World { store, transport, ingesters, querier }
     }
 
-    async fn known(&self) -> KnownTenants {
+    async fn known(&self) -> TenantList {
         let querier = self.querier.clone();
         tokio::task::spawn_blocking(move || known_tenants(&querier)).await.unwrap()
     }

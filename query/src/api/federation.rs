@@ -9,11 +9,13 @@ use model::labels::Labels;
 use model::matcher::Matcher;
 use model::sample::Metadata;
 use model::source::federation::{FederatedSource, matchers_for, with_tenant};
-use model::source::{Budget, LabelQuery, Selection, SeriesCursor, Source, SourceError};
+use model::source::{
+    Budget, LabelQuery, Selection, SeriesCursor, Source, SourceError, TenantList, UnknownTenants,
+};
 use model::tenant::TenantId;
 
 use crate::api::parameters::replicas::{Replicas, deduplicated};
-use crate::api::state::{ApiState, Gaps, TenantList, UnknownTenants};
+use crate::api::state::{ApiState, Gaps};
 use crate::api::tenant_limits;
 
 /// Whether a path answers for several tenants at once. All others are about one.

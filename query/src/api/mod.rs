@@ -46,8 +46,7 @@ pub use parameters::replicas::Replicas;
 use routes::{DELETE, GET, GET_POST, POST, POST_PUT, Routes};
 pub use state::{
     ApiConfig, ApiState, BuildInfo, ChangeError, CorsOrigins, Features, Gaps, Limits, ProcessInfo, Readiness,
-    RulesView, Storage, Stored, StoredBlock, StoredHead, TenantList, TenantResolver, UnknownTenants,
-    single_tenant, tenant_from_header,
+    RulesView, Storage, Stored, StoredBlock, StoredHead, TenantResolver, single_tenant, tenant_from_header,
 };
 
 /// Everything under `/api/v1/` that has to do with queries, and `/federate`; other paths below `/api/v1/` are

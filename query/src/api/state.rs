@@ -11,7 +11,7 @@ use model::head_stats::HeadStats;
 use model::identity::Tenants;
 use model::matcher::Matcher;
 use model::sample::Metadata;
-use model::source::{Budget, CoreShares, MemoryPool, Source, SourceError};
+use model::source::{Budget, CoreShares, MemoryPool, Source, SourceError, TenantList};
 use model::tenant::TenantId;
 use model::tenant_limits::LimitsByTenant;
 use tokio::sync::Semaphore;
@@ -77,28 +77,6 @@ pub struct StoredHead {
 
 /// What an answer lacks that is given all the same, a sentence for each part, as known so far.
 pub type Gaps = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
-
-/// The tenants that have anything, as far as that can be told.
-#[derive(Clone, Debug, Default)]
-pub struct TenantList {
-    pub tenants: Vec<TenantId>,
-    /// What could not be asked whose samples it has.
-    pub unknown: Vec<UnknownTenants>,
-}
-
-/// A part of the storage that may have samples of tenants that nobody knows of.
-#[derive(Clone, Debug)]
-pub struct UnknownTenants {
-    pub why: SourceError,
-    /// It has nothing older than this, in milliseconds; `None`: what it has may be of all times.
-    pub from_ms: Option<i64>,
-}
-
-impl From<Vec<TenantId>> for TenantList {
-    fn from(tenants: Vec<TenantId>) -> Self {
-        TenantList { tenants, unknown: Vec::new() }
-    }
-}
 
 /// Storage as the API sees it. The calls may block; they are made from threads that may.
 pub trait Storage: Send + Sync + 'static {

@@ -8,10 +8,10 @@ use axum::http::{Request, StatusCode};
 use model::identity::Tenants;
 use model::labels::Labels;
 use model::source::memory::MemorySource;
-use model::source::{Source, SourceError};
+use model::source::{Source, SourceError, TenantList, UnknownTenants};
 use model::tenant::TenantId;
 use prometheus_client::registry::Registry;
-use query::api::{ApiConfig, ApiState, Metrics, Storage, TenantList, UnknownTenants, router};
+use query::api::{ApiConfig, ApiState, Metrics, Storage, router};
 use serde_json::{Value, json};
 
 use super::frame::answer_of;

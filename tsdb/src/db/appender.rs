@@ -71,14 +71,8 @@ impl Rows {
         &self.series[at as usize]
     }
 
-    fn newest_ms(&self) -> Option<i64> {
-        let floats = self.floats.iter().map(|r| r.ts_ms);
-        floats.chain(self.histograms.iter().map(|r| r.ts_ms)).max()
-    }
-
-    fn oldest_ms(&self) -> Option<i64> {
-        let floats = self.floats.iter().map(|r| r.ts_ms);
-        floats.chain(self.histograms.iter().map(|r| r.ts_ms)).min()
+    fn times_ms(&self) -> impl Iterator<Item = i64> {
+        self.floats.iter().map(|r| r.ts_ms).chain(self.histograms.iter().map(|r| r.ts_ms))
     }
 
     /// Floats and histograms, batch by batch.
@@ -253,7 +247,7 @@ impl Appender {
 
     async fn log_and_apply(self) -> Result<Appended, WriteError> {
         if self.db.owed.is_promised()
-            && let Some(oldest_ms) = self.rows.oldest_ms()
+            && let Some(oldest_ms) = self.rows.times_ms().min()
         {
             self.db.owed.allow(oldest_ms).await?;
         }
@@ -367,13 +361,11 @@ impl Appender {
             }
         }
         head.finish();
-        if let Some(newest_ms) = rows.newest_ms() {
+        if let Some(newest_ms) = rows.times_ms().max() {
             self.tenant.wrote_until(newest_ms);
         }
         // After they are in the head, and before the write is acknowledged.
-        let floats = rows.floats.iter().map(|r| r.ts_ms);
-        let written = floats.chain(rows.histograms.iter().map(|r| r.ts_ms));
-        self.db.changes.of(&self.tenant.id).wrote(written, self.db.head.generation());
+        self.db.changes.of(&self.tenant.id).wrote(rows.times_ms(), self.db.head.generation());
         let now_ms = self.db.options.clock.now_ms();
         for (metric, metadata) in &self.metadata {
             metadata.iter().for_each(|entry| self.tenant.learn(metric, entry, now_ms));

@@ -12,6 +12,7 @@ use super::IssuerConfig;
 use super::signature::{Key, Published};
 use crate::auth::Metrics;
 use crate::error_chain::error_chain;
+use crate::live_client::body_within;
 
 /// Keys are read again after this long.
 const FRESH: Duration = Duration::from_secs(300);
@@ -188,19 +189,14 @@ async fn client(config: &IssuerConfig) -> Result<reqwest::Client, FetchError> {
 }
 
 async fn get<T: for<'de> Deserialize<'de>>(client: &reqwest::Client, url: &str) -> Result<T, FetchError> {
-    let mut answer = client.get(url).send().await?;
+    let answer = client.get(url).send().await?;
     let status = answer.status();
     if !status.is_success() {
         return Err(FetchError::Status { url: url.to_owned(), status });
     }
     let wrong = |what: String| FetchError::Answer { url: url.to_owned(), what };
-    let mut body = Vec::new();
-    while let Some(piece) = answer.chunk().await? {
-        if body.len() + piece.len() > MAX_BYTES {
-            return Err(wrong(format!("it is larger than {MAX_BYTES} bytes")));
-        }
-        body.extend_from_slice(&piece);
-    }
+    let body = body_within(answer, MAX_BYTES).await?;
+    let body = body.ok_or_else(|| wrong(format!("it is larger than {MAX_BYTES} bytes")))?;
     serde_json::from_slice(&body).map_err(|e| wrong(e.to_string()))
 }
 

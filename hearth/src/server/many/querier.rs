@@ -40,9 +40,7 @@ use crate::server::memory_limit::MemoryPlan;
 use crate::server::reload::{self, ReadSettings, Reload};
 use crate::server::retention::Retention;
 use crate::server::rules::{self, Home, Rules};
-use crate::server::{
-    self, Failure, Signals, Told, compaction, disk_cache, identity, limits, memory_watch, names,
-};
+use crate::server::{self, Failure, Signals, compaction, disk_cache, identity, limits, memory_watch, names};
 use crate::traces;
 
 /// How often the catalogs of all tenants are read. With twice this and the longest query, what a member has
@@ -69,7 +67,8 @@ pub async fn serve(loaded: &Loaded, read: ReadSettings, location: &Location) -> 
     let does = if opened.rules.is_some() { "evaluates rules and answers queries" } else { "answers queries" };
     crate::say(format_args!("Hearth {does} over {location} on http://{address}\n"));
     tokio::spawn(traces::export(address.to_string()));
-    let name = ended(&mut signals, &quit, opened.rules.as_ref()).await;
+    let reload = opened.rules.as_ref().map(|(_, reload)| reload);
+    let name = signals.end(&quit, reload).await;
     tracing::info!("{name}: stopping, requests in flight have {}", settings.shutdown_timeout);
     web.stop();
     opened.membership.leave().await;
@@ -86,24 +85,6 @@ struct Opened {
     membership: Membership,
     /// Where the role evaluates any, and what has them read again.
     rules: Option<(Rules, Reload)>,
-}
-
-/// Waits for the end; reloads meanwhile.
-async fn ended(signals: &mut Signals, quit: &Notify, rules: Option<&(Rules, Reload)>) -> &'static str {
-    loop {
-        let told = tokio::select! {
-            told = signals.told() => told,
-            () = quit.notified() => Told::End("/-/quit"),
-        };
-        match (told, rules) {
-            (Told::End(name), _) => return name,
-            (Told::Reload, None) => {}
-            (Told::Reload, Some((_, reload))) => match reload.run().await {
-                Ok(_) => tracing::info!("SIGHUP: settings and rules were read again"),
-                Err(e) => tracing::error!("SIGHUP: {e}"),
-            },
-        }
-    }
 }
 
 /// Opens the bucket and the roster, again and again where what is in the way may pass by itself.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use members::ingesters::Ingesters;
 use members::source::{FreshSource, Missing};
-use members::tenants::{KnownTenants, known_tenants};
+use members::tenants::known_tenants;
 use model::exemplar::SeriesExemplars;
 use model::matcher::Matcher;
 use model::sample::Metadata;
-use model::source::{Budget, Reservation, Source, SourceError};
+use model::source::{Budget, Reservation, Source, SourceError, TenantList};
 use model::tenant::TenantId;
 use query::api::upkeep::Upkeep;
-use query::api::{Gaps, Readiness, Stored, TenantList, UnknownTenants};
+use query::api::{Gaps, Readiness, Stored};
 
 use crate::http::Server;
 use crate::server::query_storage::{deletion, stored_block};
@@ -40,9 +40,7 @@ impl query::api::Storage for FreshStorage {
     }
 
     fn tenants(&self) -> TenantList {
-        let KnownTenants { tenants, unknown } = known_tenants(&self.ingesters);
-        let unknown = unknown.into_iter().map(|u| UnknownTenants { why: u.why, from_ms: u.from_ms });
-        TenantList { tenants: tenants.into_iter().collect(), unknown: unknown.collect() }
+        known_tenants(&self.ingesters)
     }
 
     fn source_in_part(&self, tenant: &TenantId) -> (Arc<dyn Source>, Gaps) {

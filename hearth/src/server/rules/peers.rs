@@ -63,6 +63,14 @@ struct Peer {
     task: JoinHandle<()>,
 }
 
+impl Peer {
+    /// Tells it when its turn comes.
+    fn tell(&self, write: Write) {
+        self.queue.waiting.lock().push(write);
+        self.queue.grew.notify_one();
+    }
+}
+
 impl Drop for Peer {
     fn drop(&mut self) {
         self.task.abort();
@@ -139,8 +147,7 @@ impl Peers {
                 async move { send(&client, &credentials, &address, std::slice::from_ref(&write)).await }
             };
             let sent = futures::future::join_all(urls.iter().map(one)).await;
-            let away = sent.iter().filter(|sent| matches!(sent, Err(Refused::Later(_)))).count();
-            if away < sent.len() {
+            if sent.iter().any(|sent| !matches!(sent, Err(Refused::Later(_)))) {
                 return Ok(self.taken(&write, urls.into_iter().zip(sent)));
             }
             if write.since.elapsed() >= patience {
@@ -166,8 +173,7 @@ impl Peers {
                 Err(Refused::Later(why)) => {
                     tracing::debug!(peer = url, "what rules wrote is told again later: {why}");
                     if let Some(peer) = senders.get(&url) {
-                        peer.queue.waiting.lock().push(write.clone());
-                        peer.queue.grew.notify_one();
+                        peer.tell(write.clone());
                     }
                 }
             }
@@ -182,10 +188,7 @@ impl Peers {
             return;
         }
         let write = Write { tenant: tenant.clone(), rows: rows.into(), since: Instant::now() };
-        for peer in senders.values() {
-            peer.queue.waiting.lock().push(write.clone());
-            peer.queue.grew.notify_one();
-        }
+        senders.values().for_each(|peer| peer.tell(write.clone()));
     }
 }
 

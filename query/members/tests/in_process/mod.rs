@@ -10,15 +10,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use members::addresses::Addresses;
 use members::answer::{Answerer, Refusal, Sink};
 use members::ask::{Reply, Transport, Waiting};
 use members::error::AskError;
+use members::ingesters::{Ingesters, Options};
 use members::roster::{self, Member};
 use members::who::Who;
 use members::wire::decode::Pieces;
 use members::wire::request::Question;
+use model::clock::SystemClock;
 use model::source::{Budget, MemoryPool, SourceError};
 use object_store::ObjectStore;
+use tsdb::bucket::reader::{BucketReader, ReaderOptions};
 use tsdb::catalog::Commits;
 use tsdb::db::{Db, DbOptions};
 
@@ -128,6 +132,34 @@ impl Waiting for UnderWay {
         }
         Some(self.reply.take().expect("a reply is taken once")())
     }
+}
+
+/// Who reads what members have not flushed, with nothing read again by itself.
+pub async fn querier(
+    store: &Arc<dyn ObjectStore>,
+    transport: &Arc<InProcess>,
+    hedge_delay: Duration,
+) -> Arc<Ingesters> {
+    let reader = BucketReader::open(ReaderOptions {
+        store: store.clone(),
+        clock: Arc::new(SystemClock),
+        name: "query".to_owned(),
+        cache_bytes: 8 << 20,
+        disk_cache: None,
+        rules: Arc::new(|_| Arc::default()),
+        exemplar_keep_ms: None,
+        metadata_keep_ms: None,
+    });
+    let options = Options {
+        store: store.clone(),
+        reader: reader.await.unwrap(),
+        transport: transport.clone(),
+        clock: Arc::new(SystemClock),
+        interval: Duration::from_secs(3600),
+        addresses: Addresses::default(),
+        hedge_delay,
+    };
+    Ingesters::open(options).await.unwrap()
 }
 
 /// One ingester: a folder, and a store that is open or not.

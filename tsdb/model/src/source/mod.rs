@@ -16,6 +16,7 @@ pub mod memory;
 mod memory_pool;
 pub mod merge;
 mod resolution_report;
+mod tenant_list;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -33,6 +34,7 @@ pub use fetches::{Fetched, Fetches};
 pub use marks::{Mark, MarkBuilder, Read};
 pub use memory_pool::MemoryPool;
 pub use resolution_report::{ResolutionPart, ResolutionReport};
+pub use tenant_list::{TenantList, UnknownTenants};
 
 /// What one selector asks for.
 #[derive(Clone, Debug)]
